@@ -1,0 +1,1 @@
+//! Topics, admission, grants, statistics and the wasm host of Blockcast.

@@ -1,0 +1,1 @@
+//! A flat, self-relative data layout that is built and read in place.

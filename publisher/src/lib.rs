@@ -1,0 +1,1 @@
+//! The publishing side of Blockcast: loans, builders, publish.

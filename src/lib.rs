@@ -1,0 +1,1 @@
+//! Zero-copy publish-subscribe on memory blocks.

@@ -1,0 +1,1 @@
+//! The subscribing side of Blockcast: receive by reference, owned samples, streams.
