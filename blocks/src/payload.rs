@@ -1,0 +1,181 @@
+//! How bytes in a block become a value: the [`Payload`] trait and the layouts without structure,
+//! [`Bytes`] and [`Pod`].
+//!
+//! A payload type is a marker that names a layout. A publisher fills a block through its
+//! [`Builder`](Payload::Builder); a subscriber reads through its [`View`](Payload::View). The flat layout
+//! implements the trait in `blockcast-flat-types`.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::schema::Schema;
+
+/// Every block starts at a multiple of this many bytes, so a layout may ask for any alignment up to it.
+pub const BLOCK_ALIGNMENT: usize = 64;
+
+/// A layout of messages.
+///
+/// # Safety of implementations
+/// The trait is safe to implement: a wrong implementation yields wrong values. Only
+/// [`view`](Payload::view) is unsafe to call, with the promise that [`validate`](Payload::validate)
+/// accepted the very same bytes or that this type's own builder made them.
+pub trait Payload: 'static {
+    /// What a subscriber reads; borrows the block.
+    type View<'a>: Copy;
+    /// What a publisher fills; borrows the block.
+    type Builder<'b>;
+    /// Proof that a builder was completed. Its lifetime is invariant, so that a proof for one block
+    /// cannot be shown for another.
+    type Built<'b>;
+
+    /// Name and fingerprint of the layout.
+    fn schema() -> Schema;
+
+    /// Alignment in bytes that the layout wants of its first byte; at most [`BLOCK_ALIGNMENT`].
+    fn alignment() -> usize;
+
+    /// Checks that `bytes` hold exactly one value of this layout.
+    ///
+    /// # Errors
+    /// Says what is wrong with the bytes and where.
+    fn validate(bytes: &[u8]) -> Result<(), InvalidPayload>;
+
+    /// Reads a value in place. No copy, no allocation.
+    ///
+    /// # Safety
+    /// `bytes` start at a multiple of [`alignment`](Self::alignment) and either
+    /// [`validate`](Self::validate) accepted them or this type's builder produced them.
+    unsafe fn view(bytes: &[u8]) -> Self::View<'_>;
+
+    /// Starts building a value in `block`, front to back.
+    fn builder(block: &mut [u8]) -> Self::Builder<'_>;
+
+    /// Bytes that the completed value occupies from the start of the block.
+    fn built_len(built: &Self::Built<'_>) -> usize;
+}
+
+/// A layout into which a value of type `V` can be written in one call.
+pub trait WriteFrom<V: ?Sized>: Payload {
+    /// Writes `value` to the start of `block` and proves it.
+    ///
+    /// # Errors
+    /// [`BuildError`] where the block is too small or the value does not fit the layout.
+    fn write_from<'b>(value: &V, block: Self::Builder<'b>) -> Result<Self::Built<'b>, BuildError>;
+}
+
+/// Bytes are not a value of the layout that they were read as.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {schema}: {reason}")]
+pub struct InvalidPayload {
+    /// Name of the layout.
+    pub schema: String,
+    /// What is wrong, and at which byte where that is known.
+    pub reason: String,
+}
+
+impl InvalidPayload {
+    /// The error for a payload of type `P`.
+    #[must_use]
+    pub fn of<P: Payload>(reason: impl fmt::Display) -> Self {
+        Self { schema: P::schema().name().to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// A value could not be built in its block. The block is still loaned and can be built again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The value needs more bytes than the block has: ask for a larger loan or send less at a time.
+    #[error("the value needs at least {needed} bytes and the block has {available}")]
+    TooSmall {
+        /// Bytes known to be needed so far.
+        needed: usize,
+        /// Bytes that the block has.
+        available: usize,
+    },
+    /// The value cannot be expressed in the layout, whatever the block's size.
+    #[error("{0}")]
+    Unrepresentable(String),
+}
+
+/// Invariant in `'b`.
+type Invariant<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
+
+/// Raw bytes of any length, without structure.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes;
+
+/// Fills a block with raw bytes.
+#[derive(Debug)]
+pub struct BytesBuilder<'b> {
+    block: &'b mut [u8],
+    brand: Invariant<'b>,
+}
+
+/// The number of bytes written by a [`BytesBuilder`].
+#[derive(Debug)]
+pub struct BytesBuilt<'b> {
+    len: usize,
+    brand: Invariant<'b>,
+}
+
+impl<'b> BytesBuilder<'b> {
+    /// The whole block, to be filled in place (for example by `read`). Its content is unspecified:
+    /// zeros, or bytes of an earlier message of the same publisher.
+    pub fn block(&mut self) -> &mut [u8] {
+        self.block
+    }
+
+    /// Completes a message of the block's first `len` bytes.
+    ///
+    /// # Errors
+    /// [`BuildError::TooSmall`] if the block has fewer bytes.
+    pub fn finish(self, len: usize) -> Result<BytesBuilt<'b>, BuildError> {
+        if len > self.block.len() {
+            return Err(BuildError::TooSmall { needed: len, available: self.block.len() });
+        }
+        Ok(BytesBuilt { len, brand: PhantomData })
+    }
+}
+
+impl Payload for Bytes {
+    type View<'a> = &'a [u8];
+    type Builder<'b> = BytesBuilder<'b>;
+    type Built<'b> = BytesBuilt<'b>;
+
+    fn schema() -> Schema {
+        Schema::named("bytes")
+    }
+
+    fn alignment() -> usize {
+        1
+    }
+
+    fn validate(_bytes: &[u8]) -> Result<(), InvalidPayload> {
+        Ok(())
+    }
+
+    unsafe fn view(bytes: &[u8]) -> &[u8] {
+        bytes
+    }
+
+    fn builder(block: &mut [u8]) -> BytesBuilder<'_> {
+        BytesBuilder { block, brand: PhantomData }
+    }
+
+    fn built_len(built: &BytesBuilt<'_>) -> usize {
+        built.len
+    }
+}
+
+impl WriteFrom<[u8]> for Bytes {
+    fn write_from<'b>(value: &[u8], mut builder: BytesBuilder<'b>) -> Result<BytesBuilt<'b>, BuildError> {
+        let available = builder.block.len();
+        let target = builder
+            .block
+            .get_mut(..value.len())
+            .ok_or(BuildError::TooSmall { needed: value.len(), available })?;
+        target.copy_from_slice(value);
+        builder.finish(value.len())
+    }
+}

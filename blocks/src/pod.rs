@@ -1,0 +1,141 @@
+//! Slices of plain old data as messages: [`Pod`].
+
+use std::marker::PhantomData;
+
+use crate::payload::{BuildError, InvalidPayload, Payload, WriteFrom};
+use crate::schema::Schema;
+
+/// A fixed-size value without padding or invalid bit patterns ([`bytemuck::Pod`]) that has a name, so that
+/// slices of it can be told apart on a topic.
+///
+/// Implemented for the number types. For a type of your own derive [`bytemuck::Pod`] and implement this
+/// with a name that changes whenever the fields do.
+pub trait PodType: bytemuck::Pod {
+    /// Name of the element in the schema, such as `u64`.
+    const NAME: &'static str;
+}
+
+macro_rules! pod_types {
+    ($($number:ident)*) => {$(
+        impl PodType for $number {
+            const NAME: &'static str = stringify!($number);
+        }
+    )*};
+}
+pod_types!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
+
+/// A slice of plain old data, in the byte order of the machine: read as `&[T]`, without a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod<T>(PhantomData<fn() -> T>);
+
+/// Fills a block with elements.
+#[derive(Debug)]
+pub struct PodBuilder<'b, T> {
+    elements: &'b mut [T],
+    brand: PhantomData<fn(&'b ()) -> &'b ()>,
+}
+
+/// The number of bytes written by a [`PodBuilder`].
+#[derive(Debug)]
+pub struct PodBuilt<'b> {
+    len: usize,
+    brand: PhantomData<fn(&'b ()) -> &'b ()>,
+}
+
+impl<'b, T: PodType> PodBuilder<'b, T> {
+    /// All elements that the block has room for, to be filled in place. Their values are unspecified.
+    pub fn elements(&mut self) -> &mut [T] {
+        self.elements
+    }
+
+    /// Completes a message of the first `count` elements.
+    ///
+    /// # Errors
+    /// [`BuildError::TooSmall`] if the block has room for fewer.
+    pub fn finish(self, count: usize) -> Result<PodBuilt<'b>, BuildError> {
+        let len = count.saturating_mul(size_of::<T>());
+        if count > self.elements.len() {
+            return Err(BuildError::TooSmall { needed: len, available: size_of_val(self.elements) });
+        }
+        Ok(PodBuilt { len, brand: PhantomData })
+    }
+}
+
+impl<T: PodType> Payload for Pod<T> {
+    type View<'a> = &'a [T];
+    type Builder<'b> = PodBuilder<'b, T>;
+    type Built<'b> = PodBuilt<'b>;
+
+    fn schema() -> Schema {
+        Schema::named(format!("pod:{}:{}", T::NAME, size_of::<T>()))
+    }
+
+    fn alignment() -> usize {
+        align_of::<T>()
+    }
+
+    fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
+        bytemuck::try_cast_slice::<u8, T>(bytes)
+            .map(drop)
+            .map_err(|error| InvalidPayload::of::<Self>(format_args!("{} bytes: {error}", bytes.len())))
+    }
+
+    unsafe fn view(bytes: &[u8]) -> &[T] {
+        // The caller has validated the bytes, so the cast succeeds; an empty slice is the harmless answer
+        // for one who has not.
+        bytemuck::try_cast_slice(bytes).unwrap_or(&[])
+    }
+
+    fn builder(block: &mut [u8]) -> PodBuilder<'_, T> {
+        let whole = match size_of::<T>() {
+            0 => 0,
+            size => block.len() - block.len() % size,
+        };
+        let elements = bytemuck::try_cast_slice_mut(&mut block[..whole]).unwrap_or(&mut []);
+        PodBuilder { elements, brand: PhantomData }
+    }
+
+    fn built_len(built: &PodBuilt<'_>) -> usize {
+        built.len
+    }
+}
+
+impl<T: PodType> WriteFrom<[T]> for Pod<T> {
+    fn write_from<'b>(value: &[T], mut builder: PodBuilder<'b, T>) -> Result<PodBuilt<'b>, BuildError> {
+        let available = size_of_val(builder.elements);
+        let target = builder
+            .elements()
+            .get_mut(..value.len())
+            .ok_or(BuildError::TooSmall { needed: size_of_val(value), available })?;
+        target.copy_from_slice(value);
+        builder.finish(value.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_written_are_the_elements_read() {
+        let mut block = [0_u64; 4];
+        let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
+        let built = Pod::<u32>::write_from(&[1, 2, 3], Pod::<u32>::builder(block)).unwrap();
+        let len = Pod::<u32>::built_len(&built);
+        assert_eq!(len, 12);
+        Pod::<u32>::validate(&block[..len]).unwrap();
+        // SAFETY: validated just above; the block is 8-byte aligned.
+        assert_eq!(unsafe { Pod::<u32>::view(&block[..len]) }, [1, 2, 3]);
+    }
+
+    #[test]
+    fn partial_elements_and_too_many_elements_are_errors() {
+        let mut block = [0_u64; 1];
+        let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
+        assert!(Pod::<u32>::validate(&block[..6]).is_err());
+        assert_eq!(
+            Pod::<u32>::write_from(&[1, 2, 3], Pod::<u32>::builder(block)).unwrap_err(),
+            BuildError::TooSmall { needed: 12, available: 8 }
+        );
+    }
+}
