@@ -60,7 +60,7 @@ pub trait WriteFrom<V: ?Sized>: Payload {
     ///
     /// # Errors
     /// [`BuildError`] where the block is too small or the value does not fit the layout.
-    fn write_from<'b>(value: &V, block: Self::Builder<'b>) -> Result<Self::Built<'b>, BuildError>;
+    fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Self::Built<'b>, BuildError>;
 }
 
 /// Bytes are not a value of the layout that they were read as.
@@ -169,13 +169,11 @@ impl Payload for Bytes {
 }
 
 impl WriteFrom<[u8]> for Bytes {
-    fn write_from<'b>(value: &[u8], mut builder: BytesBuilder<'b>) -> Result<BytesBuilt<'b>, BuildError> {
-        let available = builder.block.len();
-        let target = builder
-            .block
-            .get_mut(..value.len())
-            .ok_or(BuildError::TooSmall { needed: value.len(), available })?;
+    fn write_from<'b>(value: &[u8], block: &'b mut [u8]) -> Result<BytesBuilt<'b>, BuildError> {
+        let available = block.len();
+        let target =
+            block.get_mut(..value.len()).ok_or(BuildError::TooSmall { needed: value.len(), available })?;
         target.copy_from_slice(value);
-        builder.finish(value.len())
+        Bytes::builder(block).finish(value.len())
     }
 }

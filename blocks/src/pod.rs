@@ -101,7 +101,8 @@ impl<T: PodType> Payload for Pod<T> {
 }
 
 impl<T: PodType> WriteFrom<[T]> for Pod<T> {
-    fn write_from<'b>(value: &[T], mut builder: PodBuilder<'b, T>) -> Result<PodBuilt<'b>, BuildError> {
+    fn write_from<'b>(value: &[T], block: &'b mut [u8]) -> Result<PodBuilt<'b>, BuildError> {
+        let mut builder = Self::builder(block);
         let available = size_of_val(builder.elements);
         let target = builder
             .elements()
@@ -120,7 +121,7 @@ mod tests {
     fn elements_written_are_the_elements_read() {
         let mut block = [0_u64; 4];
         let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
-        let built = Pod::<u32>::write_from(&[1, 2, 3], Pod::<u32>::builder(block)).unwrap();
+        let built = Pod::<u32>::write_from(&[1, 2, 3], block).unwrap();
         let len = Pod::<u32>::built_len(&built);
         assert_eq!(len, 12);
         Pod::<u32>::validate(&block[..len]).unwrap();
@@ -134,7 +135,7 @@ mod tests {
         let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
         assert!(Pod::<u32>::validate(&block[..6]).is_err());
         assert_eq!(
-            Pod::<u32>::write_from(&[1, 2, 3], Pod::<u32>::builder(block)).unwrap_err(),
+            Pod::<u32>::write_from(&[1, 2, 3], block).unwrap_err(),
             BuildError::TooSmall { needed: 12, available: 8 }
         );
     }
