@@ -1,0 +1,326 @@
+//! What happens when a guest writes into a block that it may only read.
+//!
+//! Windows are mapped read-only, so such a write faults. The fault may come from the guest's own code, but also
+//! from code of the engine that writes on its behalf: `memory.fill`, `memory.copy`, or the result of a host call
+//! whose return area the guest placed in a window. The latter cannot be unwound: left to itself,
+//! the fault would end the process. Therefore every guest's store has a signal handler ([`install`]) which
+//!
+//! 1. notes the first such fault in the guest's [`WindowTable`] and advances the engine's epoch, so that
+//!    the guest is interrupted at its next loop or call, and ended at its next host call in any case;
+//! 2. gives the guest a private copy of the touched page, so that the write completes and reaches nobody:
+//!    the block and everybody else's view of it stay as they are.
+//!
+//! Private pages are few: [`PRIVATE_PAGES`] at a time, the oldest becoming the shared read-only page again, because
+//! each costs memory and up to two mappings (of which a process has a limited number). Any single instruction
+//! touches fewer pages than that, so the interrupted write always makes progress.
+//!
+//! The handler runs only for faults while its store runs (the engine keeps that in thread-local storage),
+//! on the thread that runs it. It takes no lock and allocates nothing: the table is fixed and atomic.
+
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+
+use wasmtime::unix::StoreExt;
+use wasmtime::{Engine, Store};
+
+use super::sys;
+
+/// Windows that a guest can have at a time.
+pub(crate) const MAX_WINDOWS: usize = 128;
+
+/// Private copies of pages that a violating guest has at a time.
+pub(crate) const PRIVATE_PAGES: usize = 16;
+
+/// One window as the handler sees it. Free while `len` is 0.
+#[derive(Debug, Default)]
+struct Slot {
+    start: AtomicUsize,
+    len: AtomicUsize,
+    file: AtomicI32,
+}
+
+impl Slot {
+    /// Where in the window `address` lies.
+    fn position(&self, address: usize) -> Option<usize> {
+        // Ordering: pairs with the Release stores in `insert` and `remove`.
+        let len = self.len.load(Ordering::Acquire);
+        let position = address.wrapping_sub(self.start.load(Ordering::Relaxed));
+        (position < len).then_some(position)
+    }
+}
+
+/// A write into a read-only window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The window.
+    pub(crate) slot: usize,
+    /// First byte touched, counted from the start of the window, which is the start of its arena.
+    pub(crate) offset: u64,
+}
+
+impl Violation {
+    const PRESENT: u64 = 1 << 63;
+
+    fn to_bits(self) -> u64 {
+        Self::PRESENT | ((self.slot as u64) << 32) | (self.offset & 0xffff_ffff)
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        (bits & Self::PRESENT != 0)
+            .then_some(Self { slot: ((bits & !Self::PRESENT) >> 32) as usize, offset: bits & 0xffff_ffff })
+    }
+}
+
+/// The windows of one guest, readable from a signal handler without locks.
+///
+/// Written by the thread that runs the guest, between its instructions; read by the handler on that same thread.
+#[derive(Debug)]
+pub(crate) struct WindowTable {
+    slots: [Slot; MAX_WINDOWS],
+    /// The first violation, as [`Violation::to_bits`]; 0: none.
+    violation: AtomicU64,
+    /// Addresses of the pages that are private copies now; 0: none.
+    private: [AtomicUsize; PRIVATE_PAGES],
+    /// Which of `private` is reused next.
+    next_private: AtomicUsize,
+    page_size: usize,
+}
+
+impl WindowTable {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: std::array::from_fn(|_| Slot::default()),
+            violation: AtomicU64::new(0),
+            private: std::array::from_fn(|_| AtomicUsize::new(0)),
+            next_private: AtomicUsize::new(0),
+            page_size: sys::page_size(),
+        }
+    }
+
+    /// Enters a window and returns its slot, or `None` when all are taken.
+    ///
+    /// # Safety
+    /// Until the slot is removed, `start..start + len` is page aligned and part of a live reservation of the guest whose
+    /// handler uses this table, and `file` stays open and has at least `len` bytes.
+    pub(crate) unsafe fn insert(&self, start: usize, len: usize, file: BorrowedFd<'_>) -> Option<usize> {
+        let slot = self.slots.iter().position(|slot| slot.len.load(Ordering::Relaxed) == 0)?;
+        let entry = &self.slots[slot];
+        entry.start.store(start, Ordering::Relaxed);
+        entry.file.store(file.as_raw_fd(), Ordering::Relaxed);
+        // Ordering: the handler that sees this length sees start and file.
+        entry.len.store(len, Ordering::Release);
+        Some(slot)
+    }
+
+    /// Frees a slot. Faults in its range are no violations any more.
+    pub(crate) fn remove(&self, slot: usize) {
+        let entry = &self.slots[slot];
+        let start = entry.start.load(Ordering::Relaxed);
+        let len = entry.len.swap(0, Ordering::Release);
+        for page in &self.private {
+            if page.load(Ordering::Relaxed).wrapping_sub(start) < len {
+                page.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The first write into a window, if there was one.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        // Ordering: the handler ran on this thread, or the guest's move to this one ordered it before.
+        Violation::from_bits(self.violation.load(Ordering::Relaxed))
+    }
+
+    /// Deals with a fault at `address`: if it lies in a window, notes the violation and makes the page writable as a
+    /// private copy. Returns whether the interrupted instruction can go on. Async-signal-safe.
+    fn resolve(&self, address: usize) -> Resolution {
+        let Some((slot, entry, position)) = self
+            .slots
+            .iter()
+            .enumerate()
+            .find_map(|(index, slot)| slot.position(address).map(|position| (index, slot, position)))
+        else {
+            return Resolution::NotOurs;
+        };
+        let bits = Violation { slot, offset: position as u64 }.to_bits();
+        let first = self.violation.compare_exchange(0, bits, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let page = address & !(self.page_size - 1);
+        if self.private.iter().any(|private| private.load(Ordering::Relaxed) == page) {
+            // It is writable already, so this fault has another cause: repeating the instruction would not end.
+            return Resolution::Failed;
+        }
+        let next = self.next_private.load(Ordering::Relaxed) % PRIVATE_PAGES;
+        let place = &self.private[next];
+        self.restore(place.swap(0, Ordering::Relaxed));
+        let offset = (position & !(self.page_size - 1)) as u64;
+        let file = entry.file.load(Ordering::Relaxed);
+        // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+        let file = unsafe { borrow(file) };
+        // SAFETY: one page of a window, whose range and file the contract of `insert` describes. The only pointers into
+        // it are those of the interrupted write, which resumes on the same bytes.
+        let copied = unsafe { sys::replace_by_private_copy(page as *mut u8, self.page_size, file, offset) };
+        if copied.is_ok() {
+            place.store(page, Ordering::Relaxed);
+            self.next_private.store(next + 1, Ordering::Relaxed);
+        } else if !self.make_private(entry) {
+            return Resolution::Failed;
+        }
+        if first { Resolution::FirstViolation } else { Resolution::Resolved }
+    }
+
+    /// Makes a whole window private: for a process that has no mapping left with which to single out a page.
+    fn make_private(&self, entry: &Slot) -> bool {
+        let (start, len) = (entry.start.load(Ordering::Relaxed), entry.len.load(Ordering::Relaxed));
+        // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+        let file = unsafe { borrow(entry.file.load(Ordering::Relaxed)) };
+        // SAFETY: the window's own range and file, as in `resolve`.
+        unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, 0) }.is_ok()
+    }
+
+    /// Makes a private page the shared read-only one again. A failure leaves it private, which harms nobody.
+    fn restore(&self, page: usize) {
+        if page == 0 {
+            return;
+        }
+        for slot in &self.slots {
+            if let Some(position) = slot.position(page) {
+                // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+                let file = unsafe { borrow(slot.file.load(Ordering::Relaxed)) };
+                // SAFETY: one page of a window, as in `resolve`.
+                let _ = unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, position as u64) };
+                return;
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `file` is an open descriptor and stays open while the result is used.
+unsafe fn borrow<'a>(file: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: promised by the caller.
+    unsafe { BorrowedFd::borrow_raw(file) }
+}
+
+/// What [`WindowTable::resolve`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolution {
+    /// The address lies in no window.
+    NotOurs,
+    /// The page is writable now, and this was the guest's first violation.
+    FirstViolation,
+    /// The page is writable now.
+    Resolved,
+    /// The page could not be made writable. A plain store of the guest still ends as an ordinary trap.
+    Failed,
+}
+
+/// Makes `store` survive writes into the windows of `table`.
+///
+/// The windows' ranges must belong to the guest that runs in `store`.
+pub(crate) fn install<T: 'static>(store: &mut Store<T>, engine: &Engine, table: Arc<WindowTable>) {
+    let engine = engine.clone();
+    let handler = move |signal: libc::c_int, info: *const libc::siginfo_t, _context: *const libc::c_void| {
+        // Reading beyond the end of a file would be SIGBUS; arenas are sealed against shrinking, so it is not ours.
+        if signal != libc::SIGSEGV || info.is_null() {
+            return false;
+        }
+        // SAFETY: the thread's own errno location, valid as long as the thread.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: as above.
+        let saved = unsafe { errno.read() };
+        // SAFETY: not null, and the kernel filled it in for a SIGSEGV, so the address field is the active one.
+        let address = unsafe { (*info).si_addr() } as usize;
+        let resolution = table.resolve(address);
+        if resolution == Resolution::FirstViolation {
+            // An atomic increment, documented to be signal-safe. Other guests see a tick that comes early.
+            engine.increment_epoch();
+        }
+        // SAFETY: as above.
+        unsafe { errno.write(saved) };
+        matches!(resolution, Resolution::FirstViolation | Resolution::Resolved)
+    };
+    // SAFETY: the handler is async-signal-safe: it reads and writes atomics of a table that it keeps alive, and
+    // makes raw system calls. It neither allocates, locks, nor panics (indices are reduced or come from the table).
+    unsafe { store.set_signal_handler(handler) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::memory::GuestMemory;
+    use std::fs::File;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::fs::FileExt;
+
+    const SIZE: usize = 1 << 20;
+
+    struct Mapped {
+        table: WindowTable,
+        memory: Arc<GuestMemory>,
+        file: OwnedFd,
+        slot: usize,
+    }
+
+    fn mapped() -> Mapped {
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
+        rustix::fs::ftruncate(&file, SIZE as u64).expect("sized");
+        let memory = GuestMemory::for_test(2 * SIZE);
+        let table = WindowTable::new();
+        // SAFETY: inside of the memory, which lives as long as the table.
+        unsafe { sys::replace_by_view(memory.base(), SIZE, file.as_fd(), 0) }.expect("mapped");
+        // SAFETY: the range just mapped; file and memory live as long as the table.
+        let slot = unsafe { table.insert(memory.base() as usize, SIZE, file.as_fd()) }.expect("a free slot");
+        Mapped { table, memory, file, slot }
+    }
+
+    #[test]
+    fn a_write_lands_in_a_private_copy_and_the_first_one_is_remembered() {
+        let Mapped { table, memory, file, slot } = mapped();
+        let base = memory.base() as usize;
+        assert_eq!(table.resolve(base + SIZE), Resolution::NotOurs);
+        assert_eq!(table.violation(), None);
+        assert_eq!(table.resolve(base + 5000), Resolution::FirstViolation);
+        // SAFETY: the page was just made writable.
+        unsafe { ((base + 5000) as *mut u8).write(7) };
+        assert_eq!(table.resolve(base + 100_000), Resolution::Resolved);
+        assert_eq!(table.violation(), Some(Violation { slot, offset: 5000 }));
+        let mut seen = [9];
+        File::from(file).read_exact_at(&mut seen, 5000).expect("readable");
+        assert_eq!(seen, [0], "the file is unchanged");
+    }
+
+    #[test]
+    fn a_fault_in_a_page_that_is_writable_already_is_not_swallowed() {
+        let Mapped { table, memory, file: _open, .. } = mapped();
+        let base = memory.base() as usize;
+        assert_eq!(table.resolve(base), Resolution::FirstViolation);
+        assert_eq!(table.resolve(base + 1), Resolution::Failed);
+    }
+
+    #[test]
+    fn private_pages_are_bounded_and_older_ones_are_shared_again() {
+        let Mapped { table, memory, file, .. } = mapped();
+        let (base, page) = (memory.base() as usize, sys::page_size());
+        for index in 0..SIZE / page {
+            let address = base + index * page;
+            assert_ne!(table.resolve(address), Resolution::Failed);
+            // SAFETY: the page was just made writable.
+            unsafe { (address as *mut u8).write(7) };
+        }
+        // SAFETY: the first page of the window, readable.
+        assert_eq!(unsafe { (base as *const u8).read_volatile() }, 0, "shared again");
+        File::from(file).write_all_at(&[5], 0).expect("writable");
+        // SAFETY: as above.
+        assert_eq!(unsafe { (base as *const u8).read_volatile() }, 5, "sees the file");
+    }
+
+    #[test]
+    fn a_removed_window_is_no_longer_ours_and_its_slot_is_free() {
+        let Mapped { table, memory, file, slot } = mapped();
+        let base = memory.base() as usize;
+        table.remove(slot);
+        assert_eq!(table.resolve(base), Resolution::NotOurs);
+        // SAFETY: still mapped, and all lives as long as the table.
+        assert_eq!(unsafe { table.insert(base, SIZE, file.as_fd()) }, Some(slot));
+    }
+}

@@ -1,0 +1,5 @@
+//! Wasm guests.
+mod fault;
+mod memory;
+mod sys;
+mod window;

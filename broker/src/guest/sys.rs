@@ -1,0 +1,89 @@
+//! The memory calls of the operating system that the wasm host makes, each with what it promises.
+//!
+//! Everything here goes through rustix's raw system calls: no lock, no allocation, no `errno`, so the
+//! functions may be called from a signal handler.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+/// Size of a page of this machine in bytes; a power of two.
+pub(crate) fn page_size() -> usize {
+    rustix::param::page_size()
+}
+
+/// Reserves `len` bytes of inaccessible address space.
+pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
+    let start = unsafe {
+        rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+    }?;
+    NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Returns address space to the system.
+///
+/// # Safety
+/// `start..start + len` is page aligned, was obtained from [`reserve`] and nothing refers to it any more.
+pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the range and has no references into it.
+    Ok(unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) }?)
+}
+
+/// Makes a part of a reservation readable and writable. Pages never touched before read as zeros.
+///
+/// # Safety
+/// `start..start + len` is page aligned and lies inside of a live reservation of the caller.
+pub(crate) unsafe fn make_writable(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: only widens the access to pages that the caller owns.
+    Ok(unsafe { rustix::mm::mprotect(start.cast(), len, MprotectFlags::READ | MprotectFlags::WRITE) }?)
+}
+
+/// Replaces a part of a reservation by fresh zeroed memory, readable and writable.
+///
+/// In two steps, because a system with strict accounting may refuse writable private memory after the old pages
+/// are gone: when the second step fails, the range is inaccessible, but still reserved. It is never a hole
+/// into which another mapping of the process could fall.
+///
+/// # Safety
+/// `start..start + len` is page aligned, lies inside of a live reservation of the caller, and no reference into it exists.
+pub(crate) unsafe fn replace_by_zeros(start: *mut u8, len: usize) -> io::Result<()> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only.
+    unsafe { rustix::mm::mmap_anonymous(start.cast(), len, ProtFlags::empty(), flags) }?;
+    // SAFETY: the range that was just mapped.
+    unsafe { make_writable(start, len) }
+}
+
+/// Replaces a part of a reservation by a read-only view of a file, which shows what others write to it.
+///
+/// # Safety
+/// `start..start + len` is page aligned, lies inside of a live reservation of the caller, and no reference into it exists.
+/// The file is at least `offset + len` bytes long and stays so.
+pub(crate) unsafe fn replace_by_view(start: *mut u8, len: usize, file: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only; the file covers the range.
+    unsafe { rustix::mm::mmap(start.cast::<c_void>(), len, ProtFlags::READ, flags, file, offset) }?;
+    Ok(())
+}
+
+/// Replaces a part of a reservation by a writable copy-on-write view of a file: what is written there is
+/// seen by nobody else. In two steps, as [`replace_by_zeros`] is; when the second fails, the range is readable only.
+///
+/// # Safety
+/// As for [`replace_by_view`], but references into the range may exist as raw pointers of an interrupted write.
+pub(crate) unsafe fn replace_by_private_copy(
+    start: *mut u8,
+    len: usize,
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only; the file covers the range.
+    unsafe { rustix::mm::mmap(start.cast::<c_void>(), len, ProtFlags::READ, flags, file, offset) }?;
+    // SAFETY: the range that was just mapped; writes go to private copies.
+    unsafe { make_writable(start, len) }
+}

@@ -1,0 +1,408 @@
+//! Donated address space of a guest, and the arenas mapped into it.
+//!
+//! A guest gives ranges of its linear memory to a subscription; the host maps the arenas of the
+//! subscription's publishers there, each once and read-only. From then on a message costs neither a system call nor
+//! a copy: its address is the window's address plus the block's offset.
+//!
+//! Whatever a guest donates is checked before anything is mapped: in 64-bit arithmetic against the memory's current
+//! size, for alignment, for overlap with earlier donations, and against the guest's budget. Within those bounds the guest may
+//! donate what it likes, its own stack included: it can only confuse itself. Memory that is taken back is
+//! replaced by zeros, never unmapped.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::fault::{Violation, WindowTable};
+use super::memory::GuestMemory;
+use super::sys;
+
+/// Donations and windows start and end at multiples of this many bytes: a page of wasm, and at least
+/// a page of every machine.
+pub(crate) const GRANULE: u64 = 1 << 16;
+
+/// Rounds up to whole granules.
+pub(crate) const fn granules(bytes: u64) -> u64 {
+    bytes.next_multiple_of(GRANULE)
+}
+
+/// A range of a guest's linear memory, as the guest stated it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    /// First byte.
+    pub(crate) address: u32,
+    /// Number of bytes.
+    pub(crate) size: u32,
+}
+
+impl Area {
+    const fn start(self) -> u64 {
+        self.address as u64
+    }
+
+    const fn end(self) -> u64 {
+        self.address as u64 + self.size as u64
+    }
+
+    const fn overlaps(self, other: Self) -> bool {
+        self.start() < other.end() && other.start() < self.end()
+    }
+}
+
+/// Whose donation it is: a subscription of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner(pub(crate) u64);
+
+/// Why a donation or a mapping was refused. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WindowError {
+    /// The range is not inside of the memory, or there is no memory.
+    #[error("the range ends outside of the guest's memory")]
+    OutOfBounds,
+    /// The range overlaps donated address space.
+    #[error("the range overlaps donated address space")]
+    Overlap,
+    /// Start or size is not a multiple of [`GRANULE`], or the range is empty.
+    #[error("the range does not consist of whole 64 KiB pages")]
+    Unaligned,
+    /// The guest's budget of address space is used up.
+    #[error("the guest's address space for windows is used up")]
+    Budget,
+    /// The guest has as many windows as it can have.
+    #[error("the guest has too many windows")]
+    TooMany,
+    /// No donation of the owner has room.
+    #[error("no donated address space is large enough")]
+    NoRoom,
+    /// The system refused.
+    #[error("the system refused to map a window: {0}")]
+    System(#[from] std::io::Error),
+}
+
+#[derive(Debug)]
+struct Donation {
+    owner: Owner,
+    area: Area,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    slot: usize,
+    owner: Owner,
+    /// The whole range set aside, of which the first `len` bytes show the arena.
+    area: Area,
+    len: usize,
+}
+
+/// An arena mapped into the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    slot: usize,
+    /// Address in the guest of the arena's first byte.
+    pub(crate) address: u32,
+}
+
+/// All donated ranges and windows of one guest.
+///
+/// Dropping it restores nothing: the memory goes with the guest.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    memory: Option<Arc<GuestMemory>>,
+    table: Arc<WindowTable>,
+    donations: Vec<Donation>,
+    mappings: Vec<Mapping>,
+    /// Bytes that may be donated in all.
+    budget: u64,
+}
+
+impl Windows {
+    /// No windows yet, and no memory to have them in. `table` is the one that the store's fault handler uses.
+    pub(crate) fn new(table: Arc<WindowTable>, budget: u64) -> Self {
+        Self { memory: None, table, donations: Vec::new(), mappings: Vec::new(), budget }
+    }
+
+    /// Opens the guest's memory for donations; until then all of them are out of bounds.
+    ///
+    /// Called once the guest is instantiated: data segments are written while it is, and a window
+    /// must not be in their way.
+    pub(crate) fn open(&mut self, memory: Arc<GuestMemory>) {
+        self.memory = Some(memory);
+    }
+
+    /// Bytes that are donated now.
+    pub(crate) fn donated(&self) -> u64 {
+        self.donations.iter().map(|donation| u64::from(donation.area.size)).sum()
+    }
+
+    /// Bytes that may still be donated.
+    pub(crate) fn budget_left(&self) -> u64 {
+        self.budget.saturating_sub(self.donated())
+    }
+
+    /// The first byte of `area` in this process, if all of it lies inside of the guest's memory.
+    fn locate(&self, area: Area) -> Result<*mut u8, WindowError> {
+        match &self.memory {
+            Some(memory) if area.end() <= memory.size() => Ok(memory.base().wrapping_add(area.address as usize)),
+            _ => Err(WindowError::OutOfBounds),
+        }
+    }
+
+    /// The first byte of an area in which the host is going to read or write: inside of the memory, and outside of all
+    /// donated address space.
+    pub(crate) fn ordinary(&self, area: Area) -> Result<*mut u8, WindowError> {
+        let start = self.locate(area)?;
+        if self.donations.iter().any(|donation| donation.area.overlaps(area)) {
+            return Err(WindowError::Overlap);
+        }
+        Ok(start)
+    }
+
+    /// Accepts `area` as address space for windows of `owner`.
+    pub(crate) fn donate(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
+        if area.size == 0 || !area.start().is_multiple_of(GRANULE) || !area.end().is_multiple_of(GRANULE) {
+            return Err(WindowError::Unaligned);
+        }
+        self.ordinary(area)?;
+        if u64::from(area.size) > self.budget_left() {
+            return Err(WindowError::Budget);
+        }
+        self.donations.push(Donation { owner, area });
+        Ok(())
+    }
+
+    /// A range of `size` bytes (whole granules) in a donation of `owner` that overlaps no window and nothing `planned`.
+    fn room(&self, owner: Owner, size: u64, planned: &[Area]) -> Option<Area> {
+        let taken = || self.mappings.iter().map(|mapping| mapping.area).chain(planned.iter().copied());
+        self.donations.iter().filter(|donation| donation.owner == owner).find_map(|donation| {
+            let mut candidate = donation.area.start();
+            loop {
+                if candidate.checked_add(size)? > donation.area.end() {
+                    return None;
+                }
+                // Both fit: the end is at most 2^32, and a range that is not empty starts below it.
+                let area = Area { address: candidate as u32, size: size as u32 };
+                match taken().find(|taken| taken.overlaps(area)) {
+                    Some(taken) => candidate = taken.end(),
+                    None => return Some(area),
+                }
+            }
+        })
+    }
+
+    /// How many bytes a single donation must have so that arenas of `sizes` (bytes to be set aside) that are not mapped
+    /// yet all fit, as far as they do not fit into what `owner` has donated already. Whole granules.
+    pub(crate) fn missing(&self, owner: Owner, sizes: impl Iterator<Item = u64>) -> u64 {
+        let mut planned = Vec::new();
+        let mut missing = 0;
+        for size in sizes.map(granules) {
+            match self.room(owner, size, &planned) {
+                Some(area) => planned.push(area),
+                None => missing += size,
+            }
+        }
+        missing
+    }
+
+    /// Maps `len` bytes of `file` read-only into address space that `owner` has donated, setting aside
+    /// `reserved` bytes for it.
+    ///
+    /// # Safety
+    /// Until the window is unmapped or the guest has ended, `file` stays open and has at least `len` bytes.
+    pub(crate) unsafe fn map(
+        &mut self,
+        owner: Owner,
+        file: BorrowedFd<'_>,
+        len: usize,
+        reserved: usize,
+    ) -> Result<Window, WindowError> {
+        let size = granules(reserved.max(len) as u64);
+        if len == 0 || !len.is_multiple_of(sys::page_size()) {
+            return Err(WindowError::Unaligned);
+        }
+        let area = self.room(owner, size, &[]).ok_or(WindowError::NoRoom)?;
+        let start = self.locate(area)?;
+        // SAFETY: `start..start + len` is page aligned (granules are pages; `len` was checked) and part of the guest's
+        // memory, which `self` keeps alive. The guest stands in a host call, the host keeps no references into
+        // its memory, and the caller vouches for the file.
+        let slot = unsafe { self.table.insert(start as usize, len, file) }.ok_or(WindowError::TooMany)?;
+        // SAFETY: as above.
+        if let Err(error) = unsafe { sys::replace_by_view(start, len, file, 0) } {
+            self.table.remove(slot);
+            return Err(error.into());
+        }
+        self.mappings.push(Mapping { slot, owner, area, len });
+        Ok(Window { slot, address: area.address })
+    }
+
+    /// Takes a window out of the guest: its range reads as zeros and can be used for another window.
+    ///
+    /// After an error the range may be inaccessible, and the guest must not go on.
+    pub(crate) fn unmap(&mut self, window: Window) -> Result<(), WindowError> {
+        let Some(index) = self.mappings.iter().position(|mapping| mapping.slot == window.slot) else {
+            return Ok(());
+        };
+        let mapping = self.mappings.swap_remove(index);
+        self.restore(&mapping)
+    }
+
+    fn restore(&self, mapping: &Mapping) -> Result<(), WindowError> {
+        self.table.remove(mapping.slot);
+        let start = self.locate(mapping.area)?;
+        // SAFETY: the range that `map` mapped: page aligned, inside of the live memory (which never shrinks), and the
+        // host keeps no references into it.
+        Ok(unsafe { sys::replace_by_zeros(start, mapping.len) }?)
+    }
+
+    /// Unmaps all windows of `owner` and gives its donations back to the guest as ordinary zeroed memory.
+    ///
+    /// After an error a range may be inaccessible, and the guest must not go on.
+    pub(crate) fn withdraw(&mut self, owner: Owner) -> Result<(), WindowError> {
+        let mut result = Ok(());
+        for index in (0..self.mappings.len()).rev() {
+            if self.mappings[index].owner == owner {
+                let mapping = self.mappings.swap_remove(index);
+                result = result.and(self.restore(&mapping));
+            }
+        }
+        self.donations.retain(|donation| donation.owner != owner);
+        result
+    }
+
+    /// The first write into a window, and whose window it was.
+    pub(crate) fn violation(&self) -> Option<(Owner, Window, Violation)> {
+        let violation = self.table.violation()?;
+        let mapping = self.mappings.iter().find(|mapping| mapping.slot == violation.slot)?;
+        Some((mapping.owner, Window { slot: mapping.slot, address: mapping.area.address }, violation))
+    }
+
+    /// Whether the guest has written into a window. Cheap: one load.
+    pub(crate) fn violated(&self) -> bool {
+        self.table.violation().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    const MIB: u32 = 1 << 20;
+    const ME: Owner = Owner(1);
+    const OTHER: Owner = Owner(2);
+
+    fn windows(budget: u64) -> Windows {
+        let mut windows = Windows::new(Arc::new(WindowTable::new()), budget);
+        windows.open(GuestMemory::for_test(4 << 20));
+        windows
+    }
+
+    fn file(len: usize) -> OwnedFd {
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
+        rustix::fs::ftruncate(&file, len as u64).expect("sized");
+        rustix::io::pwrite(&file, b"block", 64).expect("written");
+        file
+    }
+
+    fn area(address: u32, size: u32) -> Area {
+        Area { address, size }
+    }
+
+    fn read(windows: &Windows, address: u32) -> [u8; 5] {
+        let start = windows.locate(area(address, 5)).expect("inside");
+        // SAFETY: five accessible bytes.
+        unsafe { start.cast::<[u8; 5]>().read_volatile() }
+    }
+
+    #[test]
+    fn donations_are_checked_before_anything_is_mapped() {
+        let mut windows = windows(u64::MAX);
+        let cases = [
+            (area(0, 0), "Unaligned"),
+            (area(4096, 65536), "Unaligned"),
+            (area(0, 65537), "Unaligned"),
+            (area(4 * MIB, 65536), "OutOfBounds"),
+            (area(0, 4 * MIB + 65536), "OutOfBounds"),
+            (area(0xffff_0000, 0x0001_0000), "OutOfBounds"),
+            (area(0xffff_0000, 0xffff_0000), "OutOfBounds"),
+        ];
+        for (area, expected) in cases {
+            let error = windows.donate(ME, area).expect_err(expected);
+            assert_eq!(format!("{error:?}"), expected, "{area:?}");
+        }
+        windows.donate(ME, area(MIB, MIB)).expect("accepted");
+        for again in [area(MIB, MIB), area(2 * MIB - 65536, MIB), area(0, 4 * MIB), area(MIB + 65536, 65536)] {
+            assert!(matches!(windows.donate(OTHER, again), Err(WindowError::Overlap)), "{again:?}");
+        }
+        windows.donate(OTHER, area(0, MIB)).expect("a neighbour is no overlap");
+    }
+
+    #[test]
+    fn nothing_can_be_donated_before_the_memory_is_open_or_beyond_the_budget() {
+        let mut closed = Windows::new(Arc::new(WindowTable::new()), u64::MAX);
+        assert!(matches!(closed.donate(ME, area(0, 65536)), Err(WindowError::OutOfBounds)));
+        let mut small = windows(2 * 65536);
+        assert!(matches!(small.donate(ME, area(0, 3 * 65536)), Err(WindowError::Budget)));
+        small.donate(ME, area(0, 65536)).expect("within the budget");
+        assert!(matches!(small.donate(ME, area(MIB, 2 * 65536)), Err(WindowError::Budget)));
+        small.withdraw(ME).expect("restored");
+        small.donate(ME, area(MIB, 2 * 65536)).expect("the budget is back");
+    }
+
+    #[test]
+    fn a_window_shows_the_file_and_turns_into_zeros_when_unmapped() {
+        let mut windows = windows(u64::MAX);
+        let file = file(65536);
+        windows.donate(ME, area(MIB, MIB)).expect("accepted");
+        // SAFETY: the file lives as long as the windows.
+        let window = unsafe { windows.map(ME, file.as_fd(), 65536, 65536) }.expect("mapped");
+        assert_eq!(window.address, MIB);
+        assert_eq!(&read(&windows, MIB + 64), b"block");
+        windows.unmap(window).expect("restored");
+        assert_eq!(read(&windows, MIB + 64), [0; 5]);
+        let start = windows.locate(area(MIB + 64, 1)).expect("inside");
+        // SAFETY: ordinary memory again, so it is writable.
+        unsafe { start.write_volatile(1) };
+        windows.unmap(window).expect("idempotent");
+    }
+
+    #[test]
+    fn windows_lie_side_by_side_in_their_owners_donations_only() {
+        let mut windows = windows(u64::MAX);
+        let file = file(65536);
+        windows.donate(ME, area(MIB, 3 * 65536)).expect("accepted");
+        windows.donate(OTHER, area(2 * MIB, 65536)).expect("accepted");
+        let mut map = |owner, reserved| {
+            // SAFETY: the file lives as long as the windows.
+            unsafe { windows.map(owner, file.as_fd(), 65536, reserved) }.map(|window| window.address)
+        };
+        assert_eq!(map(ME, 65536).expect("mapped"), MIB);
+        assert!(matches!(map(ME, 3 * 65536), Err(WindowError::NoRoom)));
+        assert_eq!(map(ME, 2 * 65536).expect("mapped"), MIB + 65536);
+        assert!(matches!(map(ME, 65536), Err(WindowError::NoRoom)));
+        assert_eq!(map(OTHER, 65536).expect("mapped"), 2 * MIB);
+        windows.withdraw(ME).expect("restored");
+        assert_eq!(read(&windows, MIB + 64), [0; 5]);
+        assert_eq!(&read(&windows, 2 * MIB + 64), b"block");
+        assert_eq!(windows.donated(), 65536);
+    }
+
+    #[test]
+    fn what_is_missing_counts_whole_pages_of_all_that_does_not_fit() {
+        let mut windows = windows(u64::MAX);
+        assert_eq!(windows.missing(ME, [1, 65537].into_iter()), 3 * 65536);
+        windows.donate(ME, area(0, 65536)).expect("accepted");
+        assert_eq!(windows.missing(ME, [1].into_iter()), 0);
+        assert_eq!(windows.missing(ME, [1, 1].into_iter()), 65536);
+    }
+
+    #[test]
+    fn the_host_touches_ordinary_memory_only() {
+        let mut windows = windows(u64::MAX);
+        windows.donate(ME, area(MIB, MIB)).expect("accepted");
+        assert!(windows.ordinary(area(0, MIB)).is_ok());
+        assert!(windows.ordinary(area(4 * MIB, 0)).is_ok());
+        assert!(matches!(windows.ordinary(area(0, MIB + 1)), Err(WindowError::Overlap)));
+        assert!(matches!(windows.ordinary(area(2 * MIB - 1, 8)), Err(WindowError::Overlap)));
+        assert!(matches!(windows.ordinary(area(4 * MIB - 4, 8)), Err(WindowError::OutOfBounds)));
+        assert!(matches!(windows.ordinary(area(u32::MAX, u32::MAX)), Err(WindowError::OutOfBounds)));
+    }
+}
