@@ -1,4 +1,33 @@
 //! Memory blocks, and how they travel from one publisher to many subscribers without a copy.
+//!
+//! A *channel* is shared memory: an *arena* of blocks, a ring of *descriptors*, and one *cursor* line per
+//! subscriber. A publisher loans a block, fills it in place and publishes it with one descriptor and one
+//! head word, whatever the number of subscribers. A subscriber advertises in its cursor the interval of
+//! sequence numbers that it may be attached to (its *epoch* is the interval's lower end), so that the
+//! publisher knows, when it needs blocks back, which ones nobody looks at any more.
+//!
+//! ```
+//! use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Signal, Validity, channel};
+//!
+//! let schema = Schema::named("greeting");
+//! let mut writer = channel(ChannelConfig::new(PublisherId::new(1), schema.clone()))?;
+//! let mut reader = writer.channel().join(&schema, ReaderOptions::default(), Signal::new())?;
+//!
+//! let mut loan = writer.try_loan(5)?;
+//! loan[..5].copy_from_slice(b"hello");
+//! loan.publish(5, Validity::Valid)?;
+//!
+//! assert_eq!(reader.receive()?.bytes(), b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! This crate is the engine: bytes, sequences, blocks. Topics, types and tasks come with
+//! `blockcast-publisher`, `blockcast-subscriber` and `blockcast-broker`.
+//!
+//! The way of a message, file by file: `channel` (makes the shared memory: `arena`, `control`), `writer`
+//! (loans), `producer` (publish, reclaim), `descriptor`, `consumer` (claim, take, let go), `reader` (by
+//! reference), `attachment` (owned samples); `gate`, `signal`, `roster` and `park` wake whoever sleeps.
+
 pub mod payload;
 pub mod pod;
 pub mod schema;
@@ -8,3 +37,53 @@ pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, W
 pub use pod::{Pod, PodType};
 pub use schema::{Schema, fingerprint_of};
 pub use units::{PublisherId, Sequence, Timestamp};
+
+pub mod descriptor;
+pub mod error;
+pub mod stats;
+
+pub use descriptor::{Descriptor, Validity};
+pub use error::{ChannelError, JoinError, LoanError, ReceiveError};
+pub use stats::{ChannelStats, PoolStats, ReaderStats};
+
+#[cfg(not(target_family = "wasm"))]
+mod native {
+    pub use crate::arena::Arena;
+    pub use crate::attachment::RawSample;
+    pub use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
+    pub use crate::reader::{Overflow, RawBatch, RawMessage, Reader, ReaderOptions};
+    pub use crate::signal::Signal;
+    pub use crate::sys::page_size;
+    pub use crate::writer::{RawLoan, Writer, channel};
+}
+#[cfg(not(target_family = "wasm"))]
+pub use native::*;
+
+#[cfg(not(target_family = "wasm"))]
+pub mod arena;
+#[cfg(not(target_family = "wasm"))]
+pub mod attachment;
+#[cfg(not(target_family = "wasm"))]
+pub mod channel;
+#[cfg(not(target_family = "wasm"))]
+mod consumer;
+#[cfg(not(target_family = "wasm"))]
+mod control;
+#[cfg(not(target_family = "wasm"))]
+mod gate;
+#[cfg(not(target_family = "wasm"))]
+pub mod park;
+#[cfg(not(target_family = "wasm"))]
+mod primitive;
+#[cfg(not(target_family = "wasm"))]
+mod producer;
+#[cfg(not(target_family = "wasm"))]
+pub mod reader;
+#[cfg(not(target_family = "wasm"))]
+mod roster;
+#[cfg(not(target_family = "wasm"))]
+pub mod signal;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod sys;
+#[cfg(not(target_family = "wasm"))]
+pub mod writer;

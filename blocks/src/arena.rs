@@ -1,0 +1,82 @@
+//! Where payload bytes live: [`Arena`].
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use crate::sys::mapping::Reservation;
+use crate::sys::{self, memfd};
+
+/// One memfd-backed mapping that holds a publisher's blocks.
+///
+/// The memfd is sealed against shrinking and growing, so whoever maps it never meets a bus error. The
+/// broker maps the same memfd read-only into the windows of wasm guests.
+///
+/// ```text
+/// memfd    [ block 0 | block 1 | … | block n-1 | padding to a page ]
+/// process    base ─┘ read-write, shared
+/// guest      window ─┘ read-only, shared
+/// ```
+pub struct Arena {
+    mapping: Reservation,
+    file: OwnedFd,
+}
+
+impl Arena {
+    /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
+    /// touched now, not at its first use. Five system calls.
+    pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Self> {
+        let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
+        let file = memfd::sealed(name, len)?;
+        let mapping = Reservation::new(len)?;
+        // SAFETY: the reservation is new, so nothing refers into it.
+        unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
+        Ok(Self { mapping, file })
+    }
+
+    /// Length in bytes, a multiple of the page size.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    /// Never: an arena has at least one page.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The file behind the arena, for mapping it elsewhere.
+    #[must_use]
+    pub fn memfd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// First byte. The mapping is readable and writable, and valid as long as the arena.
+    #[must_use]
+    pub fn base(&self) -> NonNull<u8> {
+        self.mapping.base()
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arena").field("len", &self.len()).field("base", &self.base()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{SealFlags, fcntl_get_seals, ftruncate};
+
+    #[test]
+    fn an_arena_can_neither_shrink_nor_grow() {
+        let arena = Arena::create("blockcast-test", 10_000, false).unwrap();
+        assert_eq!(arena.len() % sys::page_size(), 0);
+        let seals = fcntl_get_seals(arena.memfd()).unwrap();
+        assert!(seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL));
+        assert!(ftruncate(arena.memfd(), 0).is_err());
+        assert!(ftruncate(arena.memfd(), 1 << 20).is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! Owned samples, and how they stay cheap: the window of [`Attachments`].
+//!
+//! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
+//! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
+//! when the window is full, before its subscriber sleeps, and when its subscriber is dropped.
+//!
+//! ```text
+//! ticket t ──▶ slot t mod WINDOW: t   attached, covered by the interval
+//!                                 0   dropped, or turned into a counted hold
+//! ```
+//! Both sides end an attachment by a compare-exchange of `t` with 0. If the sample wins, it is gone and the
+//! interval may move on. If the subscriber wins, having counted the hold first, the sample owns the count
+//! and one strong reference to the attachments.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::channel::Channel;
+use crate::consumer::Consumer;
+use crate::descriptor::Descriptor;
+use crate::primitive::{AtomicU64, Ordering};
+
+/// Samples that an interval covers at a time.
+pub(crate) const WINDOW: usize = 32;
+
+const DETACHED: u64 = 0;
+/// Ticket of a sample that was counted from the start.
+const COUNTED: u64 = 0;
+
+/// One subscriber's window, shared with its samples.
+#[derive(Debug)]
+pub(crate) struct Attachments {
+    channel: Arc<Channel>,
+    slots: [AtomicU64; WINDOW],
+}
+
+/// The subscriber's private side of its window.
+#[derive(Debug)]
+pub(crate) struct AttachmentWindow {
+    shared: Arc<Attachments>,
+    /// Tickets in use: `first..next`, never more than [`WINDOW`].
+    first: u64,
+    next: u64,
+    attached: [(u64, u32); WINDOW],
+}
+
+impl AttachmentWindow {
+    pub(crate) fn new(channel: Arc<Channel>) -> Self {
+        let slots = std::array::from_fn(|_| AtomicU64::new(DETACHED));
+        Self {
+            shared: Arc::new(Attachments { channel, slots }),
+            first: 1,
+            next: 1,
+            attached: [(0, 0); WINDOW],
+        }
+    }
+
+    /// Attaches the message that `consumer` took last, and has not let go of. Never fails: a full window
+    /// turns its oldest attachment into a counted hold.
+    #[inline]
+    pub(crate) fn attach(&mut self, consumer: &Consumer, descriptor: Descriptor) -> RawSample {
+        if self.next - self.first == WINDOW as u64 {
+            self.skip_detached();
+            if self.next - self.first == WINDOW as u64 {
+                self.count_oldest(consumer);
+            }
+        }
+        let ticket = self.next;
+        self.next += 1;
+        let index = ticket as usize % WINDOW;
+        self.attached[index] = (descriptor.sequence.get(), self.shared.channel.block_at(descriptor.offset));
+        // Ordering: Relaxed; whoever drops the sample elsewhere received it through a synchronising move.
+        self.shared.slots[index].store(ticket, Ordering::Relaxed);
+        RawSample {
+            bytes: self.shared.channel.bytes(&descriptor),
+            attachments: NonNull::from(&*self.shared),
+            ticket,
+            descriptor,
+        }
+    }
+
+    /// The oldest sequence that is still attached, if any is.
+    #[inline(always)]
+    pub(crate) fn oldest(&mut self) -> Option<u64> {
+        if self.first == self.next {
+            return None;
+        }
+        self.skip_detached();
+        (self.first != self.next).then(|| self.attached[self.first as usize % WINDOW].0)
+    }
+
+    /// Turns everything that is attached into counted holds, so that the interval covers no sample.
+    pub(crate) fn count_all(&mut self, consumer: &Consumer) {
+        while self.first != self.next {
+            self.count_oldest(consumer);
+        }
+    }
+
+    #[inline]
+    fn skip_detached(&mut self) {
+        // Ordering: Acquire pairs with the sample's Release: its holder has read its last byte.
+        while self.first != self.next
+            && self.shared.slots[self.first as usize % WINDOW].load(Ordering::Acquire) != self.first
+        {
+            self.first += 1;
+        }
+    }
+
+    fn count_oldest(&mut self, consumer: &Consumer) {
+        let ticket = self.first;
+        let index = ticket as usize % WINDOW;
+        let (_, block) = self.attached[index];
+        self.first += 1;
+        if self.shared.slots[index].load(Ordering::Acquire) != ticket {
+            return;
+        }
+        // Count first: from the exchange on the sample may give the hold up.
+        consumer.hold(block);
+        let strong = Arc::into_raw(Arc::clone(&self.shared));
+        // Ordering: Release publishes the count to the sample; Acquire as in `skip_detached`.
+        let counted =
+            self.shared.slots[index].compare_exchange(ticket, DETACHED, Ordering::AcqRel, Ordering::Acquire);
+        if counted.is_err() {
+            // SAFETY: the pointer came from `into_raw` just above and the sample did not take it over.
+            drop(unsafe { Arc::from_raw(strong) });
+            self.shared.channel.give_up_hold(block);
+        }
+    }
+}
+
+/// A message that stays in place for as long as this value lives. Freely sent, cloned, and dropped in any
+/// order.
+///
+/// Dropping costs one compare-exchange; cloning, and dropping a sample that outlived its subscriber's
+/// window, costs two or three atomic operations more.
+pub struct RawSample {
+    bytes: NonNull<[u8]>,
+    /// Valid while the ticket stands in its slot (the subscriber keeps it alive), and afterwards through
+    /// the strong reference that came with the counted hold.
+    attachments: NonNull<Attachments>,
+    ticket: u64,
+    descriptor: Descriptor,
+}
+
+// SAFETY: a sample reads bytes that nobody writes while it lives, and ends its attachment through atomics.
+unsafe impl Send for RawSample {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for RawSample {}
+
+impl RawSample {
+    /// The message's bytes, in place.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the block is not handed out again while the sample is attached or counted, and its arena
+        // lives as long as the channel that the attachments keep.
+        unsafe { self.bytes.as_ref() }
+    }
+
+    /// Position, time and length.
+    #[inline]
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The channel that the message came through.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<Channel> {
+        // SAFETY: valid as stated at the field.
+        unsafe { &(*self.attachments.as_ptr()).channel }
+    }
+}
+
+impl Clone for RawSample {
+    fn clone(&self) -> Self {
+        let channel = self.channel();
+        // `self` keeps the block meanwhile, by interval or by count, so the count may start at any number.
+        channel.add_hold(channel.block_at(self.descriptor.offset));
+        // SAFETY: the pointer came from an `Arc` and is valid as stated at the field.
+        unsafe { Arc::increment_strong_count(self.attachments.as_ptr()) };
+        Self { ticket: COUNTED, ..*self }
+    }
+}
+
+impl Drop for RawSample {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: valid as stated at the field.
+        let attachments = unsafe { self.attachments.as_ref() };
+        if self.ticket != COUNTED {
+            let slot = &attachments.slots[self.ticket as usize % WINDOW];
+            // Ordering: Release: we have read what we let go of. Acquire on failure pairs with the Release
+            // of `count_oldest`: the count is ours. After a success the attachments may be freed at any
+            // time, so nothing of them is touched any more.
+            if slot.compare_exchange(self.ticket, DETACHED, Ordering::Release, Ordering::Acquire).is_ok() {
+                return;
+            }
+        }
+        attachments.channel.give_up_hold(attachments.channel.block_at(self.descriptor.offset));
+        // SAFETY: a counted sample owns one strong reference, made by `count_oldest` or `clone`.
+        unsafe { Arc::decrement_strong_count(self.attachments.as_ptr()) };
+    }
+}
+
+impl fmt::Debug for RawSample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawSample").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}

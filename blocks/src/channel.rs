@@ -1,0 +1,314 @@
+//! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
+
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::arena::Arena;
+use crate::consumer::{Consumer, Pace, unhold};
+use crate::control::{Control, Geometry, UNUSED};
+use crate::descriptor::{Descriptor, MAX_ARENA_LEN, MAX_MESSAGE_LEN};
+use crate::error::{ChannelError, JoinError};
+use crate::payload::BLOCK_ALIGNMENT;
+use crate::primitive::Ordering;
+use crate::reader::{Reader, ReaderOptions};
+use crate::roster::Roster;
+use crate::schema::Schema;
+use crate::signal::Signal;
+use crate::stats::{ChannelStats, ReaderStats};
+use crate::units::PublisherId;
+
+/// Whether and how exactly messages are stamped with the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// No stamp.
+    Off,
+    /// The kernel's tick, 1 to 10 ms; about 5 ns per message.
+    #[default]
+    Coarse,
+    /// Nanoseconds; about 26 ns per message.
+    Precise,
+}
+
+/// Which free block is loaned next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// [`Hottest`](Self::Hottest) for blocks of 32 KiB and more, [`Oldest`](Self::Oldest) below.
+    #[default]
+    BySize,
+    /// The one that was freed first. Blocks come round in order, descriptors need not be rewritten, and
+    /// reclamation is rare.
+    Oldest,
+    /// The one that was freed last: its bytes are still in the cache. Reclaims before every loan.
+    Hottest,
+}
+
+/// How a channel is made. Sizes are in bytes, the rest counts.
+#[derive(Clone, Debug)]
+pub struct ChannelConfig {
+    /// The publisher's number.
+    pub publisher: PublisherId,
+    /// Layout of the messages.
+    pub schema: Schema,
+    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of [`BLOCK_ALIGNMENT`].
+    pub block_size: usize,
+    /// Blocks in the pool: 2 to 2^20.
+    pub blocks: u32,
+    /// Messages kept for subscribers that join late: 0 up to `blocks` less 2.
+    pub history: u32,
+    /// Subscribers at a time: 1 to 65,536. 128 bytes each.
+    pub max_subscribers: u32,
+    /// Whether messages carry the time.
+    pub timestamps: Timestamps,
+    /// Which block is loaned next.
+    pub reuse: Reuse,
+    /// Touch every page now rather than at its first use.
+    pub prefault: bool,
+}
+
+impl ChannelConfig {
+    /// 64 blocks of 64 KiB, no history, 128 subscribers, coarse time.
+    #[must_use]
+    pub fn new(publisher: PublisherId, schema: Schema) -> Self {
+        Self {
+            publisher,
+            schema,
+            block_size: 64 << 10,
+            blocks: 64,
+            history: 0,
+            max_subscribers: 128,
+            timestamps: Timestamps::default(),
+            reuse: Reuse::default(),
+            prefault: false,
+        }
+    }
+
+    /// The distance between two blocks, and the arena's length.
+    fn layout(&self) -> Result<(usize, usize), ChannelError> {
+        let bad = |what: String| Err(ChannelError::Config(what));
+        if !(1..=MAX_MESSAGE_LEN).contains(&self.block_size) {
+            return bad(format!("block_size is {}, must be 1 to {MAX_MESSAGE_LEN}", self.block_size));
+        }
+        if !(2..=1 << 20).contains(&self.blocks) {
+            return bad(format!("blocks is {}, must be 2 to {}", self.blocks, 1 << 20));
+        }
+        if self.history > self.blocks - 2 {
+            return bad(format!(
+                "history is {}, must be at most {} with {} blocks",
+                self.history,
+                self.blocks - 2,
+                self.blocks
+            ));
+        }
+        if !(1..=65_536).contains(&self.max_subscribers) {
+            return bad(format!("max_subscribers is {}, must be 1 to 65536", self.max_subscribers));
+        }
+        let stride = self.block_size.next_multiple_of(BLOCK_ALIGNMENT);
+        let len = stride as u64 * u64::from(self.blocks);
+        if len > MAX_ARENA_LEN {
+            return bad(format!("blocks of {stride} bytes times {} exceed {MAX_ARENA_LEN}", self.blocks));
+        }
+        Ok((stride, len as usize))
+    }
+}
+
+/// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
+#[derive(Debug)]
+pub struct Channel {
+    config: ChannelConfig,
+    stride: usize,
+    control: Control,
+    arena: Arena,
+    /// Which cursors are taken.
+    cursors: Mutex<Vec<bool>>,
+    /// Subscribers that wait for messages.
+    pub(crate) subscribers: Roster,
+    /// The publisher that waits for blocks.
+    pub(crate) publisher: Arc<Signal>,
+}
+
+impl Channel {
+    pub(crate) fn create(config: ChannelConfig) -> Result<Arc<Self>, ChannelError> {
+        let (stride, len) = config.layout()?;
+        let refused =
+            |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
+        let geometry = Geometry {
+            // Every block that is published and not reclaimed has a slot.
+            slots: config.blocks.next_power_of_two(),
+            cursors: config.max_subscribers,
+            blocks: config.blocks,
+        };
+        let control = Control::create(geometry).map_err(refused)?;
+        let name = format!("blockcast-arena-{}", config.publisher.get());
+        let arena = Arena::create(&name, len, config.prefault).map_err(refused)?;
+        Ok(Arc::new(Self {
+            cursors: Mutex::new(vec![false; config.max_subscribers as usize]),
+            config,
+            stride,
+            control,
+            arena,
+            subscribers: Roster::new(),
+            publisher: Signal::new(),
+        }))
+    }
+
+    /// The publisher's number.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.config.publisher
+    }
+
+    /// Layout of the messages.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.config.schema
+    }
+
+    /// How the channel was made.
+    #[must_use]
+    pub fn config(&self) -> &ChannelConfig {
+        &self.config
+    }
+
+    /// Where the payload bytes live.
+    #[must_use]
+    pub fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Capacity of a block in bytes: the configured size rounded up to a multiple of [`BLOCK_ALIGNMENT`].
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.stride.min(MAX_MESSAGE_LEN)
+    }
+
+    /// True once the publisher is gone; messages may be left to receive.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.control.header().state.closed.load(Ordering::Acquire) != 0
+    }
+
+    /// Joins a subscriber: every message that is published after this returns reaches it, or is counted as
+    /// lost where its options allow losses. `signal` is woken for new messages and at the end.
+    ///
+    /// # Errors
+    /// [`JoinError::SchemaMismatch`] and [`JoinError::Full`].
+    pub fn join(
+        self: &Arc<Self>,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Reader, JoinError> {
+        if *schema != self.config.schema {
+            return Err(JoinError::SchemaMismatch {
+                channel: self.config.schema.clone(),
+                subscriber: schema.clone(),
+            });
+        }
+        let cursor = {
+            let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+            let free = cursors.iter().position(|taken| !taken);
+            let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
+            cursors[free] = true;
+            free as u32
+        };
+        self.subscribers.add(&signal);
+        let consumer = Consumer::join(self.control.clone(), cursor, self.pace(options), options.history);
+        Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
+    }
+
+    fn pace(&self, options: ReaderOptions) -> Pace {
+        match options.overflow {
+            crate::reader::Overflow::Block => Pace::Reliable,
+            crate::reader::Overflow::DropOldest => Pace::Overtakable {
+                // Claims pin at most an eighth of the pool per overtaken subscriber.
+                window: u64::from(self.config.blocks / 8).clamp(1, 32),
+                depth: options.depth.map_or(u64::MAX, u64::from),
+            },
+        }
+    }
+
+    /// Frees the cursor of a reader that has left.
+    pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
+        self.subscribers.remove(signal);
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)[cursor as usize] = false;
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// First byte of a block.
+    #[inline(always)]
+    pub(crate) fn block_start(&self, block: u32) -> NonNull<u8> {
+        debug_assert!(block < self.config.blocks, "block index out of range");
+        // SAFETY: the arena has `blocks * stride` bytes, and block indices come from the pool.
+        unsafe { self.arena.base().add(block as usize * self.stride) }
+    }
+
+    /// The address of a block in units of [`BLOCK_ALIGNMENT`].
+    #[inline(always)]
+    pub(crate) fn unit(&self, block: u32) -> u32 {
+        // Fits: `layout` keeps the arena within 2^32 units.
+        block * (self.stride / BLOCK_ALIGNMENT) as u32
+    }
+
+    /// The block that starts at `offset`.
+    pub(crate) fn block_at(&self, offset: u64) -> u32 {
+        (offset / self.stride as u64) as u32
+    }
+
+    /// The bytes that a descriptor of this channel names.
+    #[inline(always)]
+    pub(crate) fn bytes(&self, descriptor: &Descriptor) -> NonNull<[u8]> {
+        debug_assert!(descriptor.offset + u64::from(descriptor.len) <= self.arena.len() as u64);
+        // SAFETY: descriptors are made by the writer from a block's start and a length within it.
+        let start = unsafe { self.arena.base().add(descriptor.offset as usize) };
+        NonNull::slice_from_raw_parts(start, descriptor.len as usize)
+    }
+
+    /// Counts one more hold on a block that is held already.
+    pub(crate) fn add_hold(&self, block: u32) {
+        // Ordering: Relaxed; somebody holds the block, so the count is not being looked at for reuse in
+        // between, and the caller's own release comes after.
+        self.control.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one hold.
+    pub(crate) fn give_up_hold(&self, block: u32) {
+        if unhold(&self.control, block) {
+            self.publisher.wake();
+        }
+    }
+
+    /// A snapshot of the counters. Loads only; exact while the channel rests.
+    #[must_use]
+    pub fn stats(&self) -> ChannelStats {
+        let header = self.control.header();
+        let published = header.head.next.load(Ordering::Acquire);
+        let subscribers = self
+            .control
+            .used_cursors()
+            .iter()
+            .filter_map(|line| {
+                let low = line.low.load(Ordering::Acquire);
+                (low != UNUSED).then(|| ReaderStats {
+                    received: line.received.load(Ordering::Relaxed),
+                    bytes: line.bytes.load(Ordering::Relaxed),
+                    lost: line.lost.load(Ordering::Relaxed),
+                    counted_holds: line.holds.load(Ordering::Relaxed),
+                    behind: published.saturating_sub(low),
+                })
+            })
+            .collect();
+        ChannelStats {
+            publisher: self.config.publisher,
+            published,
+            bytes: header.head.bytes.load(Ordering::Relaxed),
+            blocks: self.config.blocks,
+            held: self.control.holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
+                as u32,
+            closed: self.is_closed(),
+            subscribers,
+        }
+    }
+}

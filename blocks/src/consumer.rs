@@ -1,0 +1,267 @@
+//! A subscriber's half of the protocol: claim, take, let go.
+//!
+//! A *reliable* consumer claims everything from its `low` on: the publisher cannot pass it, so taking is a
+//! load of the head and a load of the descriptor, and letting go is one store. One that may be overtaken
+//! claims a window ahead of itself, messages yet unpublished included, so that the fence of a claim is paid
+//! once per window; after each descriptor it checks that the watermark has not passed it.
+
+use crate::control::{Control, UNBOUNDED, UNUSED};
+use crate::descriptor::len_of;
+use crate::gate::QuietRounds;
+use crate::primitive::{Ordering, fence};
+
+/// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    control: Control,
+    cursor: u32,
+    /// The sequence to take next.
+    next: u64,
+    /// The head as last seen.
+    head: u64,
+    /// What `low` and `high` of the cursor hold.
+    low: u64,
+    high: u64,
+    /// Sequences claimed ahead at a time.
+    window: u64,
+    /// Messages kept for a consumer that may be overtaken; older ones count as lost.
+    depth: u64,
+    received: u64,
+    bytes: u64,
+    lost: u64,
+    rounds: QuietRounds,
+}
+
+/// What [`Consumer::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// A message: its sequence, descriptor word and time.
+    Message(u64, u64, u64),
+    /// Nothing new.
+    Empty,
+    /// Nothing new, and nothing will come.
+    Ended,
+    /// The watermark has passed: [`Consumer::jump`] is next.
+    Overtaken,
+}
+
+/// How a consumer relates to the publisher when it is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The publisher waits.
+    Reliable,
+    /// The publisher goes on.
+    Overtakable {
+        /// Sequences claimed ahead at a time, at least 1.
+        window: u64,
+        /// Messages kept at most, at least 1.
+        depth: u64,
+    },
+}
+
+impl Consumer {
+    /// Starts at cursor `cursor`, which is unused and nobody else's, with up to `history` earlier messages as
+    /// far as the channel still has them. Every message that is published after
+    /// this returns will be taken, or counted as lost where the pace allows it.
+    pub(crate) fn join(control: Control, cursor: u32, pace: Pace, history: u64) -> Self {
+        let (window, depth) = match pace {
+            Pace::Reliable => (UNBOUNDED, UNBOUNDED),
+            Pace::Overtakable { window, depth } => (window.max(1), depth.max(1)),
+        };
+        let header = control.header();
+        let line = control.cursor(cursor);
+        // Claim all there is, reliably, until the place to start at is known.
+        line.high.store(UNBOUNDED, Ordering::Relaxed);
+        // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
+        header.state.cursors_used.fetch_max(cursor + 1, Ordering::Relaxed);
+        let mut watermark = header.state.watermark.load(Ordering::Acquire);
+        loop {
+            // Ordering: Release orders `high` before `low`: who sees this `low` sees UNBOUNDED.
+            line.low.store(watermark, Ordering::Release);
+            // Ordering: pairs with the fence in `Producer::announce`: its second scan sees this claim, or
+            // we see its watermark.
+            #[cfg(not(blockcast_mutation = "join_fence"))]
+            fence(Ordering::SeqCst);
+            let now = header.state.watermark.load(Ordering::Acquire);
+            if now == watermark {
+                break;
+            }
+            watermark = now;
+        }
+        let head = header.head.next.load(Ordering::Acquire);
+        let next = head.saturating_sub(history).max(watermark);
+        line.low.store(next, Ordering::Release);
+        let high = next.saturating_add(window);
+        // Ordering: Release; an interval may always shrink.
+        line.high.store(high, Ordering::Release);
+        Self {
+            control,
+            cursor,
+            next,
+            head,
+            low: next,
+            high,
+            window,
+            depth,
+            received: 0,
+            bytes: 0,
+            lost: 0,
+            rounds: QuietRounds::default(),
+        }
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The sequence that will be taken next.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Messages that the subscriber was told it lost.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Takes the next message. It stays in place until [`let_go`](Self::let_go) says otherwise.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Taken {
+        if self.next == self.head {
+            // Ordering: Acquire pairs with the publisher's Release store of the head.
+            self.head = self.control.header().head.next.load(Ordering::Acquire);
+            if self.next == self.head {
+                return self.at_head();
+            }
+        }
+        if self.high != UNBOUNDED {
+            return self.take_overtakable();
+        }
+        let slot = self.control.slot(self.next);
+        // Ordering: Relaxed; made visible by the head, and not overwritten while our `low` is below it.
+        let word = slot.word.load(Ordering::Relaxed);
+        let time = slot.time.load(Ordering::Relaxed);
+        self.taken(word, time)
+    }
+
+    #[inline(always)]
+    fn taken(&mut self, word: u64, time: u64) -> Taken {
+        let sequence = self.next;
+        self.next += 1;
+        self.received += 1;
+        self.bytes += len_of(word);
+        Taken::Message(sequence, word, time)
+    }
+
+    fn take_overtakable(&mut self) -> Taken {
+        if self.head - self.next > self.depth {
+            return Taken::Overtaken;
+        }
+        if self.next >= self.high {
+            self.claim();
+        }
+        let slot = self.control.slot(self.next);
+        let word = slot.word.load(Ordering::Relaxed);
+        let time = slot.time.load(Ordering::Relaxed);
+        // Ordering: pairs with the fence in `Producer::announce`: if one of the two loads above read a later
+        // message's descriptor, the load below reads the watermark that was announced before it.
+        #[cfg(not(blockcast_mutation = "descriptor_fence"))]
+        fence(Ordering::Acquire);
+        if self.control.header().state.watermark.load(Ordering::Relaxed) > self.next {
+            return Taken::Overtaken;
+        }
+        self.taken(word, time)
+    }
+
+    /// Extends the claim to a window from `next` on. The watermark check that must follow is the one after
+    /// the descriptor is read.
+    fn claim(&mut self) {
+        self.high = self.next.saturating_add(self.window).min(UNBOUNDED - 1);
+        self.control.cursor(self.cursor).high.store(self.high, Ordering::Relaxed);
+        // Ordering: pairs with the fence in `Producer::announce`: its second scan sees this claim, or our
+        // next look at the watermark sees that it has passed.
+        #[cfg(not(blockcast_mutation = "claim_fence"))]
+        fence(Ordering::SeqCst);
+    }
+
+    /// After [`Taken::Overtaken`]: goes on at the oldest message that is still there (or within the depth)
+    /// and returns how many were lost. Nothing older may still be attached through the interval.
+    pub(crate) fn jump(&mut self) -> u64 {
+        let from = self.next;
+        self.head = self.control.header().head.next.load(Ordering::Acquire);
+        self.next = self.next.max(self.head.saturating_sub(self.depth));
+        loop {
+            // Ordering: Acquire: the head loaded next is at least as new as the watermark.
+            let watermark = self.control.header().state.watermark.load(Ordering::Acquire);
+            self.head = self.control.header().head.next.load(Ordering::Acquire);
+            self.next = self.next.max(watermark);
+            self.low = self.next;
+            self.control.cursor(self.cursor).low.store(self.low, Ordering::Release);
+            self.claim();
+            if self.control.header().state.watermark.load(Ordering::Relaxed) <= self.next {
+                break;
+            }
+        }
+        let lost = self.next - from;
+        self.lost += lost;
+        self.control.cursor(self.cursor).lost.store(self.lost, Ordering::Relaxed);
+        lost
+    }
+
+    #[cold]
+    fn at_head(&mut self) -> Taken {
+        let header = self.control.header();
+        // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
+        if header.state.closed.load(Ordering::Acquire) == 0 {
+            return Taken::Empty;
+        }
+        self.head = header.head.next.load(Ordering::Acquire);
+        if self.next == self.head { Taken::Ended } else { self.take() }
+    }
+
+    /// Lets go of every sequence below `low`, which must not be attached through the interval any more.
+    /// True: the publisher sleeps and must be woken.
+    #[inline(always)]
+    pub(crate) fn let_go(&mut self, low: u64) -> bool {
+        if low <= self.low {
+            return false;
+        }
+        self.low = low;
+        let line = self.control.cursor(self.cursor);
+        line.received.store(self.received, Ordering::Relaxed);
+        line.bytes.store(self.bytes, Ordering::Relaxed);
+        // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
+        #[cfg(not(blockcast_mutation = "release_low"))]
+        line.low.store(low, Ordering::Release);
+        #[cfg(blockcast_mutation = "release_low")]
+        line.low.store(low, Ordering::Relaxed);
+        self.control.header().space.notified(&mut self.rounds)
+    }
+
+    /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.
+    pub(crate) fn leave(&mut self) -> bool {
+        // Ordering: Release, as in `let_go`.
+        self.control.cursor(self.cursor).low.store(UNUSED, Ordering::Release);
+        self.control.header().space.notified(&mut self.rounds)
+    }
+
+    /// Counts one more hold on `block`, which the interval still covers.
+    pub(crate) fn hold(&self, block: u32) {
+        // Ordering: Relaxed; ordered before the publisher's look by the Release store of `low` that gives
+        // the interval up.
+        self.control.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+        let held = &self.control.cursor(self.cursor).holds;
+        held.store(held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Gives up one counted hold on `block`. True: the publisher sleeps and must be woken.
+pub(crate) fn unhold(control: &Control, block: u32) -> bool {
+    // Ordering: Release pairs with the publisher's Acquire look at the count: we have read what we held.
+    #[cfg(not(blockcast_mutation = "release_hold"))]
+    control.holds()[block as usize].fetch_sub(1, Ordering::Release);
+    #[cfg(blockcast_mutation = "release_hold")]
+    control.holds()[block as usize].fetch_sub(1, Ordering::Relaxed);
+    control.header().space.notified(&mut QuietRounds::default())
+}

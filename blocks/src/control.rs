@@ -1,0 +1,294 @@
+//! The control segment of a channel: head, watermark, descriptors, cursors and hold counts, in a memfd of
+//! their own that no guest ever maps.
+//!
+//! ```text
+//! ┌ Header ─────────────────────────┐
+//! │ head       next sequence        │ written by the publisher, once per publish
+//! │ watermark  oldest live sequence │ written by the publisher, once per reclamation
+//! │ messages   gate: who waits for a message                closed flag
+//! │ space      gate: who waits for a block                  │
+//! ├ Slot × slots ───────────────────┤
+//! │ word       block address, length│ slot of sequence s: s mod slots
+//! │ time                            │
+//! ├ Cursor × subscribers ───────────┤ one pair of cache lines each
+//! │ low, high  the interval of sequences that the subscriber may be attached to
+//! │ counters   written by that subscriber only
+//! ├ holds × blocks ─────────────────┤ owned samples beyond the interval, counted per block
+//! └─────────────────────────────────┘
+//! ```
+//! All positions are offsets and sequence numbers, never pointers.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::gate::Gate;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+use crate::sys;
+
+/// `low` of a cursor that nobody uses: it claims nothing.
+pub(crate) const UNUSED: u64 = u64::MAX;
+/// `high` of a reliable subscriber: it claims everything from `low` on.
+pub(crate) const UNBOUNDED: u64 = u64::MAX;
+
+/// How many of each thing a control segment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Descriptor slots, a power of two.
+    pub(crate) slots: u32,
+    pub(crate) cursors: u32,
+    pub(crate) blocks: u32,
+}
+
+/// What publisher and subscribers share beside slots and cursors.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) head: CachePadded<Head>,
+    pub(crate) state: CachePadded<State>,
+    /// Notified by subscribers that release, waited on by the publisher.
+    pub(crate) space: CachePadded<Gate>,
+}
+
+/// Written by the publisher on every publish.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Head {
+    /// The sequence that will be published next.
+    pub(crate) next: AtomicU64,
+    /// Bytes published so far.
+    pub(crate) bytes: AtomicU64,
+}
+
+/// The rarely written words that the publisher reads on every publish.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct State {
+    /// Descriptors of older sequences may be overwritten. Written by the publisher only.
+    pub(crate) watermark: AtomicU64,
+    /// Notified by the publisher, waited on by subscribers.
+    pub(crate) messages: Gate,
+    /// 1 once the publisher is gone.
+    pub(crate) closed: AtomicU32,
+    /// Cursors at and above this index have never been used.
+    pub(crate) cursors_used: AtomicU32,
+}
+
+/// One descriptor.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Slot {
+    /// See [`crate::descriptor`].
+    pub(crate) word: AtomicU64,
+    pub(crate) time: AtomicU64,
+}
+
+/// One subscriber's line: written by that subscriber, read by the publisher when it reclaims.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Cursor {
+    /// Oldest sequence that the subscriber may be attached to, or [`UNUSED`].
+    pub(crate) low: AtomicU64,
+    /// First sequence past the claimed interval, or [`UNBOUNDED`].
+    pub(crate) high: AtomicU64,
+    /// Messages taken.
+    pub(crate) received: AtomicU64,
+    /// Bytes taken.
+    pub(crate) bytes: AtomicU64,
+    /// Messages that the subscriber was told it lost.
+    pub(crate) lost: AtomicU64,
+    /// Owned samples that became counted holds, ever.
+    pub(crate) holds: AtomicU64,
+}
+
+/// Handle to a control segment: plain pointers for the hot path, and what keeps them valid.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    header: NonNull<Header>,
+    slots: NonNull<Slot>,
+    cursors: NonNull<CachePadded<Cursor>>,
+    holds: NonNull<AtomicU32>,
+    geometry: Geometry,
+    _memory: Arc<Memory>,
+}
+
+// SAFETY: the pointers lead to atomics only (and padding), which `_memory` keeps alive wherever the handle
+// goes.
+unsafe impl Send for Control {}
+// SAFETY: as above: every access through a shared handle is atomic.
+unsafe impl Sync for Control {}
+
+impl Control {
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: initialised in `create` and alive as long as `_memory`.
+        unsafe { self.header.as_ref() }
+    }
+
+    /// The descriptor slot of a sequence.
+    #[inline(always)]
+    pub(crate) fn slot(&self, sequence: u64) -> &Slot {
+        let index = (sequence & u64::from(self.geometry.slots - 1)) as usize;
+        // SAFETY: `slots` is a power of two, so the masked index is below it; `create` initialised that
+        // many, alive as long as `_memory`.
+        unsafe { &*self.slots.as_ptr().add(index) }
+    }
+
+    /// The cursors that have ever been used.
+    pub(crate) fn used_cursors(&self) -> &[CachePadded<Cursor>] {
+        // Ordering: Relaxed; a joiner raises the count before its fence, and the publisher's deciding scan
+        // stands behind one (see `producer.rs`).
+        let used = self.header().state.cursors_used.load(Ordering::Relaxed).min(self.geometry.cursors);
+        // SAFETY: `used <= cursors`, all of which `create` initialised; alive as long as `_memory`.
+        unsafe { std::slice::from_raw_parts(self.cursors.as_ptr(), used as usize) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn cursor(&self, index: u32) -> &Cursor {
+        debug_assert!(index < self.geometry.cursors, "cursor index out of range");
+        let index = (index as usize).min(self.geometry.cursors as usize - 1);
+        // SAFETY: `index < cursors` (at least one, see `Geometry`); initialised and alive as above.
+        unsafe { &*self.cursors.as_ptr().add(index) }
+    }
+
+    /// The hold counts of all blocks.
+    #[inline(always)]
+    pub(crate) fn holds(&self) -> &[AtomicU32] {
+        // SAFETY: `create` initialised `blocks` counts, alive as long as `_memory`.
+        unsafe { std::slice::from_raw_parts(self.holds.as_ptr(), self.geometry.blocks as usize) }
+    }
+}
+
+impl Header {
+    fn new() -> Self {
+        Self {
+            head: CachePadded::new(Head { next: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
+            state: CachePadded::new(State {
+                watermark: AtomicU64::new(0),
+                messages: Gate::new(),
+                closed: AtomicU32::new(0),
+                cursors_used: AtomicU32::new(0),
+            }),
+            space: CachePadded::new(Gate::new()),
+        }
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self { word: AtomicU64::new(0), time: AtomicU64::new(0) }
+    }
+}
+
+impl Cursor {
+    fn new() -> Self {
+        Self {
+            low: AtomicU64::new(UNUSED),
+            high: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            holds: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What keeps a control segment's memory.
+#[cfg(not(loom))]
+#[derive(Debug)]
+struct Memory {
+    _mapping: sys::mapping::Reservation,
+    _file: std::os::fd::OwnedFd,
+}
+
+#[cfg(not(loom))]
+impl Control {
+    /// Makes a control segment in a sealed memfd. Seven system calls.
+    pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
+        use std::alloc::Layout;
+        use std::os::fd::AsFd;
+
+        let invalid = rustix::io::Errno::INVAL;
+        if !geometry.slots.is_power_of_two() || geometry.cursors == 0 || geometry.blocks == 0 {
+            return Err(invalid);
+        }
+        let whole = Layout::new::<Header>();
+        let array = |layout: Layout, of: Result<Layout, _>| {
+            of.and_then(|next| layout.extend(next)).map_err(|_| invalid)
+        };
+        let (whole, slots_at) = array(whole, Layout::array::<Slot>(geometry.slots as usize))?;
+        let (whole, cursors_at) =
+            array(whole, Layout::array::<CachePadded<Cursor>>(geometry.cursors as usize))?;
+        let (whole, holds_at) = array(whole, Layout::array::<AtomicU32>(geometry.blocks as usize))?;
+        let len = sys::whole_pages(whole.size()).ok_or(invalid)?;
+
+        let file = sys::memfd::sealed("blockcast-control", len)?;
+        let mapping = sys::mapping::Reservation::new(len)?;
+        // SAFETY: the reservation is new, so nothing refers into it.
+        unsafe { mapping.map(0, len, file.as_fd(), true) }?;
+        let base = mapping.base();
+        // SAFETY: the four offsets were laid out within `len` bytes from a page-aligned base.
+        let (header, slots, cursors, holds) = unsafe {
+            (
+                base.cast::<Header>(),
+                base.add(slots_at).cast::<Slot>(),
+                base.add(cursors_at).cast::<CachePadded<Cursor>>(),
+                base.add(holds_at).cast::<AtomicU32>(),
+            )
+        };
+        // SAFETY: in bounds and aligned as laid out above; nobody else knows the mapping yet. The same
+        // holds for each write below.
+        unsafe { header.write(Header::new()) };
+        for index in 0..geometry.slots as usize {
+            // SAFETY: as above, `index < slots`.
+            unsafe { slots.add(index).write(Slot::new()) };
+        }
+        for index in 0..geometry.cursors as usize {
+            // SAFETY: as above, `index < cursors`.
+            unsafe { cursors.add(index).write(CachePadded::new(Cursor::new())) };
+        }
+        for index in 0..geometry.blocks as usize {
+            // SAFETY: as above, `index < blocks`.
+            unsafe { holds.add(index).write(AtomicU32::new(0)) };
+        }
+        let _memory = Arc::new(Memory { _mapping: mapping, _file: file });
+        Ok(Self { header, slots, cursors, holds, geometry, _memory })
+    }
+}
+
+/// Under loom the segment lives on the heap: loom's atomics are larger than real ones and must be dropped.
+#[cfg(loom)]
+#[derive(Debug)]
+struct Memory {
+    header: Box<Header>,
+    slots: Box<[Slot]>,
+    cursors: Box<[CachePadded<Cursor>]>,
+    holds: Box<[AtomicU32]>,
+}
+
+#[cfg(loom)]
+impl Control {
+    /// Makes a control segment for one run of a model.
+    pub(crate) fn create(geometry: Geometry) -> Result<Self, std::convert::Infallible> {
+        let memory = Arc::new(Memory {
+            header: Box::new(Header::new()),
+            slots: (0..geometry.slots).map(|_| Slot::new()).collect(),
+            cursors: (0..geometry.cursors).map(|_| CachePadded::new(Cursor::new())).collect(),
+            holds: (0..geometry.blocks).map(|_| AtomicU32::new(0)).collect(),
+        });
+        Ok(Self {
+            header: NonNull::from(&*memory.header),
+            slots: NonNull::from(&*memory.slots).cast(),
+            cursors: NonNull::from(&*memory.cursors).cast(),
+            holds: NonNull::from(&*memory.holds).cast(),
+            geometry,
+            _memory: memory,
+        })
+    }
+}

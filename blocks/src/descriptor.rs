@@ -1,0 +1,84 @@
+//! What a subscriber learns about a message before it reads it.
+
+use crate::payload::BLOCK_ALIGNMENT;
+use crate::units::{Sequence, Timestamp};
+
+/// Longest message in bytes: 2 GiB less one.
+pub const MAX_MESSAGE_LEN: usize = (1 << 31) - 1;
+
+/// Largest arena in bytes, 256 GiB: block addresses count units of [`BLOCK_ALIGNMENT`] in 32 bits.
+pub const MAX_ARENA_LEN: u64 = (BLOCK_ALIGNMENT as u64) << 32;
+
+const VALID_BIT: u64 = 1 << 31;
+
+/// Whether the bytes of a message are known to be a value of the topic's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Built by the layout's own builder, or validated after nobody could write to them any more.
+    Valid,
+    /// Not checked: whoever reads them as a value checks first.
+    Unchecked,
+}
+
+/// A message's place in the arena and its metadata. Names bytes; does not keep them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Position in the channel.
+    pub sequence: Sequence,
+    /// Bytes from the start of the arena; a multiple of [`BLOCK_ALIGNMENT`].
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u32,
+    /// When it was published, if the channel stamps.
+    pub time: Timestamp,
+    /// Whether the bytes were checked.
+    pub validity: Validity,
+}
+
+/// The word of a slot: address in units of [`BLOCK_ALIGNMENT`] in the upper half, then the validity bit,
+/// then 31 bits of length.
+#[inline(always)]
+pub(crate) fn pack(unit: u32, len: u32, validity: Validity) -> u64 {
+    let valid = if validity == Validity::Valid { VALID_BIT } else { 0 };
+    u64::from(unit) << 32 | valid | u64::from(len)
+}
+
+/// The length in a slot's word.
+#[inline(always)]
+pub(crate) fn len_of(word: u64) -> u64 {
+    word & (VALID_BIT - 1)
+}
+
+impl Descriptor {
+    #[inline(always)]
+    pub(crate) fn unpack(sequence: u64, word: u64, time: u64) -> Self {
+        Self {
+            sequence: Sequence::new(sequence),
+            offset: (word >> 32) * BLOCK_ALIGNMENT as u64,
+            len: len_of(word) as u32,
+            time: Timestamp::from_nanos(time),
+            validity: if word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_word_tells_what_was_packed() {
+        for (unit, len, validity) in [
+            (0, 0, Validity::Valid),
+            (u32::MAX, MAX_MESSAGE_LEN as u32, Validity::Unchecked),
+            (7, MAX_MESSAGE_LEN as u32, Validity::Valid),
+        ] {
+            let descriptor = Descriptor::unpack(5, pack(unit, len, validity), 9);
+            assert_eq!(descriptor.sequence, Sequence::new(5));
+            assert_eq!(descriptor.offset, u64::from(unit) * 64);
+            assert_eq!(descriptor.len, len);
+            assert_eq!(descriptor.validity, validity);
+            assert_eq!(descriptor.time.as_nanos(), 9);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Waking without a fence on the hot path: the [`Gate`] between those who wait and those who notify.
+//!
+//! A waiter announces itself, then looks once more for what it waits for; a notifier makes it happen,
+//! then looks for waiters. Each side stores first and loads second, so both loads must not be ordered
+//! before the stores, or both sides miss each other and the waiter sleeps for ever. A full fence on both
+//! sides does it (and costs the notifier 8 ns per message). A gate therefore has two modes:
+//!
+//! - *quiet*: nobody has waited lately. The notifier uses a compiler barrier only; a waiter that finds the
+//!   gate quiet issues a process-wide barrier (`membarrier`), which fences the notifier from outside.
+//! - *fenced*: somebody waited lately. Notifiers fence, waiters fence, nobody calls the system.
+//!
+//! A waiter switches to fenced, the notifier returns to quiet after [`ROUNDS_TO_QUIET`] rounds without a
+//! waiter. Both live in one word, so a switch and an announcement cannot cross: the notifier's
+//! compare-exchange fails if a waiter is announced, and a waiter that finds the gate quiet fences for both.
+
+use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
+
+const ARMED: u32 = 1;
+const FENCED: u32 = 2;
+/// The system has no process-wide barrier: the gate never becomes quiet.
+const ALWAYS_FENCED: u32 = 4;
+
+/// Notifications without a waiter after which a fenced gate becomes quiet.
+const ROUNDS_TO_QUIET: u32 = 1024;
+
+/// One word, shared by all waiters and notifiers of one condition. See the module's text.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Gate {
+    word: AtomicU32,
+}
+
+/// A notifier's private count of rounds without a waiter.
+#[derive(Debug, Default)]
+pub(crate) struct QuietRounds(u32);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        let mode = if asymmetric_barriers() { 0 } else { FENCED | ALWAYS_FENCED };
+        Self { word: AtomicU32::new(mode) }
+    }
+
+    /// Announces a waiter. The caller has registered how it is to be woken, and must look once more for
+    /// what it waits for before it sleeps.
+    pub(crate) fn arm(&self) {
+        // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us.
+        let before = self.word.fetch_or(ARMED | FENCED, Ordering::Release);
+        if before & FENCED == 0 {
+            heavy_barrier();
+        }
+        // Ordering: pairs with the fence in `waiter_behind_fence`: either that notifier sees ARMED, or our
+        // next look sees what it published.
+        #[cfg(not(blockcast_mutation = "gate_waiter_fence"))]
+        fence(Ordering::SeqCst);
+    }
+
+    /// To be called after something was published. True: somebody waits and must be woken by the caller.
+    #[inline(always)]
+    pub(crate) fn notified(&self, rounds: &mut QuietRounds) -> bool {
+        light_barrier();
+        // Ordering: Relaxed; a quiet gate is fenced by the waiter's process-wide barrier, and any other
+        // value is looked at again behind a fence.
+        self.word.load(Ordering::Relaxed) != 0 && self.waiter_behind_fence(rounds)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
+        // Ordering: pairs with the fence in `arm`.
+        #[cfg(not(blockcast_mutation = "gate_notifier_fence"))]
+        fence(Ordering::SeqCst);
+        if self.word.load(Ordering::Relaxed) & ARMED != 0 {
+            rounds.0 = 0;
+            // Ordering: Acquire pairs with `arm`'s Release: the waiter's registration is visible.
+            return self.word.fetch_and(!ARMED, Ordering::Acquire) & ARMED != 0;
+        }
+        rounds.0 += 1;
+        if rounds.0 >= ROUNDS_TO_QUIET {
+            rounds.0 = 0;
+            // Fails if a waiter came or the system has no barrier: the gate stays fenced. A failure loses
+            // nothing, a success is seen by the next waiter in the word it changes.
+            let _ = self.word.compare_exchange(FENCED, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        false
+    }
+}

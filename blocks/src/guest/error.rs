@@ -1,0 +1,51 @@
+//! What a host call was refused with, in words.
+
+use std::fmt;
+
+use super::bindings::blockcast::blocks::types::Error;
+
+/// The host refused a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HostError(Error);
+
+impl HostError {
+    /// The code of the WIT package.
+    #[must_use]
+    pub fn code(self) -> Error {
+        self.0
+    }
+}
+
+impl From<Error> for HostError {
+    fn from(code: Error) -> Self {
+        Self(code)
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Error::NoStorage => "address space must be donated first",
+            Error::Busy => "something that conflicts is still going on",
+            Error::WrongSize => "the size is not acceptable",
+            Error::Internal => "the host could not do it; its log tells the reason",
+            Error::Denied => "it was not granted to this component",
+            Error::SchemaMismatch => "the topic has another schema",
+            Error::Closed => "the topic or the broker is closed",
+            Error::Exhausted => "no block is free",
+            Error::TooLarge => "the message is longer than a block",
+            Error::InvalidPayload => "the bytes are no valid value of the topic's schema",
+            Error::InvalidHandle => "the handle stands for nothing",
+            Error::OutOfBounds => "the range lies outside of the memory",
+            Error::Limit => "a limit of the component's grant is reached",
+        })
+    }
+}
+
+impl fmt::Debug for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostError({self})")
+    }
+}
+
+impl std::error::Error for HostError {}

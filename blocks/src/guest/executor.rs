@@ -1,0 +1,42 @@
+//! Drives one future to its end in the guest's only thread.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::reactor;
+
+/// Remembers that the future was woken. A guest has one thread, so a flag is all there is to it.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs `future` to its end. Suspends the guest in the host's `wait` whenever it has nothing to do.
+///
+/// Everything that wakes its context's waker counts, so combinators that poll only what was woken
+/// (`select!`, `join!`, `FuturesUnordered`) work. A future that waits for something that no host call and no
+/// other part of it brings about suspends the guest until the shutdown.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        while woken.0.swap(false, Ordering::Relaxed) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+        }
+        reactor::wait_and_wake();
+    }
+}

@@ -1,0 +1,35 @@
+//! The same verbs inside of a wasm guest: the engine is on the other side of the host's calls.
+//!
+//! A guest has no arenas and no rings. The host maps the blocks that it may read into its linear memory and
+//! tells it where; what it publishes is copied once into a block by the host. This module is written against the
+//! functions of the WIT package `blockcast:blocks` and offers the engine's names on top of them, so that one
+//! source of publishers, subscribers and apps serves native code and guests.
+//!
+//! ```text
+//!   app            async fn run(session)
+//!    │  executor   polls it; when it can go no further: ──▶ wait   (the only call that suspends the guest)
+//!    │  reactor    who is woken when wait returns
+//!    ├─ Reader     records of a batch ◀── poll, once per batch      window   address space for the blocks
+//!    └─ Writer     one buffer ──▶ publish, once per message
+//! ```
+//!
+//! A guest has one thread. Nothing here blocks it except the executor when nothing is left to do.
+
+mod app;
+pub mod bindings;
+mod error;
+mod executor;
+mod reactor;
+mod reader;
+mod timer;
+mod window;
+mod writer;
+
+pub use app::run_app;
+pub use bindings::blockcast::blocks::session;
+pub use error::HostError;
+pub use executor::block_on;
+pub use reactor::{now, shutdown};
+pub use reader::{Descriptor, Hold, Overflow, Reader, ReaderOptions, TakeError};
+pub use timer::{Sleep, sleep, sleep_until};
+pub use writer::{LoanError, RawLoan, Writer, WriterOptions};

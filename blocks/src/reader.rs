@@ -1,0 +1,300 @@
+//! The subscribing end of a channel: [`Reader`], and messages by reference.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::attachment::{AttachmentWindow, RawSample};
+use crate::channel::Channel;
+use crate::consumer::{Consumer, Taken};
+use crate::descriptor::Descriptor;
+use crate::error::ReceiveError;
+use crate::signal::Signal;
+use crate::units::Sequence;
+
+/// What happens when the publisher runs out of blocks because this subscriber is slow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The publisher waits, or gets [`Exhausted`](crate::LoanError::Exhausted). Nothing is lost.
+    #[default]
+    Block,
+    /// The publisher goes on; the subscriber loses its oldest messages and is told how many.
+    DropOldest,
+}
+
+/// How a subscriber joins a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderOptions {
+    /// What happens when it is slow.
+    pub overflow: Overflow,
+    /// Messages kept for it at most (`DropOldest` only); `None`: as many as the publisher has blocks.
+    pub depth: Option<u32>,
+    /// Earlier messages to start with, as far as the channel keeps a history.
+    pub history: u64,
+}
+
+/// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
+pub struct Reader {
+    consumer: Consumer,
+    window: AttachmentWindow,
+    /// Messages from here on are attached by reference.
+    floor: u64,
+    /// Descriptors of the latest batch; kept for its capacity.
+    batch: Vec<Descriptor>,
+    cursor: u32,
+    signal: Arc<Signal>,
+    channel: Arc<Channel>,
+}
+
+impl Reader {
+    pub(crate) fn new(channel: Arc<Channel>, consumer: Consumer, cursor: u32, signal: Arc<Signal>) -> Self {
+        Self {
+            floor: consumer.next(),
+            consumer,
+            window: AttachmentWindow::new(Arc::clone(&channel)),
+            batch: Vec::new(),
+            cursor,
+            signal,
+            channel,
+        }
+    }
+
+    /// The channel that it reads.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Messages lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.consumer.lost()
+    }
+
+    /// The sequence that will be received next, if it is not lost.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence::new(self.consumer.next())
+    }
+
+    /// Receives the next message by reference: no copy, no atomic read-modify-write. Never waits. The
+    /// message is let go of when the returned value is dropped.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]: nothing there, ended, or messages were lost.
+    #[inline]
+    pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        let descriptor = self.take()?;
+        Ok(RawMessage { reader: self, descriptor })
+    }
+
+    /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
+    /// batch is dropped.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive), if there is not one message.
+    pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
+        self.batch.clear();
+        while self.batch.len() < limit {
+            match self.take() {
+                Ok(descriptor) => self.batch.push(descriptor),
+                Err(error) if self.batch.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(RawBatch { reader: self })
+    }
+
+    /// Receives the next message as an owned sample. Never waits.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    #[inline]
+    pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
+        let descriptor = self.take()?;
+        let sample = self.window.attach(&self.consumer, descriptor);
+        self.release_before(descriptor.sequence.next());
+        Ok(sample)
+    }
+
+    /// Receives the next message's descriptor. The message stays attached until
+    /// [`release_before`](Self::release_before) passes it, or the reader is overtaken and told so; for those
+    /// who reach the bytes on their own, as a guest does through its window.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive). After [`ReceiveError::Lost`] nothing is attached any more but
+    /// samples.
+    #[inline]
+    pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
+        match self.consumer.take() {
+            Taken::Message(sequence, word, time) => Ok(Descriptor::unpack(sequence, word, time)),
+            Taken::Empty => {
+                self.settle();
+                Err(ReceiveError::Empty)
+            }
+            Taken::Ended => Err(ReceiveError::Ended),
+            Taken::Overtaken => self.jump(),
+        }
+    }
+
+    /// Receives like [`take`](Self::take), or registers the context's waker to be woken by the next message
+    /// or the end. Before it waits, samples are turned into counted holds, so that a sleeping subscriber
+    /// does not hold back the publisher.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Descriptor, ReceiveError>> {
+        match self.take() {
+            Err(ReceiveError::Empty) => {}
+            other => return Poll::Ready(other),
+        }
+        self.signal.register(cx.waker());
+        self.arm();
+        match self.take() {
+            Err(ReceiveError::Empty) => Poll::Pending,
+            other => Poll::Ready(other),
+        }
+    }
+
+    /// Announces that whoever is registered with the reader's signal is about to sleep. The caller must
+    /// [`take`](Self::take) once more before it does.
+    pub fn arm(&mut self) {
+        self.window.count_all(&self.consumer);
+        self.settle();
+        self.consumer.control().header().state.messages.arm();
+    }
+
+    /// Turns the message of `descriptor`, taken last and not yet released, into an owned sample.
+    fn attach(&mut self, descriptor: Descriptor) -> RawSample {
+        self.window.attach(&self.consumer, descriptor)
+    }
+
+    /// Lets go of every message below `sequence` but samples. One store.
+    #[inline]
+    pub fn release_before(&mut self, sequence: Sequence) {
+        self.floor = self.floor.max(sequence.get().min(self.consumer.next()));
+        self.settle();
+    }
+
+    /// Gives up what neither a sample nor a reference needs.
+    #[inline(always)]
+    fn settle(&mut self) {
+        let low = match self.window.oldest() {
+            None => self.floor,
+            Some(oldest) => oldest.min(self.floor),
+        };
+        if self.consumer.let_go(low) {
+            self.channel.publisher.wake();
+        }
+    }
+
+    #[cold]
+    fn jump(&mut self) -> Result<Descriptor, ReceiveError> {
+        self.window.count_all(&self.consumer);
+        let lost = self.consumer.jump();
+        self.floor = self.consumer.next();
+        if lost == 0 { self.take() } else { Err(ReceiveError::Lost(lost)) }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.window.count_all(&self.consumer);
+        if self.consumer.leave() {
+            self.channel.publisher.wake();
+        }
+        self.channel.leave(self.cursor, &self.signal);
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("publisher", &self.channel.publisher())
+            .field("next", &self.next_sequence())
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message by reference, let go of on drop.
+pub struct RawMessage<'r> {
+    reader: &'r mut Reader,
+    descriptor: Descriptor,
+}
+
+impl RawMessage<'_> {
+    /// The message's bytes, in place.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
+        // handed out again; the arena lives as long as the reader's channel.
+        unsafe { self.reader.channel.bytes(&self.descriptor).as_ref() }
+    }
+
+    /// Position, time and length.
+    #[inline]
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Keeps the message for as long as the returned sample lives.
+    #[must_use]
+    pub fn into_sample(self) -> RawSample {
+        // `drop` then lets go of the reference, and the window keeps the interval over the sample.
+        self.reader.attach(self.descriptor)
+    }
+}
+
+impl Drop for RawMessage<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.reader.release_before(self.descriptor.sequence.next());
+    }
+}
+
+impl fmt::Debug for RawMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawMessage").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}
+
+/// Several messages by reference, let go of together on drop.
+pub struct RawBatch<'r> {
+    reader: &'r mut Reader,
+}
+
+impl RawBatch<'_> {
+    /// How many messages; at least one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.reader.batch.len()
+    }
+
+    /// Never: a batch has at least one message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reader.batch.is_empty()
+    }
+
+    /// Position and bytes of each message, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Descriptor, &[u8])> {
+        self.reader.batch.iter().map(|descriptor| {
+            // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
+            // together; the borrow of `self` ends before.
+            (descriptor, unsafe { self.reader.channel.bytes(descriptor).as_ref() })
+        })
+    }
+}
+
+impl Drop for RawBatch<'_> {
+    fn drop(&mut self) {
+        let next = self.reader.next_sequence();
+        self.reader.release_before(next);
+    }
+}
+
+impl fmt::Debug for RawBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawBatch").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

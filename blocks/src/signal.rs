@@ -1,0 +1,55 @@
+//! Who is woken: [`Signal`] for one waiting party, [`Roster`] for all parties of a channel.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crate::primitive::{AtomicU64, AtomicWaker, Ordering};
+
+/// One waiting party: a thread or a task that waits for messages, for blocks, or for either on several
+/// channels at once. The same signal may be registered with any number of channels.
+#[derive(Default)]
+pub struct Signal {
+    waker: AtomicWaker,
+    wakes: AtomicU64,
+}
+
+impl Signal {
+    /// A signal that nobody waits on yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Sets whom the next [`wake`](Self::wake) wakes; the latest registration counts.
+    pub fn register(&self, waker: &Waker) {
+        #[cfg(not(loom))]
+        self.waker.register(waker);
+        #[cfg(loom)]
+        self.waker.register_by_ref(waker);
+    }
+
+    /// Wakes the registered party, if there is one, and forgets it.
+    pub fn wake(&self) {
+        #[cfg(not(loom))]
+        let waker = self.waker.take();
+        #[cfg(loom)]
+        let waker = self.waker.take_waker();
+        if let Some(waker) = waker {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+            waker.wake();
+        }
+    }
+
+    /// How often a sleeping party was woken.
+    #[must_use]
+    pub fn wakes(&self) -> u64 {
+        self.wakes.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("wakes", &self.wakes()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! The publishing end of a channel: [`Writer`] and its loans.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
+use crate::descriptor::{Validity, pack};
+use crate::error::{ChannelError, LoanError};
+use crate::park::{self, SPINS};
+use crate::producer::{Producer, Reach};
+use crate::stats::PoolStats;
+use crate::sys::clock;
+use crate::units::Sequence;
+
+/// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
+const LARGE_BLOCK: usize = 32 << 10;
+
+/// Makes a channel and returns its writing end. About fifteen system calls.
+///
+/// # Errors
+/// [`ChannelError`] for a number out of range, or where the system refuses memory.
+pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
+    let channel = Channel::create(config)?;
+    let config = channel.config();
+    let hottest = match config.reuse {
+        Reuse::BySize => config.block_size >= LARGE_BLOCK,
+        Reuse::Oldest => false,
+        Reuse::Hottest => true,
+    };
+    Ok(Writer {
+        producer: Producer::new(channel.control().clone(), config.history),
+        free: (0..config.blocks).collect(),
+        hottest,
+        timestamps: config.timestamps,
+        block_size: channel.block_size(),
+        overtake: u64::from(config.blocks / 8).max(1),
+        channel,
+    })
+}
+
+/// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.
+pub struct Writer {
+    producer: Producer,
+    /// Free blocks, the most recently freed at the back.
+    free: VecDeque<u32>,
+    hottest: bool,
+    timestamps: Timestamps,
+    block_size: usize,
+    /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
+    overtake: u64,
+    channel: Arc<Channel>,
+}
+
+impl Writer {
+    /// What subscribers join.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Capacity of a block in bytes.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// The sequence that the next message gets.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence::new(self.producer.head())
+    }
+
+    /// Loans a block for a message of up to `len` bytes. Never waits; no allocation, no system call.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
+    #[inline]
+    pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
+        let block = self.take_block(len)?;
+        Ok(RawLoan { writer: self, block })
+    }
+
+    /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
+    pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
+        let block = match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
+            other => other?,
+        };
+        Ok(RawLoan { writer: self, block })
+    }
+
+    /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
+    pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+        self.poll_block(cx, len).map(|block| block.map(|block| self.free.push_back(block)))
+    }
+
+    /// Free blocks and those in limbo.
+    #[must_use]
+    pub fn pool(&self) -> PoolStats {
+        PoolStats {
+            blocks: self.channel.config().blocks,
+            free: self.free.len() as u32,
+            limbo: self.producer.in_limbo() as u32,
+        }
+    }
+
+    /// Looks for blocks that came free and returns how many are free now. Never waits.
+    pub fn reclaim(&mut self) -> u32 {
+        let Self { producer, free, .. } = self;
+        producer.reclaim(Reach::Passed, |block| free.push_back(block));
+        self.free.len() as u32
+    }
+
+    #[inline(always)]
+    fn take_block(&mut self, len: usize) -> Result<u32, LoanError> {
+        if len > self.block_size {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.block_size });
+        }
+        if self.hottest {
+            self.reclaim();
+            if let Some(block) = self.free.pop_back() {
+                return Ok(block);
+            }
+        } else if let Some(block) = self.free.pop_front() {
+            return Ok(block);
+        }
+        self.take_reclaimed()
+    }
+
+    #[inline(never)]
+    fn take_reclaimed(&mut self) -> Result<u32, LoanError> {
+        let Self { producer, free, .. } = self;
+        producer.reclaim(Reach::Overtake(self.overtake), |block| free.push_back(block));
+        let block = if self.hottest { self.free.pop_back() } else { self.free.pop_front() };
+        block.ok_or(LoanError::Exhausted { blocks: self.channel.config().blocks })
+    }
+
+    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<u32, LoanError>> {
+        match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => {}
+            other => return Poll::Ready(other),
+        }
+        self.channel.publisher.register(cx.waker());
+        self.producer.control().header().space.arm();
+        match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => Poll::Pending,
+            other => Poll::Ready(other),
+        }
+    }
+
+    #[cold]
+    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<u32, LoanError> {
+        for _ in 0..*SPINS {
+            std::hint::spin_loop();
+            match self.take_block(len) {
+                Err(LoanError::Exhausted { .. }) => {}
+                other => return other,
+            }
+        }
+        park::until(deadline, |cx| self.poll_block(cx, len)).unwrap_or(Err(LoanError::Deadline))
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, block: u32, len: usize, validity: Validity) -> Sequence {
+        let time = match self.timestamps {
+            Timestamps::Off => 0,
+            Timestamps::Coarse => clock::coarse().as_nanos(),
+            Timestamps::Precise => clock::precise().as_nanos(),
+        };
+        let sequence = Sequence::new(self.producer.head());
+        let word = pack(self.channel.unit(block), len as u32, validity);
+        if self.producer.publish(block, word, time, len as u64) {
+            self.channel.subscribers.wake_all();
+        }
+        sequence
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.producer.close();
+        self.channel.subscribers.wake_all();
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("publisher", &self.channel.publisher())
+            .field("next", &self.next_sequence())
+            .field("pool", &self.pool())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A publisher's exclusive, writable hold on a block. Dropping it unpublished returns the block.
+///
+/// Dereferences to all bytes of the block; their content is unspecified (zeros, or bytes of an earlier
+/// message of the same publisher).
+pub struct RawLoan<'w> {
+    writer: &'w mut Writer,
+    block: u32,
+}
+
+impl RawLoan<'_> {
+    /// Publishes the first `len` bytes. One descriptor, one head word; no copy, and no system call while no
+    /// subscriber sleeps.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool.
+    #[inline]
+    pub fn publish(self, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
+        if len > self.len() {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
+        }
+        let mut loan = std::mem::ManuallyDrop::new(self);
+        let block = loan.block;
+        Ok(loan.writer.publish(block, len, validity))
+    }
+
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        u64::from(self.writer.channel.unit(self.block)) * crate::payload::BLOCK_ALIGNMENT as u64
+    }
+}
+
+impl Deref for RawLoan<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let start = self.writer.channel.block_start(self.block);
+        // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
+        // its only owner; it has `block_size` bytes from `start`, initialised (a memfd starts as zeros).
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.writer.block_size) }
+    }
+}
+
+impl DerefMut for RawLoan<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let start = self.writer.channel.block_start(self.block);
+        // SAFETY: as in `deref`, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.writer.block_size) }
+    }
+}
+
+impl Drop for RawLoan<'_> {
+    fn drop(&mut self) {
+        self.writer.free.push_back(self.block);
+    }
+}
+
+impl fmt::Debug for RawLoan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawLoan").field("block", &self.block).field("len", &self.len()).finish()
+    }
+}
