@@ -1,1 +1,87 @@
 //! A flat, self-relative data layout that is built and read in place.
+//!
+//! A message is one value of a type, laid out in bytes so that it can be written front to back into a block of
+//! memory and read there: no pointers but offsets forward from where they stand, no parsing, no copy. The
+//! layout is WIT's value types; `FORMAT.md` beside this crate specifies it byte by byte.
+//!
+//! ```
+//! use blockcast_flat_types::Flat;
+//!
+//! type Lines = Flat<Vec<String>>;         // WIT: list<string>
+//!
+//! // Built in place: as many lines as the block holds.
+//! let mut block = [0; 4096];
+//! let length = Lines::build(&mut block, |list| {
+//!     let mut list = list.until_full(16)?;
+//!     for line in ["to be", "or not to be"] {
+//!         if !list.push_if_fits(line)? {
+//!             break;
+//!         }
+//!     }
+//!     list.finish()
+//! })?;
+//!
+//! // Read in place: validated once, then plain memory accesses.
+//! let lines = Lines::access(&block[..length])?;
+//! assert_eq!(lines.len(), 2);
+//! assert_eq!(lines.get(1), Some("or not to be"));
+//! assert_eq!(lines, ["to be", "or not to be"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What a type has
+//!
+//! | | for `Vec<String>` | |
+//! | --- | --- | --- |
+//! | [`FlatType::View`] | [`ListView`] | `Copy`, borrows the message, reading neither panics nor allocates |
+//! | [`FlatType::Builder`] | [`ListBuilder`] | borrows the block, is consumed to give [`Finished`] |
+//! | [`ToFlat`] | `[&str]`, `Vec<String>`, .. | what [`Flat::write`] takes and views compare with |
+//! | [`FlatType::TYPE`] | [`schema::Type::List`] | layout, fingerprint and WIT text |
+//!
+//! # Trust
+//!
+//! [`Flat::access`] takes any bytes. [`Flat::access_unchecked`] is for bytes that were validated before or that
+//! a builder wrote. A builder's [`Finished`] cannot be made up or come from another build, so a build that
+//! returns `Ok` has written a valid message:
+//!
+//! ```compile_fail
+//! # use blockcast_flat_types::{BuildError, Flat};
+//! Flat::<Vec<String>>::build(&mut [0; 64], |list| {
+//!     let mut list = list.with_len(1)?;
+//!     list.push("half")?;
+//!     Ok::<_, BuildError>(list)           // not finished
+//! });
+//! ```
+//!
+//! ```compile_fail
+//! # use blockcast_flat_types::{BuildError, Flat};
+//! let mut other = [0; 64];
+//! let mut kept = None;
+//! Flat::<String>::build::<BuildError>(&mut other, |text| {
+//!     kept = Some(text.set("another")?);  // a proof does not leave its build
+//!     Err(BuildError::Misaligned)
+//! });
+//! Flat::<String>::build(&mut [0; 64], |_| Ok::<_, BuildError>(kept.unwrap()));
+//! ```
+
+mod error;
+mod flat;
+mod flat_type;
+mod index;
+mod kinds;
+#[cfg(feature = "payload")]
+mod payload;
+pub mod schema;
+mod target;
+mod to_flat;
+mod validator;
+
+pub use error::{BuildError, FlatError};
+pub use flat::Flat;
+pub use flat_type::FlatType;
+pub use index::{Index, Width};
+pub use kinds::{
+    Items, ListBuilder, ListItems, ListIter, ListView, Number, ScalarBuilder, StringBuilder, TupleBuilder,
+};
+pub use target::{BuildFn, Finished, Place};
+pub use to_flat::ToFlat;

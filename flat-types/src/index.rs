@@ -1,0 +1,107 @@
+//! The width of the two numbers in a string's or list's header.
+
+use std::fmt;
+
+/// The index widths, as a value that constant functions can work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// One byte; no alignment. Messages of a few hundred bytes.
+    U8,
+    /// Two bytes; no alignment.
+    U16,
+    /// Four bytes; every header and every list of numbers is naturally aligned.
+    U32,
+}
+
+impl Width {
+    /// Bytes that one index takes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Width::U8 => 1,
+            Width::U16 => 2,
+            Width::U32 => 4,
+        }
+    }
+
+    /// Whether headers and lists are naturally aligned at this width.
+    pub const fn aligned(self) -> bool {
+        matches!(self, Width::U32)
+    }
+
+    /// The name that stands in schema texts: `u8`, `u16` or `u32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Width::U8 => "u8",
+            Width::U16 => "u16",
+            Width::U32 => "u32",
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for u8 {}
+    impl Sealed for u16 {}
+    impl Sealed for u32 {}
+}
+
+/// An unsigned integer that deltas, lengths and counts are stored in: `u8`, `u16` or `u32`.
+pub trait Index: sealed::Sealed + Copy + fmt::Debug + Default + Send + Sync + 'static {
+    /// The width as a value.
+    const WIDTH: Width;
+    /// Bytes that one index takes.
+    const BYTES: usize = Self::WIDTH.bytes();
+    /// The largest delta, length or count.
+    const MAX: usize;
+
+    /// Reads the index at the start of `bytes`; 0 if there are too few bytes.
+    #[doc(hidden)]
+    fn read(bytes: &[u8]) -> usize;
+
+    /// Reads the two indices of a header at the start of `bytes`; zeros if there are too few bytes.
+    #[doc(hidden)]
+    fn read_pair(bytes: &[u8]) -> (usize, usize);
+
+    /// Writes `value` at the start of `bytes`. False, and nothing written, if it does not fit.
+    #[doc(hidden)]
+    fn write(value: usize, bytes: &mut [u8]) -> bool;
+}
+
+macro_rules! index {
+    ($type:ty, $width:expr) => {
+        impl Index for $type {
+            const WIDTH: Width = $width;
+            const MAX: usize = <$type>::MAX as usize;
+
+            #[inline]
+            fn read(bytes: &[u8]) -> usize {
+                match bytes.first_chunk() {
+                    Some(chunk) => <$type>::from_le_bytes(*chunk) as usize,
+                    None => 0,
+                }
+            }
+
+            #[inline]
+            fn read_pair(bytes: &[u8]) -> (usize, usize) {
+                const N: usize = size_of::<$type>();
+                match bytes.first_chunk::<{ 2 * N }>() {
+                    Some(pair) => (Self::read(&pair[..N]), Self::read(&pair[N..])),
+                    None => (0, 0),
+                }
+            }
+
+            #[inline]
+            fn write(value: usize, bytes: &mut [u8]) -> bool {
+                let (Ok(value), Some(chunk)) = (<$type>::try_from(value), bytes.first_chunk_mut()) else {
+                    return false;
+                };
+                *chunk = value.to_le_bytes();
+                true
+            }
+        }
+    };
+}
+
+index!(u8, Width::U8);
+index!(u16, Width::U16);
+index!(u32, Width::U32);

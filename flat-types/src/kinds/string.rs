@@ -1,0 +1,179 @@
+//! `string`: UTF-8 that the header points to. Its view is a `&str`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::error::{BuildError, FlatError};
+use crate::flat_type::{FlatType, tail};
+use crate::index::Index;
+use crate::schema::Type;
+use crate::target::{Finished, Place, Target};
+use crate::to_flat::ToFlat;
+use crate::validator::Validator;
+
+fn utf8(bytes: &[u8], start: usize) -> Result<(), FlatError> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(FlatError::Utf8 { at: start + error.valid_up_to() }),
+    }
+}
+
+// SAFETY: the view returns the bytes that `validate` found to be UTF-8, through a checked slice.
+unsafe impl FlatType for String {
+    type View<'a, I: Index> = &'a str;
+    type Builder<'b, I: Index> = StringBuilder<'b, I>;
+    const TYPE: &'static Type = &Type::String;
+
+    fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
+        let region = validator.region(at, 1, 1)?;
+        utf8(&validator.bytes()[region.start..validator.cursor()], region.start)
+    }
+
+    #[inline]
+    unsafe fn view<I: Index>(bytes: &[u8]) -> &str {
+        let (delta, len) = I::read_pair(bytes);
+        let text = tail(bytes, delta).get(..len).unwrap_or_default();
+        // SAFETY: the caller says that `validate` accepted this string, which found these bytes to be UTF-8;
+        // no bytes at all are UTF-8 as well.
+        unsafe { std::str::from_utf8_unchecked(text) }
+    }
+
+    #[inline]
+    fn builder<I: Index>(target: Target<'_, I>) -> Self::Builder<'_, I> {
+        StringBuilder { start: target.cursor(), end: target.cursor(), failed: None, target }
+    }
+
+    fn from_view<I: Index>(view: &str) -> String {
+        view.to_owned()
+    }
+
+    #[cfg(feature = "serde")]
+    fn serialize<I: Index, S: serde::Serializer>(view: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(view)
+    }
+}
+
+/// Writes a string, in one piece or piece by piece. [`fmt::Write`] formats straight into the block.
+#[derive(Debug)]
+pub struct StringBuilder<'b, I: Index> {
+    target: Target<'b, I>,
+    start: usize,
+    end: usize,
+    failed: Option<BuildError>,
+}
+
+impl<'b, I: Index> StringBuilder<'b, I> {
+    /// Writes `text` and completes the string.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    #[inline]
+    pub fn set(mut self, text: impl AsRef<str>) -> Result<Finished<'b>, BuildError> {
+        self.push_str(text.as_ref())?;
+        self.finish()
+    }
+
+    /// Appends `text`. On an error the string is as before.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    #[inline]
+    pub fn push_str(&mut self, text: &str) -> Result<(), BuildError> {
+        let end = self.end.saturating_add(text.len());
+        if end - self.start > I::MAX {
+            return Err(BuildError::IndexOverflow { value: end - self.start, max: I::MAX });
+        }
+        self.target.span(self.end, end)?.copy_from_slice(text.as_bytes());
+        self.end = end;
+        Ok(())
+    }
+
+    /// Appends a character. On an error the string is as before.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    pub fn push(&mut self, character: char) -> Result<(), BuildError> {
+        self.push_str(character.encode_utf8(&mut [0; 4]))
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether nothing was written so far.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Completes the string.
+    ///
+    /// # Errors
+    ///
+    /// What stopped a [`fmt::Write`] before; [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    #[inline]
+    pub fn finish(mut self) -> Result<Finished<'b>, BuildError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let count = self.end - self.start;
+        self.target.put_region(self.start, count)?;
+        self.target.take(count, 1, 1)?;
+        Ok(self.target.finish())
+    }
+}
+
+impl<I: Index> fmt::Write for StringBuilder<'_, I> {
+    /// Appends `text`. An error is kept: the string cannot be completed after it.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push_str(text).map_err(|error| {
+            self.failed = Some(error);
+            fmt::Error
+        })
+    }
+}
+
+impl ToFlat<String> for str {
+    #[inline]
+    fn write_to<'b, I: Index>(&self, place: Place<'b, String, I>) -> Result<Finished<'b>, BuildError> {
+        place.builder().set(self)
+    }
+
+    #[inline]
+    fn end_after<I: Index>(&self, cursor: usize) -> usize {
+        cursor.saturating_add(self.len())
+    }
+
+    #[inline]
+    fn matches<I: Index>(&self, view: &str) -> bool {
+        self == view
+    }
+}
+
+macro_rules! text {
+    ($($type:ty),+) => { $(
+        impl ToFlat<String> for $type {
+            #[inline]
+            fn write_to<'b, I: Index>(&self, place: Place<'b, String, I>) -> Result<Finished<'b>, BuildError> {
+                place.builder().set(&**self)
+            }
+
+            #[inline]
+            fn end_after<I: Index>(&self, cursor: usize) -> usize {
+                (**self).end_after::<I>(cursor)
+            }
+
+            #[inline]
+            fn matches<I: Index>(&self, view: &str) -> bool {
+                **self == *view
+            }
+        }
+    )+ };
+}
+
+text!(String, Box<str>, Rc<str>, Arc<str>, Cow<'_, str>);

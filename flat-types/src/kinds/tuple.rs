@@ -1,0 +1,189 @@
+//! `tuple<..>`: headers side by side. The view is a tuple of views.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::error::{BuildError, FlatError};
+use crate::flat_type::{FlatType, Header, tail};
+use crate::index::Index;
+use crate::schema::Type;
+use crate::target::{BuildFn, Finished, Place, Target};
+use crate::to_flat::ToFlat;
+use crate::validator::Validator;
+
+/// Writes a tuple, element by element. `R` is what is still to be written: `finish` exists once it is `()`.
+pub struct TupleBuilder<'b, T, R, I: Index> {
+    target: Target<'b, I>,
+    failed: Option<BuildError>,
+    kind: PhantomData<fn() -> (T, R)>,
+}
+
+impl<T, R, I: Index> fmt::Debug for TupleBuilder<'_, T, R, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TupleBuilder").field("at", &self.target.at()).finish_non_exhaustive()
+    }
+}
+
+/// The elements of a tuple that are still to be written: `(A, (B, ()))`.
+#[doc(hidden)]
+pub trait Rest {
+    /// How many.
+    const COUNT: usize;
+}
+
+impl Rest for () {
+    const COUNT: usize = 0;
+}
+
+impl<A, R: Rest> Rest for (A, R) {
+    const COUNT: usize = 1 + R::COUNT;
+}
+
+impl<'b, T: FlatType, R, I: Index> TupleBuilder<'b, T, R, I> {
+    fn new(mut target: Target<'b, I>) -> Self {
+        let padded = const { T::TYPE.is_padded(I::WIDTH) };
+        let failed = if padded { target.clear(Header::<T, I>::SIZE).err() } else { None };
+        TupleBuilder { target, failed, kind: PhantomData }
+    }
+}
+
+impl<'b, T: FlatType, A: FlatType, R: Rest, I: Index> TupleBuilder<'b, T, (A, R), I> {
+    /// Writes the next element.
+    ///
+    /// # Errors
+    ///
+    /// Those of the value.
+    #[inline]
+    pub fn put(mut self, value: impl ToFlat<A>) -> Result<TupleBuilder<'b, T, R, I>, BuildError> {
+        let offset = self.offset()?;
+        self.target.write::<A>(offset, value)?;
+        Ok(self.next())
+    }
+
+    /// The offset of the next element in the header.
+    #[inline]
+    fn offset(&self) -> Result<usize, BuildError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(const { T::TYPE.offset(I::WIDTH, T::TYPE.parts() - 1 - R::COUNT) }),
+        }
+    }
+
+    #[inline]
+    fn next(self) -> TupleBuilder<'b, T, R, I> {
+        TupleBuilder { target: self.target, failed: None, kind: PhantomData }
+    }
+
+    /// Builds the next element in place.
+    ///
+    /// # Errors
+    ///
+    /// Those of the closure.
+    #[inline]
+    pub fn put_with<E: From<BuildError>>(
+        mut self,
+        build: impl for<'c> BuildFn<'c, A, I, E>,
+    ) -> Result<TupleBuilder<'b, T, R, I>, E> {
+        let offset = self.offset()?;
+        self.target.child::<A, E>(offset, build)?;
+        Ok(self.next())
+    }
+}
+
+impl<'b, T, I: Index> TupleBuilder<'b, T, (), I> {
+    /// Completes the tuple.
+    ///
+    /// # Errors
+    ///
+    /// None so far; a `Result`, as everything that a build ends with.
+    pub fn finish(self) -> Result<Finished<'b>, BuildError> {
+        Ok(self.target.finish())
+    }
+}
+
+/// `(A, (B, ()))` of `A B`.
+macro_rules! rest {
+    () => { () };
+    ($head:ident $($tail:ident)*) => { ($head, rest!($($tail)*)) };
+}
+
+macro_rules! tuples {
+    ($($n:tt $T:ident $U:ident),+) => {
+        // SAFETY: every element was validated at the offset at which it is viewed.
+        unsafe impl<$($T: FlatType),+> FlatType for ($($T,)+) {
+            type View<'a, I: Index> = ($($T::View<'a, I>,)+);
+            type Builder<'b, I: Index> = TupleBuilder<'b, Self, rest!($($T)+), I>;
+            const TYPE: &'static Type = &Type::Tuple(&[$($T::TYPE),+]);
+
+            #[inline]
+            fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
+                let mut end = at;
+                $(
+                    let start = at + const { Self::TYPE.offset(I::WIDTH, $n) };
+                    validator.zeros(end, start)?;
+                    $T::validate(validator, start)?;
+                    end = start + Header::<$T, I>::SIZE;
+                )+
+                validator.zeros(end, at + Header::<Self, I>::SIZE)
+            }
+
+            #[inline]
+            unsafe fn view<I: Index>(bytes: &[u8]) -> Self::View<'_, I> {
+                ($({
+                    let bytes = tail(bytes, const { Self::TYPE.offset(I::WIDTH, $n) });
+                    // SAFETY: the caller says that the tuple is valid, so its element at this offset is.
+                    unsafe { $T::view(bytes) }
+                },)+)
+            }
+
+            #[inline]
+            fn builder<I: Index>(target: Target<'_, I>) -> Self::Builder<'_, I> {
+                TupleBuilder::new(target)
+            }
+
+            fn from_view<I: Index>(view: Self::View<'_, I>) -> Self {
+                ($($T::from_view::<I>(view.$n),)+)
+            }
+
+            #[cfg(feature = "serde")]
+            fn serialize<I: Index, S: serde::Serializer>(view: Self::View<'_, I>, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeTuple;
+                let mut tuple = serializer.serialize_tuple(Self::TYPE.parts())?;
+                $(tuple.serialize_element(&crate::ser::Serialized::<$T, I>(view.$n))?;)+
+                tuple.end()
+            }
+        }
+
+        impl<$($T: FlatType, $U: ToFlat<$T>),+> ToFlat<($($T,)+)> for ($($U,)+) {
+            #[inline]
+            fn write_to<'b, I: Index>(
+                &self,
+                place: Place<'b, ($($T,)+), I>,
+            ) -> Result<Finished<'b>, BuildError> {
+                let builder = place.builder();
+                $(let builder = builder.put(&self.$n)?;)+
+                builder.finish()
+            }
+
+            #[inline]
+            fn end_after<I: Index>(&self, cursor: usize) -> usize {
+                $(let cursor = self.$n.end_after::<I>(cursor);)+
+                cursor
+            }
+
+            #[inline]
+            fn matches<I: Index>(&self, view: <($($T,)+) as FlatType>::View<'_, I>) -> bool {
+                $(self.$n.matches::<I>(view.$n))&&+
+            }
+        }
+    };
+}
+
+tuples!(0 A UA);
+tuples!(0 A UA, 1 B UB);
+tuples!(0 A UA, 1 B UB, 2 C UC);
+tuples!(0 A UA, 1 B UB, 2 C UC, 3 D UD);
+tuples!(0 A UA, 1 B UB, 2 C UC, 3 D UD, 4 E UE);
+tuples!(0 A UA, 1 B UB, 2 C UC, 3 D UD, 4 E UE, 5 F UF);
+tuples!(0 A UA, 1 B UB, 2 C UC, 3 D UD, 4 E UE, 5 F UF, 6 G UG);
+tuples!(0 A UA, 1 B UB, 2 C UC, 3 D UD, 4 E UE, 5 F UF, 6 G UG, 7 H UH);

@@ -1,0 +1,91 @@
+//! Messages in blocks: [`Flat`] as a payload of topics.
+
+use std::borrow::Cow;
+
+use blockcast_blocks::{InvalidPayload, Payload, Schema, WriteFrom};
+
+use crate::BuildError;
+use crate::flat::Flat;
+use crate::flat_type::FlatType;
+use crate::index::Index;
+use crate::target::{Finished, Place, Target};
+use crate::to_flat::ToFlat;
+
+impl<T: FlatType, I: Index> Payload for Flat<T, I> {
+    type View<'a> = T::View<'a, I>;
+    type Builder<'b> = T::Builder<'b, I>;
+    type Built<'b> = Finished<'b>;
+
+    fn schema() -> Schema {
+        Schema::new(Cow::Owned(Self::schema()), Self::FINGERPRINT)
+    }
+
+    fn alignment() -> usize {
+        Self::ALIGNMENT
+    }
+
+    fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
+        Self::validate(bytes).map_err(InvalidPayload::of::<Self>)
+    }
+
+    #[inline]
+    unsafe fn view(bytes: &[u8]) -> T::View<'_, I> {
+        // SAFETY: the caller's promise is the same one.
+        unsafe { Self::access_unchecked(bytes) }
+    }
+
+    #[inline]
+    fn builder(block: &mut [u8]) -> T::Builder<'_, I> {
+        T::builder(Target::root::<T>(block))
+    }
+
+    #[inline]
+    fn built_len(built: &Finished<'_>) -> usize {
+        built.len()
+    }
+}
+
+impl<T: FlatType, I: Index, V: ToFlat<T> + ?Sized> WriteFrom<V> for Flat<T, I> {
+    #[inline]
+    fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Finished<'b>, blockcast_blocks::BuildError> {
+        Ok(value.write_to(Place::<'b, T, I>::new(Target::root::<T>(block)))?)
+    }
+}
+
+impl From<BuildError> for blockcast_blocks::BuildError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::NoRoom { needed, available } => Self::TooSmall { needed, available },
+            other => Self::Unrepresentable(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flat_list_is_a_payload() {
+        type Lines = Flat<Vec<String>>;
+        let mut block = [0; 64];
+        let length = Lines::built_len(&Lines::write_from(&["to", "be"], &mut block).expect("fits"));
+        <Lines as Payload>::validate(&block[..length]).expect("just written");
+        // SAFETY: validated in the line above.
+        let lines = unsafe { <Lines as Payload>::view(&block[..length]) };
+        assert_eq!(lines, ["to", "be"]);
+        assert_eq!(<Lines as Payload>::schema().name(), "flat/u32 list<string>");
+        let invalid = <Lines as Payload>::validate(b"").expect_err("no header");
+        assert_eq!(invalid.schema, "flat/u32 list<string>");
+    }
+
+    #[test]
+    fn a_block_that_is_too_small_is_told_from_a_value_that_never_fits() {
+        use blockcast_blocks::BuildError as E;
+        let write = |block: &mut [u8], text: &str| {
+            <Flat<String, u8> as WriteFrom<str>>::write_from(text, block).map(|_| ())
+        };
+        assert_eq!(write(&mut [0; 4], "hello"), Err(E::TooSmall { needed: 7, available: 4 }));
+        assert!(matches!(write(&mut [0; 999], &"x".repeat(500)), Err(E::Unrepresentable(_))));
+    }
+}

@@ -1,0 +1,251 @@
+//! Where a builder writes, and the proof that it did.
+
+use std::marker::PhantomData;
+
+use crate::error::BuildError;
+use crate::flat_type::{FlatType, Header};
+use crate::index::Index;
+use crate::schema::align_up;
+use crate::to_flat::ToFlat;
+
+/// A type that neither outlives nor falls short of `'b`: a value branded with it cannot be swapped for one of
+/// another build, since every build has a lifetime of its own that its code cannot name.
+type Brand<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
+
+/// The proof that a value is complete.
+///
+/// A builder is consumed to get one. The closure of a build must return it, and can only have it from the
+/// builder that it was given.
+#[must_use = "return it from the closure of the build"]
+#[derive(Debug)]
+pub struct Finished<'b> {
+    end: usize,
+    brand: Brand<'b>,
+}
+
+impl Finished<'_> {
+    /// The length of the message so far in bytes; for the root value, the length of the message.
+    #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
+    pub fn len(&self) -> usize {
+        self.end
+    }
+}
+
+/// The place in a block where a `T` goes; [`ToFlat::write_to`](crate::ToFlat::write_to) fills it.
+#[derive(Debug)]
+pub struct Place<'b, T, I: Index> {
+    target: Target<'b, I>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
+    pub(crate) fn new(target: Target<'b, I>) -> Self {
+        Place { target, kind: PhantomData }
+    }
+
+    /// The builder that writes here.
+    #[inline]
+    pub fn builder(self) -> T::Builder<'b, I> {
+        T::builder(self.target)
+    }
+}
+
+/// A closure that builds a `T`: `FnOnce(T::Builder<'b, I>) -> Result<Finished<'b>, E>`.
+///
+/// Taken as `impl for<'b> BuildFn<'b, T, I, E>`: the closure works for every `'b`, so it can only return what it
+/// got from the builder it was given.
+pub trait BuildFn<'b, T: FlatType, I: Index, E>:
+    FnOnce(T::Builder<'b, I>) -> Result<Finished<'b>, E>
+{
+}
+
+impl<'b, T, I, E, F> BuildFn<'b, T, I, E> for F
+where
+    T: FlatType,
+    I: Index,
+    F: FnOnce(T::Builder<'b, I>) -> Result<Finished<'b>, E>,
+{
+}
+
+/// The block, where in it the header of the value goes, and where its data may start.
+///
+/// ```text
+/// block  ┌────────┬──────────────────┬─────────────────────────────┐
+///        │ header │ data so far      │ free                        │
+///        └────────┴──────────────────┴─────────────────────────────┘
+///         ▲ at                        ▲ cursor
+/// ```
+///
+/// A nested value gets a target of its own that borrows the block; its [`Finished`] carries the new cursor
+/// back. If it fails nothing is carried back, and what it wrote counts as free again.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Target<'b, I: Index> {
+    block: &'b mut [u8],
+    at: usize,
+    cursor: usize,
+    brand: Brand<'b>,
+    index: PhantomData<I>,
+}
+
+impl<'b, I: Index> Target<'b, I> {
+    /// The target of a message's root value. To be handed to code that is generic over `'b` only.
+    pub(crate) fn root<T: FlatType>(block: &'b mut [u8]) -> Self {
+        Target { block, at: 0, cursor: Header::<T, I>::SIZE, brand: PhantomData, index: PhantomData }
+    }
+
+    /// The end of all data written so far.
+    pub(crate) fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// Where the header goes.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes of the block.
+    pub(crate) fn capacity(&self) -> usize {
+        self.block.len()
+    }
+
+    fn no_room(&self, needed: usize) -> BuildError {
+        BuildError::NoRoom { needed, available: self.block.len() }
+    }
+
+    /// The bytes from `from` to `to`.
+    #[inline]
+    pub(crate) fn span(&mut self, from: usize, to: usize) -> Result<&mut [u8], BuildError> {
+        let available = self.block.len();
+        match self.block.get_mut(from..to) {
+            Some(span) => Ok(span),
+            None => Err(BuildError::NoRoom { needed: to, available }),
+        }
+    }
+
+    /// Writes `bytes` at `offset` in the header.
+    #[inline]
+    #[doc(hidden)]
+    pub fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), BuildError> {
+        let from = self.at.saturating_add(offset);
+        *self.span(from, from.saturating_add(N))?.first_chunk_mut().expect("the span has N bytes") = bytes;
+        Ok(())
+    }
+
+    /// Writes the discriminant of case `case` of `cases`, and zeros in the rest of a header of `size` bytes.
+    #[doc(hidden)]
+    pub fn put_discriminant(&mut self, case: u32, cases: usize, size: usize) -> Result<(), BuildError> {
+        self.clear(size)?;
+        match crate::schema::discriminant_bytes(cases) {
+            1 => self.put(0, [case as u8]),
+            2 => self.put(0, (case as u16).to_le_bytes()),
+            _ => self.put(0, case.to_le_bytes()),
+        }
+    }
+
+    /// Writes zeros in the header's `size` bytes, for a header that has bytes no value uses.
+    #[doc(hidden)]
+    pub fn clear(&mut self, size: usize) -> Result<(), BuildError> {
+        let at = self.at;
+        self.span(at, at.saturating_add(size))?.fill(0);
+        Ok(())
+    }
+
+    /// Writes one index at absolute offset `at`.
+    fn put_index(&mut self, at: usize, value: usize) -> Result<(), BuildError> {
+        if value > I::MAX {
+            return Err(BuildError::IndexOverflow { value, max: I::MAX });
+        }
+        let written = I::write(value, self.span(at, at.saturating_add(I::BYTES))?);
+        debug_assert!(written, "the value fits and the span has the index's length");
+        Ok(())
+    }
+
+    /// Writes the header of a string or list: its data starts at `start` and has `count` elements.
+    #[inline]
+    pub(crate) fn put_region(&mut self, start: usize, count: usize) -> Result<(), BuildError> {
+        let at = self.at;
+        self.put_index(at, start - at)?;
+        self.put_index(at + I::BYTES, count)
+    }
+
+    /// Takes `count` elements of `size` bytes, aligned, from the cursor on. Gives the offset of the first.
+    #[inline]
+    pub(crate) fn take(&mut self, count: usize, size: usize, align: usize) -> Result<usize, BuildError> {
+        if count == 0 {
+            return Ok(self.cursor);
+        }
+        let start = align_up(self.cursor, align);
+        let end = count.saturating_mul(size).saturating_add(start);
+        if end > self.block.len() {
+            return Err(self.no_room(end));
+        }
+        if count > I::MAX {
+            return Err(BuildError::IndexOverflow { value: count, max: I::MAX });
+        }
+        let cursor = self.cursor;
+        self.span(cursor, start)?.fill(0);
+        self.cursor = end;
+        Ok(start)
+    }
+
+    /// Gives back everything from `cursor` on.
+    pub(crate) fn retract(&mut self, cursor: usize) {
+        debug_assert!(cursor <= self.cursor, "only what was taken is given back");
+        self.cursor = cursor;
+    }
+
+    /// A target for a value whose header is at absolute offset `at`.
+    #[inline]
+    fn nested(&mut self, at: usize) -> Target<'_, I> {
+        Target { at, cursor: self.cursor, block: &mut *self.block, brand: PhantomData, index: PhantomData }
+    }
+
+    /// Builds a value whose header is at `offset` in this header. On an error the target is as before.
+    #[inline]
+    #[doc(hidden)]
+    pub fn child<T: FlatType, E>(
+        &mut self,
+        offset: usize,
+        build: impl for<'c> BuildFn<'c, T, I, E>,
+    ) -> Result<(), E> {
+        let at = self.at.saturating_add(offset);
+        self.child_at(at, build)
+    }
+
+    /// Builds a value whose header is at absolute offset `at`. On an error the target is as before.
+    #[inline]
+    pub(crate) fn child_at<T: FlatType, E>(
+        &mut self,
+        at: usize,
+        build: impl for<'c> BuildFn<'c, T, I, E>,
+    ) -> Result<(), E> {
+        self.cursor = build(T::builder(self.nested(at)))?.end;
+        Ok(())
+    }
+
+    /// Writes a value whose header is at `offset` in this header. On an error the target is as before.
+    #[inline]
+    #[doc(hidden)]
+    pub fn write<T: FlatType>(&mut self, offset: usize, value: impl ToFlat<T>) -> Result<(), BuildError> {
+        let at = self.at.saturating_add(offset);
+        self.write_at(at, value)
+    }
+
+    /// Writes a value whose header is at absolute offset `at`. On an error the target is as before.
+    #[inline]
+    pub(crate) fn write_at<T: FlatType>(
+        &mut self,
+        at: usize,
+        value: impl ToFlat<T>,
+    ) -> Result<(), BuildError> {
+        self.cursor = value.write_to(Place::new(self.nested(at)))?.end;
+        Ok(())
+    }
+
+    /// The proof that the value is complete.
+    #[doc(hidden)]
+    pub fn finish(self) -> Finished<'b> {
+        Finished { end: self.cursor, brand: PhantomData }
+    }
+}

@@ -1,0 +1,126 @@
+//! One forward pass that proves a message sound.
+//!
+//! The validator walks a value depth first, in the order in which a builder writes it, and keeps one cursor:
+//! the end of all data seen so far. Every list and string must start at or after the cursor, and moves it
+//! past its own end. So no two values share a byte, nothing can be a cycle, and every byte of the message is
+//! looked at once at most: the time is linear in the message's length whatever the bytes are, and the
+//! recursion is as deep as the type, not as deep as the bytes. What a region skips over must be zero, and the
+//! last region ends where the message ends: a message has no place for bytes that no one checked.
+
+use std::marker::PhantomData;
+
+use crate::error::FlatError;
+use crate::index::Index;
+
+/// The state of the pass.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Validator<'a, I: Index> {
+    bytes: &'a [u8],
+    cursor: usize,
+    index: PhantomData<I>,
+}
+
+/// A span of data that a header points to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    /// Offset of its first byte.
+    pub(crate) start: usize,
+    /// Its number of elements.
+    pub(crate) count: usize,
+}
+
+impl<'a, I: Index> Validator<'a, I> {
+    /// Starts at the end of the root's header of `size` bytes.
+    pub(crate) fn new(bytes: &'a [u8], size: usize) -> Result<Self, FlatError> {
+        if bytes.len() < size {
+            return Err(FlatError::OutOfBounds { at: 0, missing: (size - bytes.len()) as u64 });
+        }
+        Ok(Validator { bytes, cursor: size, index: PhantomData })
+    }
+
+    /// The message must end where its last value ends.
+    pub(crate) fn finish(self) -> Result<(), FlatError> {
+        if self.cursor == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(FlatError::TrailingBytes { at: self.cursor })
+        }
+    }
+
+    /// The whole message.
+    #[doc(hidden)]
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The end of all data seen so far.
+    pub(crate) fn cursor(&self) -> usize {
+        self.cursor
+    }
+
+    /// `N` bytes at `at`.
+    pub(crate) fn read<const N: usize>(&self, at: usize) -> Result<[u8; N], FlatError> {
+        match self.bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+            Some(chunk) => Ok(*chunk),
+            None => Err(FlatError::OutOfBounds { at, missing: N as u64 }),
+        }
+    }
+
+    /// The discriminant of a choice of `cases` at `at`.
+    #[doc(hidden)]
+    pub fn discriminant(&self, at: usize, cases: usize) -> Result<usize, FlatError> {
+        let value = match crate::schema::discriminant_bytes(cases) {
+            1 => u32::from(u8::from_le_bytes(self.read(at)?)),
+            2 => u32::from(u16::from_le_bytes(self.read(at)?)),
+            _ => u32::from_le_bytes(self.read(at)?),
+        };
+        if (value as u64) < cases as u64 {
+            Ok(value as usize)
+        } else {
+            Err(FlatError::Discriminant { at, value: value.into() })
+        }
+    }
+
+    /// Bytes that no value uses are zero, so that no old bytes travel and a value has one form.
+    #[doc(hidden)]
+    #[inline]
+    pub fn zeros(&self, from: usize, to: usize) -> Result<(), FlatError> {
+        if from >= to {
+            return Ok(());
+        }
+        match self.bytes.get(from..to) {
+            // A fold without an early exit, so that it is vectorised.
+            Some(gap) if gap.iter().fold(0, |all, byte| all | byte) == 0 => Ok(()),
+            Some(_) => Err(FlatError::Padding { at: from }),
+            None => Err(FlatError::OutOfBounds { at: from, missing: (to - from) as u64 }),
+        }
+    }
+
+    /// Follows the header at `at` to its `count` elements of `size` bytes each, and moves the cursor past them.
+    #[inline]
+    pub(crate) fn region(&mut self, at: usize, size: usize, align: usize) -> Result<Region, FlatError> {
+        let Some(header) = self.bytes.get(at..).filter(|rest| rest.len() >= 2 * I::BYTES) else {
+            return Err(FlatError::OutOfBounds { at, missing: 2 * I::BYTES as u64 });
+        };
+        let (delta, count) = I::read_pair(header);
+        // An offset, a delta and a size each fit 32 bits or are lengths in memory: 64 bits hold the results.
+        let start = at as u64 + delta as u64;
+        let end = start + count as u64 * size as u64;
+        if start < self.cursor as u64 {
+            return Err(FlatError::Overlap { at });
+        }
+        if end > self.bytes.len() as u64 {
+            return Err(FlatError::OutOfBounds { at, missing: end - self.bytes.len() as u64 });
+        }
+        // Both are at most the message's length now.
+        let (start, end) = (start as usize, end as usize);
+        if count > 0 && start % align != 0 {
+            return Err(FlatError::Misaligned { at, alignment: align });
+        }
+        self.zeros(self.cursor, start)?;
+        self.cursor = end;
+        Ok(Region { start, count })
+    }
+}
