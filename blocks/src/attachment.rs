@@ -80,6 +80,19 @@ impl AttachmentWindow {
         }
     }
 
+    /// Turns a message that `consumer`'s interval covers into a counted hold at once.
+    pub(crate) fn count(&self, consumer: &Consumer, descriptor: Descriptor) -> RawSample {
+        consumer.hold(self.shared.channel.block_at(descriptor.offset));
+        // The strong reference that a counted sample owns.
+        std::mem::forget(Arc::clone(&self.shared));
+        RawSample {
+            bytes: self.shared.channel.bytes(&descriptor),
+            attachments: NonNull::from(&*self.shared),
+            ticket: COUNTED,
+            descriptor,
+        }
+    }
+
     /// The oldest sequence that is still attached, if any is.
     #[inline(always)]
     pub(crate) fn oldest(&mut self) -> Option<u64> {

@@ -174,6 +174,23 @@ impl Consumer {
         self.taken(word, time)
     }
 
+    /// Reads the descriptor again of a message that was taken and not let go of. `None` if it may have been
+    /// overwritten, which the pace must allow.
+    pub(crate) fn look_back(&self, sequence: u64) -> Option<(u64, u64)> {
+        let slot = self.control.slot(sequence);
+        // Ordering: Relaxed, as in `take`.
+        let word = slot.word.load(Ordering::Relaxed);
+        let time = slot.time.load(Ordering::Relaxed);
+        if self.high != UNBOUNDED {
+            // Ordering: as in `take_overtakable`.
+            fence(Ordering::Acquire);
+            if self.control.header().state.watermark.load(Ordering::Relaxed) > sequence {
+                return None;
+            }
+        }
+        Some((word, time))
+    }
+
     /// Extends the claim to a window from `next` on. The watermark check that must follow is the one after
     /// the descriptor is read.
     fn claim(&mut self) {

@@ -166,6 +166,19 @@ impl Reader {
         self.window.attach(&self.consumer, descriptor)
     }
 
+    /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
+    /// returned sample lives. Two atomic additions; messages may be held in any order. `None` if it is not
+    /// attached here (any more), or if the publisher has overtaken this reader meanwhile.
+    #[must_use]
+    pub fn hold(&self, sequence: Sequence) -> Option<RawSample> {
+        let sequence = sequence.get();
+        if !(self.floor..self.consumer.next()).contains(&sequence) {
+            return None;
+        }
+        let (word, time) = self.consumer.look_back(sequence)?;
+        Some(self.window.count(&self.consumer, Descriptor::unpack(sequence, word, time)))
+    }
+
     /// Lets go of every message below `sequence` but samples. One store.
     #[inline]
     pub fn release_before(&mut self, sequence: Sequence) {
