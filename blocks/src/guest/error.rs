@@ -14,18 +14,12 @@ impl HostError {
     pub fn code(self) -> Error {
         self.0
     }
-}
 
-impl From<Error> for HostError {
-    fn from(code: Error) -> Self {
-        Self(code)
-    }
-}
-
-impl fmt::Display for HostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Error::NoStorage => "address space must be donated first",
+    /// What it means, in a few words.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self.0 {
+            Error::NoStorage => "there is not enough address space",
             Error::Busy => "something that conflicts is still going on",
             Error::WrongSize => "the size is not acceptable",
             Error::Internal => "the host could not do it; its log tells the reason",
@@ -38,7 +32,19 @@ impl fmt::Display for HostError {
             Error::InvalidHandle => "the handle stands for nothing",
             Error::OutOfBounds => "the range lies outside of the memory",
             Error::Limit => "a limit of the component's grant is reached",
-        })
+        }
+    }
+}
+
+impl From<Error> for HostError {
+    fn from(code: Error) -> Self {
+        Self(code)
+    }
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

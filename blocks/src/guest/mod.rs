@@ -10,6 +10,7 @@
 //!    │  executor   polls it; when it can go no further: ──▶ wait   (the only call that suspends the guest)
 //!    │  reactor    who is woken when wait returns
 //!    ├─ Reader     records of a batch ◀── poll, once per batch      window   address space for the blocks
+//!    │             message (by reference), sample (owned)
 //!    └─ Writer     one buffer ──▶ publish, once per message
 //! ```
 //!
@@ -19,8 +20,10 @@ mod app;
 pub mod bindings;
 mod error;
 mod executor;
+mod message;
 mod reactor;
 mod reader;
+mod sample;
 mod timer;
 mod window;
 mod writer;
@@ -29,7 +32,9 @@ pub use app::run_app;
 pub use bindings::blockcast::blocks::session;
 pub use error::HostError;
 pub use executor::block_on;
+pub use message::{RawBatch, RawMessage};
 pub use reactor::{now, shutdown};
-pub use reader::{Descriptor, Hold, Overflow, Reader, ReaderOptions, TakeError};
+pub use reader::Reader;
+pub use sample::RawSample;
 pub use timer::{Sleep, sleep, sleep_until};
-pub use writer::{LoanError, RawLoan, Writer, WriterOptions};
+pub use writer::{RawLoan, Writer, WriterOptions};

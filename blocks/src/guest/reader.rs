@@ -1,27 +1,32 @@
 //! Receiving in a guest: message records in batches, blocks read where the host has mapped them.
 //!
 //! # Releasing
-//! The host learns what was released with the next call of `poll`. While a batch is being worked off that would
-//! keep blocks from a publisher that waits for them, so a call that only releases is made in
-//! between, every [`RELEASE_MESSAGES`] messages or [`RELEASE_BYTES`] bytes: rare enough for small messages not to
-//! notice, and at once for large ones.
+//! The host learns what was released with the next batch that it is asked for. While a batch is being worked off
+//! that would keep blocks from a publisher that waits for them, so a call that only releases is
+//! made in between, every [`RELEASE_MESSAGES`] messages or [`RELEASE_BYTES`] bytes: rare enough for small messages
+//! not to notice, and at once for large ones.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use super::bindings::blockcast::blocks::topics::Subscription;
 use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
+use super::message::{RawBatch, RawMessage};
 use super::reactor;
+use super::sample::{RawSample, Samples};
 use super::window::{self, Windows};
 use crate::descriptor::{Descriptor, Validity};
+use crate::error::ReceiveError;
+use crate::options::{Overflow, ReaderOptions};
 use crate::schema::Schema;
 use crate::units::{PublisherId, Sequence, Timestamp};
 
 /// Records per batch.
 const BATCH: usize = 128;
 /// Messages after which the host is told that they were released.
-const RELEASE_MESSAGES: u64 = 32;
+const RELEASE_MESSAGES: u32 = 32;
 /// Bytes after which the host is told that they were released.
 const RELEASE_BYTES: u64 = 64 * 1024;
 /// Bit of [`Record::length`]: the bytes are known to be valid.
@@ -39,69 +44,45 @@ struct Record {
     lost: u32,
 }
 
-const _: () = assert!(size_of::<Record>() == 32);
+const _: () = assert!(size_of::<Record>() == 32, "the size that the WIT package states");
 
-/// What happens to a subscription that falls behind.
-pub use types::Overflow;
-
-/// How a subscription wants to be served.
-#[derive(Clone, Copy, Debug)]
-pub struct ReaderOptions {
-    /// What happens when it falls behind.
-    pub overflow: Overflow,
-    /// Messages per publisher, published earlier, that it wants to see.
-    pub history: u32,
-}
-
-impl Default for ReaderOptions {
-    fn default() -> Self {
-        Self { overflow: Overflow::Block, history: 0 }
+impl From<ReaderOptions> for types::SubscriptionOptions {
+    fn from(options: ReaderOptions) -> Self {
+        Self {
+            overflow: match options.overflow {
+                Overflow::Block => types::Overflow::Block,
+                Overflow::DropOldest => types::Overflow::DropOldest,
+            },
+            history: u32::try_from(options.history).unwrap_or(u32::MAX),
+            depth: options.depth.unwrap_or(0),
+        }
     }
 }
 
-/// There is no message to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TakeError {
-    /// Nothing at the moment.
-    #[error("there is no message at the moment")]
-    Empty,
-    /// All publishers are gone and everything was taken.
-    #[error("the topic has ended")]
-    Ended,
-    /// This many messages were lost just before the next one. Reported once.
-    #[error("{0} messages were lost")]
-    Lost(u64),
-    /// The host refused to deliver.
-    #[error("the host does not deliver: {0}")]
-    Refused(HostError),
-}
-
-/// The subscription and the address space that it uses. Fields are dropped in this order.
-#[derive(Debug)]
-struct Attached {
-    subscription: Subscription,
-    windows: std::sync::Mutex<Windows>,
+/// The subscription and the address space that it uses, shared with samples. Dropped in this order.
+pub(super) struct Attached {
+    pub(super) subscription: Subscription,
+    windows: Mutex<Windows>,
 }
 
 /// A subscription to one topic: the messages of all its publishers, in order per publisher.
 ///
 /// The sequence of a [`Descriptor`] is the running number of the delivery within the subscription, and its offset
-/// is the address in the guest's memory.
-#[derive(Debug)]
+/// is an address in the guest's memory.
 pub struct Reader {
     attached: Arc<Attached>,
     batch: Box<[Record]>,
     /// The next record of the batch, and how many there are.
     next: usize,
     filled: usize,
-    /// Everything before this number is released; the host knows it up to `told`.
-    released: u64,
-    told: u64,
+    /// Everything before this number is not needed by reference any more.
+    floor: u64,
     /// Number after that of the last taken message.
     taken: u64,
-    /// Bytes taken since the host was told.
-    bytes: u64,
+    samples: Samples,
+    /// Messages and bytes taken since the host was told what is released.
+    untold: u32,
+    untold_bytes: u64,
     /// Publisher of the last taken message.
     publisher: PublisherId,
     lost: u64,
@@ -113,44 +94,110 @@ impl Reader {
     /// # Errors
     /// What the host refuses it with: not granted, another schema, a limit.
     pub fn open(topic: &str, schema: &Schema, options: ReaderOptions) -> Result<Self, HostError> {
-        let options = types::SubscriptionOptions { overflow: options.overflow, history: options.history };
-        let subscription = Subscription::open(topic, schema.name(), schema.fingerprint(), options)?;
+        let subscription = Subscription::open(topic, schema.name(), schema.fingerprint(), options.into())?;
         Ok(Self {
-            attached: Arc::new(Attached { subscription, windows: std::sync::Mutex::default() }),
+            attached: Arc::new(Attached { subscription, windows: Mutex::default() }),
             batch: vec![Record::default(); BATCH].into_boxed_slice(),
             next: 0,
             filled: 0,
-            released: 0,
-            told: 0,
+            floor: 0,
             taken: 0,
-            bytes: 0,
+            samples: Samples::default(),
+            untold: 0,
+            untold_bytes: 0,
             publisher: PublisherId::default(),
             lost: 0,
         })
     }
 
-    /// Takes the next message, which stays readable until it is released. One host call per batch.
+    /// Publisher of the message taken last.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.publisher
+    }
+
+    /// Messages lost so far, as far as they were reported.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// The number that the next message gets.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence::new(self.taken)
+    }
+
+    /// The host's counters of this subscription. One host call.
+    #[must_use]
+    pub fn stats(&self) -> types::SubscriptionStats {
+        self.attached.subscription.stats()
+    }
+
+    /// Receives the next message by reference. No copy; one host call per batch. Never waits. The message is
+    /// released when the returned value is dropped.
     ///
     /// # Errors
-    /// [`TakeError::Empty`] when there is none at the moment, [`TakeError::Ended`] when there never will be,
-    /// [`TakeError::Lost`] once before the message that follows a loss.
-    pub fn take(&mut self) -> Result<Descriptor, TakeError> {
+    /// [`ReceiveError`]: nothing there, ended, messages were lost, or the host refuses.
+    pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        let descriptor = self.take()?;
+        Ok(RawMessage { reader: self, descriptor })
+    }
+
+    /// Receives up to `limit` messages by reference, which are released together when the batch is dropped.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive), if there is not one message.
+    pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
+        let mut descriptors = Vec::new();
+        while descriptors.len() < limit {
+            match self.take() {
+                Ok(descriptor) => descriptors.push(descriptor),
+                Err(error) if descriptors.is_empty() => return Err(error),
+                Err(ReceiveError::Lost(lost)) => {
+                    self.untake_loss(lost); // told once more, before the batch that comes after the loss
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(RawBatch { reader: self, descriptors })
+    }
+
+    /// Receives the next message as an owned sample. Never waits.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
+        let descriptor = self.take()?;
+        let sample = self.attach(descriptor);
+        self.release_before(descriptor.sequence.next());
+        Ok(sample)
+    }
+
+    /// Receives the next message's descriptor. The message stays where it is until
+    /// [`release_before`](Self::release_before) passes it.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
         if self.next == self.filled {
             self.refill()?;
-        } else if self.taken - self.told >= RELEASE_MESSAGES || self.bytes >= RELEASE_BYTES {
+        } else if self.untold >= RELEASE_MESSAGES || self.untold_bytes >= RELEASE_BYTES {
             self.tell();
         }
-        let record = self.batch.get_mut(self.next).ok_or(TakeError::Empty)?;
+        let record = self.batch.get_mut(self.next).ok_or(ReceiveError::Empty)?;
         if record.lost > 0 {
             let lost = u64::from(std::mem::take(&mut record.lost));
             self.lost += lost;
-            return Err(TakeError::Lost(lost));
+            return Err(ReceiveError::Lost(lost));
         }
         let record = *record;
-        self.next += 1;
-        self.taken = record.index + 1;
         let len = record.length & !VALID;
-        self.bytes += u64::from(len);
+        self.next += 1;
+        self.taken = record.index.saturating_add(1);
+        self.untold += 1;
+        self.untold_bytes += u64::from(len);
         self.publisher = PublisherId::new(record.publisher);
         Ok(Descriptor {
             sequence: Sequence::new(record.index),
@@ -161,159 +208,139 @@ impl Reader {
         })
     }
 
-    /// Like [`take`](Self::take), but instead of [`TakeError::Empty`] it arranges that the task is woken.
-    pub fn poll_take(&mut self, context: &Context<'_>) -> Poll<Result<Descriptor, TakeError>> {
+    /// Receives like [`take`](Self::take), or arranges that the context's waker is woken when there may be something.
+    /// Before it waits, samples are turned into holds, so that a waiting guest does not hold back publishers.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Descriptor, ReceiveError>> {
         match self.take() {
-            Err(TakeError::Empty) => {
-                reactor::wake_on_progress(context.waker());
-                Poll::Pending
-            }
-            taken => Poll::Ready(taken),
+            Err(ReceiveError::Empty) => {}
+            taken => return Poll::Ready(taken),
         }
+        if self.samples.hold_all() {
+            self.tell();
+        }
+        reactor::wake_on_progress(cx.waker());
+        Poll::Pending
     }
 
-    /// Releases every message taken before `sequence`; those held stay. The host learns it with the next batch
-    /// or a little earlier. Numbers that were not taken yet count as the last one that was.
+    /// Releases every message below `sequence` but samples. The host learns it with the next batch or a little
+    /// earlier. Numbers that were not taken yet count as the one to be taken next.
     pub fn release_before(&mut self, sequence: Sequence) {
-        self.released = self.released.max(sequence.get().min(self.taken));
+        self.floor = self.floor.max(sequence.get().min(self.taken));
     }
 
     /// Tells the host at once what was released.
     pub fn flush(&mut self) {
-        if self.told < self.released {
+        if self.untold > 0 {
             self.tell();
         }
     }
 
-    /// Keeps a message readable beyond its release, without keeping others. One host call.
-    ///
-    /// # Errors
-    /// When the grant's limit of held blocks is reached, or the message was already released.
-    pub fn hold(&self, descriptor: &Descriptor) -> Result<Hold, HostError> {
-        let number = self.attached.subscription.hold(descriptor.sequence.get())?;
-        Ok(Hold { attached: Arc::clone(&self.attached), number })
+    pub(super) fn attach(&mut self, descriptor: Descriptor) -> RawSample {
+        self.samples.attach(&self.attached, descriptor)
     }
 
-    /// The bytes of a message, where they lie. No copy.
-    ///
-    /// # Safety
-    /// `descriptor` came from [`take`](Self::take) of this very reader, and was not released since
-    /// (the borrow of `self` keeps it from being released while the bytes are in use).
-    #[must_use]
-    pub unsafe fn bytes(&self, descriptor: &Descriptor) -> &[u8] {
-        // SAFETY: as the caller promises.
-        unsafe { bytes_at(descriptor) }
+    fn released(&mut self) -> u64 {
+        match self.samples.oldest() {
+            Some(oldest) => oldest.min(self.floor),
+            None => self.floor,
+        }
     }
 
-    /// Publisher of the message taken last.
-    #[must_use]
-    pub fn publisher(&self) -> PublisherId {
-        self.publisher
-    }
-
-    /// Messages lost so far, as far as they were reported by [`take`](Self::take).
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// The host's counters of this subscription. One host call.
-    #[must_use]
-    pub fn stats(&self) -> types::SubscriptionStats {
-        self.attached.subscription.stats()
+    fn untake_loss(&mut self, lost: u64) {
+        self.lost -= lost;
+        if let Some(record) = self.batch.get_mut(self.next) {
+            record.lost = u32::try_from(lost).unwrap_or(u32::MAX);
+        }
     }
 
     /// Asks the host for the next batch, and for blocks to be mapped where that is needed first.
-    fn refill(&mut self) -> Result<(), TakeError> {
-        let size = self.batch.len() * size_of::<Record>();
-        // The host writes the records behind the compiler's back: through the exposed pointer.
+    fn refill(&mut self) -> Result<(), ReceiveError> {
+        let size = size_of_val(&*self.batch) as u32;
+        // The host writes the records behind the compiler's back, hence through an exposed pointer.
         let address = self.batch.as_mut_ptr().expose_provenance() as u32;
-        let area = MemoryArea { address, size: size as u32 };
         self.next = 0;
         self.filled = 0;
         loop {
-            let polled = self.attached.subscription.poll(area, self.released);
-            self.note_told();
-            match polled {
-                Ok(0) | Err(Error::Busy) => return Err(TakeError::Empty),
+            match self.poll(MemoryArea { address, size }) {
+                Ok(0) | Err(Error::Busy) => return Err(ReceiveError::Empty),
                 Ok(count) => {
                     self.filled = (count as usize).min(self.batch.len());
                     return Ok(());
                 }
-                Err(Error::Closed) => return Err(TakeError::Ended),
-                Err(Error::NoStorage) => self.donate().map_err(TakeError::Refused)?,
-                Err(other) => return Err(TakeError::Refused(other.into())),
+                Err(Error::Closed) => return Err(ReceiveError::Ended),
+                Err(Error::NoStorage) => self.donate().map_err(refused)?,
+                Err(other) => return Err(refused(other)),
             }
         }
     }
 
+    /// Tells the host what is released, without receiving.
+    fn tell(&mut self) {
+        // Whatever else the host has to say it says again when the next batch is asked for.
+        let _ = self.poll(MemoryArea { address: 0, size: 0 });
+    }
+
+    fn poll(&mut self, batch: MemoryArea) -> Result<u32, Error> {
+        let released = self.released();
+        self.untold = 0;
+        self.untold_bytes = 0;
+        self.attached.subscription.poll(batch, released)
+    }
+
     /// Gives the host the address space that it says it needs.
-    fn donate(&self) -> Result<(), HostError> {
+    fn donate(&self) -> Result<(), Error> {
         let needed = self.attached.subscription.minimum_size();
         if needed == 0 {
-            return Err(Error::NoStorage.into()); // the host contradicts itself; asking again would not end
+            return Err(Error::Internal); // the host contradicts itself; asking again would not end
         }
         let area = Windows::reserve(needed).ok_or(Error::NoStorage)?;
         if let Err(error) = self.attached.subscription.add_storage(area) {
             window::hand_back(area);
-            return Err(error.into());
+            return Err(error);
         }
         if let Ok(mut windows) = self.attached.windows.lock() {
             windows.donated(area);
         }
         Ok(())
     }
-
-    fn tell(&mut self) {
-        // An empty batch only releases. Whatever else the host has to say it says again at the next refill.
-        let _ = self.attached.subscription.poll(MemoryArea { address: 0, size: 0 }, self.released);
-        self.note_told();
-    }
-
-    fn note_told(&mut self) {
-        self.told = self.released;
-        self.bytes = 0;
-    }
 }
 
-/// Keeps one message readable; dropping it gives the block back. One host call then.
-#[derive(Debug)]
-#[must_use = "dropping it gives the block back"]
-pub struct Hold {
-    attached: Arc<Attached>,
-    number: u32,
+fn refused(error: Error) -> ReceiveError {
+    ReceiveError::Refused(HostError::from(error).text())
 }
 
-impl Hold {
-    /// The bytes of the message that is held.
-    ///
-    /// # Safety
-    /// `descriptor` is the one that [`Reader::hold`] got for this very hold.
-    #[must_use]
-    pub unsafe fn bytes(&self, descriptor: &Descriptor) -> &[u8] {
-        // SAFETY: as the caller promises; the hold keeps the message as long as `self` is borrowed.
-        unsafe { bytes_at(descriptor) }
-    }
-}
-
-impl Drop for Hold {
+impl Drop for Reader {
     fn drop(&mut self) {
-        // Refused only where the subscription has ended by itself, and then the block is back already.
-        let _ = self.attached.subscription.unhold(self.number);
+        self.samples.hold_all();
+        // Where samples live on, the last of them ends the subscription. One that the host would not hold needs the
+        // delivery to go on as it is until then.
+        if self.samples.is_empty() && Arc::strong_count(&self.attached) > 1 {
+            self.attached.subscription.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("next", &self.next_sequence())
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
     }
 }
 
 /// The bytes that a descriptor names.
 ///
 /// # Safety
-/// The descriptor was delivered by the host, and is neither released nor will be during `'a`, or is held during `'a`.
-unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
+/// The descriptor was taken by a reader, and during `'a` it is neither released nor is its subscription closed,
+/// or it is held.
+pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
     if descriptor.len == 0 {
         return &[];
     }
     let start = std::ptr::with_exposed_provenance::<u8>(descriptor.offset as usize);
-    // SAFETY: the host maps the message read-only at this address, inside of address space that nothing else in the
-    // guest uses (see `Windows::reserve`), and keeps its bytes readable and unchanged until the delivery is released
-    // and no longer held, which the caller excludes for `'a`. A length has 31 bits, so it is below `isize::MAX`.
+    // SAFETY: the host maps the message read-only at this address, inside of address space that nothing else in
+    // the guest uses (see `Windows::reserve`), and keeps its bytes readable and unchanged until the delivery is
+    // released and no longer held, which the caller excludes for `'a`. A length has 31 bits: below `isize::MAX`.
     unsafe { std::slice::from_raw_parts(start, descriptor.len as usize) }
 }

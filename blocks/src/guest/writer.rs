@@ -1,14 +1,20 @@
 //! Publishing from a guest: messages are built in one buffer and copied once, by the host, into a block.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::bindings::blockcast::blocks::topics;
 use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
+use super::executor::block_on;
 use super::reactor;
+use super::timer::sleep;
 use crate::descriptor::Validity;
+use crate::error::LoanError;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::schema::Schema;
 use crate::units::Sequence;
@@ -24,26 +30,6 @@ pub struct WriterOptions {
     pub history: u32,
 }
 
-/// There is no block to fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoanError {
-    /// Subscribers still hold all blocks: wait for one.
-    #[error("no block is free")]
-    Full,
-    /// More was asked for than a block has.
-    #[error("{asked} bytes were asked for and a block has {available}")]
-    TooLarge {
-        /// Bytes asked for.
-        asked: usize,
-        /// Bytes that a block has.
-        available: usize,
-    },
-    /// The host has refused the last message, which is lost, or will refuse the next one.
-    #[error("the host does not publish: {0}")]
-    Refused(HostError),
-}
-
 /// Memory of the same alignment as a block.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -54,7 +40,11 @@ const _: () = assert!(align_of::<Line>() == BLOCK_ALIGNMENT);
 /// A publisher of one topic.
 pub struct Writer {
     publisher: topics::Publisher,
+    schema: Schema,
     block_size: usize,
+    blocks: u32,
+    /// Number of the next message.
+    next: u64,
     /// As large as a block; made when the first loan is taken.
     buffer: Box<[Line]>,
     /// Messages that the host has blocks for, as far as known.
@@ -71,7 +61,8 @@ impl Writer {
         let options = types::PublisherOptions { block_size, blocks, history };
         let publisher = topics::Publisher::open(topic, schema.name(), schema.fingerprint(), options)?;
         let block_size = publisher.block_size() as usize;
-        Ok(Self { publisher, block_size, buffer: Box::default(), free: 0 })
+        let schema = schema.clone();
+        Ok(Self { publisher, schema, block_size, blocks, next: 0, buffer: Box::default(), free: 0 })
     }
 
     /// Capacity of a block in bytes.
@@ -80,10 +71,27 @@ impl Writer {
         self.block_size
     }
 
-    /// How many subscriptions of the topic exist now. One host call.
+    /// The layout of its messages.
     #[must_use]
-    pub fn subscriber_count(&self) -> usize {
-        self.publisher.subscriber_count() as usize
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The sequence that the next message gets.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence::new(self.next)
+    }
+
+    /// Subscribers of the topic now. One host call.
+    #[must_use]
+    pub fn subscriber_count(&self) -> u32 {
+        self.publisher.subscriber_count()
+    }
+
+    /// Arranges that the context's waker is woken when a block comes free or a subscriber joins or leaves.
+    pub fn register(&self, cx: &mut Context<'_>) {
+        reactor::wake_on_progress(cx.waker());
     }
 
     /// The host's counters of this publisher. One host call.
@@ -92,40 +100,61 @@ impl Writer {
         self.publisher.stats()
     }
 
-    /// Lends `len` bytes to be filled. The loan that is published next is sure to find a block.
+    /// Lends memory for a message of up to `len` bytes, which is sure to find a block when it is published next.
     ///
-    /// A host call only when the blocks that the host offered last are used up.
+    /// Never waits. A host call only when the blocks that the host offered last are used up.
     ///
     /// # Errors
-    /// [`LoanError::Full`] when no block is free, [`LoanError::TooLarge`] when a block is too small.
+    /// [`LoanError::Exhausted`] when no block is free, [`LoanError::TooLarge`] when a block is too small.
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
         self.check_loanable(len)?;
         if self.buffer.is_empty() {
             let lines = self.block_size.div_ceil(BLOCK_ALIGNMENT);
             self.buffer = vec![Line([0; BLOCK_ALIGNMENT]); lines].into_boxed_slice();
         }
-        Ok(RawLoan { writer: self, len })
+        Ok(RawLoan { writer: self })
+    }
+
+    /// Like [`try_loan`](Self::try_loan), but suspends the whole guest until a block comes free, or until `deadline`.
+    /// The guest's other tasks stand still meanwhile: in `async` code use [`poll_loanable`](Self::poll_loanable).
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
+    pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
+        let mut timer = deadline.map(|at| sleep(at.saturating_duration_since(Instant::now())));
+        block_on(poll_fn(|cx| match self.poll_loanable(cx, len) {
+            Poll::Pending => match timer.as_mut().map(|timer| Pin::new(timer).poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Err(LoanError::Deadline)),
+                _ => Poll::Pending,
+            },
+            loanable => loanable,
+        }))?;
+        self.try_loan(len)
     }
 
     /// Ready when a loan of `len` bytes can be had; arranges that the task is woken when that may be so.
-    pub fn poll_loanable(&mut self, context: &Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+    pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         match self.check_loanable(len) {
-            Err(LoanError::Full) => {
-                reactor::wake_on_progress(context.waker());
+            Err(LoanError::Exhausted { .. }) => {
+                reactor::wake_on_progress(cx.waker());
                 Poll::Pending
             }
             checked => Poll::Ready(checked),
         }
     }
 
+    fn exhausted(&self) -> LoanError {
+        LoanError::Exhausted { blocks: self.blocks }
+    }
+
     fn check_loanable(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.block_size {
-            return Err(LoanError::TooLarge { asked: len, available: self.block_size });
+            return Err(LoanError::TooLarge { needed: len, block_size: self.block_size });
         }
         if self.free == 0 {
             self.free = self.publisher.free_blocks();
         }
-        if self.free == 0 { Err(LoanError::Full) } else { Ok(()) }
+        if self.free == 0 { Err(self.exhausted()) } else { Ok(()) }
     }
 }
 
@@ -140,11 +169,11 @@ impl fmt::Debug for Writer {
 
 /// The right to fill and publish the next message; dropping it publishes nothing.
 ///
-/// The content is unspecified at first: zeros, or bytes of an earlier message of the same writer.
+/// Dereferences to as many bytes as a block has; their content is unspecified (zeros, or bytes of an earlier
+/// message of the same writer).
 #[derive(Debug)]
 pub struct RawLoan<'w> {
     writer: &'w mut Writer,
-    len: usize,
 }
 
 impl RawLoan<'_> {
@@ -155,19 +184,22 @@ impl RawLoan<'_> {
     /// # Errors
     /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with what the host says.
     pub fn publish(self, len: usize, _validity: Validity) -> Result<Sequence, LoanError> {
-        if len > self.len {
-            return Err(LoanError::TooLarge { asked: len, available: self.len });
+        if len > self.len() {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
         // The host reads the bytes through the exposed pointer.
         let address = self.writer.buffer.as_ptr().expose_provenance() as u32;
         self.writer.free = self.writer.free.saturating_sub(1);
         match self.writer.publisher.publish(MemoryArea { address, size: len as u32 }) {
-            Ok(number) => Ok(Sequence::new(number)),
+            Ok(number) => {
+                self.writer.next = number.saturating_add(1);
+                Ok(Sequence::new(number))
+            }
             Err(Error::Exhausted) => {
                 self.writer.free = 0;
-                Err(LoanError::Full)
+                Err(self.writer.exhausted())
             }
-            Err(other) => Err(LoanError::Refused(other.into())),
+            Err(other) => Err(LoanError::Refused(HostError::from(other).text())),
         }
     }
 }
@@ -176,15 +208,17 @@ impl Deref for RawLoan<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer has at least `len` initialised bytes (`try_loan` checks it against the block's size and
-        // makes a buffer of that size), any bytes are valid `u8`, and the borrow of `self` protects them.
-        unsafe { std::slice::from_raw_parts(self.writer.buffer.as_ptr().cast(), self.len) }
+        // SAFETY: `try_loan` has made a buffer of at least `block_size` initialised bytes, and the borrow of `self`
+        // protects them.
+        unsafe { std::slice::from_raw_parts(self.writer.buffer.as_ptr().cast(), self.writer.block_size) }
     }
 }
 
 impl DerefMut for RawLoan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.writer.buffer.as_mut_ptr().cast(), self.len) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.writer.buffer.as_mut_ptr().cast(), self.writer.block_size)
+        }
     }
 }

@@ -1,0 +1,87 @@
+//! Messages by reference in a guest.
+
+use std::fmt;
+
+use super::reader::{Reader, bytes_at};
+use super::sample::RawSample;
+use crate::descriptor::Descriptor;
+
+/// A message by reference, released on drop.
+pub struct RawMessage<'r> {
+    pub(super) reader: &'r mut Reader,
+    pub(super) descriptor: Descriptor,
+}
+
+impl RawMessage<'_> {
+    /// The message's bytes, in place.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the reader, which is borrowed exclusively, took the message and releases it in `drop`.
+        unsafe { bytes_at(&self.descriptor) }
+    }
+
+    /// Position, time and length.
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Keeps the message for as long as the returned sample lives.
+    #[must_use]
+    pub fn into_sample(self) -> RawSample {
+        self.reader.attach(self.descriptor) // `drop` releases the reference, the sample keeps the message
+    }
+}
+
+impl Drop for RawMessage<'_> {
+    fn drop(&mut self) {
+        self.reader.release_before(self.descriptor.sequence.next());
+    }
+}
+
+impl fmt::Debug for RawMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawMessage").field("descriptor", &self.descriptor).finish_non_exhaustive()
+    }
+}
+
+/// Several messages by reference, released together on drop.
+pub struct RawBatch<'r> {
+    pub(super) reader: &'r mut Reader,
+    pub(super) descriptors: Vec<Descriptor>,
+}
+
+impl RawBatch<'_> {
+    /// How many messages; at least one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.descriptors.len()
+    }
+
+    /// Never: a batch has at least one message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.descriptors.is_empty()
+    }
+
+    /// Position and bytes of each message, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Descriptor, &[u8])> {
+        self.descriptors.iter().map(|descriptor| {
+            // SAFETY: the reader, which is borrowed exclusively, took the messages and releases them in `drop`.
+            (descriptor, unsafe { bytes_at(descriptor) })
+        })
+    }
+}
+
+impl Drop for RawBatch<'_> {
+    fn drop(&mut self) {
+        let next = self.reader.next_sequence();
+        self.reader.release_before(next);
+    }
+}
+
+impl fmt::Debug for RawBatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawBatch").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
