@@ -20,6 +20,7 @@ use crate::channel::Channel;
 use crate::consumer::Consumer;
 use crate::descriptor::Descriptor;
 use crate::primitive::{AtomicU64, Ordering};
+use crate::units::PublisherId;
 
 /// Samples that an interval covers at a time.
 pub(crate) const WINDOW: usize = 32;
@@ -176,6 +177,12 @@ impl RawSample {
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Who published it.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.channel().publisher()
     }
 
     /// The channel that the message came through.

@@ -8,9 +8,10 @@ use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
 use crate::descriptor::{Descriptor, MAX_ARENA_LEN, MAX_MESSAGE_LEN};
 use crate::error::{ChannelError, JoinError};
+use crate::options::{Overflow, ReaderOptions};
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::primitive::Ordering;
-use crate::reader::{Reader, ReaderOptions};
+use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
 use crate::signal::Signal;
@@ -213,13 +214,28 @@ impl Channel {
         };
         self.subscribers.add(&signal);
         let consumer = Consumer::join(self.control.clone(), cursor, self.pace(options), options.history);
+        // The publisher may be waiting for subscribers.
+        self.publisher.wake();
         Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
+    }
+
+    /// Subscribers that are joined now.
+    #[must_use]
+    pub fn subscriber_count(&self) -> u32 {
+        let lines = self.control.used_cursors().iter();
+        lines.filter(|line| line.low.load(Ordering::Acquire) != UNUSED).count() as u32
+    }
+
+    /// Woken when a subscriber joins, and when a block comes free while the publisher waits for one.
+    #[must_use]
+    pub fn publisher_signal(&self) -> &Arc<Signal> {
+        &self.publisher
     }
 
     fn pace(&self, options: ReaderOptions) -> Pace {
         match options.overflow {
-            crate::reader::Overflow::Block => Pace::Reliable,
-            crate::reader::Overflow::DropOldest => Pace::Overtakable {
+            Overflow::Block => Pace::Reliable,
+            Overflow::DropOldest => Pace::Overtakable {
                 // Claims pin at most an eighth of the pool per overtaken subscriber.
                 window: u64::from(self.config.blocks / 8).clamp(1, 32),
                 depth: options.depth.map_or(u64::MAX, u64::from),

@@ -145,6 +145,21 @@ impl Consumer {
         self.taken(word, time)
     }
 
+    /// Whether a message was published that was not taken yet.
+    #[inline(always)]
+    pub(crate) fn has_message(&mut self) -> bool {
+        if self.next == self.head {
+            // Ordering: as in `take`.
+            self.head = self.control.header().head.next.load(Ordering::Acquire);
+        }
+        self.next != self.head
+    }
+
+    /// Whether [`take`](Self::take) would find anything but [`Taken::Empty`].
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.has_message() || self.control.header().state.closed.load(Ordering::Acquire) != 0
+    }
+
     #[inline(always)]
     fn taken(&mut self, word: u64, time: u64) -> Taken {
         let sequence = self.next;

@@ -41,6 +41,9 @@ pub enum LoanError {
     /// Waited until the deadline and no block came free.
     #[error("no block came free before the deadline")]
     Deadline,
+    /// In a guest: the host does not take the message.
+    #[error("the host does not publish: {0}")]
+    Refused(&'static str),
 }
 
 /// A subscriber could not join a channel.
@@ -77,4 +80,56 @@ pub enum ReceiveError {
     /// them.
     #[error("{0} messages were lost")]
     Lost(u64),
+    /// In a guest: the host does not deliver.
+    #[error("the host does not deliver: {0}")]
+    Refused(&'static str),
+}
+
+/// A topic could not be opened for publishing or subscribing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A topic's name has 1 to 255 bytes and no control characters.
+    #[error("{0:?} is no name for a topic: 1 to 255 bytes, no control characters")]
+    BadName(String),
+    /// The topic exists with another schema.
+    #[error("topic {topic:?} carries {existing}, asked for {asked}")]
+    SchemaMismatch {
+        /// Name of the topic.
+        topic: String,
+        /// What its first participant brought.
+        existing: Schema,
+        /// What this participant brings.
+        asked: Schema,
+    },
+    /// The participant was not granted this topic.
+    #[error("not granted: {access} {topic:?}")]
+    Denied {
+        /// `publish` or `subscribe`.
+        access: &'static str,
+        /// Name of the topic.
+        topic: String,
+    },
+    /// One of the topic's publishers has no room for another subscriber.
+    #[error("topic {topic:?}: {reason}")]
+    Join {
+        /// Name of the topic.
+        topic: String,
+        /// Why.
+        reason: JoinError,
+    },
+    /// The publisher's channel could not be made.
+    #[error("topic {topic:?}: {reason}")]
+    Channel {
+        /// Name of the topic.
+        topic: String,
+        /// Why.
+        reason: ChannelError,
+    },
+    /// The broker is shutting down.
+    #[error("the broker is shutting down")]
+    Closed,
+    /// The host refused for another reason, given in its words.
+    #[error("the host refused: {0}")]
+    Refused(String),
 }

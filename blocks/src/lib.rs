@@ -40,10 +40,12 @@ pub use units::{PublisherId, Sequence, Timestamp};
 
 pub mod descriptor;
 pub mod error;
+pub mod options;
 pub mod stats;
 
 pub use descriptor::{Descriptor, Validity};
-pub use error::{ChannelError, JoinError, LoanError, ReceiveError};
+pub use error::{ChannelError, JoinError, LoanError, OpenError, ReceiveError};
+pub use options::{Overflow, ReaderOptions};
 pub use stats::{ChannelStats, PoolStats, ReaderStats};
 
 #[cfg(not(target_family = "wasm"))]
@@ -51,13 +53,18 @@ mod native {
     pub use crate::arena::Arena;
     pub use crate::attachment::RawSample;
     pub use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
-    pub use crate::reader::{Overflow, RawBatch, RawMessage, Reader, ReaderOptions};
+    pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
     pub use crate::writer::{RawLoan, Writer, channel};
 }
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;
+
+#[cfg(target_family = "wasm")]
+pub mod guest;
+#[cfg(target_family = "wasm")]
+pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Reader, Writer, WriterOptions};
 
 #[cfg(not(target_family = "wasm"))]
 pub mod arena;

@@ -7,9 +7,20 @@ use std::time::Instant;
 
 /// Rounds of spinning before a thread parks: about 10 µs, a third of what parking and being woken costs.
 /// None where there is only one processor, since the other side could not run meanwhile.
-pub(crate) static SPINS: LazyLock<u32> = LazyLock::new(|| {
+static SPINS: LazyLock<u32> = LazyLock::new(|| {
     if thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) { 200 } else { 0 }
 });
+
+/// Looks until `ready`, for about 10 µs; `None` if that was not enough.
+pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
+    for _ in 0..*SPINS {
+        if ready() {
+            return Some(());
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
 
 struct Unpark(Thread);
 

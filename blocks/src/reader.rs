@@ -10,28 +10,7 @@ use crate::consumer::{Consumer, Taken};
 use crate::descriptor::Descriptor;
 use crate::error::ReceiveError;
 use crate::signal::Signal;
-use crate::units::Sequence;
-
-/// What happens when the publisher runs out of blocks because this subscriber is slow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The publisher waits, or gets [`Exhausted`](crate::LoanError::Exhausted). Nothing is lost.
-    #[default]
-    Block,
-    /// The publisher goes on; the subscriber loses its oldest messages and is told how many.
-    DropOldest,
-}
-
-/// How a subscriber joins a channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReaderOptions {
-    /// What happens when it is slow.
-    pub overflow: Overflow,
-    /// Messages kept for it at most (`DropOldest` only); `None`: as many as the publisher has blocks.
-    pub depth: Option<u32>,
-    /// Earlier messages to start with, as far as the channel keeps a history.
-    pub history: u64,
-}
+use crate::units::{PublisherId, Sequence};
 
 /// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
 pub struct Reader {
@@ -137,24 +116,33 @@ impl Reader {
         }
     }
 
-    /// Receives like [`take`](Self::take), or registers the context's waker to be woken by the next message
-    /// or the end. Before it waits, samples are turned into counted holds, so that a sleeping subscriber
-    /// does not hold back the publisher.
-    pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Descriptor, ReceiveError>> {
-        match self.take() {
-            Err(ReceiveError::Empty) => {}
-            other => return Poll::Ready(other),
+    /// Ready once [`receive`](Self::receive) and its kin will not find the channel empty; otherwise the
+    /// context's waker is registered, to be woken by the next message or the end.
+    ///
+    /// Before it waits, samples are turned into counted holds, so that a sleeping subscriber does not hold
+    /// back the publisher.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            return Poll::Ready(());
         }
         self.signal.register(cx.waker());
         self.arm();
-        match self.take() {
-            Err(ReceiveError::Empty) => Poll::Pending,
-            other => Poll::Ready(other),
-        }
+        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether there is something to receive: a message, a loss or the end.
+    pub fn is_ready(&mut self) -> bool {
+        self.consumer.is_ready()
+    }
+
+    /// Whether there is a message to receive, or a loss to be told of.
+    #[inline]
+    pub fn has_message(&mut self) -> bool {
+        self.consumer.has_message()
     }
 
     /// Announces that whoever is registered with the reader's signal is about to sleep. The caller must
-    /// [`take`](Self::take) once more before it does.
+    /// look [once more](Self::is_ready) before it does.
     pub fn arm(&mut self) {
         self.window.count_all(&self.consumer);
         self.settle();
@@ -248,6 +236,12 @@ impl RawMessage<'_> {
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// Who published it.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.reader.channel.publisher()
     }
 
     /// Keeps the message for as long as the returned sample lives.

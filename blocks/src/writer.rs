@@ -10,8 +10,9 @@ use std::time::Instant;
 use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
 use crate::descriptor::{Validity, pack};
 use crate::error::{ChannelError, LoanError};
-use crate::park::{self, SPINS};
+use crate::park;
 use crate::producer::{Producer, Reach};
+use crate::schema::Schema;
 use crate::stats::PoolStats;
 use crate::sys::clock;
 use crate::units::Sequence;
@@ -66,6 +67,23 @@ impl Writer {
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.block_size
+    }
+
+    /// Layout of the messages.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        self.channel.schema()
+    }
+
+    /// Subscribers that are joined now.
+    #[must_use]
+    pub fn subscriber_count(&self) -> u32 {
+        self.channel.subscriber_count()
+    }
+
+    /// Registers the context's waker to be woken when a subscriber joins.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.channel.publisher.register(cx.waker());
     }
 
     /// The sequence that the next message gets.
@@ -157,12 +175,16 @@ impl Writer {
 
     #[cold]
     fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<u32, LoanError> {
-        for _ in 0..*SPINS {
-            std::hint::spin_loop();
-            match self.take_block(len) {
-                Err(LoanError::Exhausted { .. }) => {}
-                other => return other,
-            }
+        let mut found = None;
+        let _ = park::spin(|| {
+            found = match self.take_block(len) {
+                Err(LoanError::Exhausted { .. }) => None,
+                other => Some(other),
+            };
+            found.is_some()
+        });
+        if let Some(found) = found {
+            return found;
         }
         park::until(deadline, |cx| self.poll_block(cx, len)).unwrap_or(Err(LoanError::Deadline))
     }

@@ -1,1 +1,33 @@
-//! The subscribing side of Blockcast: receive by reference, owned samples, streams.
+//! The subscribing side of Blockcast: receive messages in place, keep them as long as needed.
+//!
+//! # By reference or owned
+//! `recv_ref` and its kin lend a [`Message`] that is let go of when it is dropped: no copy, no atomic
+//! read-modify-write. `recv` gives a [`Sample`] that is `Send`, is kept for as long as the user likes and
+//! dropped in any order; it costs one atomic exchange. A kept sample pins its own block and nothing else.
+//!
+//! # Waiting
+//! `try_` never waits, `blocking_` blocks the thread (it spins for about 10 µs before it parks), plain names
+//! are `async`. [`Subscriber`] is a `futures::Stream` of samples.
+//!
+//! # Losing
+//! A subscriber with [`Overflow::Block`] loses nothing. One with [`Overflow::DropOldest`] that falls behind
+//! gets [`RecvError::Lost`] with the exact number, once, before the next message.
+//!
+//! # Ending
+//! When every publisher of the topic is gone and everything was received: [`RecvError::Ended`]. A topic that
+//! never had a publisher has not ended.
+
+mod message;
+mod options;
+mod subscriber;
+#[cfg(not(target_family = "wasm"))]
+mod subscription;
+
+pub use blockcast_blocks::Overflow;
+#[cfg(target_family = "wasm")]
+pub use blockcast_blocks::guest::Subscription;
+pub use message::{Batch, Message, Sample};
+pub use options::SubscriberOptions;
+pub use subscriber::{RecvError, Subscriber};
+#[cfg(not(target_family = "wasm"))]
+pub use subscription::{Subscription, SubscriptionFeed, subscription};

@@ -1,0 +1,107 @@
+//! [`Publisher`]: a typed writer.
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::task::Poll;
+use std::time::Instant;
+
+use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, Writer};
+
+use crate::loan::Loan;
+
+/// Publishes messages of layout `P` to one topic, from blocks of its own.
+///
+/// Dropping it ends its part of the topic: subscribers receive what is left, then the end.
+#[derive(Debug)]
+pub struct Publisher<P: Payload> {
+    writer: Writer,
+    payload: PhantomData<fn() -> P>,
+}
+
+/// A writer carries another layout than the publisher was to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the writer carries {writer}, the publisher writes {publisher}")]
+pub struct Misfit {
+    /// The writer's schema.
+    pub writer: Schema,
+    /// The payload's schema.
+    pub publisher: Schema,
+}
+
+impl<P: Payload> Publisher<P> {
+    /// A publisher that writes to `writer`.
+    ///
+    /// # Errors
+    /// [`Misfit`] if the writer's schema is not that of `P`.
+    pub fn new(writer: Writer) -> Result<Self, Misfit> {
+        debug_assert!(P::alignment() <= BLOCK_ALIGNMENT, "blocks are aligned to {BLOCK_ALIGNMENT} only");
+        if *writer.schema() != P::schema() {
+            return Err(Misfit { writer: writer.schema().clone(), publisher: P::schema() });
+        }
+        Ok(Self { writer, payload: PhantomData })
+    }
+
+    /// Loans a block. Never waits.
+    ///
+    /// # Errors
+    /// [`LoanError::Exhausted`] while every block is in use.
+    #[inline]
+    pub fn try_loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
+        self.writer.try_loan(0).map(Loan::new)
+    }
+
+    /// Loans a block, waiting for one to come free. Cancel-safe: dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// None while the host is alive; a guest whose host is shutting down gets an error here.
+    pub async fn loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
+        poll_fn(|cx| self.writer.poll_loanable(cx, 0)).await?;
+        self.try_loan()
+    }
+
+    /// Loans a block, blocking the thread until one comes free, or until `deadline` if there is one.
+    ///
+    /// # Errors
+    /// [`LoanError::Deadline`].
+    pub fn blocking_loan(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, P>, LoanError> {
+        self.writer.loan(0, deadline).map(Loan::new)
+    }
+
+    /// Longest message in bytes.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.writer.block_size()
+    }
+
+    /// The sequence that the next message gets: the number of messages published so far.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        self.writer.next_sequence()
+    }
+
+    /// Subscribers of the topic now.
+    #[must_use]
+    pub fn subscriber_count(&self) -> u32 {
+        self.writer.subscriber_count()
+    }
+
+    /// Waits until the topic has at least `count` subscribers.
+    pub async fn subscribers(&mut self, count: u32) {
+        poll_fn(|cx| {
+            self.writer.register(cx);
+            if self.writer.subscriber_count() >= count { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// The untyped end.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The untyped end, for what the typed one does not offer.
+    pub fn writer_mut(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+}

@@ -1,0 +1,44 @@
+//! How a subscriber wants to be served.
+
+use blockcast_blocks::{Overflow, ReaderOptions};
+
+/// What happens when a subscriber is slow, and where it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriberOptions {
+    reader: ReaderOptions,
+}
+
+impl SubscriberOptions {
+    /// Loses nothing (the publisher waits), starts with the next message.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What happens when the publisher runs out of blocks because this subscriber is slow.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.reader.overflow = overflow;
+        self
+    }
+
+    /// Messages kept at most per publisher (with [`Overflow::DropOldest`]); older ones count as lost.
+    #[must_use]
+    pub fn depth(mut self, messages: u32) -> Self {
+        self.reader.depth = Some(messages.max(1));
+        self
+    }
+
+    /// Start with up to that many earlier messages of each publisher, as far as it keeps a history.
+    #[must_use]
+    pub fn history(mut self, messages: u32) -> Self {
+        self.reader.history = u64::from(messages);
+        self
+    }
+
+    /// The same, as the engine takes it.
+    #[must_use]
+    pub fn reader(&self) -> ReaderOptions {
+        self.reader
+    }
+}

@@ -1,0 +1,187 @@
+//! [`Subscriber`]: a typed subscription.
+
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use blockcast_blocks::{InvalidPayload, Payload, ReceiveError, park};
+use futures::Stream;
+
+use crate::Subscription;
+use crate::message::{Batch, Message, Sample};
+
+/// Nothing was received.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// No message yet (`try_` only).
+    #[error("no message yet")]
+    Empty,
+    /// Every publisher is gone and everything was received.
+    #[error("the topic has ended")]
+    Ended,
+    /// The subscriber was too slow for its overflow policy: that many messages were lost. The next receive
+    /// goes on after them.
+    #[error("{0} messages were lost")]
+    Lost(u64),
+    /// The message's bytes are no value of the topic's layout; it was skipped.
+    #[error(transparent)]
+    Invalid(#[from] InvalidPayload),
+    /// No message came before the deadline.
+    #[error("no message came before the deadline")]
+    Deadline,
+}
+
+impl From<ReceiveError> for RecvError {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Ended => Self::Ended,
+            ReceiveError::Lost(count) => Self::Lost(count),
+            _ => Self::Empty,
+        }
+    }
+}
+
+/// Receives the messages of layout `P` of one topic, from all its publishers.
+///
+/// Dropping it lets go of everything but the samples that live on.
+#[derive(Debug)]
+pub struct Subscriber<P: Payload> {
+    subscription: Subscription,
+    payload: PhantomData<fn() -> P>,
+}
+
+impl<P: Payload> Subscriber<P> {
+    /// A subscriber to `subscription`, whose publishers all carry the schema of `P`: the broker compared
+    /// them.
+    #[must_use]
+    pub fn new(subscription: Subscription) -> Self {
+        Self { subscription, payload: PhantomData }
+    }
+
+    /// Receives the next message by reference. Never waits.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    #[inline]
+    pub fn try_recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
+        Ok(Message::new(self.subscription.receive()?)?)
+    }
+
+    /// Receives the next message as an owned sample. Never waits.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Sample<P>, RecvError> {
+        Ok(Sample::new(self.subscription.receive_owned()?)?)
+    }
+
+    /// Receives up to `limit` messages of one publisher by reference; they are let go of together. Never
+    /// waits.
+    ///
+    /// # Errors
+    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    pub fn try_recv_batch(&mut self, limit: usize) -> Result<Batch<'_, P>, RecvError> {
+        Ok(Batch::new(self.subscription.receive_batch(limit.max(1))?))
+    }
+
+    /// Waits for the next message and receives it by reference. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
+    pub async fn recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
+        self.ready().await;
+        self.try_recv_ref()
+    }
+
+    /// Waits for the next message and receives it as an owned sample. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
+    pub async fn recv(&mut self) -> Result<Sample<P>, RecvError> {
+        self.ready().await;
+        self.try_recv()
+    }
+
+    /// Waits for messages and receives up to `limit` of one publisher by reference. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RecvError::Ended`], [`RecvError::Lost`].
+    pub async fn recv_batch(&mut self, limit: usize) -> Result<Batch<'_, P>, RecvError> {
+        self.ready().await;
+        self.try_recv_batch(limit)
+    }
+
+    /// Waits until there is a message, a loss or the end.
+    pub async fn ready(&mut self) {
+        poll_fn(|cx| self.poll_ready(cx)).await;
+    }
+
+    /// Ready once a `try_` method will not find the subscription empty.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.subscription.poll_ready(cx)
+    }
+
+    /// Blocks until the next message, or until `deadline` if there is one, and receives it by reference.
+    ///
+    /// # Errors
+    /// [`RecvError::Deadline`] and those of [`recv_ref`](Self::recv_ref).
+    pub fn blocking_recv_ref(&mut self, deadline: Option<Instant>) -> Result<Message<'_, P>, RecvError> {
+        self.block(deadline)?;
+        self.try_recv_ref()
+    }
+
+    /// Blocks until the next message, or until `deadline` if there is one, and receives it as an owned
+    /// sample.
+    ///
+    /// # Errors
+    /// [`RecvError::Deadline`] and those of [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self, deadline: Option<Instant>) -> Result<Sample<P>, RecvError> {
+        self.block(deadline)?;
+        self.try_recv()
+    }
+
+    /// Messages lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.subscription.lost()
+    }
+
+    /// The untyped subscription.
+    #[must_use]
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// The untyped subscription, for what the typed one does not offer.
+    pub fn subscription_mut(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
+
+    fn block(&mut self, deadline: Option<Instant>) -> Result<(), RecvError> {
+        park::spin(|| self.subscription.is_ready())
+            .or_else(|| park::until(deadline, |cx| self.subscription.poll_ready(cx)))
+            .ok_or(RecvError::Deadline)
+    }
+}
+
+/// Owned samples until the end. Losses and invalid messages are items; the stream goes on after them.
+impl<P: Payload> Stream for Subscriber<P> {
+    type Item = Result<Sample<P>, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.subscription.poll_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(match this.try_recv() {
+            Err(RecvError::Ended) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl<P: Payload> Unpin for Subscriber<P> {}

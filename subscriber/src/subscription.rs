@@ -1,0 +1,220 @@
+//! [`Subscription`]: all publishers of a topic as one source of messages.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use blockcast_blocks::{RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
+
+/// Messages after which a busy subscription looks for publishers that have joined since.
+const ARRIVAL_INTERVAL: u32 = 64;
+
+/// Makes a subscription without publishers, and the feed through which the broker adds them.
+#[must_use]
+pub fn subscription() -> (SubscriptionFeed, Subscription) {
+    let (sender, arrivals) = flume::unbounded();
+    let signal = Signal::new();
+    let feed = SubscriptionFeed { sender, bell: Bell(Arc::clone(&signal)) };
+    let subscription = Subscription {
+        readers: Vec::new(),
+        arrivals,
+        current: 0,
+        until_arrivals: ARRIVAL_INTERVAL,
+        had_publisher: false,
+        ended_losses: 0,
+        signal,
+    };
+    (feed, subscription)
+}
+
+/// The broker's end of a subscription: a mailbox (a `flume` channel) of readers, one per publisher.
+///
+/// When the last feed is dropped no publisher can come any more, and a subscription without publishers ends.
+#[derive(Clone)]
+pub struct SubscriptionFeed {
+    // Dropped in this order: the bell rings when the mailbox may already be disconnected.
+    sender: flume::Sender<Reader>,
+    bell: Bell,
+}
+
+/// Wakes the subscription when it is dropped.
+#[derive(Clone)]
+struct Bell(Arc<Signal>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+impl SubscriptionFeed {
+    /// What the subscription waits on; readers for it are joined with this.
+    #[must_use]
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.bell.0
+    }
+
+    /// Adds a publisher. Whatever it publishes from the reader's start on will be received. False, and the
+    /// reader is dropped, if the subscription is gone.
+    pub fn add(&self, reader: Reader) -> bool {
+        let added = self.sender.send(reader).is_ok();
+        self.bell.0.wake();
+        added
+    }
+
+    /// Whether the subscription is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_disconnected()
+    }
+}
+
+impl fmt::Debug for SubscriptionFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionFeed").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// All publishers of a topic, received in turns. Messages of one publisher keep their order.
+pub struct Subscription {
+    readers: Vec<Reader>,
+    arrivals: flume::Receiver<Reader>,
+    /// The reader whose turn it is.
+    current: usize,
+    until_arrivals: u32,
+    had_publisher: bool,
+    /// Losses told by readers that have ended.
+    ended_losses: u64,
+    signal: Arc<Signal>,
+}
+
+impl Subscription {
+    /// Receives the next message by reference. Never waits.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    #[inline]
+    pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        let reader = self.turn()?;
+        self.readers[reader].receive()
+    }
+
+    /// Receives up to `limit` messages of one publisher by reference. Never waits.
+    ///
+    /// # Errors
+    /// [`ReceiveError`], if there is not one message.
+    pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
+        let reader = self.turn()?;
+        self.readers[reader].receive_batch(limit)
+    }
+
+    /// Receives the next message as an owned sample. Never waits.
+    ///
+    /// # Errors
+    /// [`ReceiveError`].
+    #[inline]
+    pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
+        let reader = self.turn()?;
+        self.readers[reader].receive_owned()
+    }
+
+    /// Whether a receive would find anything but [`ReceiveError::Empty`].
+    pub fn is_ready(&mut self) -> bool {
+        self.turn() != Err(ReceiveError::Empty)
+    }
+
+    /// Ready once a receive will not find the subscription empty.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.turn() != Err(ReceiveError::Empty) {
+            return Poll::Ready(());
+        }
+        self.signal.register(cx.waker());
+        self.readers.iter_mut().for_each(Reader::arm);
+        if self.turn() != Err(ReceiveError::Empty) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Messages lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.ended_losses + self.readers.iter().map(Reader::lost).sum::<u64>()
+    }
+
+    /// The readers of the publishers that are there now.
+    #[must_use]
+    pub fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// The readers, for those who drive them on their own (a guest's host).
+    pub fn readers_mut(&mut self) -> &mut Vec<Reader> {
+        self.admit();
+        &mut self.readers
+    }
+
+    /// What wakes this subscription.
+    #[must_use]
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// The reader to receive from next: the first in turn that has something.
+    #[inline]
+    fn turn(&mut self) -> Result<usize, ReceiveError> {
+        self.until_arrivals -= 1;
+        if self.until_arrivals == 0 {
+            self.admit();
+        }
+        if let [reader] = &mut self.readers[..]
+            && reader.has_message()
+        {
+            return Ok(0);
+        }
+        self.next_in_turn()
+    }
+
+    fn next_in_turn(&mut self) -> Result<usize, ReceiveError> {
+        self.admit();
+        let mut tried = 0;
+        while tried < self.readers.len() {
+            self.current = (self.current + 1) % self.readers.len();
+            let reader = &mut self.readers[self.current];
+            if reader.has_message() {
+                return Ok(self.current);
+            }
+            if reader.is_ready() && !reader.has_message() {
+                // Ended: its place is taken by the last, which is tried in its stead.
+                self.ended_losses += reader.lost();
+                self.readers.swap_remove(self.current);
+                self.current = self.current.wrapping_sub(1).min(self.readers.len());
+            } else {
+                tried += 1;
+            }
+        }
+        let may_come = !self.had_publisher && !self.arrivals.is_disconnected();
+        if self.readers.is_empty() && self.arrivals.is_empty() && !may_come {
+            return Err(ReceiveError::Ended);
+        }
+        Err(ReceiveError::Empty)
+    }
+
+    /// Takes in the publishers that have joined.
+    fn admit(&mut self) {
+        self.until_arrivals = ARRIVAL_INTERVAL;
+        while let Ok(reader) = self.arrivals.try_recv() {
+            self.had_publisher = true;
+            self.readers.push(reader);
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("publishers", &self.readers.len())
+            .field("lost", &self.lost())
+            .finish_non_exhaustive()
+    }
+}
