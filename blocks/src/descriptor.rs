@@ -9,6 +9,7 @@ pub const MAX_MESSAGE_LEN: usize = (1 << 31) - 1;
 /// Largest arena in bytes, 256 GiB: block addresses count units of [`BLOCK_ALIGNMENT`] in 32 bits.
 pub const MAX_ARENA_LEN: u64 = (BLOCK_ALIGNMENT as u64) << 32;
 
+#[cfg(not(target_family = "wasm"))]
 const VALID_BIT: u64 = 1 << 31;
 
 /// Whether the bytes of a message are known to be a value of the topic's layout.
@@ -37,18 +38,21 @@ pub struct Descriptor {
 
 /// The word of a slot: address in units of [`BLOCK_ALIGNMENT`] in the upper half, then the validity bit,
 /// then 31 bits of length.
+#[cfg(not(target_family = "wasm"))]
 #[inline(always)]
 pub(crate) fn pack(unit: u32, len: u32, validity: Validity) -> u64 {
     let valid = if validity == Validity::Valid { VALID_BIT } else { 0 };
     u64::from(unit) << 32 | valid | u64::from(len)
 }
 
+#[cfg(not(target_family = "wasm"))]
 /// The length in a slot's word.
 #[inline(always)]
 pub(crate) fn len_of(word: u64) -> u64 {
     word & (VALID_BIT - 1)
 }
 
+#[cfg(not(target_family = "wasm"))]
 impl Descriptor {
     #[inline(always)]
     pub(crate) fn unpack(sequence: u64, word: u64, time: u64) -> Self {

@@ -32,6 +32,9 @@ pub enum RecvError {
     /// No message came before the deadline.
     #[error("no message came before the deadline")]
     Deadline,
+    /// In a guest: the host does not deliver.
+    #[error("the host does not deliver: {0}")]
+    Refused(&'static str),
 }
 
 impl From<ReceiveError> for RecvError {
@@ -39,6 +42,7 @@ impl From<ReceiveError> for RecvError {
         match error {
             ReceiveError::Ended => Self::Ended,
             ReceiveError::Lost(count) => Self::Lost(count),
+            ReceiveError::Refused(reason) => Self::Refused(reason),
             _ => Self::Empty,
         }
     }

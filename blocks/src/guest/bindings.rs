@@ -1,6 +1,6 @@
 //! Generated from the WIT package: the functions that the host offers, and the shape of the export.
 //!
-//! Apps use [`Reader`](super::Reader), [`Writer`](super::Writer) and the session instead.
+//! Apps use [`Subscription`](super::Subscription), [`Writer`](super::Writer) and the session instead.
 
 #![allow(
     missing_docs,

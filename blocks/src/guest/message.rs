@@ -2,52 +2,59 @@
 
 use std::fmt;
 
-use super::reader::{Reader, bytes_at};
 use super::sample::RawSample;
+use super::subscription::{Delivery, Subscription, bytes_at};
 use crate::descriptor::Descriptor;
+use crate::units::PublisherId;
 
 /// A message by reference, released on drop.
 pub struct RawMessage<'r> {
-    pub(super) reader: &'r mut Reader,
-    pub(super) descriptor: Descriptor,
+    pub(super) subscription: &'r mut Subscription,
+    pub(super) delivery: Delivery,
 }
 
 impl RawMessage<'_> {
     /// The message's bytes, in place.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the reader, which is borrowed exclusively, took the message and releases it in `drop`.
-        unsafe { bytes_at(&self.descriptor) }
+        // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in `drop`.
+        unsafe { bytes_at(&self.delivery.descriptor) }
     }
 
     /// Position, time and length.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+        &self.delivery.descriptor
+    }
+
+    /// Who published it.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.delivery.publisher
     }
 
     /// Keeps the message for as long as the returned sample lives.
     #[must_use]
     pub fn into_sample(self) -> RawSample {
-        self.reader.attach(self.descriptor) // `drop` releases the reference, the sample keeps the message
+        self.subscription.attach(self.delivery) // `drop` releases the reference, the sample keeps the message
     }
 }
 
 impl Drop for RawMessage<'_> {
     fn drop(&mut self) {
-        self.reader.release_before(self.descriptor.sequence.next());
+        self.subscription.release_to(self.delivery.index + 1);
     }
 }
 
 impl fmt::Debug for RawMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawMessage").field("descriptor", &self.descriptor).finish_non_exhaustive()
+        f.debug_struct("RawMessage").field("descriptor", self.descriptor()).finish_non_exhaustive()
     }
 }
 
 /// Several messages by reference, released together on drop.
 pub struct RawBatch<'r> {
-    pub(super) reader: &'r mut Reader,
+    pub(super) subscription: &'r mut Subscription,
     pub(super) descriptors: Vec<Descriptor>,
 }
 
@@ -67,7 +74,7 @@ impl RawBatch<'_> {
     /// Position and bytes of each message, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Descriptor, &[u8])> {
         self.descriptors.iter().map(|descriptor| {
-            // SAFETY: the reader, which is borrowed exclusively, took the messages and releases them in `drop`.
+            // SAFETY: the subscription, which is borrowed exclusively, took the messages and releases them in `drop`.
             (descriptor, unsafe { bytes_at(descriptor) })
         })
     }
@@ -75,8 +82,7 @@ impl RawBatch<'_> {
 
 impl Drop for RawBatch<'_> {
     fn drop(&mut self) {
-        let next = self.reader.next_sequence();
-        self.reader.release_before(next);
+        self.subscription.release_taken();
     }
 }
 

@@ -9,9 +9,9 @@
 //!   app            async fn run(session)
 //!    │  executor   polls it; when it can go no further: ──▶ wait   (the only call that suspends the guest)
 //!    │  reactor    who is woken when wait returns
-//!    ├─ Reader     records of a batch ◀── poll, once per batch      window   address space for the blocks
-//!    │             message (by reference), sample (owned)
-//!    └─ Writer     one buffer ──▶ publish, once per message
+//!    ├─ Subscription    records of a batch ◀── poll, once per batch; window: address space for the blocks
+//!    │                  message (by reference), sample (owned)
+//!    └─ Writer          one buffer ──▶ publish, once per message
 //! ```
 //!
 //! A guest has one thread. Nothing here blocks it except the executor when nothing is left to do.
@@ -21,9 +21,10 @@ pub mod bindings;
 mod error;
 mod executor;
 mod message;
+pub mod park;
 mod reactor;
-mod reader;
 mod sample;
+mod subscription;
 mod timer;
 mod window;
 mod writer;
@@ -34,7 +35,7 @@ pub use error::HostError;
 pub use executor::block_on;
 pub use message::{RawBatch, RawMessage};
 pub use reactor::{now, shutdown};
-pub use reader::Reader;
 pub use sample::RawSample;
+pub use subscription::Subscription;
 pub use timer::{Sleep, sleep, sleep_until};
 pub use writer::{RawLoan, Writer, WriterOptions};

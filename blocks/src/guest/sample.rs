@@ -1,18 +1,19 @@
 //! Owned samples in a guest, and how they stay cheap.
 //!
-//! A sample that is dropped soon costs no host call: while it lives, its reader does not release it. Only a sample that
+//! A sample that is dropped soon costs no host call: while it lives, its subscription does not release it. Only a sample that
 //! would hold back the others is turned into a hold of the host's: when [`WINDOW`] of them live, before the
-//! guest waits, and when the reader is dropped.
+//! guest waits, and when the subscription is dropped.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::reader::{Attached, bytes_at};
+use super::subscription::{Attached, Delivery, bytes_at};
 use crate::descriptor::Descriptor;
+use crate::units::PublisherId;
 
-/// Samples that a reader keeps by not releasing them.
+/// Samples that a subscription keeps by not releasing them.
 const WINDOW: usize = 32;
 /// No hold; otherwise the host's number plus 1.
 const NONE: u32 = 0;
@@ -20,14 +21,14 @@ const NONE: u32 = 0;
 /// One message that samples share.
 struct Kept {
     attached: Arc<Attached>,
-    descriptor: Descriptor,
+    delivery: Delivery,
     hold: AtomicU32,
 }
 
 impl Kept {
-    /// Makes the host hold the message. False: it refuses, and the reader must go on keeping it.
+    /// Makes the host hold the message. False: it refuses, and the subscription must go on keeping it.
     fn hold(&self) -> bool {
-        let Ok(number) = self.attached.subscription.hold(self.descriptor.sequence.get()) else {
+        let Ok(number) = self.attached.handle.hold(self.delivery.index) else {
             return false;
         };
         // Ordering: a guest has one thread.
@@ -45,42 +46,42 @@ impl Drop for Kept {
         let hold = *self.hold.get_mut();
         if hold != NONE {
             // Refused only where the host has taken everything back already.
-            let _ = self.attached.subscription.unhold(hold - 1);
+            let _ = self.attached.handle.unhold(hold - 1);
         }
     }
 }
 
-/// The samples of a reader that keep it from releasing, oldest first.
+/// The samples of a subscription that keep it from releasing, oldest first.
 #[derive(Default)]
 pub(super) struct Samples(VecDeque<Weak<Kept>>);
 
 impl Samples {
-    /// Makes a sample of a message that the reader has taken and not released.
-    pub(super) fn attach(&mut self, attached: &Arc<Attached>, descriptor: Descriptor) -> RawSample {
+    /// Makes a sample of a message that the subscription has taken and not released.
+    pub(super) fn attach(&mut self, attached: &Arc<Attached>, delivery: Delivery) -> RawSample {
         let _ = self.oldest(); // forgets those that are gone
         if self.0.len() >= WINDOW
             && let Some(oldest) = self.0.front().and_then(Weak::upgrade)
         {
             oldest.hold();
         }
-        let kept = Kept { attached: Arc::clone(attached), descriptor, hold: AtomicU32::new(NONE) };
+        let kept = Kept { attached: Arc::clone(attached), delivery, hold: AtomicU32::new(NONE) };
         let kept = Arc::new(kept);
         self.0.push_back(Arc::downgrade(&kept));
         RawSample(kept)
     }
 
-    /// Number of the oldest message that a sample needs and the host does not hold.
+    /// Index of the oldest message that a sample needs and the host does not hold.
     pub(super) fn oldest(&mut self) -> Option<u64> {
         while let Some(first) = self.0.front() {
             match first.upgrade() {
-                Some(kept) if !kept.is_held() => return Some(kept.descriptor.sequence.get()),
+                Some(kept) if !kept.is_held() => return Some(kept.delivery.index),
                 _ => self.0.pop_front(),
             };
         }
         None
     }
 
-    /// Whether the reader may release everything, as far as samples are concerned.
+    /// Whether the subscription may release everything, as far as samples are concerned.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -102,14 +103,20 @@ impl RawSample {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the descriptor was taken from the subscription that `Kept` keeps open; until the host holds the
-        // message its reader does not release it (`Samples::oldest`), and the hold lasts until `Kept` is dropped.
-        unsafe { bytes_at(&self.0.descriptor) }
+        // message its subscription does not release it (`Samples::oldest`), and the hold lasts until `Kept` is dropped.
+        unsafe { bytes_at(&self.0.delivery.descriptor) }
     }
 
     /// Position, time and length.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
-        &self.0.descriptor
+        &self.0.delivery.descriptor
+    }
+
+    /// Who published it.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.0.delivery.publisher
     }
 }
 

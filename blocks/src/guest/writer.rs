@@ -1,18 +1,15 @@
 //! Publishing from a guest: messages are built in one buffer and copied once, by the host, into a block.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::bindings::blockcast::blocks::topics;
 use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
-use super::executor::block_on;
+use super::park;
 use super::reactor;
-use super::timer::sleep;
 use crate::descriptor::Validity;
 use crate::error::LoanError;
 use crate::payload::BLOCK_ALIGNMENT;
@@ -121,14 +118,7 @@ impl Writer {
     /// # Errors
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        let mut timer = deadline.map(|at| sleep(at.saturating_duration_since(Instant::now())));
-        block_on(poll_fn(|cx| match self.poll_loanable(cx, len) {
-            Poll::Pending => match timer.as_mut().map(|timer| Pin::new(timer).poll(cx)) {
-                Some(Poll::Ready(())) => Poll::Ready(Err(LoanError::Deadline)),
-                _ => Poll::Pending,
-            },
-            loanable => loanable,
-        }))?;
+        park::until(deadline, |cx| self.poll_loanable(cx, len)).unwrap_or(Err(LoanError::Deadline))?;
         self.try_loan(len)
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use super::bindings::blockcast::blocks::topics::Subscription;
+use super::bindings::blockcast::blocks::topics;
 use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
 use super::message::{RawBatch, RawMessage};
@@ -36,7 +36,7 @@ const VALID: u32 = 1 << 31;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(8))]
 struct Record {
-    index: u64,
+    sequence: u64,
     time: u64,
     address: u32,
     length: u32,
@@ -61,15 +61,24 @@ impl From<ReaderOptions> for types::SubscriptionOptions {
 
 /// The subscription and the address space that it uses, shared with samples. Dropped in this order.
 pub(super) struct Attached {
-    pub(super) subscription: Subscription,
+    pub(super) handle: topics::Subscription,
     windows: Mutex<Windows>,
+}
+
+/// One delivery: what a message says about itself, and its number within the subscription.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    /// Counts deliveries of the subscription; what is released and held goes by it.
+    pub(super) index: u64,
+    /// The offset is an address in the guest's memory.
+    pub(super) descriptor: Descriptor,
+    pub(super) publisher: PublisherId,
 }
 
 /// A subscription to one topic: the messages of all its publishers, in order per publisher.
 ///
-/// The sequence of a [`Descriptor`] is the running number of the delivery within the subscription, and its offset
-/// is an address in the guest's memory.
-pub struct Reader {
+/// The offset of a [`Descriptor`] is an address in the guest's memory.
+pub struct Subscription {
     attached: Arc<Attached>,
     batch: Box<[Record]>,
     /// The next record of the batch, and how many there are.
@@ -77,26 +86,24 @@ pub struct Reader {
     filled: usize,
     /// Everything before this number is not needed by reference any more.
     floor: u64,
-    /// Number after that of the last taken message.
+    /// Index of the next delivery to be taken.
     taken: u64,
     samples: Samples,
     /// Messages and bytes taken since the host was told what is released.
     untold: u32,
     untold_bytes: u64,
-    /// Publisher of the last taken message.
-    publisher: PublisherId,
     lost: u64,
 }
 
-impl Reader {
+impl Subscription {
     /// Subscribes to `topic`. Address space is taken when the first message needs it.
     ///
     /// # Errors
     /// What the host refuses it with: not granted, another schema, a limit.
     pub fn open(topic: &str, schema: &Schema, options: ReaderOptions) -> Result<Self, HostError> {
-        let subscription = Subscription::open(topic, schema.name(), schema.fingerprint(), options.into())?;
+        let handle = topics::Subscription::open(topic, schema.name(), schema.fingerprint(), options.into())?;
         Ok(Self {
-            attached: Arc::new(Attached { subscription, windows: Mutex::default() }),
+            attached: Arc::new(Attached { handle, windows: Mutex::default() }),
             batch: vec![Record::default(); BATCH].into_boxed_slice(),
             next: 0,
             filled: 0,
@@ -105,15 +112,8 @@ impl Reader {
             samples: Samples::default(),
             untold: 0,
             untold_bytes: 0,
-            publisher: PublisherId::default(),
             lost: 0,
         })
-    }
-
-    /// Publisher of the message taken last.
-    #[must_use]
-    pub fn publisher(&self) -> PublisherId {
-        self.publisher
     }
 
     /// Messages lost so far, as far as they were reported.
@@ -122,16 +122,10 @@ impl Reader {
         self.lost
     }
 
-    /// The number that the next message gets.
-    #[must_use]
-    pub fn next_sequence(&self) -> Sequence {
-        Sequence::new(self.taken)
-    }
-
     /// The host's counters of this subscription. One host call.
     #[must_use]
     pub fn stats(&self) -> types::SubscriptionStats {
-        self.attached.subscription.stats()
+        self.attached.handle.stats()
     }
 
     /// Receives the next message by reference. No copy; one host call per batch. Never waits. The message is
@@ -140,8 +134,8 @@ impl Reader {
     /// # Errors
     /// [`ReceiveError`]: nothing there, ended, messages were lost, or the host refuses.
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        let descriptor = self.take()?;
-        Ok(RawMessage { reader: self, descriptor })
+        let delivery = self.take()?;
+        Ok(RawMessage { subscription: self, delivery })
     }
 
     /// Receives up to `limit` messages by reference, which are released together when the batch is dropped.
@@ -149,19 +143,17 @@ impl Reader {
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
-        let mut descriptors = Vec::new();
-        while descriptors.len() < limit {
+        let mut descriptors = vec![self.take()?.descriptor];
+        // Up to a loss: it is told before the message that follows it.
+        while descriptors.len() < limit
+            && self.batch[..self.filled].get(self.next).is_none_or(|next| next.lost == 0)
+        {
             match self.take() {
-                Ok(descriptor) => descriptors.push(descriptor),
-                Err(error) if descriptors.is_empty() => return Err(error),
-                Err(ReceiveError::Lost(lost)) => {
-                    self.untake_loss(lost); // told once more, before the batch that comes after the loss
-                    break;
-                }
+                Ok(delivery) => descriptors.push(delivery.descriptor),
                 Err(_) => break,
             }
         }
-        Ok(RawBatch { reader: self, descriptors })
+        Ok(RawBatch { subscription: self, descriptors })
     }
 
     /// Receives the next message as an owned sample. Never waits.
@@ -169,18 +161,31 @@ impl Reader {
     /// # Errors
     /// As for [`receive`](Self::receive).
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        let descriptor = self.take()?;
-        let sample = self.attach(descriptor);
-        self.release_before(descriptor.sequence.next());
+        let delivery = self.take()?;
+        let sample = self.attach(delivery);
+        self.release_to(delivery.index + 1);
         Ok(sample)
     }
 
-    /// Receives the next message's descriptor. The message stays where it is until
-    /// [`release_before`](Self::release_before) passes it.
-    ///
-    /// # Errors
-    /// As for [`receive`](Self::receive).
-    pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
+    /// Whether a receive would find anything but [`ReceiveError::Empty`]. May call the host.
+    pub fn is_ready(&mut self) -> bool {
+        self.next < self.filled || self.refill() != Err(ReceiveError::Empty)
+    }
+
+    /// Ready once a receive will not find the subscription empty. Before it waits, samples are turned into
+    /// holds, so that a waiting guest does not hold back publishers.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            return Poll::Ready(());
+        }
+        if self.samples.hold_all() {
+            self.tell();
+        }
+        reactor::wake_on_progress(cx.waker());
+        Poll::Pending
+    }
+
+    fn take(&mut self) -> Result<Delivery, ReceiveError> {
         if self.next == self.filled {
             self.refill()?;
         } else if self.untold >= RELEASE_MESSAGES || self.untold_bytes >= RELEASE_BYTES {
@@ -194,38 +199,29 @@ impl Reader {
         }
         let record = *record;
         let len = record.length & !VALID;
+        let index = self.taken;
         self.next += 1;
-        self.taken = record.index.saturating_add(1);
+        self.taken += 1;
         self.untold += 1;
         self.untold_bytes += u64::from(len);
-        self.publisher = PublisherId::new(record.publisher);
-        Ok(Descriptor {
-            sequence: Sequence::new(record.index),
+        let descriptor = Descriptor {
+            sequence: Sequence::new(record.sequence),
             offset: u64::from(record.address),
             len,
             time: Timestamp::from_nanos(record.time),
             validity: if record.length & VALID != 0 { Validity::Valid } else { Validity::Unchecked },
-        })
+        };
+        Ok(Delivery { index, descriptor, publisher: PublisherId::new(record.publisher) })
     }
 
-    /// Receives like [`take`](Self::take), or arranges that the context's waker is woken when there may be something.
-    /// Before it waits, samples are turned into holds, so that a waiting guest does not hold back publishers.
-    pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Result<Descriptor, ReceiveError>> {
-        match self.take() {
-            Err(ReceiveError::Empty) => {}
-            taken => return Poll::Ready(taken),
-        }
-        if self.samples.hold_all() {
-            self.tell();
-        }
-        reactor::wake_on_progress(cx.waker());
-        Poll::Pending
+    /// Releases every delivery below `index` but samples. The host learns it with the next batch or a little earlier.
+    pub(super) fn release_to(&mut self, index: u64) {
+        self.floor = self.floor.max(index);
     }
 
-    /// Releases every message below `sequence` but samples. The host learns it with the next batch or a little
-    /// earlier. Numbers that were not taken yet count as the one to be taken next.
-    pub fn release_before(&mut self, sequence: Sequence) {
-        self.floor = self.floor.max(sequence.get().min(self.taken));
+    /// Releases everything taken but samples.
+    pub(super) fn release_taken(&mut self) {
+        self.floor = self.taken;
     }
 
     /// Tells the host at once what was released.
@@ -235,21 +231,14 @@ impl Reader {
         }
     }
 
-    pub(super) fn attach(&mut self, descriptor: Descriptor) -> RawSample {
-        self.samples.attach(&self.attached, descriptor)
+    pub(super) fn attach(&mut self, delivery: Delivery) -> RawSample {
+        self.samples.attach(&self.attached, delivery)
     }
 
     fn released(&mut self) -> u64 {
         match self.samples.oldest() {
             Some(oldest) => oldest.min(self.floor),
             None => self.floor,
-        }
-    }
-
-    fn untake_loss(&mut self, lost: u64) {
-        self.lost -= lost;
-        if let Some(record) = self.batch.get_mut(self.next) {
-            record.lost = u32::try_from(lost).unwrap_or(u32::MAX);
         }
     }
 
@@ -284,17 +273,17 @@ impl Reader {
         let released = self.released();
         self.untold = 0;
         self.untold_bytes = 0;
-        self.attached.subscription.poll(batch, released)
+        self.attached.handle.poll(batch, released)
     }
 
     /// Gives the host the address space that it says it needs.
     fn donate(&self) -> Result<(), Error> {
-        let needed = self.attached.subscription.minimum_size();
+        let needed = self.attached.handle.minimum_size();
         if needed == 0 {
             return Err(Error::Internal); // the host contradicts itself; asking again would not end
         }
         let area = Windows::reserve(needed).ok_or(Error::NoStorage)?;
-        if let Err(error) = self.attached.subscription.add_storage(area) {
+        if let Err(error) = self.attached.handle.add_storage(area) {
             window::hand_back(area);
             return Err(error);
         }
@@ -309,21 +298,21 @@ fn refused(error: Error) -> ReceiveError {
     ReceiveError::Refused(HostError::from(error).text())
 }
 
-impl Drop for Reader {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.samples.hold_all();
         // Where samples live on, the last of them ends the subscription. One that the host would not hold needs the
         // delivery to go on as it is until then.
         if self.samples.is_empty() && Arc::strong_count(&self.attached) > 1 {
-            self.attached.subscription.leave();
+            self.attached.handle.leave();
         }
     }
 }
 
-impl fmt::Debug for Reader {
+impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader")
-            .field("next", &self.next_sequence())
+        f.debug_struct("Subscription")
+            .field("taken", &self.taken)
             .field("lost", &self.lost)
             .finish_non_exhaustive()
     }
@@ -332,7 +321,7 @@ impl fmt::Debug for Reader {
 /// The bytes that a descriptor names.
 ///
 /// # Safety
-/// The descriptor was taken by a reader, and during `'a` it is neither released nor is its subscription closed,
+/// The descriptor was delivered to a subscription, and during `'a` it is neither released nor is the subscription closed,
 /// or it is held.
 pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
     if descriptor.len == 0 {
