@@ -1,5 +1,53 @@
-//! Wasm guests.
+//! Wasm guests: components that publish and subscribe in a sandbox, without a copy of what they read.
+//!
+//! ```text
+//!  GuestSource ── load ──▶ GuestProgram ── run(GuestSetup) ──▶ GuestReport { reason, stats }
+//!                              │                 │
+//!                          GuestEngine       one store per run
+//!                     (compiler, linker,   ┌─────┴──────────────────────────────────────────┐
+//!                      epoch ticker)       │ GuestState: subscriptions, publishers, windows │
+//!                                          │ GuestMemory: where its linear memory lies      │
+//!                                          │ WindowTable: read-only windows, seen by the    │
+//!                                          │              fault handler                     │
+//!                                          └────────────────────────────────────────────────┘
+//! ```
+//!
+//! - [`memory`] allocates linear memories, so that the broker knows where they lie;
+//! - [`window`] maps arenas into them, into address space that the guest has donated;
+//! - [`fault`] survives writes into those windows and tells who did it;
+//! - [`subscription`] and [`publisher`] stand behind the resources that a guest opens, [`host`] is the functions that it
+//!   imports (see `wit/`), [`exchange`] what they need of the broker;
+//! - [`program`] loads and checks a component, [`run`] drives it and cleans up, [`exit`] says how it went.
+//!
+//! # What a guest can do to others
+//! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (whole arenas, so
+//! also messages of the same publishers that were not delivered to it), and occupies blocks until it releases them. A guest that
+//! traps, loops, writes where it may only read, exceeds a limit or is cancelled ends with an [`ExitReason`], and with
+//! it everything that it held. The process and the other participants go on.
+
+mod abi;
+mod control;
+mod engine;
+mod exchange;
+mod exit;
 mod fault;
+mod host;
+mod limits;
 mod memory;
+mod program;
+mod publisher;
+mod run;
+mod state;
+mod subscription;
 mod sys;
 mod window;
+
+pub use abi::Level;
+pub use control::GuestControl;
+pub use engine::{EngineError, GuestEngine};
+pub use exchange::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+pub use exit::{ExitReason, Limit, LoadError};
+pub use limits::GuestLimits;
+pub use program::{GuestProgram, GuestSource};
+pub use run::GuestReport;
+pub use state::{GuestSetup, GuestStats, LogSink};

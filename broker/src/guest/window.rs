@@ -156,6 +156,15 @@ impl Windows {
         Ok(start)
     }
 
+    /// Whether bytes of the guest's memory, as the engine shows them, lie outside of all donated address space.
+    pub(crate) fn is_ordinary(&self, bytes: &[u8]) -> bool {
+        // Before the memory is open there are no donations.
+        let Some(memory) = &self.memory else { return true };
+        let start = (bytes.as_ptr() as usize).wrapping_sub(memory.base() as usize) as u64;
+        let end = start.saturating_add(bytes.len() as u64);
+        self.donations.iter().all(|donation| end <= donation.area.start() || donation.area.end() <= start)
+    }
+
     /// Accepts `area` as address space for windows of `owner`.
     pub(crate) fn donate(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
         if area.size == 0 || !area.start().is_multiple_of(GRANULE) || !area.end().is_multiple_of(GRANULE) {

@@ -1,0 +1,154 @@
+//! The engine that all guests of a broker share: compiled code, host functions, and the clock that interrupts.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine};
+
+use super::host;
+use super::memory::GuestMemoryCreator;
+use super::state::GuestState;
+
+/// How often a computing guest is interrupted: to let other tasks run, and to look at its limits.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// Bytes that the strings and lists of a single host call may have in all.
+const CALL_BYTES: usize = 1 << 20;
+
+/// Compiles and runs guests. One per broker; cheap to share behind an [`Arc`].
+pub struct GuestEngine {
+    engine: Engine,
+    linker: Linker<GuestState>,
+    ticker: Ticker,
+}
+
+impl GuestEngine {
+    /// An engine without guests.
+    ///
+    /// # Errors
+    /// The text says what this machine lacks (signal handlers that could not be installed, an unsupported
+    /// processor).
+    pub fn new() -> Result<Arc<Self>, EngineError> {
+        let engine = Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))?;
+        let mut linker = Linker::new(&engine);
+        host::add_to_linker(&mut linker).map_err(|error| EngineError(format!("{error:#}")))?;
+        let ticker = Ticker::start(engine.clone()).map_err(|error| EngineError(error.to_string()))?;
+        Ok(Arc::new(Self { engine, linker, ticker }))
+    }
+
+    pub(crate) fn wasm(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<GuestState> {
+        &self.linker
+    }
+
+    /// Keeps the clock ticking for as long as the value lives.
+    pub(crate) fn running(self: &Arc<Self>) -> Running {
+        self.ticker.shared.change(|clock| clock.guests += 1);
+        Running(Arc::clone(self))
+    }
+
+    pub(crate) const fn call_bytes() -> usize {
+        CALL_BYTES
+    }
+}
+
+impl fmt::Debug for GuestEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestEngine").finish_non_exhaustive()
+    }
+}
+
+/// The engine could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("guests cannot run here: {0}")]
+pub struct EngineError(String);
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        // Windows are mapped into memories of our own, which must start as plain zeroed pages and never move.
+        .with_host_memory(Arc::new(GuestMemoryCreator))
+        .memory_init_cow(false)
+        .memory_may_move(false)
+        // Host functions are told addresses of 32 bits, in memories of whole 64 KiB pages.
+        .wasm_memory64(false)
+        .wasm_custom_page_sizes(false)
+        // A call into the host costs three times as much with it.
+        .concurrency_support(false)
+        .epoch_interruption(true);
+    config
+}
+
+/// A guest that may be computing.
+pub(crate) struct Running(Arc<GuestEngine>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.ticker.shared.change(|clock| clock.guests -= 1);
+    }
+}
+
+#[derive(Default)]
+struct Clock {
+    guests: usize,
+    stopped: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    clock: Mutex<Clock>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Clock)) {
+        // No code panics while the lock is held, and the counters would be right even then.
+        change(&mut self.clock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+}
+
+/// The thread that advances the engine's epoch while there are guests. Ends when dropped.
+struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let clock = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("blockcast-epoch".to_owned()).spawn(move || tick(&clock, &engine))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+}
+
+fn tick(shared: &Shared, engine: &Engine) {
+    let mut clock = shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
+    while !clock.stopped {
+        if clock.guests == 0 {
+            clock = shared.changed.wait(clock).unwrap_or_else(PoisonError::into_inner);
+        } else {
+            drop(clock);
+            thread::sleep(TICK);
+            engine.increment_epoch();
+            clock = shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.change(|clock| clock.stopped = true);
+        if let Some(thread) = self.thread.take() {
+            // The thread cannot panic; if it did, there is nothing to end.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the wasm host needs of the rest of the broker: joining topics.
+
+use std::sync::Arc;
+
+use blockcast_blocks::{InvalidPayload, JoinError, Reader, ReaderOptions, Schema, Signal, Writer};
+
+/// What a guest asks for when it opens a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockOptions {
+    /// Capacity of a block in bytes.
+    pub block_size: u32,
+    /// Number of blocks.
+    pub blocks: u32,
+    /// Messages kept for subscribers that join late.
+    pub history: u32,
+}
+
+/// Why a guest may not join a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It was not granted.
+    #[error("not granted")]
+    Denied,
+    /// The topic carries another layout.
+    #[error("the topic has another schema")]
+    SchemaMismatch,
+    /// A number of blocks or bytes that cannot be.
+    #[error("the blocks asked for cannot be")]
+    WrongSize,
+    /// A limit is reached.
+    #[error("a limit is reached")]
+    Limit,
+    /// The broker shuts down.
+    #[error("the broker shuts down")]
+    Closed,
+    /// The system refused.
+    #[error("the system refused")]
+    Internal,
+}
+
+/// Checks that bytes are a value of a topic's schema.
+pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), InvalidPayload> + Send + Sync>;
+
+/// The topics that one guest reaches, as far as it was granted them.
+pub trait Exchange: Send + Sync {
+    /// Subscribes to a topic. `signal` is woken by messages, by publishers that join and by the end.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn subscribe(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Feed>, Refusal>;
+
+    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    fn publish(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: BlockOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Outlet>, Refusal>;
+}
+
+/// A guest's subscription as the broker sees it. Dropping it leaves the topic.
+pub trait Feed: Send {
+    /// A publisher of the topic that was not returned before. Cheap when there is none.
+    fn next_joined(&mut self) -> Option<Result<Reader, JoinError>>;
+
+    /// Whether the topic may still get publishers: false once the last one of at least one has left, or when the broker
+    /// shuts down.
+    fn is_open(&self) -> bool;
+}
+
+/// A guest's publisher as the broker sees it. Dropping it ends the channel.
+pub trait Outlet: Send {
+    /// The writing end, and how bytes are checked against the topic's schema, where the broker knows that.
+    fn writer(&mut self) -> (&mut Writer, Option<&Validator>);
+
+    /// Subscriptions of the topic now.
+    fn subscribers(&self) -> u32;
+}

@@ -1,0 +1,165 @@
+//! How a guest ends, and why one cannot be loaded.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use wasmtime::WasmBacktrace;
+
+/// Why a guest has ended. Whatever the reason, everything that it held is released by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// Its `run` returned 0.
+    Finished,
+    /// Its `run` returned 1, with the text given to `session.fail`.
+    Failed(String),
+    /// It did what wasm does not allow, or panicked.
+    Trapped {
+        /// What happened, and what the guest itself said about it.
+        message: String,
+        /// Where: the guest's functions, innermost first. May be empty.
+        backtrace: String,
+    },
+    /// It wrote into a block that it may only read. Nobody else has seen the write.
+    ReadOnlyViolation {
+        /// The topic whose block it was.
+        topic: String,
+        /// Where in the arena the first write was, in bytes.
+        offset: u64,
+    },
+    /// It was ended for exceeding a limit.
+    Killed(Limit),
+    /// It was ended because its owner asked for it, before it had finished on its own.
+    Cancelled,
+    /// It could not be started: the text says why.
+    NotStarted(String),
+    /// The system refused what the host needed to go on with it.
+    System(String),
+}
+
+/// A limit for which a guest was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`GuestLimits::start_up`](super::GuestLimits::start_up).
+    StartUp,
+    /// [`GuestLimits::compute`](super::GuestLimits::compute).
+    Compute,
+    /// [`GuestLimits::run_time`](super::GuestLimits::run_time).
+    RunTime,
+    /// [`GuestLimits::shutdown_grace`](super::GuestLimits::shutdown_grace).
+    ShutdownGrace,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StartUp => "its start took too long",
+            Self::Compute => "its computing time is used up",
+            Self::RunTime => "its run time is over",
+            Self::ShutdownGrace => "it did not stop when asked to",
+        })
+    }
+}
+
+impl ExitReason {
+    /// Whether the guest ended as its author intended.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Finished)
+    }
+
+    /// The end that the engine reports with `error`; `said` is what the guest left with `fail`.
+    pub(crate) fn from_trap(error: &wasmtime::Error, said: Option<&str>) -> Self {
+        let cause = error.root_cause().to_string();
+        let message = match said {
+            Some(said) if !said.is_empty() => format!("{said} ({cause})"),
+            _ => cause,
+        };
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
+        Self::Trapped { message, backtrace }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Failed(text) => write!(f, "failed: {text}"),
+            Self::Trapped { message, .. } => write!(f, "trapped: {message}"),
+            Self::ReadOnlyViolation { topic, offset } => {
+                write!(f, "wrote into a read-only block of topic \"{topic}\" (byte {offset} of its arena)")
+            }
+            Self::Killed(limit) => write!(f, "ended: {limit}"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::NotStarted(text) => write!(f, "not started: {text}"),
+            Self::System(text) => write!(f, "ended: {text}"),
+        }
+    }
+}
+
+/// Why a guest cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// There is no such file.
+    #[error("there is no guest at {path}")]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file exists and cannot be read.
+    #[error("the guest at {path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The bytes are not wasm.
+    #[error("{guest} is not a wasm file")]
+    NotWasm {
+        /// Which guest.
+        guest: String,
+    },
+    /// A core module, where a component is needed.
+    #[error("{guest} is a core wasm module, not a component; turn it into one with `wasm-tools component new`")]
+    CoreModule {
+        /// Which guest.
+        guest: String,
+    },
+    /// A component that is damaged or uses what this version does not support.
+    #[error("{guest} is not a valid component: {reason}")]
+    Invalid {
+        /// Which guest.
+        guest: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// It needs something that the broker does not provide.
+    #[error("{guest} imports {import}, which the broker does not provide")]
+    UnknownImport {
+        /// Which guest.
+        guest: String,
+        /// The first import that is unknown.
+        import: String,
+    },
+    /// It was built against another version of the interface.
+    #[error("{guest} does not fit the broker's interface: {reason}")]
+    Mismatch {
+        /// Which guest.
+        guest: String,
+        /// Which import or export differs, and how.
+        reason: String,
+    },
+    /// It has no `run`, or one of another type.
+    #[error("{guest} does not export `run: func() -> u32`: {reason}")]
+    NoRun {
+        /// Which guest.
+        guest: String,
+        /// What it has instead.
+        reason: String,
+    },
+}

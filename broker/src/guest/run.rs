@@ -1,0 +1,105 @@
+//! One run of a guest, from instantiation to the release of all that it held.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{Store, UpdateDeadline};
+
+use super::control::GuestControl;
+use super::engine::GuestEngine;
+use super::exit::{ExitReason, Limit};
+use super::fault::{self, WindowTable};
+use super::memory::Nursery;
+use super::program::GuestProgram;
+use super::state::{GuestSetup, GuestState, GuestStats};
+
+/// How a run of a guest went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestReport {
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// What it did.
+    pub stats: GuestStats,
+}
+
+/// Far enough away to stand for never, near enough for every clock.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+impl GuestProgram {
+    /// Runs the guest to its end, whatever that is. To be spawned as a task of its own on a runtime with a timer.
+    ///
+    /// When the future completes, or is dropped, the guest is gone: its memory is unmapped and its subscriptions,
+    /// holds and publishers are released.
+    pub async fn run(&self, setup: GuestSetup) -> GuestReport {
+        let _running = self.engine().running();
+        let table = Arc::new(WindowTable::new());
+        let engine = self.engine().wasm();
+        let mut store = Store::new(engine, GuestState::new(setup, Arc::clone(&table)));
+        store.limiter(|state| &mut state.growth);
+        store.set_hostcall_fuel(GuestEngine::call_bytes());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut guest| {
+            guest.data_mut().tick()?;
+            Ok(UpdateDeadline::Yield(1))
+        });
+        fault::install(&mut store, engine, table);
+        let outcome = self.drive(&mut store).await;
+        let state = store.data_mut();
+        let reason = state.exit_reason(outcome);
+        let stats = state.final_stats();
+        GuestReport { reason, stats }
+    }
+
+    async fn drive(&self, store: &mut Store<GuestState>) -> wasmtime::Result<u32> {
+        let control = Arc::clone(&store.data().setup.control);
+        let limits = store.data().setup.limits.clone();
+        let nursery = Nursery::default();
+        let instantiate = nursery.scope(self.code().instantiate_async(&mut *store));
+        let instance = match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
+            Ok(instance) => instance?,
+            Err(reason) => return Err(store.data_mut().end(reason)),
+        };
+        let run = instance.get_typed_func::<(), (u32,)>(&mut *store, "run")?;
+        store.data_mut().start(nursery.memory());
+        let run_time = limits.run_time.map(|time| (Limit::RunTime, time));
+        let call = run.call_async(&mut *store, ());
+        match supervise(&control, run_time, Some(limits.shutdown_grace), call).await {
+            Ok(outcome) => outcome.map(|(code,)| code),
+            Err(reason) => Err(store.data_mut().end(reason)),
+        }
+    }
+}
+
+/// Completes `work` unless a limit or a request ends it first; it is dropped then.
+async fn supervise<F: Future>(
+    control: &GuestControl,
+    limit: Option<(Limit, Duration)>,
+    grace: Option<Duration>,
+    work: F,
+) -> Result<F::Output, ExitReason> {
+    let mut work = pin!(work);
+    let (limit, time) = limit.unwrap_or((Limit::RunTime, NEVER));
+    let mut deadline = pin!(tokio::time::sleep(time));
+    let mut grace_over = pin!(tokio::time::sleep(NEVER));
+    let mut asked = false;
+    loop {
+        if control.is_cancelled() {
+            return Err(ExitReason::Cancelled);
+        }
+        if let Some(grace) = grace
+            && control.is_shutdown_requested()
+            && !std::mem::replace(&mut asked, true)
+        {
+            grace_over.set(tokio::time::sleep(grace));
+        }
+        tokio::select! {
+            biased;
+            output = &mut work => return Ok(output),
+            () = &mut deadline => return Err(ExitReason::Killed(limit)),
+            () = &mut grace_over => return Err(ExitReason::Killed(Limit::ShutdownGrace)),
+            () = control.changed() => {}
+        }
+    }
+}

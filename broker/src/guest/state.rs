@@ -1,0 +1,227 @@
+//! What the broker keeps for one running guest: the data of its store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use blockcast_blocks::Signal;
+use slab::Slab;
+use wasmtime::Trap;
+
+use super::abi::{Error, Level, PublisherStats, SubscriptionStats};
+use super::control::GuestControl;
+use super::engine::TICK;
+use super::exchange::Exchange;
+use super::exit::{ExitReason, Limit};
+use super::fault::WindowTable;
+use super::limits::{GrowthLimiter, GuestLimits};
+use super::memory::GuestMemory;
+use super::publisher::GuestPublisher;
+use super::subscription::GuestSubscription;
+use super::window::{Owner, Windows};
+
+/// Longest text of a log line or of a failure that is kept, in bytes.
+const MAX_TEXT: usize = 8 << 10;
+
+/// Receives the lines of a guest's log.
+pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// What a run of a guest is given.
+#[derive(Clone)]
+pub struct GuestSetup {
+    /// Name in logs and statistics.
+    pub name: String,
+    /// Through which it reaches topics, as far as it was granted them.
+    pub exchange: Arc<dyn Exchange>,
+    /// What `session.parameter` answers.
+    pub parameters: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: GuestLimits,
+    /// Where its log goes.
+    pub log: LogSink,
+    /// How it is stopped.
+    pub control: Arc<GuestControl>,
+}
+
+impl fmt::Debug for GuestSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestSetup").field("name", &self.name).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Counters of one run of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GuestStats {
+    /// Messages delivered to it.
+    pub received: u64,
+    /// Messages it lost to overflow policies.
+    pub lost: u64,
+    /// Bytes copied to deliver messages to it: there is no such copy, so this is 0 unless one is added.
+    pub delivery_copied_bytes: u64,
+    /// Messages it published.
+    pub published: u64,
+    /// Bytes copied from its memory into blocks when it published.
+    pub publish_copied_bytes: u64,
+    /// Times that it computed for a whole tick of the engine's clock without waiting.
+    pub ticks: u64,
+}
+
+impl GuestStats {
+    pub(crate) fn add_subscription(&mut self, stats: &SubscriptionStats) {
+        self.received += stats.received;
+        self.lost += stats.lost;
+    }
+
+    pub(crate) fn add_publisher(&mut self, stats: &PublisherStats) {
+        self.published += stats.published;
+        self.publish_copied_bytes += stats.copied;
+    }
+}
+
+/// The data of a guest's store.
+pub(crate) struct GuestState {
+    pub(crate) setup: GuestSetup,
+    pub(crate) growth: GrowthLimiter,
+    pub(crate) windows: Windows,
+    pub(crate) subscriptions: Slab<GuestSubscription>,
+    pub(crate) publishers: Slab<GuestPublisher>,
+    pub(crate) stats: GuestStats,
+    /// Whether `run` has been called: before that the guest has no business with topics.
+    pub(crate) started: bool,
+    /// The text of the last `session.fail`.
+    said: Option<String>,
+    /// Why the host ends the guest, where it is the host.
+    pub(crate) ending: Option<ExitReason>,
+    /// Whether `wait` has reported the request to finish.
+    pub(crate) shutdown_seen: bool,
+    next_owner: u64,
+}
+
+impl GuestState {
+    pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>) -> Self {
+        Self {
+            growth: GrowthLimiter::new(&setup.limits),
+            windows: Windows::new(table, setup.limits.windows),
+            setup,
+            subscriptions: Slab::new(),
+            publishers: Slab::new(),
+            stats: GuestStats::default(),
+            started: false,
+            said: None,
+            ending: None,
+            shutdown_seen: false,
+            next_owner: 0,
+        }
+    }
+
+    /// What every host call begins with: a guest that has written where it may only read goes no further.
+    #[inline]
+    pub(crate) fn enter(&self) -> wasmtime::Result<()> {
+        if self.windows.violated() { Err(ended()) } else { Ok(()) }
+    }
+
+    /// As [`enter`](Self::enter), for calls that have to do with topics.
+    #[inline]
+    pub(crate) fn enter_topics(&self) -> wasmtime::Result<Result<(), Error>> {
+        self.enter()?;
+        Ok(if self.started { Ok(()) } else { Err(Error::Denied) })
+    }
+
+    /// Called when the guest has computed for a whole tick.
+    pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
+        self.enter()?;
+        self.stats.ticks += 1;
+        if self.setup.control.is_cancelled() {
+            return Err(self.end(ExitReason::Cancelled));
+        }
+        if let Some(compute) = self.setup.limits.compute
+            && TICK.saturating_mul(u32::try_from(self.stats.ticks).unwrap_or(u32::MAX)) > compute
+        {
+            return Err(self.end(ExitReason::Killed(Limit::Compute)));
+        }
+        Ok(())
+    }
+
+    /// Notes why the guest ends and returns the error that unwinds it.
+    pub(crate) fn end(&mut self, reason: ExitReason) -> wasmtime::Error {
+        self.ending.get_or_insert(reason);
+        ended()
+    }
+
+    /// How the guest has ended, given what its `run` returned.
+    pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
+        if let Some((owner, _, violation)) = self.windows.violation() {
+            let topic = self.subscriptions.iter().find(|(_, subscription)| subscription.owner() == owner);
+            let topic = topic.map(|(_, subscription)| subscription.topic().to_owned()).unwrap_or_default();
+            return ExitReason::ReadOnlyViolation { topic, offset: violation.offset };
+        }
+        if let Some(reason) = self.ending.take() {
+            return reason;
+        }
+        match outcome {
+            Ok(0) => ExitReason::Finished,
+            Ok(_) => ExitReason::Failed(self.said.take().unwrap_or_else(|| "it did not say why".to_owned())),
+            Err(error) if !self.started && !error.is::<Trap>() => ExitReason::NotStarted(format!("{error:#}")),
+            Err(error) => ExitReason::from_trap(&error, self.said.as_deref()),
+        }
+    }
+
+    /// Lets the guest have to do with topics, and with windows in `memory`.
+    pub(crate) fn start(&mut self, memory: Option<&Arc<GuestMemory>>) {
+        if let Some(memory) = memory {
+            self.windows.open(Arc::clone(memory));
+        }
+        self.started = true;
+    }
+
+    /// Lets the guest's memory grow by the address space that it was asked to donate.
+    pub(crate) fn allow_growth(&mut self) {
+        let asked: u64 = self.subscriptions.iter().map(|(_, subscription)| subscription.asked).sum();
+        self.growth.asked = self.windows.donated().saturating_add(asked).min(self.setup.limits.windows);
+    }
+
+    /// The counters, including what is still open.
+    pub(crate) fn final_stats(&self) -> GuestStats {
+        let mut stats = self.stats;
+        for (_, subscription) in &self.subscriptions {
+            stats.add_subscription(&subscription.stats());
+        }
+        for (_, publisher) in &self.publishers {
+            stats.add_publisher(&publisher.stats());
+        }
+        stats
+    }
+
+    pub(crate) fn fail(&mut self, text: &str) {
+        self.said = Some(shorten(text).to_owned());
+    }
+
+    pub(crate) fn log(&self, level: Level, text: &str) {
+        (self.setup.log)(level, shorten(text));
+    }
+
+    pub(crate) fn new_owner(&mut self) -> Owner {
+        self.next_owner += 1;
+        Owner(self.next_owner)
+    }
+
+    pub(crate) fn signal(&self) -> &Arc<Signal> {
+        self.setup.control.signal()
+    }
+}
+
+impl fmt::Debug for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestState").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+fn shorten(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// Unwinds a guest that the host ends; the reason stands in its state.
+fn ended() -> wasmtime::Error {
+    wasmtime::Error::msg("ended by the host")
+}

@@ -1,0 +1,443 @@
+//! A guest's subscription: windows over the arenas of a topic's publishers, and records of what arrived.
+//!
+//! ```text
+//!  publisher A ── Reader ──┐                      ┌─▶ batch (32 bytes per message, written by the host)
+//!  publisher B ── Reader ──┼── deliveries 17..23 ─┤
+//!  (not mapped yet) ───────┘   attached until     └─▶ the guest reads block bytes at window + offset
+//!                              released or held
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use blockcast_blocks::{Channel, Descriptor, RawSample, Reader, ReceiveError, Validity};
+use slab::Slab;
+
+use super::abi::{Error, Record, SubscriptionStats};
+use super::exchange::Feed;
+use super::limits::GuestLimits;
+use super::window::{Area, Owner, Window, WindowError, Windows};
+
+/// Bit of a record's length that says that the bytes are known to be valid.
+const VALID: u32 = 1 << 31;
+
+/// Bytes of one record in a batch.
+const RECORD: u32 = size_of::<Record>() as u32;
+
+/// One publisher of the topic.
+struct Source {
+    /// Keeps the arena's file open for as long as it may be mapped.
+    channel: Arc<Channel>,
+    /// Gone once the subscription has left: then only holds keep the source.
+    reader: Option<Reader>,
+    window: Option<Window>,
+    /// Received, and not delivered yet.
+    next: Option<Received>,
+    /// Lost since the last delivery.
+    lost: u64,
+    /// Deliveries neither released nor held.
+    attached: u32,
+    /// Holds.
+    held: u32,
+    ended: bool,
+}
+
+/// A message on its way to the guest.
+struct Received {
+    descriptor: Descriptor,
+    /// Present where the publisher may overtake: the reader's own interval does not keep the message then.
+    sample: Option<RawSample>,
+}
+
+struct Delivery {
+    source: usize,
+    received: Received,
+}
+
+struct Held {
+    source: usize,
+    /// Dropped to release the block.
+    _sample: RawSample,
+}
+
+/// A subscription of a guest.
+pub(crate) struct GuestSubscription {
+    owner: Owner,
+    topic: String,
+    /// Gone once the subscription has left.
+    feed: Option<Box<dyn Feed>>,
+    /// Whether publishers wait for it, so that nothing is lost.
+    reliable: bool,
+    sources: Slab<Source>,
+    /// Keys of `sources` are smaller than this.
+    keys: usize,
+    /// The source that is served first in the next batch.
+    turn: usize,
+    deliveries: VecDeque<Delivery>,
+    /// Index of the first of `deliveries`.
+    first: u64,
+    holds: Slab<Held>,
+    /// A source joined for which there is no room, and the guest was not told yet.
+    short: bool,
+    /// The guest was told that it is over.
+    closed: bool,
+    received: u64,
+    lost: u64,
+    /// Address space asked for and not donated yet.
+    pub(crate) asked: u64,
+}
+
+impl GuestSubscription {
+    pub(crate) fn new(owner: Owner, topic: String, feed: Box<dyn Feed>, reliable: bool) -> Self {
+        Self {
+            owner,
+            topic,
+            feed: Some(feed),
+            reliable,
+            sources: Slab::new(),
+            keys: 0,
+            turn: 0,
+            deliveries: VecDeque::new(),
+            first: 0,
+            holds: Slab::new(),
+            short: false,
+            closed: false,
+            received: 0,
+            lost: 0,
+            asked: 0,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Bytes of address space to donate so that every publisher that is known now can be mapped.
+    pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
+        self.admit(windows)?;
+        let sizes = self.sources.iter().filter(|(_, source)| source.window.is_none());
+        let missing = windows.missing(self.owner, sizes.map(|(_, source)| source.channel.arena().len() as u64));
+        self.asked = missing;
+        // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
+        Ok(u32::try_from(missing).unwrap_or(u32::MAX << 16))
+    }
+
+    /// Accepts address space and maps into it what waits for some.
+    pub(crate) fn add_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
+        windows.donate(self.owner, area)?;
+        self.asked = self.asked.saturating_sub(u64::from(area.size));
+        self.admit(windows)
+    }
+
+    /// Takes in publishers that joined.
+    fn join(&mut self) -> Result<(), Error> {
+        while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
+            // No cursor is free for us: too many subscribers for the publisher's configuration.
+            let reader = joined.map_err(|_| Error::Limit)?;
+            let key = self.sources.insert(Source::new(reader));
+            self.keys = self.keys.max(key + 1);
+            self.short = true;
+        }
+        Ok(())
+    }
+
+    /// Takes in publishers that joined, and maps arenas as far as there is room.
+    fn admit(&mut self, windows: &mut Windows) -> Result<(), Error> {
+        self.join()?;
+        for (_, source) in &mut self.sources {
+            if source.window.is_none() {
+                source.map(windows, self.owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Releases deliveries before `released_before`, then writes records of new messages into `batch`.
+    pub(crate) fn poll(
+        &mut self,
+        windows: &mut Windows,
+        limits: &GuestLimits,
+        batch: Area,
+        released_before: u64,
+    ) -> Result<u32, Error> {
+        let target = if batch.size == 0 { std::ptr::null_mut() } else { windows.ordinary(batch)?.cast::<Record>() };
+        if !batch.address.is_multiple_of(align_of::<Record>() as u32) || (1..RECORD).contains(&batch.size) {
+            return Err(Error::WrongSize);
+        }
+        if released_before > self.first + self.deliveries.len() as u64 {
+            return Err(Error::InvalidHandle);
+        }
+        self.release_before(released_before);
+        self.retire(windows)?;
+        if batch.size == 0 {
+            return Ok(0);
+        }
+        self.admit(windows)?;
+        if self.short {
+            self.short = false;
+            if self.sources.iter().any(|(_, source)| source.window.is_none()) {
+                return Err(Error::NoStorage);
+            }
+        }
+        let room = limits.attached.saturating_sub(u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX));
+        if room == 0 {
+            return Err(Error::Limit);
+        }
+        let count = self.deliver(target, (batch.size / RECORD).min(room));
+        if count > 0 {
+            return Ok(count);
+        }
+        self.nothing()
+    }
+
+    /// Writes up to `limit` records to `target`.
+    ///
+    /// `target` was checked: `limit` records from it on lie in the guest's ordinary memory.
+    fn deliver(&mut self, target: *mut Record, limit: u32) -> u32 {
+        let mut count = 0;
+        // Every source once, beginning after the one that filled the last batch.
+        for step in 0..self.keys {
+            let key = (self.turn + step) % self.keys;
+            let Some(source) = self.sources.get_mut(key) else { continue };
+            let Some(window) = source.window else { continue };
+            let publisher = source.channel.publisher().get();
+            while count < limit
+                && let Some(received) = source.receive(self.reliable)
+            {
+                let Descriptor { offset, len, time, validity, .. } = received.descriptor;
+                let valid = if validity == Validity::Valid { VALID } else { 0 };
+                let record = Record {
+                    index: self.first + self.deliveries.len() as u64,
+                    time: time.as_nanos(),
+                    // The window has the arena's length, so the sum stays inside of the memory.
+                    address: window.address + offset as u32,
+                    length: len | valid,
+                    publisher,
+                    lost: u32::try_from(source.lost).unwrap_or(u32::MAX),
+                };
+                self.lost += std::mem::take(&mut source.lost);
+                // SAFETY: the caller checked that `limit` records fit into ordinary memory of the guest, which is
+                // accessible and which nobody else touches during a host call; `target` is aligned to 8 because
+                // memories start at a page and the address in them was checked.
+                unsafe { target.add(count as usize).write(record) };
+                source.attached += 1;
+                self.deliveries.push_back(Delivery { source: key, received });
+                count += 1;
+            }
+            if count == limit {
+                self.turn = key + 1;
+                break;
+            }
+        }
+        self.received += u64::from(count);
+        count
+    }
+
+    /// What a poll without a message returns.
+    fn nothing(&mut self) -> Result<u32, Error> {
+        let mut open = self.feed.as_ref().is_some_and(|feed| feed.is_open());
+        for (_, source) in &mut self.sources {
+            if source.window.is_none() && source.peek(self.reliable) {
+                return Err(Error::NoStorage);
+            }
+            open |= !source.ended;
+        }
+        self.closed = !open;
+        if open { Ok(0) } else { Err(Error::Closed) }
+    }
+
+    fn release_before(&mut self, index: u64) {
+        while self.first < index
+            && let Some(delivery) = self.deliveries.pop_front()
+        {
+            self.first += 1;
+            let source = &mut self.sources[delivery.source];
+            source.attached -= 1;
+            // The next delivery of the same source releases both: one store for each run of messages.
+            let run_goes_on = self.first < index
+                && self.deliveries.front().is_some_and(|next| next.source == delivery.source);
+            if delivery.received.sample.is_none()
+                && !run_goes_on
+                && let Some(reader) = &mut source.reader
+            {
+                reader.release_before(delivery.received.descriptor.sequence.next());
+            }
+        }
+    }
+
+    /// Unmaps publishers that have ended and of which nothing is attached or held.
+    fn retire(&mut self, windows: &mut Windows) -> Result<(), Error> {
+        let mut result = Ok(());
+        self.sources.retain(|_, source| {
+            let keep = !source.ended || source.attached > 0 || source.held > 0;
+            if !keep && let Some(window) = source.window.take() {
+                // Unmapped before the channel is dropped, which may close the arena's file.
+                result = result.and(windows.unmap(window).map_err(Error::from));
+            }
+            keep
+        });
+        result
+    }
+
+    /// Keeps one delivery beyond its release.
+    pub(crate) fn hold(&mut self, limits: &GuestLimits, index: u64) -> Result<u32, Error> {
+        if self.holds.len() >= limits.held as usize {
+            return Err(Error::Limit);
+        }
+        let position = index.checked_sub(self.first).and_then(|position| usize::try_from(position).ok());
+        let delivery = position.and_then(|position| self.deliveries.get(position)).ok_or(Error::InvalidHandle)?;
+        let source = &mut self.sources[delivery.source];
+        let sample = match &delivery.received.sample {
+            Some(sample) => sample.clone(),
+            None => {
+                let sequence = delivery.received.descriptor.sequence;
+                source.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?
+            }
+        };
+        source.held += 1;
+        let hold = self.holds.insert(Held { source: delivery.source, _sample: sample });
+        // Fits: holds are limited by a number of 32 bits.
+        Ok(hold as u32)
+    }
+
+    /// Gives a hold back.
+    pub(crate) fn unhold(&mut self, windows: &mut Windows, hold: u32) -> Result<(), Error> {
+        let held = self.holds.try_remove(hold as usize).ok_or(Error::InvalidHandle)?;
+        self.sources[held.source].held -= 1;
+        drop(held);
+        self.retire(windows)
+    }
+
+    /// Ends the delivery but not the holds.
+    pub(crate) fn leave(&mut self, windows: &mut Windows) -> Result<(), Error> {
+        self.feed = None;
+        self.release_before(u64::MAX);
+        for (_, source) in &mut self.sources {
+            source.end();
+        }
+        self.retire(windows)
+    }
+
+    /// Takes back the address space. What is left of the subscription can then be dropped.
+    pub(crate) fn withdraw(&mut self, windows: &mut Windows) -> Result<(), WindowError> {
+        windows.withdraw(self.owner)
+    }
+
+    /// Announces that the guest is about to sleep, and says whether it has reason not to.
+    pub(crate) fn arm(&mut self) -> bool {
+        if self.join().is_err() || self.short {
+            return true;
+        }
+        let mut over = true;
+        for (_, source) in &mut self.sources {
+            if source.ended {
+                continue;
+            }
+            if source.arm(self.reliable) {
+                return true;
+            }
+            over = false;
+        }
+        over && !self.closed && self.feed.as_ref().is_some_and(|feed| !feed.is_open())
+    }
+
+    pub(crate) fn stats(&self) -> SubscriptionStats {
+        SubscriptionStats {
+            received: self.received,
+            lost: self.lost,
+            attached: u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX),
+            held: u32::try_from(self.holds.len()).unwrap_or(u32::MAX),
+            publishers: u32::try_from(self.sources.iter().filter(|(_, source)| !source.ended).count())
+                .unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Source {
+    fn new(reader: Reader) -> Self {
+        Self {
+            channel: Arc::clone(reader.channel()),
+            reader: Some(reader),
+            window: None,
+            next: None,
+            lost: 0,
+            attached: 0,
+            held: 0,
+            ended: false,
+        }
+    }
+
+    /// Maps the arena if there is room for it.
+    fn map(&mut self, windows: &mut Windows, owner: Owner) -> Result<(), Error> {
+        let arena = self.channel.arena();
+        // SAFETY: the channel keeps the arena and so its file, which is sealed at this length. A window is unmapped
+        // before its source is dropped: by `retire`, or by `withdraw` before the subscription is dropped. The only other
+        // way out is the guest's end, after which its fault handler does not run any more.
+        match unsafe { windows.map(owner, arena.memfd(), arena.len(), arena.len()) } {
+            Ok(window) => self.window = Some(window),
+            Err(WindowError::NoRoom) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The next message, if there is one.
+    fn receive(&mut self, reliable: bool) -> Option<Received> {
+        if let Some(received) = self.next.take() {
+            return Some(received);
+        }
+        let reader = self.reader.as_mut()?;
+        loop {
+            let received = if reliable {
+                reader.take().map(|descriptor| Received { descriptor, sample: None })
+            } else {
+                reader
+                    .receive_owned()
+                    .map(|sample| Received { descriptor: *sample.descriptor(), sample: Some(sample) })
+            };
+            match received {
+                Ok(received) => return Some(received),
+                Err(ReceiveError::Lost(count)) => self.lost += count,
+                Err(ReceiveError::Empty) => return None,
+                Err(_) => {
+                    self.ended = true;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether there is a message. It is received, and delivered next.
+    fn peek(&mut self, reliable: bool) -> bool {
+        if self.next.is_none() {
+            self.next = self.receive(reliable);
+        }
+        self.next.is_some()
+    }
+
+    /// Announces that nobody will look for a while, and says whether there is something to look at.
+    fn arm(&mut self, reliable: bool) -> bool {
+        if let Some(reader) = &mut self.reader {
+            reader.arm();
+        }
+        self.peek(reliable) || self.ended
+    }
+
+    /// Stops receiving and releases what is not held.
+    fn end(&mut self) {
+        self.ended = true;
+        self.next = None;
+        self.reader = None;
+    }
+}
+
+impl fmt::Debug for GuestSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestSubscription").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
