@@ -128,7 +128,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn create(config: ChannelConfig) -> Result<Arc<Self>, ChannelError> {
+    pub(crate) fn create(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Arc<Self>, ChannelError> {
         let (stride, len) = config.layout()?;
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
@@ -148,7 +148,7 @@ impl Channel {
             control,
             arena,
             subscribers: Roster::new(),
-            publisher: Signal::new(),
+            publisher,
         }))
     }
 
@@ -247,6 +247,7 @@ impl Channel {
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
         self.subscribers.remove(signal);
         self.cursors.lock().unwrap_or_else(PoisonError::into_inner)[cursor as usize] = false;
+        self.publisher.wake();
     }
 
     pub(crate) fn control(&self) -> &Control {

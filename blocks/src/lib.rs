@@ -56,7 +56,7 @@ mod native {
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
-    pub use crate::writer::{RawLoan, Writer, channel};
+    pub use crate::writer::{RawLoan, Writer, channel, channel_with};
 }
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;
@@ -64,7 +64,7 @@ pub use native::*;
 #[cfg(target_family = "wasm")]
 pub mod guest;
 #[cfg(target_family = "wasm")]
-pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Reader, Writer, WriterOptions};
+pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};
 
 #[cfg(not(target_family = "wasm"))]
 pub mod arena;

@@ -13,6 +13,7 @@ use crate::error::{ChannelError, LoanError};
 use crate::park;
 use crate::producer::{Producer, Reach};
 use crate::schema::Schema;
+use crate::signal::Signal;
 use crate::stats::PoolStats;
 use crate::sys::clock;
 use crate::units::Sequence;
@@ -25,7 +26,16 @@ const LARGE_BLOCK: usize = 32 << 10;
 /// # Errors
 /// [`ChannelError`] for a number out of range, or where the system refuses memory.
 pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
-    let channel = Channel::create(config)?;
+    channel_with(config, Signal::new())
+}
+
+/// As [`channel`], for a publisher that waits on a signal it has already: `publisher` is woken when a block
+/// comes free while the publisher waits for one, and when a subscriber joins or leaves.
+///
+/// # Errors
+/// As for [`channel`].
+pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
+    let channel = Channel::create(config, publisher)?;
     let config = channel.config();
     let hottest = match config.reuse {
         Reuse::BySize => config.block_size >= LARGE_BLOCK,

@@ -1,3 +1,40 @@
 //! Topics, admission, grants, statistics and the wasm host of Blockcast.
+//!
+//! The broker is the control plane: it brings publishers and subscribers together and runs components. A
+//! message goes from a publisher's block to its subscribers without it.
+//!
+//! ```
+//! use blockcast_blocks::Pod;
+//! use blockcast_broker::Broker;
+//!
+//! let broker = Broker::new();
+//! let mut subscriber = broker.subscriber::<Pod<u32>>("numbers", Default::default())?;
+//! let mut publisher = broker.publisher::<Pod<u32>>("numbers", Default::default())?;
+//! publisher.try_loan()?.send(&[1, 2, 3][..])?;
+//! assert_eq!(subscriber.try_recv_ref()?.view(), [1, 2, 3]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Crates that do the work
+//! `wasmtime` runs guests; `tokio` gives each component a task and a timer; `flume` is the mailbox through
+//! which a subscription learns of new publishers; `crossbeam-epoch` guards the set of subscribers that a
+//! publisher wakes; `tracing` tells of joins, refusals and ends.
 
+mod broker;
+mod component;
+mod granted;
+mod grants;
 pub mod guest;
+mod session;
+mod stats;
+mod topic;
+
+pub use blockcast_blocks::OpenError;
+pub use broker::{Broker, StartError};
+pub use component::Component;
+pub use grants::Grants;
+pub use guest::{
+    ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Level, Limit, LoadError,
+};
+pub use session::Session;
+pub use stats::TopicStats;

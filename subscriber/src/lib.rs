@@ -30,4 +30,4 @@ pub use message::{Batch, Message, Sample};
 pub use options::SubscriberOptions;
 pub use subscriber::{RecvError, Subscriber};
 #[cfg(not(target_family = "wasm"))]
-pub use subscription::{Subscription, SubscriptionFeed, subscription};
+pub use subscription::{Subscription, SubscriptionFeed, subscription, subscription_with};

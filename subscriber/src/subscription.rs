@@ -12,8 +12,13 @@ const ARRIVAL_INTERVAL: u32 = 64;
 /// Makes a subscription without publishers, and the feed through which the broker adds them.
 #[must_use]
 pub fn subscription() -> (SubscriptionFeed, Subscription) {
+    subscription_with(Signal::new())
+}
+
+/// As [`subscription`], waiting on a signal that is there already.
+#[must_use]
+pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
     let (sender, arrivals) = flume::unbounded();
-    let signal = Signal::new();
     let feed = SubscriptionFeed { sender, bell: Bell(Arc::clone(&signal)) };
     let subscription = Subscription {
         readers: Vec::new(),
@@ -148,10 +153,18 @@ impl Subscription {
         &self.readers
     }
 
-    /// The readers, for those who drive them on their own (a guest's host).
-    pub fn readers_mut(&mut self) -> &mut Vec<Reader> {
-        self.admit();
-        &mut self.readers
+    /// A reader of a publisher that has joined and was not taken in yet, for those who drive the readers on
+    /// their own (a guest's host) and call none of the receiving methods.
+    pub fn next_arrival(&mut self) -> Option<Reader> {
+        let arrival = self.arrivals.try_recv().ok();
+        self.had_publisher |= arrival.is_some();
+        arrival
+    }
+
+    /// Whether the topic still waits for its first publisher.
+    #[must_use]
+    pub fn awaits_publisher(&self) -> bool {
+        !self.had_publisher && !self.arrivals.is_disconnected()
     }
 
     /// What wakes this subscription.
@@ -193,8 +206,7 @@ impl Subscription {
                 tried += 1;
             }
         }
-        let may_come = !self.had_publisher && !self.arrivals.is_disconnected();
-        if self.readers.is_empty() && self.arrivals.is_empty() && !may_come {
+        if self.readers.is_empty() && self.arrivals.is_empty() && !self.awaits_publisher() {
             return Err(ReceiveError::Ended);
         }
         Err(ReceiveError::Empty)

@@ -1,0 +1,371 @@
+//! [`Broker`]: the control plane.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use blockcast_blocks::{OpenError, Payload, PublisherId, ReaderOptions, Schema, Signal, Writer};
+use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_subscriber::{Subscriber, SubscriberOptions, Subscription};
+use tokio::runtime::{Handle, Runtime};
+
+use crate::component::Component;
+use crate::granted::GrantedTopics;
+use crate::grants::Grants;
+use crate::guest::{
+    EngineError, GuestControl, GuestEngine, GuestProgram, GuestSetup, GuestSource, LoadError, LogSink,
+    Validator,
+};
+use crate::session::Session;
+use crate::stats::TopicStats;
+use crate::topic::Topic;
+
+/// Creates topics, admits publishers and subscribers, runs components. Never on the path of a message.
+///
+/// Cheap to clone; all clones are the same broker. When the last one and everything that it admitted are
+/// gone, so are its topics.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a broker, its sessions and its guests share.
+pub(crate) struct Shared {
+    topics: Mutex<BTreeMap<String, Arc<Topic>>>,
+    closed: AtomicBool,
+    next_publisher: AtomicU32,
+    components: Mutex<Vec<Arc<GuestControl>>>,
+    engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
+    tasks: Tasks,
+}
+
+/// Where components run.
+enum Tasks {
+    /// On the caller's runtime.
+    Given(Handle),
+    /// On one of our own, made when the first component is started.
+    Own(OnceLock<Runtime>),
+}
+
+/// A component could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The guest's code was refused.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The wasm engine could not be made.
+    #[error("the wasm engine could not be made: {0}")]
+    Engine(String),
+    /// No threads for the component's task.
+    #[error("no runtime for components: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The broker is shutting down.
+    #[error("the broker is shutting down")]
+    Closed,
+}
+
+impl Broker {
+    /// A broker without topics. Components run on a tokio runtime of its own, which is made when the first
+    /// one is started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_tasks(Tasks::Own(OnceLock::new()))
+    }
+
+    /// A broker whose components run on the caller's tokio runtime, which must have its timer enabled.
+    #[must_use]
+    pub fn on_runtime(runtime: Handle) -> Self {
+        Self::with_tasks(Tasks::Given(runtime))
+    }
+
+    fn with_tasks(tasks: Tasks) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                topics: Mutex::default(),
+                closed: AtomicBool::new(false),
+                next_publisher: AtomicU32::new(1),
+                components: Mutex::default(),
+                engine: OnceLock::new(),
+                tasks,
+            }),
+        }
+    }
+
+    /// Opens a topic for publishing; it comes into being if it does not exist. About twenty system calls.
+    ///
+    /// # Errors
+    /// [`OpenError`], above all a schema that differs from the topic's.
+    pub fn publisher<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>, OpenError> {
+        self.shared.publisher(topic, options)
+    }
+
+    /// Opens a topic for subscribing; it comes into being if it does not exist. Every message published
+    /// after this returns is received, or counted as lost where the options allow losses.
+    ///
+    /// # Errors
+    /// [`OpenError`], above all a schema that differs from the topic's.
+    pub fn subscriber<P: Payload>(
+        &self,
+        topic: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>, OpenError> {
+        self.shared.subscriber(topic, options)
+    }
+
+    /// Runs an app that is linked into this program, as a task. `parameters` are what
+    /// [`Session::parameter`] answers.
+    ///
+    /// The app's panic ends the component, not the program.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    pub fn run<A, F, E>(
+        &self,
+        name: impl Into<String>,
+        grants: Grants,
+        parameters: impl IntoIterator<Item = (String, String)>,
+        app: A,
+    ) -> Result<Component, StartError>
+    where
+        A: FnOnce(Session) -> F,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let control = self.shared.admit_component()?;
+        let name = name.into();
+        let session = Session::new(
+            name.clone(),
+            Arc::clone(&self.shared),
+            grants,
+            parameters.into_iter().collect(),
+            Arc::clone(&control),
+        );
+        let app = app(session);
+        Ok(Component::native(self.shared.tasks.handle()?, name, control, app))
+    }
+
+    /// Loads a guest's code: read, checked and compiled, once for any number of runs. Compiling takes
+    /// milliseconds to seconds.
+    ///
+    /// # Errors
+    /// [`StartError::Load`] says what is wrong with the file.
+    pub fn load(&self, source: &GuestSource) -> Result<GuestProgram, StartError> {
+        let engine = self.shared.engine.get_or_init(GuestEngine::new);
+        let engine = engine.as_ref().map_err(|error| StartError::Engine(error.to_string()))?;
+        Ok(GuestProgram::load(engine, source)?)
+    }
+
+    /// Runs a wasm guest as a task of its own.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`]. What goes wrong from then on is the component's
+    /// [exit reason](crate::ExitReason).
+    pub fn spawn_guest(
+        &self,
+        program: &GuestProgram,
+        grants: Grants,
+        parameters: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Component, StartError> {
+        let control = self.shared.admit_component()?;
+        let name = program.name().to_owned();
+        let limits = grants.guest_limits().clone();
+        let setup = GuestSetup {
+            name: name.clone(),
+            exchange: Arc::new(GrantedTopics::new(Arc::clone(&self.shared), grants)),
+            parameters: parameters.into_iter().collect(),
+            limits,
+            log: log_of(&name),
+            control: Arc::clone(&control),
+        };
+        Ok(Component::guest(self.shared.tasks.handle()?, name, control, program.clone(), setup))
+    }
+
+    /// Counters of all topics, by name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicStats> {
+        self.shared.topics().values().map(|topic| topic.stats()).collect()
+    }
+
+    /// Counters of one topic, if it exists.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<TopicStats> {
+        let topic = self.shared.topics().get(name).cloned();
+        topic.map(|topic| topic.stats())
+    }
+
+    /// Asks every component to finish and admits nobody any more. Subscriptions end once the publishers that
+    /// are there have gone.
+    pub fn shut_down(&self) {
+        // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
+        self.shared.closed.store(true, Ordering::Release);
+        for control in lock(&self.shared.components).drain(..) {
+            control.request_shutdown();
+        }
+        for topic in self.shared.topics().values() {
+            topic.close();
+        }
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("topics", &self.shared.topics().keys()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn publisher<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>, OpenError> {
+        let (_, writer) =
+            self.writer(topic, &P::schema(), Some(validator_of::<P>), options, Signal::new())?;
+        Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
+    }
+
+    pub(crate) fn subscriber<P: Payload>(
+        &self,
+        topic: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>, OpenError> {
+        let subscription =
+            self.subscription(topic, &P::schema(), Some(validator_of::<P>), options.reader(), Signal::new())?;
+        Ok(Subscriber::new(subscription))
+    }
+
+    /// Adds a publisher to a topic.
+    pub(crate) fn writer(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        validator: Option<fn() -> Validator>,
+        options: PublisherOptions,
+        signal: Arc<Signal>,
+    ) -> Result<(Arc<Topic>, Writer), OpenError> {
+        let topic = self.open_topic(topic, schema, validator)?;
+        let id = PublisherId::new(self.next_publisher.fetch_add(1, Ordering::Relaxed));
+        let writer = topic.publish(id, &options, signal)?;
+        Ok((topic, writer))
+    }
+
+    /// Adds a subscription to a topic.
+    pub(crate) fn subscription(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        validator: Option<fn() -> Validator>,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Subscription, OpenError> {
+        self.open_topic(topic, schema, validator)?.subscribe(options, signal)
+    }
+
+    fn open_topic(
+        &self,
+        name: &str,
+        schema: &Schema,
+        validator: Option<fn() -> Validator>,
+    ) -> Result<Arc<Topic>, OpenError> {
+        let topic = {
+            let mut topics = self.topics();
+            if self.closed.load(Ordering::Acquire) {
+                return Err(OpenError::Closed);
+            }
+            match topics.get(name) {
+                Some(topic) => Arc::clone(topic),
+                None => {
+                    let topic = Arc::new(Topic::new(name, schema.clone())?);
+                    topics.insert(name.to_owned(), Arc::clone(&topic));
+                    topic
+                }
+            }
+        };
+        topic.admits(schema)?;
+        if let Some(validator) = validator {
+            topic.learn_validator(validator);
+        }
+        Ok(topic)
+    }
+
+    fn admit_component(&self) -> Result<Arc<GuestControl>, StartError> {
+        let control = GuestControl::new();
+        let mut components = lock(&self.components);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StartError::Closed);
+        }
+        // One that has ended has left its own reference behind only.
+        components.retain(|control| Arc::strong_count(control) > 1);
+        components.push(Arc::clone(&control));
+        Ok(control)
+    }
+
+    fn topics(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Topic>>> {
+        lock(&self.topics)
+    }
+}
+
+impl Tasks {
+    fn handle(&self) -> Result<Handle, std::io::Error> {
+        match self {
+            Self::Given(handle) => Ok(handle.clone()),
+            Self::Own(runtime) => {
+                if runtime.get().is_none() {
+                    let made = tokio::runtime::Builder::new_multi_thread()
+                        .thread_name("blockcast")
+                        .enable_time()
+                        .build()?;
+                    if let Err(surplus) = runtime.set(made) {
+                        surplus.shutdown_background();
+                    }
+                }
+                runtime
+                    .get()
+                    .map(|runtime| runtime.handle().clone())
+                    .ok_or_else(|| std::io::Error::other("the runtime was made and is gone again"))
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Tasks::Own(runtime) = &mut self.tasks
+            && let Some(runtime) = runtime.take()
+        {
+            // The last reference may be dropped by a task of this very runtime, which must not wait for
+            // itself.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// How bytes are checked against the layout of `P`.
+fn validator_of<P: Payload>() -> Validator {
+    Arc::new(P::validate)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is changed by single calls of the standard library, so it is sound after a
+    // panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A guest's log lines become `tracing` events with the guest's name.
+fn log_of(name: &str) -> LogSink {
+    let name: Arc<str> = name.into();
+    Arc::new(move |level, text| crate::session::trace(&name, level, text))
+}

@@ -1,0 +1,99 @@
+//! The topics that one guest reaches: [`GrantedTopics`] joins the wasm host to the broker's topics.
+
+use std::sync::Arc;
+
+use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer};
+use blockcast_publisher::PublisherOptions;
+use blockcast_subscriber::Subscription;
+
+use crate::broker::Shared;
+use crate::grants::Grants;
+use crate::guest::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+use crate::topic::Topic;
+
+/// A broker's topics as far as they are granted.
+pub(crate) struct GrantedTopics {
+    shared: Arc<Shared>,
+    grants: Grants,
+}
+
+impl GrantedTopics {
+    pub(crate) fn new(shared: Arc<Shared>, grants: Grants) -> Self {
+        Self { shared, grants }
+    }
+}
+
+impl Exchange for GrantedTopics {
+    fn subscribe(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Feed>, Refusal> {
+        self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
+        let subscription = self.shared.subscription(topic, schema, None, options, Arc::clone(signal));
+        Ok(Box::new(GuestFeed(subscription.map_err(|error| refusal(&error))?)))
+    }
+
+    fn publish(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: BlockOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Outlet>, Refusal> {
+        self.grants.may_publish(topic).map_err(|error| refusal(&error))?;
+        let options = PublisherOptions::new()
+            .block_size(options.block_size as usize)
+            .blocks(options.blocks)
+            .history(options.history);
+        let joined = self.shared.writer(topic, schema, None, options, Arc::clone(signal));
+        let (topic, writer) = joined.map_err(|error| refusal(&error))?;
+        Ok(Box::new(GuestOutlet { topic, writer, validator: None }))
+    }
+}
+
+struct GuestFeed(Subscription);
+
+impl Feed for GuestFeed {
+    fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
+        self.0.next_arrival().map(Ok)
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.awaits_publisher()
+    }
+}
+
+struct GuestOutlet {
+    topic: Arc<Topic>,
+    writer: Writer,
+    validator: Option<Validator>,
+}
+
+impl Outlet for GuestOutlet {
+    fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
+        if self.validator.is_none() {
+            self.validator = self.topic.validator();
+        }
+        (&mut self.writer, self.validator.as_ref())
+    }
+
+    fn subscribers(&self) -> u32 {
+        self.writer.subscriber_count()
+    }
+}
+
+fn refusal(error: &OpenError) -> Refusal {
+    tracing::warn!(%error, "a guest was refused a topic");
+    match error {
+        OpenError::Denied { .. } => Refusal::Denied,
+        OpenError::SchemaMismatch { .. } => Refusal::SchemaMismatch,
+        OpenError::Channel { reason: blockcast_blocks::ChannelError::Config(_), .. } => Refusal::WrongSize,
+        OpenError::Join { .. } => Refusal::Limit,
+        OpenError::BadName(_) => Refusal::Denied,
+        OpenError::Closed => Refusal::Closed,
+        _ => Refusal::Internal,
+    }
+}

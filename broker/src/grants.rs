@@ -1,0 +1,90 @@
+//! What a participant may do: [`Grants`].
+
+use blockcast_blocks::OpenError;
+
+use crate::guest::GuestLimits;
+
+/// Which topics a component may publish and subscribe to, and what a guest may use. Nothing is granted by
+/// default.
+///
+/// For native code the grants are a contract (its calls are refused), for a guest they are a wall.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+    limits: GuestLimits,
+}
+
+impl Grants {
+    /// Nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every topic, for code that one trusts.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new().publish("*").subscribe("*")
+    }
+
+    /// May publish to topics of this pattern: a name, or a prefix followed by `*`.
+    #[must_use]
+    pub fn publish(mut self, pattern: impl Into<String>) -> Self {
+        self.publish.push(pattern.into());
+        self
+    }
+
+    /// May subscribe to topics of this pattern: a name, or a prefix followed by `*`.
+    #[must_use]
+    pub fn subscribe(mut self, pattern: impl Into<String>) -> Self {
+        self.subscribe.push(pattern.into());
+        self
+    }
+
+    /// What a guest may use.
+    #[must_use]
+    pub fn limits(mut self, limits: GuestLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(crate) fn guest_limits(&self) -> &GuestLimits {
+        &self.limits
+    }
+
+    pub(crate) fn may_publish(&self, topic: &str) -> Result<(), OpenError> {
+        granted(&self.publish, "publish", topic)
+    }
+
+    pub(crate) fn may_subscribe(&self, topic: &str) -> Result<(), OpenError> {
+        granted(&self.subscribe, "subscribe", topic)
+    }
+}
+
+fn granted(patterns: &[String], access: &'static str, topic: &str) -> Result<(), OpenError> {
+    let matches = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => topic.starts_with(prefix),
+        None => topic == pattern,
+    };
+    if patterns.iter().any(matches) {
+        return Ok(());
+    }
+    Err(OpenError::Denied { access, topic: topic.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_granted_by_default_and_a_pattern_grants_its_prefix_only() {
+        assert!(Grants::new().may_publish("a").is_err());
+        let grants = Grants::new().publish("sensors/*").subscribe("log");
+        assert!(grants.may_publish("sensors/1").is_ok());
+        assert!(grants.may_publish("sensor").is_err());
+        assert!(grants.may_subscribe("sensors/1").is_err());
+        assert!(grants.may_subscribe("log").is_ok());
+        assert!(grants.may_subscribe("logs").is_err());
+    }
+}

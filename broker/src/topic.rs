@@ -1,0 +1,172 @@
+//! [`Topic`]: a name and a schema, and who takes part.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use blockcast_blocks::{
+    Channel, ChannelConfig, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
+    channel_with,
+};
+use blockcast_publisher::PublisherOptions;
+use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
+
+use crate::guest::Validator;
+use crate::stats::TopicStats;
+
+/// Longest name of a topic in bytes.
+const MAX_NAME: usize = 255;
+
+/// The participants of one topic. On nobody's path: publishers and subscribers meet in their channels.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    name: Arc<str>,
+    schema: Schema,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// Of publishers that are there, and of some that have left.
+    channels: Vec<Arc<Channel>>,
+    /// Of subscriptions that are there, and of some that have left.
+    subscriptions: Vec<Registration>,
+    validator: Option<Validator>,
+    closed: bool,
+}
+
+struct Registration {
+    feed: SubscriptionFeed,
+    options: ReaderOptions,
+}
+
+impl Topic {
+    pub(crate) fn new(name: &str, schema: Schema) -> Result<Self, OpenError> {
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(OpenError::BadName(name.to_owned()));
+        }
+        Ok(Self { name: name.into(), schema, members: Mutex::default() })
+    }
+
+    /// # Errors
+    /// If a participant's schema is another one.
+    pub(crate) fn admits(&self, schema: &Schema) -> Result<(), OpenError> {
+        if *schema == self.schema {
+            return Ok(());
+        }
+        Err(OpenError::SchemaMismatch {
+            topic: self.name.to_string(),
+            existing: self.schema.clone(),
+            asked: schema.clone(),
+        })
+    }
+
+    /// Learns how bytes of the schema are checked, from the first typed participant in this process.
+    pub(crate) fn learn_validator(&self, validator: impl FnOnce() -> Validator) {
+        self.members().validator.get_or_insert_with(validator);
+    }
+
+    pub(crate) fn validator(&self) -> Option<Validator> {
+        self.members().validator.clone()
+    }
+
+    /// Adds a publisher. Every subscription of the topic has joined its channel before this returns, so
+    /// that nothing is published past anybody.
+    pub(crate) fn publish(
+        &self,
+        id: PublisherId,
+        options: &PublisherOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Writer, OpenError> {
+        let config = ChannelConfig {
+            block_size: options.get_block_size(),
+            blocks: options.get_blocks(),
+            history: options.get_history(),
+            max_subscribers: options.get_max_subscribers(),
+            ..ChannelConfig::new(id, self.schema.clone())
+        };
+        let writer = channel_with(config, signal)
+            .map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
+        let channel = writer.channel();
+        let mut members = self.open_members()?;
+        members.prune();
+        for registration in &members.subscriptions {
+            let reader = self.join(channel, registration.options, registration.feed.signal())?;
+            registration.feed.add(reader);
+        }
+        tracing::info!(topic = &*self.name, publisher = %id, "publisher joined");
+        members.channels.push(Arc::clone(channel));
+        Ok(writer)
+    }
+
+    /// Adds a subscription to all publishers of the topic, those that come later included.
+    pub(crate) fn subscribe(
+        &self,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Subscription, OpenError> {
+        let (feed, subscription) = subscription_with(signal);
+        let mut members = self.open_members()?;
+        members.prune();
+        for channel in &members.channels {
+            feed.add(self.join(channel, options, feed.signal())?);
+        }
+        tracing::info!(topic = &*self.name, publishers = members.channels.len(), "subscriber joined");
+        members.subscriptions.push(Registration { feed, options });
+        Ok(subscription)
+    }
+
+    /// Lets nobody join any more. Subscriptions end when the publishers that are there have gone.
+    pub(crate) fn close(&self) {
+        let mut members = self.members();
+        members.closed = true;
+        members.subscriptions.clear();
+    }
+
+    pub(crate) fn stats(&self) -> TopicStats {
+        let mut members = self.members();
+        members.prune();
+        TopicStats {
+            name: self.name.to_string(),
+            schema: self.schema.clone(),
+            subscriptions: members.subscriptions.len(),
+            publishers: members.channels.iter().map(|channel| channel.stats()).collect(),
+        }
+    }
+
+    fn join(
+        &self,
+        channel: &Arc<Channel>,
+        options: ReaderOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<blockcast_blocks::Reader, OpenError> {
+        channel
+            .join(&self.schema, options, Arc::clone(signal))
+            .map_err(|reason: JoinError| OpenError::Join { topic: self.name.to_string(), reason })
+    }
+
+    fn open_members(&self) -> Result<MutexGuard<'_, Members>, OpenError> {
+        let members = self.members();
+        if members.closed { Err(OpenError::Closed) } else { Ok(members) }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        // Every change of the members is complete before anything can panic, so a poisoned lock is sound.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
+    /// Forgets who has left.
+    fn prune(&mut self) {
+        self.channels.retain(|channel| !channel.is_closed());
+        self.subscriptions.retain(|registration| !registration.feed.is_closed());
+    }
+}
+
+impl std::fmt::Debug for Members {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Members")
+            .field("channels", &self.channels.len())
+            .field("subscriptions", &self.subscriptions.len())
+            .finish_non_exhaustive()
+    }
+}
