@@ -14,7 +14,7 @@ use crate::validator::Validator;
 ///
 /// Implemented for `bool`, the integers and floats, `char`, [`String`], [`Vec`], tuples, [`Option`],
 /// [`Result`] and [`BTreeMap`](std::collections::BTreeMap); for structs and enums use
-/// `#[derive(Flat)]`, for sets of flags [`flags!`](crate::flags).
+/// `#[derive(Flat)]`.
 ///
 /// # Safety
 ///
@@ -23,7 +23,7 @@ use crate::validator::Validator;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no flat layout",
     label = "no flat layout",
-    note = "flat types are bool, u8 to u64, i8 to i64, f32, f64, char, String, Vec<T>, tuples, Option<T>, Result<T, E>, BTreeMap<K, V>, and types with #[derive(Flat)] or from flags!"
+    note = "flat types are bool, u8 to u64, i8 to i64, f32, f64, char, String, Vec<T>, tuples, Option<T>, Result<T, E>, BTreeMap<K, V>, and types with #[derive(Flat)]"
 )]
 pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
     /// What a reader gets: the value itself for scalars, `&str` for a string, a small `Copy` type that
@@ -77,23 +77,21 @@ pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
 }
 
 /// Size and alignment of `T`'s header at index width `I`, as constants.
-#[doc(hidden)]
 #[derive(Debug)]
-pub struct Header<T, I>(PhantomData<(T, I)>);
+pub(crate) struct Header<T, I>(PhantomData<(T, I)>);
 
 impl<T: FlatType, I: Index> Header<T, I> {
     /// Bytes of a header.
-    pub const SIZE: usize = T::TYPE.layout(I::WIDTH).size;
+    pub(crate) const SIZE: usize = T::TYPE.layout(I::WIDTH).size;
     /// Alignment of a header.
-    pub const ALIGN: usize = T::TYPE.layout(I::WIDTH).align;
+    pub(crate) const ALIGN: usize = T::TYPE.layout(I::WIDTH).align;
     /// Whether a value is its header alone.
-    pub const PLAIN: bool = T::TYPE.is_plain();
+    pub(crate) const PLAIN: bool = T::TYPE.is_plain();
 }
 
 /// The rest of `bytes` from `offset` on; empty if there is none. A validated value has it.
-#[doc(hidden)]
 #[inline]
-pub fn tail(bytes: &[u8], offset: usize) -> &[u8] {
+pub(crate) fn tail(bytes: &[u8], offset: usize) -> &[u8] {
     bytes.get(offset..).unwrap_or_default()
 }
 

@@ -72,16 +72,51 @@ mod kinds;
 #[cfg(feature = "payload")]
 mod payload;
 pub mod schema;
+#[cfg(feature = "serde")]
+mod serialize;
 mod target;
 mod to_flat;
 mod validator;
+
+#[cfg(feature = "derive")]
+pub use blockcast_flat_types_derive::Flat;
+#[cfg(feature = "serde")]
+#[doc(hidden)]
+pub use serde;
 
 pub use error::{BuildError, FlatError};
 pub use flat::Flat;
 pub use flat_type::FlatType;
 pub use index::{Index, Width};
 pub use kinds::{
-    Items, ListBuilder, ListItems, ListIter, ListView, Number, ScalarBuilder, StringBuilder, TupleBuilder,
+    Items, Key, ListBuilder, ListItems, ListIter, ListView, MapBuilder, MapEntries, MapView, Number,
+    OptionBuilder, ResultBuilder, ScalarBuilder, StringBuilder, TupleBuilder, UnitBuilder,
 };
+#[cfg(feature = "serde")]
+pub use serialize::Serialized;
 pub use target::{BuildFn, Finished, Place};
 pub use to_flat::ToFlat;
+
+/// What the derive macro's code is made of. Not a part of the interface.
+#[doc(hidden)]
+pub mod derived {
+    pub use crate::kinds::{Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView};
+    pub use crate::target::Target;
+    pub use crate::validator::Validator;
+}
+
+/// Keeps a part of derived code if the feature `serde` is on.
+#[cfg(feature = "serde")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_serde {
+    ($($code:tt)*) => { $($code)* };
+}
+
+/// Keeps a part of derived code if the feature `serde` is on.
+#[cfg(not(feature = "serde"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __if_serde {
+    ($($code:tt)*) => {};
+}

@@ -43,6 +43,21 @@ impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
         Place { target, kind: PhantomData }
     }
 
+    /// What the place is made of, for builders.
+    pub(crate) fn into_target(self) -> Target<'b, I> {
+        self.target
+    }
+
+    /// The same place, for a type with the same layout.
+    ///
+    /// # Safety
+    ///
+    /// A valid `U` is a valid `T`.
+    #[doc(hidden)]
+    pub unsafe fn retyped<U: FlatType>(self) -> Place<'b, U, I> {
+        Place { target: self.target, kind: PhantomData }
+    }
+
     /// The builder that writes here.
     #[inline]
     pub fn builder(self) -> T::Builder<'b, I> {
@@ -99,6 +114,11 @@ impl<'b, I: Index> Target<'b, I> {
         self.cursor
     }
 
+    /// The whole block.
+    pub(crate) fn block(&self) -> &[u8] {
+        self.block
+    }
+
     /// Where the header goes.
     pub(crate) fn at(&self) -> usize {
         self.at
@@ -125,27 +145,14 @@ impl<'b, I: Index> Target<'b, I> {
 
     /// Writes `bytes` at `offset` in the header.
     #[inline]
-    #[doc(hidden)]
-    pub fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), BuildError> {
+    pub(crate) fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), BuildError> {
         let from = self.at.saturating_add(offset);
         *self.span(from, from.saturating_add(N))?.first_chunk_mut().expect("the span has N bytes") = bytes;
         Ok(())
     }
 
-    /// Writes the discriminant of case `case` of `cases`, and zeros in the rest of a header of `size` bytes.
-    #[doc(hidden)]
-    pub fn put_discriminant(&mut self, case: u32, cases: usize, size: usize) -> Result<(), BuildError> {
-        self.clear(size)?;
-        match crate::schema::discriminant_bytes(cases) {
-            1 => self.put(0, [case as u8]),
-            2 => self.put(0, (case as u16).to_le_bytes()),
-            _ => self.put(0, case.to_le_bytes()),
-        }
-    }
-
     /// Writes zeros in the header's `size` bytes, for a header that has bytes no value uses.
-    #[doc(hidden)]
-    pub fn clear(&mut self, size: usize) -> Result<(), BuildError> {
+    pub(crate) fn clear(&mut self, size: usize) -> Result<(), BuildError> {
         let at = self.at;
         self.span(at, at.saturating_add(size))?.fill(0);
         Ok(())
@@ -203,8 +210,7 @@ impl<'b, I: Index> Target<'b, I> {
 
     /// Builds a value whose header is at `offset` in this header. On an error the target is as before.
     #[inline]
-    #[doc(hidden)]
-    pub fn child<T: FlatType, E>(
+    pub(crate) fn child<T: FlatType, E>(
         &mut self,
         offset: usize,
         build: impl for<'c> BuildFn<'c, T, I, E>,
@@ -226,8 +232,11 @@ impl<'b, I: Index> Target<'b, I> {
 
     /// Writes a value whose header is at `offset` in this header. On an error the target is as before.
     #[inline]
-    #[doc(hidden)]
-    pub fn write<T: FlatType>(&mut self, offset: usize, value: impl ToFlat<T>) -> Result<(), BuildError> {
+    pub(crate) fn write<T: FlatType>(
+        &mut self,
+        offset: usize,
+        value: impl ToFlat<T>,
+    ) -> Result<(), BuildError> {
         let at = self.at.saturating_add(offset);
         self.write_at(at, value)
     }
@@ -244,8 +253,7 @@ impl<'b, I: Index> Target<'b, I> {
     }
 
     /// The proof that the value is complete.
-    #[doc(hidden)]
-    pub fn finish(self) -> Finished<'b> {
+    pub(crate) fn finish(self) -> Finished<'b> {
         Finished { end: self.cursor, brand: PhantomData }
     }
 }

@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 
 use crate::error::FlatError;
 use crate::index::Index;
+use crate::schema::discriminant_bytes;
 
 /// The state of the pass.
 #[doc(hidden)]
@@ -49,9 +50,8 @@ impl<'a, I: Index> Validator<'a, I> {
     }
 
     /// The whole message.
-    #[doc(hidden)]
     #[inline]
-    pub fn bytes(&self) -> &'a [u8] {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
@@ -69,24 +69,22 @@ impl<'a, I: Index> Validator<'a, I> {
     }
 
     /// The discriminant of a choice of `cases` at `at`.
-    #[doc(hidden)]
-    pub fn discriminant(&self, at: usize, cases: usize) -> Result<usize, FlatError> {
-        let value = match crate::schema::discriminant_bytes(cases) {
-            1 => u32::from(u8::from_le_bytes(self.read(at)?)),
-            2 => u32::from(u16::from_le_bytes(self.read(at)?)),
+    pub(crate) fn discriminant(&self, at: usize, cases: usize) -> Result<u32, FlatError> {
+        let value = match discriminant_bytes(cases) {
+            1 => u8::from_le_bytes(self.read(at)?).into(),
+            2 => u16::from_le_bytes(self.read(at)?).into(),
             _ => u32::from_le_bytes(self.read(at)?),
         };
-        if (value as u64) < cases as u64 {
-            Ok(value as usize)
+        if (value as usize) < cases {
+            Ok(value)
         } else {
             Err(FlatError::Discriminant { at, value: value.into() })
         }
     }
 
     /// Bytes that no value uses are zero, so that no old bytes travel and a value has one form.
-    #[doc(hidden)]
     #[inline]
-    pub fn zeros(&self, from: usize, to: usize) -> Result<(), FlatError> {
+    pub(crate) fn zeros(&self, from: usize, to: usize) -> Result<(), FlatError> {
         if from >= to {
             return Ok(());
         }

@@ -87,10 +87,16 @@ impl<'a, T: FlatType, I: Index> ListView<'a, T, I> {
         if n < self.count { Some(self.element(n)) } else { None }
     }
 
+    /// The message from the header of element `n` on.
+    #[inline]
+    pub(crate) fn header(self, n: usize) -> &'a [u8] {
+        tail(self.elements, n * Header::<T, I>::SIZE)
+    }
+
     /// Element `n`, which is below the count.
     #[inline]
     fn element(self, n: usize) -> T::View<'a, I> {
-        let bytes = tail(self.elements, n * Header::<T, I>::SIZE);
+        let bytes = self.header(n);
         // SAFETY: the elements are validated, and `n` is one of them.
         unsafe { T::view(bytes) }
     }

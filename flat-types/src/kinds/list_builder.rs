@@ -15,7 +15,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::BuildError;
-use crate::flat_type::{FlatType, Header};
+use crate::flat_type::{FlatType, Header, tail};
 use crate::index::Index;
 use crate::kinds::Number;
 use crate::schema::align_up;
@@ -198,6 +198,22 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         self.target.child_at::<T, E>(at, build)?;
         self.count += 1;
         Ok(())
+    }
+
+    /// Where the data of the next element will go, to come back to with [`ListItems::take_back`].
+    pub(crate) fn mark(&self) -> usize {
+        self.target.cursor()
+    }
+
+    /// Takes back the last element, before which the data ended at `mark`.
+    pub(crate) fn take_back(&mut self, mark: usize) {
+        self.target.retract(mark);
+        self.count -= 1;
+    }
+
+    /// The block from the header of element `n` on.
+    pub(crate) fn header(&self, n: usize) -> &[u8] {
+        tail(self.target.block(), self.start + n * Header::<T, I>::SIZE)
     }
 
     /// Elements written so far.

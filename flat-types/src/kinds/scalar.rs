@@ -24,8 +24,7 @@ impl<'b, T, I: Index> ScalarBuilder<'b, T, I> {
         ScalarBuilder { target, scalar: PhantomData }
     }
 
-    #[doc(hidden)]
-    pub fn put<const N: usize>(mut self, bytes: [u8; N]) -> Result<Finished<'b>, BuildError> {
+    pub(crate) fn put<const N: usize>(mut self, bytes: [u8; N]) -> Result<Finished<'b>, BuildError> {
         self.target.put(0, bytes)?;
         Ok(self.target.finish())
     }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use crate::error::{BuildError, FlatError};
 use crate::flat_type::{FlatType, Header, tail};
 use crate::index::Index;
+use crate::kinds::RecordValidator;
 use crate::schema::Type;
 use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::ToFlat;
@@ -117,14 +118,9 @@ macro_rules! tuples {
 
             #[inline]
             fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
-                let mut end = at;
-                $(
-                    let start = at + const { Self::TYPE.offset(I::WIDTH, $n) };
-                    validator.zeros(end, start)?;
-                    $T::validate(validator, start)?;
-                    end = start + Header::<$T, I>::SIZE;
-                )+
-                validator.zeros(end, at + Header::<Self, I>::SIZE)
+                let mut record = RecordValidator::<Self, I>::new(validator, at);
+                $(record.field::<$T, $n>()?;)+
+                record.finish()
             }
 
             #[inline]
@@ -149,7 +145,7 @@ macro_rules! tuples {
             fn serialize<I: Index, S: serde::Serializer>(view: Self::View<'_, I>, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeTuple;
                 let mut tuple = serializer.serialize_tuple(Self::TYPE.parts())?;
-                $(tuple.serialize_element(&crate::ser::Serialized::<$T, I>(view.$n))?;)+
+                $(tuple.serialize_element(&crate::Serialized::<$T, I>(view.$n))?;)+
                 tuple.end()
             }
         }

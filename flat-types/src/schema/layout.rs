@@ -110,6 +110,22 @@ impl Type {
         }
     }
 
+    /// How many cases a choice has, with an enum's.
+    pub(crate) const fn cases(&self) -> usize {
+        match self {
+            Type::Enum(_, cases) => cases.len(),
+            _ => self.parts(),
+        }
+    }
+
+    /// How many labels a set of flags has.
+    pub(crate) const fn labels(&self) -> usize {
+        match self {
+            Type::Flags(_, labels) => labels.len(),
+            _ => 0,
+        }
+    }
+
     /// The type of field, element or case `n` of a compound.
     ///
     /// # Panics

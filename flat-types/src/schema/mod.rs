@@ -11,7 +11,7 @@ mod layout;
 mod wit;
 
 pub use layout::Layout;
-pub(crate) use layout::{align_up, discriminant_bytes};
+pub(crate) use layout::{align_up, discriminant_bytes, flags_bytes};
 
 /// A type of the layout, as the WIT of the component model names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,176 @@
+//! What every kind of type needs: names, generics, attributes, and errors that point at the source.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::{
+    Attribute, DeriveInput, Error, Field, GenericParam, Generics, Path, Result, Type, Visibility, parse_quote,
+};
+
+/// A type that the macro is used on.
+pub(crate) struct Input<'s> {
+    /// The type's name.
+    pub name: &'s Ident,
+    /// Its visibility, which view and builder share.
+    pub vis: &'s Visibility,
+    /// Its type parameters, each with the bound `FlatType`.
+    pub generics: Generics,
+    /// The path of `blockcast-flat-types`.
+    pub flat: Path,
+    /// Whether it is marked `#[flat(flags)]`.
+    pub flags: bool,
+    /// The name of its view.
+    pub view: Ident,
+    /// The name of its builder.
+    pub builder: Ident,
+}
+
+impl<'s> Input<'s> {
+    /// Reads attributes and generics.
+    pub(crate) fn new(source: &'s DeriveInput) -> Result<Self> {
+        let (flat, flags) = attributes(&source.attrs)?;
+        let mut generics = source.generics.clone();
+        for parameter in &mut generics.params {
+            match parameter {
+                GenericParam::Type(parameter) => {
+                    parameter.bounds.push(parse_quote!(#flat::FlatType));
+                    parameter.default = None;
+                }
+                GenericParam::Lifetime(parameter) => {
+                    return Err(Error::new_spanned(
+                        parameter,
+                        "a flat type owns what is in it: use `String` for `&str`, `Vec<T>` for `&[T]`; the view borrows the message, and `ToFlat` writes borrowed values",
+                    ));
+                }
+                GenericParam::Const(parameter) => {
+                    return Err(Error::new_spanned(parameter, "a flat type cannot have constant parameters"));
+                }
+            }
+        }
+        Ok(Input {
+            name: &source.ident,
+            vis: &source.vis,
+            generics,
+            flat,
+            flags,
+            view: format_ident!("{}View", source.ident),
+            builder: format_ident!("{}Builder", source.ident),
+        })
+    }
+
+    /// The type with its parameters: `Pair<A, B>`.
+    pub(crate) fn this(&self) -> TokenStream {
+        let (name, (_, parameters, _)) = (self.name, self.generics.split_for_impl());
+        quote!(#name #parameters)
+    }
+
+    /// The names of the type parameters, each followed by a comma.
+    pub(crate) fn parameters(&self) -> TokenStream {
+        let names = self.generics.type_params().map(|parameter| &parameter.ident);
+        quote!(#(#names,)*)
+    }
+
+    /// The type parameters with their bounds, each followed by a comma.
+    pub(crate) fn declared(&self) -> TokenStream {
+        let parameters = self.generics.type_params();
+        quote!(#(#parameters,)*)
+    }
+
+    /// Code that fails to compile where a field's type has no flat layout, and nowhere else.
+    pub(crate) fn assertions<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
+        let Input { flat, .. } = self;
+        let declared = self.declared();
+        let wheres = &self.generics.where_clause;
+        let checks = types.map(|kind| quote!(assert_flat::<#kind>();));
+        quote! {
+            #[allow(dead_code)]
+            fn assert_fields<#declared>() #wheres {
+                fn assert_flat<T: #flat::FlatType>() {}
+                #(#checks)*
+            }
+        }
+    }
+}
+
+/// The path of the library and whether the type is a set of flags.
+fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
+    let (mut flat, mut flags) = (parse_quote!(::blockcast_flat_types), false);
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("flat")) {
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("crate") {
+                flat = meta.value()?.call(Path::parse_mod_style)?;
+            } else if meta.path.is_ident("flags") {
+                flags = true;
+            } else {
+                return Err(meta.error(
+                    "unknown: `#[flat(flags)]` and `#[flat(crate = path::to::flat_types)]` are there",
+                ));
+            }
+            Ok(())
+        })?;
+    }
+    Ok((flat, flags))
+}
+
+/// Refuses types that are known to have no flat layout, with what to use instead.
+pub(crate) fn check_field(field: &Field) -> Result<()> {
+    if let Some(attribute) = field.attrs.iter().find(|attribute| attribute.path().is_ident("flat")) {
+        return Err(Error::new_spanned(
+            attribute,
+            "fields have no `flat` attributes: everything in a type is laid out",
+        ));
+    }
+    let advice = match &field.ty {
+        Type::Reference(_) => "a flat type owns what is in it: use `String` for `&str`, `Vec<T>` for `&[T]`",
+        Type::Ptr(_) | Type::BareFn(_) => "a pointer means nothing to who reads the message",
+        Type::Array(_) => "arrays have no flat layout: use `Vec<T>`, or a tuple",
+        Type::Path(path) => {
+            let last = path.path.segments.last().map(|segment| segment.ident.to_string());
+            match last.as_deref() {
+                Some("usize" | "isize") => {
+                    "its size differs from machine to machine: use `u32` or `u64`, `i32` or `i64`"
+                }
+                Some("u128" | "i128") => "WIT has no integers of 128 bits: use two of 64",
+                Some("HashMap" | "IndexMap") => "maps are sorted by key: use `BTreeMap<K, V>`",
+                Some("HashSet" | "BTreeSet" | "VecDeque" | "LinkedList") => "use `Vec<T>`",
+                Some("Box" | "Rc" | "Arc" | "Cow") => {
+                    "data lies beside its header anyway: use the type itself, without the pointer"
+                }
+                _ => return Ok(()),
+            }
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new_spanned(&field.ty, format!("no flat layout: {advice}")))
+}
+
+/// Every error of several fields, as one.
+pub(crate) fn check_fields<'f>(fields: impl Iterator<Item = &'f Field>) -> Result<()> {
+    let errors = fields.filter_map(|field| check_field(field).err());
+    errors
+        .reduce(|mut all, error| {
+            all.combine(error);
+            all
+        })
+        .map_or(Ok(()), Err)
+}
+
+/// The documentation of a field or case, or a sentence that names it.
+pub(crate) fn documentation(attributes: &[Attribute], otherwise: &str) -> TokenStream {
+    let docs: Vec<_> = attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
+    if docs.is_empty() { quote!(#[doc = #otherwise]) } else { quote!(#(#docs)*) }
+}
+
+/// A name as text, without `r#`.
+pub(crate) fn text(name: &Ident) -> String {
+    let text = name.to_string();
+    text.strip_prefix("r#").unwrap_or(&text).to_owned()
+}
+
+/// `text` as a name, raw if it is a keyword.
+pub(crate) fn ident(text: &str, span: Span) -> Ident {
+    match text {
+        "self" | "super" | "crate" | "Self" | "_" => Ident::new(&format!("{text}_"), span),
+        _ if syn::parse_str::<Ident>(text).is_ok() => Ident::new(text, span),
+        _ => Ident::new_raw(text, span),
+    }
+}

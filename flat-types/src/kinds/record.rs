@@ -1,0 +1,169 @@
+//! What derived records are made of: fields side by side, in order, aligned as their types need it.
+//!
+//! The derive macro wraps these types; their unsafe functions are the promises that it makes.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::error::{BuildError, FlatError};
+use crate::flat_type::{FlatType, Header, tail};
+use crate::index::Index;
+use crate::target::{BuildFn, Finished, Target};
+use crate::to_flat::ToFlat;
+use crate::validator::Validator;
+
+/// The offset of field `N` of record type `T`.
+struct Offset<T, I, const N: usize>(PhantomData<(T, I)>);
+
+impl<T: FlatType, I: Index, const N: usize> Offset<T, I, N> {
+    const BYTES: usize = T::TYPE.offset(I::WIDTH, N);
+}
+
+/// A record `T` that is read in place.
+pub struct RecordView<'a, T, I> {
+    /// The message from the record's header on. The type's invariant: a validated `T` is there.
+    bytes: &'a [u8],
+    kind: PhantomData<fn() -> (T, I)>,
+}
+
+impl<T, I> Clone for RecordView<'_, T, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, I> Copy for RecordView<'_, T, I> {}
+
+impl<T, I> fmt::Debug for RecordView<'_, T, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordView").finish_non_exhaustive()
+    }
+}
+
+impl<'a, T: FlatType, I: Index> RecordView<'a, T, I> {
+    /// # Safety
+    ///
+    /// `bytes` is the rest of a message from the header of a validated `T` on.
+    #[inline]
+    pub unsafe fn new(bytes: &'a [u8]) -> Self {
+        RecordView { bytes, kind: PhantomData }
+    }
+
+    /// Field `N`, which is an `A`.
+    ///
+    /// # Safety
+    ///
+    /// Field `N` of `T` is an `A`.
+    #[inline]
+    pub unsafe fn field<A: FlatType, const N: usize>(self) -> A::View<'a, I> {
+        let bytes = tail(self.bytes, Offset::<T, I, N>::BYTES);
+        // SAFETY: the record is valid, by the type's invariant, so its field is, which is an `A`, as the caller
+        // says.
+        unsafe { A::view(bytes) }
+    }
+}
+
+/// Writes a record `T`, field by field; `N` of them are written.
+pub struct RecordBuilder<'b, T, I: Index, const N: usize> {
+    target: Target<'b, I>,
+    /// Why the header could not be cleared.
+    failed: Option<BuildError>,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T, I: Index, const N: usize> fmt::Debug for RecordBuilder<'_, T, I, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut builder = f.debug_struct("RecordBuilder");
+        builder.field("at", &self.target.at()).field("written", &N).finish_non_exhaustive()
+    }
+}
+
+impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
+    /// Clears the header if there are bytes in it that no field uses.
+    #[inline]
+    pub fn new(mut target: Target<'b, I>) -> Self {
+        let padded = const { T::TYPE.is_padded(I::WIDTH) };
+        let failed = if padded { target.clear(Header::<T, I>::SIZE).err() } else { None };
+        RecordBuilder { target, failed, kind: PhantomData }
+    }
+}
+
+impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
+    /// Writes field `N`.
+    ///
+    /// # Safety
+    ///
+    /// Field `N` of `T` is an `A`, and `NEXT` is `N + 1`.
+    #[inline]
+    pub unsafe fn write<A: FlatType, const NEXT: usize>(
+        mut self,
+        value: impl ToFlat<A>,
+    ) -> Result<RecordBuilder<'b, T, I, NEXT>, BuildError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        self.target.write::<A>(Offset::<T, I, N>::BYTES, value)?;
+        Ok(RecordBuilder { target: self.target, failed: None, kind: PhantomData })
+    }
+
+    /// Builds field `N` in place.
+    ///
+    /// # Safety
+    ///
+    /// Field `N` of `T` is an `A`, and `NEXT` is `N + 1`.
+    #[inline]
+    pub unsafe fn build<A: FlatType, E: From<BuildError>, const NEXT: usize>(
+        mut self,
+        build: impl for<'c> BuildFn<'c, A, I, E>,
+    ) -> Result<RecordBuilder<'b, T, I, NEXT>, E> {
+        if let Some(error) = self.failed {
+            return Err(error.into());
+        }
+        self.target.child::<A, E>(Offset::<T, I, N>::BYTES, build)?;
+        Ok(RecordBuilder { target: self.target, failed: None, kind: PhantomData })
+    }
+
+    /// The record is complete.
+    ///
+    /// # Safety
+    ///
+    /// `T` has `N` fields.
+    #[inline]
+    pub unsafe fn finish(self) -> Result<Finished<'b>, BuildError> {
+        Ok(self.target.finish())
+    }
+}
+
+/// Checks a record `T`, field by field and the padding around them.
+#[derive(Debug)]
+pub struct RecordValidator<'v, 'a, T, I: Index> {
+    validator: &'v mut Validator<'a, I>,
+    at: usize,
+    /// The end of the fields checked so far.
+    end: usize,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<'v, 'a, T: FlatType, I: Index> RecordValidator<'v, 'a, T, I> {
+    /// Starts with the record whose header is at `at`.
+    #[inline]
+    pub fn new(validator: &'v mut Validator<'a, I>, at: usize) -> Self {
+        RecordValidator { validator, at, end: at, kind: PhantomData }
+    }
+
+    /// Checks field `N`, which is an `A`.
+    #[inline]
+    pub fn field<A: FlatType, const N: usize>(&mut self) -> Result<(), FlatError> {
+        let start = self.at + Offset::<T, I, N>::BYTES;
+        self.validator.zeros(self.end, start)?;
+        A::validate(self.validator, start)?;
+        self.end = start + Header::<A, I>::SIZE;
+        Ok(())
+    }
+
+    /// Checks the padding after the last field.
+    #[inline]
+    pub fn finish(self) -> Result<(), FlatError> {
+        self.validator.zeros(self.end, self.at + Header::<T, I>::SIZE)
+    }
+}

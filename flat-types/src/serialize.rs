@@ -1,0 +1,41 @@
+//! Views as serde sees them: a list is a sequence, a map a map, a record a struct, a variant an enum. For people
+//! who want to print a message, as JSON for example; nothing is copied, and nothing is read twice.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use crate::flat_type::FlatType;
+use crate::index::Index;
+use crate::kinds::{Key, ListView, MapView};
+
+/// Any view of a `T`, to be serialized: also those that are ordinary Rust types, such as enums without payloads.
+#[derive(Debug)]
+pub struct Serialized<'a, T: FlatType, I: Index>(
+    /// The view.
+    pub T::View<'a, I>,
+);
+
+impl<T: FlatType, I: Index> Serialize for Serialized<'_, T, I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize::<I, S>(self.0, serializer)
+    }
+}
+
+impl<T: FlatType, I: Index> Serialize for ListView<'_, T, I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.len()))?;
+        for element in *self {
+            sequence.serialize_element(&Serialized::<T, I>(element))?;
+        }
+        sequence.end()
+    }
+}
+
+impl<K: Key, V: FlatType, I: Index> Serialize for MapView<'_, K, V, I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len()))?;
+        for (key, value) in *self {
+            map.serialize_entry(&Serialized::<K, I>(key), &Serialized::<V, I>(value))?;
+        }
+        map.end()
+    }
+}
