@@ -1,17 +1,22 @@
 //! Asking a guest to stop, and stopping it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use blockcast_blocks::Signal;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
-/// The outside's handle on one run of a guest. Shared with the run itself.
+/// What a component was asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Request {
+    GoOn,
+    Finish,
+    End,
+}
+
+/// The outside's handle on one run of a component. Shared with the run itself.
 #[derive(Debug)]
 pub struct GuestControl {
-    shutdown: AtomicBool,
-    cancelled: AtomicBool,
-    changed: Notify,
+    request: watch::Sender<Request>,
     /// What the guest's `wait` sleeps on.
     signal: Arc<Signal>,
 }
@@ -20,48 +25,53 @@ impl GuestControl {
     /// For a run that nobody has asked to stop.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            shutdown: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
-            changed: Notify::new(),
-            signal: Signal::new(),
-        })
+        Arc::new(Self { request: watch::Sender::new(Request::GoOn), signal: Signal::new() })
     }
 
-    /// Asks the guest to finish: its `wait` returns and `shutdown-requested` is true from now on. A guest that
-    /// goes on is ended when its grace is over.
+    /// Asks the component to finish: a guest's `wait` returns and `shutdown-requested` is true from now on. A guest
+    /// that goes on is ended when its grace is over.
     pub fn request_shutdown(&self) {
-        // Ordering: Release, with the Acquire of the readers: who is woken sees it.
-        self.shutdown.store(true, Ordering::Release);
-        self.changed.notify_one();
-        self.signal.wake();
+        self.raise(Request::Finish);
     }
 
-    /// Ends the guest at its next interruption, within milliseconds; at once if it waits.
+    /// Ends a guest at its next interruption, within milliseconds; at once if it waits.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.changed.notify_one();
+        self.raise(Request::End);
+    }
+
+    fn raise(&self, to: Request) {
+        self.request.send_if_modified(|request| std::mem::replace(request, to.max(*request)) < to);
         self.signal.wake();
     }
 
-    /// Whether the guest was asked to finish.
+    /// Whether the component was asked to finish.
     #[must_use]
     pub fn is_shutdown_requested(&self) -> bool {
-        self.shutdown.load(Ordering::Acquire)
+        *self.request.borrow() >= Request::Finish
     }
 
-    /// Whether the guest was told to end.
+    /// Whether the component was told to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+        *self.request.borrow() >= Request::End
+    }
+
+    /// Returns once the component was asked to finish.
+    pub async fn shutdown(&self) {
+        self.reached(Request::Finish).await;
+    }
+
+    /// Returns once the component was told to end.
+    pub async fn cancelled(&self) {
+        self.reached(Request::End).await;
+    }
+
+    async fn reached(&self, request: Request) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.request.subscribe().wait_for(|reached| *reached >= request).await;
     }
 
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
-    }
-
-    /// Returns after a request that had not been seen by this method yet.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
     }
 }

@@ -124,7 +124,8 @@ impl Ticker {
     fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let clock = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("blockcast-epoch".to_owned()).spawn(move || tick(&clock, &engine))?;
+        let thread =
+            thread::Builder::new().name("blockcast-epoch".to_owned()).spawn(move || tick(&clock, &engine))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 }

@@ -125,7 +125,9 @@ pub enum LoadError {
         guest: String,
     },
     /// A core module, where a component is needed.
-    #[error("{guest} is a core wasm module, not a component; turn it into one with `wasm-tools component new`")]
+    #[error(
+        "{guest} is a core wasm module, not a component; turn it into one with `wasm-tools component new`"
+    )]
     CoreModule {
         /// Which guest.
         guest: String,

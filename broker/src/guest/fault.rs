@@ -187,7 +187,8 @@ impl WindowTable {
                 // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
                 let file = unsafe { borrow(slot.file.load(Ordering::Relaxed)) };
                 // SAFETY: one page of a window, as in `resolve`.
-                let _ = unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, position as u64) };
+                let _ =
+                    unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, position as u64) };
                 return;
             }
         }

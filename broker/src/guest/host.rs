@@ -37,29 +37,40 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     linker.instance(abi::TYPES)?;
     add_subscription(linker)?;
     add_publisher(linker)?;
-    linker.instance(abi::TOPICS)?.func_wrap_async("wait", |host, (timeout,): (u64,)| Box::new(wait(host, timeout)))?;
+    linker
+        .instance(abi::TOPICS)?
+        .func_wrap_async("wait", |host, (timeout,): (u64,)| Box::new(wait(host, timeout)))?;
     add_session(linker)
 }
 
 fn add_subscription(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     let mut topics = linker.instance(abi::TOPICS)?;
-    topics.resource("subscription", ResourceType::host::<GuestSubscription>(), |host, rep| drop_subscription(host, rep))?;
-    topics.func_wrap("[static]subscription.open", open_subscription)?;
-    topics.func_wrap("[method]subscription.minimum-size", |mut host: Host<'_>, (this,): (Subscription,)| {
-        let state = host.data_mut();
-        state.enter()?;
-        let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
-        // What went wrong comes up again in `poll`, which can say so.
-        let size = subscription.minimum_size(&mut state.windows).unwrap_or(0);
-        state.allow_growth();
-        Ok((size,))
+    topics.resource("subscription", ResourceType::host::<GuestSubscription>(), |host, rep| {
+        drop_subscription(host, rep)
     })?;
+    topics.func_wrap("[static]subscription.open", open_subscription)?;
+    topics.func_wrap(
+        "[method]subscription.minimum-size",
+        |mut host: Host<'_>, (this,): (Subscription,)| {
+            let state = host.data_mut();
+            state.enter()?;
+            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+                return Err(forged());
+            };
+            // What went wrong comes up again in `poll`, which can say so.
+            let size = subscription.minimum_size(&mut state.windows).unwrap_or(0);
+            state.allow_growth();
+            Ok((size,))
+        },
+    )?;
     topics.func_wrap(
         "[method]subscription.add-storage",
         |mut host: Host<'_>, (this, area): (Subscription, MemoryArea)| -> Answer<()> {
             let state = host.data_mut();
             state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
+            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+                return Err(forged());
+            };
             let added = subscription.add_storage(&mut state.windows, area.into());
             state.allow_growth();
             Ok((added,))
@@ -67,10 +78,14 @@ fn add_subscription(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     )?;
     topics.func_wrap(
         "[method]subscription.poll",
-        |mut host: Host<'_>, (this, batch, released_before): (Subscription, MemoryArea, u64)| -> Answer<u32> {
+        |mut host: Host<'_>,
+         (this, batch, released_before): (Subscription, MemoryArea, u64)|
+         -> Answer<u32> {
             let state = host.data_mut();
             state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
+            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+                return Err(forged());
+            };
             Ok((subscription.poll(&mut state.windows, &state.setup.limits, batch.into(), released_before),))
         },
     )?;
@@ -79,7 +94,9 @@ fn add_subscription(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut host: Host<'_>, (this, index): (Subscription, u64)| -> Answer<u32> {
             let state = host.data_mut();
             state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
+            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+                return Err(forged());
+            };
             Ok((subscription.hold(&state.setup.limits, index),))
         },
     )?;
@@ -88,14 +105,18 @@ fn add_subscription(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         |mut host: Host<'_>, (this, hold): (Subscription, u32)| -> Answer<()> {
             let state = host.data_mut();
             state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
+            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+                return Err(forged());
+            };
             Ok((subscription.unhold(&mut state.windows, hold),))
         },
     )?;
     topics.func_wrap("[method]subscription.leave", |mut host: Host<'_>, (this,): (Subscription,)| {
         let state = host.data_mut();
         state.enter()?;
-        let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else { return Err(forged()) };
+        let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
+            return Err(forged());
+        };
         let left = subscription.leave(&mut state.windows);
         left.map_err(|_| state.end(ExitReason::System(LOST_MEMORY.to_owned())))
     })?;
@@ -197,7 +218,9 @@ fn publisher<'a>(host: &'a mut Host<'_>, this: &Publisher) -> wasmtime::Result<&
 /// they are read, and the guest has no reason to.
 fn text<'a>(host: &'a Host<'_>, text: &WasmStr) -> wasmtime::Result<Option<&'a str>> {
     match text.to_str(host)? {
-        std::borrow::Cow::Borrowed(text) => Ok(host.data().windows.is_ordinary(text.as_bytes()).then_some(text)),
+        std::borrow::Cow::Borrowed(text) => {
+            Ok(host.data().windows.is_ordinary(text.as_bytes()).then_some(text))
+        }
         std::borrow::Cow::Owned(_) => Ok(None),
     }
 }

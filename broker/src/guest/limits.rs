@@ -76,11 +76,21 @@ impl GrowthLimiter {
 }
 
 impl ResourceLimiter for GrowthLimiter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired as u64 <= self.memory.saturating_add(self.asked))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
     }
 
@@ -104,7 +114,8 @@ mod tests {
     #[test]
     fn windows_that_the_host_asked_for_do_not_count_as_ordinary_memory() {
         let mut limiter = GrowthLimiter::new(&GuestLimits { memory: 1 << 20, ..GuestLimits::default() });
-        let mut grow = |limiter: &mut GrowthLimiter, size| limiter.memory_growing(0, size, None).expect("answers");
+        let mut grow =
+            |limiter: &mut GrowthLimiter, size| limiter.memory_growing(0, size, None).expect("answers");
         assert!(grow(&mut limiter, 1 << 20));
         assert!(!grow(&mut limiter, (1 << 20) + 65536));
         limiter.asked = 65536;

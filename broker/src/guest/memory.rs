@@ -48,7 +48,8 @@ impl GuestMemory {
     fn new(size: usize, reserved: usize, guard: usize) -> Result<Self, String> {
         let reserved = reserved.max(size);
         let mapped = reserved.checked_add(guard).ok_or("a linear memory larger than the address space")?;
-        let base = sys::reserve(mapped).map_err(|error| format!("no address space for a linear memory: {error}"))?;
+        let base =
+            sys::reserve(mapped).map_err(|error| format!("no address space for a linear memory: {error}"))?;
         let memory = Self { base, size: AtomicUsize::new(0), reserved, mapped };
         memory.grow_to(size)?;
         Ok(memory)
@@ -153,7 +154,8 @@ unsafe impl MemoryCreator for GuestMemoryCreator {
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let reserved = reserved_size_in_bytes.unwrap_or(minimum);
-        let nursery = NURSERY.try_with(Arc::clone).map_err(|_| "a linear memory outside of a guest".to_owned())?;
+        let nursery =
+            NURSERY.try_with(Arc::clone).map_err(|_| "a linear memory outside of a guest".to_owned())?;
         if nursery.get().is_some() {
             return Err(SECOND_MEMORY.to_owned());
         }
@@ -202,7 +204,8 @@ mod tests {
         let (first, second) = nursery
             .scope(async {
                 tokio::task::yield_now().await;
-                let create = || GuestMemoryCreator.new_memory(memory_type(), 1 << 16, None, Some(1 << 20), 1 << 16);
+                let create =
+                    || GuestMemoryCreator.new_memory(memory_type(), 1 << 16, None, Some(1 << 20), 1 << 16);
                 (create(), create())
             })
             .await;

@@ -57,10 +57,11 @@ impl GuestProgram {
         let limits = store.data().setup.limits.clone();
         let nursery = Nursery::default();
         let instantiate = nursery.scope(self.code().instantiate_async(&mut *store));
-        let instance = match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
-            Ok(instance) => instance?,
-            Err(reason) => return Err(store.data_mut().end(reason)),
-        };
+        let instance =
+            match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
+                Ok(instance) => instance?,
+                Err(reason) => return Err(store.data_mut().end(reason)),
+            };
         let run = instance.get_typed_func::<(), (u32,)>(&mut *store, "run")?;
         store.data_mut().start(nursery.memory());
         let run_time = limits.run_time.map(|time| (Limit::RunTime, time));
@@ -82,24 +83,21 @@ async fn supervise<F: Future>(
     let mut work = pin!(work);
     let (limit, time) = limit.unwrap_or((Limit::RunTime, NEVER));
     let mut deadline = pin!(tokio::time::sleep(time));
-    let mut grace_over = pin!(tokio::time::sleep(NEVER));
-    let mut asked = false;
-    loop {
-        if control.is_cancelled() {
-            return Err(ExitReason::Cancelled);
+    // Two stages: the request to finish, then the grace.
+    let mut grace_over = pin!(async {
+        match grace {
+            Some(grace) => {
+                control.shutdown().await;
+                tokio::time::sleep(grace).await;
+            }
+            None => std::future::pending().await,
         }
-        if let Some(grace) = grace
-            && control.is_shutdown_requested()
-            && !std::mem::replace(&mut asked, true)
-        {
-            grace_over.set(tokio::time::sleep(grace));
-        }
-        tokio::select! {
-            biased;
-            output = &mut work => return Ok(output),
-            () = &mut deadline => return Err(ExitReason::Killed(limit)),
-            () = &mut grace_over => return Err(ExitReason::Killed(Limit::ShutdownGrace)),
-            () = control.changed() => {}
-        }
+    });
+    tokio::select! {
+        biased;
+        output = &mut work => Ok(output),
+        () = control.cancelled() => Err(ExitReason::Cancelled),
+        () = &mut deadline => Err(ExitReason::Killed(limit)),
+        () = &mut grace_over => Err(ExitReason::Killed(Limit::ShutdownGrace)),
     }
 }

@@ -45,7 +45,10 @@ pub struct GuestSetup {
 
 impl fmt::Debug for GuestSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestSetup").field("name", &self.name).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("GuestSetup")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +165,9 @@ impl GuestState {
         match outcome {
             Ok(0) => ExitReason::Finished,
             Ok(_) => ExitReason::Failed(self.said.take().unwrap_or_else(|| "it did not say why".to_owned())),
-            Err(error) if !self.started && !error.is::<Trap>() => ExitReason::NotStarted(format!("{error:#}")),
+            Err(error) if !self.started && !error.is::<Trap>() => {
+                ExitReason::NotStarted(format!("{error:#}"))
+            }
             Err(error) => ExitReason::from_trap(&error, self.said.as_deref()),
         }
     }

@@ -121,7 +121,8 @@ impl GuestSubscription {
     pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
         self.admit(windows)?;
         let sizes = self.sources.iter().filter(|(_, source)| source.window.is_none());
-        let missing = windows.missing(self.owner, sizes.map(|(_, source)| source.channel.arena().len() as u64));
+        let missing =
+            windows.missing(self.owner, sizes.map(|(_, source)| source.channel.arena().len() as u64));
         self.asked = missing;
         // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
         Ok(u32::try_from(missing).unwrap_or(u32::MAX << 16))
@@ -165,7 +166,8 @@ impl GuestSubscription {
         batch: Area,
         released_before: u64,
     ) -> Result<u32, Error> {
-        let target = if batch.size == 0 { std::ptr::null_mut() } else { windows.ordinary(batch)?.cast::<Record>() };
+        let target =
+            if batch.size == 0 { std::ptr::null_mut() } else { windows.ordinary(batch)?.cast::<Record>() };
         if !batch.address.is_multiple_of(align_of::<Record>() as u32) || (1..RECORD).contains(&batch.size) {
             return Err(Error::WrongSize);
         }
@@ -290,7 +292,8 @@ impl GuestSubscription {
             return Err(Error::Limit);
         }
         let position = index.checked_sub(self.first).and_then(|position| usize::try_from(position).ok());
-        let delivery = position.and_then(|position| self.deliveries.get(position)).ok_or(Error::InvalidHandle)?;
+        let delivery =
+            position.and_then(|position| self.deliveries.get(position)).ok_or(Error::InvalidHandle)?;
         let source = &mut self.sources[delivery.source];
         let sample = match &delivery.received.sample {
             Some(sample) => sample.clone(),

@@ -19,7 +19,12 @@ pub(crate) fn page_size() -> usize {
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.
     let start = unsafe {
-        rustix::mm::mmap_anonymous(ptr::null_mut(), len, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
+        rustix::mm::mmap_anonymous(
+            ptr::null_mut(),
+            len,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
     }?;
     NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
@@ -63,7 +68,12 @@ pub(crate) unsafe fn replace_by_zeros(start: *mut u8, len: usize) -> io::Result<
 /// # Safety
 /// `start..start + len` is page aligned, lies inside of a live reservation of the caller, and no reference into it exists.
 /// The file is at least `offset + len` bytes long and stays so.
-pub(crate) unsafe fn replace_by_view(start: *mut u8, len: usize, file: BorrowedFd<'_>, offset: u64) -> io::Result<()> {
+pub(crate) unsafe fn replace_by_view(
+    start: *mut u8,
+    len: usize,
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
     let flags = MapFlags::SHARED | MapFlags::FIXED;
     // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only; the file covers the range.
     unsafe { rustix::mm::mmap(start.cast::<c_void>(), len, ProtFlags::READ, flags, file, offset) }?;

@@ -141,7 +141,9 @@ impl Windows {
     /// The first byte of `area` in this process, if all of it lies inside of the guest's memory.
     fn locate(&self, area: Area) -> Result<*mut u8, WindowError> {
         match &self.memory {
-            Some(memory) if area.end() <= memory.size() => Ok(memory.base().wrapping_add(area.address as usize)),
+            Some(memory) if area.end() <= memory.size() => {
+                Ok(memory.base().wrapping_add(area.address as usize))
+            }
             _ => Err(WindowError::OutOfBounds),
         }
     }
@@ -338,7 +340,8 @@ mod tests {
             assert_eq!(format!("{error:?}"), expected, "{area:?}");
         }
         windows.donate(ME, area(MIB, MIB)).expect("accepted");
-        for again in [area(MIB, MIB), area(2 * MIB - 65536, MIB), area(0, 4 * MIB), area(MIB + 65536, 65536)] {
+        for again in [area(MIB, MIB), area(2 * MIB - 65536, MIB), area(0, 4 * MIB), area(MIB + 65536, 65536)]
+        {
             assert!(matches!(windows.donate(OTHER, again), Err(WindowError::Overlap)), "{again:?}");
         }
         windows.donate(OTHER, area(0, MIB)).expect("a neighbour is no overlap");
