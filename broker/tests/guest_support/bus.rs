@@ -1,0 +1,157 @@
+//! The smallest exchange that guests can meet on: topics in a map.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use blockcast_blocks::{
+    Bytes, Channel, ChannelConfig, InvalidPayload, JoinError, Payload, PublisherId, Reader, ReaderOptions,
+    Schema, Signal, Validity, Writer, channel,
+};
+use blockcast_broker::guest::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+
+#[derive(Default)]
+struct Topic {
+    channels: Vec<Arc<Channel>>,
+    subscribers: Vec<(u32, Arc<Signal>)>,
+}
+
+/// Topics of plain bytes. Bytes that begin with `!` are invalid.
+#[derive(Clone, Default)]
+pub struct Bus {
+    topics: Arc<Mutex<BTreeMap<String, Topic>>>,
+    numbers: Arc<AtomicU32>,
+}
+
+impl Bus {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A publisher of the test itself.
+    pub fn writer(&self, topic: &str, block_size: usize, blocks: u32) -> Writer {
+        let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
+        (config.block_size, config.blocks) = (block_size, blocks);
+        let writer = channel(config).expect("a channel");
+        let mut topics = self.topics.lock().unwrap();
+        let topic = topics.entry(topic.to_owned()).or_default();
+        topic.channels.push(Arc::clone(writer.channel()));
+        for (_, signal) in &topic.subscribers {
+            signal.wake();
+        }
+        writer
+    }
+
+    /// A subscriber of the test itself.
+    pub fn reader(&self, topic: &str) -> Reader {
+        let topics = self.topics.lock().unwrap();
+        let channel = topics[topic].channels.last().expect("a publisher");
+        channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::new()).expect("joins")
+    }
+}
+
+/// Publishes `bytes`, or says that there was no block.
+pub fn publish(writer: &mut Writer, bytes: &[u8]) -> bool {
+    let Ok(mut loan) = writer.try_loan(bytes.len()) else { return false };
+    loan[..bytes.len()].copy_from_slice(bytes);
+    loan.publish(bytes.len(), Validity::Valid).expect("fits");
+    true
+}
+
+struct BusFeed {
+    bus: Bus,
+    topic: String,
+    number: u32,
+    options: ReaderOptions,
+    signal: Arc<Signal>,
+    next: usize,
+}
+
+impl Feed for BusFeed {
+    fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
+        let topics = self.bus.topics.lock().unwrap();
+        let channel = topics[&self.topic].channels.get(self.next)?;
+        self.next += 1;
+        Some(channel.join(&Bytes::schema(), self.options, Arc::clone(&self.signal)))
+    }
+
+    fn is_open(&self) -> bool {
+        let topics = self.bus.topics.lock().unwrap();
+        let channels = &topics[&self.topic].channels;
+        channels.is_empty() || !channels.iter().all(|channel| channel.is_closed())
+    }
+}
+
+impl Drop for BusFeed {
+    fn drop(&mut self) {
+        let mut topics = self.bus.topics.lock().unwrap();
+        topics.get_mut(&self.topic).unwrap().subscribers.retain(|(number, _)| *number != self.number);
+    }
+}
+
+struct BusOutlet {
+    bus: Bus,
+    topic: String,
+    writer: Writer,
+    validator: Validator,
+}
+
+impl Outlet for BusOutlet {
+    fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
+        (&mut self.writer, Some(&self.validator))
+    }
+
+    fn subscribers(&self) -> u32 {
+        self.bus.topics.lock().unwrap()[&self.topic].subscribers.len() as u32
+    }
+}
+
+fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
+    if bytes.first() == Some(&b'!') { Err(InvalidPayload::of::<Bytes>("begins with !")) } else { Ok(()) }
+}
+
+impl Exchange for Bus {
+    fn subscribe(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Feed>, Refusal> {
+        if topic == "forbidden" {
+            return Err(Refusal::Denied);
+        }
+        if *schema != Bytes::schema() {
+            return Err(Refusal::SchemaMismatch);
+        }
+        let number = self.number();
+        let mut topics = self.topics.lock().unwrap();
+        let entry = topics.entry(topic.to_owned()).or_default();
+        entry.subscribers.push((number, Arc::clone(signal)));
+        let (topic, signal) = (topic.to_owned(), Arc::clone(signal));
+        Ok(Box::new(BusFeed { bus: self.clone(), topic, number, options, signal, next: 0 }))
+    }
+
+    fn publish(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: BlockOptions,
+        _signal: &Arc<Signal>,
+    ) -> Result<Box<dyn Outlet>, Refusal> {
+        if *schema != Bytes::schema() {
+            return Err(Refusal::SchemaMismatch);
+        }
+        let writer = self.writer(topic, options.block_size as usize, options.blocks);
+        Ok(Box::new(BusOutlet {
+            bus: self.clone(),
+            topic: topic.to_owned(),
+            writer,
+            validator: Arc::new(validate),
+        }))
+    }
+}

@@ -1,0 +1,67 @@
+//! What the guest tests share: a bus of topics, components written as text, and a look at the process from outside.
+
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
+pub mod bus;
+pub mod process;
+pub mod wat;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use blockcast_broker::guest::{
+    Exchange, GuestControl, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSetup, GuestSource,
+    Level,
+};
+
+/// Lines that a guest has logged.
+pub type Log = Arc<Mutex<Vec<String>>>;
+
+/// A guest about to run, and what can be seen of it from outside.
+pub struct Guest {
+    pub program: GuestProgram,
+    pub setup: GuestSetup,
+    pub log: Log,
+}
+
+impl Guest {
+    /// A guest whose module body is `body` (see [`wat::component`]).
+    pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
+        let source = GuestSource::bytes("test", wat::component(body).into_bytes());
+        let program = GuestProgram::load(engine, &source).unwrap_or_else(|error| panic!("{error}\n{body}"));
+        let log = Log::default();
+        let lines = Arc::clone(&log);
+        let setup = GuestSetup {
+            name: "test".to_owned(),
+            exchange,
+            parameters: BTreeMap::new(),
+            limits: GuestLimits::default(),
+            log: Arc::new(move |_: Level, line: &str| lines.lock().unwrap().push(line.to_owned())),
+            control: GuestControl::new(),
+        };
+        Self { program, setup, log }
+    }
+
+    pub fn limits(mut self, change: impl FnOnce(&mut GuestLimits)) -> Self {
+        change(&mut self.setup.limits);
+        self
+    }
+
+    pub async fn run(&self) -> GuestReport {
+        self.program.run(self.setup.clone()).await
+    }
+
+    /// Runs as a task of its own.
+    pub fn spawn(&self) -> tokio::task::JoinHandle<GuestReport> {
+        let (program, setup) = (self.program.clone(), self.setup.clone());
+        tokio::spawn(async move { program.run(setup).await })
+    }
+
+    /// The numbers that the guest has logged with `$report` under `tag`.
+    pub fn reported(&self, tag: char) -> Vec<u64> {
+        let prefix = format!("{tag}:");
+        let lines = self.log.lock().unwrap();
+        let numbers = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
+        numbers.map(|number| u64::from_str_radix(number, 16).expect("a number")).collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! Guests written as text.
+
+/// A component that imports the whole interface. `body` is the content of its core module, which sees
+///
+/// - `$memory`: 4 pages; the text `topic` at 16, `bytes` at 32; 1024 to 4096 are scratch space of the helpers below; the
+///   test uses 4096 and up;
+/// - every imported function by its WIT name (`$subscription.poll`, `$wait`, ...), lowered;
+/// - `$subscribe (result i32)`: opens a reliable subscription to `topic` or traps;
+/// - `$donate (param $subscription i32) (result i32)`: grows the memory by what the subscription needs, donates it, and returns
+///   the address; traps if that is refused;
+/// - `$poll (param $subscription i32) (param $batch i32) (param $size i32) (param $released i64) (result i32)`: the number of
+///   records, or the error as -1 - its number;
+/// - `$next (param $subscription i32) (result i32)`: waits for one message, releasing what came before, and returns the address of
+///   its record, or 0 at the end of the topic; donates where needed;
+/// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the error's number;
+/// - `$report (param $tag i32) (param $number i64)`: logs a number;
+/// - `$expect (param $what i32) (param $actual i32) (param $expected i32)`: logs and traps where they differ.
+///
+/// It must export `run`, without parameters, with an i32 as result.
+pub fn component(body: &str) -> String {
+    format!(
+        "(component {IMPORTS} {MEMORY} {LOWERED} (core module $main {MAIN_IMPORTS} {HELPERS} {body}) {EXPORTS})"
+    )
+}
+
+const IMPORTS: &str = r#"
+  (import "blockcast:blocks/topics@0.1.0" (instance $topics
+    (type $area_ (record (field "address" u32) (field "size" u32)))
+    (export "memory-area" (type $area (eq $area_)))
+    (type $error_ (enum "no-storage" "busy" "wrong-size" "internal" "denied" "schema-mismatch" "closed"
+      "exhausted" "too-large" "invalid-payload" "invalid-handle" "out-of-bounds" "limit"))
+    (export "error" (type $error (eq $error_)))
+    (type $overflow_ (enum "block" "drop-oldest" "drop-newest"))
+    (export "overflow" (type $overflow (eq $overflow_)))
+    (type $subscription-options_ (record (field "overflow" $overflow) (field "history" u32) (field "depth" u32)))
+    (export "subscription-options" (type $subscription-options (eq $subscription-options_)))
+    (type $publisher-options_ (record (field "block-size" u32) (field "blocks" u32) (field "history" u32)))
+    (export "publisher-options" (type $publisher-options (eq $publisher-options_)))
+    (type $subscription-stats_ (record (field "received" u64) (field "lost" u64) (field "attached" u32)
+      (field "held" u32) (field "publishers" u32)))
+    (export "subscription-stats" (type $subscription-stats (eq $subscription-stats_)))
+    (type $wake-reasons_ (flags "progress" "timeout" "shutdown"))
+    (export "wake-reasons" (type $wake-reasons (eq $wake-reasons_)))
+    (export "subscription" (type $subscription (sub resource)))
+    (export "publisher" (type $publisher (sub resource)))
+    (export "[static]subscription.open" (func (param "topic" string) (param "schema-name" string)
+      (param "fingerprint" u64) (param "options" $subscription-options)
+      (result (result (own $subscription) (error $error)))))
+    (export "[method]subscription.minimum-size" (func (param "self" (borrow $subscription)) (result u32)))
+    (export "[method]subscription.add-storage" (func (param "self" (borrow $subscription)) (param "storage" $area)
+      (result (result (error $error)))))
+    (export "[method]subscription.poll" (func (param "self" (borrow $subscription)) (param "batch" $area)
+      (param "released-before" u64) (result (result u32 (error $error)))))
+    (export "[method]subscription.hold" (func (param "self" (borrow $subscription)) (param "index" u64)
+      (result (result u32 (error $error)))))
+    (export "[method]subscription.unhold" (func (param "self" (borrow $subscription)) (param "hold" u32)
+      (result (result (error $error)))))
+    (export "[method]subscription.leave" (func (param "self" (borrow $subscription))))
+    (export "[method]subscription.stats" (func (param "self" (borrow $subscription)) (result $subscription-stats)))
+    (export "[static]publisher.open" (func (param "topic" string) (param "schema-name" string)
+      (param "fingerprint" u64) (param "options" $publisher-options)
+      (result (result (own $publisher) (error $error)))))
+    (export "[method]publisher.block-size" (func (param "self" (borrow $publisher)) (result u32)))
+    (export "[method]publisher.publish" (func (param "self" (borrow $publisher)) (param "message" $area)
+      (result (result u64 (error $error)))))
+    (export "[method]publisher.free-blocks" (func (param "self" (borrow $publisher)) (result u32)))
+    (export "[method]publisher.subscriber-count" (func (param "self" (borrow $publisher)) (result u32)))
+    (export "wait" (func (param "timeout-ns" u64) (result $wake-reasons)))
+  ))
+  (import "blockcast:blocks/session@0.1.0" (instance $session
+    (type $level_ (enum "error" "warn" "info" "debug" "trace"))
+    (export "level" (type $level (eq $level_)))
+    (export "parameter" (func (param "name" string) (result (option string))))
+    (export "log" (func (param "level" $level) (param "text" string)))
+    (export "fail" (func (param "text" string)))
+    (export "now" (func (result u64)))
+    (export "shutdown-requested" (func (result bool)))
+  ))
+  (alias export $topics "subscription" (type $subscription))
+  (alias export $topics "publisher" (type $publisher))
+"#;
+
+const MEMORY: &str = r#"
+  (core module $memory
+    (memory (export "memory") 4)
+    (data (i32.const 16) "topic")
+    (data (i32.const 32) "bytes")
+    ;; Where the next allocation of the host goes; tests may set it.
+    (global $next (export "next") (mut i32) (i32.const 3072))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (global.get $next)))
+  (core instance $memory (instantiate $memory))
+"#;
+
+const LOWERED: &str = r#"
+  (core func $subscription.open (canon lower (func $topics "[static]subscription.open") (memory (core memory $memory "memory"))))
+  (core func $subscription.minimum-size (canon lower (func $topics "[method]subscription.minimum-size")))
+  (core func $subscription.add-storage (canon lower (func $topics "[method]subscription.add-storage") (memory (core memory $memory "memory"))))
+  (core func $subscription.poll (canon lower (func $topics "[method]subscription.poll") (memory (core memory $memory "memory"))))
+  (core func $subscription.hold (canon lower (func $topics "[method]subscription.hold") (memory (core memory $memory "memory"))))
+  (core func $subscription.unhold (canon lower (func $topics "[method]subscription.unhold") (memory (core memory $memory "memory"))))
+  (core func $subscription.leave (canon lower (func $topics "[method]subscription.leave")))
+  (core func $subscription.stats (canon lower (func $topics "[method]subscription.stats") (memory (core memory $memory "memory"))))
+  (core func $subscription.drop (canon resource.drop $subscription))
+  (core func $publisher.open (canon lower (func $topics "[static]publisher.open") (memory (core memory $memory "memory"))))
+  (core func $publisher.block-size (canon lower (func $topics "[method]publisher.block-size")))
+  (core func $publisher.publish (canon lower (func $topics "[method]publisher.publish") (memory (core memory $memory "memory"))))
+  (core func $publisher.free-blocks (canon lower (func $topics "[method]publisher.free-blocks")))
+  (core func $publisher.subscriber-count (canon lower (func $topics "[method]publisher.subscriber-count")))
+  (core func $publisher.drop (canon resource.drop $publisher))
+  (core func $wait (canon lower (func $topics "wait")))
+  (core func $parameter (canon lower (func $session "parameter") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (core func $log (canon lower (func $session "log") (memory (core memory $memory "memory"))))
+  (core func $fail (canon lower (func $session "fail") (memory (core memory $memory "memory"))))
+  (core func $now (canon lower (func $session "now")))
+  (core func $shutdown-requested (canon lower (func $session "shutdown-requested")))
+"#;
+
+const MAIN_IMPORTS: &str = r#"
+    (import "host" "subscription.open" (func $subscription.open (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (import "host" "subscription.minimum-size" (func $subscription.minimum-size (param i32) (result i32)))
+    (import "host" "subscription.add-storage" (func $subscription.add-storage (param i32 i32 i32 i32)))
+    (import "host" "subscription.poll" (func $subscription.poll (param i32 i32 i32 i64 i32)))
+    (import "host" "subscription.hold" (func $subscription.hold (param i32 i64 i32)))
+    (import "host" "subscription.unhold" (func $subscription.unhold (param i32 i32 i32)))
+    (import "host" "subscription.leave" (func $subscription.leave (param i32)))
+    (import "host" "subscription.stats" (func $subscription.stats (param i32 i32)))
+    (import "host" "subscription.drop" (func $subscription.drop (param i32)))
+    (import "host" "publisher.open" (func $publisher.open (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+    (import "host" "publisher.block-size" (func $publisher.block-size (param i32) (result i32)))
+    (import "host" "publisher.publish" (func $publisher.publish (param i32 i32 i32 i32)))
+    (import "host" "publisher.free-blocks" (func $publisher.free-blocks (param i32) (result i32)))
+    (import "host" "publisher.subscriber-count" (func $publisher.subscriber-count (param i32) (result i32)))
+    (import "host" "publisher.drop" (func $publisher.drop (param i32)))
+    (import "host" "wait" (func $wait (param i64) (result i32)))
+    (import "host" "parameter" (func $parameter (param i32 i32 i32)))
+    (import "host" "log" (func $log (param i32 i32 i32)))
+    (import "host" "fail" (func $fail (param i32 i32)))
+    (import "host" "now" (func $now (result i64)))
+    (import "host" "shutdown-requested" (func $shutdown-requested (result i32)))
+    (import "memory" "memory" (memory $memory 4))
+    (import "memory" "next" (global $next_allocation (mut i32)))
+"#;
+
+const HELPERS: &str = r#"
+    (func $report (param $tag i32) (param $number i64)
+      (local $digit i32) (local $at i32)
+      (i32.store8 (i32.const 1024) (local.get $tag))
+      (i32.store8 (i32.const 1025) (i32.const 58))
+      (local.set $at (i32.const 1041))
+      (loop $digits
+        (local.set $digit (i32.and (i32.wrap_i64 (local.get $number)) (i32.const 15)))
+        (i32.store8 (local.get $at)
+          (i32.add (local.get $digit) (select (i32.const 87) (i32.const 48) (i32.gt_u (local.get $digit) (i32.const 9)))))
+        (local.set $number (i64.shr_u (local.get $number) (i64.const 4)))
+        (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+        (br_if $digits (i32.gt_u (local.get $at) (i32.const 1025))))
+      (call $log (i32.const 2) (i32.const 1024) (i32.const 18)))
+
+    (func $expect (param $what i32) (param $actual i32) (param $expected i32)
+      (if (i32.ne (local.get $actual) (local.get $expected)) (then
+        (call $report (i32.const 63) (i64.extend_i32_u (local.get $what)))
+        (call $report (i32.const 61) (i64.extend_i32_s (local.get $actual)))
+        unreachable)))
+
+    ;; The value of a result<u32, error> at 1088, or -1 - error.
+    (func $result (result i32)
+      (if (result i32) (i32.load8_u (i32.const 1088))
+        (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1092))))
+        (else (i32.load (i32.const 1092)))))
+
+    ;; 0 for a result<_, error> at 1088 that is ok, or -1 - error.
+    (func $unit (result i32)
+      (if (result i32) (i32.load8_u (i32.const 1088))
+        (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1089))))
+        (else (i32.const 0))))
+
+    (func $open_with (param $topic i32) (param $len i32) (param $overflow i32) (param $history i32) (result i32)
+      (call $subscription.open (local.get $topic) (local.get $len) (i32.const 32) (i32.const 5)
+        (i64.const 0x2f2ec0474f1c4fe4) (local.get $overflow) (local.get $history) (i32.const 0) (i32.const 1088))
+      (call $result))
+
+    (func $subscribe (result i32)
+      (local $subscription i32)
+      (local.set $subscription (call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0)))
+      (if (i32.lt_s (local.get $subscription) (i32.const 0)) (then unreachable))
+      (local.get $subscription))
+
+    (func $add_storage (param $subscription i32) (param $address i32) (param $size i32) (result i32)
+      (call $subscription.add-storage (local.get $subscription) (local.get $address) (local.get $size) (i32.const 1088))
+      (call $unit))
+
+    (func $donate (param $subscription i32) (result i32)
+      (local $size i32) (local $address i32)
+      (local.set $size (call $subscription.minimum-size (local.get $subscription)))
+      (local.set $address (i32.shl (memory.size) (i32.const 16)))
+      (if (i32.eqz (local.get $size)) (then (return (local.get $address))))
+      (if (i32.eq (memory.grow (i32.shr_u (local.get $size) (i32.const 16))) (i32.const -1)) (then unreachable))
+      (call $expect (i32.const 1) (call $add_storage (local.get $subscription) (local.get $address) (local.get $size)) (i32.const 0))
+      (local.get $address))
+
+    (func $poll (param $subscription i32) (param $batch i32) (param $size i32) (param $released i64) (result i32)
+      (call $subscription.poll (local.get $subscription) (local.get $batch) (local.get $size) (local.get $released) (i32.const 1088))
+      (call $result))
+
+    (global $seen (mut i64) (i64.const 0))
+    (func $next (param $subscription i32) (result i32)
+      (local $count i32)
+      (loop $again
+        (local.set $count (call $poll (local.get $subscription) (i32.const 2048) (i32.const 32) (global.get $seen)))
+        (if (i32.eq (local.get $count) (i32.const 1)) (then
+          (global.set $seen (i64.add (global.get $seen) (i64.const 1)))
+          (return (i32.const 2048))))
+        (if (i32.eq (local.get $count) (i32.const -7)) (then (return (i32.const 0))))
+        (if (i32.eq (local.get $count) (i32.const -1)) (then (drop (call $donate (local.get $subscription))) (br $again)))
+        (call $expect (i32.const 2) (local.get $count) (i32.const 0))
+        (drop (call $wait (i64.const -1)))
+        (br $again))
+      unreachable)
+
+    (func $open_publisher (param $block_size i32) (param $blocks i32) (result i32)
+      (call $publisher.open (i32.const 16) (i32.const 5) (i32.const 32) (i32.const 5)
+        (i64.const 0x2f2ec0474f1c4fe4) (local.get $block_size) (local.get $blocks) (i32.const 0) (i32.const 1088))
+      (call $result))
+
+    (func $publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)
+      (call $publisher.publish (local.get $publisher) (local.get $address) (local.get $size) (i32.const 1088))
+      (if (result i32) (i32.load8_u (i32.const 1088))
+        (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1096))))
+        (else (i32.const 0))))
+"#;
+
+const EXPORTS: &str = r#"
+  (core instance $main (instantiate $main
+    (with "memory" (instance $memory))
+    (with "host" (instance
+      (export "subscription.open" (func $subscription.open))
+      (export "subscription.minimum-size" (func $subscription.minimum-size))
+      (export "subscription.add-storage" (func $subscription.add-storage))
+      (export "subscription.poll" (func $subscription.poll))
+      (export "subscription.hold" (func $subscription.hold))
+      (export "subscription.unhold" (func $subscription.unhold))
+      (export "subscription.leave" (func $subscription.leave))
+      (export "subscription.stats" (func $subscription.stats))
+      (export "subscription.drop" (func $subscription.drop))
+      (export "publisher.open" (func $publisher.open))
+      (export "publisher.block-size" (func $publisher.block-size))
+      (export "publisher.publish" (func $publisher.publish))
+      (export "publisher.free-blocks" (func $publisher.free-blocks))
+      (export "publisher.subscriber-count" (func $publisher.subscriber-count))
+      (export "publisher.drop" (func $publisher.drop))
+      (export "wait" (func $wait))
+      (export "parameter" (func $parameter))
+      (export "log" (func $log))
+      (export "fail" (func $fail))
+      (export "now" (func $now))
+      (export "shutdown-requested" (func $shutdown-requested))))))
+  (func (export "run") (result u32) (canon lift (core func $main "run")))
+"#;

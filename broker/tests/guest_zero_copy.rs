@@ -1,0 +1,57 @@
+//! What a guest reads is the block itself.
+
+mod guest_support;
+
+use blockcast_broker::guest::{ExitReason, GuestEngine};
+use guest_support::bus::{Bus, publish};
+use guest_support::{Guest, process};
+use std::sync::Arc;
+
+/// Reports address, length and first byte of every message until the topic ends.
+const READER: &str = r#"
+  (func (export "run") (result i32)
+    (local $subscription i32) (local $record i32)
+    (local.set $subscription (call $subscribe))
+    (loop $messages
+      (local.set $record (call $next (local.get $subscription)))
+      (if (i32.eqz (local.get $record)) (then (return (i32.const 0))))
+      (call $report (i32.const 97) (i64.load32_u offset=16 (local.get $record)))
+      (call $report (i32.const 108) (i64.load32_u offset=20 (local.get $record)))
+      (call $report (i32.const 98) (i64.load8_u (i32.load offset=16 (local.get $record))))
+      (br $messages))
+    unreachable)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_reads_at_the_blocks_own_place_in_its_window() {
+    let engine = GuestEngine::new().expect("an engine");
+    let bus = Bus::new();
+    let mut writer = bus.writer("topic", 4096, 16);
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), READER);
+    let running = guest.spawn();
+    let mut own = bus.reader("topic");
+    let mut offsets = Vec::new();
+    while guest.reported('a').is_empty() {
+        if publish(&mut writer, b"first") {
+            offsets.push(own.take().expect("published").offset);
+            own.release_before(own.next_sequence());
+        }
+        tokio::task::yield_now().await;
+    }
+    let in_guest = process::arena_mappings();
+    drop(writer);
+    let report = running.await.expect("no panic");
+    assert_eq!(report.reason, ExitReason::Finished);
+    let (addresses, bytes) = (guest.reported('a'), guest.reported('b'));
+    let window = addresses[0] - offsets[offsets.len() - addresses.len()];
+    assert_eq!(window % 65536, 0);
+    for (address, offset) in addresses.iter().rev().zip(offsets.iter().rev()) {
+        assert_eq!(*address, window + offset);
+    }
+    assert!(bytes.iter().all(|&byte| byte == u64::from(b'f')));
+    assert_eq!(report.stats.received, addresses.len() as u64);
+    assert_eq!(report.stats.delivery_copied_bytes, 0);
+    let views: Vec<_> = in_guest.iter().filter(|mapping| mapping.access == "r--s").collect();
+    assert_eq!(views.len(), 1, "{in_guest:?}");
+    assert_eq!((views[0].offset, views[0].end - views[0].start), (0, 16 * 4096));
+}
