@@ -356,7 +356,9 @@ async fn wait(mut host: Host<'_>, timeout: u64) -> wasmtime::Result<(WakeReasons
         if progress {
             reasons |= WakeReasons::PROGRESS;
         }
-        if state.setup.control.is_shutdown_requested() && (progress || !state.shutdown_seen) {
+        // One that is to end at once gets no chance to finish first.
+        let asked = state.setup.control.is_shutdown_requested() && !state.setup.control.is_cancelled();
+        if asked && (progress || !state.shutdown_seen) {
             state.shutdown_seen = true;
             reasons |= WakeReasons::SHUTDOWN;
         }

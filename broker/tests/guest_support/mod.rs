@@ -1,8 +1,9 @@
 //! What the guest tests share: a bus of topics, components written as text, and a look at the process from outside.
 
-#![allow(dead_code, reason = "every test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 pub mod bus;
+pub mod child;
 pub mod process;
 pub mod wat;
 
