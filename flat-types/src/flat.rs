@@ -64,7 +64,7 @@ impl<T: FlatType, I: Index> Flat<T, I> {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, in the order of the layout.
+    /// One thing that is wrong, and where.
     pub fn validate(bytes: &[u8]) -> Result<(), FlatError> {
         let mut validator = Validator::<I>::new(bytes, Self::HEADER)?;
         T::validate(&mut validator, 0)?;

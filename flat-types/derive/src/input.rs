@@ -1,7 +1,8 @@
 //! What every kind of type needs: names, generics, attributes, and errors that point at the source.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{
     Attribute, DeriveInput, Error, Field, GenericParam, Generics, Path, Result, Type, Visibility, parse_quote,
 };
@@ -75,6 +76,18 @@ impl<'s> Input<'s> {
         quote!(#(#parameters,)*)
     }
 
+    /// `<T as FlatType>` with the place of `kind` in the source, so that errors point there.
+    pub(crate) fn cast(&self, kind: &Type) -> TokenStream {
+        let flat = respanned(&self.flat, kind.span());
+        quote_spanned!(kind.span()=> <#kind as #flat::FlatType>)
+    }
+
+    /// The view of `kind`, with its place in the source.
+    pub(crate) fn view_of(&self, kind: &Type) -> TokenStream {
+        let cast = self.cast(kind);
+        quote_spanned!(kind.span()=> #cast::View<'a, I>)
+    }
+
     /// Code that fails to compile where a field's type has no flat layout, and nowhere else.
     pub(crate) fn assertions<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
         let Input { flat, .. } = self;
@@ -89,6 +102,17 @@ impl<'s> Input<'s> {
             }
         }
     }
+}
+
+/// The tokens of `what` with the place `span`.
+fn respanned(what: &impl ToTokens, span: Span) -> TokenStream {
+    let tokens = what.to_token_stream().into_iter();
+    tokens
+        .map(|mut token| {
+            token.set_span(span);
+            token
+        })
+        .collect()
 }
 
 /// The path of the library and whether the type is a set of flags.

@@ -52,3 +52,88 @@ fn expand(source: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The source text that the error of deriving for `source` points at, and what it says.
+    fn refused(source: &str) -> Vec<(String, String)> {
+        let input = syn::parse_str(source).expect("the source is a type");
+        let errors = expand(input).expect_err("the type is refused");
+        let lines: Vec<_> = source.lines().collect();
+        errors
+            .into_iter()
+            .map(|error| {
+                let (start, end) = (error.span().start(), error.span().end());
+                assert_eq!(start.line, end.line, "errors point within a line");
+                (lines[start.line - 1][start.column..end.column].to_owned(), error.to_string())
+            })
+            .collect()
+    }
+
+    fn refused_once(source: &str, at: &str, message: &str) {
+        let errors = refused(source);
+        let [(found, text)] = errors.as_slice() else { panic!("one error: {errors:?}") };
+        assert_eq!(found, at);
+        assert!(text.contains(message), "{text}");
+    }
+
+    #[test]
+    fn a_field_without_layout_is_pointed_at() {
+        refused_once("struct S { a: u8, b: usize }", "usize", "use `u32` or `u64`");
+        refused_once(
+            "struct S { a: u8,\n b: std::collections::HashMap<u8, u8> }",
+            "std::collections::HashMap<u8, u8>",
+            "use `BTreeMap",
+        );
+        refused_once("struct S(u8, Box<u8>);", "Box<u8>", "without the pointer");
+        refused_once("struct S { a: [u8; 4] }", "[u8; 4]", "use `Vec<T>`");
+        refused_once("struct S { a: *const u8 }", "*const u8", "pointer");
+        refused_once("enum E { A, B { text: &'static str } }", "&'static str", "use `String`");
+        refused_once("enum E { A(u128) }", "u128", "128 bits");
+    }
+
+    #[test]
+    fn every_field_without_layout_is_pointed_at() {
+        let places: Vec<_> =
+            refused("struct S { a: usize, b: u8, c: isize }").into_iter().map(|(at, _)| at).collect();
+        assert_eq!(places, ["usize", "isize"]);
+    }
+
+    #[test]
+    fn types_without_layout_are_pointed_at() {
+        refused_once("struct S;", "S", "nothing to lay out");
+        refused_once("struct S {}", "S", "nothing to lay out");
+        refused_once("struct S();", "S", "nothing to lay out");
+        refused_once("enum E {}", "E", "no values");
+        refused_once("union U { a: u8 }", "union", "use an enum");
+        refused_once("struct S<'a> { a: Vec<u8> }", "'a", "owns what is in it");
+        refused_once("struct S<const N: usize> { a: Vec<u8> }", "const N: usize", "constant parameters");
+        refused_once("enum E { A() , B }", "A()", "without parentheses");
+        refused_once("enum E { A = 3, B }", "3", "numbered from 0");
+    }
+
+    #[test]
+    fn attributes_that_are_not_there_are_pointed_at() {
+        refused_once("#[flat(packed)] struct S { a: u8 }", "packed", "unknown");
+        refused_once("struct S { #[flat(skip)] a: u8 }", "#[flat(skip)]", "everything in a type is laid out");
+        refused_once("#[flat(flags)] struct S { a: bool, b: u8 }", "u8", "a flag is a `bool`");
+        refused_once("#[flat(flags)] enum E { A }", "enum", "struct of named bools");
+    }
+
+    #[test]
+    fn what_can_be_laid_out_is() {
+        for source in [
+            "struct S { a: u8, r#type: Vec<String> }",
+            "struct S<A, B: Clone = u8> where A: Ord { a: A, b: Vec<B> }",
+            "enum E<T> { A, Self_(T), B { x: T, y: u8 } }",
+            "#[flat(crate = blockcast::flat)] struct S(u8);",
+            "pub(crate) enum E { A, B }",
+        ] {
+            let code =
+                expand(syn::parse_str(source).expect("the source is a type")).expect("it has a layout");
+            assert!(code.to_string().contains("FlatType"), "{source}");
+        }
+    }
+}

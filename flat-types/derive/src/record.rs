@@ -20,6 +20,8 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
     let names: Vec<_> =
         fields.named.iter().map(|field| field.ident.as_ref().expect("the fields are named")).collect();
     let types: Vec<_> = fields.named.iter().map(|field| &field.ty).collect();
+    let casts: Vec<_> = types.iter().map(|kind| input.cast(kind)).collect();
+    let views: Vec<_> = types.iter().map(|kind| input.view_of(kind)).collect();
     let labels: Vec<_> = names.iter().map(|name| text(name)).collect();
     let places: Vec<_> = (0..names.len()).map(Literal::usize_unsuffixed).collect();
     let next: Vec<_> = (1..=names.len()).map(Literal::usize_unsuffixed).collect();
@@ -61,7 +63,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
             #(
                 #field_docs
                 #[inline]
-                #vis fn #names(self) -> <#types as #flat::FlatType>::View<'a, I> {
+                #vis fn #names(self) -> #views {
                     unsafe { self.0.field::<#types, #places>() }
                 }
             )*
@@ -163,7 +165,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 type Builder<'b, I: #flat::Index> = #builder<'b, #parameters I>;
                 const TYPE: &'static #flat::schema::Type = &#flat::schema::Type::Record(
                     #name_text,
-                    &[#(#flat::schema::Field { name: #labels, kind: <#types as #flat::FlatType>::TYPE }),*],
+                    &[#(#flat::schema::Field { name: #labels, kind: #casts::TYPE }),*],
                 );
 
                 fn validate<I: #flat::Index>(
@@ -186,7 +188,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 }
 
                 fn from_view<I: #flat::Index>(view: Self::View<'_, I>) -> Self {
-                    #name { #(#names: <#types as #flat::FlatType>::from_view::<I>(view.#names())),* }
+                    #name { #(#names: #casts::from_view::<I>(view.#names())),* }
                 }
 
                 #flat::__if_serde! {

@@ -142,7 +142,10 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
             .bound("view_")
             .iter()
             .zip(&case.types)
-            .map(|(part, kind)| quote!(<#kind as #flat::FlatType>::from_view::<I>(#part)))
+            .map(|(part, kind)| {
+                let cast = input.cast(kind);
+                quote!(#cast::from_view::<I>(#part))
+            })
             .collect();
         let made = case.with(&of_this, &values);
         quote!(#pattern => #made)
@@ -367,30 +370,32 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
 
 /// A case of the view.
 fn view_case(input: &Input<'_>, case: &Case<'_>) -> TokenStream {
-    let (flat, name, types, parts) = (&input.flat, case.name, &case.types, &case.parts);
+    let (name, parts) = (case.name, &case.parts);
+    let views = case.types.iter().map(|kind| input.view_of(kind));
     let docs = documentation(&case.source.attrs, &format!("The case `{}`.", text(name)));
     let part_docs = case.source.fields.iter().zip(parts).map(|(field, part)| {
         documentation(&field.attrs, &format!("The field `{}`, read in place.", text(part)))
     });
     match case.source.fields {
         Fields::Unit => quote!(#docs #name),
-        Fields::Unnamed(_) => quote!(#docs #name(#(<#types as #flat::FlatType>::View<'a, I>),*)),
+        Fields::Unnamed(_) => quote!(#docs #name(#(#views),*)),
         Fields::Named(_) => {
-            quote!(#docs #name { #(#part_docs #parts: <#types as #flat::FlatType>::View<'a, I>),* })
+            quote!(#docs #name { #(#part_docs #parts: #views),* })
         }
     }
 }
 
 /// What the schema says about a case.
 fn schema_case(input: &Input<'_>, case: &Case<'_>) -> TokenStream {
-    let (flat, label, types) = (&input.flat, text(case.name), &case.types);
+    let (flat, label) = (&input.flat, text(case.name));
+    let casts = case.types.iter().map(|kind| input.cast(kind));
     let payload = match (&case.source.fields, case.payload()) {
         (Fields::Named(_), _) => {
             let record = format!("{}{label}", text(input.name));
             let names = case.parts.iter().map(text);
             quote!(&#flat::schema::Type::Record(
                 #record,
-                &[#(#flat::schema::Field { name: #names, kind: <#types as #flat::FlatType>::TYPE }),*],
+                &[#(#flat::schema::Field { name: #names, kind: #casts::TYPE }),*],
             ))
         }
         (_, Some(payload)) => quote!(<#payload as #flat::FlatType>::TYPE),

@@ -5,6 +5,53 @@ use std::fmt::{self, Write};
 
 use super::Type;
 
+/// Words that WIT keeps for itself; as names they get a `%`.
+const KEYWORDS: &[&str] = &[
+    "as",
+    "async",
+    "bool",
+    "borrow",
+    "char",
+    "constructor",
+    "enum",
+    "error-context",
+    "export",
+    "f32",
+    "f64",
+    "flags",
+    "from",
+    "func",
+    "future",
+    "import",
+    "include",
+    "interface",
+    "list",
+    "map",
+    "option",
+    "own",
+    "package",
+    "record",
+    "resource",
+    "result",
+    "s16",
+    "s32",
+    "s64",
+    "s8",
+    "static",
+    "stream",
+    "string",
+    "tuple",
+    "type",
+    "u16",
+    "u32",
+    "u64",
+    "u8",
+    "use",
+    "variant",
+    "with",
+    "world",
+];
+
 /// A Rust name as WIT spells it: `LineCount` and `line_count` become `line-count`.
 fn kebab(name: &str) -> String {
     let name = name.strip_prefix("r#").unwrap_or(name);
@@ -26,7 +73,7 @@ fn kebab(name: &str) -> String {
         }
         previous = c;
     }
-    text
+    if KEYWORDS.contains(&text.as_str()) { format!("%{text}") } else { text }
 }
 
 impl fmt::Display for Type {
@@ -142,7 +189,8 @@ mod tests {
             ("LineCount", "line-count"),
             ("line_count", "line-count"),
             ("HTTPServer", "http-server"),
-            ("r#type", "type"),
+            ("r#type", "%type"),
+            ("List", "%list"),
             ("x", "x"),
             ("V2", "v2"),
         ] {
