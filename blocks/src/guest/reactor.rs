@@ -4,7 +4,6 @@
 //! may make progress, so all that wait for one are woken; a guest has few, and looking costs one host call each.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -20,9 +19,15 @@ const FOREVER: u64 = u64::MAX;
 struct Reactor {
     /// Wait for messages, for blocks or for the shutdown.
     progress: Vec<Waker>,
-    /// Wait for a time; the second number tells timers of the same time apart.
-    timers: BTreeMap<(u64, u64), Waker>,
-    next_timer: u64,
+    /// Wait for a time. In no order: a guest has few, and a map would be a tenth of its code.
+    timers: Vec<Timer>,
+    next_key: u64,
+}
+
+struct Timer {
+    key: TimerKey,
+    deadline: u64,
+    waker: Waker,
 }
 
 thread_local! {
@@ -58,27 +63,30 @@ pub(super) fn wake_on_progress(waker: &Waker) {
 
 /// Names a registered timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TimerKey(u64, u64);
+pub(super) struct TimerKey(u64);
 
 /// Wakes `waker` once when `deadline` has come, unless [`forget`] comes first.
 pub(super) fn wake_at(deadline: Timestamp, waker: &Waker) -> TimerKey {
     REACTOR.with_borrow_mut(|reactor| {
-        let key = (deadline.as_nanos(), reactor.next_timer);
-        reactor.next_timer += 1;
-        reactor.timers.insert(key, waker.clone());
-        TimerKey(key.0, key.1)
+        let key = TimerKey(reactor.next_key);
+        reactor.next_key += 1;
+        reactor.timers.push(Timer { key, deadline: deadline.as_nanos(), waker: waker.clone() });
+        key
     })
 }
 
 /// Forgets a timer, if it has not come yet.
 pub(super) fn forget(key: TimerKey) {
-    // The waker is dropped after the borrow has ended: dropping it may run code that comes back here.
-    let _waker = REACTOR.with_borrow_mut(|reactor| reactor.timers.remove(&(key.0, key.1)));
+    // Dropped after the borrow has ended: dropping a waker may run code that comes back here.
+    let _timer = REACTOR.with_borrow_mut(|reactor| {
+        let at = reactor.timers.iter().position(|timer| timer.key == key)?;
+        Some(reactor.timers.swap_remove(at))
+    });
 }
 
 /// Suspends the guest until there is a reason to go on, then wakes whom it concerns.
 pub(super) fn wait_and_wake() {
-    let next = REACTOR.with_borrow(|reactor| reactor.timers.keys().next().map(|key| key.0));
+    let next = REACTOR.with_borrow(|reactor| reactor.timers.iter().map(|timer| timer.deadline).min());
     let timeout = next.map_or(FOREVER, |deadline| deadline.saturating_sub(session::now()));
     let reasons = wait(timeout);
     if reasons.intersects(WakeReasons::PROGRESS | WakeReasons::SHUTDOWN) {
@@ -91,11 +99,12 @@ pub(super) fn wait_and_wake() {
 }
 
 fn wake_due(now: u64) {
-    let due = REACTOR.with_borrow_mut(|reactor| {
-        let later = reactor.timers.split_off(&(now.saturating_add(1), 0));
-        std::mem::replace(&mut reactor.timers, later)
-    });
-    due.into_values().for_each(Waker::wake);
+    while let Some(due) = REACTOR.with_borrow_mut(|reactor| {
+        let at = reactor.timers.iter().position(|timer| timer.deadline <= now)?;
+        Some(reactor.timers.swap_remove(at))
+    }) {
+        due.waker.wake();
+    }
 }
 
 /// `duration` from now; the far future where that exceeds the clock.

@@ -1,0 +1,97 @@
+//! Lines that make one message.
+
+/// Bytes of a list's header, and of each string's, in the flat layout with 32-bit indices.
+const HEADER: usize = 8;
+
+/// Longest line that fits into a block of `block_size` bytes, alone in its batch.
+#[must_use]
+pub fn longest_line(block_size: usize) -> usize {
+    block_size.saturating_sub(2 * HEADER)
+}
+
+/// Lines that fit into one block together. Holds references; the text is written when the block is built.
+#[derive(Debug)]
+pub struct Batch<'t> {
+    room: usize,
+    free: usize,
+    lines: Vec<&'t str>,
+}
+
+impl<'t> Batch<'t> {
+    /// An empty batch for a block of `block_size` bytes.
+    #[must_use]
+    pub fn new(block_size: usize) -> Self {
+        let room = block_size.saturating_sub(HEADER);
+        Self { room, free: room, lines: Vec::new() }
+    }
+
+    /// Adds a line, or says that the block is full.
+    #[must_use]
+    pub fn push(&mut self, line: &'t str) -> bool {
+        let Some(free) = self.free.checked_sub(HEADER + line.len()) else { return false };
+        self.free = free;
+        self.lines.push(line);
+        true
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn lines(&self) -> &[&'t str] {
+        &self.lines
+    }
+
+    /// Takes all lines out.
+    pub fn clear(&mut self) {
+        self.free = self.room;
+        self.lines.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TextLines;
+
+    /// Whether the lines can be built in a block of `size` bytes.
+    fn builds(lines: &[&str], size: usize) -> bool {
+        TextLines::write(lines, &mut vec![0; size]).is_ok()
+    }
+
+    #[test]
+    fn the_header_is_that_of_the_layout() {
+        assert_eq!(HEADER, TextLines::HEADER);
+    }
+
+    #[test]
+    fn the_longest_line_fits_and_a_longer_one_does_not() {
+        for size in [16, 17, 64, 1000] {
+            let line = "x".repeat(longest_line(size));
+            assert!(builds(&[&line], size));
+            assert!(!builds(&[&format!("{line}x")], size));
+            let mut batch = Batch::new(size);
+            assert!(batch.push(&line));
+            assert!(!batch.push(""), "the block is full");
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_exactly_what_a_block_takes() {
+        let text = ["", "a", "bc", "", "defghijkl", "m"];
+        for size in 16..120 {
+            let mut batch = Batch::new(size);
+            let taken = text.iter().take_while(|line| batch.push(line)).count();
+            assert!(builds(&text[..taken], size), "{taken} lines in {size} bytes");
+            assert!(taken == text.len() || !builds(&text[..=taken], size), "{taken} lines in {size} bytes");
+        }
+    }
+
+    #[test]
+    fn a_cleared_batch_has_all_its_room_again() {
+        let mut batch = Batch::new(32);
+        assert!(batch.push("12345678"));
+        assert!(!batch.push("1"));
+        batch.clear();
+        assert!(batch.lines().is_empty());
+        assert!(batch.push("1234567890123456"));
+    }
+}

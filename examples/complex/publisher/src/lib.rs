@@ -1,0 +1,87 @@
+//! The publisher of the complex example: text in, lines out.
+//!
+//! It subscribes to the topic `text`, whose messages are chunks of a text as raw bytes, cuts it into lines, and publishes
+//! them on the topic `lines` in batches: a `list<string>` each, built in place, as large as a block allows.
+//! A batch ends with its chunk at the latest, so that nothing waits for more text to come.
+//!
+//! Parameters: `block-size` in bytes (65,536), `blocks` (64), and `subscribers`, for how many it waits before it
+//! publishes (1).
+//!
+//! A line that cannot be published ends it with a [`LineError`]; everything before that line has been
+//! published then.
+
+mod batch;
+mod lines;
+
+use std::str::FromStr;
+
+use blockcast::{AppError, Bytes, Flat, Publisher, PublisherOptions, RecvError, Session, SubscriberOptions};
+
+pub use batch::{Batch, longest_line};
+pub use lines::{LineError, Lines, Splitter};
+
+/// What is published: WIT's `list<string>`.
+pub type TextLines = Flat<Vec<String>>;
+
+/// The app.
+///
+/// # Errors
+/// A line that cannot be published, a parameter that is no number, a topic that cannot be opened.
+pub async fn run(session: Session) -> Result<(), AppError> {
+    let options = PublisherOptions::new()
+        .block_size(number(&session, "block-size", 64 << 10)?)
+        .blocks(number(&session, "blocks", 64)?);
+    let mut text = session.subscriber::<Bytes>("text", SubscriberOptions::new()).await?;
+    let mut output = session.publisher::<TextLines>("lines", options).await?;
+    output.subscribers(number(&session, "subscribers", 1)?).await;
+
+    let mut splitter = Splitter::new(longest_line(output.block_size()));
+    loop {
+        match text.recv_ref().await {
+            Ok(chunk) => publish(&mut output, splitter.chunk(chunk.view())).await?,
+            Err(RecvError::Ended) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    publish(&mut output, splitter.finish()).await
+}
+blockcast::export!(run);
+
+/// Publishes lines, in as few messages as possible.
+async fn publish<'t>(
+    output: &mut Publisher<TextLines>,
+    lines: impl IntoIterator<Item = Result<&'t str, LineError>>,
+) -> Result<(), AppError> {
+    let mut batch = Batch::new(output.block_size());
+    for line in lines {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                send(output, &mut batch).await?;
+                return Err(error.into());
+            }
+        };
+        if !batch.push(line) {
+            send(output, &mut batch).await?;
+            if !batch.push(line) {
+                return Err("a line that was accepted does not fit into an empty block".into());
+            }
+        }
+    }
+    send(output, &mut batch).await
+}
+
+/// Builds the batch in a block, in place, and publishes it.
+async fn send(output: &mut Publisher<TextLines>, batch: &mut Batch<'_>) -> Result<(), AppError> {
+    if !batch.lines().is_empty() {
+        output.loan().await?.send(batch.lines())?;
+        batch.clear();
+    }
+    Ok(())
+}
+
+/// The value of a parameter that is a number.
+fn number<T: FromStr>(session: &Session, name: &str, default: T) -> Result<T, AppError> {
+    let Some(text) = session.parameter(name) else { return Ok(default) };
+    text.parse().map_err(|_| format!("parameter {name}: {text:?} is no number in range").into())
+}

@@ -1,0 +1,256 @@
+//! Text that arrives in chunks, cut into lines.
+//!
+//! A line is what [`str::lines`] says it is: it ends with `\n` or `\r\n`, which do not belong to it; the last
+//! line needs no end; an empty text has no lines. Chunks may be cut anywhere, also inside of a character.
+
+/// Why a text cannot be published line by line. Lines are counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// The line does not fit into a block.
+    #[error("line {line} is too long: it has {bytes} bytes or more, and a block has room for {limit}")]
+    TooLong {
+        /// Number of the line.
+        line: u64,
+        /// Bytes that it has, as far as it was read.
+        bytes: usize,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// The line is not UTF-8.
+    #[error("line {line} is not UTF-8: the byte at offset {offset} of the text is wrong")]
+    NotUtf8 {
+        /// Number of the line.
+        line: u64,
+        /// Position of the first wrong byte, from the start of the text.
+        offset: u64,
+    },
+}
+
+/// Where in the text we are.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// Number of the next line.
+    line: u64,
+    /// Offset of its first byte.
+    offset: u64,
+}
+
+/// Cuts a text into lines. Copies only the lines that chunk borders cut.
+#[derive(Debug)]
+pub struct Splitter {
+    limit: usize,
+    position: Position,
+    /// A line whose end has not come yet.
+    unfinished: Vec<u8>,
+    /// The line that was unfinished before the latest chunk.
+    completed: Vec<u8>,
+}
+
+impl Splitter {
+    /// A splitter for a new text. Lines of more than `limit` bytes are refused.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            position: Position { line: 1, offset: 0 },
+            unfinished: Vec::new(),
+            completed: Vec::new(),
+        }
+    }
+
+    /// The lines that `chunk`, the next part of the text, completes. Go through all of them before the next chunk:
+    /// those left over are lost.
+    pub fn chunk<'a>(&'a mut self, chunk: &'a [u8]) -> Lines<'a> {
+        let Self { limit, position, unfinished, completed } = self;
+        completed.clear();
+        let mut whole: &[u8] = &[];
+        match chunk.iter().position(|&byte| byte == b'\n') {
+            None => unfinished.extend_from_slice(chunk),
+            Some(first) => {
+                let last = chunk.iter().rposition(|&byte| byte == b'\n').unwrap_or(first);
+                let (mut lines, tail) = chunk.split_at(last + 1);
+                if !unfinished.is_empty() {
+                    let (head, rest) = lines.split_at(first + 1);
+                    unfinished.extend_from_slice(head);
+                    std::mem::swap(completed, unfinished);
+                    unfinished.clear();
+                    lines = rest;
+                }
+                whole = lines;
+                unfinished.extend_from_slice(tail);
+            }
+        }
+        // The byte more may turn out to be the first of `\r\n`.
+        let bytes = unfinished.len();
+        let overlong = (bytes > *limit + 1).then_some(bytes);
+        Lines { limit: *limit, position, completed, whole, overlong, failed: false }
+    }
+
+    /// The last line, if the text did not end with the end of a line.
+    ///
+    /// # Errors
+    /// [`LineError`] as for any other line.
+    pub fn finish(&mut self) -> Option<Result<&str, LineError>> {
+        self.completed.clear();
+        std::mem::swap(&mut self.completed, &mut self.unfinished);
+        if self.completed.is_empty() {
+            return None;
+        }
+        Some(check(&self.completed, self.position, self.limit))
+    }
+}
+
+/// The complete lines of a chunk; see [`Splitter::chunk`]. Ends after the first error.
+#[derive(Debug)]
+pub struct Lines<'a> {
+    limit: usize,
+    position: &'a mut Position,
+    /// Comes first, if it is not empty; with its end.
+    completed: &'a [u8],
+    /// Complete lines with their ends.
+    whole: &'a [u8],
+    /// Bytes of the line that follows, if they are too many already.
+    overlong: Option<usize>,
+    failed: bool,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a str, LineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let line = if !self.completed.is_empty() {
+            std::mem::take(&mut self.completed)
+        } else if let Some(end) = self.whole.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = self.whole.split_at(end + 1);
+            self.whole = rest;
+            line
+        } else {
+            let bytes = self.overlong?;
+            self.failed = true;
+            return Some(Err(LineError::TooLong { line: self.position.line, bytes, limit: self.limit }));
+        };
+        let checked = check(without_end(line), *self.position, self.limit);
+        self.position.line += 1;
+        self.position.offset += line.len() as u64;
+        self.failed = checked.is_err();
+        Some(checked)
+    }
+}
+
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn check(bytes: &[u8], at: Position, limit: usize) -> Result<&str, LineError> {
+    if bytes.len() > limit {
+        return Err(LineError::TooLong { line: at.line, bytes: bytes.len(), limit });
+    }
+    std::str::from_utf8(bytes)
+        .map_err(|error| LineError::NotUtf8 { line: at.line, offset: at.offset + error.valid_up_to() as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All lines of `text` when it comes in chunks of `size` bytes, up to the first error.
+    fn split(text: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<LineError>) {
+        let mut splitter = Splitter::new(limit);
+        let mut lines = Vec::new();
+        for chunk in text.chunks(size) {
+            for line in splitter.chunk(chunk) {
+                match line {
+                    Ok(line) => lines.push(line.to_owned()),
+                    Err(error) => return (lines, Some(error)),
+                }
+            }
+        }
+        match splitter.finish() {
+            None => (lines, None),
+            Some(Ok(line)) => {
+                lines.push(line.to_owned());
+                (lines, None)
+            }
+            Some(Err(error)) => (lines, Some(error)),
+        }
+    }
+
+    #[test]
+    fn lines_are_those_of_the_standard_library_wherever_chunks_are_cut() {
+        let texts = [
+            "",
+            "\n",
+            "\n\n\n",
+            "one",
+            "one\n",
+            "one\ntwo",
+            "\none\n\ntwo\n",
+            "dos\r\nlines\r\n",
+            "dos\r\n\r\nlast\r\n",
+            "a\rb\r\rc\n\r\n\rd",
+            "ends with return\r",
+            "größer ≤ 🎈🎈\nπ\n",
+        ];
+        for text in texts {
+            let expected: Vec<&str> = text.lines().collect();
+            for size in 1..=text.len().max(1) {
+                let (lines, error) = split(text.as_bytes(), size, 1000);
+                assert_eq!(error, None, "{text:?} in chunks of {size}");
+                assert_eq!(lines, expected, "{text:?} in chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_accepted_with_either_end() {
+        for text in ["12345\n", "12345\r\n", "12345"] {
+            for size in 1..=text.len() {
+                assert_eq!(split(text.as_bytes(), size, 5), (vec!["12345".to_owned()], None));
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_above_the_limit_is_named_and_those_before_it_are_kept() {
+        for text in ["ok\n123456\nnever", "ok\n123456", "ok\n123456\r\n", "ok\n12345678901234567890"] {
+            for size in 1..=text.len() {
+                let (lines, error) = split(text.as_bytes(), size, 5);
+                assert_eq!(lines, ["ok"], "{text:?} in chunks of {size}");
+                let Some(LineError::TooLong { line: 2, bytes, limit: 5 }) = error else {
+                    panic!("{text:?} in chunks of {size}: {error:?}");
+                };
+                assert!((6..=20).contains(&bytes), "{text:?} in chunks of {size}: {bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_before_its_end_comes() {
+        let mut splitter = Splitter::new(100);
+        let refused = (0..).find(|_| splitter.chunk(&[b'x'; 10]).next().is_some());
+        assert_eq!(refused, Some(10));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_named_by_line_and_offset() {
+        for text in [&b"fine\nalso \xFF bad\nrest"[..], b"fine\nalso \xFF", b"fine\nalso \xF0\x9F\nrest"] {
+            for size in 1..=text.len() {
+                let (lines, error) = split(text, size, 1000);
+                assert_eq!(lines, ["fine"], "chunks of {size}");
+                assert_eq!(error, Some(LineError::NotUtf8 { line: 2, offset: 10 }), "chunks of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_follows_an_error() {
+        let mut splitter = Splitter::new(10);
+        let mut lines = splitter.chunk(b"\xFF\nfine\n");
+        assert!(matches!(lines.next(), Some(Err(_))));
+        assert!(lines.next().is_none());
+    }
+}

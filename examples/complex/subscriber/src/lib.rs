@@ -1,0 +1,53 @@
+//! The subscriber of the complex example: reads every line where it lies and reports what it counted.
+//!
+//! It subscribes to the topic `lines` (batches of lines, `list<string>`) and, when that has ended, publishes one
+//! [`Report`] on the topic `reports`.
+//!
+//! Parameters: `name`, which its report carries (empty), and `delay`, milliseconds to wait after each batch
+//! (0), for people who want to watch.
+
+mod report;
+mod tally;
+
+use std::time::Duration;
+
+use blockcast::{AppError, Flat, PublisherOptions, RecvError, Session, SubscriberOptions};
+
+pub use report::{Report, ReportLayout};
+pub use tally::Tally;
+
+/// What is received: WIT's `list<string>`.
+pub type TextLines = Flat<Vec<String>>;
+
+/// The app.
+///
+/// # Errors
+/// A topic that cannot be opened, a message that cannot be received, a parameter that is no number.
+pub async fn run(session: Session) -> Result<(), AppError> {
+    let name = session.parameter("name").unwrap_or_default();
+    let delay: u64 = session.parameter("delay").map_or(Ok(0), |text| text.parse())?;
+    let mut reports = session
+        .publisher::<ReportLayout>("reports", PublisherOptions::new().block_size(4096).blocks(2))
+        .await?;
+    let mut lines = session.subscriber::<TextLines>("lines", SubscriberOptions::new()).await?;
+
+    let mut tally = Tally::default();
+    let mut messages = 0;
+    loop {
+        match lines.recv_ref().await {
+            Ok(batch) => {
+                messages += 1;
+                batch.view().iter().for_each(|line| tally.add(line));
+            }
+            Err(RecvError::Ended) => break,
+            Err(error) => return Err(error.into()),
+        }
+        if delay > 0 {
+            session.sleep(Duration::from_millis(delay)).await;
+        }
+    }
+    let report = Report { name, messages, tally };
+    reports.loan().await?.send(&report.fields())?;
+    Ok(())
+}
+blockcast::export!(run);
