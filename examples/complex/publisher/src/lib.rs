@@ -85,3 +85,11 @@ fn number<T: FromStr>(session: &Session, name: &str, default: T) -> Result<T, Ap
     let Some(text) = session.parameter(name) else { return Ok(default) };
     text.parse().map_err(|_| format!("parameter {name}: {text:?} is no number in range").into())
 }
+
+/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+#[cfg(not(target_family = "wasm"))]
+#[must_use]
+pub fn component_file() -> std::path::PathBuf {
+    let folder = std::env::var_os("BLOCKCAST_GUESTS").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    std::path::Path::new(&folder).join("complex-publisher.wasm")
+}

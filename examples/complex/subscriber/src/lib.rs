@@ -51,3 +51,11 @@ pub async fn run(session: Session) -> Result<(), AppError> {
     Ok(())
 }
 blockcast::export!(run);
+
+/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+#[cfg(not(target_family = "wasm"))]
+#[must_use]
+pub fn component_file() -> std::path::PathBuf {
+    let folder = std::env::var_os("BLOCKCAST_GUESTS").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    std::path::Path::new(&folder).join("complex-subscriber.wasm")
+}
