@@ -82,6 +82,11 @@ impl Producer {
         self.limbo.len()
     }
 
+    /// The oldest sequence that was not let go of.
+    pub(crate) fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
     /// The sequence that the next publish gets.
     pub(crate) fn head(&self) -> u64 {
         self.head

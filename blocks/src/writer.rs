@@ -165,7 +165,14 @@ impl Writer {
     #[inline(never)]
     fn take_reclaimed(&mut self) -> Result<u32, LoanError> {
         let Self { producer, free, .. } = self;
-        producer.reclaim(Reach::Overtake(self.overtake), |block| free.push_back(block));
+        loop {
+            let watermark = producer.watermark();
+            let freed = producer.reclaim(Reach::Overtake(self.overtake), |block| free.push_back(block));
+            // Those that were overtaken may still be attached to all that was let go of: go on to what they are not.
+            if freed > 0 || producer.watermark() == watermark {
+                break;
+            }
+        }
         let block = if self.hottest { self.free.pop_back() } else { self.free.pop_front() };
         block.ok_or(LoanError::Exhausted { blocks: self.channel.config().blocks })
     }

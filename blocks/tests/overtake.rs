@@ -1,0 +1,30 @@
+//! A subscriber that may lose messages holds nobody back, whatever it is attached to.
+
+use blockcast_blocks::{
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, Validity, channel,
+};
+
+#[test]
+fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
+    for kept in 1..=8 {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+        (config.blocks, config.block_size) = (16, 64);
+        let mut writer = channel(config).expect("a channel");
+        let options = ReaderOptions { overflow: Overflow::DropOldest, ..ReaderOptions::default() };
+        let mut reader = writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
+        let mut samples = Vec::new();
+        for number in 0..200 {
+            let mut loan = writer.try_loan(1).unwrap_or_else(|error| panic!("message {number}, {kept} kept: {error}"));
+            loan[0] = number;
+            loan.publish(1, Validity::Valid).expect("fits");
+            if samples.len() < kept {
+                samples.push(reader.receive_owned().expect("a message"));
+            }
+        }
+        let lost = reader.receive_owned().expect_err("some were lost");
+        assert!(matches!(lost, ReceiveError::Lost(_)), "{lost}");
+        for (number, sample) in samples.iter().enumerate() {
+            assert_eq!(sample.bytes(), [number as u8]);
+        }
+    }
+}
