@@ -1,1 +1,59 @@
-//! Zero-copy publish-subscribe on memory blocks.
+//! Zero-copy publish-subscribe on memory blocks, for threads and for sandboxed wasm guests.
+//!
+//! A publisher fills a block in place, a [`Broker`] hands read-only attachments of it to every subscriber,
+//! and the block is reclaimed once every subscriber has let go of it. A subscriber is a thread, a task or a
+//! wasm guest; nobody gets a copy.
+//!
+//! ```
+//! use blockcast::{Broker, Flat};
+//!
+//! let broker = Broker::new();
+//! let mut subscriber = broker.subscriber::<Flat<Vec<String>>>("lines", Default::default())?;
+//! let mut publisher = broker.publisher::<Flat<Vec<String>>>("lines", Default::default())?;
+//!
+//! publisher.try_loan()?.send(&vec!["hello".to_owned(), "one".to_owned()])?;
+//!
+//! let message = subscriber.try_recv_ref()?;
+//! assert_eq!(message.view().get(1).unwrap(), "one"); // read where it was written
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Apps
+//! An app is an `async fn` that gets a [`Session`]. Linked into a program it is run by [`Broker::run`]; built
+//! for wasm32 with [`export!`] it is a component that [`Broker::spawn_guest`] runs. The source is the same.
+//!
+//! # Crates
+//! | crate | contents |
+//! | --- | --- |
+//! | `blockcast-blocks` | arenas, blocks, the ring, cursors, reclamation |
+//! | `blockcast-flat-types` | the flat layout |
+//! | `blockcast-publisher`, `blockcast-subscriber` | the typed ends; native and wasm32 |
+//! | `blockcast-broker` | topics, grants, components, the wasm host; native only |
+//!
+//! Everything that an app needs is re-exported here.
+
+pub use blockcast_blocks::{
+    BuildError, Bytes, InvalidPayload, LoanError, OpenError, Overflow, Payload, Pod, PodType, PublisherId,
+    Schema, Sequence, Timestamp, WriteFrom,
+};
+pub use blockcast_flat_types as flat;
+pub use blockcast_flat_types::Flat;
+pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError};
+pub use blockcast_subscriber::{Batch, Message, RecvError, Sample, Subscriber, SubscriberOptions};
+
+#[cfg(not(target_family = "wasm"))]
+pub use blockcast_blocks::{PoolStats, page_size, park};
+#[cfg(not(target_family = "wasm"))]
+pub use blockcast_broker::{
+    Broker, Component, Departed, ExitReason, Grants, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats,
+    Level, Limit, LoadError, Session, StartError, TopicStats,
+};
+
+mod export;
+#[cfg(target_family = "wasm")]
+pub mod guest;
+#[cfg(target_family = "wasm")]
+pub use guest::{Level, Session};
+
+/// Why an app ended: any error, told to whoever runs it.
+pub type AppError = Box<dyn std::error::Error + Send + Sync>;

@@ -37,4 +37,4 @@ pub use guest::{
     ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Level, Limit, LoadError,
 };
 pub use session::Session;
-pub use stats::TopicStats;
+pub use stats::{Departed, TopicStats};

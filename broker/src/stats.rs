@@ -15,16 +15,38 @@ pub struct TopicStats {
     pub subscriptions: usize,
     /// The publishers that are there now, with their subscribers.
     pub publishers: Vec<ChannelStats>,
+    /// The publishers that have left.
+    pub departed: Departed,
+}
+
+/// What publishers did that have left their topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departed {
+    /// How many have left.
+    pub publishers: u64,
+    /// Messages that they published.
+    pub published: u64,
+    /// Bytes that they published.
+    pub bytes: u64,
+    /// How many of them have blocks that somebody is still attached to, or messages that somebody has not
+    /// received. 0: every block of theirs is back and their memory is freed.
+    pub attached: usize,
 }
 
 impl TopicStats {
-    /// Messages published by the publishers that are there now.
+    /// Messages published so far.
     #[must_use]
     pub fn published(&self) -> u64 {
-        self.publishers.iter().map(|channel| channel.published).sum()
+        self.departed.published + self.publishers.iter().map(|channel| channel.published).sum::<u64>()
     }
 
-    /// Messages that subscribers of these publishers lost.
+    /// Bytes published so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.departed.bytes + self.publishers.iter().map(|channel| channel.bytes).sum::<u64>()
+    }
+
+    /// Messages that subscribers of the publishers that are there now lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.publishers.iter().flat_map(|channel| &channel.subscribers).map(|reader| reader.lost).sum()

@@ -1,6 +1,6 @@
 //! [`Topic`]: a name and a schema, and who takes part.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use blockcast_blocks::{
     Channel, ChannelConfig, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
@@ -10,7 +10,7 @@ use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
 
 use crate::guest::Validator;
-use crate::stats::TopicStats;
+use crate::stats::{Departed, TopicStats};
 
 /// Longest name of a topic in bytes.
 const MAX_NAME: usize = 255;
@@ -27,6 +27,10 @@ pub(crate) struct Topic {
 struct Members {
     /// Of publishers that are there, and of some that have left.
     channels: Vec<Arc<Channel>>,
+    /// Of publishers that have left; alive while somebody reads or holds what they published.
+    departed: Vec<Weak<Channel>>,
+    /// What they published.
+    totals: Departed,
     /// Of subscriptions that are there, and of some that have left.
     subscriptions: Vec<Registration>,
     validator: Option<Validator>,
@@ -129,6 +133,7 @@ impl Topic {
             schema: self.schema.clone(),
             subscriptions: members.subscriptions.len(),
             publishers: members.channels.iter().map(|channel| channel.stats()).collect(),
+            departed: members.totals,
         }
     }
 
@@ -157,7 +162,15 @@ impl Topic {
 impl Members {
     /// Forgets who has left.
     fn prune(&mut self) {
-        self.channels.retain(|channel| !channel.is_closed());
+        for channel in self.channels.extract_if(.., |channel| channel.is_closed()) {
+            let stats = channel.stats();
+            self.totals.publishers += 1;
+            self.totals.published += stats.published;
+            self.totals.bytes += stats.bytes;
+            self.departed.push(Arc::downgrade(&channel));
+        }
+        self.departed.retain(|channel| channel.strong_count() > 0);
+        self.totals.attached = self.departed.len();
         self.subscriptions.retain(|registration| !registration.feed.is_closed());
     }
 }
