@@ -155,6 +155,7 @@ impl GuestSubscription {
                 source.map(windows, self.owner)?;
             }
         }
+        self.short &= self.sources.iter().any(|(_, source)| source.window.is_none());
         Ok(())
     }
 
@@ -180,11 +181,8 @@ impl GuestSubscription {
             return Ok(0);
         }
         self.admit(windows)?;
-        if self.short {
-            self.short = false;
-            if self.sources.iter().any(|(_, source)| source.window.is_none()) {
-                return Err(Error::NoStorage);
-            }
+        if std::mem::take(&mut self.short) {
+            return Err(Error::NoStorage);
         }
         let room = limits.attached.saturating_sub(u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX));
         if room == 0 {

@@ -46,6 +46,10 @@ impl Bus {
         writer
     }
 
+    pub fn has_publisher(&self, topic: &str) -> bool {
+        self.topics.lock().unwrap().get(topic).is_some_and(|topic| !topic.channels.is_empty())
+    }
+
     /// A subscriber of the test itself.
     pub fn reader(&self, topic: &str) -> Reader {
         let topics = self.topics.lock().unwrap();

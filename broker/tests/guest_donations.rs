@@ -1,0 +1,157 @@
+//! Address space that a guest donates: what is refused, and that it harms nobody but the guest.
+
+mod guest_support;
+
+use std::sync::Arc;
+
+use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits};
+use guest_support::Guest;
+use guest_support::bus::{Bus, publish};
+use guest_support::child::in_child_async;
+
+/// Runs `body` as the guest's `run`, with a subscription in `$s` and one publisher of 64 blocks of 4 KiB, which publishes
+/// `block` again and again.
+async fn run_with(limits: impl FnOnce(&mut GuestLimits), body: &str) -> (ExitReason, Guest) {
+    let engine = GuestEngine::new().expect("an engine");
+    let bus = Bus::new();
+    let mut writer = bus.writer("topic", 4096, 64);
+    let body = format!(
+        r#"(func (export "run") (result i32) (local $s i32) (local $t i32) (local $a i32) (local $n i32)
+          (local.set $s (call $subscribe)) {body} (i32.const 0))"#
+    );
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), &body).limits(limits);
+    let running = guest.spawn();
+    while !running.is_finished() {
+        publish(&mut writer, b"block");
+        tokio::task::yield_now().await;
+    }
+    (running.await.expect("no panic").reason, guest)
+}
+
+async fn finishes(body: &str) {
+    let (reason, guest) = run_with(|_| (), body).await;
+    assert_eq!(reason, ExitReason::Finished, "{:?}", guest.log.lock());
+}
+
+/// `add-storage` of an area, and the result expected.
+fn donate(address: u64, size: u64, expected: i32) -> String {
+    format!(
+        "(call $expect (i32.const {}) (call $add_storage (local.get $s) (i32.const {address}) (i32.const {size})) (i32.const {expected}))",
+        address >> 16
+    )
+}
+
+const WRONG_SIZE: i32 = -3;
+const OUT_OF_BOUNDS: i32 = -12;
+const LIMIT: i32 = -13;
+
+#[tokio::test]
+async fn hostile_unaligned_and_empty_donations_are_refused() {
+    for (address, size) in [(4096, 65536), (65536, 100), (65536, 0), (1, 65536), (65536, 65537)] {
+        finishes(&donate(address, size, WRONG_SIZE)).await;
+    }
+}
+
+#[tokio::test]
+async fn hostile_donations_outside_of_the_memory_are_refused() {
+    // The memory has 4 pages.
+    for (address, size) in
+        [(4 << 16, 65536), (3 << 16, 2 << 16), (0, 5 << 16), (0xffff_0000, 65536), (65536, 0xffff_0000)]
+    {
+        finishes(&donate(address, size, OUT_OF_BOUNDS)).await;
+    }
+}
+
+#[tokio::test]
+async fn hostile_donations_that_wrap_around_are_refused() {
+    for (address, size) in [(0xffff_0000, 0xffff_0000), (0x8000_0000, 0x8000_0000), (0xffff_0000, 0x2_0000)] {
+        finishes(&donate(address, size, OUT_OF_BOUNDS)).await;
+    }
+}
+
+#[tokio::test]
+async fn hostile_donations_that_overlap_are_refused_whoever_they_belong_to() {
+    let mut body = donate(2 << 16, 1 << 16, 0);
+    for (address, size) in [(2 << 16, 1 << 16), (1 << 16, 2 << 16), (2 << 16, 2 << 16), (0, 4 << 16)] {
+        body += &donate(address, size, OUT_OF_BOUNDS);
+    }
+    body += "(local.set $s (call $subscribe))";
+    body += &donate(2 << 16, 1 << 16, OUT_OF_BOUNDS);
+    body += &donate(3 << 16, 1 << 16, 0);
+    finishes(&body).await;
+}
+
+#[tokio::test]
+async fn hostile_donations_beyond_the_budget_are_refused() {
+    let body = donate(65536, 65536, 0) + &donate(2 << 16, 65536, LIMIT);
+    let (reason, _) = run_with(|limits| limits.windows = 65536, &body).await;
+    assert_eq!(reason, ExitReason::Finished);
+}
+
+#[tokio::test]
+async fn a_donation_too_small_for_an_arena_is_kept_for_later_and_poll_asks_for_more() {
+    // 64 blocks of 4 KiB are 4 pages.
+    let body = r#"
+      (call $expect (i32.const 1) (call $subscription.minimum-size (local.get $s)) (i32.const 262144))
+      (local.set $a (memory.grow (i32.const 8)))
+      (call $expect (i32.const 2) (call $add_storage (local.get $s) (i32.shl (local.get $a) (i32.const 16)) (i32.const 65536)) (i32.const 0))
+      (call $expect (i32.const 3) (call $poll (local.get $s) (i32.const 2048) (i32.const 32) (i64.const 0)) (i32.const -1))
+      (call $expect (i32.const 4) (call $subscription.minimum-size (local.get $s)) (i32.const 262144))
+      (call $expect (i32.const 5) (call $add_storage (local.get $s) (i32.shl (i32.add (local.get $a) (i32.const 1)) (i32.const 16)) (i32.const 262144)) (i32.const 0))
+      (call $expect (i32.const 6) (call $subscription.minimum-size (local.get $s)) (i32.const 0))
+      (call $expect (i32.const 7) (i32.load8_u (i32.load offset=16 (call $next (local.get $s)))) (i32.const 98))
+    "#;
+    finishes(body).await;
+}
+
+#[tokio::test]
+async fn the_memory_may_grow_beyond_its_limit_by_what_was_asked_for_and_no_more() {
+    let body = r#"
+      (call $expect (i32.const 1) (memory.grow (i32.const 1)) (i32.const -1))
+      (call $expect (i32.const 2) (call $subscription.minimum-size (local.get $s)) (i32.const 262144))
+      (call $expect (i32.const 3) (memory.grow (i32.const 5)) (i32.const -1))
+      (call $expect (i32.const 4) (i32.load8_u (i32.load offset=16 (call $next (local.get $s)))) (i32.const 98))
+      (call $expect (i32.const 5) (memory.grow (i32.const 1)) (i32.const -1))
+    "#;
+    let (reason, guest) = run_with(|limits| limits.memory = 4 << 16, body).await;
+    assert_eq!(reason, ExitReason::Finished, "{:?}", guest.log.lock());
+}
+
+#[tokio::test]
+async fn memory_reads_as_zeros_and_is_writable_after_the_subscription_is_gone() {
+    let body = r#"
+      (local.set $a (i32.load offset=16 (call $next (local.get $s))))
+      (call $expect (i32.const 1) (i32.load8_u (local.get $a)) (i32.const 98))
+      (call $subscription.drop (local.get $s))
+      (call $expect (i32.const 2) (i32.load8_u (local.get $a)) (i32.const 0))
+      (i32.store (local.get $a) (i32.const 7))
+      (call $expect (i32.const 3) (i32.load (local.get $a)) (i32.const 7))
+      ;; The same range can be donated again, and what was written there is gone.
+      (global.set $seen (i64.const 0))
+      (local.set $s (call $subscribe))
+      (call $expect (i32.const 4) (call $add_storage (local.get $s) (i32.and (local.get $a) (i32.const 0xffff0000)) (i32.const 262144)) (i32.const 0))
+      (call $expect (i32.const 5) (i32.load8_u (i32.load offset=16 (call $next (local.get $s)))) (i32.const 98))
+    "#;
+    finishes(body).await;
+}
+
+#[tokio::test]
+async fn memory_grows_while_windows_are_mapped() {
+    let body = r#"
+      (local.set $a (i32.load offset=16 (call $next (local.get $s))))
+      (local.set $n (memory.grow (i32.const 100)))
+      (i32.store (i32.shl (local.get $n) (i32.const 16)) (i32.const 7))
+      (call $expect (i32.const 1) (i32.load8_u (local.get $a)) (i32.const 98))
+      (call $expect (i32.const 2) (i32.load8_u (i32.load offset=16 (call $next (local.get $s)))) (i32.const 98))
+    "#;
+    finishes(body).await;
+}
+
+#[test]
+fn hostile_donation_of_the_guests_own_data_and_return_areas_harms_only_the_guest() {
+    in_child_async("hostile_donation_of_the_guests_own_data_and_return_areas_harms_only_the_guest", async {
+        // Everything it has, return areas of the helpers included, becomes a window while it is being donated.
+        let (reason, _) = run_with(|_| (), &donate(0, 4 << 16, 0)).await;
+        assert!(matches!(reason, ExitReason::ReadOnlyViolation { .. }), "{reason:?}");
+    });
+}
