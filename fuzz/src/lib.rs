@@ -1,0 +1,94 @@
+//! Types that the targets share: one of every kind, nested, with padding where there can be padding.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use arbitrary::Arbitrary;
+use blockcast_flat_types::{Flat, FlatType, Index};
+
+/// One of everything.
+#[derive(Flat, Arbitrary, Debug, Clone, PartialEq)]
+pub struct Everything {
+    pub flag: bool,
+    pub small: (u8, i16),
+    pub text: String,
+    pub large: u64,
+    pub texts: Vec<String>,
+    pub numbers: Vec<u64>,
+    pub lists: Vec<Vec<Option<u16>>>,
+    pub maybe: Option<Vec<char>>,
+    pub outcome: Result<(), String>,
+    pub map: BTreeMap<String, Vec<u16>>,
+    pub by_pair: BTreeMap<(i8, bool), Color>,
+    pub shapes: Vec<Shape>,
+    pub rights: Rights,
+}
+
+/// A variant with every form of payload.
+#[derive(Flat, Arbitrary, Debug, Clone, PartialEq)]
+pub enum Shape {
+    Nothing,
+    Circle(i64),
+    Pair(u8, String),
+    Named { name: String, corners: Vec<u32> },
+}
+
+/// An enum.
+#[derive(Flat, Arbitrary, Debug, Clone, Copy, PartialEq)]
+pub enum Color {
+    Red,
+    Green,
+    Blue,
+}
+
+/// Flags.
+#[derive(Flat, Arbitrary, Debug, Clone, Copy, PartialEq)]
+#[flat(flags)]
+pub struct Rights {
+    pub read: bool,
+    pub write: bool,
+    pub run: bool,
+}
+
+/// A sink that reads everything that is printed to it, and keeps nothing.
+struct Sink;
+
+impl Write for Sink {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "what is printed is text");
+        Ok(())
+    }
+}
+
+/// Bytes are refused, or everything in them can be read and is written again as the canonical message.
+pub fn access<T: FlatType, I: Index>(bytes: &[u8]) {
+    let Ok(view) = Flat::<T, I>::access(bytes) else { return };
+    write!(Sink, "{view:?}").expect("the sink takes everything");
+    let value = T::from_view::<I>(view);
+    assert!(value.matches::<I>(view) || !comparable::<T>(), "a value equals what it was read from");
+    let again = Flat::<T, I>::to_vec(&value).expect("what was read fits the same index");
+    assert!(again.len() <= bytes.len(), "no message is shorter than the canonical one");
+    let canonical = Flat::<T, I>::access(&again).expect("what is written is valid");
+    assert!(value.matches::<I>(canonical) || !comparable::<T>());
+    let third = Flat::<T, I>::to_vec(T::from_view::<I>(canonical)).expect("as before");
+    assert_eq!(again, third, "there is one canonical message");
+}
+
+/// Floats may be no number, which equals nothing.
+fn comparable<T: FlatType>() -> bool {
+    !T::TYPE.to_string().contains("f32") && !T::TYPE.to_string().contains("f64")
+}
+
+/// A value is written and read at one width, with its exact length; a shorter block is refused.
+pub fn round_trip<T: FlatType + PartialEq, I: Index>(value: &T, short_by: usize) {
+    let length = Flat::<T, I>::encoded_len(value);
+    let mut block = vec![0xaa; length];
+    let Ok(written) = Flat::<T, I>::write(value, &mut block) else {
+        assert!(I::BYTES < 4, "nothing here is too large for u32");
+        return;
+    };
+    assert_eq!(written, length);
+    assert!(Flat::<T, I>::read(&block).expect("what is written is valid") == *value);
+    let short = length - 1 - short_by % length;
+    assert!(Flat::<T, I>::write(value, &mut block[..short]).is_err());
+}
