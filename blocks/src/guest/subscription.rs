@@ -138,20 +138,21 @@ impl Subscription {
         Ok(RawMessage { subscription: self, delivery })
     }
 
-    /// Receives up to `limit` messages by reference, which are released together when the batch is dropped.
+    /// Receives up to `limit` messages of one publisher by reference, which are released together when the batch
+    /// is dropped.
     ///
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
-        let mut descriptors = vec![self.take()?.descriptor];
-        // Up to a loss: it is told before the message that follows it.
+        let first = self.take()?;
+        let mut descriptors = vec![first.descriptor];
+        // From what the host delivered already, and up to a loss: it is told before the message that follows it.
+        let follows = |record: &Record| record.lost == 0 && record.publisher == first.publisher.get();
         while descriptors.len() < limit
-            && self.batch[..self.filled].get(self.next).is_none_or(|next| next.lost == 0)
+            && self.batch[self.next..self.filled].first().is_some_and(follows)
+            && let Ok(delivery) = self.take()
         {
-            match self.take() {
-                Ok(delivery) => descriptors.push(delivery.descriptor),
-                Err(_) => break,
-            }
+            descriptors.push(delivery.descriptor);
         }
         Ok(RawBatch { subscription: self, descriptors })
     }

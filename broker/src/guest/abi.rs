@@ -162,7 +162,7 @@ pub enum Level {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Record {
-    pub(crate) index: u64,
+    pub(crate) sequence: u64,
     pub(crate) time: u64,
     pub(crate) address: u32,
     pub(crate) length: u32,

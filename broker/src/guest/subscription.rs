@@ -209,10 +209,10 @@ impl GuestSubscription {
             while count < limit
                 && let Some(received) = source.receive(self.reliable)
             {
-                let Descriptor { offset, len, time, validity, .. } = received.descriptor;
+                let Descriptor { sequence, offset, len, time, validity } = received.descriptor;
                 let valid = if validity == Validity::Valid { VALID } else { 0 };
                 let record = Record {
-                    index: self.first + self.deliveries.len() as u64,
+                    sequence: sequence.get(),
                     time: time.as_nanos(),
                     // The window has the arena's length, so the sum stays inside of the memory.
                     address: window.address + offset as u32,
