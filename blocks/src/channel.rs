@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::arena::Arena;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
-use crate::descriptor::{Descriptor, MAX_ARENA_LEN, MAX_MESSAGE_LEN};
+use crate::descriptor::Descriptor;
 use crate::error::{ChannelError, JoinError};
 use crate::options::{Overflow, ReaderOptions};
 use crate::payload::BLOCK_ALIGNMENT;
+use crate::pool::{Layout, SizeClass};
 use crate::primitive::Ordering;
 use crate::reader::Reader;
 use crate::roster::Roster;
@@ -50,11 +51,16 @@ pub struct ChannelConfig {
     pub publisher: PublisherId,
     /// Layout of the messages.
     pub schema: Schema,
-    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of [`BLOCK_ALIGNMENT`].
+    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of
+    /// [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
     pub block_size: usize,
     /// Blocks in the pool: 2 to 2^20.
     pub blocks: u32,
-    /// Messages kept for subscribers that join late: 0 up to `blocks` less 2.
+    /// Blocks that the pool may grow to when all are in use; `None`: it does not grow.
+    pub max_blocks: Option<u32>,
+    /// Further blocks of larger sizes, ascending. A loan gets the smallest block that fits and is free.
+    pub larger: Vec<SizeClass>,
+    /// Messages kept for subscribers that join late: 0 up to 2 less than there are blocks of each size.
     pub history: u32,
     /// Subscribers at a time: 1 to 65,536. 128 bytes each.
     pub max_subscribers: u32,
@@ -75,6 +81,8 @@ impl ChannelConfig {
             schema,
             block_size: 64 << 10,
             blocks: 64,
+            max_blocks: None,
+            larger: Vec::new(),
             history: 0,
             max_subscribers: 128,
             timestamps: Timestamps::default(),
@@ -83,32 +91,34 @@ impl ChannelConfig {
         }
     }
 
-    /// The distance between two blocks, and the arena's length.
-    fn layout(&self) -> Result<(usize, usize), ChannelError> {
-        let bad = |what: String| Err(ChannelError::Config(what));
-        if !(1..=MAX_MESSAGE_LEN).contains(&self.block_size) {
-            return bad(format!("block_size is {}, must be 1 to {MAX_MESSAGE_LEN}", self.block_size));
-        }
-        if !(2..=1 << 20).contains(&self.blocks) {
-            return bad(format!("blocks is {}, must be 2 to {}", self.blocks, 1 << 20));
-        }
-        if self.history > self.blocks - 2 {
-            return bad(format!(
-                "history is {}, must be at most {} with {} blocks",
-                self.history,
-                self.blocks - 2,
-                self.blocks
-            ));
+    /// The sizes of blocks, ascending.
+    pub(crate) fn classes(&self) -> Vec<SizeClass> {
+        let first = SizeClass {
+            block_size: self.block_size,
+            blocks: self.blocks,
+            max_blocks: self.max_blocks.unwrap_or(self.blocks),
+        };
+        std::iter::once(first).chain(self.larger.iter().copied()).collect()
+    }
+
+    /// Where the blocks lie, if all numbers are in range.
+    fn layout(&self) -> Result<Layout, ChannelError> {
+        let classes = self.classes();
+        let layout = Layout::new(&classes)?;
+        let most = classes.iter().map(|class| class.max_blocks - 2).min().unwrap_or(0);
+        if self.history > most {
+            return Err(ChannelError::Config(format!(
+                "history is {}, must be at most {most} with these blocks",
+                self.history
+            )));
         }
         if !(1..=65_536).contains(&self.max_subscribers) {
-            return bad(format!("max_subscribers is {}, must be 1 to 65536", self.max_subscribers));
+            return Err(ChannelError::Config(format!(
+                "max_subscribers is {}, must be 1 to 65536",
+                self.max_subscribers
+            )));
         }
-        let stride = self.block_size.next_multiple_of(BLOCK_ALIGNMENT);
-        let len = stride as u64 * u64::from(self.blocks);
-        if len > MAX_ARENA_LEN {
-            return bad(format!("blocks of {stride} bytes times {} exceed {MAX_ARENA_LEN}", self.blocks));
-        }
-        Ok((stride, len as usize))
+        Ok(layout)
     }
 }
 
@@ -116,7 +126,7 @@ impl ChannelConfig {
 #[derive(Debug)]
 pub struct Channel {
     config: ChannelConfig,
-    stride: usize,
+    layout: Layout,
     control: Control,
     arena: Arena,
     /// Which cursors are taken.
@@ -129,14 +139,15 @@ pub struct Channel {
 
 impl Channel {
     pub(crate) fn create(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Arc<Self>, ChannelError> {
-        let (stride, len) = config.layout()?;
+        let layout = config.layout()?;
+        let len = layout.len;
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
         let geometry = Geometry {
             // Every block that is published and not reclaimed has a slot.
-            slots: config.blocks.next_power_of_two(),
+            slots: layout.blocks.next_power_of_two(),
             cursors: config.max_subscribers,
-            blocks: config.blocks,
+            blocks: layout.blocks,
         };
         let control = Control::create(geometry).map_err(refused)?;
         let name = format!("blockcast-arena-{}", config.publisher.get());
@@ -144,7 +155,7 @@ impl Channel {
         Ok(Arc::new(Self {
             cursors: Mutex::new(vec![false; config.max_subscribers as usize]),
             config,
-            stride,
+            layout,
             control,
             arena,
             subscribers: Roster::new(),
@@ -174,12 +185,6 @@ impl Channel {
     #[must_use]
     pub fn arena(&self) -> &Arena {
         &self.arena
-    }
-
-    /// Capacity of a block in bytes: the configured size rounded up to a multiple of [`BLOCK_ALIGNMENT`].
-    #[must_use]
-    pub fn block_size(&self) -> usize {
-        self.stride.min(MAX_MESSAGE_LEN)
     }
 
     /// True once the publisher is gone; messages may be left to receive.
@@ -213,7 +218,7 @@ impl Channel {
             free as u32
         };
         self.subscribers.add(&signal);
-        let consumer = Consumer::join(self.control.clone(), cursor, self.pace(options), options.history);
+        let consumer = Consumer::join(&self.control, cursor, self.pace(options), options.history);
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
         Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
@@ -254,24 +259,14 @@ impl Channel {
         &self.control
     }
 
-    /// First byte of a block.
-    #[inline(always)]
-    pub(crate) fn block_start(&self, block: u32) -> NonNull<u8> {
-        debug_assert!(block < self.config.blocks, "block index out of range");
-        // SAFETY: the arena has `blocks * stride` bytes, and block indices come from the pool.
-        unsafe { self.arena.base().add(block as usize * self.stride) }
+    /// Where the blocks lie.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// The address of a block in units of [`BLOCK_ALIGNMENT`].
-    #[inline(always)]
-    pub(crate) fn unit(&self, block: u32) -> u32 {
-        // Fits: `layout` keeps the arena within 2^32 units.
-        block * (self.stride / BLOCK_ALIGNMENT) as u32
-    }
-
-    /// The block that starts at `offset`.
+    /// The number of the block that starts at `offset`.
     pub(crate) fn block_at(&self, offset: u64) -> u32 {
-        (offset / self.stride as u64) as u32
+        self.layout.block_of((offset / BLOCK_ALIGNMENT as u64) as u32)
     }
 
     /// The bytes that a descriptor of this channel names.
@@ -283,11 +278,9 @@ impl Channel {
         NonNull::slice_from_raw_parts(start, descriptor.len as usize)
     }
 
-    /// Counts one more hold on a block that is held already.
+    /// Counts one more hold on a block that is attached or held already.
     pub(crate) fn add_hold(&self, block: u32) {
-        // Ordering: Relaxed; somebody holds the block, so the count is not being looked at for reuse in
-        // between, and the caller's own release comes after.
-        self.control.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+        self.control.hold(block);
     }
 
     /// Gives up one hold.
@@ -308,10 +301,11 @@ impl Channel {
             .iter()
             .filter_map(|line| {
                 let low = line.low.load(Ordering::Acquire);
+                let lost = line.lost.load(Ordering::Relaxed);
                 (low != UNUSED).then(|| ReaderStats {
-                    received: line.received.load(Ordering::Relaxed),
+                    received: low.saturating_sub(line.start.load(Ordering::Relaxed) + lost),
                     bytes: line.bytes.load(Ordering::Relaxed),
-                    lost: line.lost.load(Ordering::Relaxed),
+                    lost,
                     counted_holds: line.holds.load(Ordering::Relaxed),
                     behind: published.saturating_sub(low),
                 })
@@ -321,7 +315,7 @@ impl Channel {
             publisher: self.config.publisher,
             published,
             bytes: header.head.bytes.load(Ordering::Relaxed),
-            blocks: self.config.blocks,
+            blocks: self.layout.blocks,
             held: self.control.holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
                 as u32,
             closed: self.is_closed(),

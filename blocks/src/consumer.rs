@@ -5,7 +5,7 @@
 //! claims a window ahead of itself, messages yet unpublished included, so that the fence of a claim is paid
 //! once per window; after each descriptor it checks that the watermark has not passed it.
 
-use crate::control::{Control, UNBOUNDED, UNUSED};
+use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
 use crate::descriptor::len_of;
 use crate::gate::QuietRounds;
 use crate::primitive::{Ordering, fence};
@@ -13,21 +13,17 @@ use crate::primitive::{Ordering, fence};
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    control: Control,
-    cursor: u32,
     /// The sequence to take next.
     next: u64,
     /// The head as last seen.
     head: u64,
-    /// What `low` and `high` of the cursor hold.
-    low: u64,
+    /// What `high` of the cursor holds.
     high: u64,
+    seat: Seat,
     /// Sequences claimed ahead at a time.
     window: u64,
     /// Messages kept for a consumer that may be overtaken; older ones count as lost.
     depth: u64,
-    received: u64,
-    bytes: u64,
     lost: u64,
     rounds: QuietRounds,
 }
@@ -63,13 +59,13 @@ impl Consumer {
     /// Starts at cursor `cursor`, which is unused and nobody else's, with up to `history` earlier messages as
     /// far as the channel still has them. Every message that is published after
     /// this returns will be taken, or counted as lost where the pace allows it.
-    pub(crate) fn join(control: Control, cursor: u32, pace: Pace, history: u64) -> Self {
+    pub(crate) fn join(control: &Control, cursor: u32, pace: Pace, history: u64) -> Self {
         let (window, depth) = match pace {
             Pace::Reliable => (UNBOUNDED, UNBOUNDED),
             Pace::Overtakable { window, depth } => (window.max(1), depth.max(1)),
         };
-        let header = control.header();
-        let line = control.cursor(cursor);
+        let seat = control.seat(cursor);
+        let (header, line) = (seat.header(), seat.line());
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
@@ -90,28 +86,19 @@ impl Consumer {
         }
         let head = header.head.next.load(Ordering::Acquire);
         let next = head.saturating_sub(history).max(watermark);
+        line.start.store(next, Ordering::Relaxed);
+        line.bytes.store(0, Ordering::Relaxed);
+        line.lost.store(0, Ordering::Relaxed);
+        line.holds.store(0, Ordering::Relaxed);
         line.low.store(next, Ordering::Release);
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
-        Self {
-            control,
-            cursor,
-            next,
-            head,
-            low: next,
-            high,
-            window,
-            depth,
-            received: 0,
-            bytes: 0,
-            lost: 0,
-            rounds: QuietRounds::default(),
-        }
+        Self { next, head, high, seat, window, depth, lost: 0, rounds: QuietRounds::default() }
     }
 
     pub(crate) fn control(&self) -> &Control {
-        &self.control
+        self.seat.control()
     }
 
     /// The sequence that will be taken next.
@@ -130,7 +117,7 @@ impl Consumer {
     pub(crate) fn take(&mut self) -> Taken {
         if self.next == self.head {
             // Ordering: Acquire pairs with the publisher's Release store of the head.
-            self.head = self.control.header().head.next.load(Ordering::Acquire);
+            self.head = self.seat.header().head.next.load(Ordering::Acquire);
             if self.next == self.head {
                 return self.at_head();
             }
@@ -138,7 +125,7 @@ impl Consumer {
         if self.high != UNBOUNDED {
             return self.take_overtakable();
         }
-        let slot = self.control.slot(self.next);
+        let slot = self.seat.control().slot(self.next);
         // Ordering: Relaxed; made visible by the head, and not overwritten while our `low` is below it.
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
@@ -150,22 +137,22 @@ impl Consumer {
     pub(crate) fn has_message(&mut self) -> bool {
         if self.next == self.head {
             // Ordering: as in `take`.
-            self.head = self.control.header().head.next.load(Ordering::Acquire);
+            self.head = self.seat.header().head.next.load(Ordering::Acquire);
         }
         self.next != self.head
     }
 
     /// Whether [`take`](Self::take) would find anything but [`Taken::Empty`].
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.has_message() || self.control.header().state.closed.load(Ordering::Acquire) != 0
+        self.has_message() || self.seat.header().state.closed.load(Ordering::Acquire) != 0
     }
 
     #[inline(always)]
     fn taken(&mut self, word: u64, time: u64) -> Taken {
         let sequence = self.next;
         self.next += 1;
-        self.received += 1;
-        self.bytes += len_of(word);
+        let bytes = &self.seat.line().bytes;
+        bytes.store(bytes.load(Ordering::Relaxed) + len_of(word), Ordering::Relaxed);
         Taken::Message(sequence, word, time)
     }
 
@@ -176,14 +163,14 @@ impl Consumer {
         if self.next >= self.high {
             self.claim();
         }
-        let slot = self.control.slot(self.next);
+        let slot = self.seat.control().slot(self.next);
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`: if one of the two loads above read a later
         // message's descriptor, the load below reads the watermark that was announced before it.
         #[cfg(not(blockcast_mutation = "descriptor_fence"))]
         fence(Ordering::Acquire);
-        if self.control.header().state.watermark.load(Ordering::Relaxed) > self.next {
+        if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return Taken::Overtaken;
         }
         self.taken(word, time)
@@ -192,14 +179,14 @@ impl Consumer {
     /// Reads the descriptor again of a message that was taken and not let go of. `None` if it may have been
     /// overwritten, which the pace must allow.
     pub(crate) fn look_back(&self, sequence: u64) -> Option<(u64, u64)> {
-        let slot = self.control.slot(sequence);
+        let slot = self.seat.control().slot(sequence);
         // Ordering: Relaxed, as in `take`.
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
         if self.high != UNBOUNDED {
             // Ordering: as in `take_overtakable`.
             fence(Ordering::Acquire);
-            if self.control.header().state.watermark.load(Ordering::Relaxed) > sequence {
+            if self.seat.header().state.watermark.load(Ordering::Relaxed) > sequence {
                 return None;
             }
         }
@@ -210,7 +197,7 @@ impl Consumer {
     /// the descriptor is read.
     fn claim(&mut self) {
         self.high = self.next.saturating_add(self.window).min(UNBOUNDED - 1);
-        self.control.cursor(self.cursor).high.store(self.high, Ordering::Relaxed);
+        self.seat.line().high.store(self.high, Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`: its second scan sees this claim, or our
         // next look at the watermark sees that it has passed.
         #[cfg(not(blockcast_mutation = "claim_fence"))]
@@ -221,29 +208,28 @@ impl Consumer {
     /// and returns how many were lost. Nothing older may still be attached through the interval.
     pub(crate) fn jump(&mut self) -> u64 {
         let from = self.next;
-        self.head = self.control.header().head.next.load(Ordering::Acquire);
+        self.head = self.seat.header().head.next.load(Ordering::Acquire);
         self.next = self.next.max(self.head.saturating_sub(self.depth));
         loop {
             // Ordering: Acquire: the head loaded next is at least as new as the watermark.
-            let watermark = self.control.header().state.watermark.load(Ordering::Acquire);
-            self.head = self.control.header().head.next.load(Ordering::Acquire);
+            let watermark = self.seat.header().state.watermark.load(Ordering::Acquire);
+            self.head = self.seat.header().head.next.load(Ordering::Acquire);
             self.next = self.next.max(watermark);
-            self.low = self.next;
-            self.control.cursor(self.cursor).low.store(self.low, Ordering::Release);
+            self.seat.line().low.store(self.next, Ordering::Release);
             self.claim();
-            if self.control.header().state.watermark.load(Ordering::Relaxed) <= self.next {
+            if self.seat.header().state.watermark.load(Ordering::Relaxed) <= self.next {
                 break;
             }
         }
         let lost = self.next - from;
         self.lost += lost;
-        self.control.cursor(self.cursor).lost.store(self.lost, Ordering::Relaxed);
+        self.seat.line().lost.store(self.lost, Ordering::Relaxed);
         lost
     }
 
     #[cold]
     fn at_head(&mut self) -> Taken {
-        let header = self.control.header();
+        let header = self.seat.header();
         // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
         if header.state.closed.load(Ordering::Acquire) == 0 {
             return Taken::Empty;
@@ -252,48 +238,35 @@ impl Consumer {
         if self.next == self.head { Taken::Ended } else { self.take() }
     }
 
-    /// Lets go of every sequence below `low`, which must not be attached through the interval any more.
-    /// True: the publisher sleeps and must be woken.
+    /// Lets go of every sequence below `low`, which must not be attached through the interval any more and
+    /// is at least what was let go of before. True: the publisher sleeps and must be woken.
     #[inline(always)]
     pub(crate) fn let_go(&mut self, low: u64) -> bool {
-        if low <= self.low {
-            return false;
-        }
-        self.low = low;
-        let line = self.control.cursor(self.cursor);
-        line.received.store(self.received, Ordering::Relaxed);
-        line.bytes.store(self.bytes, Ordering::Relaxed);
         // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
         #[cfg(not(blockcast_mutation = "release_low"))]
-        line.low.store(low, Ordering::Release);
+        self.seat.line().low.store(low, Ordering::Release);
         #[cfg(blockcast_mutation = "release_low")]
-        line.low.store(low, Ordering::Relaxed);
-        self.control.header().space.notified(&mut self.rounds)
+        self.seat.line().low.store(low, Ordering::Relaxed);
+        self.seat.header().space.notified(&mut self.rounds)
     }
 
     /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.
     pub(crate) fn leave(&mut self) -> bool {
         // Ordering: Release, as in `let_go`.
-        self.control.cursor(self.cursor).low.store(UNUSED, Ordering::Release);
-        self.control.header().space.notified(&mut self.rounds)
+        self.seat.line().low.store(UNUSED, Ordering::Release);
+        self.seat.header().space.notified(&mut self.rounds)
     }
 
     /// Counts one more hold on `block`, which the interval still covers.
     pub(crate) fn hold(&self, block: u32) {
-        // Ordering: Relaxed; ordered before the publisher's look by the Release store of `low` that gives
-        // the interval up.
-        self.control.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
-        let held = &self.control.cursor(self.cursor).holds;
+        self.seat.control().hold(block);
+        let held = &self.seat.line().holds;
         held.store(held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
 /// Gives up one counted hold on `block`. True: the publisher sleeps and must be woken.
 pub(crate) fn unhold(control: &Control, block: u32) -> bool {
-    // Ordering: Release pairs with the publisher's Acquire look at the count: we have read what we held.
-    #[cfg(not(blockcast_mutation = "release_hold"))]
-    control.holds()[block as usize].fetch_sub(1, Ordering::Release);
-    #[cfg(blockcast_mutation = "release_hold")]
-    control.holds()[block as usize].fetch_sub(1, Ordering::Relaxed);
+    control.unhold(block);
     control.header().space.notified(&mut QuietRounds::default())
 }

@@ -6,7 +6,8 @@
 //! │ head       next sequence        │ written by the publisher, once per publish
 //! │ watermark  oldest live sequence │ written by the publisher, once per reclamation
 //! │ messages   gate: who waits for a message                closed flag
-//! │ space      gate: who waits for a block                  │
+//! │ space      gate: who waits for a block
+//! │ held       counted holds in all │
 //! ├ Slot × slots ───────────────────┤
 //! │ word       block address, length│ slot of sequence s: s mod slots
 //! │ time                            │
@@ -50,6 +51,8 @@ pub(crate) struct Header {
     pub(crate) state: CachePadded<State>,
     /// Notified by subscribers that release, waited on by the publisher.
     pub(crate) space: CachePadded<Gate>,
+    /// Counted holds on all blocks together; at least as long not 0 as one of the blocks' own counts.
+    pub(crate) held: CachePadded<AtomicU64>,
 }
 
 /// Written by the publisher on every publish.
@@ -93,8 +96,8 @@ pub(crate) struct Cursor {
     pub(crate) low: AtomicU64,
     /// First sequence past the claimed interval, or [`UNBOUNDED`].
     pub(crate) high: AtomicU64,
-    /// Messages taken.
-    pub(crate) received: AtomicU64,
+    /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
+    pub(crate) start: AtomicU64,
     /// Bytes taken.
     pub(crate) bytes: AtomicU64,
     /// Messages that the subscriber was told it lost.
@@ -110,6 +113,8 @@ pub(crate) struct Control {
     slots: NonNull<Slot>,
     cursors: NonNull<CachePadded<Cursor>>,
     holds: NonNull<AtomicU32>,
+    /// Slots less one.
+    mask: u64,
     geometry: Geometry,
     _memory: Arc<Memory>,
 }
@@ -134,9 +139,9 @@ impl Control {
     /// The descriptor slot of a sequence.
     #[inline(always)]
     pub(crate) fn slot(&self, sequence: u64) -> &Slot {
-        let index = (sequence & u64::from(self.geometry.slots - 1)) as usize;
-        // SAFETY: `slots` is a power of two, so the masked index is below it; `create` initialised that
-        // many, alive as long as `_memory`.
+        let index = (sequence & self.mask) as usize;
+        // SAFETY: `slots` is a power of two and `mask` one less, so the index is below it; `create`
+        // initialised that many, alive as long as `_memory`.
         unsafe { &*self.slots.as_ptr().add(index) }
     }
 
@@ -149,12 +154,35 @@ impl Control {
         unsafe { std::slice::from_raw_parts(self.cursors.as_ptr(), used as usize) }
     }
 
-    #[inline(always)]
-    pub(crate) fn cursor(&self, index: u32) -> &Cursor {
-        debug_assert!(index < self.geometry.cursors, "cursor index out of range");
-        let index = (index as usize).min(self.geometry.cursors as usize - 1);
-        // SAFETY: `index < cursors` (at least one, see `Geometry`); initialised and alive as above.
-        unsafe { &*self.cursors.as_ptr().add(index) }
+    /// One cursor with the segment that it is in.
+    ///
+    /// # Panics
+    /// If there are not that many cursors.
+    pub(crate) fn seat(&self, index: u32) -> Seat {
+        assert!(index < self.geometry.cursors, "cursor index out of range");
+        // SAFETY: in range, so within what `create` laid out.
+        let line = unsafe { self.cursors.add(index as usize) };
+        Seat { line, control: self.clone() }
+    }
+
+    /// Counts one more hold on `block`, which an interval covers or somebody holds meanwhile.
+    pub(crate) fn hold(&self, block: u32) {
+        // Ordering: Relaxed; ordered before the publisher's look by the Release store that gives the
+        // interval up, or by the release of the other hold.
+        self.header().held.fetch_add(1, Ordering::Relaxed);
+        self.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up one hold on `block`.
+    pub(crate) fn unhold(&self, block: u32) {
+        // Ordering: Release pairs with the publisher's Acquire looks: we have read what we held. The total
+        // goes last: while it is not 0 the publisher looks at each count.
+        #[cfg(not(blockcast_mutation = "release_hold"))]
+        const RELEASE: Ordering = Ordering::Release;
+        #[cfg(blockcast_mutation = "release_hold")]
+        const RELEASE: Ordering = Ordering::Relaxed;
+        self.holds()[block as usize].fetch_sub(1, RELEASE);
+        self.header().held.fetch_sub(1, RELEASE);
     }
 
     /// The hold counts of all blocks.
@@ -162,6 +190,37 @@ impl Control {
     pub(crate) fn holds(&self) -> &[AtomicU32] {
         // SAFETY: `create` initialised `blocks` counts, alive as long as `_memory`.
         unsafe { std::slice::from_raw_parts(self.holds.as_ptr(), self.geometry.blocks as usize) }
+    }
+}
+
+/// A control segment seen from one of its cursors.
+#[derive(Clone, Debug)]
+pub(crate) struct Seat {
+    line: NonNull<CachePadded<Cursor>>,
+    control: Control,
+}
+
+// SAFETY: as for `Control`, to which it adds one more pointer to atomics in the same memory.
+unsafe impl Send for Seat {}
+// SAFETY: as above.
+unsafe impl Sync for Seat {}
+
+impl Seat {
+    /// The cursor's line.
+    #[inline(always)]
+    pub(crate) fn line(&self) -> &Cursor {
+        // SAFETY: points to a cursor that `create` initialised and that `control` keeps alive.
+        unsafe { self.line.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &Header {
+        self.control.header()
     }
 }
 
@@ -176,6 +235,7 @@ impl Header {
                 cursors_used: AtomicU32::new(0),
             }),
             space: CachePadded::new(Gate::new()),
+            held: CachePadded::new(AtomicU64::new(0)),
         }
     }
 }
@@ -191,7 +251,7 @@ impl Cursor {
         Self {
             low: AtomicU64::new(UNUSED),
             high: AtomicU64::new(0),
-            received: AtomicU64::new(0),
+            start: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             holds: AtomicU64::new(0),
@@ -258,7 +318,8 @@ impl Control {
             unsafe { holds.add(index).write(AtomicU32::new(0)) };
         }
         let _memory = Arc::new(Memory { _mapping: mapping, _file: file });
-        Ok(Self { header, slots, cursors, holds, geometry, _memory })
+        let mask = u64::from(geometry.slots - 1);
+        Ok(Self { header, slots, cursors, holds, mask, geometry, _memory })
     }
 }
 
@@ -287,6 +348,7 @@ impl Control {
             slots: NonNull::from(&*memory.slots).cast(),
             cursors: NonNull::from(&*memory.cursors).cast(),
             holds: NonNull::from(&*memory.holds).cast(),
+            mask: u64::from(geometry.slots - 1),
             geometry,
             _memory: memory,
         })

@@ -53,6 +53,12 @@ pub(crate) fn len_of(word: u64) -> u64 {
 }
 
 #[cfg(not(target_family = "wasm"))]
+/// The unit in a slot's word.
+#[inline(always)]
+pub(crate) fn unit_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
 impl Descriptor {
     #[inline(always)]
     pub(crate) fn unpack(sequence: u64, word: u64, time: u64) -> Self {

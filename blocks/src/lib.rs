@@ -53,6 +53,7 @@ mod native {
     pub use crate::arena::Arena;
     pub use crate::attachment::RawSample;
     pub use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
+    pub use crate::pool::SizeClass;
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
@@ -80,6 +81,8 @@ mod control;
 mod gate;
 #[cfg(not(target_family = "wasm"))]
 pub mod park;
+#[cfg(not(target_family = "wasm"))]
+mod pool;
 #[cfg(not(target_family = "wasm"))]
 mod primitive;
 #[cfg(not(target_family = "wasm"))]

@@ -16,9 +16,17 @@
 //!
 //! Descriptors below the watermark are overwritten from then on, so a subscriber that is not reliable checks
 //! the watermark after it has read a descriptor.
+//!
+//! # Free blocks
+//! As a rule every block below the watermark is free, and the ring itself is the queue of free blocks: the
+//! descriptors from `oldest_free` to the watermark name them, oldest first. Then reclaiming moves one number,
+//! whatever it frees. Where something is covered or held, where blocks have several sizes, or where the
+//! hottest block is wanted, blocks are looked at one by one and free ones go to the pool's stacks.
 
 use crate::control::{Control, UNBOUNDED, UNUSED};
+use crate::descriptor::unit_of;
 use crate::gate::QuietRounds;
+use crate::pool::Pool;
 use crate::primitive::{Ordering, fence};
 
 /// Limbo entries that are looked at in one reclamation that found other blocks.
@@ -27,25 +35,28 @@ const LIMBO_LOOKS: usize = 64;
 /// The publisher's private state. One per channel.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    control: Control,
     head: u64,
+    /// Descriptors from here to the watermark name free blocks.
+    oldest_free: u64,
     watermark: u64,
+    control: Control,
+    rounds: QuietRounds,
+    bytes: u64,
     /// Messages that stay available to late joiners.
     history: u64,
-    /// The block in each slot.
-    blocks: Box<[u32]>,
+    /// Free blocks go to the pool one by one, not through the ring.
+    one_by_one: bool,
+    pool: Pool,
     /// Let go of, but still covered or held.
     limbo: Vec<Limbo>,
     /// Claimed intervals found by the latest second scan; kept for its capacity.
     claims: Vec<(u64, u64)>,
-    bytes: u64,
-    rounds: QuietRounds,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Limbo {
     sequence: u64,
-    block: u32,
+    unit: u32,
 }
 
 /// How far a reclamation may go.
@@ -58,18 +69,20 @@ pub(crate) enum Reach {
 }
 
 impl Producer {
-    pub(crate) fn new(control: Control, history: u32) -> Self {
-        let slots = control.geometry().slots as usize;
+    /// `hottest`: the block that was freed last is taken first.
+    pub(crate) fn new(control: Control, pool: Pool, history: u32, hottest: bool) -> Self {
         Self {
-            control,
             head: 0,
+            oldest_free: 0,
             watermark: 0,
+            control,
+            rounds: QuietRounds::default(),
+            bytes: 0,
             history: u64::from(history),
-            blocks: vec![0; slots].into_boxed_slice(),
+            one_by_one: hottest || !pool.is_uniform(),
+            pool,
             limbo: Vec::new(),
             claims: Vec::new(),
-            bytes: 0,
-            rounds: QuietRounds::default(),
         }
     }
 
@@ -77,9 +90,18 @@ impl Producer {
         &self.control
     }
 
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// Blocks that are let go of but still covered or held.
-    pub(crate) fn in_limbo(&self) -> usize {
-        self.limbo.len()
+    pub(crate) fn in_limbo(&self) -> u32 {
+        self.limbo.len() as u32
+    }
+
+    /// Free blocks.
+    pub(crate) fn free(&self) -> u32 {
+        (self.watermark - self.oldest_free) as u32 + self.pool.spare()
     }
 
     /// The oldest sequence that was not let go of.
@@ -88,17 +110,46 @@ impl Producer {
     }
 
     /// The sequence that the next publish gets.
+    #[inline(always)]
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
-    /// Publishes `block` under the next sequence. True: somebody sleeps and must be woken.
+    /// Takes a free block out of the ring, if blocks are freed that way: all have one size then.
+    #[inline(always)]
+    pub(crate) fn take_oldest(&mut self) -> Option<u32> {
+        if self.oldest_free == self.watermark {
+            return None;
+        }
+        // Ordering: Relaxed; our own store.
+        let word = self.control.slot(self.oldest_free).word.load(Ordering::Relaxed);
+        self.oldest_free += 1;
+        Some(unit_of(word))
+    }
+
+    /// Takes a free block of at least `len` bytes out of the pool: its unit and capacity.
+    pub(crate) fn take_spare(&mut self, len: usize) -> Option<(u32, usize)> {
+        self.pool.take(len)
+    }
+
+    /// Takes back a block that was taken and not published.
+    pub(crate) fn give_back(&mut self, unit: u32) {
+        self.pool.give(unit);
+    }
+
+    /// Adds blocks to the pool; false at its limit.
+    pub(crate) fn grow(&mut self, len: usize) -> bool {
+        self.pool.grow(len)
+    }
+
+    /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
     ///
-    /// The slot is free: every sequence from the watermark to the head has a block of its own, the caller's
+    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's
     /// block is none of them, and there are at least as many slots as blocks.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, block: u32, word: u64, time: u64, len: u64) -> bool {
+    pub(crate) fn publish(&mut self, word: u64, time: u64, len: u64) -> bool {
         let sequence = self.head;
+        debug_assert!(sequence - self.oldest_free < u64::from(self.control.geometry().slots), "no free slot");
         let slot = self.control.slot(sequence);
         // A slot that already holds the descriptor (blocks come round in the same order) stays unwritten,
         // so its cache line stays with the subscribers.
@@ -109,8 +160,6 @@ impl Producer {
         if slot.time.load(Ordering::Relaxed) != time {
             slot.time.store(time, Ordering::Relaxed);
         }
-        let index = sequence as usize & (self.blocks.len() - 1);
-        self.blocks[index] = block;
         self.head = sequence + 1;
         self.bytes += len;
         let header = self.control.header();
@@ -124,36 +173,51 @@ impl Producer {
         header.state.messages.notified(&mut self.rounds)
     }
 
-    /// Gets blocks back and gives each to `free`; returns how many. Never waits.
-    pub(crate) fn reclaim(&mut self, reach: Reach, mut free: impl FnMut(u32)) -> usize {
+    /// Gets blocks back; returns how many came free. Never waits.
+    pub(crate) fn reclaim(&mut self, reach: Reach) -> usize {
         let target = self.target(reach);
         if target == self.watermark && self.limbo.is_empty() {
             return 0;
         }
         let first = self.watermark;
         let target = self.announce(target);
+        // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
+        let held = self.control.header().held.load(Ordering::Acquire) != 0;
+        if !self.one_by_one && !held && self.claims.is_empty() && self.limbo.is_empty() {
+            // All of it is free; `announce` has moved the end of the queue.
+            return (target - first) as usize;
+        }
+        self.sort_out(first, target)
+    }
 
+    /// Looks at the blocks of `first..target` and of the limbo one by one.
+    fn sort_out(&mut self, first: u64, target: u64) -> usize {
         let mut freed = 0;
-        let holds = self.control.holds();
+        // What is in the ring's queue is free already: it goes to the pool, so that the queue is empty.
+        for sequence in self.oldest_free..first {
+            let unit = self.unit_at(sequence);
+            self.pool.give(unit);
+        }
         for sequence in first..target {
-            let block = self.blocks[sequence as usize & (self.blocks.len() - 1)];
-            if covered(&self.claims, sequence) || is_held(holds, block) {
-                self.limbo.push(Limbo { sequence, block });
+            let unit = self.unit_at(sequence);
+            if covered(&self.claims, sequence) || self.is_held(unit) {
+                self.limbo.push(Limbo { sequence, unit });
             } else {
-                free(block);
+                self.pool.give(unit);
                 freed += 1;
             }
         }
+        self.oldest_free = target;
         // Older entries are looked at in turns, all of them if nothing else was found.
         let looks = if freed == 0 { self.limbo.len() } else { self.limbo.len().min(LIMBO_LOOKS) };
         let mut index = 0;
         for _ in 0..looks {
             let entry = self.limbo[index];
-            if covered(&self.claims, entry.sequence) || is_held(holds, entry.block) {
+            if covered(&self.claims, entry.sequence) || self.is_held(entry.unit) {
                 index += 1;
             } else {
                 self.limbo.swap_remove(index);
-                free(entry.block);
+                self.pool.give(entry.unit);
                 freed += 1;
             }
         }
@@ -161,6 +225,18 @@ impl Producer {
             self.limbo.rotate_left(index);
         }
         freed
+    }
+
+    fn unit_at(&self, sequence: u64) -> u32 {
+        // Ordering: Relaxed; our own store.
+        unit_of(self.control.slot(sequence).word.load(Ordering::Relaxed))
+    }
+
+    fn is_held(&self, unit: u32) -> bool {
+        let block = self.pool.block_of(unit) as usize;
+        // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
+        let count = self.control.holds()[block].load(Ordering::Acquire);
+        count != 0 && cfg!(not(blockcast_mutation = "ignore_holds"))
     }
 
     /// First scan: how far the watermark could go.
@@ -232,15 +308,4 @@ impl Producer {
 
 fn covered(claims: &[(u64, u64)], sequence: u64) -> bool {
     claims.iter().any(|&(low, high)| low <= sequence && sequence < high)
-}
-
-fn is_held(holds: &[crate::primitive::AtomicU32], block: u32) -> bool {
-    // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-    #[cfg(not(blockcast_mutation = "ignore_holds"))]
-    return holds[block as usize].load(Ordering::Acquire) != 0;
-    #[cfg(blockcast_mutation = "ignore_holds")]
-    return {
-        let _ = (holds, block);
-        false
-    };
 }

@@ -1,6 +1,7 @@
 //! The subscribing end of a channel: [`Reader`], and messages by reference.
 
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,12 +13,19 @@ use crate::error::ReceiveError;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
 
+/// The floor while nothing is taken.
+const NOTHING_TAKEN: u64 = u64::MAX;
+
 /// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
 pub struct Reader {
     consumer: Consumer,
-    window: AttachmentWindow,
-    /// Messages from here on are attached by reference.
+    /// First byte of the arena.
+    base: NonNull<u8>,
+    /// Whether samples or taken descriptors may keep the interval from following what was received.
+    pinned: bool,
+    /// Messages from here on were taken by descriptor and not released; `u64::MAX`: none.
     floor: u64,
+    window: AttachmentWindow,
     /// Descriptors of the latest batch; kept for its capacity.
     batch: Vec<Descriptor>,
     cursor: u32,
@@ -28,8 +36,10 @@ pub struct Reader {
 impl Reader {
     pub(crate) fn new(channel: Arc<Channel>, consumer: Consumer, cursor: u32, signal: Arc<Signal>) -> Self {
         Self {
-            floor: consumer.next(),
             consumer,
+            base: channel.arena().base(),
+            pinned: false,
+            floor: NOTHING_TAKEN,
             window: AttachmentWindow::new(Arc::clone(&channel)),
             batch: Vec::new(),
             cursor,
@@ -63,7 +73,7 @@ impl Reader {
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
     #[inline]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        let descriptor = self.take()?;
+        let descriptor = self.receive_next()?;
         Ok(RawMessage { reader: self, descriptor })
     }
 
@@ -74,12 +84,13 @@ impl Reader {
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.batch.clear();
-        while self.batch.len() < limit {
-            match self.take() {
-                Ok(descriptor) => self.batch.push(descriptor),
-                Err(error) if self.batch.is_empty() => return Err(error),
-                Err(_) => break,
-            }
+        let first = self.receive_next()?;
+        self.batch.push(first);
+        while self.batch.len() < limit
+            // Whatever else there is, a loss or the end, is told by the next call: these messages are attached.
+            && let Taken::Message(sequence, word, time) = self.consumer.take()
+        {
+            self.batch.push(Descriptor::unpack(sequence, word, time));
         }
         Ok(RawBatch { reader: self })
     }
@@ -90,9 +101,9 @@ impl Reader {
     /// As for [`receive`](Self::receive).
     #[inline]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        let descriptor = self.take()?;
-        let sample = self.window.attach(&self.consumer, descriptor);
-        self.release_before(descriptor.sequence.next());
+        let descriptor = self.receive_next()?;
+        let sample = self.attach(descriptor);
+        self.settle();
         Ok(sample)
     }
 
@@ -105,14 +116,40 @@ impl Reader {
     /// samples.
     #[inline]
     pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
+        let descriptor = self.receive_next()?;
+        self.pinned = true;
+        self.floor = self.floor.min(descriptor.sequence.get());
+        Ok(descriptor)
+    }
+
+    #[inline(always)]
+    fn receive_next(&mut self) -> Result<Descriptor, ReceiveError> {
         match self.consumer.take() {
             Taken::Message(sequence, word, time) => Ok(Descriptor::unpack(sequence, word, time)),
+            other => self.receive_other(other),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive_other(&mut self, taken: Taken) -> Result<Descriptor, ReceiveError> {
+        match taken {
+            Taken::Message(sequence, word, time) => Ok(Descriptor::unpack(sequence, word, time)),
             Taken::Empty => {
-                self.settle();
+                if self.pinned {
+                    self.settle();
+                }
                 Err(ReceiveError::Empty)
             }
             Taken::Ended => Err(ReceiveError::Ended),
-            Taken::Overtaken => self.jump(),
+            Taken::Overtaken => {
+                // Nothing older may depend on the interval when it jumps.
+                self.window.count_all(&self.consumer);
+                self.floor = NOTHING_TAKEN;
+                self.pinned = false;
+                let lost = self.consumer.jump();
+                if lost == 0 { self.receive_next() } else { Err(ReceiveError::Lost(lost)) }
+            }
         }
     }
 
@@ -151,6 +188,7 @@ impl Reader {
 
     /// Turns the message of `descriptor`, taken last and not yet released, into an owned sample.
     fn attach(&mut self, descriptor: Descriptor) -> RawSample {
+        self.pinned = true;
         self.window.attach(&self.consumer, descriptor)
     }
 
@@ -170,29 +208,56 @@ impl Reader {
     /// Lets go of every message below `sequence` but samples. One store.
     #[inline]
     pub fn release_before(&mut self, sequence: Sequence) {
-        self.floor = self.floor.max(sequence.get().min(self.consumer.next()));
+        let sequence = sequence.get();
+        if self.floor < sequence {
+            self.floor = if sequence < self.consumer.next() { sequence } else { NOTHING_TAKEN };
+        }
         self.settle();
     }
 
-    /// Gives up what neither a sample nor a reference needs.
+    /// Lets go of the message or messages that were just received by reference.
     #[inline(always)]
+    fn release_received(&mut self) {
+        if self.pinned {
+            self.settle();
+        } else if self.consumer.let_go(self.consumer.next()) {
+            self.wake_publisher();
+        }
+    }
+
+    /// Gives up what no sample and no taken descriptor needs.
+    #[inline]
     fn settle(&mut self) {
-        let low = match self.window.oldest() {
-            None => self.floor,
-            Some(oldest) => oldest.min(self.floor),
-        };
-        if self.consumer.let_go(low) {
-            self.channel.publisher.wake();
+        let oldest = self.window.oldest().unwrap_or(NOTHING_TAKEN).min(self.floor);
+        self.pinned = oldest != NOTHING_TAKEN;
+        if self.consumer.let_go(oldest.min(self.consumer.next())) {
+            self.wake_publisher();
         }
     }
 
     #[cold]
-    fn jump(&mut self) -> Result<Descriptor, ReceiveError> {
-        self.window.count_all(&self.consumer);
-        let lost = self.consumer.jump();
-        self.floor = self.consumer.next();
-        if lost == 0 { self.take() } else { Err(ReceiveError::Lost(lost)) }
+    #[inline(never)]
+    fn wake_publisher(&self) {
+        self.channel.publisher.wake();
     }
+}
+
+// SAFETY: `base` points into the arena of `channel`; what is read through it is what the interval covers,
+// whichever thread holds the reader.
+unsafe impl Send for Reader {}
+// SAFETY: as above; `&Reader` gives out no bytes.
+unsafe impl Sync for Reader {}
+
+/// The bytes of a message.
+///
+/// # Safety
+/// `base` is the start of the arena of the descriptor's channel, and the message stays attached for `'m`.
+#[inline(always)]
+unsafe fn bytes<'m>(base: NonNull<u8>, descriptor: &Descriptor) -> &'m [u8] {
+    // SAFETY: the writer made the descriptor from a block within the arena and a length within the block.
+    let start = unsafe { base.add(descriptor.offset as usize) };
+    // SAFETY: as above; attached, so nobody writes; initialised, as a memfd starts as zeros.
+    unsafe { std::slice::from_raw_parts(start.as_ptr(), descriptor.len as usize) }
 }
 
 impl Drop for Reader {
@@ -228,7 +293,7 @@ impl RawMessage<'_> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
         // handed out again; the arena lives as long as the reader's channel.
-        unsafe { self.reader.channel.bytes(&self.descriptor).as_ref() }
+        unsafe { bytes(self.reader.base, &self.descriptor) }
     }
 
     /// Position, time and length.
@@ -255,7 +320,7 @@ impl RawMessage<'_> {
 impl Drop for RawMessage<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.reader.release_before(self.descriptor.sequence.next());
+        self.reader.release_received();
     }
 }
 
@@ -288,15 +353,14 @@ impl RawBatch<'_> {
         self.reader.batch.iter().map(|descriptor| {
             // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
             // together; the borrow of `self` ends before.
-            (descriptor, unsafe { self.reader.channel.bytes(descriptor).as_ref() })
+            (descriptor, unsafe { bytes(self.reader.base, descriptor) })
         })
     }
 }
 
 impl Drop for RawBatch<'_> {
     fn drop(&mut self) {
-        let next = self.reader.next_sequence();
-        self.reader.release_before(next);
+        self.reader.release_received();
     }
 }
 

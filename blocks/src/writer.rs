@@ -1,8 +1,8 @@
 //! The publishing end of a channel: [`Writer`] and its loans.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -11,6 +11,8 @@ use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
 use crate::descriptor::{Validity, pack};
 use crate::error::{ChannelError, LoanError};
 use crate::park;
+use crate::payload::BLOCK_ALIGNMENT;
+use crate::pool::Pool;
 use crate::producer::{Producer, Reach};
 use crate::schema::Schema;
 use crate::signal::Signal;
@@ -42,12 +44,14 @@ pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Wri
         Reuse::Oldest => false,
         Reuse::Hottest => true,
     };
+    let pool = Pool::new(channel.layout().clone(), &config.classes());
     Ok(Writer {
-        producer: Producer::new(channel.control().clone(), config.history),
-        free: (0..config.blocks).collect(),
+        block_size: pool.largest(),
+        uniform: pool.is_uniform(),
+        producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
+        base: channel.arena().base(),
         hottest,
         timestamps: config.timestamps,
-        block_size: channel.block_size(),
         overtake: u64::from(config.blocks / 8).max(1),
         channel,
     })
@@ -56,14 +60,30 @@ pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Wri
 /// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.
 pub struct Writer {
     producer: Producer,
-    /// Free blocks, the most recently freed at the back.
-    free: VecDeque<u32>,
+    /// First byte of the arena.
+    base: NonNull<u8>,
+    /// Capacity of the largest block.
+    block_size: usize,
+    /// Whether all blocks have one size.
+    uniform: bool,
     hottest: bool,
     timestamps: Timestamps,
-    block_size: usize,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
     overtake: u64,
     channel: Arc<Channel>,
+}
+
+// SAFETY: `base` points into the arena of `channel`, which is shared by many threads anyway; bytes behind it
+// are reached through a loan only, which borrows the writer.
+unsafe impl Send for Writer {}
+// SAFETY: as above; `&Writer` gives out no bytes.
+unsafe impl Sync for Writer {}
+
+/// A block that was taken and is not published yet.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    unit: u32,
+    capacity: usize,
 }
 
 impl Writer {
@@ -73,7 +93,7 @@ impl Writer {
         &self.channel
     }
 
-    /// Capacity of a block in bytes.
+    /// Capacity of the largest block in bytes.
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.block_size
@@ -108,8 +128,8 @@ impl Writer {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        let block = self.take_block(len)?;
-        Ok(RawLoan { writer: self, block })
+        let taken = self.take_block(len)?;
+        Ok(RawLoan { writer: self, taken })
     }
 
     /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
@@ -117,67 +137,81 @@ impl Writer {
     /// # Errors
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        let block = match self.take_block(len) {
+        let taken = match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
             other => other?,
         };
-        Ok(RawLoan { writer: self, block })
+        Ok(RawLoan { writer: self, taken })
     }
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        self.poll_block(cx, len).map(|block| block.map(|block| self.free.push_back(block)))
+        self.poll_block(cx, len).map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
     }
 
-    /// Free blocks and those in limbo.
+    /// Blocks, free ones, and those in limbo.
     #[must_use]
     pub fn pool(&self) -> PoolStats {
         PoolStats {
-            blocks: self.channel.config().blocks,
-            free: self.free.len() as u32,
-            limbo: self.producer.in_limbo() as u32,
+            blocks: self.producer.pool().blocks(),
+            free: self.producer.free(),
+            limbo: self.producer.in_limbo(),
         }
     }
 
     /// Looks for blocks that came free and returns how many are free now. Never waits.
     pub fn reclaim(&mut self) -> u32 {
-        let Self { producer, free, .. } = self;
-        producer.reclaim(Reach::Passed, |block| free.push_back(block));
-        self.free.len() as u32
+        self.producer.reclaim(Reach::Passed);
+        self.producer.free()
     }
 
     #[inline(always)]
-    fn take_block(&mut self, len: usize) -> Result<u32, LoanError> {
+    fn take_block(&mut self, len: usize) -> Result<Taken, LoanError> {
         if len > self.block_size {
             return Err(LoanError::TooLarge { needed: len, block_size: self.block_size });
         }
-        if self.hottest {
-            self.reclaim();
-            if let Some(block) = self.free.pop_back() {
-                return Ok(block);
-            }
-        } else if let Some(block) = self.free.pop_front() {
-            return Ok(block);
+        if let Some(unit) = self.producer.take_oldest() {
+            debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
+            return Ok(Taken { unit, capacity: self.block_size });
         }
-        self.take_reclaimed()
+        self.take_spare(len)
     }
 
     #[inline(never)]
-    fn take_reclaimed(&mut self) -> Result<u32, LoanError> {
-        let Self { producer, free, .. } = self;
+    fn take_spare(&mut self, len: usize) -> Result<Taken, LoanError> {
+        let Self { producer, .. } = self;
+        let taken = |(unit, capacity)| Taken { unit, capacity };
+        if self.hottest {
+            producer.reclaim(Reach::Passed);
+        }
+        if let Some(spare) = producer.take_spare(len) {
+            return Ok(taken(spare));
+        }
         loop {
             let watermark = producer.watermark();
-            let freed = producer.reclaim(Reach::Overtake(self.overtake), |block| free.push_back(block));
-            // Those that were overtaken may still be attached to all that was let go of: go on to what they are not.
-            if freed > 0 || producer.watermark() == watermark {
+            let freed = producer.reclaim(Reach::Overtake(self.overtake));
+            if let Some(unit) = producer.take_oldest() {
+                return Ok(Taken { unit, capacity: self.block_size });
+            }
+            if let Some(spare) = producer.take_spare(len) {
+                return Ok(taken(spare));
+            }
+            // Those that were overtaken may still be attached to all that was let go of, or the blocks that
+            // came free are too small: go on to what they are not attached to.
+            if freed == 0 && producer.watermark() == watermark {
                 break;
             }
         }
-        let block = if self.hottest { self.free.pop_back() } else { self.free.pop_front() };
-        block.ok_or(LoanError::Exhausted { blocks: self.channel.config().blocks })
+        if producer.grow(len)
+            && let Some(spare) = producer.take_spare(len)
+        {
+            tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
+            return Ok(taken(spare));
+        }
+        Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
     }
 
-    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<u32, LoanError>> {
+    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<Taken, LoanError>> {
         match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => {}
             other => return Poll::Ready(other),
@@ -191,7 +225,7 @@ impl Writer {
     }
 
     #[cold]
-    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<u32, LoanError> {
+    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<Taken, LoanError> {
         let mut found = None;
         let _ = park::spin(|| {
             found = match self.take_block(len) {
@@ -207,15 +241,15 @@ impl Writer {
     }
 
     #[inline(always)]
-    fn publish(&mut self, block: u32, len: usize, validity: Validity) -> Sequence {
+    fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Sequence {
         let time = match self.timestamps {
             Timestamps::Off => 0,
             Timestamps::Coarse => clock::coarse().as_nanos(),
             Timestamps::Precise => clock::precise().as_nanos(),
         };
         let sequence = Sequence::new(self.producer.head());
-        let word = pack(self.channel.unit(block), len as u32, validity);
-        if self.producer.publish(block, word, time, len as u64) {
+        let word = pack(unit, len as u32, validity);
+        if self.producer.publish(word, time, len as u64) {
             self.channel.subscribers.wake_all();
         }
         sequence
@@ -245,7 +279,7 @@ impl fmt::Debug for Writer {
 /// message of the same publisher).
 pub struct RawLoan<'w> {
     writer: &'w mut Writer,
-    block: u32,
+    taken: Taken,
 }
 
 impl RawLoan<'_> {
@@ -260,14 +294,20 @@ impl RawLoan<'_> {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
         let mut loan = std::mem::ManuallyDrop::new(self);
-        let block = loan.block;
-        Ok(loan.writer.publish(block, len, validity))
+        let unit = loan.taken.unit;
+        Ok(loan.writer.publish(unit, len, validity))
     }
 
     /// Bytes from the arena's start to the block.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        u64::from(self.writer.channel.unit(self.block)) * crate::payload::BLOCK_ALIGNMENT as u64
+        u64::from(self.taken.unit) * BLOCK_ALIGNMENT as u64
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: units come from the pool, whose blocks all lie within the arena.
+        unsafe { self.writer.base.as_ptr().add(self.taken.unit as usize * BLOCK_ALIGNMENT) }
     }
 }
 
@@ -276,30 +316,28 @@ impl Deref for RawLoan<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        let start = self.writer.channel.block_start(self.block);
         // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
-        // its only owner; it has `block_size` bytes from `start`, initialised (a memfd starts as zeros).
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.writer.block_size) }
+        // its only owner; it has `capacity` bytes from `start`, initialised (a memfd starts as zeros).
+        unsafe { std::slice::from_raw_parts(self.start(), self.taken.capacity) }
     }
 }
 
 impl DerefMut for RawLoan<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.writer.channel.block_start(self.block);
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.writer.block_size) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.taken.capacity) }
     }
 }
 
 impl Drop for RawLoan<'_> {
     fn drop(&mut self) {
-        self.writer.free.push_back(self.block);
+        self.writer.producer.give_back(self.taken.unit);
     }
 }
 
 impl fmt::Debug for RawLoan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawLoan").field("block", &self.block).field("len", &self.len()).finish()
+        f.debug_struct("RawLoan").field("offset", &self.offset()).field("len", &self.len()).finish()
     }
 }
