@@ -135,11 +135,17 @@ impl<T: FlatType, I: Index> Flat<T, I> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::IndexOverflow`] if the value is too large for `I`.
+    /// [`BuildError::IndexOverflow`] if the value is too large for `I`, [`BuildError::NoRoom`] if it is too large
+    /// for any vector.
     pub fn to_vec(value: impl ToFlat<T>) -> Result<Vec<u8>, BuildError> {
-        let mut bytes = vec![0; Self::encoded_len(&value)];
+        let needed = Self::encoded_len(&value);
+        let available = isize::MAX as usize;
+        if needed > available {
+            return Err(BuildError::NoRoom { needed, available });
+        }
+        let mut bytes = vec![0; needed];
         let length = Self::write(&value, &mut bytes)?;
-        debug_assert_eq!(length, bytes.len(), "the computed length is the written length");
+        bytes.truncate(length);
         Ok(bytes)
     }
 }

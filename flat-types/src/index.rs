@@ -38,6 +38,9 @@ impl Width {
     }
 }
 
+// Every index fits a `usize`, and the sum of two fits a `u64`.
+const _: () = assert!(usize::BITS >= 32);
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for u8 {}

@@ -78,6 +78,82 @@ mod target;
 mod to_flat;
 mod validator;
 
+/// Lays out a struct or enum of your own.
+///
+/// | source | WIT | view | builder |
+/// | --- | --- | --- | --- |
+/// | `struct S { a: A, b: B }` | record | `SView` with a method per field | `SBuilder`: `a(..)`, then `b(..)`, then `finish()` |
+/// | `struct S(A);` | what `A` is | what `A`'s is | what `A`'s is |
+/// | `struct S(A, B);` | tuple | tuple of views | [`TupleBuilder`] |
+/// | `enum E { A, B }` | enum | the type itself, which must be `Copy` and `Debug` | [`ScalarBuilder`] |
+/// | `enum E { A, B(X), C { x: X } }` | variant | `EView`, an enum | `EBuilder` with a method per case |
+/// | `#[flat(flags)] struct F { a: bool, b: bool }` | flags | the type itself, which must be `Copy` and `Debug` | [`ScalarBuilder`] |
+///
+/// Each builder method `field(value)` has a twin `field_with(|builder| ..)` that builds the value in place. The
+/// type itself implements [`FlatType`] and [`ToFlat`]; views compare with it and convert into it. Type parameters
+/// are allowed, lifetimes are not: the type owns what is in it, and its view borrows the message.
+///
+/// ```
+/// use blockcast_flat_types::{BuildError, Flat};
+///
+/// /// What was found in a text.
+/// #[derive(Flat, Debug, PartialEq)]
+/// struct Report {
+///     words: u64,
+///     longest: Option<String>,
+///     lines: Vec<Line>,
+/// }
+///
+/// #[derive(Flat, Debug, PartialEq)]
+/// enum Line {
+///     Empty,
+///     Text { text: String, words: u32 },
+/// }
+///
+/// // Field by field, in place; the compiler minds the order and that none is missing.
+/// let mut block = [0; 256];
+/// let length = Flat::<Report>::build::<BuildError>(&mut block, |report| {
+///     report
+///         .words(3)?
+///         .longest(Some("three"))?
+///         .lines_with(|list| {
+///             let mut list = list.with_len(2)?;
+///             list.push_with(|line| line.text("one two three", 3))?;
+///             list.push_with(|line| line.empty())?;
+///             list.finish()
+///         })?
+///         .finish()
+/// })?;
+///
+/// let report = Flat::<Report>::access(&block[..length])?;
+/// assert_eq!((report.words(), report.longest()), (3, Some("three")));
+/// if let Some(LineView::Text { text, words }) = report.lines().get(0) {
+///     assert_eq!((text, words), ("one two three", 3));
+/// }
+///
+/// // Or in one call, from a value.
+/// let line = Line::Text { text: "one two three".into(), words: 3 };
+/// let value = Report { words: 3, longest: Some("three".into()), lines: vec![line, Line::Empty] };
+/// assert_eq!(Flat::<Report>::to_vec(&value)?, block[..length]);
+/// assert_eq!(Report::from(report), value);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Where the library goes by another name, `#[flat(crate = path::to::it)]` says which.
+///
+/// ```compile_fail
+/// # use blockcast_flat_types::{BuildError, Flat};
+/// #[derive(Flat)]
+/// struct Size { width: u32, height: u32 }
+/// Flat::<Size>::build::<BuildError>(&mut [0; 8], |size| size.width(1)?.finish());  // no height
+/// ```
+///
+/// ```compile_fail
+/// # use blockcast_flat_types::Flat;
+/// # struct Other;
+/// #[derive(Flat)]
+/// struct Outer { other: Other }  // no flat layout
+/// ```
 #[cfg(feature = "derive")]
 pub use blockcast_flat_types_derive::Flat;
 #[cfg(feature = "serde")]

@@ -252,7 +252,16 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(())
     }
 
+    /// The proof that the value is complete, if all `size` bytes of its header are in the block, with those at
+    /// the end that no field has written.
+    #[inline]
+    pub(crate) fn finish_header(self, size: usize) -> Result<Finished<'b>, BuildError> {
+        let end = self.at.saturating_add(size);
+        if end > self.block.len() { Err(self.no_room(end)) } else { Ok(self.finish()) }
+    }
+
     /// The proof that the value is complete.
+    #[inline]
     pub(crate) fn finish(self) -> Finished<'b> {
         Finished { end: self.cursor, brand: PhantomData }
     }

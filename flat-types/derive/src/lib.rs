@@ -1,7 +1,7 @@
 //! `#[derive(Flat)]`, which is documented where it is used: in `blockcast-flat-types`.
 //!
-//! One file per kind of type: [`input`] checks what can be checked in the source and points at what cannot be laid
-//! out, [`record`] makes structs, [`newtype`] tuple structs, [`variant`] enums with payloads, [`plain`] enums
+//! One file per kind of type: `input` checks what can be checked in the source and points at what cannot be laid
+//! out, `record` makes structs, `newtype` tuple structs, `variant` enums with payloads, `plain` enums
 //! without payloads and flags. What a field's type must be able to do is left to the compiler, with the field's
 //! own place in the source.
 

@@ -19,6 +19,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
 
     let names: Vec<_> =
         fields.named.iter().map(|field| field.ident.as_ref().expect("the fields are named")).collect();
+    let field_vis: Vec<_> = fields.named.iter().map(|field| &field.vis).collect();
     let types: Vec<_> = fields.named.iter().map(|field| &field.ty).collect();
     let casts: Vec<_> = types.iter().map(|kind| input.cast(kind)).collect();
     let views: Vec<_> = types.iter().map(|kind| input.view_of(kind)).collect();
@@ -63,7 +64,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
             #(
                 #field_docs
                 #[inline]
-                #vis fn #names(self) -> #views {
+                #field_vis fn #names(self) -> #views {
                     unsafe { self.0.field::<#types, #places>() }
                 }
             )*
@@ -120,7 +121,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 ///
                 /// Those of the value.
                 #[inline]
-                #vis fn #names(
+                #field_vis fn #names(
                     self,
                     value: impl #flat::ToFlat<#types>,
                 ) -> ::core::result::Result<#builder<'b, #parameters I, #next>, #flat::BuildError> {
@@ -133,7 +134,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 ///
                 /// Those of the closure.
                 #[inline]
-                #vis fn #builds<E: ::core::convert::From<#flat::BuildError>>(
+                #field_vis fn #builds<E: ::core::convert::From<#flat::BuildError>>(
                     self,
                     build: impl for<'c> #flat::BuildFn<'c, #types, I, E>,
                 ) -> ::core::result::Result<#builder<'b, #parameters I, #next>, E> {
@@ -148,7 +149,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
             ///
             /// # Errors
             ///
-            /// None; a `Result`, as everything that a build ends with.
+            /// `NoRoom` if the header has padding at its end that does not fit.
             #[inline]
             #vis fn finish(self) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
                 unsafe { self.0.finish() }
@@ -211,7 +212,9 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                     &self,
                     place: #flat::Place<'b, #this, I>,
                 ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    place.builder()#(.#names(&self.#names)?)*.finish()
+                    let mut record = #flat::derived::RecordBuilder::at(place);
+                    #(unsafe { record.put::<#types, #places>(&self.#names) }?;)*
+                    unsafe { record.finish() }
                 }
 
                 fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {

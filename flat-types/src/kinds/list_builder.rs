@@ -231,6 +231,26 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         self.capacity
     }
 
+    /// Writes several scalars at once, whose bytes in memory are their headers.
+    #[inline]
+    pub(crate) fn push_bytes<S>(&mut self, values: &[S]) -> Result<(), BuildError>
+    where
+        S: ToFlat<T> + bytemuck::NoUninit,
+    {
+        if values.len() > self.capacity - self.count {
+            return Err(BuildError::ListFull { capacity: self.capacity });
+        }
+        if cfg!(target_endian = "big") {
+            return values.iter().try_for_each(|value| self.push(value));
+        }
+        debug_assert_eq!(size_of::<S>(), Header::<T, I>::SIZE, "a scalar is its header");
+        let from = self.start + self.count * size_of::<S>();
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        self.target.span(from, from + bytes.len())?.copy_from_slice(bytes);
+        self.count += values.len();
+        Ok(())
+    }
+
     /// Completes the list.
     ///
     /// # Errors
@@ -267,16 +287,6 @@ impl<T: Number, I: Index> ListItems<'_, T, I> {
     /// [`BuildError::ListFull`].
     #[inline]
     pub fn push_numbers(&mut self, values: &[T]) -> Result<(), BuildError> {
-        if values.len() > self.capacity - self.count {
-            return Err(BuildError::ListFull { capacity: self.capacity });
-        }
-        if cfg!(target_endian = "big") {
-            return values.iter().try_for_each(|value| self.push(*value));
-        }
-        let from = self.start + self.count * size_of::<T>();
-        let bytes: &[u8] = bytemuck::cast_slice(values);
-        self.target.span(from, from + bytes.len())?.copy_from_slice(bytes);
-        self.count += values.len();
-        Ok(())
+        self.push_bytes(values)
     }
 }

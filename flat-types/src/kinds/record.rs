@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use crate::error::{BuildError, FlatError};
 use crate::flat_type::{FlatType, Header, tail};
 use crate::index::Index;
-use crate::target::{BuildFn, Finished, Target};
+use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::ToFlat;
 use crate::validator::Validator;
 
@@ -66,8 +66,6 @@ impl<'a, T: FlatType, I: Index> RecordView<'a, T, I> {
 /// Writes a record `T`, field by field; `N` of them are written.
 pub struct RecordBuilder<'b, T, I: Index, const N: usize> {
     target: Target<'b, I>,
-    /// Why the header could not be cleared.
-    failed: Option<BuildError>,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -82,9 +80,30 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
     /// Clears the header if there are bytes in it that no field uses.
     #[inline]
     pub fn new(mut target: Target<'b, I>) -> Self {
-        let padded = const { T::TYPE.is_padded(I::WIDTH) };
-        let failed = if padded { target.clear(Header::<T, I>::SIZE).err() } else { None };
-        RecordBuilder { target, failed, kind: PhantomData }
+        if const { T::TYPE.is_padded(I::WIDTH) } {
+            // If the header does not fit, `finish` says so.
+            let _cleared = target.clear(Header::<T, I>::SIZE);
+        }
+        RecordBuilder { target, kind: PhantomData }
+    }
+
+    /// At a place for a `T`.
+    #[inline]
+    pub fn at(place: Place<'b, T, I>) -> Self {
+        Self::new(place.into_target())
+    }
+
+    /// Writes field `FIELD` without counting it.
+    ///
+    /// # Safety
+    ///
+    /// Field `FIELD` of `T` is an `A`. The fields are written in their order.
+    #[inline]
+    pub unsafe fn put<A: FlatType, const FIELD: usize>(
+        &mut self,
+        value: impl ToFlat<A>,
+    ) -> Result<(), BuildError> {
+        self.target.write::<A>(Offset::<T, I, FIELD>::BYTES, value)
     }
 }
 
@@ -99,11 +118,8 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
         mut self,
         value: impl ToFlat<A>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, BuildError> {
-        if let Some(error) = self.failed {
-            return Err(error);
-        }
         self.target.write::<A>(Offset::<T, I, N>::BYTES, value)?;
-        Ok(RecordBuilder { target: self.target, failed: None, kind: PhantomData })
+        Ok(RecordBuilder { target: self.target, kind: PhantomData })
     }
 
     /// Builds field `N` in place.
@@ -116,21 +132,18 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
         mut self,
         build: impl for<'c> BuildFn<'c, A, I, E>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, E> {
-        if let Some(error) = self.failed {
-            return Err(error.into());
-        }
         self.target.child::<A, E>(Offset::<T, I, N>::BYTES, build)?;
-        Ok(RecordBuilder { target: self.target, failed: None, kind: PhantomData })
+        Ok(RecordBuilder { target: self.target, kind: PhantomData })
     }
 
     /// The record is complete.
     ///
     /// # Safety
     ///
-    /// `T` has `N` fields.
+    /// Every field of `T` is written.
     #[inline]
     pub unsafe fn finish(self) -> Result<Finished<'b>, BuildError> {
-        Ok(self.target.finish())
+        self.target.finish_header(Header::<T, I>::SIZE)
     }
 }
 

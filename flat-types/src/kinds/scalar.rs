@@ -171,6 +171,11 @@ impl ToFlat<bool> for bool {
     fn matches<I: Index>(&self, view: bool) -> bool {
         *self == view
     }
+
+    #[inline]
+    fn write_all<I: Index>(values: &[bool], list: &mut ListItems<'_, bool, I>) -> Result<(), BuildError> {
+        list.push_bytes(values)
+    }
 }
 
 // SAFETY: the view reads its own bytes through a checked slice.
@@ -182,6 +187,21 @@ unsafe impl FlatType for char {
     fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
         let value = u32::from_le_bytes(validator.read(at)?);
         char::from_u32(value).map(|_| ()).ok_or(FlatError::Char { at, value })
+    }
+
+    fn validate_all<I: Index>(
+        validator: &mut Validator<'_, I>,
+        at: usize,
+        count: usize,
+    ) -> Result<(), FlatError> {
+        let bytes = validator.bytes().get(at..at + 4 * count).unwrap_or_default();
+        // Vectorised, as above. Surrogates wrap around to the top, where what is beyond the last character is.
+        let is_wrong = |value: u32| (value ^ 0xd800).wrapping_sub(0x800) >= 0x11_0000 - 0x800;
+        let (values, _) = bytes.as_chunks();
+        if !values.iter().fold(false, |any, value| any | is_wrong(u32::from_le_bytes(*value))) {
+            return Ok(());
+        }
+        (0..count).try_for_each(|n| Self::validate(validator, at + 4 * n))
     }
 
     #[inline]
@@ -215,5 +235,10 @@ impl ToFlat<char> for char {
 
     fn matches<I: Index>(&self, view: char) -> bool {
         *self == view
+    }
+
+    #[inline]
+    fn write_all<I: Index>(values: &[char], list: &mut ListItems<'_, char, I>) -> Result<(), BuildError> {
+        list.push_bytes(values)
     }
 }

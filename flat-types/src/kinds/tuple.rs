@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::error::{BuildError, FlatError};
 use crate::flat_type::{FlatType, Header, tail};
 use crate::index::Index;
-use crate::kinds::RecordValidator;
+use crate::kinds::{RecordBuilder, RecordValidator};
 use crate::schema::Type;
 use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::ToFlat;
@@ -15,7 +15,6 @@ use crate::validator::Validator;
 /// Writes a tuple, element by element. `R` is what is still to be written: `finish` exists once it is `()`.
 pub struct TupleBuilder<'b, T, R, I: Index> {
     target: Target<'b, I>,
-    failed: Option<BuildError>,
     kind: PhantomData<fn() -> (T, R)>,
 }
 
@@ -41,14 +40,20 @@ impl<A, R: Rest> Rest for (A, R) {
 }
 
 impl<'b, T: FlatType, R, I: Index> TupleBuilder<'b, T, R, I> {
+    #[inline]
     fn new(mut target: Target<'b, I>) -> Self {
-        let padded = const { T::TYPE.is_padded(I::WIDTH) };
-        let failed = if padded { target.clear(Header::<T, I>::SIZE).err() } else { None };
-        TupleBuilder { target, failed, kind: PhantomData }
+        if const { T::TYPE.is_padded(I::WIDTH) } {
+            // If the header does not fit, `finish` says so.
+            let _cleared = target.clear(Header::<T, I>::SIZE);
+        }
+        TupleBuilder { target, kind: PhantomData }
     }
 }
 
 impl<'b, T: FlatType, A: FlatType, R: Rest, I: Index> TupleBuilder<'b, T, (A, R), I> {
+    /// The offset of the next element in the header.
+    const OFFSET: usize = T::TYPE.offset(I::WIDTH, T::TYPE.parts() - 1 - R::COUNT);
+
     /// Writes the next element.
     ///
     /// # Errors
@@ -56,23 +61,8 @@ impl<'b, T: FlatType, A: FlatType, R: Rest, I: Index> TupleBuilder<'b, T, (A, R)
     /// Those of the value.
     #[inline]
     pub fn put(mut self, value: impl ToFlat<A>) -> Result<TupleBuilder<'b, T, R, I>, BuildError> {
-        let offset = self.offset()?;
-        self.target.write::<A>(offset, value)?;
-        Ok(self.next())
-    }
-
-    /// The offset of the next element in the header.
-    #[inline]
-    fn offset(&self) -> Result<usize, BuildError> {
-        match self.failed {
-            Some(error) => Err(error),
-            None => Ok(const { T::TYPE.offset(I::WIDTH, T::TYPE.parts() - 1 - R::COUNT) }),
-        }
-    }
-
-    #[inline]
-    fn next(self) -> TupleBuilder<'b, T, R, I> {
-        TupleBuilder { target: self.target, failed: None, kind: PhantomData }
+        self.target.write::<A>(Self::OFFSET, value)?;
+        Ok(TupleBuilder { target: self.target, kind: PhantomData })
     }
 
     /// Builds the next element in place.
@@ -85,20 +75,20 @@ impl<'b, T: FlatType, A: FlatType, R: Rest, I: Index> TupleBuilder<'b, T, (A, R)
         mut self,
         build: impl for<'c> BuildFn<'c, A, I, E>,
     ) -> Result<TupleBuilder<'b, T, R, I>, E> {
-        let offset = self.offset()?;
-        self.target.child::<A, E>(offset, build)?;
-        Ok(self.next())
+        self.target.child::<A, E>(Self::OFFSET, build)?;
+        Ok(TupleBuilder { target: self.target, kind: PhantomData })
     }
 }
 
-impl<'b, T, I: Index> TupleBuilder<'b, T, (), I> {
+impl<'b, T: FlatType, I: Index> TupleBuilder<'b, T, (), I> {
     /// Completes the tuple.
     ///
     /// # Errors
     ///
-    /// None so far; a `Result`, as everything that a build ends with.
+    /// [`BuildError::NoRoom`] if the header has padding at its end that does not fit.
+    #[inline]
     pub fn finish(self) -> Result<Finished<'b>, BuildError> {
-        Ok(self.target.finish())
+        self.target.finish_header(Header::<T, I>::SIZE)
     }
 }
 
@@ -156,9 +146,11 @@ macro_rules! tuples {
                 &self,
                 place: Place<'b, ($($T,)+), I>,
             ) -> Result<Finished<'b>, BuildError> {
-                let builder = place.builder();
-                $(let builder = builder.put(&self.$n)?;)+
-                builder.finish()
+                let mut record = RecordBuilder::at(place);
+                // SAFETY: element `n` of the tuple is the type beside it.
+                $(unsafe { record.put::<$T, $n>(&self.$n) }?;)+
+                // SAFETY: all of them are written.
+                unsafe { record.finish() }
             }
 
             #[inline]
