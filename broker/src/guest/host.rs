@@ -15,10 +15,11 @@ use wasmtime::component::{Linker, Resource, ResourceType, WasmStr};
 
 use super::abi::{self, Error, Level, MemoryArea, PublisherStats, SubscriptionStats, WakeReasons};
 use super::exchange::{BlockOptions, Refusal};
-use super::exit::ExitReason;
+use super::limits::GuestLimits;
 use super::publisher::GuestPublisher;
 use super::state::GuestState;
 use super::subscription::GuestSubscription;
+use super::window::Windows;
 
 type Host<'a> = StoreContextMut<'a, GuestState>;
 type Subscription = Resource<GuestSubscription>;
@@ -52,81 +53,66 @@ fn add_subscription(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     topics.func_wrap(
         "[method]subscription.minimum-size",
         |mut host: Host<'_>, (this,): (Subscription,)| {
-            let state = host.data_mut();
-            state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-                return Err(forged());
-            };
             // What went wrong comes up again in `poll`, which can say so.
-            let size = subscription.minimum_size(&mut state.windows).unwrap_or(0);
-            state.allow_growth();
-            Ok((size,))
+            let size = with_subscription(&mut host, &this, |this, windows, _| this.minimum_size(windows))?;
+            host.data_mut().allow_growth();
+            Ok((size.unwrap_or(0),))
         },
     )?;
     topics.func_wrap(
         "[method]subscription.add-storage",
         |mut host: Host<'_>, (this, area): (Subscription, MemoryArea)| -> Answer<()> {
-            let state = host.data_mut();
-            state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-                return Err(forged());
-            };
-            let added = subscription.add_storage(&mut state.windows, area.into());
-            state.allow_growth();
+            let area = area.into();
+            let added =
+                with_subscription(&mut host, &this, |this, windows, _| this.add_storage(windows, area))?;
+            host.data_mut().allow_growth();
             Ok((added,))
         },
     )?;
     topics.func_wrap(
         "[method]subscription.poll",
-        |mut host: Host<'_>,
-         (this, batch, released_before): (Subscription, MemoryArea, u64)|
-         -> Answer<u32> {
-            let state = host.data_mut();
-            state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-                return Err(forged());
-            };
-            Ok((subscription.poll(&mut state.windows, &state.setup.limits, batch.into(), released_before),))
+        |mut host: Host<'_>, (this, batch, before): (Subscription, MemoryArea, u64)| -> Answer<u32> {
+            let batch = batch.into();
+            let poll = with_subscription(&mut host, &this, |this, windows, limits| {
+                this.poll(windows, limits, batch, before)
+            })?;
+            Ok((poll,))
         },
     )?;
     topics.func_wrap(
         "[method]subscription.hold",
         |mut host: Host<'_>, (this, index): (Subscription, u64)| -> Answer<u32> {
-            let state = host.data_mut();
-            state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-                return Err(forged());
-            };
-            Ok((subscription.hold(&state.setup.limits, index),))
+            Ok((with_subscription(&mut host, &this, |this, _, limits| this.hold(limits, index))?,))
         },
     )?;
     topics.func_wrap(
         "[method]subscription.unhold",
         |mut host: Host<'_>, (this, hold): (Subscription, u32)| -> Answer<()> {
-            let state = host.data_mut();
-            state.enter()?;
-            let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-                return Err(forged());
-            };
-            Ok((subscription.unhold(&mut state.windows, hold),))
+            Ok((with_subscription(&mut host, &this, |this, windows, _| this.unhold(windows, hold))?,))
         },
     )?;
     topics.func_wrap("[method]subscription.leave", |mut host: Host<'_>, (this,): (Subscription,)| {
-        let state = host.data_mut();
-        state.enter()?;
-        let Some(subscription) = state.subscriptions.get_mut(this.rep() as usize) else {
-            return Err(forged());
-        };
-        let left = subscription.leave(&mut state.windows);
-        left.map_err(|_| state.end(ExitReason::System(LOST_MEMORY.to_owned())))
+        with_subscription(&mut host, &this, |this, windows, _| this.leave(windows))
     })?;
     topics.func_wrap("[method]subscription.stats", |mut host: Host<'_>, (this,): (Subscription,)| {
-        let state = host.data_mut();
-        state.enter()?;
-        let Some(subscription) = state.subscriptions.get(this.rep() as usize) else { return Err(forged()) };
-        let stats: SubscriptionStats = subscription.stats();
+        let stats: SubscriptionStats = with_subscription(&mut host, &this, |this, _, _| this.stats())?;
         Ok((stats,))
     })
+}
+
+/// Does a call on a subscription, and ends the guest if that has left its memory in pieces.
+#[inline]
+fn with_subscription<T>(
+    host: &mut Host<'_>,
+    this: &Subscription,
+    call: impl FnOnce(&mut GuestSubscription, &mut Windows, &GuestLimits) -> T,
+) -> wasmtime::Result<T> {
+    let state = host.data_mut();
+    state.enter()?;
+    let subscription = state.subscriptions.get_mut(this.rep() as usize).ok_or_else(forged)?;
+    let answer = call(subscription, &mut state.windows, &state.setup.limits);
+    state.whole()?;
+    Ok(answer)
 }
 
 fn add_publisher(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
@@ -206,8 +192,6 @@ fn forged() -> wasmtime::Error {
     wasmtime::Error::msg("a handle that the host did not give out")
 }
 
-const LOST_MEMORY: &str = "the system refused memory to replace a window";
-
 fn publisher<'a>(host: &'a mut Host<'_>, this: &Publisher) -> wasmtime::Result<&'a mut GuestPublisher> {
     let state = host.data_mut();
     state.enter()?;
@@ -282,10 +266,10 @@ fn drop_subscription(mut host: Host<'_>, rep: u32) -> wasmtime::Result<()> {
     state.enter()?;
     let mut subscription = state.subscriptions.try_remove(rep as usize).ok_or_else(forged)?;
     state.stats.add_subscription(&subscription.stats());
-    let withdrawn = subscription.withdraw(&mut state.windows);
+    subscription.withdraw(&mut state.windows);
     drop(subscription);
     state.allow_growth();
-    withdrawn.map_err(|_| state.end(ExitReason::System(LOST_MEMORY.to_owned())))
+    state.whole()
 }
 
 fn open_publisher(

@@ -124,6 +124,15 @@ impl GuestState {
         if self.windows.violated() { Err(ended()) } else { Ok(()) }
     }
 
+    /// What a host call ends with that may have replaced windows.
+    #[inline]
+    pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
+        if self.windows.is_broken() {
+            return Err(self.end(ExitReason::System("no memory to replace a window".to_owned())));
+        }
+        Ok(())
+    }
+
     /// As [`enter`](Self::enter), for calls that have to do with topics.
     #[inline]
     pub(crate) fn enter_topics(&self) -> wasmtime::Result<Result<(), Error>> {

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use blockcast_blocks::{Channel, Descriptor, RawSample, Reader, ReceiveError, Validity};
+use blockcast_blocks::{Channel, Descriptor, RawSample, Reader, ReceiveError, Sequence, Validity};
 use slab::Slab;
 
 use super::abi::{Error, Record, SubscriptionStats};
@@ -50,9 +50,12 @@ struct Received {
     sample: Option<RawSample>,
 }
 
-struct Delivery {
+/// Deliveries of consecutive messages of one source.
+struct Run {
     source: usize,
-    received: Received,
+    /// The first message.
+    sequence: u64,
+    count: u32,
 }
 
 struct Held {
@@ -74,9 +77,14 @@ pub(crate) struct GuestSubscription {
     keys: usize,
     /// The source that is served first in the next batch.
     turn: usize,
-    deliveries: VecDeque<Delivery>,
-    /// Index of the first of `deliveries`.
+    /// What is attached, in the order of delivery.
+    runs: VecDeque<Run>,
+    /// The messages of `runs`, where publishers may overtake.
+    samples: VecDeque<RawSample>,
+    /// Index of the first delivery in `runs`.
     first: u64,
+    /// Deliveries in `runs`.
+    attached: u32,
     holds: Slab<Held>,
     /// A source joined for which there is no room, and the guest was not told yet.
     short: bool,
@@ -98,8 +106,10 @@ impl GuestSubscription {
             sources: Slab::new(),
             keys: 0,
             turn: 0,
-            deliveries: VecDeque::new(),
+            runs: VecDeque::new(),
+            samples: VecDeque::new(),
             first: 0,
+            attached: 0,
             holds: Slab::new(),
             short: false,
             closed: false,
@@ -172,11 +182,11 @@ impl GuestSubscription {
         if !batch.address.is_multiple_of(align_of::<Record>() as u32) || (1..RECORD).contains(&batch.size) {
             return Err(Error::WrongSize);
         }
-        if released_before > self.first + self.deliveries.len() as u64 {
+        if released_before > self.first + u64::from(self.attached) {
             return Err(Error::InvalidHandle);
         }
         self.release_before(released_before);
-        self.retire(windows)?;
+        self.retire(windows);
         if batch.size == 0 {
             return Ok(0);
         }
@@ -184,7 +194,7 @@ impl GuestSubscription {
         if std::mem::take(&mut self.short) {
             return Err(Error::NoStorage);
         }
-        let room = limits.attached.saturating_sub(u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX));
+        let room = limits.attached.saturating_sub(self.attached);
         if room == 0 {
             return Err(Error::Limit);
         }
@@ -206,6 +216,8 @@ impl GuestSubscription {
             let Some(source) = self.sources.get_mut(key) else { continue };
             let Some(window) = source.window else { continue };
             let publisher = source.channel.publisher().get();
+            let before = count;
+            let mut run = Run { source: key, sequence: 0, count: 0 };
             while count < limit
                 && let Some(received) = source.receive(self.reliable)
             {
@@ -225,15 +237,23 @@ impl GuestSubscription {
                 // accessible and which nobody else touches during a host call; `target` is aligned to 8 because
                 // memories start at a page and the address in them was checked.
                 unsafe { target.add(count as usize).write(record) };
-                source.attached += 1;
-                self.deliveries.push_back(Delivery { source: key, received });
+                self.samples.extend(received.sample);
+                if sequence.get() != run.sequence + u64::from(run.count) {
+                    let next = Run { source: key, sequence: sequence.get(), count: 0 };
+                    let run = std::mem::replace(&mut run, next);
+                    self.runs.extend((run.count > 0).then_some(run));
+                }
+                run.count += 1;
                 count += 1;
             }
+            self.runs.extend((run.count > 0).then_some(run));
+            source.attached += count - before;
             if count == limit {
                 self.turn = key + 1;
                 break;
             }
         }
+        self.attached += count;
         self.received += u64::from(count);
         count
     }
@@ -253,35 +273,56 @@ impl GuestSubscription {
 
     fn release_before(&mut self, index: u64) {
         while self.first < index
-            && let Some(delivery) = self.deliveries.pop_front()
+            && let Some(run) = self.runs.front_mut()
         {
-            self.first += 1;
-            let source = &mut self.sources[delivery.source];
-            source.attached -= 1;
-            // The next delivery of the same source releases both: one store for each run of messages.
-            let run_goes_on = self.first < index
-                && self.deliveries.front().is_some_and(|next| next.source == delivery.source);
-            if delivery.received.sample.is_none()
-                && !run_goes_on
-                && let Some(reader) = &mut source.reader
-            {
-                reader.release_before(delivery.received.descriptor.sequence.next());
+            let count = run.count.min(u32::try_from(index - self.first).unwrap_or(u32::MAX));
+            run.sequence += u64::from(count);
+            run.count -= count;
+            self.first += u64::from(count);
+            self.attached -= count;
+            let source = &mut self.sources[run.source];
+            source.attached -= count;
+            if self.reliable {
+                if let Some(reader) = &mut source.reader {
+                    reader.release_before(Sequence::new(run.sequence));
+                }
+            } else {
+                self.samples.drain(..count as usize);
+            }
+            if run.count == 0 {
+                self.runs.pop_front();
             }
         }
     }
 
+    /// Source and sequence of an attached delivery, and how many are attached before it.
+    fn find(&self, index: u64) -> Option<(usize, Sequence, usize)> {
+        let position = index.checked_sub(self.first)?;
+        let mut before = 0;
+        for run in &self.runs {
+            if position < before + u64::from(run.count) {
+                let sequence = Sequence::new(run.sequence + (position - before));
+                return Some((run.source, sequence, usize::try_from(position).ok()?));
+            }
+            before += u64::from(run.count);
+        }
+        None
+    }
+
     /// Unmaps publishers that have ended and of which nothing is attached or held.
-    fn retire(&mut self, windows: &mut Windows) -> Result<(), Error> {
-        let mut result = Ok(());
+    fn retire(&mut self, windows: &mut Windows) {
+        let over = |source: &Source| source.ended && source.attached == 0 && source.held == 0;
+        if !self.sources.iter().any(|(_, source)| over(source)) {
+            return;
+        }
         self.sources.retain(|_, source| {
-            let keep = !source.ended || source.attached > 0 || source.held > 0;
+            let keep = !over(source);
             if !keep && let Some(window) = source.window.take() {
                 // Unmapped before the channel is dropped, which may close the arena's file.
-                result = result.and(windows.unmap(window).map_err(Error::from));
+                windows.unmap(window);
             }
             keep
         });
-        result
     }
 
     /// Keeps one delivery beyond its release.
@@ -289,19 +330,14 @@ impl GuestSubscription {
         if self.holds.len() >= limits.held as usize {
             return Err(Error::Limit);
         }
-        let position = index.checked_sub(self.first).and_then(|position| usize::try_from(position).ok());
-        let delivery =
-            position.and_then(|position| self.deliveries.get(position)).ok_or(Error::InvalidHandle)?;
-        let source = &mut self.sources[delivery.source];
-        let sample = match &delivery.received.sample {
+        let (source, sequence, position) = self.find(index).ok_or(Error::InvalidHandle)?;
+        let from = &mut self.sources[source];
+        let sample = match self.samples.get(position) {
             Some(sample) => sample.clone(),
-            None => {
-                let sequence = delivery.received.descriptor.sequence;
-                source.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?
-            }
+            None => from.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
         };
-        source.held += 1;
-        let hold = self.holds.insert(Held { source: delivery.source, _sample: sample });
+        from.held += 1;
+        let hold = self.holds.insert(Held { source, _sample: sample });
         // Fits: holds are limited by a number of 32 bits.
         Ok(hold as u32)
     }
@@ -311,22 +347,23 @@ impl GuestSubscription {
         let held = self.holds.try_remove(hold as usize).ok_or(Error::InvalidHandle)?;
         self.sources[held.source].held -= 1;
         drop(held);
-        self.retire(windows)
+        self.retire(windows);
+        Ok(())
     }
 
     /// Ends the delivery but not the holds.
-    pub(crate) fn leave(&mut self, windows: &mut Windows) -> Result<(), Error> {
+    pub(crate) fn leave(&mut self, windows: &mut Windows) {
         self.feed = None;
         self.release_before(u64::MAX);
         for (_, source) in &mut self.sources {
             source.end();
         }
-        self.retire(windows)
+        self.retire(windows);
     }
 
     /// Takes back the address space. What is left of the subscription can then be dropped.
-    pub(crate) fn withdraw(&mut self, windows: &mut Windows) -> Result<(), WindowError> {
-        windows.withdraw(self.owner)
+    pub(crate) fn withdraw(&mut self, windows: &mut Windows) {
+        windows.withdraw(self.owner);
     }
 
     /// Announces that the guest is about to sleep, and says whether it has reason not to.
@@ -351,7 +388,7 @@ impl GuestSubscription {
         SubscriptionStats {
             received: self.received,
             lost: self.lost,
-            attached: u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX),
+            attached: self.attached,
             held: u32::try_from(self.holds.len()).unwrap_or(u32::MAX),
             publishers: u32::try_from(self.sources.iter().filter(|(_, source)| !source.ended).count())
                 .unwrap_or(u32::MAX),

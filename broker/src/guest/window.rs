@@ -112,12 +112,14 @@ pub(crate) struct Windows {
     mappings: Vec<Mapping>,
     /// Bytes that may be donated in all.
     budget: u64,
+    /// A range could not be made ordinary memory again.
+    broken: bool,
 }
 
 impl Windows {
     /// No windows yet, and no memory to have them in. `table` is the one that the store's fault handler uses.
     pub(crate) fn new(table: Arc<WindowTable>, budget: u64) -> Self {
-        Self { memory: None, table, donations: Vec::new(), mappings: Vec::new(), budget }
+        Self { memory: None, table, donations: Vec::new(), mappings: Vec::new(), budget, broken: false }
     }
 
     /// Opens the guest's memory for donations; until then all of them are out of bounds.
@@ -236,46 +238,51 @@ impl Windows {
         // its memory, and the caller vouches for the file.
         let slot = unsafe { self.table.insert(start as usize, len, file) }.ok_or(WindowError::TooMany)?;
         // SAFETY: as above.
-        if let Err(error) = unsafe { sys::replace_by_view(start, len, file, 0) } {
-            self.table.remove(slot);
+        let viewed = unsafe { sys::replace_by_view(start, len, file, 0) };
+        let mapping = Mapping { slot, owner, area, len };
+        if let Err(error) = viewed {
+            // Whatever the failure has left there.
+            self.restore(&mapping);
             return Err(error.into());
         }
-        self.mappings.push(Mapping { slot, owner, area, len });
+        self.mappings.push(mapping);
         Ok(Window { slot, address: area.address })
     }
 
-    /// Takes a window out of the guest: its range reads as zeros and can be used for another window.
-    ///
-    /// After an error the range may be inaccessible, and the guest must not go on.
-    pub(crate) fn unmap(&mut self, window: Window) -> Result<(), WindowError> {
-        let Some(index) = self.mappings.iter().position(|mapping| mapping.slot == window.slot) else {
-            return Ok(());
-        };
-        let mapping = self.mappings.swap_remove(index);
-        self.restore(&mapping)
+    /// Takes a window out of the guest: its range reads as zeros and can be used for another window. See
+    /// [`is_broken`](Self::is_broken) for when that fails.
+    pub(crate) fn unmap(&mut self, window: Window) {
+        if let Some(index) = self.mappings.iter().position(|mapping| mapping.slot == window.slot) {
+            let mapping = self.mappings.swap_remove(index);
+            self.restore(&mapping);
+        }
     }
 
-    fn restore(&self, mapping: &Mapping) -> Result<(), WindowError> {
+    fn restore(&mut self, mapping: &Mapping) {
         self.table.remove(mapping.slot);
-        let start = self.locate(mapping.area)?;
-        // SAFETY: the range that `map` mapped: page aligned, inside of the live memory (which never shrinks), and the
-        // host keeps no references into it.
-        Ok(unsafe { sys::replace_by_zeros(start, mapping.len) }?)
+        // It was inside when it was mapped, and memories do not shrink.
+        let Ok(start) = self.locate(mapping.area) else { return };
+        // SAFETY: the range that `map` mapped: page aligned, inside of the live memory, and the host keeps no references
+        // into it.
+        self.broken |= unsafe { sys::replace_by_zeros(start, mapping.len) }.is_err();
     }
 
-    /// Unmaps all windows of `owner` and gives its donations back to the guest as ordinary zeroed memory.
-    ///
-    /// After an error a range may be inaccessible, and the guest must not go on.
-    pub(crate) fn withdraw(&mut self, owner: Owner) -> Result<(), WindowError> {
-        let mut result = Ok(());
+    /// Whether the system refused memory to replace a window, so that a part of the guest's memory is inaccessible. The
+    /// guest must not go on: the host itself might be made to write there.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Unmaps all windows of `owner` and gives its donations back to the guest as ordinary zeroed memory. See
+    /// [`is_broken`](Self::is_broken) for when that fails.
+    pub(crate) fn withdraw(&mut self, owner: Owner) {
         for index in (0..self.mappings.len()).rev() {
             if self.mappings[index].owner == owner {
                 let mapping = self.mappings.swap_remove(index);
-                result = result.and(self.restore(&mapping));
+                self.restore(&mapping);
             }
         }
         self.donations.retain(|donation| donation.owner != owner);
-        result
     }
 
     /// The first write into a window, and whose window it was.
@@ -355,7 +362,7 @@ mod tests {
         assert!(matches!(small.donate(ME, area(0, 3 * 65536)), Err(WindowError::Budget)));
         small.donate(ME, area(0, 65536)).expect("within the budget");
         assert!(matches!(small.donate(ME, area(MIB, 2 * 65536)), Err(WindowError::Budget)));
-        small.withdraw(ME).expect("restored");
+        small.withdraw(ME);
         small.donate(ME, area(MIB, 2 * 65536)).expect("the budget is back");
     }
 
@@ -368,12 +375,12 @@ mod tests {
         let window = unsafe { windows.map(ME, file.as_fd(), 65536, 65536) }.expect("mapped");
         assert_eq!(window.address, MIB);
         assert_eq!(&read(&windows, MIB + 64), b"block");
-        windows.unmap(window).expect("restored");
+        windows.unmap(window);
         assert_eq!(read(&windows, MIB + 64), [0; 5]);
         let start = windows.locate(area(MIB + 64, 1)).expect("inside");
         // SAFETY: ordinary memory again, so it is writable.
         unsafe { start.write_volatile(1) };
-        windows.unmap(window).expect("idempotent");
+        windows.unmap(window);
     }
 
     #[test]
@@ -391,7 +398,7 @@ mod tests {
         assert_eq!(map(ME, 2 * 65536).expect("mapped"), MIB + 65536);
         assert!(matches!(map(ME, 65536), Err(WindowError::NoRoom)));
         assert_eq!(map(OTHER, 65536).expect("mapped"), 2 * MIB);
-        windows.withdraw(ME).expect("restored");
+        windows.withdraw(ME);
         assert_eq!(read(&windows, MIB + 64), [0; 5]);
         assert_eq!(&read(&windows, 2 * MIB + 64), b"block");
         assert_eq!(windows.donated(), 65536);
