@@ -4,14 +4,16 @@
 //! [`Report`] on the topic `reports`.
 //!
 //! Parameters: `name`, which its report carries (empty), and `delay`, milliseconds to wait after each batch
-//! (0), for people who want to watch.
+//! (0) unless it is asked to finish, for people who want to watch.
 
 mod report;
 mod tally;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use blockcast::{AppError, Flat, PublisherOptions, RecvError, Session, SubscriberOptions};
+use futures::future::select;
 
 pub use report::{Report, ReportLayout};
 pub use tally::Tally;
@@ -43,7 +45,9 @@ pub async fn run(session: Session) -> Result<(), AppError> {
             Err(error) => return Err(error.into()),
         }
         if delay > 0 {
-            session.sleep(Duration::from_millis(delay)).await;
+            // Who asks it to finish gets what is left without further delay.
+            let (delay, shutdown) = (session.sleep(Duration::from_millis(delay)), session.shutdown());
+            select(pin!(delay), pin!(shutdown)).await;
         }
     }
     let report = Report { name, messages, tally };
