@@ -1,5 +1,7 @@
 //! What a subscriber learns about a message before it reads it.
 
+#![cfg_attr(target_family = "wasm", allow(dead_code, reason = "the words of the ring stay on the host's side"))]
+
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::units::{Sequence, Timestamp};
 
@@ -9,7 +11,6 @@ pub const MAX_MESSAGE_LEN: usize = (1 << 31) - 1;
 /// Largest arena in bytes, 256 GiB: block addresses count units of [`BLOCK_ALIGNMENT`] in 32 bits.
 pub const MAX_ARENA_LEN: u64 = (BLOCK_ALIGNMENT as u64) << 32;
 
-#[cfg(not(target_family = "wasm"))]
 const VALID_BIT: u64 = 1 << 31;
 
 /// Whether the bytes of a message are known to be a value of the topic's layout.
@@ -38,21 +39,18 @@ pub struct Descriptor {
 
 /// The word of a slot: address in units of [`BLOCK_ALIGNMENT`] in the upper half, then the validity bit,
 /// then 31 bits of length.
-#[cfg(not(target_family = "wasm"))]
 #[inline(always)]
 pub(crate) fn pack(unit: u32, len: u32, validity: Validity) -> u64 {
     let valid = if validity == Validity::Valid { VALID_BIT } else { 0 };
     u64::from(unit) << 32 | valid | u64::from(len)
 }
 
-#[cfg(not(target_family = "wasm"))]
 /// The length in a slot's word.
 #[inline(always)]
 pub(crate) fn len_of(word: u64) -> u64 {
     word & (VALID_BIT - 1)
 }
 
-#[cfg(not(target_family = "wasm"))]
 /// The unit in a slot's word.
 #[inline(always)]
 pub(crate) fn unit_of(word: u64) -> u32 {
