@@ -1,6 +1,9 @@
 //! What a subscriber learns about a message before it reads it.
 
-#![cfg_attr(target_family = "wasm", allow(dead_code, reason = "the words of the ring stay on the host's side"))]
+#![cfg_attr(
+    target_family = "wasm",
+    allow(dead_code, reason = "the words of the ring stay on the host's side")
+)]
 
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::units::{Sequence, Timestamp};
