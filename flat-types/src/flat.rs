@@ -41,15 +41,16 @@ impl<T: FlatType, I: Index> Flat<T, I> {
     /// 1 at u8 and u16. Bytes that are not so aligned are read correctly, number by number.
     pub const ALIGNMENT: usize = T::TYPE.alignment(I::WIDTH);
 
-    /// The schema's fingerprint: changes exactly when the layout does. See [`Type::structure`] for what it
-    /// hashes.
-    ///
-    /// [`Type::structure`]: crate::schema::Type::structure
+    /// The schema's fingerprint: changes exactly when the layout does. FNV-1a, 64 bits, of [`Flat::schema`].
     pub const FINGERPRINT: u64 = T::TYPE.fingerprint(I::WIDTH);
 
-    /// The schema's text, with names: `flat/u32 list<string>`. Allocates.
+    /// The schema's text, `flat1/u32:list<string>`: what [`Flat::FINGERPRINT`] is the hash of. Allocates.
+    ///
+    /// It has no names, and it is all that a tool needs to read a message; see [`Type::structure`].
+    ///
+    /// [`Type::structure`]: crate::schema::Type::structure
     pub fn schema() -> String {
-        format!("flat/{} {}", I::WIDTH.name(), T::TYPE)
+        T::TYPE.structure(I::WIDTH)
     }
 
     /// WIT definitions of the record, variant, enum and flags types in `T`. Allocates.

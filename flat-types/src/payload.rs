@@ -74,9 +74,10 @@ mod tests {
         // SAFETY: validated in the line above.
         let lines = unsafe { <Lines as Payload>::view(&block[..length]) };
         assert_eq!(lines, ["to", "be"]);
-        assert_eq!(<Lines as Payload>::schema().name(), "flat/u32 list<string>");
+        assert_eq!(<Lines as Payload>::schema(), Schema::named("flat1/u32:list<string>"), "the same hash");
+        assert_eq!(<Lines as Payload>::schema().name(), "flat1/u32:list<string>");
         let invalid = <Lines as Payload>::validate(b"").expect_err("no header");
-        assert_eq!(invalid.schema, "flat/u32 list<string>");
+        assert_eq!(invalid.schema, "flat1/u32:list<string>");
     }
 
     #[test]

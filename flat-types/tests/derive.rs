@@ -204,6 +204,7 @@ fn map_keys_ascend() {
 
 #[test]
 fn schemas_have_names_and_definitions() {
-    assert_eq!(Flat::<Vec<Report>, u16>::schema(), "flat/u16 list<report>");
+    assert_eq!(Flat::<Vec<Position>, u16>::schema(), "flat1/u16:list<tuple<f32,f32>>");
+    assert_eq!(<Vec<Report>>::TYPE.to_string(), "list<report>");
     assert_eq!(Flat::<Report>::wit(), include_str!("report.wit"));
 }

@@ -38,6 +38,9 @@ fn the_published_bytes_are_read() {
     assert_eq!((list.get(0), list.get(1), list.get(2)), (Some("hello"), Some("one"), None));
     assert_eq!(list.iter().rev().collect::<Vec<_>>(), ["one", "hello"]);
     assert_eq!(list.to_vec(), ["hello", "one"]);
+    assert_eq!(list.range(1..2).unwrap(), ["one"]);
+    assert_eq!(list.range(2..2).unwrap(), [""; 0]);
+    assert_eq!(list.range(1..3), None);
     assert_eq!(format!("{list:?}"), r#"["hello", "one"]"#);
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::error::{BuildError, FlatError};
 use crate::flat_type::{FlatType, Header, tail};
@@ -109,6 +110,14 @@ impl<'a, T: FlatType, I: Index> ListView<'a, T, I> {
     /// The last element.
     pub fn last(self) -> Option<T::View<'a, I>> {
         self.get(self.count.wrapping_sub(1))
+    }
+
+    /// The elements from `range.start` on and before `range.end`; `None` if there are not that many.
+    pub fn range(self, range: Range<usize>) -> Option<ListView<'a, T, I>> {
+        if range.start > range.end || range.end > self.count {
+            return None;
+        }
+        Some(ListView { elements: self.header(range.start), count: range.len(), kind: PhantomData })
     }
 
     /// The elements in order.

@@ -1,0 +1,72 @@
+//! Writing what an iterator gives, in one call.
+
+use blockcast_flat_types::{BuildError, Flat, Items};
+
+type Lines = Flat<Vec<String>>;
+
+#[test]
+fn an_iterator_that_knows_its_length_is_a_list() {
+    let words = ["to", "be"];
+    let shouted = words.iter().map(|word| word.to_uppercase());
+    let bytes = Lines::to_vec(Items(shouted.clone())).unwrap();
+    assert_eq!(bytes, Lines::to_vec(["TO", "BE"]).unwrap());
+    assert_eq!(Lines::encoded_len(Items(shouted)), bytes.len());
+    let numbers = Flat::<Vec<u16>>::to_vec(Items(1..4_u16)).unwrap();
+    assert_eq!(Flat::<Vec<u16>>::access(&numbers).unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn an_iterator_that_is_wrong_about_its_length_is_an_error() {
+    #[derive(Clone)]
+    struct Wrong {
+        left: usize,
+        says: usize,
+    }
+    impl Iterator for Wrong {
+        type Item = u8;
+        fn next(&mut self) -> Option<u8> {
+            self.left = self.left.checked_sub(1)?;
+            Some(7)
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (self.says, Some(self.says))
+        }
+    }
+    impl ExactSizeIterator for Wrong {}
+
+    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 2, says: 3 })).unwrap_err();
+    assert_eq!(error, BuildError::TooFew { expected: 3, pushed: 2 });
+    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 3, says: 2 })).unwrap_err();
+    assert_eq!(error, BuildError::ListFull { capacity: 2 });
+}
+
+#[test]
+fn maps_are_built_until_the_block_is_full() {
+    use std::collections::BTreeMap;
+    type Counts = Flat<BTreeMap<String, u32>>;
+    let mut block = [0xaa; 128];
+    let mut taken = 0;
+    let length = Counts::build(&mut block, |map| {
+        let mut map = map.until_full(5)?;
+        while map.insert_if_fits(format!("{taken:05}"), taken)? {
+            taken += 1;
+        }
+        map.finish()
+    })
+    .unwrap();
+    assert!(taken >= 6, "{taken}");
+    let view = Counts::access(&block[..length]).unwrap();
+    assert_eq!(view.len(), taken as usize);
+    assert_eq!(view.get("00003"), Some(3));
+}
+
+#[test]
+fn a_list_that_ran_full_can_be_built_again_with_less() {
+    let mut block = [0; 40];
+    let all = ["one", "two", "three", "four", "five"];
+    let error = Lines::write(all, &mut block).unwrap_err();
+    let BuildError::NoRoom { needed, available: 40 } = error else { panic!("{error}") };
+    assert!(needed > 40);
+    let length = Lines::write(&all[..2], &mut block).unwrap();
+    assert_eq!(Lines::access(&block[..length]).unwrap(), ["one", "two"]);
+}
