@@ -2,7 +2,8 @@
 //!
 //! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
 //! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
-//! when the window is full, before its subscriber sleeps, and when its subscriber is dropped.
+//! when the window is full, when an eighth of the pool's blocks was received after it, before its subscriber
+//! sleeps, and when its subscriber is dropped.
 //!
 //! ```text
 //! ticket t ──▶ slot t mod WINDOW: t   attached, covered by the interval
@@ -40,6 +41,8 @@ pub(crate) struct Attachments {
 #[derive(Debug)]
 pub(crate) struct AttachmentWindow {
     shared: Arc<Attachments>,
+    /// Messages received since the oldest one that is attached, at most.
+    reach: u64,
     /// Tickets in use: `first..next`, never more than [`WINDOW`].
     first: u64,
     next: u64,
@@ -49,8 +52,11 @@ pub(crate) struct AttachmentWindow {
 impl AttachmentWindow {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
         let slots = std::array::from_fn(|_| AtomicU64::new(DETACHED));
+        // As with claims: at most an eighth of the pool waits for a sample of one subscriber.
+        let reach = u64::from(channel.config().blocks / 8).clamp(1, WINDOW as u64);
         Self {
             shared: Arc::new(Attachments { channel, slots }),
+            reach,
             first: 1,
             next: 1,
             attached: [(0, 0); WINDOW],
@@ -94,14 +100,22 @@ impl AttachmentWindow {
         }
     }
 
-    /// The oldest sequence that is still attached, if any is.
+    /// The oldest sequence that is still attached, if any is. What is attached for longer than the window
+    /// reaches is turned into counted holds, so that it does not keep the blocks after it.
     #[inline(always)]
-    pub(crate) fn oldest(&mut self) -> Option<u64> {
-        if self.first == self.next {
-            return None;
+    pub(crate) fn oldest(&mut self, consumer: &Consumer) -> Option<u64> {
+        while self.first != self.next {
+            self.skip_detached();
+            if self.first == self.next {
+                break;
+            }
+            let oldest = self.attached[self.first as usize % WINDOW].0;
+            if consumer.next() - oldest <= self.reach {
+                return Some(oldest);
+            }
+            self.count_oldest(consumer);
         }
-        self.skip_detached();
-        (self.first != self.next).then(|| self.attached[self.first as usize % WINDOW].0)
+        None
     }
 
     /// Turns everything that is attached into counted holds, so that the interval covers no sample.

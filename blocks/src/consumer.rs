@@ -205,8 +205,9 @@ impl Consumer {
     }
 
     /// After [`Taken::Overtaken`]: goes on at the oldest message that is still there (or within the depth)
-    /// and returns how many were lost. Nothing older may still be attached through the interval.
-    pub(crate) fn jump(&mut self) -> u64 {
+    /// and returns how many were lost, and whether the publisher sleeps and must be woken. Nothing older may
+    /// still be attached through the interval.
+    pub(crate) fn jump(&mut self) -> (u64, bool) {
         let from = self.next;
         self.head = self.seat.header().head.next.load(Ordering::Acquire);
         self.next = self.next.max(self.head.saturating_sub(self.depth));
@@ -224,7 +225,7 @@ impl Consumer {
         let lost = self.next - from;
         self.lost += lost;
         self.seat.line().lost.store(self.lost, Ordering::Relaxed);
-        lost
+        (lost, self.seat.header().space.notified(&mut self.rounds))
     }
 
     #[cold]

@@ -147,7 +147,10 @@ impl Reader {
                 self.window.count_all(&self.consumer);
                 self.floor = NOTHING_TAKEN;
                 self.pinned = false;
-                let lost = self.consumer.jump();
+                let (lost, publisher_sleeps) = self.consumer.jump();
+                if publisher_sleeps {
+                    self.wake_publisher();
+                }
                 if lost == 0 { self.receive_next() } else { Err(ReceiveError::Lost(lost)) }
             }
         }
@@ -228,7 +231,7 @@ impl Reader {
     /// Gives up what no sample and no taken descriptor needs.
     #[inline]
     fn settle(&mut self) {
-        let oldest = self.window.oldest().unwrap_or(NOTHING_TAKEN).min(self.floor);
+        let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
         self.pinned = oldest != NOTHING_TAKEN;
         if self.consumer.let_go(oldest.min(self.consumer.next())) {
             self.wake_publisher();

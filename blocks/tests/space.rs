@@ -1,0 +1,68 @@
+//! Blocks come back to a publisher as soon as nobody needs them, also to one that sleeps meanwhile.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::{
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError, Sequence, Signal,
+    Validity, Writer, channel,
+};
+
+fn channel_of(blocks: u32) -> Writer {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (blocks, 64);
+    channel(config).expect("a channel")
+}
+
+fn join(writer: &Writer, overflow: Overflow) -> Reader {
+    let options = ReaderOptions { overflow, ..ReaderOptions::default() };
+    writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins")
+}
+
+fn publish(writer: &mut Writer, byte: u8) {
+    let mut loan = writer.try_loan(1).unwrap_or_else(|error| panic!("message {byte}: {error}"));
+    loan[0] = byte;
+    loan.publish(1, Validity::Valid).expect("fits");
+}
+
+#[test]
+fn a_sample_that_is_kept_keeps_its_own_block_only_also_where_its_subscriber_never_sleeps() {
+    for blocks in [2, 4, 16, 64] {
+        for overflow in [Overflow::Block, Overflow::DropOldest] {
+            let mut writer = channel_of(blocks);
+            let mut reader = join(&writer, overflow);
+            publish(&mut writer, 0);
+            let kept = reader.receive_owned().expect("a message");
+            for number in 1..=200 {
+                publish(&mut writer, number);
+                assert_eq!(reader.receive().expect("a message").bytes(), [number]);
+            }
+            assert_eq!(kept.bytes(), [0]);
+        }
+    }
+}
+
+#[test]
+fn a_publisher_that_sleeps_is_woken_when_an_overtaken_subscriber_goes_on() {
+    let mut writer = channel_of(2);
+    let (mut first, mut second) =
+        (join(&writer, Overflow::DropOldest), join(&writer, Overflow::DropOldest));
+    publish(&mut writer, 0);
+    publish(&mut writer, 1);
+    // Each keeps one of the two blocks.
+    first.take().expect("message 0");
+    assert_eq!(second.receive().expect("message 0").bytes(), [0]);
+    second.take().expect("message 1");
+    assert!(writer.try_loan(1).is_err(), "both blocks are in use");
+
+    let publisher = thread::spawn(move || {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        writer.loan(1, Some(deadline)).map(drop)
+    });
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(first.take(), Err(ReceiveError::Lost(1)));
+    let started = Instant::now();
+    assert_eq!(publisher.join().expect("no panic"), Ok(()));
+    assert!(started.elapsed() < Duration::from_secs(10), "found by its deadline, not woken");
+    second.release_before(Sequence::new(2));
+}
