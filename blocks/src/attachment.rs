@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::channel::Channel;
 use crate::consumer::Consumer;
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Packed, unit_of};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::units::PublisherId;
 
@@ -46,7 +46,8 @@ pub(crate) struct AttachmentWindow {
     /// Tickets in use: `first..next`, never more than [`WINDOW`].
     first: u64,
     next: u64,
-    attached: [(u64, u32); WINDOW],
+    /// Sequence and descriptor word.
+    attached: [(u64, u64); WINDOW],
 }
 
 impl AttachmentWindow {
@@ -66,7 +67,7 @@ impl AttachmentWindow {
     /// Attaches the message that `consumer` took last, and has not let go of. Never fails: a full window
     /// turns its oldest attachment into a counted hold.
     #[inline]
-    pub(crate) fn attach(&mut self, consumer: &Consumer, descriptor: Descriptor) -> RawSample {
+    pub(crate) fn attach(&mut self, consumer: &Consumer, base: NonNull<u8>, packed: Packed) -> RawSample {
         if self.next - self.first == WINDOW as u64 {
             self.skip_detached();
             if self.next - self.first == WINDOW as u64 {
@@ -76,27 +77,29 @@ impl AttachmentWindow {
         let ticket = self.next;
         self.next += 1;
         let index = ticket as usize % WINDOW;
-        self.attached[index] = (descriptor.sequence.get(), self.shared.channel.block_at(descriptor.offset));
+        self.attached[index] = (packed.sequence, packed.word);
         // Ordering: Relaxed; whoever drops the sample elsewhere received it through a synchronising move.
         self.shared.slots[index].store(ticket, Ordering::Relaxed);
         RawSample {
-            bytes: self.shared.channel.bytes(&descriptor),
+            // SAFETY: the descriptor is the channel's and `base` its arena's start.
+            start: unsafe { base.add(packed.offset()) },
             attachments: NonNull::from(&*self.shared),
             ticket,
-            descriptor,
+            packed,
         }
     }
 
     /// Turns a message that `consumer`'s interval covers into a counted hold at once.
-    pub(crate) fn count(&self, consumer: &Consumer, descriptor: Descriptor) -> RawSample {
-        consumer.hold(self.shared.channel.block_at(descriptor.offset));
+    pub(crate) fn count(&self, consumer: &Consumer, base: NonNull<u8>, packed: Packed) -> RawSample {
+        consumer.hold(self.shared.channel.layout().block_of(unit_of(packed.word)));
         // The strong reference that a counted sample owns.
         std::mem::forget(Arc::clone(&self.shared));
         RawSample {
-            bytes: self.shared.channel.bytes(&descriptor),
+            // SAFETY: the descriptor is the channel's and `base` its arena's start.
+            start: unsafe { base.add(packed.offset()) },
             attachments: NonNull::from(&*self.shared),
             ticket: COUNTED,
-            descriptor,
+            packed,
         }
     }
 
@@ -138,11 +141,12 @@ impl AttachmentWindow {
     fn count_oldest(&mut self, consumer: &Consumer) {
         let ticket = self.first;
         let index = ticket as usize % WINDOW;
-        let (_, block) = self.attached[index];
+        let (_, word) = self.attached[index];
         self.first += 1;
         if self.shared.slots[index].load(Ordering::Acquire) != ticket {
             return;
         }
+        let block = self.shared.channel.layout().block_of(unit_of(word));
         // Count first: from the exchange on the sample may give the hold up.
         consumer.hold(block);
         let strong = Arc::into_raw(Arc::clone(&self.shared));
@@ -163,12 +167,12 @@ impl AttachmentWindow {
 /// Dropping costs one compare-exchange; cloning, and dropping a sample that outlived its subscriber's
 /// window, costs two or three atomic operations more.
 pub struct RawSample {
-    bytes: NonNull<[u8]>,
+    start: NonNull<u8>,
     /// Valid while the ticket stands in its slot (the subscriber keeps it alive), and afterwards through
     /// the strong reference that came with the counted hold.
     attachments: NonNull<Attachments>,
     ticket: u64,
-    descriptor: Descriptor,
+    packed: Packed,
 }
 
 // SAFETY: a sample reads bytes that nobody writes while it lives, and ends its attachment through atomics.
@@ -183,14 +187,19 @@ impl RawSample {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the block is not handed out again while the sample is attached or counted, and its arena
         // lives as long as the channel that the attachments keep.
-        unsafe { self.bytes.as_ref() }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.packed.len()) }
     }
 
     /// Position, time and length.
     #[inline]
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+    pub fn descriptor(&self) -> Descriptor {
+        self.packed.unpack()
+    }
+
+    /// The number of the block, for its hold count.
+    fn block(&self) -> u32 {
+        self.channel().layout().block_of(unit_of(self.packed.word))
     }
 
     /// Who published it.
@@ -211,7 +220,7 @@ impl Clone for RawSample {
     fn clone(&self) -> Self {
         let channel = self.channel();
         // `self` keeps the block meanwhile, by interval or by count, so the count may start at any number.
-        channel.add_hold(channel.block_at(self.descriptor.offset));
+        channel.add_hold(self.block());
         // SAFETY: the pointer came from an `Arc` and is valid as stated at the field.
         unsafe { Arc::increment_strong_count(self.attachments.as_ptr()) };
         Self { ticket: COUNTED, ..*self }
@@ -232,7 +241,7 @@ impl Drop for RawSample {
                 return;
             }
         }
-        attachments.channel.give_up_hold(attachments.channel.block_at(self.descriptor.offset));
+        attachments.channel.give_up_hold(self.block());
         // SAFETY: a counted sample owns one strong reference, made by `count_oldest` or `clone`.
         unsafe { Arc::decrement_strong_count(self.attachments.as_ptr()) };
     }
@@ -240,6 +249,6 @@ impl Drop for RawSample {
 
 impl fmt::Debug for RawSample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawSample").field("descriptor", &self.descriptor).finish_non_exhaustive()
+        f.debug_struct("RawSample").field("descriptor", &self.descriptor()).finish_non_exhaustive()
     }
 }

@@ -1,15 +1,12 @@
 //! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
 
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::arena::Arena;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
-use crate::descriptor::Descriptor;
 use crate::error::{ChannelError, JoinError};
 use crate::options::{Overflow, ReaderOptions};
-use crate::payload::BLOCK_ALIGNMENT;
 use crate::pool::{Layout, SizeClass};
 use crate::primitive::Ordering;
 use crate::reader::Reader;
@@ -262,20 +259,6 @@ impl Channel {
     /// Where the blocks lie.
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    /// The number of the block that starts at `offset`.
-    pub(crate) fn block_at(&self, offset: u64) -> u32 {
-        self.layout.block_of((offset / BLOCK_ALIGNMENT as u64) as u32)
-    }
-
-    /// The bytes that a descriptor of this channel names.
-    #[inline(always)]
-    pub(crate) fn bytes(&self, descriptor: &Descriptor) -> NonNull<[u8]> {
-        debug_assert!(descriptor.offset + u64::from(descriptor.len) <= self.arena.len() as u64);
-        // SAFETY: descriptors are made by the writer from a block's start and a length within it.
-        let start = unsafe { self.arena.base().add(descriptor.offset as usize) };
-        NonNull::slice_from_raw_parts(start, descriptor.len as usize)
     }
 
     /// Counts one more hold on a block that is attached or held already.

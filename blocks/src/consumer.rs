@@ -6,7 +6,7 @@
 //! once per window; after each descriptor it checks that the watermark has not passed it.
 
 use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
-use crate::descriptor::len_of;
+use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
 use crate::primitive::{Ordering, fence};
 
@@ -19,6 +19,9 @@ pub(crate) struct Consumer {
     head: u64,
     /// What `high` of the cursor holds.
     high: u64,
+    /// The message taken last. It stands here and is not returned, so that the way of a message through
+    /// the calls stays in registers.
+    current: Packed,
     seat: Seat,
     /// Sequences claimed ahead at a time.
     window: u64,
@@ -31,8 +34,8 @@ pub(crate) struct Consumer {
 /// What [`Consumer::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// A message: its sequence, descriptor word and time.
-    Message(u64, u64, u64),
+    /// A message: [`Consumer::current`] tells which.
+    Message,
     /// Nothing new.
     Empty,
     /// Nothing new, and nothing will come.
@@ -94,11 +97,18 @@ impl Consumer {
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
-        Self { next, head, high, seat, window, depth, lost: 0, rounds: QuietRounds::default() }
+        let current = Packed { sequence: 0, word: 0, time: 0 };
+        Self { next, head, high, current, seat, window, depth, lost: 0, rounds: QuietRounds::default() }
     }
 
     pub(crate) fn control(&self) -> &Control {
         self.seat.control()
+    }
+
+    /// The message taken last.
+    #[inline(always)]
+    pub(crate) fn current(&self) -> Packed {
+        self.current
     }
 
     /// The sequence that will be taken next.
@@ -153,7 +163,8 @@ impl Consumer {
         self.next += 1;
         let bytes = &self.seat.line().bytes;
         bytes.store(bytes.load(Ordering::Relaxed) + len_of(word), Ordering::Relaxed);
-        Taken::Message(sequence, word, time)
+        self.current = Packed { sequence, word, time };
+        Taken::Message
     }
 
     fn take_overtakable(&mut self) -> Taken {

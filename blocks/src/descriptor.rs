@@ -60,15 +60,35 @@ pub(crate) fn unit_of(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
-impl Descriptor {
+/// A descriptor as it stands in its slot: three words that stay in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) sequence: u64,
+    pub(crate) word: u64,
+    pub(crate) time: u64,
+}
+
+impl Packed {
+    /// Bytes from the arena's start.
     #[inline(always)]
-    pub(crate) fn unpack(sequence: u64, word: u64, time: u64) -> Self {
-        Self {
-            sequence: Sequence::new(sequence),
-            offset: (word >> 32) * BLOCK_ALIGNMENT as u64,
-            len: len_of(word) as u32,
-            time: Timestamp::from_nanos(time),
-            validity: if word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked },
+    pub(crate) fn offset(self) -> usize {
+        unit_of(self.word) as usize * BLOCK_ALIGNMENT
+    }
+
+    /// Length in bytes.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        len_of(self.word) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn unpack(self) -> Descriptor {
+        Descriptor {
+            sequence: Sequence::new(self.sequence),
+            offset: self.offset() as u64,
+            len: len_of(self.word) as u32,
+            time: Timestamp::from_nanos(self.time),
+            validity: if self.word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked },
         }
     }
 }
@@ -84,7 +104,7 @@ mod tests {
             (u32::MAX, MAX_MESSAGE_LEN as u32, Validity::Unchecked),
             (7, MAX_MESSAGE_LEN as u32, Validity::Valid),
         ] {
-            let descriptor = Descriptor::unpack(5, pack(unit, len, validity), 9);
+            let descriptor = Packed { sequence: 5, word: pack(unit, len, validity), time: 9 }.unpack();
             assert_eq!(descriptor.sequence, Sequence::new(5));
             assert_eq!(descriptor.offset, u64::from(unit) * 64);
             assert_eq!(descriptor.len, len);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use crate::attachment::{AttachmentWindow, RawSample};
 use crate::channel::Channel;
 use crate::consumer::{Consumer, Taken};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Packed};
 use crate::error::ReceiveError;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
@@ -73,8 +73,8 @@ impl Reader {
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
     #[inline]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        let descriptor = self.receive_next()?;
-        Ok(RawMessage { reader: self, descriptor })
+        self.receive_next()?;
+        Ok(RawMessage { reader: self })
     }
 
     /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
@@ -84,13 +84,13 @@ impl Reader {
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.batch.clear();
-        let first = self.receive_next()?;
-        self.batch.push(first);
+        self.receive_next()?;
+        self.batch.push(self.consumer.current().unpack());
         while self.batch.len() < limit
             // Whatever else there is, a loss or the end, is told by the next call: these messages are attached.
-            && let Taken::Message(sequence, word, time) = self.consumer.take()
+            && self.consumer.take() == Taken::Message
         {
-            self.batch.push(Descriptor::unpack(sequence, word, time));
+            self.batch.push(self.consumer.current().unpack());
         }
         Ok(RawBatch { reader: self })
     }
@@ -101,8 +101,8 @@ impl Reader {
     /// As for [`receive`](Self::receive).
     #[inline]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        let descriptor = self.receive_next()?;
-        let sample = self.attach(descriptor);
+        self.receive_next()?;
+        let sample = self.attach();
         self.settle();
         Ok(sample)
     }
@@ -116,25 +116,26 @@ impl Reader {
     /// samples.
     #[inline]
     pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
-        let descriptor = self.receive_next()?;
+        self.receive_next()?;
+        let packed = self.consumer.current();
         self.pinned = true;
-        self.floor = self.floor.min(descriptor.sequence.get());
-        Ok(descriptor)
+        self.floor = self.floor.min(packed.sequence);
+        Ok(packed.unpack())
     }
 
     #[inline(always)]
-    fn receive_next(&mut self) -> Result<Descriptor, ReceiveError> {
+    fn receive_next(&mut self) -> Result<(), ReceiveError> {
         match self.consumer.take() {
-            Taken::Message(sequence, word, time) => Ok(Descriptor::unpack(sequence, word, time)),
+            Taken::Message => Ok(()),
             other => self.receive_other(other),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn receive_other(&mut self, taken: Taken) -> Result<Descriptor, ReceiveError> {
+    fn receive_other(&mut self, taken: Taken) -> Result<(), ReceiveError> {
         match taken {
-            Taken::Message(sequence, word, time) => Ok(Descriptor::unpack(sequence, word, time)),
+            Taken::Message => Ok(()),
             Taken::Empty => {
                 if self.pinned {
                     self.settle();
@@ -189,10 +190,11 @@ impl Reader {
         self.consumer.control().header().state.messages.arm();
     }
 
-    /// Turns the message of `descriptor`, taken last and not yet released, into an owned sample.
-    fn attach(&mut self, descriptor: Descriptor) -> RawSample {
+    /// Turns the message taken last, and not yet released, into an owned sample.
+    #[inline(always)]
+    fn attach(&mut self) -> RawSample {
         self.pinned = true;
-        self.window.attach(&self.consumer, descriptor)
+        self.window.attach(&self.consumer, self.base, self.consumer.current())
     }
 
     /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
@@ -205,7 +207,7 @@ impl Reader {
             return None;
         }
         let (word, time) = self.consumer.look_back(sequence)?;
-        Some(self.window.count(&self.consumer, Descriptor::unpack(sequence, word, time)))
+        Some(self.window.count(&self.consumer, self.base, Packed { sequence, word, time }))
     }
 
     /// Lets go of every message below `sequence` but samples. One store.
@@ -254,13 +256,14 @@ unsafe impl Sync for Reader {}
 /// The bytes of a message.
 ///
 /// # Safety
-/// `base` is the start of the arena of the descriptor's channel, and the message stays attached for `'m`.
+/// `base` is the start of a channel's arena, `offset` and `len` are those of a descriptor of the channel, and the
+/// message stays attached for `'m`.
 #[inline(always)]
-unsafe fn bytes<'m>(base: NonNull<u8>, descriptor: &Descriptor) -> &'m [u8] {
+unsafe fn bytes<'m>(base: NonNull<u8>, offset: usize, len: usize) -> &'m [u8] {
     // SAFETY: the writer made the descriptor from a block within the arena and a length within the block.
-    let start = unsafe { base.add(descriptor.offset as usize) };
+    let start = unsafe { base.add(offset) };
     // SAFETY: as above; attached, so nobody writes; initialised, as a memfd starts as zeros.
-    unsafe { std::slice::from_raw_parts(start.as_ptr(), descriptor.len as usize) }
+    unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
 }
 
 impl Drop for Reader {
@@ -285,8 +288,8 @@ impl fmt::Debug for Reader {
 
 /// A message by reference, let go of on drop.
 pub struct RawMessage<'r> {
+    // The descriptor stays with the reader, so that a message is one pointer, moved in a register.
     reader: &'r mut Reader,
-    descriptor: Descriptor,
 }
 
 impl RawMessage<'_> {
@@ -296,14 +299,20 @@ impl RawMessage<'_> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
         // handed out again; the arena lives as long as the reader's channel.
-        unsafe { bytes(self.reader.base, &self.descriptor) }
+        unsafe { bytes(self.reader.base, self.current().offset(), self.current().len()) }
     }
 
     /// Position, time and length.
     #[inline]
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
-        &self.descriptor
+    pub fn descriptor(&self) -> Descriptor {
+        self.current().unpack()
+    }
+
+    // The reader takes nothing else while this message borrows it.
+    #[inline(always)]
+    fn current(&self) -> Packed {
+        self.reader.consumer.current()
     }
 
     /// Who published it.
@@ -316,7 +325,7 @@ impl RawMessage<'_> {
     #[must_use]
     pub fn into_sample(self) -> RawSample {
         // `drop` then lets go of the reference, and the window keeps the interval over the sample.
-        self.reader.attach(self.descriptor)
+        self.reader.attach()
     }
 }
 
@@ -329,7 +338,7 @@ impl Drop for RawMessage<'_> {
 
 impl fmt::Debug for RawMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawMessage").field("descriptor", &self.descriptor).finish_non_exhaustive()
+        f.debug_struct("RawMessage").field("descriptor", &self.descriptor()).finish_non_exhaustive()
     }
 }
 
@@ -356,7 +365,9 @@ impl RawBatch<'_> {
         self.reader.batch.iter().map(|descriptor| {
             // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
             // together; the borrow of `self` ends before.
-            (descriptor, unsafe { bytes(self.reader.base, descriptor) })
+            (descriptor, unsafe {
+                bytes(self.reader.base, descriptor.offset as usize, descriptor.len as usize)
+            })
         })
     }
 }

@@ -10,8 +10,8 @@ use blockcast_blocks::{
 
 /// Checks bytes that were not checked before.
 #[inline]
-fn checked<P: Payload>(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), InvalidPayload> {
-    match descriptor.validity {
+fn checked<P: Payload>(validity: Validity, bytes: &[u8]) -> Result<(), InvalidPayload> {
+    match validity {
         Validity::Valid => Ok(()),
         Validity::Unchecked => P::validate(bytes),
     }
@@ -26,7 +26,7 @@ pub struct Message<'s, P: Payload> {
 impl<'s, P: Payload> Message<'s, P> {
     #[inline]
     pub(crate) fn new(raw: RawMessage<'s>) -> Result<Self, InvalidPayload> {
-        checked::<P>(raw.descriptor(), raw.bytes())?;
+        checked::<P>(raw.descriptor().validity, raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
 
@@ -71,7 +71,7 @@ impl<'s, P: Payload> Message<'s, P> {
 
     /// Position, offset in the arena, length and time.
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
+    pub fn descriptor(&self) -> Descriptor {
         self.raw.descriptor()
     }
 
@@ -84,7 +84,7 @@ impl<'s, P: Payload> Message<'s, P> {
 
 impl<P: Payload> fmt::Debug for Message<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("descriptor", self.raw.descriptor()).finish_non_exhaustive()
+        f.debug_struct("Message").field("descriptor", &self.raw.descriptor()).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +97,7 @@ pub struct Sample<P: Payload> {
 impl<P: Payload> Sample<P> {
     #[inline]
     pub(crate) fn new(raw: RawSample) -> Result<Self, InvalidPayload> {
-        checked::<P>(raw.descriptor(), raw.bytes())?;
+        checked::<P>(raw.descriptor().validity, raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
 
@@ -141,7 +141,7 @@ impl<P: Payload> Sample<P> {
 
     /// Position, offset in the arena, length and time.
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
+    pub fn descriptor(&self) -> Descriptor {
         self.raw.descriptor()
     }
 }
@@ -154,7 +154,7 @@ impl<P: Payload> Clone for Sample<P> {
 
 impl<P: Payload> fmt::Debug for Sample<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sample").field("descriptor", self.raw.descriptor()).finish_non_exhaustive()
+        f.debug_struct("Sample").field("descriptor", &self.raw.descriptor()).finish_non_exhaustive()
     }
 }
 
@@ -184,7 +184,7 @@ impl<'s, P: Payload> Batch<'s, P> {
     /// The values in order, read in place. One whose bytes were not checked before is checked here.
     pub fn views(&self) -> impl Iterator<Item = Result<P::View<'_>, InvalidPayload>> {
         self.raw.iter().map(|(descriptor, bytes)| {
-            checked::<P>(descriptor, bytes)?;
+            checked::<P>(descriptor.validity, bytes)?;
             // SAFETY: as for `Message::view`.
             Ok(unsafe { P::view(bytes) })
         })

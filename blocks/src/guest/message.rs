@@ -23,8 +23,8 @@ impl RawMessage<'_> {
 
     /// Position, time and length.
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
-        &self.delivery.descriptor
+    pub fn descriptor(&self) -> Descriptor {
+        self.delivery.descriptor
     }
 
     /// Who published it.
@@ -48,7 +48,7 @@ impl Drop for RawMessage<'_> {
 
 impl fmt::Debug for RawMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawMessage").field("descriptor", self.descriptor()).finish_non_exhaustive()
+        f.debug_struct("RawMessage").field("descriptor", &self.descriptor()).finish_non_exhaustive()
     }
 }
 

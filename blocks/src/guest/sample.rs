@@ -109,8 +109,8 @@ impl RawSample {
 
     /// Position, time and length.
     #[must_use]
-    pub fn descriptor(&self) -> &Descriptor {
-        &self.0.delivery.descriptor
+    pub fn descriptor(&self) -> Descriptor {
+        self.0.delivery.descriptor
     }
 
     /// Who published it.
@@ -122,6 +122,6 @@ impl RawSample {
 
 impl fmt::Debug for RawSample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawSample").field("descriptor", self.descriptor()).finish_non_exhaustive()
+        f.debug_struct("RawSample").field("descriptor", &self.descriptor()).finish_non_exhaustive()
     }
 }

@@ -436,7 +436,7 @@ impl Source {
             } else {
                 reader
                     .receive_owned()
-                    .map(|sample| Received { descriptor: *sample.descriptor(), sample: Some(sample) })
+                    .map(|sample| Received { descriptor: sample.descriptor(), sample: Some(sample) })
             };
             match received {
                 Ok(received) => return Some(received),
