@@ -1,0 +1,69 @@
+//! The `compare` command.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::machine::Machine;
+use crate::{plot, report, suite};
+
+/// Runs every candidate in turns and prints what each needed, in relation to Blockcast.
+#[derive(Args, Debug)]
+pub struct Compare {
+    /// About ten seconds instead of a minute or more: fewer sizes, fewer rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Writes one record per row to FILE.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws charts into DIR, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Only these kinds of work, such as `fan-out`; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    bench: Vec<String>,
+    /// Only candidates whose name contains this, and Blockcast; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    candidate: Vec<String>,
+}
+
+impl Compare {
+    /// Runs the comparison.
+    ///
+    /// # Errors
+    /// A candidate lost a message, or a file could not be written.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let machine = Machine::here();
+        let mut groups = suite::groups(self.quick);
+        if !self.bench.is_empty() {
+            groups.retain(|group| self.bench.iter().any(|name| name == group.bench));
+        }
+        let rounds: usize = groups.iter().map(suite::Group::rounds).sum();
+        let bar = ProgressBar::new(rounds as u64)
+            .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {eta} left  {msg}")?);
+        let mut records = Vec::new();
+        for group in &groups {
+            let mode = group.mode.map(|mode| format!(", {mode}")).unwrap_or_default();
+            bar.set_message(format!(
+                "{}{mode}, {}, {} subscribers",
+                group.bench,
+                report::bytes(group.shape.payload),
+                group.shape.subscribers
+            ));
+            records.extend(group.run(&self.candidate, || bar.inc(1))?);
+        }
+        bar.finish_and_clear();
+        print!("{}", report::text(&machine, &records));
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&records)?;
+            fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(folder) = &self.plot {
+            plot::draw(folder, &records)?;
+        }
+        Ok(())
+    }
+}

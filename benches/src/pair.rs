@@ -1,0 +1,211 @@
+//! Two threads on two processors, kept for all rounds of a candidate.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::machine;
+use crate::work::{Halves, Sink, Source, Tally};
+
+/// Round trips between two looks at the clock.
+const SLICE: u64 = 64;
+
+/// A publisher's thread and a subscriber's, asleep between rounds.
+#[derive(Debug)]
+pub struct Pair {
+    commands: Vec<Sender<u64>>,
+    results: Receiver<Outcome>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What a round of [`Pair::run`] gave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    /// Nanoseconds per message (throughput), or one way (ping-pong, the median of its slices).
+    pub nanoseconds: f64,
+    /// Received in the second thread.
+    pub there: Tally,
+    /// Received in the first thread (ping-pong only).
+    pub back: Tally,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Published { started: Instant },
+    Received { ended: Instant, tally: Tally },
+    Pinged { one_way: f64, tally: Tally },
+    Ponged { tally: Tally },
+}
+
+impl Pair {
+    /// One thread publishes, the other receives.
+    #[must_use]
+    pub fn throughput(halves: Halves) -> Self {
+        let Halves { source, sink } = halves;
+        Self::spawn(
+            move |together| {
+                together();
+                let mut source = source();
+                together();
+                Box::new(move |first, messages| {
+                    let started = Instant::now();
+                    source.publish(first, messages);
+                    Outcome::Published { started }
+                })
+            },
+            move |together| {
+                let mut sink = sink();
+                together();
+                together();
+                Box::new(move |first, messages| {
+                    let tally = sink.receive(first, messages);
+                    Outcome::Received { ended: Instant::now(), tally }
+                })
+            },
+        )
+    }
+
+    /// Each message is answered before the next is sent.
+    #[must_use]
+    pub fn ping_pong(there: Halves, back: Halves) -> Self {
+        Self::spawn(
+            move |together| {
+                let mut sink = (back.sink)();
+                together();
+                let mut source = (there.source)();
+                together();
+                Box::new(move |first, messages| ping(&mut *source, &mut *sink, first, messages))
+            },
+            move |together| {
+                let mut sink = (there.sink)();
+                together();
+                let mut source = (back.source)();
+                together();
+                Box::new(move |first, messages| {
+                    let mut tally = Tally::default();
+                    for number in first..first + messages {
+                        add(&mut tally, sink.receive(number, 1));
+                        source.publish(number, 1);
+                    }
+                    Outcome::Ponged { tally }
+                })
+            },
+        )
+    }
+
+    /// `messages` more, numbered on from those before.
+    pub fn run(&mut self, messages: u64) -> Round {
+        for command in &self.commands {
+            command.send(messages).expect("the threads wait for commands");
+        }
+        let mut round = Round::default();
+        let (mut started, mut ended) = (None, None);
+        for _ in 0..self.commands.len() {
+            match self.results.recv().expect("a thread of the pair has panicked") {
+                Outcome::Published { started: at } => started = Some(at),
+                Outcome::Received { ended: at, tally } => {
+                    ended = Some(at);
+                    round.there = tally;
+                }
+                Outcome::Pinged { one_way, tally } => {
+                    round.nanoseconds = one_way;
+                    round.back = tally;
+                }
+                Outcome::Ponged { tally } => round.there = tally,
+            }
+        }
+        if let (Some(started), Some(ended)) = (started, ended) {
+            round.nanoseconds = ended.duration_since(started).as_nanos() as f64 / messages as f64;
+        }
+        round
+    }
+
+    fn spawn<A, B>(one: A, other: B) -> Self
+    where
+        A: FnOnce(&dyn Fn()) -> Job + Send + 'static,
+        B: FnOnce(&dyn Fn()) -> Job + Send + 'static,
+    {
+        let together = Arc::new(Barrier::new(2));
+        let start = Arc::new(Start::default());
+        let (report, results) = channel();
+        let mut pair = Self { commands: Vec::new(), results, threads: Vec::new() };
+        let makers: [Box<dyn FnOnce(&dyn Fn()) -> Job + Send>; 2] = [Box::new(one), Box::new(other)];
+        for (processor, make) in makers.into_iter().enumerate() {
+            let (command, commands) = channel::<u64>();
+            let (together, start, report) = (Arc::clone(&together), Arc::clone(&start), report.clone());
+            pair.commands.push(command);
+            pair.threads.push(thread::spawn(move || {
+                machine::pin(processor);
+                let mut job = make(&|| {
+                    together.wait();
+                });
+                let mut first = 0;
+                for messages in commands {
+                    start.wait();
+                    let outcome = job(first, messages);
+                    first += messages;
+                    if report.send(outcome).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        pair
+    }
+}
+
+type Job = Box<dyn FnMut(u64, u64) -> Outcome>;
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.commands.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ping(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, messages: u64) -> Outcome {
+    let mut tally = Tally::default();
+    let mut slices = Vec::with_capacity((messages / SLICE + 1) as usize);
+    let mut number = first;
+    while number < first + messages {
+        let until = (number + SLICE).min(first + messages);
+        let (began, trips) = (Instant::now(), until - number);
+        while number < until {
+            source.publish(number, 1);
+            add(&mut tally, sink.receive(number, 1));
+            number += 1;
+        }
+        slices.push(began.elapsed().as_nanos() as f64 / trips as f64 / 2.0);
+    }
+    slices.sort_by(f64::total_cmp);
+    Outcome::Pinged { one_way: slices[slices.len() / 2], tally }
+}
+
+fn add(sum: &mut Tally, part: Tally) {
+    sum.messages += part.messages;
+    sum.sum += part.sum;
+    sum.wrong += part.wrong;
+}
+
+/// Lets two threads go at the same moment: both are awake and spinning when they do.
+#[derive(Debug, Default)]
+struct Start(AtomicU32);
+
+impl Start {
+    fn wait(&self) {
+        // Ordering: AcqRel and Acquire for want of a reason to be weaker; nothing depends on it.
+        let round = self.0.fetch_add(1, Ordering::AcqRel) / 2;
+        let mut looks = 0_u32;
+        while self.0.load(Ordering::Acquire) / 2 == round {
+            looks += 1;
+            if looks.is_multiple_of(1 << 14) {
+                thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}

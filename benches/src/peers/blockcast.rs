@@ -1,0 +1,197 @@
+//! Blockcast through its typed publisher and subscriber.
+
+use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, ReaderOptions, Timestamps, channel};
+use blockcast_publisher::Publisher;
+use blockcast_subscriber::{RecvError, Subscriber, SubscriptionFeed, subscription};
+
+use crate::work::{Candidate, Content, FanOut, Halves, Shape, Sink, Source, Tally, Wait, fill};
+
+type Bytes = Pod<u8>;
+
+/// The candidate that all others are compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Blockcast {
+    name: &'static str,
+    timestamps: Timestamps,
+}
+
+impl Blockcast {
+    /// Without timestamps, which no peer has.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { name: super::REFERENCE, timestamps: Timestamps::Off }
+    }
+
+    /// As it comes: every message carries a coarse timestamp.
+    #[must_use]
+    pub fn stamped() -> Self {
+        Self { name: "blockcast-stamped", timestamps: Timestamps::Coarse }
+    }
+
+    fn open(&self, shape: Shape) -> Option<(Publisher<Bytes>, Vec<Joined>)> {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+        config.block_size = shape.payload;
+        config.blocks = shape.blocks.try_into().ok()?;
+        config.timestamps = self.timestamps;
+        config.prefault = true;
+        let writer = channel(config).ok()?;
+        let mut joined = Vec::new();
+        for _ in 0..shape.subscribers {
+            let (feed, subscription) = subscription();
+            let reader = writer
+                .channel()
+                .join(writer.schema(), ReaderOptions::default(), feed.signal().clone())
+                .ok()?;
+            feed.add(reader);
+            joined.push(Joined { subscriber: Subscriber::new(subscription), _feed: feed });
+        }
+        Some((Publisher::new(writer).ok()?, joined))
+    }
+}
+
+/// A subscriber, and what keeps its subscription open.
+struct Joined {
+    subscriber: Subscriber<Bytes>,
+    _feed: SubscriptionFeed,
+}
+
+impl Candidate for Blockcast {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn fan_out(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
+        let (publisher, subscribers) = self.open(shape)?;
+        Some(Box::new(ByReference(OneThread { publisher, subscribers, payload: shape.payload })))
+    }
+
+    fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
+        let (publisher, subscribers) = self.open(shape)?;
+        Some(Box::new(Owned(OneThread { publisher, subscribers, payload: shape.payload })))
+    }
+
+    fn halves(&self, shape: Shape) -> Option<Halves> {
+        let (publisher, mut subscribers) = self.open(Shape { subscribers: 1, ..shape })?;
+        let joined = subscribers.pop()?;
+        Some(Halves::ready(BlockSource { publisher, shape }, BlockSink { joined, shape }))
+    }
+}
+
+struct OneThread {
+    publisher: Publisher<Bytes>,
+    subscribers: Vec<Joined>,
+    payload: usize,
+}
+
+/// Publishes one message, written in place. False: no block is free.
+#[inline(always)]
+fn publish(publisher: &mut Publisher<Bytes>, payload: usize, content: Content, number: u64) -> bool {
+    let Ok(loan) = publisher.try_loan() else { return false };
+    loan.send_with(|block| {
+        let mut builder = block.builder();
+        fill(content, &mut builder.elements()[..payload], number);
+        builder.finish(payload)
+    })
+    .is_ok()
+}
+
+struct ByReference(OneThread);
+
+impl FanOut for ByReference {
+    fn run(&mut self, messages: u64) -> Tally {
+        let OneThread { publisher, subscribers, payload } = &mut self.0;
+        let mut tally = Tally::default();
+        for number in 0..messages {
+            if !publish(publisher, *payload, Content::Marked, number) {
+                return tally;
+            }
+            for joined in subscribers.iter_mut() {
+                if let Ok(message) = joined.subscriber.try_recv_ref() {
+                    tally.touch(message.view());
+                }
+            }
+        }
+        tally
+    }
+}
+
+struct Owned(OneThread);
+
+impl FanOut for Owned {
+    fn run(&mut self, messages: u64) -> Tally {
+        let OneThread { publisher, subscribers, payload } = &mut self.0;
+        let mut tally = Tally::default();
+        for number in 0..messages {
+            if !publish(publisher, *payload, Content::Marked, number) {
+                return tally;
+            }
+            for joined in subscribers.iter_mut() {
+                if let Ok(sample) = joined.subscriber.try_recv() {
+                    tally.touch(sample.view());
+                }
+            }
+        }
+        tally
+    }
+}
+
+struct BlockSource {
+    publisher: Publisher<Bytes>,
+    shape: Shape,
+}
+
+impl Source for BlockSource {
+    fn publish(&mut self, first: u64, messages: u64) {
+        let Shape { payload, content, wait, .. } = self.shape;
+        for number in first..first + messages {
+            match wait {
+                Wait::Spin => {
+                    while !publish(&mut self.publisher, payload, content, number) {
+                        std::hint::spin_loop();
+                    }
+                }
+                Wait::Block => {
+                    let loan = self.publisher.blocking_loan(None).expect("a wait without a deadline");
+                    loan.send_with(|block| {
+                        let mut builder = block.builder();
+                        fill(content, &mut builder.elements()[..payload], number);
+                        builder.finish(payload)
+                    })
+                    .expect("the message fits its block");
+                }
+            }
+        }
+    }
+}
+
+struct BlockSink {
+    joined: Joined,
+    shape: Shape,
+}
+
+impl Sink for BlockSink {
+    fn receive(&mut self, first: u64, messages: u64) -> Tally {
+        let Shape { content, wait, .. } = self.shape;
+        let subscriber = &mut self.joined.subscriber;
+        let mut tally = Tally::default();
+        for number in first..first + messages {
+            match wait {
+                Wait::Spin => loop {
+                    match subscriber.try_recv_ref() {
+                        Ok(message) => {
+                            tally.take(content, message.view(), number);
+                            break;
+                        }
+                        Err(RecvError::Empty) => std::hint::spin_loop(),
+                        Err(_) => return tally,
+                    }
+                },
+                Wait::Block => match subscriber.blocking_recv_ref(None) {
+                    Ok(message) => tally.take(content, message.view(), number),
+                    Err(_) => return tally,
+                },
+            }
+        }
+        tally
+    }
+}

@@ -1,0 +1,202 @@
+//! `iceoryx2`, within one process (`local`) and in shared memory (`ipc`).
+//!
+//! Tuned as its documentation allows: no overflow, buffers as long as everybody's pool, blocks of the right
+//! size from the start. Two threads use `RetryUntilDelivered`; the subscriber is there before the publisher.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use iceoryx2::port::publisher::Publisher;
+use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
+
+use crate::work::{Candidate, Content, FanOut, Halves, Shape, Sink, Source, Tally, Wait, fill};
+
+pub struct Iceoryx2<S> {
+    name: &'static str,
+    service: std::marker::PhantomData<fn() -> S>,
+}
+
+impl<S: iceoryx2::service::Service> Iceoryx2<S> {
+    pub fn new(name: &'static str) -> Self {
+        set_log_level(LogLevel::Fatal);
+        Self { name, service: std::marker::PhantomData }
+    }
+}
+
+/// Opens the topic of that name; all who do so with the same shape get the same topic.
+fn open<S: iceoryx2::service::Service>(topic: &str, shape: Shape) -> (Node<S>, PortFactory<S, [u8], ()>) {
+    let node = NodeBuilder::new().create::<S>().expect("a node can be made");
+    let service = node
+        .service_builder(&topic.try_into().expect("the name is short and plain"))
+        .publish_subscribe::<[u8]>()
+        .enable_safe_overflow(false)
+        .subscriber_max_buffer_size(shape.blocks)
+        .subscriber_max_borrowed_samples(shape.blocks)
+        .history_size(0)
+        .max_publishers(1)
+        .max_subscribers(shape.subscribers)
+        .max_nodes(4)
+        .open_or_create()
+        .expect("the service can be made");
+    (node, service)
+}
+
+/// A name that no other topic of this machine has.
+fn topic() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("blockcast-bench/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn publisher<S: iceoryx2::service::Service>(
+    service: &PortFactory<S, [u8], ()>,
+    shape: Shape,
+) -> Publisher<S, [u8], ()> {
+    let publisher = service
+        .publisher_builder()
+        .initial_max_slice_len(shape.payload)
+        .max_loaned_samples(shape.blocks)
+        // The worst case is far more than the pool of the others; for large messages that is memory wasted.
+        .override_sample_preallocation(move |worst| worst.min(shape.blocks + 2))
+        .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+        .create()
+        .expect("a publisher can be made");
+    // Every block once, so that all are in memory before the clock runs.
+    let mut loans = Vec::new();
+    while let Ok(loan) = publisher.loan_slice_uninit(shape.payload) {
+        loans.push(loan.write_from_fn(|_| 1));
+    }
+    publisher
+}
+
+impl<S: iceoryx2::service::Service + 'static> Candidate for Iceoryx2<S> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn fan_out(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
+        let (node, service) = open::<S>(&topic(), shape);
+        let subscribers = (0..shape.subscribers)
+            .map(|_| service.subscriber_builder().buffer_size(shape.blocks).create())
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let publisher = publisher(&service, shape);
+        Some(Box::new(OneThread {
+            subscribers,
+            publisher,
+            payload: shape.payload,
+            _service: service,
+            _node: node,
+        }))
+    }
+
+    fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
+        // A sample is owned.
+        self.fan_out(shape)
+    }
+
+    fn halves(&self, shape: Shape) -> Option<Halves> {
+        if shape.wait == Wait::Block {
+            return None;
+        }
+        let shape = Shape { subscribers: 1, ..shape };
+        let topic = topic();
+        let same = topic.clone();
+        Some(Halves {
+            sink: Box::new(move || {
+                let (node, service) = open::<S>(&topic, shape);
+                let subscriber =
+                    service.subscriber_builder().buffer_size(shape.blocks).create().expect("a subscriber");
+                Box::new(IceSink { subscriber, content: shape.content, _service: service, _node: node })
+            }),
+            source: Box::new(move || {
+                let (node, service) = open::<S>(&same, shape);
+                let publisher = publisher(&service, shape);
+                Box::new(IceSource { publisher, shape, _service: service, _node: node })
+            }),
+        })
+    }
+}
+
+/// Sends one message, written in place.
+#[inline(always)]
+fn send<S: iceoryx2::service::Service>(
+    publisher: &Publisher<S, [u8], ()>,
+    payload: usize,
+    content: Content,
+    number: u64,
+) -> bool {
+    let Ok(loan) = publisher.loan_slice_uninit(payload) else { return false };
+    // SAFETY: every block was written once when the publisher was made, so its bytes are initialised.
+    let mut loan = unsafe { loan.assume_init() };
+    fill(content, loan.payload_mut(), number);
+    loan.send().is_ok()
+}
+
+struct OneThread<S: iceoryx2::service::Service> {
+    subscribers: Vec<Subscriber<S, [u8], ()>>,
+    publisher: Publisher<S, [u8], ()>,
+    payload: usize,
+    _service: PortFactory<S, [u8], ()>,
+    _node: Node<S>,
+}
+
+impl<S: iceoryx2::service::Service> FanOut for OneThread<S> {
+    fn run(&mut self, messages: u64) -> Tally {
+        let mut tally = Tally::default();
+        for number in 0..messages {
+            if !send(&self.publisher, self.payload, Content::Marked, number) {
+                return tally;
+            }
+            for subscriber in &self.subscribers {
+                if let Ok(Some(sample)) = subscriber.receive() {
+                    tally.touch(sample.payload());
+                }
+            }
+        }
+        tally
+    }
+}
+
+struct IceSource<S: iceoryx2::service::Service> {
+    publisher: Publisher<S, [u8], ()>,
+    shape: Shape,
+    _service: PortFactory<S, [u8], ()>,
+    _node: Node<S>,
+}
+
+impl<S: iceoryx2::service::Service> Source for IceSource<S> {
+    fn publish(&mut self, first: u64, messages: u64) {
+        for number in first..first + messages {
+            while !send(&self.publisher, self.shape.payload, self.shape.content, number) {
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
+struct IceSink<S: iceoryx2::service::Service> {
+    subscriber: Subscriber<S, [u8], ()>,
+    content: Content,
+    _service: PortFactory<S, [u8], ()>,
+    _node: Node<S>,
+}
+
+impl<S: iceoryx2::service::Service> Sink for IceSink<S> {
+    fn receive(&mut self, first: u64, messages: u64) -> Tally {
+        let mut tally = Tally::default();
+        for number in first..first + messages {
+            loop {
+                match self.subscriber.receive() {
+                    Ok(Some(sample)) => {
+                        tally.take(self.content, sample.payload(), number);
+                        break;
+                    }
+                    Ok(None) => std::hint::spin_loop(),
+                    Err(_) => return tally,
+                }
+            }
+        }
+        tally
+    }
+}

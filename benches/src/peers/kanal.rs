@@ -1,0 +1,43 @@
+//! `kanal`: a channel per receiver, of `Arc`s.
+
+use kanal::{Receiver, Sender, bounded};
+
+use super::arcs::{Message, Queue, to_each};
+
+pub struct Kanal;
+
+impl Queue for Kanal {
+    type Sender = Vec<Sender<Message>>;
+    type Receiver = Receiver<Message>;
+
+    fn make(capacity: usize, receivers: usize) -> (Self::Sender, Vec<Self::Receiver>) {
+        (0..receivers).map(|_| bounded(capacity)).unzip()
+    }
+
+    #[inline(always)]
+    fn try_send(sender: &mut Self::Sender, message: Message) -> Result<(), Message> {
+        to_each(sender, message, |one, message| {
+            let mut message = Some(message);
+            let _ = one.try_send_option(&mut message);
+            message.map_or(Ok(()), Err)
+        })
+    }
+
+    #[inline(always)]
+    fn try_receive(receiver: &mut Self::Receiver) -> Option<Message> {
+        receiver.try_recv().ok().flatten()
+    }
+
+    #[inline(always)]
+    fn send(sender: &mut Self::Sender, message: Message) {
+        let _ = to_each(sender, message, |one, message| {
+            one.send(message).expect("the receiver lives");
+            Ok(())
+        });
+    }
+
+    #[inline(always)]
+    fn receive(receiver: &mut Self::Receiver) -> Message {
+        receiver.recv().expect("the sender lives")
+    }
+}

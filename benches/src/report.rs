@@ -1,0 +1,99 @@
+//! The result as text.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::machine::Machine;
+use crate::record::{Record, Statistic};
+
+/// All tables, one per kind of work.
+#[must_use]
+pub fn text(machine: &Machine, records: &[Record]) -> String {
+    let mut text = format!("{machine}\n");
+    for (bench, mode) in works(records) {
+        let rows: Vec<&Record> =
+            records.iter().filter(|record| record.bench == bench && record.mode == mode).collect();
+        let payloads: BTreeSet<usize> = rows.iter().map(|row| row.payload).collect();
+        let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
+        let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
+        if fan_outs.len() > 1 {
+            for payload in payloads {
+                let rows: Vec<&Record> = rows.iter().copied().filter(|row| row.payload == payload).collect();
+                let title = format!("{title}, {}", bytes(payload));
+                text +=
+                    &table(&title, &rows, "subscribers", |row| row.subscribers, |count| count.to_string());
+            }
+        } else {
+            text += &table(&title, &rows, "payload", |row| row.payload, bytes);
+        }
+    }
+    text
+}
+
+/// Pairs of bench and mode, in the order in which they first occur.
+fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
+    let mut works = Vec::new();
+    for record in records {
+        if !works.contains(&(record.bench, record.mode)) {
+            works.push((record.bench, record.mode));
+        }
+    }
+    works
+}
+
+fn table(
+    title: &str,
+    rows: &[&Record],
+    what: &str,
+    column: impl Fn(&Record) -> usize,
+    label: impl Fn(usize) -> String,
+) -> String {
+    let columns: BTreeSet<usize> = rows.iter().map(|row| column(row)).collect();
+    let mut candidates: Vec<&str> = Vec::new();
+    for row in rows {
+        if !candidates.contains(&row.candidate.as_str()) {
+            candidates.push(&row.candidate);
+        }
+    }
+    let statistic = match rows[0].statistic {
+        Statistic::Min => "minimum",
+        Statistic::Median => "median",
+    };
+    let mut text = format!("\n### {title}: ns per message, {statistic} (times Blockcast)\n\n| {what} |");
+    columns.iter().for_each(|&at| write!(text, " {} |", label(at)).expect("a string takes all"));
+    text += "\n| --- |";
+    columns.iter().for_each(|_| text += " ---: |");
+    for candidate in candidates {
+        write!(text, "\n| {candidate} |").expect("a string takes all");
+        for &at in &columns {
+            let cell = rows.iter().find(|row| row.candidate == candidate && column(row) == at);
+            text += &cell.map_or(" |".to_owned(), |row| {
+                let ratio =
+                    if row.ratio.is_finite() { format!(" ({:.2})", row.ratio) } else { String::new() };
+                format!(" {}{ratio} |", number(row.nanoseconds()))
+            });
+        }
+    }
+    let mut noises: Vec<f64> = rows.iter().map(|row| row.noise).collect();
+    noises.sort_by(f64::total_cmp);
+    let (middle, worst) = (noises[noises.len() / 2], noises[noises.len() - 1]);
+    writeln!(text, "\n\nNoise (quartiles' distance): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
+        .expect("a string takes all");
+    text
+}
+
+/// Nanoseconds with a sensible number of digits.
+#[must_use]
+pub fn number(nanoseconds: f64) -> String {
+    if nanoseconds < 100.0 { format!("{nanoseconds:.1}") } else { format!("{nanoseconds:.0}") }
+}
+
+/// A size as people write it.
+#[must_use]
+pub fn bytes(count: usize) -> String {
+    match count {
+        0..1024 => format!("{count} B"),
+        1024..0x10_0000 => format!("{} KiB", count >> 10),
+        _ => format!("{} MiB", count >> 20),
+    }
+}

@@ -1,0 +1,265 @@
+//! What is compared: groups of candidates that do the same work.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use crate::machine;
+use crate::pair::Pair;
+use crate::peers;
+use crate::record::{Record, Statistic};
+use crate::rounds::{Lost, Timed, Work, interleave};
+use crate::work::{Candidate, Content, FanOut, Halves, Shape, Wait};
+
+/// Messages that can be on their way.
+pub const POOL: usize = 64;
+
+/// Subscribers that are compared.
+pub const FAN_OUTS: [usize; 4] = [1, 2, 8, 64];
+
+/// Sizes that are compared, in bytes.
+pub const PAYLOADS: [usize; 5] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20];
+
+/// Candidates that do the same work.
+#[derive(Debug)]
+pub struct Group {
+    /// What they do, such as `fan-out`.
+    pub bench: &'static str,
+    /// How threads wait, where there are two.
+    pub mode: Option<&'static str>,
+    /// What a message is and who gets it.
+    pub shape: Shape,
+    make: fn(&Group) -> Vec<Timed>,
+    statistic: Statistic,
+    slice: Duration,
+    rounds: usize,
+}
+
+impl Group {
+    /// Rounds of slices.
+    #[must_use]
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
+
+    /// Measures. `tick` is called after each round.
+    ///
+    /// # Errors
+    /// [`Lost`] if a candidate lost a message.
+    pub fn run(&self, only: &[String], tick: impl FnMut()) -> Result<Vec<Record>, Lost> {
+        let mut candidates = (self.make)(self);
+        if !only.is_empty() {
+            candidates.retain(|timed| {
+                timed.candidate == peers::REFERENCE || only.iter().any(|name| timed.candidate.contains(name))
+            });
+        }
+        interleave(&mut candidates, self.slice, self.rounds, tick)?;
+        Ok(self.records(&candidates))
+    }
+
+    fn records(&self, candidates: &[Timed]) -> Vec<Record> {
+        let of = |timed: &Timed| match self.statistic {
+            Statistic::Min => timed.min(),
+            Statistic::Median => timed.median(),
+        };
+        let reference = candidates.iter().find(|timed| timed.candidate == peers::REFERENCE).map(of);
+        candidates
+            .iter()
+            .map(|timed| Record {
+                bench: self.bench,
+                payload: self.shape.payload,
+                subscribers: self.shape.subscribers,
+                mode: self.mode,
+                candidate: timed.candidate.clone(),
+                ns_min: round(timed.min()),
+                ns_median: round(timed.median()),
+                noise: (timed.noise() * 1000.0).round() / 1000.0,
+                statistic: self.statistic,
+                ratio: (of(timed) / reference.unwrap_or(f64::NAN) * 100.0).round() / 100.0,
+            })
+            .collect()
+    }
+}
+
+fn round(nanoseconds: f64) -> f64 {
+    (nanoseconds * 10.0).round() / 10.0
+}
+
+/// Everything that is compared. `quick` leaves out most sizes and rounds.
+#[must_use]
+pub fn groups(quick: bool) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let milliseconds = Duration::from_millis;
+    for payload in PAYLOADS {
+        for subscribers in FAN_OUTS {
+            let is_quick = payload == 64 || (payload == 1 << 20 && subscribers == 1);
+            if quick && !is_quick {
+                continue;
+            }
+            groups.push(Group {
+                bench: "fan-out",
+                mode: None,
+                shape: one_thread_shape(payload, subscribers),
+                make: fan_out,
+                statistic: Statistic::Min,
+                slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
+                rounds: if quick { 15 } else { 25 },
+            });
+        }
+    }
+    for (payload, subscribers) in [(64, 1), (64, 2), (64, 8), (64, 64), (1 << 20, 8)] {
+        if quick && (payload != 64 || subscribers == 2) {
+            continue;
+        }
+        groups.push(Group {
+            bench: "fan-out-owned",
+            mode: None,
+            shape: one_thread_shape(payload, subscribers),
+            make: fan_out_owned,
+            statistic: Statistic::Min,
+            slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
+            rounds: if quick { 15 } else { 25 },
+        });
+    }
+    if machine::has_two_processors() {
+        two_threads(&mut groups, quick);
+    }
+    for payload in PAYLOADS {
+        if quick && payload != 1 << 20 {
+            continue;
+        }
+        groups.push(Group {
+            bench: "machine",
+            mode: None,
+            shape: one_thread_shape(payload, 0),
+            make: |group| limits::memory(group.shape.payload),
+            statistic: Statistic::Min,
+            slice: milliseconds(2),
+            rounds: if quick { 5 } else { 15 },
+        });
+    }
+    groups
+}
+
+fn two_threads(groups: &mut Vec<Group>, quick: bool) {
+    let shape = |payload, content, wait| Shape { payload, subscribers: 1, blocks: POOL, content, wait };
+    // Short slices and many of them: a slice that was interrupted then does not reach the median.
+    let rounds = if quick { 15 } else { 51 };
+    let slice = Duration::from_micros(if quick { 1500 } else { 3000 });
+    let spinning_and_blocking = [(Wait::Spin, "spinning"), (Wait::Block, "blocking")];
+    let mut throughput = |bench, shape, mode, slice| {
+        groups.push(Group {
+            bench,
+            mode: Some(mode),
+            shape,
+            make: throughput,
+            statistic: Statistic::Median,
+            slice,
+            rounds,
+        });
+    };
+    for (wait, mode) in spinning_and_blocking {
+        throughput("two-threads", shape(64, Content::Marked, wait), mode, slice);
+        throughput("two-threads-written", shape(64, Content::Numbered, wait), mode, slice);
+    }
+    throughput("two-threads-written", shape(1 << 20, Content::Numbered, Wait::Spin), "spinning", slice * 4);
+    for (wait, mode) in spinning_and_blocking {
+        groups.push(Group {
+            bench: "ping-pong",
+            mode: Some(mode),
+            shape: shape(64, Content::Numbered, wait),
+            make: ping_pong,
+            statistic: Statistic::Median,
+            slice,
+            rounds,
+        });
+    }
+}
+
+/// One thread: fewer blocks where 64 of them would be gigabytes.
+fn one_thread_shape(payload: usize, subscribers: usize) -> Shape {
+    let blocks = ((256 << 20) / payload).clamp(4, POOL);
+    Shape { payload, subscribers, blocks, content: Content::Marked, wait: Wait::Spin }
+}
+
+fn fan_out(group: &Group) -> Vec<Timed> {
+    one_thread(group.shape, |candidate, shape| candidate.fan_out(shape))
+}
+
+fn fan_out_owned(group: &Group) -> Vec<Timed> {
+    one_thread(group.shape, |candidate, shape| candidate.fan_out_owned(shape))
+}
+
+fn one_thread(shape: Shape, make: impl Fn(&dyn Candidate, Shape) -> Option<Box<dyn FanOut>>) -> Vec<Timed> {
+    let mut all = Vec::new();
+    for candidate in peers::all() {
+        if let Some(fan_out) = make(&*candidate, shape) {
+            all.push(Timed::new(candidate.name(), timed_fan_out(candidate.name(), fan_out, shape)));
+        }
+    }
+    all
+}
+
+/// A fan-out that is timed and counted.
+fn timed_fan_out(name: &'static str, mut fan_out: Box<dyn FanOut>, shape: Shape) -> Work {
+    Box::new(move |messages| {
+        let started = Instant::now();
+        let tally = fan_out.run(messages);
+        let spent = started.elapsed();
+        let expected = messages * shape.subscribers as u64;
+        if !tally.is_complete(shape.content, expected) {
+            return Err(Lost { candidate: name.to_owned(), expected, tally });
+        }
+        Ok(spent.as_nanos() as f64 / messages as f64)
+    })
+}
+
+fn throughput(group: &Group) -> Vec<Timed> {
+    let shape = group.shape;
+    let mut all = Vec::new();
+    for candidate in peers::all() {
+        let name = candidate.name();
+        let Some(halves) = candidate.halves(shape) else { continue };
+        let mut pair = Pair::throughput(halves);
+        all.push(Timed::new(
+            name,
+            Box::new(move |messages| {
+                let round = pair.run(messages);
+                if !round.there.is_complete(shape.content, messages) {
+                    return Err(Lost { candidate: name.to_owned(), expected: messages, tally: round.there });
+                }
+                Ok(round.nanoseconds)
+            }),
+        ));
+    }
+    if shape.content == Content::Numbered && shape.wait == Wait::Spin {
+        all.push(limits::write(shape.payload));
+    }
+    all
+}
+
+fn ping_pong(group: &Group) -> Vec<Timed> {
+    let shape = group.shape;
+    let mut all = Vec::new();
+    for candidate in peers::all() {
+        if let (Some(there), Some(back)) = (candidate.halves(shape), candidate.halves(shape)) {
+            all.push(timed_ping_pong(candidate.name(), there, back, shape));
+        }
+    }
+    let (there, back) = limits::bounce(shape.wait);
+    all.push(timed_ping_pong(limits::LIMIT, there, back, shape));
+    all
+}
+
+fn timed_ping_pong(name: &'static str, there: Halves, back: Halves, shape: Shape) -> Timed {
+    let mut pair = Pair::ping_pong(there, back);
+    let work = move |messages| {
+        let round = pair.run(messages);
+        for tally in [round.there, round.back] {
+            if !tally.is_complete(shape.content, messages) {
+                return Err(Lost { candidate: name.to_owned(), expected: messages, tally });
+            }
+        }
+        Ok(round.nanoseconds)
+    };
+    Timed::new(name, Box::new(work))
+}
