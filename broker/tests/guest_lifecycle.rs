@@ -132,6 +132,36 @@ async fn hostile_forged_and_stale_handles_are_traps() {
 }
 
 #[tokio::test]
+async fn hostile_flood_of_log_lines_is_cut_short() {
+    let body = r#"(func (export "run") (result i32) (local $i i32)
+      (loop $again
+        (call $log (i32.const 2) (i32.const 16) (i32.const 5))
+        (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 5000))))
+      (i32.const 0))"#;
+    let guest = guest(body);
+    let began = Instant::now();
+    assert_eq!(guest.run().await.reason, ExitReason::Finished);
+    let allowed = 1000 * (began.elapsed().as_secs() as usize + 1);
+    assert!(guest.log.lock().unwrap().len() <= allowed + 10);
+}
+
+#[tokio::test]
+async fn hostile_texts_outside_of_the_memory_or_beyond_every_measure_are_traps() {
+    let outside = r#"(func (export "run") (result i32) (call $log (i32.const 2) (i32.const -8) (i32.const 100)) (i32.const 0))"#;
+    trapped(&end_of(outside).await, "out of bounds");
+    let huge = r#"(func (export "run") (result i32)
+      (drop (memory.grow (i32.const 100)))
+      (call $log (i32.const 2) (i32.const 0) (i32.const 2000000)) (i32.const 0))"#;
+    trapped(&end_of(huge).await, "too much");
+    let no_text = r#"(func (export "run") (result i32)
+      (i32.store8 (i32.const 4096) (i32.const 255))
+      (call $log (i32.const 2) (i32.const 4096) (i32.const 1)) (i32.const 0))"#;
+    trapped(&end_of(no_text).await, "utf-8");
+    let no_level = r#"(func (export "run") (result i32) (call $log (i32.const 77) (i32.const 16) (i32.const 5)) (i32.const 0))"#;
+    trapped(&end_of(no_level).await, "discriminant");
+}
+
+#[tokio::test]
 async fn a_waiting_guest_is_cancelled_at_once() {
     let waits = r#"(func (export "run") (result i32) (drop (call $subscribe)) (drop (call $wait (i64.const -1))) (i32.const 0))"#;
     let guest = guest(waits);

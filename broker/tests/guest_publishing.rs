@@ -9,6 +9,8 @@ use blockcast_broker::guest::{ExitReason, GuestEngine, GuestReport};
 use guest_support::Guest;
 use guest_support::bus::Bus;
 
+const QUESTION_MARKS: u16 = u16::from_le_bytes(*b"??");
+
 /// Runs a guest with a publisher in `$p`, and gives a subscriber that joined before anything was published to `receive`.
 async fn publishing(blocks: u32, body: &str, mut receive: impl FnMut(&mut Reader)) -> (GuestReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
@@ -99,6 +101,38 @@ async fn hostile_publishers_beyond_the_limits_are_refused() {
       (call $expect (i32.const 4) (call $open_publisher (i32.const 0x20000000) (i32.const 4)) (i32.const -13))
       (loop $open (br_if $open (i32.ge_s (call $open_publisher (i32.const 64) (i32.const 2)) (i32.const 0))))
       (call $expect (i32.const 5) (call $result) (i32.const -13))
+    "#;
+    let (report, guest) = publishing(3, body, |_| ()).await;
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+}
+
+#[tokio::test]
+async fn hostile_bytes_that_make_a_validator_panic_end_the_guest_only() {
+    let body = format!(
+        r#"(drop (call $publish (local.get $p) (i32.const 4096) (i32.const 10)))
+          (i32.store16 (i32.const 4096) (i32.const {QUESTION_MARKS}))
+          (drop (call $publish (local.get $p) (i32.const 4096) (i32.const 10)))"#
+    );
+    let mut received = 0;
+    let (report, _) = publishing(4, &body, |reader| {
+        while reader.receive().is_ok() {
+            received += 1;
+        }
+    })
+    .await;
+    assert!(matches!(&report.reason, ExitReason::System(text) if text.contains("panicked")), "{report:?}");
+    assert_eq!(received, 1);
+}
+
+#[tokio::test]
+async fn hostile_publishers_share_one_budget_of_blocks() {
+    let body = r#"
+      ;; 250 MiB of 256 are taken, and come back.
+      (local.set $i (call $open_publisher (i32.const 0x7d00000) (i32.const 2)))
+      (call $expect (i32.const 1) (i32.ge_s (local.get $i) (i32.const 0)) (i32.const 1))
+      (call $expect (i32.const 2) (call $open_publisher (i32.const 0x400000) (i32.const 2)) (i32.const -13))
+      (call $publisher.drop (local.get $i))
+      (call $expect (i32.const 3) (i32.ge_s (call $open_publisher (i32.const 0x400000) (i32.const 2)) (i32.const 0)) (i32.const 1))
     "#;
     let (report, guest) = publishing(3, body, |_| ()).await;
     assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());

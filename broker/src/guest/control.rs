@@ -1,6 +1,7 @@
 //! Asking a guest to stop, and stopping it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use blockcast_blocks::Signal;
 use tokio::sync::watch;
@@ -8,15 +9,17 @@ use tokio::sync::watch;
 /// What a component was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Request {
-    GoOn,
-    Finish,
-    End,
+    GoOn = 0,
+    Finish = 1,
+    End = 2,
 }
 
 /// The outside's handle on one run of a component. Shared with the run itself.
 #[derive(Debug)]
 pub struct GuestControl {
     request: watch::Sender<Request>,
+    /// The same, for looking at it often.
+    latest: AtomicU8,
     /// What the guest's `wait` sleeps on.
     signal: Arc<Signal>,
 }
@@ -25,7 +28,11 @@ impl GuestControl {
     /// For a run that nobody has asked to stop.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { request: watch::Sender::new(Request::GoOn), signal: Signal::new() })
+        Arc::new(Self {
+            request: watch::Sender::new(Request::GoOn),
+            latest: AtomicU8::new(Request::GoOn as u8),
+            signal: Signal::new(),
+        })
     }
 
     /// Asks the component to finish: a guest's `wait` returns and `shutdown-requested` is true from now on. A guest
@@ -40,6 +47,8 @@ impl GuestControl {
     }
 
     fn raise(&self, to: Request) {
+        // Ordering: Release, before anybody is woken: who is woken, or learns of the request otherwise, sees it.
+        self.latest.fetch_max(to as u8, Ordering::Release);
         self.request.send_if_modified(|request| std::mem::replace(request, to.max(*request)) < to);
         self.signal.wake();
     }
@@ -47,13 +56,13 @@ impl GuestControl {
     /// Whether the component was asked to finish.
     #[must_use]
     pub fn is_shutdown_requested(&self) -> bool {
-        *self.request.borrow() >= Request::Finish
+        self.latest.load(Ordering::Acquire) >= Request::Finish as u8
     }
 
     /// Whether the component was told to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.request.borrow() >= Request::End
+        self.latest.load(Ordering::Acquire) >= Request::End as u8
     }
 
     /// Returns once the component was asked to finish.

@@ -156,10 +156,10 @@ fn add_session(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let value = text(&host, &name)?.and_then(|name| host.data().setup.parameters.get(name).cloned());
         Ok((value,))
     })?;
-    session.func_wrap("log", |host: Host<'_>, (level, line): (Level, WasmStr)| {
+    session.func_wrap("log", |mut host: Host<'_>, (level, line): (Level, WasmStr)| {
         host.data().enter()?;
-        if let Some(line) = text(&host, &line)? {
-            host.data().log(level, line);
+        if let Some(line) = text(&host, &line)?.map(str::to_owned) {
+            host.data_mut().log(level, &line);
         }
         Ok(())
     })?;
@@ -285,12 +285,14 @@ fn open_publisher(
     };
     let state = host.data_mut();
     let limits = &state.setup.limits;
+    let used: u64 = state.publishers.iter().map(|(_, publisher)| publisher.bytes()).sum();
     if options.block_size == 0 || options.blocks == 0 {
         return Ok((Err(Error::WrongSize),));
     }
     let blocks = options.blocks.max(MIN_BLOCKS);
     if state.publishers.len() >= limits.publishers as usize
-        || u64::from(options.block_size).saturating_mul(u64::from(blocks)) > limits.publisher_bytes
+        || u64::from(options.block_size).saturating_mul(u64::from(blocks)).saturating_add(used)
+            > limits.publisher_bytes
     {
         return Ok((Err(Error::Limit),));
     }

@@ -17,7 +17,7 @@ pub struct GuestLimits {
     pub subscriptions: u32,
     /// Publishers open at a time.
     pub publishers: u32,
-    /// Bytes of blocks that one publisher may ask for.
+    /// Bytes of blocks that all its publishers have together.
     pub publisher_bytes: u64,
     /// Messages of one subscription that are delivered and neither released nor held, at a time.
     pub attached: u32,
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn windows_that_the_host_asked_for_do_not_count_as_ordinary_memory() {
         let mut limiter = GrowthLimiter::new(&GuestLimits { memory: 1 << 20, ..GuestLimits::default() });
-        let mut grow =
+        let grow =
             |limiter: &mut GrowthLimiter, size| limiter.memory_growing(0, size, None).expect("answers");
         assert!(grow(&mut limiter, 1 << 20));
         assert!(!grow(&mut limiter, (1 << 20) + 65536));

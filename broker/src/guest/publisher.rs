@@ -17,12 +17,20 @@ pub(crate) struct GuestPublisher {
     refused: Option<usize>,
     /// Subscribers when the guest last looked.
     subscribers: u32,
+    /// Bytes of its blocks.
+    bytes: u64,
 }
 
 impl GuestPublisher {
-    pub(crate) fn new(outlet: Box<dyn Outlet>) -> Self {
+    pub(crate) fn new(mut outlet: Box<dyn Outlet>) -> Self {
         let subscribers = outlet.subscribers();
-        Self { outlet, stats: PublisherStats::default(), refused: None, subscribers }
+        let bytes = outlet.writer().0.channel().arena().len() as u64;
+        Self { outlet, stats: PublisherStats::default(), refused: None, subscribers, bytes }
+    }
+
+    /// Bytes of its blocks.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn block_size(&mut self) -> u32 {

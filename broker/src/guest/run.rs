@@ -1,10 +1,12 @@
 //! One run of a guest, from instantiation to the release of all that it held.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use wasmtime::{Store, UpdateDeadline};
 
 use super::control::GuestControl;
@@ -45,9 +47,13 @@ impl GuestProgram {
             Ok(UpdateDeadline::Yield(1))
         });
         fault::install(&mut store, engine, table);
-        let outcome = self.drive(&mut store).await;
+        // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
+        let outcome = AssertUnwindSafe(self.drive(&mut store)).catch_unwind().await;
         let state = store.data_mut();
-        let reason = state.exit_reason(outcome);
+        let reason = match outcome {
+            Ok(outcome) => state.exit_reason(outcome),
+            Err(_) => ExitReason::System("the host panicked on its behalf".to_owned()),
+        };
         let stats = state.final_stats();
         GuestReport { reason, stats }
     }

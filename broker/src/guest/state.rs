@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use blockcast_blocks::Signal;
 use slab::Slab;
@@ -92,6 +93,7 @@ pub(crate) struct GuestState {
     pub(crate) stats: GuestStats,
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
+    lines: LogGate,
     /// The text of the last `session.fail`.
     said: Option<String>,
     /// Why the host ends the guest, where it is the host.
@@ -111,6 +113,7 @@ impl GuestState {
             publishers: Slab::new(),
             stats: GuestStats::default(),
             started: false,
+            lines: LogGate::new(),
             said: None,
             ending: None,
             shutdown_seen: false,
@@ -163,10 +166,11 @@ impl GuestState {
 
     /// How the guest has ended, given what its `run` returned.
     pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
-        if let Some((owner, _, violation)) = self.windows.violation() {
-            let topic = self.subscriptions.iter().find(|(_, subscription)| subscription.owner() == owner);
+        if let Some((owner, offset)) = self.windows.violation() {
+            let topic =
+                self.subscriptions.iter().find(|(_, subscription)| Some(subscription.owner()) == owner);
             let topic = topic.map(|(_, subscription)| subscription.topic().to_owned()).unwrap_or_default();
-            return ExitReason::ReadOnlyViolation { topic, offset: violation.offset };
+            return ExitReason::ReadOnlyViolation { topic, offset };
         }
         if let Some(reason) = self.ending.take() {
             return reason;
@@ -211,8 +215,16 @@ impl GuestState {
         self.said = Some(shorten(text).to_owned());
     }
 
-    pub(crate) fn log(&self, level: Level, text: &str) {
-        (self.setup.log)(level, shorten(text));
+    /// Passes a line on, or drops it where there are too many.
+    pub(crate) fn log(&mut self, level: Level, text: &str) {
+        match self.lines.admit() {
+            Admission::Line => (self.setup.log)(level, shorten(text)),
+            Admission::LineAfter(dropped) => {
+                (self.setup.log)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+                (self.setup.log)(level, shorten(text));
+            }
+            Admission::Dropped => {}
+        }
     }
 
     pub(crate) fn new_owner(&mut self) -> Owner {
@@ -228,6 +240,45 @@ impl GuestState {
 impl fmt::Debug for GuestState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuestState").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+/// Lines of a guest's log that are passed on per second.
+const LINES_PER_SECOND: u32 = 1000;
+
+/// Lets [`LINES_PER_SECOND`] lines through.
+struct LogGate {
+    second: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+/// What becomes of a line.
+enum Admission {
+    Line,
+    /// The first line after that many were dropped.
+    LineAfter(u64),
+    Dropped,
+}
+
+impl LogGate {
+    fn new() -> Self {
+        Self { second: Instant::now(), lines: 0, dropped: 0 }
+    }
+
+    fn admit(&mut self) -> Admission {
+        if self.lines == LINES_PER_SECOND && self.second.elapsed() >= Duration::from_secs(1) {
+            (self.second, self.lines) = (Instant::now(), 0);
+        }
+        if self.lines == LINES_PER_SECOND {
+            self.dropped += 1;
+            return Admission::Dropped;
+        }
+        self.lines += 1;
+        match std::mem::take(&mut self.dropped) {
+            0 => Admission::Line,
+            dropped => Admission::LineAfter(dropped),
+        }
     }
 }
 

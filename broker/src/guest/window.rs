@@ -12,7 +12,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::fault::{Violation, WindowTable};
+use super::fault::WindowTable;
 use super::memory::GuestMemory;
 use super::sys;
 
@@ -285,11 +285,11 @@ impl Windows {
         self.donations.retain(|donation| donation.owner != owner);
     }
 
-    /// The first write into a window, and whose window it was.
-    pub(crate) fn violation(&self) -> Option<(Owner, Window, Violation)> {
+    /// The first write into a window: whose window it was, and the offset in its arena.
+    pub(crate) fn violation(&self) -> Option<(Option<Owner>, u64)> {
         let violation = self.table.violation()?;
-        let mapping = self.mappings.iter().find(|mapping| mapping.slot == violation.slot)?;
-        Some((mapping.owner, Window { slot: mapping.slot, address: mapping.area.address }, violation))
+        let mapping = self.mappings.iter().find(|mapping| mapping.slot == violation.slot);
+        Some((mapping.map(|mapping| mapping.owner), violation.offset))
     }
 
     /// Whether the guest has written into a window. Cheap: one load.
