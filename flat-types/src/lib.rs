@@ -64,6 +64,7 @@
 //! Flat::<String>::build(&mut [0; 64], |_| Ok::<_, BuildError>(kept.unwrap()));
 //! ```
 
+pub mod dynamic;
 mod error;
 mod flat;
 mod flat_type;

@@ -233,6 +233,36 @@ fn the_vectors_are_what_is_written_and_read() {
 }
 
 #[test]
+fn the_vectors_read_by_their_schema_text_alone() {
+    use blockcast_flat_types::dynamic::Schema;
+    let vectors: Value = serde_json::from_str(include_str!("../vectors.json")).expect("the vectors are JSON");
+    let list = |name: &str| vectors[name].as_array().expect("a list").clone();
+    let text = |vector: &Value, name: &str| vector[name].as_str().expect("a text").to_owned();
+    let bytes = |vector: &Value| -> Vec<u8> {
+        let hex = text(vector, "hex");
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    };
+    let schema = |vector: &Value| {
+        let schema = format!("flat1/{}:{}", text(vector, "index"), text(vector, "type"));
+        Schema::parse(&schema).expect("the schema of a vector")
+    };
+    for vector in list("valid") {
+        let (schema, bytes) = (schema(&vector), bytes(&vector));
+        assert_eq!(format!("{:016x}", schema.fingerprint()), text(&vector, "fingerprint"));
+        let value = schema.access(&bytes).unwrap_or_else(|error| panic!("{vector}: {error}"));
+        assert!(!format!("{value:?}").is_empty());
+        #[cfg(feature = "serde")]
+        assert_eq!(serde_json::to_value(value).unwrap(), vector["value"], "{schema}");
+    }
+    for vector in list("invalid") {
+        assert!(schema(&vector).validate(&bytes(&vector)).is_err(), "{vector}");
+    }
+}
+
+#[test]
 fn the_example_of_the_page_is_right() {
     let record = Record { id: 7, name: "ab".into(), marks: vec![1.0, 2.0] };
     let bytes = Flat::<Record>::to_vec(&record).unwrap();

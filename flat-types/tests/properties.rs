@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use blockcast_flat_types::{BuildError, Flat, FlatType, Index};
+use blockcast_flat_types::{BuildError, Flat, FlatType, Index, dynamic};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
@@ -118,6 +118,9 @@ fn comes_back<T: FlatType + PartialEq + Debug, I: Index>(value: &T) -> TestCaseR
 
 /// Bytes are refused, or everything in them can be read and written again.
 fn is_a_value_or_refused<T: FlatType + Debug, I: Index>(bytes: &[u8]) -> TestCaseResult {
+    // A reader that knows the schema's text only comes to the same result.
+    let schema = dynamic::Schema::parse(&Flat::<T, I>::schema()).expect("the schema of a type");
+    prop_assert_eq!(schema.validate(bytes).is_ok(), Flat::<T, I>::validate(bytes).is_ok());
     if let Ok(view) = Flat::<T, I>::access(bytes) {
         let printed = format!("{view:?}");
         let value = T::from_view::<I>(view);

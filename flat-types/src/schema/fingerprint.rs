@@ -39,6 +39,11 @@ const fn feed_number(mut hash: u64, number: usize) -> u64 {
     (hash ^ (b'0' + (number % 10) as u8) as u64).wrapping_mul(FNV_PRIME)
 }
 
+/// The fingerprint of the schema with this text.
+pub(crate) const fn fingerprint_of(text: &str) -> u64 {
+    feed(FNV_OFFSET, text)
+}
+
 impl Type {
     /// The fingerprint of a message of this type at an index width. Costs nothing in a constant.
     pub const fn fingerprint(&self, width: Width) -> u64 {

@@ -10,6 +10,7 @@ mod fingerprint;
 mod layout;
 mod wit;
 
+pub(crate) use fingerprint::fingerprint_of;
 pub use layout::Layout;
 pub(crate) use layout::{align_up, discriminant_bytes, flags_bytes};
 
