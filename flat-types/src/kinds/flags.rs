@@ -14,7 +14,12 @@ use crate::validator::Validator;
 pub struct Bits<T, I>(PhantomData<(T, I)>);
 
 impl<T: FlatType, I: Index> Bits<T, I> {
-    const LABELS: usize = T::TYPE.labels();
+    /// Only flags have labels: there are no bits of other types.
+    const LABELS: usize = {
+        let labels = T::TYPE.labels();
+        assert!(labels > 0, "the type is not a set of flags");
+        labels
+    };
     const BYTES: usize = flags_bytes(Self::LABELS);
     const ALL: u64 = if Self::LABELS == 64 { u64::MAX } else { (1 << Self::LABELS) - 1 };
 
