@@ -242,6 +242,10 @@ impl Channel {
                 window: u64::from(self.config.blocks / 8).clamp(1, 32),
                 depth: options.depth.map_or(u64::MAX, u64::from),
             },
+            Overflow::DropNewest => {
+                let depth = options.depth.unwrap_or(self.config.blocks / 4);
+                Pace::Keeping { depth: u64::from(depth.clamp(1, self.config.blocks / 2)) }
+            }
         }
     }
 

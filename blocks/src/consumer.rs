@@ -27,6 +27,10 @@ pub(crate) struct Consumer {
     window: u64,
     /// Messages kept for a consumer that may be overtaken; older ones count as lost.
     depth: u64,
+    /// Whether the newest are dropped, not the oldest: the claim is the buffer.
+    keeping: bool,
+    /// Claimed messages whose slots were overwritten, the oldest last.
+    backlog: Vec<Packed>,
     lost: u64,
     rounds: QuietRounds,
 }
@@ -56,6 +60,11 @@ pub(crate) enum Pace {
         /// Messages kept at most, at least 1.
         depth: u64,
     },
+    /// The publisher goes on, and what is older than the newest stays.
+    Keeping {
+        /// Messages kept, at least 1.
+        depth: u64,
+    },
 }
 
 impl Consumer {
@@ -66,6 +75,7 @@ impl Consumer {
         let (window, depth) = match pace {
             Pace::Reliable => (UNBOUNDED, UNBOUNDED),
             Pace::Overtakable { window, depth } => (window.max(1), depth.max(1)),
+            Pace::Keeping { depth } => (depth.max(1), UNBOUNDED),
         };
         let seat = control.seat(cursor);
         let (header, line) = (seat.header(), seat.line());
@@ -98,7 +108,19 @@ impl Consumer {
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
         let current = Packed { sequence: 0, word: 0, time: 0 };
-        Self { next, head, high, current, seat, window, depth, lost: 0, rounds: QuietRounds::default() }
+        Self {
+            next,
+            head,
+            high,
+            current,
+            seat,
+            window,
+            depth,
+            keeping: matches!(pace, Pace::Keeping { .. }),
+            backlog: Vec::new(),
+            lost: 0,
+            rounds: QuietRounds::default(),
+        }
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -172,6 +194,10 @@ impl Consumer {
             return Taken::Overtaken;
         }
         if self.next >= self.high {
+            if self.keeping && self.head > self.high {
+                // The buffer was full when the next message came.
+                return Taken::Overtaken;
+            }
             self.claim();
         }
         let slot = self.seat.control().slot(self.next);
@@ -182,7 +208,7 @@ impl Consumer {
         #[cfg(not(blockcast_mutation = "descriptor_fence"))]
         fence(Ordering::Acquire);
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
-            return Taken::Overtaken;
+            return if self.keeping { self.take_kept() } else { Taken::Overtaken };
         }
         self.taken(word, time)
     }
@@ -204,6 +230,61 @@ impl Consumer {
         Some((word, time))
     }
 
+    /// Takes a claimed message whose slot may have been overwritten.
+    #[cold]
+    fn take_kept(&mut self) -> Taken {
+        // Until then the publisher is between announcing the watermark and listing what is claimed: a few
+        // instructions, unless its thread was suspended there.
+        // Ordering: Acquire pairs with the Release in `Producer::reclaim`.
+        while self.seat.header().state.settled.load(Ordering::Acquire) <= self.next {
+            if self.seat.header().state.watermark.load(Ordering::Acquire) <= self.next {
+                // It has stepped back for one that is joining; the slot was not given up.
+                return self.take_overtakable();
+            }
+            crate::primitive::yield_now();
+        }
+        if self.backlog.last().is_none_or(|oldest| oldest.sequence != self.next) {
+            let claimed = self.next..self.high;
+            let listed = self.seat.control().kept().iter().filter_map(|kept| {
+                // Ordering: Relaxed; made visible by `settled`, and unchanged while the claim covers it.
+                let sequence = kept.sequence.load(Ordering::Relaxed);
+                claimed.contains(&sequence).then(|| Packed {
+                    sequence,
+                    word: kept.word.load(Ordering::Relaxed),
+                    time: kept.time.load(Ordering::Relaxed),
+                })
+            });
+            self.backlog.clear();
+            self.backlog.extend(listed);
+            self.backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
+        }
+        match self.backlog.pop() {
+            Some(kept) if kept.sequence == self.next => self.taken(kept.word, kept.time),
+            _ => Taken::Overtaken,
+        }
+    }
+
+    /// Makes room in a buffer that keeps the oldest, after `low` has moved: only while nothing was dropped,
+    /// so that what is kept has no gap.
+    #[cold]
+    fn make_room(&mut self, low: u64) {
+        let before = self.high;
+        let high = low.saturating_add(self.window).min(UNBOUNDED - 1);
+        if high <= before || self.seat.header().head.next.load(Ordering::Acquire) > before {
+            return;
+        }
+        let line = self.seat.line();
+        line.high.store(high, Ordering::Relaxed);
+        // Ordering: as in `claim`.
+        fence(Ordering::SeqCst);
+        if self.seat.header().state.watermark.load(Ordering::Acquire) > before {
+            // Too late: some of the new part is gone already. An interval may always shrink.
+            line.high.store(before, Ordering::Release);
+        } else {
+            self.high = high;
+        }
+    }
+
     /// Extends the claim to a window from `next` on. The watermark check that must follow is the one after
     /// the descriptor is read.
     fn claim(&mut self) {
@@ -221,7 +302,10 @@ impl Consumer {
     pub(crate) fn jump(&mut self) -> (u64, bool) {
         let from = self.next;
         self.head = self.seat.header().head.next.load(Ordering::Acquire);
-        self.next = self.next.max(self.head.saturating_sub(self.depth));
+        // One that keeps the oldest has received them all, and starts with an empty buffer.
+        let depth = if self.keeping { 0 } else { self.depth };
+        self.next = self.next.max(self.head.saturating_sub(depth));
+        self.backlog.clear();
         loop {
             // Ordering: Acquire: the head loaded next is at least as new as the watermark.
             let watermark = self.seat.header().state.watermark.load(Ordering::Acquire);
@@ -259,6 +343,9 @@ impl Consumer {
         self.seat.line().low.store(low, Ordering::Release);
         #[cfg(blockcast_mutation = "release_low")]
         self.seat.line().low.store(low, Ordering::Relaxed);
+        if self.keeping {
+            self.make_room(low);
+        }
         self.seat.header().space.notified(&mut self.rounds)
     }
 

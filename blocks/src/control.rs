@@ -15,6 +15,7 @@
 //! │ low, high  the interval of sequences that the subscriber may be attached to
 //! │ counters   written by that subscriber only
 //! ├ holds × blocks ─────────────────┤ owned samples beyond the interval, counted per block
+//! ├ kept × blocks ──────────────────┤ descriptors of claimed messages whose slots were given up
 //! └─────────────────────────────────┘
 //! ```
 //! All positions are offsets and sequence numbers, never pointers.
@@ -75,6 +76,9 @@ pub(crate) struct State {
     pub(crate) messages: Gate,
     /// 1 once the publisher is gone.
     pub(crate) closed: AtomicU32,
+    /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as [`Kept`].
+    /// Written by the publisher only; follows the watermark.
+    pub(crate) settled: AtomicU64,
     /// Cursors at and above this index have never been used.
     pub(crate) cursors_used: AtomicU32,
 }
@@ -106,6 +110,17 @@ pub(crate) struct Cursor {
     pub(crate) holds: AtomicU64,
 }
 
+/// The descriptor of a block that was reclaimed while somebody had claimed its message: its slot in the ring
+/// may be overwritten. One entry per block, written by the publisher only.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Kept {
+    /// The message's sequence, or [`UNUSED`].
+    pub(crate) sequence: AtomicU64,
+    pub(crate) word: AtomicU64,
+    pub(crate) time: AtomicU64,
+}
+
 /// Handle to a control segment: plain pointers for the hot path, and what keeps them valid.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
@@ -113,6 +128,7 @@ pub(crate) struct Control {
     slots: NonNull<Slot>,
     cursors: NonNull<CachePadded<Cursor>>,
     holds: NonNull<AtomicU32>,
+    kept: NonNull<Kept>,
     /// Slots less one.
     mask: u64,
     geometry: Geometry,
@@ -185,6 +201,12 @@ impl Control {
         self.header().held.fetch_sub(1, RELEASE);
     }
 
+    /// Descriptors of blocks that were reclaimed while claimed, by the block's number.
+    pub(crate) fn kept(&self) -> &[Kept] {
+        // SAFETY: `create` initialised `blocks` entries, alive as long as `_memory`.
+        unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
+    }
+
     /// The hold counts of all blocks.
     #[inline(always)]
     pub(crate) fn holds(&self) -> &[AtomicU32] {
@@ -230,6 +252,7 @@ impl Header {
             head: CachePadded::new(Head { next: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             state: CachePadded::new(State {
                 watermark: AtomicU64::new(0),
+                settled: AtomicU64::new(0),
                 messages: Gate::new(),
                 closed: AtomicU32::new(0),
                 cursors_used: AtomicU32::new(0),
@@ -237,6 +260,12 @@ impl Header {
             space: CachePadded::new(Gate::new()),
             held: CachePadded::new(AtomicU64::new(0)),
         }
+    }
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self { sequence: AtomicU64::new(UNUSED), word: AtomicU64::new(0), time: AtomicU64::new(0) }
     }
 }
 
@@ -286,6 +315,7 @@ impl Control {
         let (whole, cursors_at) =
             array(whole, Layout::array::<CachePadded<Cursor>>(geometry.cursors as usize))?;
         let (whole, holds_at) = array(whole, Layout::array::<AtomicU32>(geometry.blocks as usize))?;
+        let (whole, kept_at) = array(whole, Layout::array::<Kept>(geometry.blocks as usize))?;
         let len = sys::whole_pages(whole.size()).ok_or(invalid)?;
 
         let file = sys::memfd::sealed("blockcast-control", len)?;
@@ -293,13 +323,14 @@ impl Control {
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
         let base = mapping.base();
-        // SAFETY: the four offsets were laid out within `len` bytes from a page-aligned base.
-        let (header, slots, cursors, holds) = unsafe {
+        // SAFETY: the offsets were laid out within `len` bytes from a page-aligned base.
+        let (header, slots, cursors, holds, kept) = unsafe {
             (
                 base.cast::<Header>(),
                 base.add(slots_at).cast::<Slot>(),
                 base.add(cursors_at).cast::<CachePadded<Cursor>>(),
                 base.add(holds_at).cast::<AtomicU32>(),
+                base.add(kept_at).cast::<Kept>(),
             )
         };
         // SAFETY: in bounds and aligned as laid out above; nobody else knows the mapping yet. The same
@@ -316,10 +347,12 @@ impl Control {
         for index in 0..geometry.blocks as usize {
             // SAFETY: as above, `index < blocks`.
             unsafe { holds.add(index).write(AtomicU32::new(0)) };
+            // SAFETY: as above, `index < blocks`.
+            unsafe { kept.add(index).write(Kept::new()) };
         }
         let _memory = Arc::new(Memory { _mapping: mapping, _file: file });
         let mask = u64::from(geometry.slots - 1);
-        Ok(Self { header, slots, cursors, holds, mask, geometry, _memory })
+        Ok(Self { header, slots, cursors, holds, kept, mask, geometry, _memory })
     }
 }
 
@@ -331,6 +364,7 @@ struct Memory {
     slots: Box<[Slot]>,
     cursors: Box<[CachePadded<Cursor>]>,
     holds: Box<[AtomicU32]>,
+    kept: Box<[Kept]>,
 }
 
 #[cfg(loom)]
@@ -342,12 +376,14 @@ impl Control {
             slots: (0..geometry.slots).map(|_| Slot::new()).collect(),
             cursors: (0..geometry.cursors).map(|_| CachePadded::new(Cursor::new())).collect(),
             holds: (0..geometry.blocks).map(|_| AtomicU32::new(0)).collect(),
+            kept: (0..geometry.blocks).map(|_| Kept::new()).collect(),
         });
         Ok(Self {
             header: NonNull::from(&*memory.header),
             slots: NonNull::from(&*memory.slots).cast(),
             cursors: NonNull::from(&*memory.cursors).cast(),
             holds: NonNull::from(&*memory.holds).cast(),
+            kept: NonNull::from(&*memory.kept).cast(),
             mask: u64::from(geometry.slots - 1),
             geometry,
             _memory: memory,

@@ -42,3 +42,11 @@ pub(crate) fn asymmetric_barriers() -> bool {
     #[cfg(loom)]
     return false;
 }
+
+/// Lets other threads run.
+pub(crate) fn yield_now() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}

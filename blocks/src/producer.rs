@@ -185,9 +185,13 @@ impl Producer {
         let held = self.control.header().held.load(Ordering::Acquire) != 0;
         if !self.one_by_one && !held && self.claims.is_empty() && self.limbo.is_empty() {
             // All of it is free; `announce` has moved the end of the queue.
+            self.control.header().state.settled.store(target, Ordering::Relaxed);
             return (target - first) as usize;
         }
-        self.sort_out(first, target)
+        let freed = self.sort_out(first, target);
+        // Ordering: Release pairs with the Acquire in `Consumer::take_kept`: the list is complete below.
+        self.control.header().state.settled.store(target, Ordering::Release);
+        freed
     }
 
     /// Looks at the blocks of `first..target` and of the limbo one by one.
@@ -200,7 +204,11 @@ impl Producer {
         }
         for sequence in first..target {
             let unit = self.unit_at(sequence);
-            if covered(&self.claims, sequence) || self.is_held(unit) {
+            let covered = covered(&self.claims, sequence);
+            if covered {
+                self.list(sequence, unit);
+            }
+            if covered || self.is_held(unit) {
                 self.limbo.push(Limbo { sequence, unit });
             } else {
                 self.pool.give(unit);
@@ -217,6 +225,8 @@ impl Producer {
                 index += 1;
             } else {
                 self.limbo.swap_remove(index);
+                let block = self.pool.block_of(entry.unit) as usize;
+                self.control.kept()[block].sequence.store(UNUSED, Ordering::Relaxed);
                 self.pool.give(entry.unit);
                 freed += 1;
             }
@@ -225,6 +235,17 @@ impl Producer {
             self.limbo.rotate_left(index);
         }
         freed
+    }
+
+    /// Keeps the descriptor of a claimed message where its subscriber finds it when the slot is overwritten.
+    fn list(&self, sequence: u64, unit: u32) {
+        let slot = self.control.slot(sequence);
+        let kept = &self.control.kept()[self.pool.block_of(unit) as usize];
+        // Ordering: Relaxed; published by the Release store of `settled`. The entry does not change while the
+        // claim covers its message.
+        kept.word.store(slot.word.load(Ordering::Relaxed), Ordering::Relaxed);
+        kept.time.store(slot.time.load(Ordering::Relaxed), Ordering::Relaxed);
+        kept.sequence.store(sequence, Ordering::Relaxed);
     }
 
     fn unit_at(&self, sequence: u64) -> u32 {
