@@ -18,7 +18,9 @@ async fn publishing(blocks: u32, body: &str, mut receive: impl FnMut(&mut Reader
     let body = format!(
         r#"(func (export "run") (result i32) (local $p i32) (local $i i32)
           (local.set $p (call $open_publisher (i32.const 100) (i32.const {blocks})))
-          (drop (call $wait (i64.const 20000000)))
+          (loop $alone
+            (drop (call $wait (i64.const 1000000)))
+            (br_if $alone (i32.eqz (call $publisher.subscriber-count (local.get $p)))))
           {body}
           (i32.const 0))"#
     );

@@ -12,12 +12,12 @@
 //!                                          └────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`memory`] allocates linear memories, so that the broker knows where they lie;
-//! - [`window`] maps arenas into them, into address space that the guest has donated;
-//! - [`fault`] survives writes into those windows and tells who did it;
-//! - [`subscription`] and [`publisher`] stand behind the resources that a guest opens, [`host`] is the functions that it
-//!   imports (see `wit/`), [`exchange`] what they need of the broker;
-//! - [`program`] loads and checks a component, [`run`] drives it and cleans up, [`exit`] says how it went.
+//! - `memory` allocates linear memories, so that the broker knows where they lie;
+//! - `window` maps arenas into them, into address space that the guest has donated;
+//! - `fault` survives writes into those windows and tells who did it;
+//! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` is the functions that it
+//!   imports (see `wit/`), `exchange` what they need of the broker;
+//! - `program` loads and checks a component, `run` drives it and cleans up, `exit` says how it went.
 //!
 //! # What a guest can do to others
 //! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (whole arenas, so

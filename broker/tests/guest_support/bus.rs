@@ -98,8 +98,6 @@ impl Drop for BusFeed {
 }
 
 struct BusOutlet {
-    bus: Bus,
-    topic: String,
     writer: Writer,
     validator: Validator,
 }
@@ -110,7 +108,7 @@ impl Outlet for BusOutlet {
     }
 
     fn subscribers(&self) -> u32 {
-        self.bus.topics.lock().unwrap()[&self.topic].subscribers.len() as u32
+        self.writer.subscriber_count()
     }
 }
 
@@ -152,11 +150,6 @@ impl Exchange for Bus {
             return Err(Refusal::SchemaMismatch);
         }
         let writer = self.writer(topic, options.block_size as usize, options.blocks);
-        Ok(Box::new(BusOutlet {
-            bus: self.clone(),
-            topic: topic.to_owned(),
-            writer,
-            validator: Arc::new(validate),
-        }))
+        Ok(Box::new(BusOutlet { writer, validator: Arc::new(validate) }))
     }
 }
