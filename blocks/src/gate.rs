@@ -12,16 +12,23 @@
 //! A waiter switches to fenced, the notifier returns to quiet after [`ROUNDS_TO_QUIET`] rounds without a
 //! waiter. Both live in one word, so a switch and an announcement cannot cross: the notifier's
 //! compare-exchange fails if a waiter is announced, and a waiter that finds the gate quiet fences for both.
+//!
+//! Another waiter that comes while the first is still on its way to the process-wide barrier must not rely on
+//! it: a notifier may have looked before the switch, with its message not visible yet. So a fenced gate is
+//! *settled* only when the waiter that switched it is past its barrier, others issue their own until then, and
+//! only a settled gate becomes quiet again.
 
 use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
 
 const ARMED: u32 = 1;
 const FENCED: u32 = 2;
+/// Every notifier that looked before the switch to fenced has passed a fence since.
+const SETTLED: u32 = 4;
 /// The system has no process-wide barrier: the gate never becomes quiet.
-const ALWAYS_FENCED: u32 = 4;
+const ALWAYS_FENCED: u32 = 8;
 
 /// Notifications without a waiter after which a fenced gate becomes quiet.
-const ROUNDS_TO_QUIET: u32 = 1024;
+const ROUNDS_TO_QUIET: u32 = if cfg!(loom) { 1 } else { 1024 };
 
 /// One word, shared by all waiters and notifiers of one condition. See the module's text.
 #[derive(Debug)]
@@ -36,17 +43,24 @@ pub(crate) struct QuietRounds(u32);
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        let mode = if asymmetric_barriers() { 0 } else { FENCED | ALWAYS_FENCED };
+        let mode = if asymmetric_barriers() { 0 } else { FENCED | SETTLED | ALWAYS_FENCED };
         Self { word: AtomicU32::new(mode) }
     }
 
     /// Announces a waiter. The caller has registered how it is to be woken, and must look once more for
     /// what it waits for before it sleeps.
     pub(crate) fn arm(&self) {
-        // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us.
-        let before = self.word.fetch_or(ARMED | FENCED, Ordering::Release);
-        if before & FENCED == 0 {
+        // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us; Acquire,
+        // so that where the gate is settled, we see what the settling barrier made visible.
+        let before = self.word.fetch_or(ARMED | FENCED, Ordering::AcqRel);
+        #[cfg(blockcast_mutation = "gate_settled")]
+        let before = if before & FENCED != 0 { before | SETTLED } else { before };
+        if before & SETTLED == 0 {
             heavy_barrier();
+            if before & FENCED == 0 {
+                // Nobody else settles or quiets the gate between our switch and this.
+                self.word.fetch_or(SETTLED, Ordering::Release);
+            }
         }
         // Ordering: pairs with the fence in `waiter_behind_fence`: either that notifier sees ARMED, or our
         // next look sees what it published.
@@ -79,7 +93,7 @@ impl Gate {
             rounds.0 = 0;
             // Fails if a waiter came or the system has no barrier: the gate stays fenced. A failure loses
             // nothing, a success is seen by the next waiter in the word it changes.
-            let _ = self.word.compare_exchange(FENCED, 0, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.word.compare_exchange(FENCED | SETTLED, 0, Ordering::Relaxed, Ordering::Relaxed);
         }
         false
     }

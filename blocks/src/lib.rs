@@ -79,6 +79,8 @@ mod consumer;
 mod control;
 #[cfg(not(target_family = "wasm"))]
 mod gate;
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(not(target_family = "wasm"))]
 pub mod park;
 #[cfg(not(target_family = "wasm"))]

@@ -11,19 +11,18 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
-pub(crate) use loom::future::AtomicWaker;
+pub(crate) use modelled::AtomicWaker;
+#[cfg(all(test, loom))]
+pub(crate) use modelled::{offline, with_process_wide_barrier};
 
 /// One half of an asymmetric barrier: costs nothing, and orders earlier stores before later loads as
 /// soon as the other side executes [`heavy_barrier`].
-///
-/// loom cannot model `membarrier`, so there both halves are full fences: the model then covers what the
-/// barriers protect, while the pairing itself rests on the kernel's contract (membarrier(2)).
 #[inline(always)]
 pub(crate) fn light_barrier() {
     #[cfg(not(loom))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     #[cfg(loom)]
-    fence(Ordering::SeqCst);
+    modelled::interrupt_point();
 }
 
 /// The other half: orders this thread's earlier stores before its later loads, and makes every running
@@ -32,7 +31,7 @@ pub(crate) fn heavy_barrier() {
     #[cfg(not(loom))]
     crate::sys::barrier::process_wide();
     #[cfg(loom)]
-    fence(Ordering::SeqCst);
+    modelled::interrupt();
 }
 
 /// Whether [`light_barrier`] may be relied on here.
@@ -40,7 +39,106 @@ pub(crate) fn asymmetric_barriers() -> bool {
     #[cfg(not(loom))]
     return crate::sys::barrier::supported();
     #[cfg(loom)]
-    return false;
+    return modelled::available();
+}
+
+/// What loom has no word for.
+#[cfg(loom)]
+mod modelled {
+    use std::cell::Cell;
+    use std::task::Waker;
+
+    use loom::sync::{Condvar, Mutex};
+
+    use super::{AtomicU32, Ordering, fence};
+
+    /// `futures::task::AtomicWaker`, as far as its users see it: register and take are one step each.
+    #[derive(Debug, Default)]
+    pub(crate) struct AtomicWaker(Mutex<Option<Waker>>);
+
+    impl AtomicWaker {
+        pub(crate) fn register(&self, waker: &Waker) {
+            *self.0.lock().expect("no panic inside") = Some(waker.clone());
+        }
+
+        pub(crate) fn take(&self) -> Option<Waker> {
+            self.0.lock().expect("no panic inside").take()
+        }
+    }
+
+    /// `membarrier(2)` for one thread that is interrupted, the notifier: whoever asks for the barrier waits
+    /// until that thread has passed a fence at an interrupt point of its own, or is offline.
+    struct Interrupt {
+        asked: AtomicU32,
+        /// How many were answered; all if the thread is offline.
+        answered: Mutex<u32>,
+        answer: Condvar,
+    }
+
+    loom::lazy_static! {
+        static ref INTERRUPT: Interrupt = Interrupt {
+            asked: AtomicU32::new(0),
+            answered: Mutex::new(0),
+            answer: Condvar::new(),
+        };
+    }
+
+    thread_local! {
+        // All threads of a model run on one thread of the system.
+        static AVAILABLE: Cell<bool> = const { Cell::new(false) };
+        static SERVED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Models that run inside of `model` find a system with a process-wide barrier; others find none.
+    #[cfg(test)]
+    pub(crate) fn with_process_wide_barrier(model: impl FnOnce()) {
+        AVAILABLE.set(true);
+        model();
+        AVAILABLE.set(false);
+    }
+
+    pub(super) fn available() -> bool {
+        if AVAILABLE.get() {
+            // Made by the thread that makes the gate, before the others start.
+            let _ = INTERRUPT.asked.load(Ordering::Relaxed);
+            SERVED.set(0);
+        }
+        AVAILABLE.get()
+    }
+
+    /// Where the notifier may be interrupted: between what it published and its look for waiters.
+    pub(super) fn interrupt_point() {
+        if AVAILABLE.get() {
+            let asked = INTERRUPT.asked.load(Ordering::Relaxed);
+            if asked != SERVED.get() {
+                SERVED.set(asked);
+                answer(asked);
+            }
+        }
+    }
+
+    /// The notifier does not run any more.
+    #[cfg(test)]
+    pub(crate) fn offline() {
+        answer(u32::MAX);
+    }
+
+    fn answer(asked: u32) {
+        fence(Ordering::SeqCst);
+        *INTERRUPT.answered.lock().expect("no panic inside") = asked;
+        INTERRUPT.answer.notify_all();
+    }
+
+    pub(super) fn interrupt() {
+        fence(Ordering::SeqCst);
+        let asked = INTERRUPT.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut answered = INTERRUPT.answered.lock().expect("no panic inside");
+        while *answered < asked {
+            answered = INTERRUPT.answer.wait(answered).expect("no panic inside");
+        }
+        drop(answered);
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// Lets other threads run.

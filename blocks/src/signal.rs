@@ -23,19 +23,12 @@ impl Signal {
 
     /// Sets whom the next [`wake`](Self::wake) wakes; the latest registration counts.
     pub fn register(&self, waker: &Waker) {
-        #[cfg(not(loom))]
         self.waker.register(waker);
-        #[cfg(loom)]
-        self.waker.register_by_ref(waker);
     }
 
     /// Wakes the registered party, if there is one, and forgets it.
     pub fn wake(&self) {
-        #[cfg(not(loom))]
-        let waker = self.waker.take();
-        #[cfg(loom)]
-        let waker = self.waker.take_waker();
-        if let Some(waker) = waker {
+        if let Some(waker) = self.waker.take() {
             self.wakes.fetch_add(1, Ordering::Relaxed);
             waker.wake();
         }
