@@ -35,6 +35,9 @@ pub(crate) const UNUSED: u64 = u64::MAX;
 /// `high` of a reliable subscriber: it claims everything from `low` on.
 pub(crate) const UNBOUNDED: u64 = u64::MAX;
 
+/// Counted holds on one block. Far below the count's range, since others may count on before we end.
+const MAX_HOLDS: u32 = u32::MAX / 2;
+
 /// How many of each thing a control segment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -186,7 +189,12 @@ impl Control {
         // Ordering: Relaxed; ordered before the publisher's look by the Release store that gives the
         // interval up, or by the release of the other hold.
         self.header().held.fetch_add(1, Ordering::Relaxed);
-        self.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+        let before = self.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
+        if before > MAX_HOLDS {
+            // Only samples that are forgotten again and again come this far. A count that wraps would free
+            // the block under them, so end the process, as `Arc` does.
+            std::process::abort();
+        }
     }
 
     /// Gives up one hold on `block`.
@@ -370,7 +378,7 @@ struct Memory {
 #[cfg(loom)]
 impl Control {
     /// Makes a control segment for one run of a model.
-    pub(crate) fn create(geometry: Geometry) -> Result<Self, std::convert::Infallible> {
+    pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
         let memory = Arc::new(Memory {
             header: Box::new(Header::new()),
             slots: (0..geometry.slots).map(|_| Slot::new()).collect(),

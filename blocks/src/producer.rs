@@ -324,6 +324,9 @@ impl Producer {
         // Ordering: Release pairs with the Acquire load in `Consumer::take`: whoever sees the mark sees the
         // last head.
         self.control.header().state.closed.store(1, Ordering::Release);
+        // Ordering: pairs with the fence in `Gate::arm`: whoever wakes the subscribers after this finds all that
+        // joined, or they find the mark when they look once more.
+        fence(Ordering::SeqCst);
     }
 }
 
