@@ -246,8 +246,9 @@ impl Consumer {
         if self.backlog.last().is_none_or(|oldest| oldest.sequence != self.next) {
             let claimed = self.next..self.high;
             let listed = self.seat.control().kept().iter().filter_map(|kept| {
-                // Ordering: Relaxed; made visible by `settled`, and unchanged while the claim covers it.
-                let sequence = kept.sequence.load(Ordering::Relaxed);
+                // Ordering: Acquire pairs with `Producer::list`, which may be listing later messages of the
+                // claim right now; an entry is unchanged while the claim covers its message.
+                let sequence = kept.sequence.load(Ordering::Acquire);
                 claimed.contains(&sequence).then(|| Packed {
                     sequence,
                     word: kept.word.load(Ordering::Relaxed),

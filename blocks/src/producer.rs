@@ -241,10 +241,13 @@ impl Producer {
     fn list(&self, sequence: u64, unit: u32) {
         let slot = self.control.slot(sequence);
         let kept = &self.control.kept()[self.pool.block_of(unit) as usize];
-        // Ordering: Relaxed; published by the Release store of `settled`. The entry does not change while the
-        // claim covers its message.
         kept.word.store(slot.word.load(Ordering::Relaxed), Ordering::Relaxed);
         kept.time.store(slot.time.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Ordering: Release pairs with the Acquire in `Consumer::take_kept`, which may look before all is
+        // listed. The entry does not change while the claim covers its message.
+        #[cfg(not(blockcast_mutation = "kept_release"))]
+        kept.sequence.store(sequence, Ordering::Release);
+        #[cfg(blockcast_mutation = "kept_release")]
         kept.sequence.store(sequence, Ordering::Relaxed);
     }
 

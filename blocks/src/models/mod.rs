@@ -4,4 +4,6 @@
 //! one check of the engine at a time (`--cfg blockcast_mutation="name"`) and expects the models named there
 //! to fail.
 
+mod claim;
 mod gate;
+mod ring;

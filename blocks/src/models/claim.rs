@@ -1,0 +1,69 @@
+//! Claim against reclaim: a publisher that goes on past its subscribers never writes to a block that one of
+//! them reads, and each is told exactly what it lost.
+
+use loom::thread;
+
+use super::ring::{Met, Ring};
+use crate::consumer::Pace;
+
+/// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
+fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
+    loom::model(move || {
+        let mut ring = Ring::new(blocks, 1, 0);
+        let mut receiver = ring.join(0, pace, 0);
+        let subscriber = thread::spawn(move || {
+            let (mut received, mut lost) = (0, 0);
+            for _ in 0..looks {
+                match receiver.receive() {
+                    Met::Message(sequence) => {
+                        assert_eq!(sequence, received + lost, "in order, nothing lost silently");
+                        received += 1;
+                    }
+                    Met::Lost(count) => lost += count,
+                    Met::Empty => break,
+                    Met::Ended => unreachable!("the publisher lives"),
+                }
+            }
+            (receiver, received, lost)
+        });
+        let mut published = 0;
+        for _ in 0..messages {
+            published += u64::from(ring.publish());
+        }
+        let (mut receiver, mut received, mut lost) = subscriber.join().unwrap();
+        loop {
+            match receiver.receive() {
+                Met::Message(_) => received += 1,
+                Met::Lost(count) => lost += count,
+                Met::Empty => break,
+                Met::Ended => unreachable!("the publisher lives"),
+            }
+        }
+        assert_eq!(received + lost, published);
+        let _ = receiver.consumer.leave();
+        assert_eq!(ring.settle(), blocks, "every block comes back");
+    });
+}
+
+const OVERTAKABLE: Pace = Pace::Overtakable { window: 1, depth: u64::MAX };
+
+#[test]
+fn claim_no_block_is_written_while_an_overtaken_subscriber_reads_it() {
+    publisher_against(2, 4, 2, OVERTAKABLE);
+}
+
+#[test]
+fn claim_of_a_wide_window_keeps_what_it_covers() {
+    publisher_against(3, 5, 2, Pace::Overtakable { window: 2, depth: u64::MAX });
+}
+
+#[test]
+fn claim_of_a_subscriber_that_keeps_the_oldest_is_found_again_when_slots_are_overwritten() {
+    publisher_against(3, 5, 3, Pace::Keeping { depth: 1 });
+    publisher_against(4, 5, 2, Pace::Keeping { depth: 2 });
+}
+
+#[test]
+fn claim_a_reliable_subscriber_receives_every_message_in_order() {
+    publisher_against(2, 4, 3, Pace::Reliable);
+}

@@ -1,0 +1,143 @@
+//! A ring whose blocks are loom cells: a block that is read while it is written, or read without the write
+//! being visible, ends the model.
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+
+use crate::consumer::{Consumer, Pace, Taken};
+use crate::control::{Control, Geometry};
+use crate::descriptor::{Packed, Validity, pack, unit_of};
+use crate::pool::{Layout, Pool, SizeClass};
+use crate::producer::{Producer, Reach};
+
+/// What stands in the block of message `sequence`.
+fn content(sequence: u64) -> u64 {
+    100 + sequence
+}
+
+/// The payload bytes of all blocks, one cell each.
+#[derive(Clone)]
+pub(super) struct Cells(Arc<[UnsafeCell<u64>]>);
+
+impl Cells {
+    pub(super) fn new(blocks: u32) -> Self {
+        Self((0..blocks).map(|_| UnsafeCell::new(0)).collect())
+    }
+
+    fn write(&self, unit: u32, value: u64) {
+        // SAFETY: loom checks that nobody else accesses the cell meanwhile; that is what the models are for.
+        self.0[unit as usize].with_mut(|cell| unsafe { *cell = value });
+    }
+
+    /// Reads the message and checks that it is the one that its descriptor tells of.
+    pub(super) fn check(&self, message: Packed) {
+        // SAFETY: as in `write`.
+        let value = self.0[unit_of(message.word) as usize].with(|cell| unsafe { *cell });
+        assert_eq!(value, content(message.sequence), "another message's bytes");
+    }
+}
+
+/// A publisher and what its subscribers join.
+pub(super) struct Ring {
+    pub(super) producer: Producer,
+    pub(super) control: Control,
+    pub(super) cells: Cells,
+}
+
+impl Ring {
+    pub(super) fn new(blocks: u32, cursors: u32, history: u32) -> Self {
+        let classes = [SizeClass { block_size: 64, blocks, max_blocks: blocks }];
+        let layout = Layout::new(&classes).expect("a small layout");
+        let geometry = Geometry { slots: blocks.next_power_of_two(), cursors, blocks };
+        let control = Control::create(geometry).expect("never refused here");
+        Self::with(control, &layout, &classes, history)
+    }
+
+    /// A ring on a control segment that exists.
+    pub(super) fn with(control: Control, layout: &Layout, classes: &[SizeClass], history: u32) -> Self {
+        let pool = Pool::new(layout.clone(), classes);
+        let producer = Producer::new(control.clone(), pool, history, false);
+        Self { producer, control, cells: Cells::new(layout.blocks) }
+    }
+
+    pub(super) fn join(&self, cursor: u32, pace: Pace, history: u64) -> Receiver {
+        Receiver {
+            consumer: Consumer::join(&self.control, cursor, pace, history),
+            cells: self.cells.clone(),
+        }
+    }
+
+    /// Takes a free block, past subscribers that may be overtaken, as a writer does.
+    pub(super) fn take_block(&mut self) -> Option<u32> {
+        let producer = &mut self.producer;
+        loop {
+            if let Some(unit) = producer.take_oldest() {
+                return Some(unit);
+            }
+            if let Some((unit, _)) = producer.take_spare(1) {
+                return Some(unit);
+            }
+            let watermark = producer.watermark();
+            if producer.reclaim(Reach::Overtake(1)) == 0 && producer.watermark() == watermark {
+                return None;
+            }
+        }
+    }
+
+    /// Publishes one message. False: no block is free. The subscribers of these models do not sleep.
+    pub(super) fn publish(&mut self) -> bool {
+        let Some(unit) = self.take_block() else { return false };
+        let sequence = self.producer.head();
+        self.cells.write(unit, content(sequence));
+        let _ = self.producer.publish(pack(unit, 8, Validity::Valid), 0, 8);
+        true
+    }
+
+    /// Free blocks, once everything is passed and nothing is held.
+    pub(super) fn settle(&mut self) -> u32 {
+        self.producer.reclaim(Reach::Passed);
+        self.producer.reclaim(Reach::Passed);
+        self.producer.free()
+    }
+}
+
+/// One subscriber that reads every message it takes.
+pub(super) struct Receiver {
+    pub(super) consumer: Consumer,
+    pub(super) cells: Cells,
+}
+
+/// What a subscriber met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    Message(u64),
+    Lost(u64),
+    Empty,
+    Ended,
+}
+
+impl Receiver {
+    /// Takes one message and reads it; the caller lets go of it.
+    pub(super) fn take(&mut self) -> Met {
+        match self.consumer.take() {
+            Taken::Message => {
+                let message = self.consumer.current();
+                self.cells.check(message);
+                Met::Message(message.sequence)
+            }
+            Taken::Overtaken => Met::Lost(self.consumer.jump().0),
+            Taken::Empty => Met::Empty,
+            Taken::Ended => Met::Ended,
+        }
+    }
+
+    /// Takes one message, reads it and lets go of it.
+    pub(super) fn receive(&mut self) -> Met {
+        let met = self.take();
+        if let Met::Message(sequence) = met {
+            let _ = self.consumer.let_go(sequence + 1);
+        }
+        met
+    }
+}
