@@ -140,7 +140,8 @@ mod validator;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Where the library goes by another name, `#[flat(crate = path::to::it)]` says which.
+/// The macro finds the library as `blockcast_flat_types`, or as `blockcast::flat` in a package that depends on
+/// `blockcast` alone; where it goes by another name, `#[flat(crate = path::to::it)]` says which.
 ///
 /// ```compile_fail
 /// # use blockcast_flat_types::{BuildError, Flat};

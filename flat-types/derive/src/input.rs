@@ -7,6 +7,8 @@ use syn::{
     Attribute, DeriveInput, Error, Field, GenericParam, Generics, Path, Result, Type, Visibility, parse_quote,
 };
 
+use crate::library;
+
 /// A type that the macro is used on.
 pub(crate) struct Input<'s> {
     /// The type's name.
@@ -117,7 +119,8 @@ fn respanned(what: &impl ToTokens, span: Span) -> TokenStream {
 
 /// The path of the library and whether the type is a set of flags.
 fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
-    let (mut flat, mut flags) = (parse_quote!(::blockcast_flat_types), false);
+    let library = library::path();
+    let (mut flat, mut flags) = (parse_quote!(#library), false);
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("flat")) {
         attribute.parse_nested_meta(|meta| {
             if meta.path.is_ident("crate") {

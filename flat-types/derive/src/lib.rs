@@ -2,10 +2,11 @@
 //!
 //! One file per kind of type: `input` checks what can be checked in the source and points at what cannot be laid
 //! out, `record` makes structs, `newtype` tuple structs, `variant` enums with payloads, `plain` enums
-//! without payloads and flags. What a field's type must be able to do is left to the compiler, with the field's
+//! without payloads and flags; `library` finds out what to call the library. What a field's type must be able to do is left to the compiler, with the field's
 //! own place in the source.
 
 mod input;
+mod library;
 mod newtype;
 mod plain;
 mod record;
