@@ -47,7 +47,7 @@ pub(crate) struct AttachmentWindow {
     first: u64,
     next: u64,
     /// Sequence and descriptor word.
-    attached: [(u64, u64); WINDOW],
+    attached: Box<[(u64, u64); WINDOW]>,
 }
 
 impl AttachmentWindow {
@@ -60,7 +60,7 @@ impl AttachmentWindow {
             reach,
             first: 1,
             next: 1,
-            attached: [(0, 0); WINDOW],
+            attached: Box::new([(0, 0); WINDOW]),
         }
     }
 

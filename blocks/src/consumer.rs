@@ -11,7 +11,10 @@ use crate::gate::QuietRounds;
 use crate::primitive::{Ordering, fence};
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
+///
+/// What every message needs stands first, in two cache lines together with the start of [`Control`].
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Consumer {
     /// The sequence to take next.
     next: u64,
@@ -147,21 +150,38 @@ impl Consumer {
     /// Takes the next message. It stays in place until [`let_go`](Self::let_go) says otherwise.
     #[inline(always)]
     pub(crate) fn take(&mut self) -> Taken {
+        match self.take_packed() {
+            Ok(_) => Taken::Message,
+            Err(other) => other,
+        }
+    }
+
+    /// As [`take`](Self::take), with the descriptor: in registers, where nothing unusual happens on the way.
+    #[inline(always)]
+    pub(crate) fn take_packed(&mut self) -> Result<Packed, Taken> {
         if self.next == self.head {
             // Ordering: Acquire pairs with the publisher's Release store of the head.
             self.head = self.seat.header().head.next.load(Ordering::Acquire);
             if self.next == self.head {
-                return self.at_head();
+                return self.unusual(Self::at_head);
             }
         }
         if self.high != UNBOUNDED {
-            return self.take_overtakable();
+            return self.unusual(Self::take_overtakable);
         }
         let slot = self.seat.control().slot(self.next);
         // Ordering: Relaxed; made visible by the head, and not overwritten while our `low` is below it.
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
-        self.taken(word, time)
+        Ok(self.taken(word, time))
+    }
+
+    #[inline(always)]
+    fn unusual(&mut self, take: impl FnOnce(&mut Self) -> Taken) -> Result<Packed, Taken> {
+        match take(self) {
+            Taken::Message => Ok(self.current),
+            other => Err(other),
+        }
     }
 
     /// Whether a message was published that was not taken yet.
@@ -180,15 +200,17 @@ impl Consumer {
     }
 
     #[inline(always)]
-    fn taken(&mut self, word: u64, time: u64) -> Taken {
+    fn taken(&mut self, word: u64, time: u64) -> Packed {
         let sequence = self.next;
         self.next += 1;
         let bytes = &self.seat.line().bytes;
         bytes.store(bytes.load(Ordering::Relaxed) + len_of(word), Ordering::Relaxed);
-        self.current = Packed { sequence, word, time };
-        Taken::Message
+        let taken = Packed { sequence, word, time };
+        self.current = taken;
+        taken
     }
 
+    #[inline(never)]
     fn take_overtakable(&mut self) -> Taken {
         if self.head - self.next > self.depth {
             return Taken::Overtaken;
@@ -210,7 +232,8 @@ impl Consumer {
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return if self.keeping { self.take_kept() } else { Taken::Overtaken };
         }
-        self.taken(word, time)
+        self.taken(word, time);
+        Taken::Message
     }
 
     /// Reads the descriptor again of a message that was taken and not let go of. `None` if it may have been
@@ -260,15 +283,21 @@ impl Consumer {
             self.backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
         }
         match self.backlog.pop() {
-            Some(kept) if kept.sequence == self.next => self.taken(kept.word, kept.time),
+            Some(kept) if kept.sequence == self.next => {
+                self.taken(kept.word, kept.time);
+                Taken::Message
+            }
             _ => Taken::Overtaken,
         }
     }
 
     /// Makes room in a buffer that keeps the oldest, after `low` has moved: only while nothing was dropped,
     /// so that what is kept has no gap.
-    #[cold]
+    #[inline(never)]
     fn make_room(&mut self, low: u64) {
+        if !self.keeping {
+            return;
+        }
         let before = self.high;
         let high = low.saturating_add(self.window).min(UNBOUNDED - 1);
         if high <= before || self.seat.header().head.next.load(Ordering::Acquire) > before {
@@ -325,6 +354,7 @@ impl Consumer {
     }
 
     #[cold]
+    #[inline(never)]
     fn at_head(&mut self) -> Taken {
         let header = self.seat.header();
         // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
@@ -344,7 +374,7 @@ impl Consumer {
         self.seat.line().low.store(low, Ordering::Release);
         #[cfg(blockcast_mutation = "release_low")]
         self.seat.line().low.store(low, Ordering::Relaxed);
-        if self.keeping {
+        if self.high != UNBOUNDED {
             self.make_room(low);
         }
         self.seat.header().space.notified(&mut self.rounds)

@@ -126,14 +126,16 @@ pub(crate) struct Kept {
 
 /// Handle to a control segment: plain pointers for the hot path, and what keeps them valid.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Control {
+    // What every message needs stands first.
     header: NonNull<Header>,
     slots: NonNull<Slot>,
+    /// Slots less one.
+    mask: u64,
     cursors: NonNull<CachePadded<Cursor>>,
     holds: NonNull<AtomicU32>,
     kept: NonNull<Kept>,
-    /// Slots less one.
-    mask: u64,
     geometry: Geometry,
     _memory: Arc<Memory>,
 }
@@ -225,6 +227,7 @@ impl Control {
 
 /// A control segment seen from one of its cursors.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Seat {
     line: NonNull<CachePadded<Cursor>>,
     control: Control,

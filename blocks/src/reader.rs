@@ -17,12 +17,13 @@ use crate::units::{PublisherId, Sequence};
 const NOTHING_TAKEN: u64 = u64::MAX;
 
 /// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
+#[repr(C, align(64))]
 pub struct Reader {
+    /// Whether samples or taken descriptors may keep the interval from following what was received.
+    pinned: bool,
     consumer: Consumer,
     /// First byte of the arena.
     base: NonNull<u8>,
-    /// Whether samples or taken descriptors may keep the interval from following what was received.
-    pinned: bool,
     /// Messages from here on were taken by descriptor and not released; `u64::MAX`: none.
     floor: u64,
     window: AttachmentWindow,
@@ -101,8 +102,14 @@ impl Reader {
     /// As for [`receive`](Self::receive).
     #[inline]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        self.receive_next()?;
-        let sample = self.attach();
+        let packed = match self.consumer.take_packed() {
+            Ok(packed) => packed,
+            Err(other) => {
+                self.receive_other(other)?;
+                self.consumer.current()
+            }
+        };
+        let sample = self.attach(packed);
         self.settle();
         Ok(sample)
     }
@@ -192,9 +199,9 @@ impl Reader {
 
     /// Turns the message taken last, and not yet released, into an owned sample.
     #[inline(always)]
-    fn attach(&mut self) -> RawSample {
+    fn attach(&mut self, packed: Packed) -> RawSample {
         self.pinned = true;
-        self.window.attach(&self.consumer, self.base, self.consumer.current())
+        self.window.attach(&self.consumer, self.base, packed)
     }
 
     /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
@@ -325,7 +332,7 @@ impl RawMessage<'_> {
     #[must_use]
     pub fn into_sample(self) -> RawSample {
         // `drop` then lets go of the reference, and the window keeps the interval over the sample.
-        self.reader.attach()
+        self.reader.attach(self.current())
     }
 }
 

@@ -50,6 +50,7 @@ pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Wri
         uniform: pool.is_uniform(),
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
         base: channel.arena().base(),
+        loaned: Taken { unit: 0, capacity: 0 },
         hottest,
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
@@ -62,6 +63,8 @@ pub struct Writer {
     producer: Producer,
     /// First byte of the arena.
     base: NonNull<u8>,
+    /// The block that is loaned, while one is.
+    loaned: Taken,
     /// Capacity of the largest block.
     block_size: usize,
     /// Whether all blocks have one size.
@@ -128,8 +131,8 @@ impl Writer {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        let taken = self.take_block(len)?;
-        Ok(RawLoan { writer: self, taken })
+        self.loaned = self.take_block(len)?;
+        Ok(RawLoan { writer: self })
     }
 
     /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
@@ -137,11 +140,11 @@ impl Writer {
     /// # Errors
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        let taken = match self.take_block(len) {
+        self.loaned = match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
             other => other?,
         };
-        Ok(RawLoan { writer: self, taken })
+        Ok(RawLoan { writer: self })
     }
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
@@ -278,8 +281,8 @@ impl fmt::Debug for Writer {
 /// Dereferences to all bytes of the block; their content is unspecified (zeros, or bytes of an earlier
 /// message of the same publisher).
 pub struct RawLoan<'w> {
+    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
     writer: &'w mut Writer,
-    taken: Taken,
 }
 
 impl RawLoan<'_> {
@@ -294,20 +297,20 @@ impl RawLoan<'_> {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
         let mut loan = std::mem::ManuallyDrop::new(self);
-        let unit = loan.taken.unit;
+        let unit = loan.writer.loaned.unit;
         Ok(loan.writer.publish(unit, len, validity))
     }
 
     /// Bytes from the arena's start to the block.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        u64::from(self.taken.unit) * BLOCK_ALIGNMENT as u64
+        u64::from(self.writer.loaned.unit) * BLOCK_ALIGNMENT as u64
     }
 
     #[inline(always)]
     fn start(&self) -> *mut u8 {
         // SAFETY: units come from the pool, whose blocks all lie within the arena.
-        unsafe { self.writer.base.as_ptr().add(self.taken.unit as usize * BLOCK_ALIGNMENT) }
+        unsafe { self.writer.base.as_ptr().add(self.writer.loaned.unit as usize * BLOCK_ALIGNMENT) }
     }
 }
 
@@ -318,7 +321,7 @@ impl Deref for RawLoan<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
         // its only owner; it has `capacity` bytes from `start`, initialised (a memfd starts as zeros).
-        unsafe { std::slice::from_raw_parts(self.start(), self.taken.capacity) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.writer.loaned.capacity) }
     }
 }
 
@@ -326,13 +329,13 @@ impl DerefMut for RawLoan<'_> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start(), self.taken.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.writer.loaned.capacity) }
     }
 }
 
 impl Drop for RawLoan<'_> {
     fn drop(&mut self) {
-        self.writer.producer.give_back(self.taken.unit);
+        self.writer.producer.give_back(self.writer.loaned.unit);
     }
 }
 

@@ -4,17 +4,24 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use blockcast_blocks::{
-    Descriptor, InvalidPayload, Payload, PublisherId, RawBatch, RawMessage, RawSample, Schema, Sequence,
-    Timestamp, Validity,
+    Descriptor, Payload, PublisherId, RawBatch, RawMessage, RawSample, Schema, Sequence, Timestamp, Validity,
 };
 
+use crate::RecvError;
+
 /// Checks bytes that were not checked before.
-#[inline]
-fn checked<P: Payload>(validity: Validity, bytes: &[u8]) -> Result<(), InvalidPayload> {
+#[inline(always)]
+fn checked<P: Payload>(validity: Validity, bytes: &[u8]) -> Result<(), RecvError> {
     match validity {
         Validity::Valid => Ok(()),
-        Validity::Unchecked => P::validate(bytes),
+        Validity::Unchecked => check::<P>(bytes),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn check<P: Payload>(bytes: &[u8]) -> Result<(), RecvError> {
+    P::validate(bytes).map_err(RecvError::from)
 }
 
 /// A message by reference: it stays in place until this value is dropped.
@@ -25,7 +32,7 @@ pub struct Message<'s, P: Payload> {
 
 impl<'s, P: Payload> Message<'s, P> {
     #[inline]
-    pub(crate) fn new(raw: RawMessage<'s>) -> Result<Self, InvalidPayload> {
+    pub(crate) fn new(raw: RawMessage<'s>) -> Result<Self, RecvError> {
         checked::<P>(raw.descriptor().validity, raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
@@ -96,7 +103,7 @@ pub struct Sample<P: Payload> {
 
 impl<P: Payload> Sample<P> {
     #[inline]
-    pub(crate) fn new(raw: RawSample) -> Result<Self, InvalidPayload> {
+    pub(crate) fn new(raw: RawSample) -> Result<Self, RecvError> {
         checked::<P>(raw.descriptor().validity, raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
@@ -182,7 +189,7 @@ impl<'s, P: Payload> Batch<'s, P> {
     }
 
     /// The values in order, read in place. One whose bytes were not checked before is checked here.
-    pub fn views(&self) -> impl Iterator<Item = Result<P::View<'_>, InvalidPayload>> {
+    pub fn views(&self) -> impl Iterator<Item = Result<P::View<'_>, RecvError>> {
         self.raw.iter().map(|(descriptor, bytes)| {
             checked::<P>(descriptor.validity, bytes)?;
             // SAFETY: as for `Message::view`.

@@ -28,7 +28,7 @@ pub enum RecvError {
     Lost(u64),
     /// The message's bytes are no value of the topic's layout; it was skipped.
     #[error(transparent)]
-    Invalid(#[from] InvalidPayload),
+    Invalid(Box<InvalidPayload>),
     /// No message came before the deadline.
     #[error("no message came before the deadline")]
     Deadline,
@@ -37,7 +37,15 @@ pub enum RecvError {
     Refused(&'static str),
 }
 
+impl From<InvalidPayload> for RecvError {
+    #[cold]
+    fn from(invalid: InvalidPayload) -> Self {
+        Self::Invalid(Box::new(invalid))
+    }
+}
+
 impl From<ReceiveError> for RecvError {
+    #[inline]
     fn from(error: ReceiveError) -> Self {
         match error {
             ReceiveError::Ended => Self::Ended,
@@ -71,7 +79,7 @@ impl<P: Payload> Subscriber<P> {
     /// [`RecvError::Empty`] if there is none; see [`RecvError`].
     #[inline]
     pub fn try_recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
-        Ok(Message::new(self.subscription.receive()?)?)
+        Message::new(self.subscription.receive()?)
     }
 
     /// Receives the next message as an owned sample. Never waits.
@@ -80,7 +88,7 @@ impl<P: Payload> Subscriber<P> {
     /// [`RecvError::Empty`] if there is none; see [`RecvError`].
     #[inline]
     pub fn try_recv(&mut self) -> Result<Sample<P>, RecvError> {
-        Ok(Sample::new(self.subscription.receive_owned()?)?)
+        Sample::new(self.subscription.receive_owned()?)
     }
 
     /// Receives up to `limit` messages of one publisher by reference; they are let go of together. Never

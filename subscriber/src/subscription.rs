@@ -174,7 +174,7 @@ impl Subscription {
     }
 
     /// The reader to receive from next: the first in turn that has something.
-    #[inline]
+    #[inline(always)]
     fn turn(&mut self) -> Result<usize, ReceiveError> {
         self.until_arrivals -= 1;
         if self.until_arrivals == 0 {
@@ -188,6 +188,7 @@ impl Subscription {
         self.next_in_turn()
     }
 
+    #[inline(never)]
     fn next_in_turn(&mut self) -> Result<usize, ReceiveError> {
         self.admit();
         let mut tried = 0;
@@ -213,6 +214,7 @@ impl Subscription {
     }
 
     /// Takes in the publishers that have joined.
+    #[cold]
     fn admit(&mut self) {
         self.until_arrivals = ARRIVAL_INTERVAL;
         while let Ok(reader) = self.arrivals.try_recv() {
