@@ -52,6 +52,7 @@ impl From<ReaderOptions> for types::SubscriptionOptions {
             overflow: match options.overflow {
                 Overflow::Block => types::Overflow::Block,
                 Overflow::DropOldest => types::Overflow::DropOldest,
+                Overflow::DropNewest => types::Overflow::DropNewest,
             },
             history: u32::try_from(options.history).unwrap_or(u32::MAX),
             depth: options.depth.unwrap_or(0),
