@@ -162,6 +162,8 @@ impl Topic {
 impl Members {
     /// Forgets who has left.
     fn prune(&mut self) {
+        // First, since the mailbox of one that has left may hold readers, which keep their channels.
+        self.subscriptions.retain(|registration| !registration.feed.is_closed());
         for channel in self.channels.extract_if(.., |channel| channel.is_closed()) {
             let stats = channel.stats();
             self.totals.publishers += 1;
@@ -171,7 +173,6 @@ impl Members {
         }
         self.departed.retain(|channel| channel.strong_count() > 0);
         self.totals.attached = self.departed.len();
-        self.subscriptions.retain(|registration| !registration.feed.is_closed());
     }
 }
 
