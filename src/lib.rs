@@ -34,20 +34,22 @@
 
 pub use blockcast_blocks::{
     BuildError, Bytes, InvalidPayload, LoanError, OpenError, Overflow, Payload, Pod, PodType, PublisherId,
-    Schema, Sequence, Timestamp, WriteFrom,
+    Reuse, Schema, Sequence, SizeClass, Timestamp, Timestamps, WriteFrom,
 };
 pub use blockcast_flat_types as flat;
 pub use blockcast_flat_types::Flat;
 pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError};
-pub use blockcast_subscriber::{Batch, Message, RecvError, Sample, Subscriber, SubscriberOptions};
+pub use blockcast_subscriber::{Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions};
 
 #[cfg(not(target_family = "wasm"))]
-pub use blockcast_blocks::{PoolStats, page_size, park};
+pub use blockcast_blocks::{ChannelStats, PoolStats, ReaderStats, page_size, park};
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
-    Broker, Component, Departed, ExitReason, Grants, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats,
-    Level, Limit, LoadError, Session, StartError, TopicStats,
+    Broker, Component, Departed, ExitReason, Grants, GuestLimits, GuestProgram, GuestReport, GuestSource,
+    GuestStats, Level, Limit, LoadError, Session, StartError, TopicStats,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use blockcast_subscriber::{Waitable, wait_any};
 
 mod export;
 #[cfg(target_family = "wasm")]

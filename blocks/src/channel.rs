@@ -6,40 +6,15 @@ use crate::arena::Arena;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
 use crate::error::{ChannelError, JoinError};
-use crate::options::{Overflow, ReaderOptions};
-use crate::pool::{Layout, SizeClass};
+use crate::options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
+use crate::pool::Layout;
 use crate::primitive::Ordering;
 use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
 use crate::signal::Signal;
 use crate::stats::{ChannelStats, ReaderStats};
-use crate::units::PublisherId;
-
-/// Whether and how exactly messages are stamped with the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timestamps {
-    /// No stamp.
-    Off,
-    /// The kernel's tick, 1 to 10 ms; about 5 ns per message.
-    #[default]
-    Coarse,
-    /// Nanoseconds; about 26 ns per message.
-    Precise,
-}
-
-/// Which free block is loaned next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reuse {
-    /// [`Hottest`](Self::Hottest) for blocks of 32 KiB and more, [`Oldest`](Self::Oldest) below.
-    #[default]
-    BySize,
-    /// The one that was freed first. Blocks come round in order, descriptors need not be rewritten, and
-    /// reclamation is rare.
-    Oldest,
-    /// The one that was freed last: its bytes are still in the cache. Reclaims before every loan.
-    Hottest,
-}
+use crate::units::{PublisherId, Sequence};
 
 /// How a channel is made. Sizes are in bytes, the rest counts.
 #[derive(Clone, Debug)]
@@ -126,8 +101,8 @@ pub struct Channel {
     layout: Layout,
     control: Control,
     arena: Arena,
-    /// Which cursors are taken.
-    cursors: Mutex<Vec<bool>>,
+    /// Who has which cursor.
+    cursors: Mutex<Vec<Option<Arc<Signal>>>>,
     /// Subscribers that wait for messages.
     pub(crate) subscribers: Roster,
     /// The publisher that waits for blocks.
@@ -150,7 +125,7 @@ impl Channel {
         let name = format!("blockcast-arena-{}", config.publisher.get());
         let arena = Arena::create(&name, len, config.prefault).map_err(refused)?;
         Ok(Arc::new(Self {
-            cursors: Mutex::new(vec![false; config.max_subscribers as usize]),
+            cursors: Mutex::new(vec![None; config.max_subscribers as usize]),
             config,
             layout,
             control,
@@ -209,9 +184,9 @@ impl Channel {
         }
         let cursor = {
             let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-            let free = cursors.iter().position(|taken| !taken);
+            let free = cursors.iter().position(Option::is_none);
             let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
-            cursors[free] = true;
+            cursors[free] = Some(Arc::clone(&signal));
             free as u32
         };
         self.subscribers.add(&signal);
@@ -252,7 +227,7 @@ impl Channel {
     /// Frees the cursor of a reader that has left.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
         self.subscribers.remove(signal);
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)[cursor as usize] = false;
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)[cursor as usize] = None;
         self.publisher.wake();
     }
 
@@ -277,36 +252,50 @@ impl Channel {
         }
     }
 
-    /// A snapshot of the counters. Loads only; exact while the channel rests.
+    /// A snapshot of the counters. Loads and one lock of the control plane; exact while the channel rests.
     #[must_use]
     pub fn stats(&self) -> ChannelStats {
         let header = self.control.header();
         let published = header.head.next.load(Ordering::Acquire);
-        let subscribers = self
-            .control
-            .used_cursors()
-            .iter()
-            .filter_map(|line| {
-                let low = line.low.load(Ordering::Acquire);
-                let lost = line.lost.load(Ordering::Relaxed);
-                (low != UNUSED).then(|| ReaderStats {
-                    received: low.saturating_sub(line.start.load(Ordering::Relaxed) + lost),
-                    bytes: line.bytes.load(Ordering::Relaxed),
-                    lost,
-                    counted_holds: line.holds.load(Ordering::Relaxed),
-                    behind: published.saturating_sub(low),
-                })
+        let pool = &header.pool;
+        let blocks = pool.blocks.load(Ordering::Relaxed);
+        let limbo = pool.limbo.load(Ordering::Relaxed);
+        let watermark = header.state.watermark.load(Ordering::Relaxed);
+        let unreclaimed = u32::try_from(published.saturating_sub(watermark)).unwrap_or(u32::MAX);
+        let oldest = pool.oldest_kept.load(Ordering::Relaxed);
+        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
+        let joined = self.control.used_cursors().iter().zip(cursors.iter());
+        let subscribers = joined.filter_map(|(line, signal)| {
+            let low = line.low.load(Ordering::Acquire);
+            let signal = signal.as_ref().filter(|_| low != UNUSED)?;
+            let lost = line.lost.load(Ordering::Relaxed);
+            Some(ReaderStats {
+                name: signal.name().to_owned(),
+                received: low.saturating_sub(line.start.load(Ordering::Relaxed) + lost),
+                bytes: line.bytes.load(Ordering::Relaxed),
+                lost,
+                counted_holds: line.holds.load(Ordering::Relaxed),
+                behind: published.saturating_sub(low),
+                wakes: signal.wakes(),
             })
-            .collect();
+        });
         ChannelStats {
             publisher: self.config.publisher,
+            name: self.publisher.name().to_owned(),
             published,
             bytes: header.head.bytes.load(Ordering::Relaxed),
-            blocks: self.layout.blocks,
+            blocks,
+            max_blocks: self.layout.blocks,
+            free: blocks.saturating_sub(unreclaimed).saturating_sub(limbo),
+            limbo,
+            holds: header.held.load(Ordering::Relaxed),
             held: self.control.holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
                 as u32,
+            oldest_kept: (limbo > 0 && oldest != UNUSED).then(|| Sequence::new(oldest)),
+            exhausted: pool.exhausted.load(Ordering::Relaxed),
+            wakes: self.publisher.wakes(),
             closed: self.is_closed(),
-            subscribers,
+            subscribers: subscribers.collect(),
         }
     }
 }

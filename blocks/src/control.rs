@@ -55,6 +55,7 @@ pub(crate) struct Header {
     pub(crate) state: CachePadded<State>,
     /// Notified by subscribers that release, waited on by the publisher.
     pub(crate) space: CachePadded<Gate>,
+    pub(crate) pool: CachePadded<PoolLine>,
     /// Counted holds on all blocks together; at least as long not 0 as one of the blocks' own counts.
     pub(crate) held: CachePadded<AtomicU64>,
 }
@@ -67,6 +68,20 @@ pub(crate) struct Head {
     pub(crate) next: AtomicU64,
     /// Bytes published so far.
     pub(crate) bytes: AtomicU64,
+}
+
+/// How the publisher's pool is doing, for statistics. Written by the publisher when it reclaims.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct PoolLine {
+    /// Blocks by now.
+    pub(crate) blocks: AtomicU32,
+    /// Blocks let go of, but still claimed or held.
+    pub(crate) limbo: AtomicU32,
+    /// The oldest sequence among them, or [`UNUSED`].
+    pub(crate) oldest_kept: AtomicU64,
+    /// Loans that found no block.
+    pub(crate) exhausted: AtomicU64,
 }
 
 /// The rarely written words that the publisher reads on every publish.
@@ -269,6 +284,12 @@ impl Header {
                 cursors_used: AtomicU32::new(0),
             }),
             space: CachePadded::new(Gate::new()),
+            pool: CachePadded::new(PoolLine {
+                blocks: AtomicU32::new(0),
+                limbo: AtomicU32::new(0),
+                oldest_kept: AtomicU64::new(UNUSED),
+                exhausted: AtomicU64::new(0),
+            }),
             held: CachePadded::new(AtomicU64::new(0)),
         }
     }

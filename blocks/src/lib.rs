@@ -45,15 +45,14 @@ pub mod stats;
 
 pub use descriptor::{Descriptor, Validity};
 pub use error::{ChannelError, JoinError, LoanError, OpenError, ReceiveError};
-pub use options::{Overflow, ReaderOptions};
+pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 pub use stats::{ChannelStats, PoolStats, ReaderStats};
 
 #[cfg(not(target_family = "wasm"))]
 mod native {
     pub use crate::arena::Arena;
     pub use crate::attachment::RawSample;
-    pub use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
-    pub use crate::pool::SizeClass;
+    pub use crate::channel::{Channel, ChannelConfig};
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;

@@ -1,4 +1,4 @@
-//! How a subscriber wants to be served.
+//! What publishers and subscribers can choose.
 
 /// What happens when the publisher runs out of blocks because this subscriber is slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,4 +25,40 @@ pub struct ReaderOptions {
     pub depth: Option<u32>,
     /// Earlier messages to start with, as far as the channel keeps a history.
     pub history: u64,
+}
+
+/// Whether and how exactly messages are stamped with the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timestamps {
+    /// No stamp.
+    Off,
+    /// The kernel's tick, 1 to 10 ms; about 5 ns per message.
+    #[default]
+    Coarse,
+    /// Nanoseconds; about 26 ns per message.
+    Precise,
+}
+
+/// Which free block is loaned next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// [`Hottest`](Self::Hottest) for blocks of 32 KiB and more, [`Oldest`](Self::Oldest) below.
+    #[default]
+    BySize,
+    /// The one that was freed first. Blocks come round in order, descriptors need not be rewritten, and
+    /// reclamation is rare.
+    Oldest,
+    /// The one that was freed last: its bytes are still in the cache. Reclaims before every loan.
+    Hottest,
+}
+
+/// Blocks of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeClass {
+    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
+    pub block_size: usize,
+    /// Blocks at the start: at least 2.
+    pub blocks: u32,
+    /// Blocks at most; more are added when all are in use. At least `blocks`.
+    pub max_blocks: u32,
 }

@@ -10,21 +10,11 @@
 
 use crate::descriptor::{MAX_ARENA_LEN, MAX_MESSAGE_LEN};
 use crate::error::ChannelError;
+use crate::options::SizeClass;
 use crate::payload::BLOCK_ALIGNMENT;
 
 /// Largest number of blocks that a publisher may have, all classes together.
 const MAX_BLOCKS: u32 = 1 << 20;
-
-/// Blocks of one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeClass {
-    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of [`BLOCK_ALIGNMENT`].
-    pub block_size: usize,
-    /// Blocks at the start: at least 2.
-    pub blocks: u32,
-    /// Blocks at most; more are added when all are in use. At least `blocks`.
-    pub max_blocks: u32,
-}
 
 /// Where the blocks of each class lie. Does not change after the channel was made.
 #[derive(Clone, Debug)]

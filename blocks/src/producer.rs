@@ -71,6 +71,7 @@ pub(crate) enum Reach {
 impl Producer {
     /// `hottest`: the block that was freed last is taken first.
     pub(crate) fn new(control: Control, pool: Pool, history: u32, hottest: bool) -> Self {
+        control.header().pool.blocks.store(pool.blocks(), Ordering::Relaxed);
         Self {
             head: 0,
             oldest_free: 0,
@@ -139,7 +140,15 @@ impl Producer {
 
     /// Adds blocks to the pool; false at its limit.
     pub(crate) fn grow(&mut self, len: usize) -> bool {
-        self.pool.grow(len)
+        let grown = self.pool.grow(len);
+        self.control.header().pool.blocks.store(self.pool.blocks(), Ordering::Relaxed);
+        grown
+    }
+
+    /// Counts a loan that found no block.
+    pub(crate) fn note_exhausted(&self) {
+        let exhausted = &self.control.header().pool.exhausted;
+        exhausted.store(exhausted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
@@ -234,6 +243,10 @@ impl Producer {
         if index < self.limbo.len() {
             self.limbo.rotate_left(index);
         }
+        let line = &self.control.header().pool;
+        line.limbo.store(self.limbo.len() as u32, Ordering::Relaxed);
+        let oldest = self.limbo.iter().map(|entry| entry.sequence).min();
+        line.oldest_kept.store(oldest.unwrap_or(UNUSED), Ordering::Relaxed);
         freed
     }
 

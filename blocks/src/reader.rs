@@ -159,7 +159,12 @@ impl Reader {
                 if publisher_sleeps {
                     self.wake_publisher();
                 }
-                if lost == 0 { self.receive_next() } else { Err(ReceiveError::Lost(lost)) }
+                if lost == 0 {
+                    return self.receive_next();
+                }
+                let publisher = self.channel.publisher();
+                tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost");
+                Err(ReceiveError::Lost(lost))
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::primitive::{AtomicU64, AtomicWaker, Ordering};
 pub struct Signal {
     waker: AtomicWaker,
     wakes: AtomicU64,
+    name: String,
 }
 
 impl Signal {
@@ -19,6 +20,18 @@ impl Signal {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// A signal of a party that statistics call `name`.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), ..Self::default() })
+    }
+
+    /// What statistics call the party; may be empty.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Sets whom the next [`wake`](Self::wake) wakes; the latest registration counts.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use crate::channel::{Channel, ChannelConfig, Reuse, Timestamps};
+use crate::channel::{Channel, ChannelConfig};
 use crate::descriptor::{Validity, pack};
 use crate::error::{ChannelError, LoanError};
+use crate::options::{Reuse, Timestamps};
 use crate::park;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::pool::Pool;
@@ -211,6 +212,7 @@ impl Writer {
             tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
             return Ok(taken(spare));
         }
+        producer.note_exhausted();
         Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
     }
 

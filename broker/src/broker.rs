@@ -103,7 +103,7 @@ impl Broker {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
-        self.shared.publisher(topic, options)
+        self.shared.publisher("", topic, options)
     }
 
     /// Opens a topic for subscribing; it comes into being if it does not exist. Every message published
@@ -116,7 +116,7 @@ impl Broker {
         topic: &str,
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
-        self.shared.subscriber(topic, options)
+        self.shared.subscriber("", topic, options)
     }
 
     /// Runs an app that is linked into this program, as a task. `parameters` are what
@@ -138,8 +138,8 @@ impl Broker {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: fmt::Display,
     {
-        let control = self.shared.admit_component()?;
         let name = name.into();
+        let control = self.shared.admit_component(&name)?;
         let session = Session::new(
             name.clone(),
             Arc::clone(&self.shared),
@@ -173,8 +173,8 @@ impl Broker {
         grants: Grants,
         parameters: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Component, StartError> {
-        let control = self.shared.admit_component()?;
         let name = program.name().to_owned();
+        let control = self.shared.admit_component(&name)?;
         let limits = grants.guest_limits().clone();
         let setup = GuestSetup {
             name: name.clone(),
@@ -229,21 +229,27 @@ impl fmt::Debug for Broker {
 impl Shared {
     pub(crate) fn publisher<P: Payload>(
         &self,
+        name: &str,
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
-        let (_, writer) =
-            self.writer(topic, &P::schema(), Some(validator_of::<P>), options, Signal::new())?;
+        let (_, writer) = self.writer(topic, &P::schema(), Some(validator_of::<P>), options, signal)?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }
 
     pub(crate) fn subscriber<P: Payload>(
         &self,
+        name: &str,
         topic: &str,
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
-        let subscription =
-            self.subscription(topic, &P::schema(), Some(validator_of::<P>), options.reader(), Signal::new())?;
+        let subscription = self.subscription(
+            topic,
+            &P::schema(),
+            Some(validator_of::<P>),
+            options.reader(),
+            Signal::named(name),
+        )?;
         Ok(Subscriber::new(subscription))
     }
 
@@ -301,8 +307,8 @@ impl Shared {
         Ok(topic)
     }
 
-    fn admit_component(&self) -> Result<Arc<GuestControl>, StartError> {
-        let control = GuestControl::new();
+    fn admit_component(&self, name: &str) -> Result<Arc<GuestControl>, StartError> {
+        let control = GuestControl::named(name);
         let mut components = lock(&self.components);
         if self.closed.load(Ordering::Acquire) {
             return Err(StartError::Closed);
@@ -351,6 +357,11 @@ impl Drop for Shared {
             runtime.shutdown_background();
         }
     }
+}
+
+/// What a participant waits on, named by its options or else by its component.
+fn signal_of(own: &str, component: &str) -> Arc<Signal> {
+    Signal::named(if own.is_empty() { component } else { own })
 }
 
 /// How bytes are checked against the layout of `P`.

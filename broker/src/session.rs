@@ -50,7 +50,7 @@ impl Session {
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
         self.grants.may_publish(topic)?;
-        self.shared.publisher(topic, options)
+        self.shared.publisher(&self.name, topic, options)
     }
 
     /// Opens a topic for subscribing.
@@ -64,7 +64,7 @@ impl Session {
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
         self.grants.may_subscribe(topic)?;
-        self.shared.subscriber(topic, options)
+        self.shared.subscriber(&self.name, topic, options)
     }
 
     /// Writes a line to the app's log.

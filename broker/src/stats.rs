@@ -60,21 +60,45 @@ impl fmt::Display for TopicStats {
         for channel in &self.publishers {
             writeln!(
                 f,
-                "  {:<6} {:>12} published {:>15} bytes {:>6} blocks {:>6} held",
-                channel.publisher.to_string(),
+                "  {:<14} {:>12} published {:>15} bytes  blocks {}/{}: {} free, {} kept, {} held, {} times exhausted",
+                name_or(&channel.name, channel.publisher),
                 channel.published,
                 channel.bytes,
                 channel.blocks,
-                channel.held
+                channel.max_blocks,
+                channel.free,
+                channel.limbo,
+                channel.held,
+                channel.exhausted
             )?;
-            for reader in &channel.subscribers {
+            for (number, reader) in channel.subscribers.iter().enumerate() {
                 writeln!(
                     f,
-                    "    └─   {:>12} received  {:>15} bytes {:>6} lost   {:>6} behind",
-                    reader.received, reader.bytes, reader.lost, reader.behind
+                    "    └ {:<12} {:>10} received  {:>15} bytes  {} lost, {} behind, {} holds, {} wakes",
+                    name_or(&reader.name, format_args!("s{number}")),
+                    reader.received,
+                    reader.bytes,
+                    reader.lost,
+                    reader.behind,
+                    reader.counted_holds,
+                    reader.wakes
                 )?;
             }
         }
+        if self.departed.publishers > 0 {
+            writeln!(
+                f,
+                "  {} gone    {:>12} published {:>15} bytes  {} still read or held",
+                self.departed.publishers,
+                self.departed.published,
+                self.departed.bytes,
+                self.departed.attached
+            )?;
+        }
         Ok(())
     }
+}
+
+fn name_or(name: &str, otherwise: impl fmt::Display) -> String {
+    if name.is_empty() { otherwise.to_string() } else { name.to_owned() }
 }

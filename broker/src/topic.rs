@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use blockcast_blocks::{
-    Channel, ChannelConfig, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
-    channel_with,
+    Channel, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer, channel_with,
 };
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
@@ -80,13 +79,7 @@ impl Topic {
         options: &PublisherOptions,
         signal: Arc<Signal>,
     ) -> Result<Writer, OpenError> {
-        let config = ChannelConfig {
-            block_size: options.get_block_size(),
-            blocks: options.get_blocks(),
-            history: options.get_history(),
-            max_subscribers: options.get_max_subscribers(),
-            ..ChannelConfig::new(id, self.schema.clone())
-        };
+        let config = options.channel(id, self.schema.clone());
         let writer = channel_with(config, signal)
             .map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
         let channel = writer.channel();

@@ -41,13 +41,22 @@ impl<P: Payload> Publisher<P> {
         Ok(Self { writer, payload: PhantomData })
     }
 
-    /// Loans a block. Never waits.
+    /// Loans a block, the smallest that is free where there are several sizes. Never waits.
     ///
     /// # Errors
     /// [`LoanError::Exhausted`] while every block is in use.
     #[inline]
     pub fn try_loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
-        self.writer.try_loan(0).map(Loan::new)
+        self.try_loan_sized(0)
+    }
+
+    /// Loans a block of at least `bytes`. Never waits.
+    ///
+    /// # Errors
+    /// [`LoanError::Exhausted`] while every block of that size is in use, [`LoanError::TooLarge`].
+    #[inline]
+    pub fn try_loan_sized(&mut self, bytes: usize) -> Result<Loan<'_, P>, LoanError> {
+        self.writer.try_loan(bytes).map(Loan::new)
     }
 
     /// Loans a block, waiting for one to come free. Cancel-safe: dropping the future loses nothing.
@@ -55,8 +64,29 @@ impl<P: Payload> Publisher<P> {
     /// # Errors
     /// None while the host is alive; a guest whose host is shutting down gets an error here.
     pub async fn loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
-        poll_fn(|cx| self.writer.poll_loanable(cx, 0)).await?;
-        self.try_loan()
+        self.loan_sized(0).await
+    }
+
+    /// Loans a block of at least `bytes`, waiting for one to come free. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`], and as for [`loan`](Self::loan).
+    pub async fn loan_sized(&mut self, bytes: usize) -> Result<Loan<'_, P>, LoanError> {
+        poll_fn(|cx| self.writer.poll_loanable(cx, bytes)).await?;
+        self.try_loan_sized(bytes)
+    }
+
+    /// Loans a block of at least `bytes` (0: any), blocking the thread until one comes free, or until
+    /// `deadline` if there is one.
+    ///
+    /// # Errors
+    /// [`LoanError::Deadline`], [`LoanError::TooLarge`].
+    pub fn blocking_loan_sized(
+        &mut self,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Loan<'_, P>, LoanError> {
+        self.writer.loan(bytes, deadline).map(Loan::new)
     }
 
     /// Loans a block, blocking the thread until one comes free, or until `deadline` if there is one.
@@ -64,7 +94,7 @@ impl<P: Payload> Publisher<P> {
     /// # Errors
     /// [`LoanError::Deadline`].
     pub fn blocking_loan(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, P>, LoanError> {
-        self.writer.loan(0, deadline).map(Loan::new)
+        self.blocking_loan_sized(0, deadline)
     }
 
     /// Longest message in bytes.

@@ -13,21 +13,33 @@
 //! A subscriber with [`Overflow::Block`] loses nothing. One with [`Overflow::DropOldest`] that falls behind
 //! gets [`RecvError::Lost`] with the exact number, once, before the next message.
 //!
+//! One with [`Overflow::DropNewest`] keeps the oldest and is told after them. [`Latest`] is a topic as a value
+//! cell, where skipping is no loss.
+//!
+//! # Several topics
+//! [`wait_any`] blocks until one of several subscribers has something; in `async` code any combinator does.
+//!
 //! # Ending
 //! When every publisher of the topic is gone and everything was received: [`RecvError::Ended`]. A topic that
 //! never had a publisher has not ended.
 
+mod latest;
 mod message;
 mod options;
 mod subscriber;
 #[cfg(not(target_family = "wasm"))]
 mod subscription;
+#[cfg(not(target_family = "wasm"))]
+mod wait;
 
 pub use blockcast_blocks::Overflow;
 #[cfg(target_family = "wasm")]
 pub use blockcast_blocks::guest::Subscription;
+pub use latest::Latest;
 pub use message::{Batch, Message, Sample};
 pub use options::SubscriberOptions;
 pub use subscriber::{RecvError, Subscriber};
 #[cfg(not(target_family = "wasm"))]
 pub use subscription::{Subscription, SubscriptionFeed, subscription, subscription_with};
+#[cfg(not(target_family = "wasm"))]
+pub use wait::{Waitable, wait_any};

@@ -6,6 +6,7 @@ use blockcast_blocks::{Overflow, ReaderOptions};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscriberOptions {
     reader: ReaderOptions,
+    name: &'static str,
 }
 
 impl SubscriberOptions {
@@ -15,6 +16,13 @@ impl SubscriberOptions {
         Self::default()
     }
 
+    /// For a value of which only the latest matters: starts with it, and keeps nothing older. See
+    /// [`Latest`](crate::Latest).
+    #[must_use]
+    pub fn latest() -> Self {
+        Self::new().overflow(Overflow::DropOldest).depth(1).history(1)
+    }
+
     /// What happens when the publisher runs out of blocks because this subscriber is slow.
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
@@ -22,7 +30,8 @@ impl SubscriberOptions {
         self
     }
 
-    /// Messages kept at most per publisher (with [`Overflow::DropOldest`]); older ones count as lost.
+    /// Messages kept at most per publisher: with [`Overflow::DropOldest`] older ones count as lost, with
+    /// [`Overflow::DropNewest`] newer ones.
     #[must_use]
     pub fn depth(mut self, messages: u32) -> Self {
         self.reader.depth = Some(messages.max(1));
@@ -34,6 +43,19 @@ impl SubscriberOptions {
     pub fn history(mut self, messages: u32) -> Self {
         self.reader.history = u64::from(messages);
         self
+    }
+
+    /// What statistics call it. Otherwise it goes by the name of its component, if it has one.
+    #[must_use]
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// What [`name`](Self::name) was set to; empty if it was not.
+    #[must_use]
+    pub fn get_name(&self) -> &'static str {
+        self.name
     }
 
     /// The same, as the engine takes it.

@@ -28,10 +28,16 @@ impl GuestControl {
     /// For a run that nobody has asked to stop.
     #[must_use]
     pub fn new() -> Arc<Self> {
+        Self::named("")
+    }
+
+    /// As [`new`](Self::new), for a component that statistics call `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Arc<Self> {
         Arc::new(Self {
             request: watch::Sender::new(Request::GoOn),
             latest: AtomicU8::new(Request::GoOn as u8),
-            signal: Signal::new(),
+            signal: Signal::named(name),
         })
     }
 

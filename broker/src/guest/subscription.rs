@@ -90,6 +90,8 @@ pub(crate) struct GuestSubscription {
     short: bool,
     /// The guest was told that it is over.
     closed: bool,
+    /// `wait` has returned for its sake, and the guest has not looked since.
+    reported: bool,
     received: u64,
     lost: u64,
     /// Address space asked for and not donated yet.
@@ -113,6 +115,7 @@ impl GuestSubscription {
             holds: Slab::new(),
             short: false,
             closed: false,
+            reported: false,
             received: 0,
             lost: 0,
             asked: 0,
@@ -159,6 +162,7 @@ impl GuestSubscription {
 
     /// Takes in publishers that joined, and maps arenas as far as there is room.
     fn admit(&mut self, windows: &mut Windows) -> Result<(), Error> {
+        self.reported = false;
         self.join()?;
         for (_, source) in &mut self.sources {
             if source.window.is_none() {
@@ -366,8 +370,16 @@ impl GuestSubscription {
         windows.withdraw(self.owner);
     }
 
-    /// Announces that the guest is about to sleep, and says whether it has reason not to.
+    /// Announces that the guest is about to sleep, and says whether it has reason not to. A reason counts once:
+    /// a guest that waits for something else is not woken again and again by what it does not look at.
     pub(crate) fn arm(&mut self) -> bool {
+        !self.reported && {
+            self.reported = self.is_worth_a_look();
+            self.reported
+        }
+    }
+
+    fn is_worth_a_look(&mut self) -> bool {
         if self.join().is_err() || self.short {
             return true;
         }

@@ -1,0 +1,153 @@
+//! What publishers and subscribers can choose, shown on a broker.
+
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::{LoanError, Overflow, Pod, SizeClass, Timestamps};
+use blockcast_broker::Broker;
+use blockcast_publisher::{Publisher, PublisherOptions, SendError};
+use blockcast_subscriber::{Latest, RecvError, Subscriber, SubscriberOptions, wait_any};
+
+type Numbers = Pod<u32>;
+
+fn send(publisher: &mut Publisher<Numbers>, number: u32) {
+    publisher.try_loan().unwrap().send(&[number][..]).unwrap();
+}
+
+fn receive(subscriber: &mut Subscriber<Numbers>) -> Result<u32, RecvError> {
+    Ok(subscriber.try_recv_ref()?.view()[0])
+}
+
+#[test]
+fn a_pool_grows_to_its_limit_and_no_further() {
+    let broker = Broker::new();
+    let _slow = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    let options = PublisherOptions::new().block_size(64).blocks(2).max_blocks(5);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    (0..5).for_each(|number| send(&mut publisher, number));
+    assert_eq!(publisher.try_loan().unwrap_err(), LoanError::Exhausted { blocks: 5 });
+    let stats = &broker.topic("t").unwrap().publishers[0];
+    assert_eq!((stats.blocks, stats.max_blocks, stats.free, stats.exhausted), (5, 5, 0, 1));
+}
+
+#[test]
+fn a_message_goes_into_the_smallest_block_that_fits() {
+    let broker = Broker::new();
+    let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    let large = SizeClass { block_size: 4096, blocks: 2, max_blocks: 2 };
+    let options = PublisherOptions::new().block_size(64).blocks(2).larger_blocks(large);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    assert_eq!(publisher.block_size(), 4096);
+    let many: Vec<u32> = (0..1000).collect();
+    assert_eq!(publisher.try_loan().unwrap().capacity(), 64);
+    assert!(matches!(publisher.try_loan().unwrap().send(&many[..]), Err(SendError::Build(_))));
+    for round in 0..100 {
+        publisher.try_loan_sized(4000).unwrap().send(&many[..]).unwrap();
+        send(&mut publisher, round);
+        assert_eq!(subscriber.try_recv_ref().unwrap().view(), many);
+        assert_eq!(receive(&mut subscriber), Ok(round));
+    }
+    assert_eq!(
+        publisher.try_loan_sized(5000).unwrap_err(),
+        LoanError::TooLarge { needed: 5000, block_size: 4096 }
+    );
+}
+
+#[test]
+fn the_latest_value_is_there_at_once_and_follows() {
+    let broker = Broker::new();
+    let mut publisher = broker.publisher::<Numbers>("t", PublisherOptions::latest(64)).unwrap();
+    let early = broker.subscriber::<Numbers>("t", SubscriberOptions::latest()).unwrap();
+    let mut early = Latest::new(early);
+    assert!(early.get().unwrap().is_none());
+    (0..1000).for_each(|number| send(&mut publisher, number));
+    let mut late = Latest::new(broker.subscriber::<Numbers>("t", SubscriberOptions::latest()).unwrap());
+    for cell in [&mut early, &mut late] {
+        assert_eq!(cell.get().unwrap().unwrap().view(), [999]);
+        assert_eq!(cell.get().unwrap().unwrap().view(), [999], "it stays");
+    }
+    send(&mut publisher, 1000);
+    assert_eq!(late.get().unwrap().unwrap().view(), [1000]);
+    drop(publisher);
+    assert_eq!(late.get().unwrap().unwrap().view(), [1000], "also when its publisher has gone");
+}
+
+#[test]
+fn a_late_subscriber_gets_the_history_that_it_asked_for() {
+    let broker = Broker::new();
+    let mut publisher = broker.publisher::<Numbers>("t", PublisherOptions::new().history(4)).unwrap();
+    (0..10).for_each(|number| send(&mut publisher, number));
+    let mut all = broker.subscriber::<Numbers>("t", SubscriberOptions::new().history(100)).unwrap();
+    let mut two = broker.subscriber::<Numbers>("t", SubscriberOptions::new().history(2)).unwrap();
+    let mut none = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    send(&mut publisher, 10);
+    let drain = |subscriber: &mut Subscriber<Numbers>| {
+        std::iter::from_fn(|| receive(subscriber).ok()).collect::<Vec<_>>()
+    };
+    let history = drain(&mut all);
+    assert!(history.ends_with(&[6, 7, 8, 9, 10]), "at least the last four and what came since: {history:?}");
+    assert_eq!(drain(&mut two), [8, 9, 10]);
+    assert_eq!(drain(&mut none), [10]);
+}
+
+#[test]
+fn losses_are_counted_whatever_the_policy() {
+    let broker = Broker::new();
+    let open = |overflow| {
+        let options = SubscriberOptions::new().overflow(overflow).depth(4);
+        broker.subscriber::<Numbers>("t", options).unwrap()
+    };
+    let (mut oldest, mut newest) = (open(Overflow::DropOldest), open(Overflow::DropNewest));
+    let options = PublisherOptions::new().block_size(64).blocks(32).timestamps(Timestamps::Off);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    (0..100).for_each(|number| send(&mut publisher, number));
+    assert_eq!(receive(&mut oldest), Err(RecvError::Lost(96)));
+    assert_eq!(receive(&mut oldest), Ok(96));
+    for number in 0..4 {
+        assert_eq!(receive(&mut newest), Ok(number));
+    }
+    assert_eq!(receive(&mut newest), Err(RecvError::Lost(96)));
+    let stats = broker.topic("t").unwrap();
+    assert_eq!(stats.lost(), 192);
+    assert!(stats.to_string().contains("96 lost"), "{stats}");
+}
+
+#[test]
+fn one_wait_serves_several_topics() {
+    let broker = Broker::new();
+    let mut first = broker.subscriber::<Numbers>("a", SubscriberOptions::new()).unwrap();
+    let mut second = broker.subscriber::<Pod<u64>>("b", SubscriberOptions::new()).unwrap();
+    let soon = Some(Instant::now() + Duration::from_millis(5));
+    assert_eq!(wait_any(&mut [&mut first, &mut second], soon), None);
+    assert_eq!(wait_any(&mut [], None), None);
+    let other = broker.clone();
+    let publisher = std::thread::spawn(move || {
+        let mut publisher = other.publisher::<Pod<u64>>("b", PublisherOptions::new()).unwrap();
+        publisher.try_loan().unwrap().send(&[7_u64][..]).unwrap();
+        publisher
+    });
+    assert_eq!(wait_any(&mut [&mut first, &mut second], None), Some(1));
+    assert_eq!(second.try_recv_ref().unwrap().view(), [7]);
+    drop(publisher.join().unwrap());
+    assert_eq!(wait_any(&mut [&mut first, &mut second], None), Some(1), "the end is something to receive");
+    assert_eq!(second.try_recv_ref().unwrap_err(), RecvError::Ended);
+}
+
+#[test]
+fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics() {
+    let broker = Broker::new();
+    let options = PublisherOptions::new().block_size(64).blocks(8);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    send(&mut publisher, 1);
+    std::mem::forget(subscriber.try_recv().unwrap());
+    drop(subscriber);
+    publisher.writer_mut().reclaim();
+    let stats = &broker.topic("t").unwrap().publishers[0];
+    assert_eq!((stats.held, stats.holds, stats.subscribers.len()), (1, 1, 0));
+    let lost = SubscriberOptions::new().name("forgotten");
+    std::mem::forget(broker.subscriber::<Numbers>("t", lost).unwrap());
+    (0..7).for_each(|number| send(&mut publisher, number));
+    assert_eq!(publisher.try_loan().unwrap_err(), LoanError::Exhausted { blocks: 8 });
+    let stats = &broker.topic("t").unwrap().publishers[0];
+    assert_eq!((&*stats.subscribers[0].name, stats.subscribers[0].behind), ("forgotten", 7));
+}

@@ -1,0 +1,59 @@
+//! [`Latest`]: a topic as a value cell.
+
+use blockcast_blocks::Payload;
+
+use crate::message::Sample;
+use crate::subscriber::{RecvError, Subscriber};
+
+/// The latest value of a topic, kept in place in its block.
+///
+/// Give it a subscriber that was opened with [`SubscriberOptions::latest`](crate::SubscriberOptions::latest),
+/// and the publisher a history of at least 1 (`PublisherOptions::latest`), so that a value that was published
+/// before is there at once. With several publishers the value is the one received last.
+#[derive(Debug)]
+pub struct Latest<P: Payload> {
+    subscriber: Subscriber<P>,
+    current: Option<Sample<P>>,
+}
+
+impl<P: Payload> Latest<P> {
+    /// The latest value of what `subscriber` receives.
+    #[must_use]
+    pub fn new(subscriber: Subscriber<P>) -> Self {
+        Self { subscriber, current: None }
+    }
+
+    /// The latest value, or `None` while there was none. Never waits; values in between are skipped, which
+    /// is no loss here.
+    ///
+    /// # Errors
+    /// [`RecvError::Invalid`] for a value that is not of the topic's layout; the previous one stays.
+    pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
+        loop {
+            match self.subscriber.try_recv() {
+                Ok(sample) => self.current = Some(sample),
+                Err(RecvError::Lost(_)) => {}
+                Err(RecvError::Empty | RecvError::Ended) => return Ok(self.current.as_ref()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until there is a newer value than the one seen last, and returns it.
+    ///
+    /// # Errors
+    /// [`RecvError::Ended`] when no newer value can come, [`RecvError::Invalid`].
+    pub async fn changed(&mut self) -> Result<&Sample<P>, RecvError> {
+        loop {
+            match self.subscriber.recv().await {
+                Ok(sample) => {
+                    self.current = Some(sample);
+                    break;
+                }
+                Err(RecvError::Lost(_) | RecvError::Empty) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.get()?.ok_or(RecvError::Ended)
+    }
+}
