@@ -231,6 +231,34 @@ async fn publishers_that_join_later_are_mapped_and_all_of_them_are_served() {
     assert_eq!(publishers[1], publishers[2]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_a_guest_does_not_look_at_wakes_it_once() {
+    let bus = Bus::new();
+    let mut writer = bus.writer("topic", 64, 8);
+    let body = format!(
+        r#"{SUBSCRIBE}
+        (call $report (i32.const 97) (i64.const 1))
+        (call $expect (i32.const 1) (call $wait (i64.const -1)) (i32.const 1))
+        (call $expect (i32.const 2) (call $wait (i64.const 5000000)) (i32.const 2))
+        ;; Having looked, it is woken again for what it has left, and for what comes.
+        (call $expect (i32.const 3) (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)) (i32.const 1))
+        (call $expect (i32.const 4) (call $wait (i64.const -1)) (i32.const 1))
+        (call $expect (i32.const 5) (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)) (i32.const 1))
+        (call $expect (i32.const 6) (call $wait (i64.const 5000000)) (i32.const 2))
+        (call $report (i32.const 98) (i64.const 1))
+        (call $expect (i32.const 7) (call $wait (i64.const -1)) (i32.const 1))
+        "#
+    );
+    let scene = scene(Some(&writer), bus, |_| (), &body).await;
+    until(&scene.guest, 'a', 1).await;
+    // Both at once as far as the guest can tell: it sleeps until it is woken by the first.
+    assert!(publish(&mut writer, b"one"));
+    assert!(publish(&mut writer, b"two"));
+    until(&scene.guest, 'b', 1).await;
+    assert!(publish(&mut writer, b"three"));
+    scene.finishes().await;
+}
+
 #[tokio::test]
 async fn limits_of_attached_and_held_messages_are_errors() {
     let bus = Bus::new();
