@@ -233,6 +233,7 @@ impl Shared {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
+        let signal = signal_of(options.get_name(), name);
         let (_, writer) = self.writer(topic, &P::schema(), Some(validator_of::<P>), options, signal)?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }
