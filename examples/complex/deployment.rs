@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use blockcast::{Broker, Component, Grants, GuestProgram, GuestSource};
+use blockcast::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource};
 use clap::ValueEnum;
+
+use crate::running::GRACE;
 
 /// Where the three apps run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -15,6 +17,16 @@ pub enum Deployment {
     Mixed,
     /// All as guests, three separate components.
     Wasm,
+}
+
+impl fmt::Display for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Mixed => "mixed",
+            Self::Wasm => "wasm",
+        })
+    }
 }
 
 /// One of the apps.
@@ -79,7 +91,9 @@ impl Apps {
     /// How an app runs.
     pub fn kind(&self, app: App) -> Kind {
         match (self.deployment, app) {
-            (Deployment::Native, _) | (Deployment::Mixed, App::Publisher | App::Subscriber(1)) => Kind::Native,
+            (Deployment::Native, _) | (Deployment::Mixed, App::Publisher | App::Subscriber(1)) => {
+                Kind::Native
+            }
             (Deployment::Mixed | Deployment::Wasm, _) => Kind::Guest,
         }
     }
@@ -92,9 +106,12 @@ impl Apps {
         parameters: [(&str, String); N],
     ) -> Result<Component, String> {
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
+        let mut limits = GuestLimits::default();
+        limits.shutdown_grace = GRACE * 2; // this program has its own eye on it
+        let grants = Grants::new().limits(limits);
         let grants = match app {
-            App::Publisher => Grants::new().subscribe("text").publish("lines"),
-            App::Subscriber(_) => Grants::new().subscribe("lines").publish("reports"),
+            App::Publisher => grants.subscribe("text").publish("lines"),
+            App::Subscriber(_) => grants.subscribe("lines").publish("reports"),
         };
         let program = match app {
             App::Publisher => &self.publisher,

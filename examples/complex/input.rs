@@ -64,7 +64,7 @@ impl Input {
     }
 }
 
-/// Shows how far the input has been published, on a terminal only.
+/// Shows how much of the input was read, on a terminal only, until it is dropped.
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -73,25 +73,46 @@ impl Progress {
             return Self(ProgressBar::hidden());
         }
         let (bar, template) = match input.len() {
-            Some(len) => (ProgressBar::new(len), "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}"),
+            Some(len) => {
+                (ProgressBar::new(len), "{spinner} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            }
             None => (ProgressBar::no_length(), "{spinner} {bytes} {bytes_per_sec}"),
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(bar.with_style(style))
+        let bar = bar.with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
     }
 }
 
-/// What was read, counted straight from the input, for comparing with what the subscribers counted.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// What was read, and what a subscriber should have counted in it.
 #[derive(Debug)]
 pub struct Fed {
     /// What messages call the input.
     pub name: String,
     /// Bytes read and published.
     pub bytes: u64,
-    /// What a subscriber should have counted; `None` if the text is not UTF-8.
-    pub expected: Option<Tally>,
-    /// Whether every block that the text travelled in is back in its pool.
-    pub all_blocks_back: bool,
+    /// Every line up to the first that cannot be published, counted straight from the input.
+    pub expected: Tally,
+    /// Whether there is a line that cannot be published.
+    pub refused: Option<Refused>,
+    /// Why reading ended before the end of the input, if it was not stopped.
+    pub failure: Option<String>,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It does not fit into a block.
+    TooLong,
+    /// It is not UTF-8.
+    NotUtf8,
 }
 
 /// Reads the input into blocks until its end, or until it is stopped.
@@ -113,25 +134,47 @@ impl Feeder {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Publishes the input in chunks of a block.
-    pub fn feed(&self, mut input: Input, mut text: Publisher<Bytes>, progress: &Progress) -> Result<Fed, String> {
-        let name = input.name().to_owned();
-        let mut counted = Counted::default();
-        let mut shipped = GENESIS.as_bytes();
+    /// Publishes the input in chunks of a block. Lines of more than `limit` bytes are not expected to arrive.
+    pub fn feed(
+        &self,
+        mut input: Input,
+        limit: usize,
+        mut text: Publisher<Bytes>,
+        progress: &Progress,
+    ) -> Fed {
+        let mut counted = Counted::new(limit);
         let mut bytes = 0;
+        let failure = self.read(&mut input, &mut text, |chunk| {
+            counted.add(chunk);
+            bytes += chunk.len() as u64;
+            progress.0.set_position(bytes);
+        });
+        let name = input.name().to_owned();
+        let failure = failure.err().map(|error| format!("cannot read {name}: {error}"));
+        let (expected, refused) = counted.finish();
+        Fed { name, bytes, expected, refused, failure }
+    }
+
+    /// Reads into one loaned block after the other and publishes them; `seen` is shown every chunk before that.
+    fn read(
+        &self,
+        input: &mut Input,
+        text: &mut Publisher<Bytes>,
+        mut seen: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut shipped = GENESIS.as_bytes();
         while !self.is_stopped() {
-            if !ready(&input).map_err(|error| format!("cannot wait for {name}: {error}"))? {
+            if !ready(input)? {
                 continue;
             }
             let loan = match text.blocking_loan(Some(Instant::now() + PATIENCE)) {
                 Ok(loan) => loan,
                 Err(LoanError::Deadline) => continue,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(io::Error::other(error)),
             };
-            let mut read = 0;
             let sent = loan.send_with(|block| {
                 let mut block = block.builder();
-                read = match &mut input {
+                let read = match input {
                     Input::Shipped => shipped.read(block.block())?,
                     Input::File { file, .. } => file.read(block.block())?,
                     Input::Standard => rustix::io::read(io::stdin().as_fd(), block.block())?,
@@ -139,24 +182,20 @@ impl Feeder {
                 if read == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                counted.add(&block.block()[..read]);
+                seen(&block.block()[..read]);
                 block.finish(read).map_err(io::Error::other)
             });
             match sent {
                 Ok(_) => {}
                 Err(SendError::Build(error)) => match error.kind() {
                     io::ErrorKind::UnexpectedEof => break,
-                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => continue,
-                    _ => return Err(format!("cannot read {name}: {error}")),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {}
+                    _ => return Err(error),
                 },
-                Err(SendError::Publish(error)) => return Err(error.to_string()),
+                Err(SendError::Publish(error)) => return Err(io::Error::other(error)),
             }
-            bytes += read as u64;
-            progress.0.set_position(bytes);
         }
-        let all_blocks_back = wait_for_blocks(&mut text);
-        progress.0.finish_and_clear();
-        Ok(Fed { name, bytes, expected: counted.finish(), all_blocks_back })
+        Ok(())
     }
 }
 
@@ -178,48 +217,53 @@ fn ready(input: &Input) -> io::Result<bool> {
     }
 }
 
-/// Waits until the publisher app has let go of all of the text; false if it does not within ten seconds.
-fn wait_for_blocks(text: &mut Publisher<Bytes>) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let free = text.writer_mut().reclaim();
-        if free == text.writer().pool().blocks {
-            return true;
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Counts the text independently of the apps, with the standard library's lines.
-#[derive(Default)]
+/// Counts the text independently of the apps.
 struct Counted {
+    limit: usize,
     tally: Tally,
     rest: Vec<u8>,
-    broken: bool,
+    refused: Option<Refused>,
 }
 
 impl Counted {
+    fn new(limit: usize) -> Self {
+        Self { limit, tally: Tally::default(), rest: Vec::new(), refused: None }
+    }
+
     fn add(&mut self, chunk: &[u8]) {
+        if self.refused.is_some() {
+            return;
+        }
         self.rest.extend_from_slice(chunk);
         if let Some(end) = self.rest.iter().rposition(|&byte| byte == b'\n') {
-            let complete: Vec<u8> = self.rest.drain(..=end).collect();
-            self.count(&complete);
+            let rest = self.rest.split_off(end + 1);
+            let complete = std::mem::replace(&mut self.rest, rest);
+            complete.split_inclusive(|&byte| byte == b'\n').for_each(|line| self.count(line));
+        }
+        // However the line goes on, it is too long with either end.
+        if self.rest.len() > self.limit + 1 {
+            self.refused.get_or_insert(Refused::TooLong);
         }
     }
 
-    fn count(&mut self, text: &[u8]) {
-        match std::str::from_utf8(text) {
-            Ok(text) => text.lines().for_each(|line| self.tally.add(line)),
-            Err(_) => self.broken = true,
+    /// Counts a line that is given with its end, as the standard library understands lines.
+    fn count(&mut self, line: &[u8]) {
+        if self.refused.is_some() {
+            return;
+        }
+        let bytes = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        match std::str::from_utf8(bytes) {
+            _ if bytes.len() > self.limit => self.refused = Some(Refused::TooLong),
+            Ok(line) => self.tally.add(line),
+            Err(_) => self.refused = Some(Refused::NotUtf8),
         }
     }
 
-    fn finish(mut self) -> Option<Tally> {
+    fn finish(mut self) -> (Tally, Option<Refused>) {
         let rest = std::mem::take(&mut self.rest);
-        self.count(&rest);
-        (!self.broken).then_some(self.tally)
+        if !rest.is_empty() {
+            self.count(&rest);
+        }
+        (self.tally, self.refused)
     }
 }

@@ -9,22 +9,24 @@
 
 mod deployment;
 mod input;
+mod running;
 mod table;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blockcast::{
-    Broker, Bytes, ExitReason, PublisherOptions, Subscriber, SubscriberOptions,
-};
+use blockcast::{Broker, Bytes, PublisherOptions, Subscriber, SubscriberOptions};
 use clap::Parser;
+use complex_publisher::longest_line;
 use complex_subscriber::{Report, ReportLayout};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use deployment::{App, Apps, Deployment};
 use input::{Feeder, Input, Progress};
+use running::Running;
 
 /// Publishes the lines of a text to two subscribers, which read them without a copy.
 #[derive(Debug, Parser)]
@@ -54,77 +56,78 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("complex: {message}");
-            ExitCode::FAILURE
-        }
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    let Err(problems) = run(&arguments) else { return ExitCode::SUCCESS };
+    for problem in problems {
+        // Whoever has closed standard error does not want to know.
+        let _ = writeln!(io::stderr(), "complex: {problem}");
     }
+    ExitCode::FAILURE
 }
 
-/// Runs the whole pipeline; the error is what the user reads.
-fn run(arguments: &Arguments) -> Result<(), String> {
-    let input = Input::open(arguments.file.as_deref())?;
+/// What the user reads, one line each, when the run was not what it should be.
+type Problems = Vec<String>;
+
+/// Runs the whole pipeline.
+fn run(arguments: &Arguments) -> Result<(), Problems> {
+    let alone = |problem| vec![problem];
+    let input = Input::open(arguments.file.as_deref()).map_err(alone)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("no threads to run on: {error}"))?;
+    let runtime = runtime.map_err(|error| alone(format!("no threads to run on: {error}")))?;
     let broker = Broker::on_runtime(runtime.handle().clone());
-    let apps = Apps::load(&broker, arguments.deployment)?;
+    let apps = Apps::load(&broker, arguments.deployment).map_err(alone)?;
     runtime.block_on(pipeline(arguments, &broker, apps, input))
 }
 
-async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Input) -> Result<(), String> {
-    let refused = |error: blockcast::OpenError| error.to_string();
+async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Input) -> Result<(), Problems> {
+    let alone = |problem: String| vec![problem];
+    let refused = |error: blockcast::OpenError| vec![error.to_string()];
     let reports = broker.subscriber::<ReportLayout>("reports", SubscriberOptions::new()).map_err(refused)?;
     let options = PublisherOptions::new().block_size(64 << 10).blocks(8);
     let mut text = broker.publisher::<Bytes>("text", options).map_err(refused)?;
 
-    let delay = arguments.delay.to_string();
-    let subscribers = [1, 2].map(|number| {
-        let parameters = [("name", format!("subscriber {number}")), ("delay", delay.clone())];
-        apps.start(broker, App::Subscriber(number), parameters)
-    });
-    let [first, second] = subscribers;
-    let (first, second) = (first?, second?);
+    let subscriber = |number: u32| {
+        let parameters = [("name", format!("subscriber {number}")), ("delay", arguments.delay.to_string())];
+        apps.start(broker, App::Subscriber(number), parameters).map_err(alone)
+    };
+    let (first, second) = (subscriber(1)?, subscriber(2)?);
     let parameters = [
         ("block-size", arguments.block_size.to_string()),
         ("blocks", arguments.blocks.to_string()),
         ("subscribers", "2".to_owned()),
     ];
-    let publisher = apps.start(broker, App::Publisher, parameters)?;
+    let publisher = apps.start(broker, App::Publisher, parameters).map_err(alone)?;
+    let running = Running::new([publisher, first, second]);
 
-    // The text flows once the publisher listens and the subscribers have joined. A component that ends
-    // before that has failed.
+    // The text flows once the publisher listens. An app that ends before that has failed.
     tokio::select! {
+        biased;
+        (app, reason) = running.one_ended() => return Err(vec![format!("{}: {reason}", Running::NAMES[app])]),
         () = text.subscribers(1) => {}
-        report = publisher.ended() => return Err(format!("publisher: {}", report.reason)),
-        report = first.ended() => return Err(format!("subscriber 1: {}", report.reason)),
-        report = second.ended() => return Err(format!("subscriber 2: {}", report.reason)),
     }
 
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| alone(format!("cannot be interrupted with Ctrl-C: {error}")))?;
     let started = Instant::now();
-    let progress = Progress::new(&input, std::io::stderr().is_terminal());
+    let progress = Arc::new(Progress::new(&input, io::stderr().is_terminal()));
     let feeder = Arc::new(Feeder::new());
     let feeding = {
-        let feeder = Arc::clone(&feeder);
-        tokio::task::spawn_blocking(move || feeder.feed(input, text, &progress))
+        let (feeder, progress) = (Arc::clone(&feeder), Arc::clone(&progress));
+        let limit = longest_line(arguments.block_size.next_multiple_of(64) as usize);
+        tokio::task::spawn_blocking(move || feeder.feed(input, limit, text, &progress))
     };
-    // The feeder stops at the end of the input, at Ctrl-C, or when a component is gone that it feeds.
-    let mut interrupted = false;
-    tokio::select! {
-        _ = publisher.ended() => {}
-        _ = first.ended() => {}
-        _ = second.ended() => {}
-        _ = tokio::signal::ctrl_c() => interrupted = true,
-    }
+    // The feeder stops at the end of the input, at Ctrl-C, or when an app is gone that it feeds.
+    let interrupted = tokio::select! {
+        _ = running.one_ended() => false,
+        _ = interrupts.recv() => true,
+    };
     feeder.stop();
-    let fed = feeding.await.map_err(|error| format!("the feeder ended: {error}"))??;
-
-    // What was published is drained: the publisher sees the end of the text, then the subscribers see the
-    // end of the lines, unless a subscriber has failed and the publisher would wait for it.
-    let ended = [publisher.ended().await, first.ended().await, second.ended().await];
+    let fed = feeding.await.map_err(|error| alone(format!("the feeder ended: {error}")))?;
+    // The publisher sees the end of the text, then the subscribers see the end of the lines.
+    let (ended, interrupted) = running.drain(broker, &mut interrupts, interrupted).await;
     let elapsed = started.elapsed();
+    drop(progress);
 
     let reports = collect(reports);
     let summary = table::Summary {
@@ -134,22 +137,19 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
         kinds: [App::Publisher, App::Subscriber(1), App::Subscriber(2)].map(|app| apps.kind(app)),
         ended: &ended,
         reports: &reports,
-        lines: broker.topic("lines"),
+        topics: broker.topics(),
+        interrupted,
     };
-    print!("{summary}");
-
-    for (name, report) in ["publisher", "subscriber 1", "subscriber 2"].iter().zip(&ended) {
-        if report.reason != ExitReason::Finished {
-            return Err(format!("{name}: {}", report.reason));
+    let written = io::stdout().write_all(summary.to_string().as_bytes());
+    let mut problems = summary.problems();
+    match written {
+        // Whoever reads the table, as `head` does, has read enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            problems.push(format!("cannot write the table: {error}"));
         }
+        _ => {}
     }
-    if interrupted {
-        println!("interrupted: everything that was published before has been received");
-    }
-    if fed.bytes == 0 {
-        return Err(format!("{} is empty: there was nothing to publish", fed.name));
-    }
-    summary.check()
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
 /// The reports that have come.

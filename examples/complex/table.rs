@@ -3,50 +3,98 @@
 use std::fmt;
 use std::time::Duration;
 
-use blockcast::{GuestReport, TopicStats};
+use blockcast::{ExitReason, GuestReport, TopicStats};
 use complex_subscriber::Report;
 
 use crate::deployment::{Deployment, Kind};
-use crate::input::Fed;
+use crate::input::{Fed, Refused};
+use crate::running::Running;
 
 /// Everything that is known at the end.
 pub struct Summary<'s> {
     pub deployment: Deployment,
     pub fed: &'s Fed,
     pub elapsed: Duration,
-    /// Publisher, subscribers 1 and 2.
+    /// In the order of [`Running::NAMES`], as `ended`.
     pub kinds: [Kind; 3],
-    /// Publisher, subscribers 1 and 2.
     pub ended: &'s [GuestReport; 3],
     pub reports: &'s [Report],
-    pub lines: Option<TopicStats>,
+    pub topics: Vec<TopicStats>,
+    /// Whether the user ended the input with Ctrl-C.
+    pub interrupted: bool,
 }
 
 impl Summary<'_> {
-    /// # Errors
-    /// If a subscriber did not count exactly what is in the input, or a block is missing.
-    pub fn check(&self) -> Result<(), String> {
-        let expected = self.fed.expected.ok_or_else(|| format!("{} is not UTF-8", self.fed.name))?;
-        if self.reports.len() != 2 {
-            return Err(format!("{} of 2 subscribers reported", self.reports.len()));
-        }
-        for report in self.reports {
-            if report.tally != expected {
-                return Err(format!(
-                    "{} counted {:?}, and the input has {expected:?}",
-                    report.name, report.tally
-                ));
+    /// Everything that was not as it should be, a line each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, report) in Running::NAMES.iter().zip(self.ended) {
+            match &report.reason {
+                ExitReason::Finished => {}
+                ExitReason::Cancelled if self.interrupted => {
+                    problems.push(format!("{name}: interrupted before it had received everything"));
+                }
+                // What the publisher says of a line is about the input.
+                ExitReason::Failed(text) if self.line_refused() => {
+                    let advice = match self.fed.refused {
+                        Some(Refused::TooLong) => "; --block-size allows longer lines",
+                        _ => "",
+                    };
+                    problems.push(format!("{}: {text}{advice}", self.fed.name));
+                }
+                reason => problems.push(format!("{name}: {reason}")),
             }
         }
-        if !self.fed.all_blocks_back || self.attached() != 0 {
-            return Err("a block did not come back to its pool".to_owned());
+        problems.extend(self.fed.failure.clone());
+        problems.extend(self.lost());
+        if self.not_back() > 0 {
+            problems.push(format!("blocks of {} publishers are not back in their pools", self.not_back()));
         }
-        Ok(())
+        if problems.is_empty() && self.fed.bytes == 0 && !self.interrupted {
+            problems.push(format!("{} is empty: there was nothing to publish", self.fed.name));
+        }
+        problems
     }
 
-    /// Publishers of lines that have gone and whose blocks are not all back.
-    fn attached(&self) -> usize {
-        self.lines.as_ref().map_or(0, |lines| lines.departed.attached)
+    /// Whether the publisher ended because of a line, as it should.
+    fn line_refused(&self) -> bool {
+        let [publisher, ..] = self.ended;
+        self.fed.refused.is_some() && matches!(publisher.reason, ExitReason::Failed(_))
+    }
+
+    /// What subscribers did not receive though they have finished.
+    fn lost(&self) -> Vec<String> {
+        let [publisher, subscribers @ ..] = self.ended;
+        let complete = publisher.reason == ExitReason::Finished || self.line_refused();
+        let (published, _) = self.published();
+        let finished = subscribers.iter().zip(&Running::NAMES[1..]);
+        let finished = finished.filter(|(report, _)| report.reason == ExitReason::Finished);
+        let wrong = finished.filter_map(|(_, name)| match self.report(name) {
+            None => Some(format!("{name} has not reported")),
+            Some(report) if report.messages != published => {
+                Some(format!("{name} received {} of {published} messages", report.messages))
+            }
+            Some(report) if complete && report.tally != self.fed.expected => {
+                Some(format!("{name} counted {:?}, and the input has {:?}", report.tally, self.fed.expected))
+            }
+            Some(_) => None,
+        });
+        wrong.collect()
+    }
+
+    fn report(&self, name: &str) -> Option<&Report> {
+        self.reports.iter().find(|report| report.name == name)
+    }
+
+    /// Messages and bytes that were published on the topic of lines.
+    fn published(&self) -> (u64, u64) {
+        let lines = self.topics.iter().find(|topic| topic.name == "lines");
+        lines.map_or((0, 0), |lines| (lines.published(), lines.bytes()))
+    }
+
+    /// Publishers whose blocks are not all back: somebody is still attached, or they are still there.
+    fn not_back(&self) -> usize {
+        self.topics.iter().map(|topic| topic.departed.attached + topic.publishers.len()).sum()
     }
 
     fn rate(&self, bytes: u64) -> f64 {
@@ -56,11 +104,10 @@ impl Summary<'_> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (published, bytes) =
-            self.lines.as_ref().map_or((0, 0), |lines| (lines.published(), lines.bytes()));
+        let (published, bytes) = self.published();
         writeln!(
             f,
-            "{} ({} bytes), deployment {:?}, {:.1} ms",
+            "{} ({} bytes), deployment {}, {:.1} ms",
             self.fed.name,
             self.fed.bytes,
             self.deployment,
@@ -71,32 +118,30 @@ impl fmt::Display for Summary<'_> {
             "{:<13} {:<7} {:>9} {:>10} {:>12} {:>9} {:>13} {:>7}",
             "", "runs as", "messages", "strings", "bytes", "MB/s", "bytes copied", "lost"
         )?;
-        let strings = self.reports.first().map_or(0, |report| report.tally.lines);
         let [publisher, subscribers @ ..] = self.ended;
+        let strings = self.reports.iter().map(|report| report.tally.lines).max().unwrap_or(0);
         writeln!(
             f,
             "{:<13} {:<7} {published:>9} {strings:>10} {bytes:>12} {:>9.1} {:>13} {:>7}",
-            "publisher",
+            Running::NAMES[0],
             self.kinds[0],
             self.rate(bytes),
             publisher.stats.publish_copied_bytes,
             "-"
         )?;
-        for (index, ended) in subscribers.iter().enumerate() {
-            let name = format!("subscriber {}", index + 1);
-            let Some(report) = self.reports.iter().find(|report| report.name == name) else {
-                writeln!(f, "{name:<13} {:<7} no report: {}", self.kinds[index + 1], ended.reason)?;
+        for ((name, kind), ended) in Running::NAMES.iter().zip(self.kinds).skip(1).zip(subscribers) {
+            let Some(report) = self.report(name) else {
+                writeln!(f, "{name:<13} {kind:<7} no report: {}", ended.reason)?;
                 continue;
             };
             writeln!(
                 f,
-                "{name:<13} {:<7} {:>9} {:>10} {bytes:>12} {:>9.1} {:>13} {:>7}",
-                self.kinds[index + 1],
+                "{name:<13} {kind:<7} {:>9} {:>10} {bytes:>12} {:>9.1} {:>13} {:>7}",
                 report.messages,
                 report.tally.lines,
                 self.rate(bytes),
                 ended.stats.delivery_copied_bytes,
-                published - report.messages.min(published)
+                published.saturating_sub(report.messages)
             )?;
         }
         if let Some(report) = self.reports.first() {
@@ -107,7 +152,12 @@ impl fmt::Display for Summary<'_> {
                 tally.lines, tally.words, tally.longest, tally.hash
             )?;
         }
-        let back = self.fed.all_blocks_back && self.attached() == 0;
-        writeln!(f, "blocks        {}", if back { "all back in their pools" } else { "NOT all back in their pools" })
+        let back =
+            if self.not_back() == 0 { "all back in their pools" } else { "NOT all back in their pools" };
+        writeln!(f, "blocks        {back}")?;
+        if self.interrupted && self.problems().is_empty() {
+            writeln!(f, "interrupted   everything that was published before has been received")?;
+        }
+        Ok(())
     }
 }

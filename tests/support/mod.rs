@@ -1,0 +1,249 @@
+//! Runs the built example `complex` as a program of its own and reads what it prints.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Long enough for every run on a slow machine, short enough to tell a hang.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The example's program. Cargo builds it for `cargo test`, into the folder beside that of this test.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let profile = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps");
+    let program = profile.join("examples").join("complex");
+    assert!(
+        program.is_file(),
+        "{} is not there: `cargo test` builds it, `cargo test --test complex` alone does not; run `cargo build --example complex`",
+        program.display()
+    );
+    program
+}
+
+/// A run of the example that has ended.
+#[derive(Debug)]
+pub struct Run {
+    /// `None`: it was killed by a signal.
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+    pub took: Duration,
+}
+
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    pub kind: String,
+    pub messages: u64,
+    pub strings: u64,
+    pub bytes: u64,
+    pub copied: u64,
+    /// A publisher has none.
+    pub lost: Option<u64>,
+}
+
+impl Run {
+    /// The row of `name` in the table.
+    #[track_caller]
+    pub fn row(&self, name: &str) -> Row {
+        let row = self.line(name);
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        let [kind, messages, strings, bytes, _rate, copied, lost] = fields[..] else {
+            panic!("{name}: {row:?} in {self:#?}")
+        };
+        let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} in {self:#?}"));
+        Row {
+            kind: kind.to_owned(),
+            messages: number(messages),
+            strings: number(strings),
+            bytes: number(bytes),
+            copied: number(copied),
+            lost: (lost != "-").then(|| number(lost)),
+        }
+    }
+
+    /// What the output says behind `name`.
+    #[track_caller]
+    pub fn line(&self, name: &str) -> &str {
+        let line = self.out.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name:?} in {self:#?}")).trim()
+    }
+
+    /// The counts of the text, `(lines, words, longest line)`, and its hash.
+    #[track_caller]
+    pub fn text(&self) -> (u64, u64, u64, String) {
+        let fields: Vec<&str> = self.line("text").split([' ', ',']).filter(|word| !word.is_empty()).collect();
+        let [lines, "lines", words, "words", "longest", "line", longest, "bytes", "hash", hash] = fields[..]
+        else {
+            panic!("{fields:?}")
+        };
+        let number = |text: &str| text.parse().expect("a number");
+        (number(lines), number(words), number(longest), hash.to_owned())
+    }
+
+    /// Checks that both subscribers received `messages` and `strings`, without a copy or a loss, and that every block is back.
+    #[track_caller]
+    pub fn received(&self, strings: u64) {
+        let published = self.row("publisher");
+        assert_eq!(published.strings, strings, "{self:#?}");
+        for name in ["subscriber 1", "subscriber 2"] {
+            let row = self.row(name);
+            assert_eq!((row.messages, row.strings), (published.messages, strings), "{name}: {self:#?}");
+            assert_eq!((row.copied, row.lost), (0, Some(0)), "{name}: {self:#?}");
+        }
+        assert_eq!(self.line("blocks"), "all back in their pools", "{self:#?}");
+    }
+
+    /// Checks that the run succeeded, and said nothing beside its table.
+    #[track_caller]
+    pub fn succeeded(&self) {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:#?}");
+    }
+
+    /// Checks that the run failed with this one line of explanation.
+    #[track_caller]
+    pub fn failed(&self, message: &str) {
+        assert_eq!((self.code, &*self.err), (Some(1), &*format!("complex: {message}\n")), "{self:#?}");
+    }
+}
+
+/// A run of the example that goes on.
+pub struct Running {
+    child: Child,
+    started: Instant,
+}
+
+/// Starts the example with nothing on its standard input.
+pub fn start(arguments: &[&str]) -> Running {
+    start_with(arguments, |command| command.stdin(Stdio::null()))
+}
+
+/// Starts the example with what `set` adds to the command. Its output goes into pipes.
+pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command) -> &mut Command) -> Running {
+    let mut command = Command::new(program());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
+    let child = set(&mut command).spawn().expect("the example starts");
+    Running { child, started: Instant::now() }
+}
+
+/// Runs the example with these bytes in a pipe as its standard input.
+pub fn feed(arguments: &[&str], input: &[u8]) -> Run {
+    let mut running = start_with(arguments, |command| command.stdin(Stdio::piped()));
+    let mut pipe = running.input();
+    let input = input.to_vec();
+    // It may end before it has read all.
+    let feeding = std::thread::spawn(move || drop(pipe.write_all(&input)));
+    let run = running.end();
+    feeding.join().expect("no panic");
+    run
+}
+
+impl Running {
+    /// The writing end of its standard input.
+    pub fn input(&mut self) -> impl Write + Send + use<> {
+        self.child.stdin.take().expect("standard input is a pipe")
+    }
+
+    /// The reading end of its standard output.
+    pub fn output(&mut self) -> impl Read + Send + use<> {
+        self.child.stdout.take().expect("standard output is a pipe")
+    }
+
+    /// Waits until it listens for Ctrl-C, which it does once text flows: that is in its signal mask.
+    pub fn flows(&mut self) {
+        const INTERRUPT: u64 = 1 << (2 - 1);
+        let file = format!("/proc/{}/status", self.child.id());
+        loop {
+            let status = std::fs::read_to_string(&file).expect("it runs");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = u64::from_str_radix(caught.expect("it has a mask").trim(), 16).expect("a mask");
+            if caught & INTERRUPT != 0 {
+                return;
+            }
+            let ended = self.child.try_wait().expect("it can be waited for");
+            assert!(ended.is_none() && self.started.elapsed() < PATIENCE, "no text flows: {ended:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends the signal of Ctrl-C.
+    pub fn interrupt(&self) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -INT {}", self.child.id())).status();
+        assert!(sent.expect("there is a shell").success());
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> Run {
+        // Read while it runs: it must not wait for us.
+        let out = self.child.stdout.take().map(read);
+        let err = self.child.stderr.take().map(read);
+        while self.child.try_wait().expect("it can be waited for").is_none() {
+            if self.started.elapsed() > PATIENCE {
+                self.child.kill().expect("it can be killed");
+                let text = |reader: Option<Reader>| reader.map(|reader| reader.join().expect("no panic"));
+                panic!("it hangs; it said {:?} and {:?}", text(out), text(err));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let took = self.started.elapsed();
+        let status = self.child.wait().expect("it has ended");
+        let text = |reader: Option<Reader>| {
+            reader.map_or_else(String::new, |reader| reader.join().expect("no panic"))
+        };
+        let run = Run { code: status.code(), out: text(out), err: text(err), took };
+        assert!(!run.err.contains("panicked"), "{run:#?}");
+        run
+    }
+}
+
+type Reader = std::thread::JoinHandle<String>;
+
+fn read(mut pipe: impl Read + Send + 'static) -> Reader {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).expect("a pipe can be read");
+        String::from_utf8(text).expect("the example prints UTF-8")
+    })
+}
+
+/// A file or a folder that is deleted at the end of the test.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// An empty folder.
+    pub fn folder() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("complex-{}-{number}", std::process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir(&path).expect("the folder can be made");
+        Self(path)
+    }
+
+    /// Path of the file `name` in it.
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Writes the file `name` and returns its path.
+    pub fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.path(name);
+        File::create(&path).and_then(|mut file| file.write_all(content)).expect("the file can be written");
+        path
+    }
+
+    /// The folder's own path.
+    pub fn name(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
