@@ -28,7 +28,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::guest::bindings::export_app!(App with_types_in $crate::guest::bindings);
+    $crate::guest::bindings::export_app!(App with_types_in $crate::guest::bindings);
         };
     };
 }
