@@ -244,13 +244,9 @@ impl Shared {
         topic: &str,
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
-        let subscription = self.subscription(
-            topic,
-            &P::schema(),
-            Some(validator_of::<P>),
-            options.reader(),
-            Signal::named(name),
-        )?;
+        let signal = signal_of(options.get_name(), name);
+        let subscription =
+            self.subscription(topic, &P::schema(), Some(validator_of::<P>), options.reader(), signal)?;
         Ok(Subscriber::new(subscription))
     }
 
