@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::channel::Channel;
 use crate::consumer::Consumer;
-use crate::descriptor::{Descriptor, Packed, unit_of};
+use crate::descriptor::{Descriptor, Packed, Validity, unit_of, validity_of};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::units::PublisherId;
 
@@ -195,6 +195,13 @@ impl RawSample {
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         self.packed.unpack()
+    }
+
+    /// Whether the bytes are known to be a value of the topic's layout.
+    #[inline(always)]
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        validity_of(self.packed.word)
     }
 
     /// The number of the block, for its hold count.

@@ -22,9 +22,11 @@ pub(crate) struct Consumer {
     head: u64,
     /// What `high` of the cursor holds.
     high: u64,
-    /// The message taken last. It stands here and is not returned, so that the way of a message through
-    /// the calls stays in registers.
-    current: Packed,
+    /// Descriptor word of the message taken last. It stands here and is not returned, so that the way of a
+    /// message through the calls stays in registers.
+    word: u64,
+    /// When that message was published, where its slot may be overwritten.
+    time: u64,
     seat: Seat,
     /// Sequences claimed ahead at a time.
     window: u64,
@@ -110,12 +112,12 @@ impl Consumer {
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
-        let current = Packed { sequence: 0, word: 0, time: 0 };
         Self {
             next,
             head,
             high,
-            current,
+            word: 0,
+            time: 0,
             seat,
             window,
             depth,
@@ -133,7 +135,20 @@ impl Consumer {
     /// The message taken last.
     #[inline(always)]
     pub(crate) fn current(&self) -> Packed {
-        self.current
+        let sequence = self.next.wrapping_sub(1);
+        let time = if self.high == UNBOUNDED {
+            // Not overwritten while it is attached.
+            self.seat.control().slot(sequence).time.load(Ordering::Relaxed)
+        } else {
+            self.time
+        };
+        Packed { sequence, word: self.word, time }
+    }
+
+    /// Descriptor word of the message taken last.
+    #[inline(always)]
+    pub(crate) fn current_word(&self) -> u64 {
+        self.word
     }
 
     /// The sequence that will be taken next.
@@ -179,7 +194,7 @@ impl Consumer {
     #[inline(always)]
     fn unusual(&mut self, take: impl FnOnce(&mut Self) -> Taken) -> Result<Packed, Taken> {
         match take(self) {
-            Taken::Message => Ok(self.current),
+            Taken::Message => Ok(self.current()),
             other => Err(other),
         }
     }
@@ -205,9 +220,8 @@ impl Consumer {
         self.next += 1;
         let bytes = &self.seat.line().bytes;
         bytes.store(bytes.load(Ordering::Relaxed) + len_of(word), Ordering::Relaxed);
-        let taken = Packed { sequence, word, time };
-        self.current = taken;
-        taken
+        self.word = word;
+        Packed { sequence, word, time }
     }
 
     #[inline(never)]
@@ -232,6 +246,7 @@ impl Consumer {
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return if self.keeping { self.take_kept() } else { Taken::Overtaken };
         }
+        self.time = time;
         self.taken(word, time);
         Taken::Message
     }
@@ -284,6 +299,7 @@ impl Consumer {
         }
         match self.backlog.pop() {
             Some(kept) if kept.sequence == self.next => {
+                self.time = kept.time;
                 self.taken(kept.word, kept.time);
                 Taken::Message
             }

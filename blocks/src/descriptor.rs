@@ -60,6 +60,18 @@ pub(crate) fn unit_of(word: u64) -> u32 {
     (word >> 32) as u32
 }
 
+/// Bytes from the arena's start, in a slot's word.
+#[inline(always)]
+pub(crate) fn offset_of(word: u64) -> usize {
+    unit_of(word) as usize * BLOCK_ALIGNMENT
+}
+
+/// The validity in a slot's word.
+#[inline(always)]
+pub(crate) fn validity_of(word: u64) -> Validity {
+    if word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked }
+}
+
 /// A descriptor as it stands in its slot: three words that stay in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {
@@ -72,7 +84,7 @@ impl Packed {
     /// Bytes from the arena's start.
     #[inline(always)]
     pub(crate) fn offset(self) -> usize {
-        unit_of(self.word) as usize * BLOCK_ALIGNMENT
+        offset_of(self.word)
     }
 
     /// Length in bytes.
@@ -88,7 +100,7 @@ impl Packed {
             offset: self.offset() as u64,
             len: len_of(self.word) as u32,
             time: Timestamp::from_nanos(self.time),
-            validity: if self.word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked },
+            validity: validity_of(self.word),
         }
     }
 }

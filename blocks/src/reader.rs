@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use crate::attachment::{AttachmentWindow, RawSample};
 use crate::channel::Channel;
 use crate::consumer::{Consumer, Taken};
-use crate::descriptor::{Descriptor, Packed};
+use crate::descriptor::{Descriptor, Packed, Validity, len_of, offset_of, validity_of};
 use crate::error::ReceiveError;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
@@ -72,7 +72,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.receive_next()?;
         Ok(RawMessage { reader: self })
@@ -100,7 +100,7 @@ impl Reader {
     ///
     /// # Errors
     /// As for [`receive`](Self::receive).
-    #[inline]
+    #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         let packed = match self.consumer.take_packed() {
             Ok(packed) => packed,
@@ -309,9 +309,10 @@ impl RawMessage<'_> {
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
+        let word = self.reader.consumer.current_word();
         // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
         // handed out again; the arena lives as long as the reader's channel.
-        unsafe { bytes(self.reader.base, self.current().offset(), self.current().len()) }
+        unsafe { bytes(self.reader.base, offset_of(word), len_of(word) as usize) }
     }
 
     /// Position, time and length.
@@ -325,6 +326,13 @@ impl RawMessage<'_> {
     #[inline(always)]
     fn current(&self) -> Packed {
         self.reader.consumer.current()
+    }
+
+    /// Whether the bytes are known to be a value of the topic's layout.
+    #[inline(always)]
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        validity_of(self.reader.consumer.current_word())
     }
 
     /// Who published it.

@@ -31,9 +31,9 @@ pub struct Message<'s, P: Payload> {
 }
 
 impl<'s, P: Payload> Message<'s, P> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(raw: RawMessage<'s>) -> Result<Self, RecvError> {
-        checked::<P>(raw.descriptor().validity, raw.bytes())?;
+        checked::<P>(raw.validity(), raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
 
@@ -102,9 +102,9 @@ pub struct Sample<P: Payload> {
 }
 
 impl<P: Payload> Sample<P> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(raw: RawSample) -> Result<Self, RecvError> {
-        checked::<P>(raw.descriptor().validity, raw.bytes())?;
+        checked::<P>(raw.validity(), raw.bytes())?;
         Ok(Self { raw, payload: PhantomData })
     }
 

@@ -77,7 +77,7 @@ impl<P: Payload> Subscriber<P> {
     ///
     /// # Errors
     /// [`RecvError::Empty`] if there is none; see [`RecvError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
         Message::new(self.subscription.receive()?)
     }
@@ -86,7 +86,7 @@ impl<P: Payload> Subscriber<P> {
     ///
     /// # Errors
     /// [`RecvError::Empty`] if there is none; see [`RecvError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Sample<P>, RecvError> {
         Sample::new(self.subscription.receive_owned()?)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use blockcast_blocks::{RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
@@ -19,10 +20,12 @@ pub fn subscription() -> (SubscriptionFeed, Subscription) {
 #[must_use]
 pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
     let (sender, arrivals) = flume::unbounded();
-    let feed = SubscriptionFeed { sender, bell: Bell(Arc::clone(&signal)) };
+    let arrived = Arc::new(AtomicBool::new(false));
+    let feed = SubscriptionFeed { sender, arrived: Arc::clone(&arrived), bell: Bell(Arc::clone(&signal)) };
     let subscription = Subscription {
         readers: Vec::new(),
         arrivals,
+        arrived,
         current: 0,
         until_arrivals: ARRIVAL_INTERVAL,
         had_publisher: false,
@@ -39,6 +42,8 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
 pub struct SubscriptionFeed {
     // Dropped in this order: the bell rings when the mailbox may already be disconnected.
     sender: flume::Sender<Reader>,
+    /// Set after a reader was sent, so that an empty mailbox is known without its lock.
+    arrived: Arc<AtomicBool>,
     bell: Bell,
 }
 
@@ -63,6 +68,8 @@ impl SubscriptionFeed {
     /// reader is dropped, if the subscription is gone.
     pub fn add(&self, reader: Reader) -> bool {
         let added = self.sender.send(reader).is_ok();
+        // Ordering: Release pairs with the Acquire in `has_arrivals`: who sees it finds the reader.
+        self.arrived.store(true, Ordering::Release);
         self.bell.0.wake();
         added
     }
@@ -84,6 +91,7 @@ impl fmt::Debug for SubscriptionFeed {
 pub struct Subscription {
     readers: Vec<Reader>,
     arrivals: flume::Receiver<Reader>,
+    arrived: Arc<AtomicBool>,
     /// The reader whose turn it is.
     current: usize,
     until_arrivals: u32,
@@ -98,7 +106,7 @@ impl Subscription {
     ///
     /// # Errors
     /// [`ReceiveError`].
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         let reader = self.turn()?;
         self.readers[reader].receive()
@@ -117,7 +125,7 @@ impl Subscription {
     ///
     /// # Errors
     /// [`ReceiveError`].
-    #[inline]
+    #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         let reader = self.turn()?;
         self.readers[reader].receive_owned()
@@ -213,10 +221,19 @@ impl Subscription {
         Err(ReceiveError::Empty)
     }
 
-    /// Takes in the publishers that have joined.
-    #[cold]
+    /// Takes in the publishers that have joined. One load if there are none.
+    #[inline]
     fn admit(&mut self) {
         self.until_arrivals = ARRIVAL_INTERVAL;
+        if self.arrived.load(Ordering::Acquire) {
+            // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
+            self.arrived.store(false, Ordering::Relaxed);
+            self.admit_arrivals();
+        }
+    }
+
+    #[cold]
+    fn admit_arrivals(&mut self) {
         while let Ok(reader) = self.arrivals.try_recv() {
             self.had_publisher = true;
             self.readers.push(reader);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::sample::RawSample;
 use super::subscription::{Delivery, Subscription, bytes_at};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
 /// A message by reference, released on drop.
@@ -19,6 +19,12 @@ impl RawMessage<'_> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in `drop`.
         unsafe { bytes_at(&self.delivery.descriptor) }
+    }
+
+    /// Whether the bytes are known to be a value of the topic's layout.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.descriptor().validity
     }
 
     /// Position, time and length.

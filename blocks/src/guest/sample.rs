@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::subscription::{Attached, Delivery, bytes_at};
-use crate::descriptor::Descriptor;
+use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
 /// Samples that a subscription keeps by not releasing them.
@@ -105,6 +105,12 @@ impl RawSample {
         // SAFETY: the descriptor was taken from the subscription that `Kept` keeps open; until the host holds the
         // message its subscription does not release it (`Samples::oldest`), and the hold lasts until `Kept` is dropped.
         unsafe { bytes_at(&self.0.delivery.descriptor) }
+    }
+
+    /// Whether the bytes are known to be a value of the topic's layout.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.descriptor().validity
     }
 
     /// Position, time and length.

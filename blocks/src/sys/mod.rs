@@ -22,3 +22,37 @@ pub fn page_size() -> usize {
 pub(crate) fn whole_pages(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(page_size())
 }
+
+/// Processors that are online, at least 1. Reads a file of the system; falls back to those that this thread may
+/// run on.
+pub(crate) fn processors() -> usize {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+    let counted = online.and_then(|ranges| count_ranges(ranges.trim()));
+    counted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+/// The number of processors in a list such as `0-3,8`.
+fn count_ranges(list: &str) -> Option<usize> {
+    list.split(',')
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+            last.checked_sub(first)?.checked_add(1)
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors_are_counted() {
+        assert_eq!(count_ranges("0"), Some(1));
+        assert_eq!(count_ranges("0-1"), Some(2));
+        assert_eq!(count_ranges("0-3,8,10-11"), Some(7));
+        assert_eq!(count_ranges(""), None);
+        assert_eq!(count_ranges("3-1"), None);
+        assert!(processors() >= 1);
+    }
+}
