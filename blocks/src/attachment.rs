@@ -24,7 +24,7 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::units::PublisherId;
 
 /// Samples that an interval covers at a time.
-pub(crate) const WINDOW: usize = 32;
+pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 
 const DETACHED: u64 = 0;
 /// Ticket of a sample that was counted from the start.
@@ -78,12 +78,14 @@ impl AttachmentWindow {
         self.next += 1;
         let index = ticket as usize % WINDOW;
         self.attached[index] = (packed.sequence, packed.word);
-        // Ordering: Relaxed; whoever drops the sample elsewhere received it through a synchronising move.
-        self.shared.slots[index].store(ticket, Ordering::Relaxed);
+        // Ordering: Release for an earlier sample of this slot, counted since, that finds this ticket instead of
+        // `DETACHED`: it must see its count. Whoever drops the new sample elsewhere received it through a
+        // synchronising move.
+        self.shared.slots[index].store(ticket, Ordering::Release);
         RawSample {
             // SAFETY: the descriptor is the channel's and `base` its arena's start.
             start: unsafe { base.add(packed.offset()) },
-            attachments: NonNull::from(&*self.shared),
+            attachments: self.attachments(),
             ticket,
             packed,
         }
@@ -97,7 +99,7 @@ impl AttachmentWindow {
         RawSample {
             // SAFETY: the descriptor is the channel's and `base` its arena's start.
             start: unsafe { base.add(packed.offset()) },
-            attachments: NonNull::from(&*self.shared),
+            attachments: self.attachments(),
             ticket: COUNTED,
             packed,
         }
@@ -119,6 +121,14 @@ impl AttachmentWindow {
             self.count_oldest(consumer);
         }
         None
+    }
+
+    /// The pointer that samples carry. It may be turned into an `Arc` again, so it is made from one and not
+    /// from a reference, which would reach the value only.
+    #[inline(always)]
+    fn attachments(&self) -> NonNull<Attachments> {
+        // SAFETY: the pointer of an `Arc` is never null.
+        unsafe { NonNull::new_unchecked(Arc::as_ptr(&self.shared).cast_mut()) }
     }
 
     /// Turns everything that is attached into counted holds, so that the interval covers no sample.
@@ -244,7 +254,11 @@ impl Drop for RawSample {
             // Ordering: Release: we have read what we let go of. Acquire on failure pairs with the Release
             // of `count_oldest`: the count is ours. After a success the attachments may be freed at any
             // time, so nothing of them is touched any more.
-            if slot.compare_exchange(self.ticket, DETACHED, Ordering::Release, Ordering::Acquire).is_ok() {
+            #[cfg(not(blockcast_mutation = "release_sample"))]
+            const RELEASE: Ordering = Ordering::Release;
+            #[cfg(blockcast_mutation = "release_sample")]
+            const RELEASE: Ordering = Ordering::Relaxed;
+            if slot.compare_exchange(self.ticket, DETACHED, RELEASE, Ordering::Acquire).is_ok() {
                 return;
             }
         }

@@ -49,6 +49,7 @@ mod modelled {
     use std::task::Waker;
 
     use loom::sync::{Condvar, Mutex};
+    use loom::thread::{self, ThreadId};
 
     use super::{AtomicU32, Ordering, fence};
 
@@ -66,8 +67,8 @@ mod modelled {
         }
     }
 
-    /// `membarrier(2)` for one thread that is interrupted, the notifier: whoever asks for the barrier waits
-    /// until that thread has passed a fence at an interrupt point of its own, or is offline.
+    /// `membarrier(2)` for one thread that is interrupted, the one that made the gate: whoever asks for the
+    /// barrier waits until that thread has passed a fence at an interrupt point of its own, or is offline.
     struct Interrupt {
         asked: AtomicU32,
         /// How many were answered; all if the thread is offline.
@@ -87,6 +88,7 @@ mod modelled {
         // All threads of a model run on one thread of the system.
         static AVAILABLE: Cell<bool> = const { Cell::new(false) };
         static SERVED: Cell<u32> = const { Cell::new(0) };
+        static NOTIFIER: Cell<Option<ThreadId>> = const { Cell::new(None) };
     }
 
     /// Models that run inside of `model` find a system with a process-wide barrier; others find none.
@@ -99,16 +101,17 @@ mod modelled {
 
     pub(super) fn available() -> bool {
         if AVAILABLE.get() {
-            // Made by the thread that makes the gate, before the others start.
+            // Made here, before the other threads start.
             let _ = INTERRUPT.asked.load(Ordering::Relaxed);
             SERVED.set(0);
+            NOTIFIER.set(Some(thread::current().id()));
         }
         AVAILABLE.get()
     }
 
     /// Where the notifier may be interrupted: between what it published and its look for waiters.
     pub(super) fn interrupt_point() {
-        if AVAILABLE.get() {
+        if AVAILABLE.get() && NOTIFIER.get() == Some(thread::current().id()) {
             let asked = INTERRUPT.asked.load(Ordering::Relaxed);
             if asked != SERVED.get() {
                 SERVED.set(asked);

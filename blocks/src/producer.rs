@@ -339,7 +339,10 @@ impl Producer {
     pub(crate) fn close(&self) {
         // Ordering: Release pairs with the Acquire load in `Consumer::take`: whoever sees the mark sees the
         // last head.
+        #[cfg(not(blockcast_mutation = "close_release"))]
         self.control.header().state.closed.store(1, Ordering::Release);
+        #[cfg(blockcast_mutation = "close_release")]
+        self.control.header().state.closed.store(1, Ordering::Relaxed);
         // Ordering: pairs with the fence in `Gate::arm`: whoever wakes the subscribers after this finds all that
         // joined, or they find the mark when they look once more.
         fence(Ordering::SeqCst);

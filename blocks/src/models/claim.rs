@@ -3,12 +3,13 @@
 
 use loom::thread;
 
+use super::quietly;
 use super::ring::{Met, Ring};
 use crate::consumer::Pace;
 
 /// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
 fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
-    loom::model(move || {
+    quietly(move || {
         let mut ring = Ring::new(blocks, 1, 0);
         let mut receiver = ring.join(0, pace, 0);
         let subscriber = thread::spawn(move || {

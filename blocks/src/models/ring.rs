@@ -85,10 +85,14 @@ impl Ring {
     /// Publishes one message. False: no block is free. The subscribers of these models do not sleep.
     pub(super) fn publish(&mut self) -> bool {
         let Some(unit) = self.take_block() else { return false };
-        let sequence = self.producer.head();
-        self.cells.write(unit, content(sequence));
-        let _ = self.producer.publish(pack(unit, 8, Validity::Valid), 0, 8);
+        let _ = self.publish_block(unit);
         true
+    }
+
+    /// Publishes a block. True: somebody sleeps.
+    pub(super) fn publish_block(&mut self, unit: u32) -> bool {
+        self.cells.write(unit, content(self.producer.head()));
+        self.producer.publish(pack(unit, 8, Validity::Valid), 0, 8)
     }
 
     /// Free blocks, once everything is passed and nothing is held.

@@ -1,0 +1,37 @@
+//! Close against take: the last message, then the end.
+
+use loom::thread;
+
+use super::quietly;
+use super::ring::{Met, Ring};
+use crate::consumer::Pace;
+
+fn closing(pace: Pace) {
+    quietly(move || {
+        let mut ring = Ring::new(2, 1, 0);
+        let mut receiver = ring.join(0, pace, 0);
+        let subscriber = thread::spawn(move || {
+            let mut received = 0;
+            for _ in 0..3 {
+                match receiver.receive() {
+                    Met::Message(_) => received += 1,
+                    Met::Lost(count) => received += count,
+                    Met::Empty => {}
+                    Met::Ended => {
+                        assert_eq!(received, 2, "the end comes after the last message");
+                        return;
+                    }
+                }
+            }
+        });
+        assert!(ring.publish() && ring.publish());
+        ring.producer.close();
+        subscriber.join().unwrap();
+    });
+}
+
+#[test]
+fn close_the_end_comes_after_the_last_message() {
+    closing(Pace::Reliable);
+    closing(Pace::Overtakable { window: 1, depth: u64::MAX });
+}
