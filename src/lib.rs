@@ -32,6 +32,8 @@
 //!
 //! Everything that an app needs is re-exported here.
 
+#[cfg(feature = "rkyv")]
+pub use blockcast_blocks::{ArchiveType, Rkyv};
 pub use blockcast_blocks::{
     BuildError, Bytes, InvalidPayload, LoanError, OpenError, Overflow, Payload, Pod, PodType, PublisherId,
     Reuse, Schema, Sequence, SizeClass, Timestamp, Timestamps, WriteFrom,

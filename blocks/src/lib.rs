@@ -30,9 +30,13 @@
 
 pub mod payload;
 pub mod pod;
+#[cfg(feature = "rkyv")]
+pub mod rkyv;
 pub mod schema;
 pub mod units;
 
+#[cfg(feature = "rkyv")]
+pub use self::rkyv::{ArchiveType, Rkyv};
 pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, WriteFrom};
 pub use pod::{Pod, PodType};
 pub use schema::{Schema, fingerprint_of};

@@ -1,0 +1,250 @@
+//! rkyv archives as messages: [`Rkyv`].
+//!
+//! A value is serialised straight into its block, whose bytes the subscriber accesses in place. The archive's
+//! root lies at the end of the message, as rkyv's does, so a message has exactly the archive's length; blocks
+//! are aligned to 64 bytes, which is enough for every archived type with an alignment up to that.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+
+use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::{Error, Source, Trace};
+use rkyv::ser::allocator::ArenaHandle;
+use rkyv::ser::{Positional, Writer};
+use rkyv::{Archive, Portable, Serialize};
+
+use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
+use crate::schema::Schema;
+
+/// A type whose archives travel on topics, with a name that tells its layout from others.
+pub trait ArchiveType: Archive + 'static {
+    /// Name of the layout in the schema, such as `reading.v2`. Change it whenever the fields or their order
+    /// do: rkyv has no schema of its own that could be compared.
+    const NAME: &'static str;
+}
+
+/// A `T`, archived by rkyv: read as `&T::Archived`, without a copy.
+///
+/// The archive is validated with bytecheck where the bytes are not the publisher's own typed write.
+pub struct Rkyv<T>(PhantomData<fn() -> T>);
+
+impl<T> fmt::Debug for Rkyv<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rkyv")
+    }
+}
+
+/// Archives a value into a block.
+#[derive(Debug)]
+pub struct RkyvBuilder<'b, T> {
+    block: &'b mut [u8],
+    brand: PhantomData<fn(&'b (), T) -> &'b ()>,
+}
+
+/// The length of a complete archive.
+#[derive(Debug)]
+pub struct RkyvBuilt<'b> {
+    len: usize,
+    brand: PhantomData<fn(&'b ()) -> &'b ()>,
+}
+
+/// Where an archive is written: the block itself.
+#[derive(Debug)]
+pub struct BlockWriter<'w> {
+    block: &'w mut [u8],
+    len: usize,
+}
+
+/// Why an archive could not be written.
+#[derive(Debug)]
+pub struct ArchiveError(BuildError);
+
+/// The block ended before the archive did.
+#[derive(Debug)]
+struct NoRoom {
+    needed: usize,
+    available: usize,
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the archive needs at least {} bytes and the block has {}", self.needed, self.available)
+    }
+}
+
+impl std::error::Error for NoRoom {}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ArchiveError {}
+
+impl Source for ArchiveError {
+    fn new<T: std::error::Error + Send + Sync + 'static>(source: T) -> Self {
+        Self(match (&source as &dyn Any).downcast_ref::<NoRoom>() {
+            Some(&NoRoom { needed, available }) => BuildError::TooSmall { needed, available },
+            None => BuildError::Unrepresentable(source.to_string()),
+        })
+    }
+}
+
+impl Trace for ArchiveError {
+    fn trace<R: fmt::Debug + fmt::Display + Send + Sync + 'static>(self, _trace: R) -> Self {
+        self
+    }
+}
+
+impl Positional for BlockWriter<'_> {
+    fn pos(&self) -> usize {
+        self.len
+    }
+}
+
+impl<E: Source> Writer<E> for BlockWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        let (available, needed) = (self.block.len(), self.len.saturating_add(bytes.len()));
+        let target = self.block.get_mut(self.len..needed);
+        target.ok_or_else(|| E::new(NoRoom { needed, available }))?.copy_from_slice(bytes);
+        self.len = needed;
+        Ok(())
+    }
+}
+
+/// What serialises a `T` into a block.
+type BlockSerializer<'w, 'a> = HighSerializer<BlockWriter<'w>, ArenaHandle<'a>, ArchiveError>;
+
+impl<'b, T> RkyvBuilder<'b, T> {
+    /// Archives `value` into the block. The bytes are written once, in place; rkyv's scratch memory is its
+    /// thread's arena, which is allocated once per thread.
+    ///
+    /// # Errors
+    /// [`BuildError::TooSmall`] if the block is, [`BuildError::Unrepresentable`] for what the type's own
+    /// serialisation refuses.
+    pub fn write(self, value: &T) -> Result<RkyvBuilt<'b>, BuildError>
+    where
+        T: for<'w, 'a> Serialize<BlockSerializer<'w, 'a>>,
+    {
+        let writer = BlockWriter { block: self.block, len: 0 };
+        match to_bytes_in::<_, ArchiveError>(value, writer) {
+            Ok(written) => Ok(RkyvBuilt { len: written.len, brand: PhantomData }),
+            Err(error) => Err(error.0),
+        }
+    }
+}
+
+impl<T> Payload for Rkyv<T>
+where
+    T: ArchiveType,
+    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
+{
+    type View<'a> = &'a T::Archived;
+    type Builder<'b> = RkyvBuilder<'b, T>;
+    type Built<'b> = RkyvBuilt<'b>;
+
+    fn schema() -> Schema {
+        Schema::named(format!("rkyv:{}:{}", T::NAME, size_of::<T::Archived>()))
+    }
+
+    fn alignment() -> usize {
+        align_of::<T::Archived>().min(BLOCK_ALIGNMENT)
+    }
+
+    fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
+        rkyv::access::<T::Archived, Error>(bytes).map(drop).map_err(InvalidPayload::of::<Self>)
+    }
+
+    unsafe fn view(bytes: &[u8]) -> &T::Archived {
+        // SAFETY: the caller's promise: `validate` accepted these very bytes, or `RkyvBuilder` wrote them, and
+        // they are aligned as they were then (blocks start at a multiple of every alignment allowed).
+        unsafe { rkyv::access_unchecked::<T::Archived>(bytes) }
+    }
+
+    fn builder(block: &mut [u8]) -> RkyvBuilder<'_, T> {
+        RkyvBuilder { block, brand: PhantomData }
+    }
+
+    fn built_len(built: &RkyvBuilt<'_>) -> usize {
+        built.len
+    }
+}
+
+impl<T> WriteFrom<T> for Rkyv<T>
+where
+    T: ArchiveType + for<'w, 'a> Serialize<BlockSerializer<'w, 'a>>,
+    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
+{
+    fn write_from<'b>(value: &T, block: &'b mut [u8]) -> Result<RkyvBuilt<'b>, BuildError> {
+        Self::builder(block).write(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(rkyv::Archive, rkyv::Serialize, Debug, PartialEq)]
+    struct Reading {
+        sensor: String,
+        values: Vec<f64>,
+        notes: Vec<(u32, Option<String>)>,
+    }
+
+    impl ArchiveType for Reading {
+        const NAME: &'static str = "test.reading";
+    }
+
+    fn reading() -> Reading {
+        let notes = vec![(1, None), (2, Some("a note that does not fit inline".to_owned()))];
+        Reading { sensor: "a sensor with a long name".to_owned(), values: vec![1.5; 20], notes }
+    }
+
+    /// A block as the engine gives it.
+    #[repr(align(64))]
+    struct Block([u8; 1024]);
+
+    #[test]
+    fn an_archive_is_read_in_place_and_has_its_exact_length() {
+        let mut block = Block([0xff; 1024]);
+        let built = Rkyv::<Reading>::write_from(&reading(), &mut block.0).unwrap();
+        let len = Rkyv::<Reading>::built_len(&built);
+        let expected = rkyv::to_bytes::<Error>(&reading()).unwrap();
+        assert_eq!(block.0[..len], expected[..], "the same bytes as rkyv's own");
+        Rkyv::<Reading>::validate(&block.0[..len]).unwrap();
+        // SAFETY: validated just above, aligned by its type.
+        let view = unsafe { Rkyv::<Reading>::view(&block.0[..len]) };
+        assert_eq!(view.sensor, "a sensor with a long name");
+        assert_eq!(view.values.len(), 20);
+        assert!(std::ptr::from_ref(view).addr() > block.0.as_ptr().addr(), "in the block itself");
+    }
+
+    #[test]
+    fn a_block_that_is_too_small_is_an_error_and_stays_usable() {
+        let mut block = Block([0; 1024]);
+        let failed = Rkyv::<Reading>::write_from(&reading(), &mut block.0[..64]).unwrap_err();
+        assert!(matches!(failed, BuildError::TooSmall { available: 64, needed } if needed > 64), "{failed}");
+        assert!(Rkyv::<Reading>::write_from(&reading(), &mut block.0).is_ok());
+    }
+
+    #[test]
+    fn broken_archives_are_rejected_or_read_as_another_value() {
+        let mut block = Block([0; 1024]);
+        let built = Rkyv::<Reading>::write_from(&reading(), &mut block.0).unwrap();
+        let len = Rkyv::<Reading>::built_len(&built);
+        assert!(Rkyv::<Reading>::validate(&[]).is_err());
+        for cut in 0..len {
+            let _ = Rkyv::<Reading>::validate(&block.0[..cut]);
+        }
+        for at in 0..len {
+            for bit in 0..8 {
+                block.0[at] ^= 1 << bit;
+                let _ = Rkyv::<Reading>::validate(&block.0[..len]);
+                block.0[at] ^= 1 << bit;
+            }
+        }
+    }
+}
