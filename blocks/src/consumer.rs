@@ -181,6 +181,16 @@ impl Consumer {
                 return self.unusual(Self::at_head);
             }
         }
+        self.take_present()
+    }
+
+    /// As [`take_packed`](Self::take_packed), where [`has_message`](Self::has_message) was true just before.
+    #[inline(always)]
+    pub(crate) fn take_present(&mut self) -> Result<Packed, Taken> {
+        if self.next == self.head {
+            // Nobody has looked: a slot at the head must not be read.
+            return Err(Taken::Empty);
+        }
         if self.high != UNBOUNDED {
             return self.unusual(Self::take_overtakable);
         }

@@ -78,6 +78,19 @@ impl Reader {
         Ok(RawMessage { reader: self })
     }
 
+    /// As [`receive`](Self::receive), right after [`has_message`](Self::has_message) has said that there is one.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    #[inline(always)]
+    pub fn receive_present(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        match self.consumer.take_present() {
+            Ok(_) => {}
+            Err(other) => self.receive_other(other)?,
+        }
+        Ok(RawMessage { reader: self })
+    }
+
     /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
     /// batch is dropped.
     ///

@@ -108,7 +108,10 @@ impl Subscription {
     /// [`ReceiveError`].
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        let reader = self.turn()?;
+        if self.sole_has_message() {
+            return self.readers[0].receive_present();
+        }
+        let reader = self.next_in_turn()?;
         self.readers[reader].receive()
     }
 
@@ -127,7 +130,10 @@ impl Subscription {
     /// [`ReceiveError`].
     #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        let reader = self.turn()?;
+        if self.sole_has_message() {
+            return self.readers[0].receive_owned();
+        }
+        let reader = self.next_in_turn()?;
         self.readers[reader].receive_owned()
     }
 
@@ -181,19 +187,22 @@ impl Subscription {
         &self.signal
     }
 
-    /// The reader to receive from next: the first in turn that has something.
+    /// Whether there is one publisher only, as there mostly is, and a message of it. Now and then false, to
+    /// look for publishers that have joined.
     #[inline(always)]
-    fn turn(&mut self) -> Result<usize, ReceiveError> {
-        self.until_arrivals -= 1;
+    fn sole_has_message(&mut self) -> bool {
+        self.until_arrivals = self.until_arrivals.wrapping_sub(1);
         if self.until_arrivals == 0 {
-            self.admit();
+            return false;
         }
-        if let [reader] = &mut self.readers[..]
-            && reader.has_message()
-        {
-            return Ok(0);
-        }
-        self.next_in_turn()
+        let [reader] = &mut self.readers[..] else { return false };
+        reader.has_message()
+    }
+
+    /// The reader to receive from next: the first in turn that has something.
+    #[inline]
+    fn turn(&mut self) -> Result<usize, ReceiveError> {
+        if self.sole_has_message() { Ok(0) } else { self.next_in_turn() }
     }
 
     #[inline(never)]
