@@ -1,0 +1,651 @@
+//! The engine against a simple model of what it promises, step by step over random schedules.
+//!
+//! The model knows sequences, not blocks: a message is *kept* as long as a reliable subscriber has not passed
+//! it, some subscriber's claim covers it, the history wants it, or somebody holds it. A publisher that finds no
+//! free block lets go of what nobody keeps, and goes on past subscribers that may lose messages. After every
+//! step the engine must have delivered, lost, kept, freed and refused what the model says, and the bytes of
+//! every sample that is alive must still be those of its message.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::task::{Context, Poll, Waker};
+
+use blockcast_blocks::{
+    Bytes, ChannelConfig, LoanError, Overflow, Payload, PublisherId, RawSample, Reader, ReaderOptions,
+    ReceiveError, Reuse, Sequence, Signal, Validity, Writer, channel,
+};
+use proptest::prelude::*;
+
+/// Samples that a subscriber's interval covers at a time.
+const WINDOW: usize = 32;
+const SUBSCRIBERS: usize = 4;
+const BLOCK: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    blocks: u32,
+    history: u32,
+    hottest: bool,
+}
+
+/// One step of a schedule. Subscribers and samples are chosen modulo how many there are.
+#[derive(Clone, Debug)]
+enum Step {
+    Publish,
+    LoanAndDrop,
+    Join {
+        overflow: Overflow,
+        depth: Option<u32>,
+        history: u64,
+    },
+    Leave(usize),
+    Receive(usize),
+    /// By reference, then kept as a sample.
+    ReceiveKept(usize),
+    Batch(usize, usize),
+    Owned(usize),
+    /// By descriptor: attached until released.
+    Take(usize),
+    Release(usize, u64),
+    Hold(usize, u64),
+    Sleep(usize),
+    Clone(usize),
+    DropSample(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..SUBSCRIBERS;
+    let overflow = prop_oneof![
+        3 => Just(Overflow::Block),
+        3 => Just(Overflow::DropOldest),
+        2 => Just(Overflow::DropNewest),
+    ];
+    let join = (overflow, proptest::option::of(1..12_u32), 0..6_u64)
+        .prop_map(|(overflow, depth, history)| Step::Join { overflow, depth, history });
+    prop_oneof![
+        16 => Just(Step::Publish),
+        1 => Just(Step::LoanAndDrop),
+        2 => join,
+        1 => who.clone().prop_map(Step::Leave),
+        6 => who.clone().prop_map(Step::Receive),
+        1 => who.clone().prop_map(Step::ReceiveKept),
+        2 => (who.clone(), 1..6_usize).prop_map(|(who, limit)| Step::Batch(who, limit)),
+        4 => who.clone().prop_map(Step::Owned),
+        1 => who.clone().prop_map(Step::Take),
+        1 => (who.clone(), 0..6_u64).prop_map(|(who, back)| Step::Release(who, back)),
+        1 => (who.clone(), 1..6_u64).prop_map(|(who, back)| Step::Hold(who, back)),
+        1 => who.prop_map(Step::Sleep),
+        1 => any::<usize>().prop_map(Step::Clone),
+        4 => any::<usize>().prop_map(Step::DropSample),
+    ]
+}
+
+/// What a step of a subscriber is expected to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Message(u64),
+    Lost(u64),
+    Empty,
+    Ended,
+}
+
+/// A subscriber in the model.
+#[derive(Debug)]
+struct Subscriber {
+    overflow: Overflow,
+    /// Claimed ahead at a time.
+    window: u64,
+    depth: u64,
+    next: u64,
+    /// The head as it last saw it.
+    head: u64,
+    /// Everything from `low` to `high` is kept for it; a reliable one has no `high`.
+    low: u64,
+    high: u64,
+    /// Samples that `low` stays behind for, by number, with their sequence.
+    attached: VecDeque<(u64, u64)>,
+    /// Taken by descriptor from here on.
+    floor: Option<u64>,
+    pinned: bool,
+    received: u64,
+    lost: u64,
+    start: u64,
+}
+
+/// A sample in the model.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    sequence: u64,
+    counted: bool,
+}
+
+#[derive(Debug)]
+struct Model {
+    setting: Setting,
+    head: u64,
+    watermark: u64,
+    free: u64,
+    closed: bool,
+    /// Let go of, and kept by somebody when last looked at.
+    limbo: BTreeSet<u64>,
+    subscribers: Vec<Option<Subscriber>>,
+    samples: BTreeMap<u64, Kept>,
+    next_sample: u64,
+}
+
+impl Model {
+    fn new(setting: Setting) -> Self {
+        Self {
+            setting,
+            head: 0,
+            watermark: 0,
+            free: u64::from(setting.blocks),
+            closed: false,
+            limbo: BTreeSet::new(),
+            subscribers: (0..SUBSCRIBERS).map(|_| None).collect(),
+            samples: BTreeMap::new(),
+            next_sample: 0,
+        }
+    }
+
+    /// An eighth of the pool: claimed ahead, overtaken at a time, held back for samples.
+    fn eighth(&self) -> u64 {
+        u64::from(self.setting.blocks / 8).clamp(1, 32)
+    }
+
+    fn is_kept(&self, sequence: u64) -> bool {
+        let claimed = |reader: &Subscriber| reader.low <= sequence && sequence < reader.high;
+        self.subscribers.iter().flatten().any(claimed)
+            || self.samples.values().any(|sample| sample.counted && sample.sequence == sequence)
+    }
+
+    /// Lets go of what the subscribers allow; past those that may lose messages if `overtake`.
+    fn reclaim(&mut self, overtake: bool) -> u64 {
+        let limit = self.head.saturating_sub(u64::from(self.setting.history)).max(self.watermark);
+        let (mut reliable, mut passed) = (limit, limit);
+        for reader in self.subscribers.iter().flatten() {
+            if reader.overflow == Overflow::Block {
+                reliable = reliable.min(reader.low);
+                passed = passed.min(reader.low);
+            } else if reader.low >= self.watermark {
+                passed = passed.min(reader.low);
+            }
+        }
+        let mut target = passed;
+        if overtake && target == self.watermark {
+            let step = u64::from(self.setting.blocks / 8).max(1);
+            target = reliable.min(self.watermark + step);
+        }
+        self.limbo.extend(self.watermark..target);
+        self.watermark = target;
+        let kept: BTreeSet<u64> =
+            self.limbo.iter().copied().filter(|&sequence| self.is_kept(sequence)).collect();
+        let freed = (self.limbo.len() - kept.len()) as u64;
+        self.limbo = kept;
+        self.free += freed;
+        freed
+    }
+
+    /// Whether a block can be loaned.
+    fn loan(&mut self) -> bool {
+        if self.setting.hottest {
+            self.reclaim(false);
+        }
+        loop {
+            if self.free > 0 {
+                self.free -= 1;
+                return true;
+            }
+            let watermark = self.watermark;
+            if self.reclaim(true) == 0 && self.watermark == watermark {
+                return false;
+            }
+        }
+    }
+
+    fn join(&mut self, overflow: Overflow, depth: Option<u32>, history: u64) -> Subscriber {
+        let next = self.head.saturating_sub(history).max(self.watermark);
+        let blocks = self.setting.blocks;
+        let (window, depth) = match overflow {
+            Overflow::Block => (u64::MAX, u64::MAX),
+            Overflow::DropOldest => (self.eighth(), depth.map_or(u64::MAX, u64::from)),
+            Overflow::DropNewest => (u64::from(depth.unwrap_or(blocks / 4).clamp(1, blocks / 2)), u64::MAX),
+        };
+        Subscriber {
+            overflow,
+            window,
+            depth,
+            next,
+            head: self.head,
+            low: next,
+            high: next.saturating_add(window),
+            attached: VecDeque::new(),
+            floor: None,
+            pinned: false,
+            received: 0,
+            lost: 0,
+            start: next,
+        }
+    }
+
+    /// Turns the oldest attachment into a counted hold.
+    fn count_oldest(&mut self, reader: &mut Subscriber) {
+        if let Some((number, _)) = reader.attached.pop_front()
+            && let Some(sample) = self.samples.get_mut(&number)
+        {
+            sample.counted = true;
+        }
+    }
+
+    fn count_all(&mut self, reader: &mut Subscriber) {
+        while !reader.attached.is_empty() {
+            self.count_oldest(reader);
+        }
+    }
+
+    fn let_go(&self, reader: &mut Subscriber, low: u64) {
+        reader.low = low;
+        // A buffer of the oldest gets room again while nothing was dropped.
+        if reader.overflow == Overflow::DropNewest && self.head <= reader.high {
+            reader.high = reader.high.max(low + reader.window);
+        }
+    }
+
+    fn settle(&mut self, reader: &mut Subscriber) {
+        let oldest = loop {
+            match reader.attached.front() {
+                None => break None,
+                Some((number, _)) if !self.samples.contains_key(number) => {
+                    reader.attached.pop_front();
+                }
+                Some((_, sequence)) if reader.next - sequence <= self.eighth() => break Some(*sequence),
+                Some(_) => self.count_oldest(reader),
+            }
+        };
+        let needed = oldest.into_iter().chain(reader.floor).min();
+        reader.pinned = needed.is_some();
+        self.let_go(reader, needed.unwrap_or(reader.next));
+    }
+
+    fn release_received(&mut self, reader: &mut Subscriber) {
+        if reader.pinned {
+            self.settle(reader);
+        } else {
+            self.let_go(reader, reader.next);
+        }
+    }
+
+    /// Takes the next message; `alone`: not as a further one of a batch.
+    fn take(&mut self, reader: &mut Subscriber, alone: bool) -> Outcome {
+        if reader.next == reader.head {
+            reader.head = self.head;
+            if reader.next == reader.head {
+                if self.closed {
+                    return Outcome::Ended;
+                }
+                if alone && reader.pinned {
+                    self.settle(reader);
+                }
+                return Outcome::Empty;
+            }
+        }
+        let full = reader.next >= reader.high;
+        let overtaken = match reader.overflow {
+            Overflow::Block => false,
+            Overflow::DropOldest => {
+                let too_deep = reader.head - reader.next > reader.depth;
+                if !too_deep && full {
+                    reader.high = reader.next + reader.window;
+                }
+                too_deep || self.watermark > reader.next
+            }
+            // Its claim is its buffer: what is claimed is found, what is not is lost.
+            Overflow::DropNewest => full,
+        };
+        if !overtaken {
+            reader.next += 1;
+            reader.received += 1;
+            return Outcome::Message(reader.next - 1);
+        }
+        if !alone {
+            return Outcome::Lost(0);
+        }
+        self.count_all(reader);
+        (reader.floor, reader.pinned) = (None, false);
+        reader.head = self.head;
+        let from = reader.next;
+        let oldest = match reader.overflow {
+            Overflow::DropNewest => self.head,
+            _ => self.head.saturating_sub(reader.depth),
+        };
+        reader.next = reader.next.max(oldest).max(self.watermark);
+        reader.low = reader.next;
+        reader.high = reader.next + reader.window;
+        let lost = reader.next - from;
+        reader.lost += lost;
+        Outcome::Lost(lost)
+    }
+
+    fn new_sample(&mut self, sequence: u64, counted: bool) -> u64 {
+        self.next_sample += 1;
+        self.samples.insert(self.next_sample, Kept { sequence, counted });
+        self.next_sample
+    }
+
+    fn attach(&mut self, reader: &mut Subscriber, sequence: u64) -> u64 {
+        reader.pinned = true;
+        if reader.attached.len() == WINDOW {
+            while reader.attached.front().is_some_and(|(number, _)| !self.samples.contains_key(number)) {
+                reader.attached.pop_front();
+            }
+            if reader.attached.len() == WINDOW {
+                self.count_oldest(reader);
+            }
+        }
+        let number = self.new_sample(sequence, false);
+        reader.attached.push_back((number, sequence));
+        number
+    }
+}
+
+/// The byte that fills message `sequence`, and its length.
+fn content(sequence: u64) -> (u8, usize) {
+    ((sequence * 37 + 11) as u8, 1 + sequence as usize * 7 % BLOCK)
+}
+
+fn check(sequence: u64, bytes: &[u8]) {
+    let (byte, len) = content(sequence);
+    assert!(bytes.len() == len && bytes.iter().all(|&b| b == byte), "message {sequence} reads {bytes:?}");
+}
+
+/// Engine and model side by side.
+struct Pair {
+    writer: Option<Writer>,
+    readers: Vec<Option<Reader>>,
+    /// By the model's number.
+    samples: BTreeMap<u64, RawSample>,
+    model: Model,
+}
+
+impl Pair {
+    fn new(setting: Setting) -> Self {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+        (config.blocks, config.block_size, config.history) = (setting.blocks, BLOCK, setting.history);
+        config.max_subscribers = SUBSCRIBERS as u32;
+        config.reuse = if setting.hottest { Reuse::Hottest } else { Reuse::Oldest };
+        Self {
+            writer: Some(channel(config).expect("a channel")),
+            readers: (0..SUBSCRIBERS).map(|_| None).collect(),
+            samples: BTreeMap::new(),
+            model: Model::new(setting),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Publish | Step::LoanAndDrop => {
+                let publish = matches!(step, Step::Publish);
+                let writer = self.writer.as_mut().expect("open until the end");
+                let head = self.model.head;
+                let (byte, len) = content(head);
+                let loan = writer.try_loan(len);
+                if !self.model.loan() {
+                    assert!(matches!(loan, Err(LoanError::Exhausted { .. })), "a block more than expected");
+                    return;
+                }
+                let mut loan = loan.expect("a block is free");
+                loan[..len].fill(byte);
+                if publish {
+                    assert_eq!(loan.publish(len, Validity::Valid), Ok(Sequence::new(head)));
+                    self.model.head += 1;
+                } else {
+                    drop(loan);
+                    self.model.free += 1;
+                }
+            }
+            Step::Join { overflow, depth, history } => {
+                let Some(index) = self.readers.iter().position(Option::is_none) else { return };
+                let options = ReaderOptions { overflow, depth, history };
+                let channel = self.writer.as_ref().expect("open until the end").channel();
+                let reader =
+                    channel.join(&Bytes::schema(), options, Signal::new()).expect("a cursor is free");
+                let subscriber = self.model.join(overflow, depth, history);
+                assert_eq!(reader.next_sequence(), Sequence::new(subscriber.next));
+                self.readers[index] = Some(reader);
+                self.model.subscribers[index] = Some(subscriber);
+            }
+            Step::Leave(who) => {
+                self.readers[who] = None;
+                if let Some(mut subscriber) = self.model.subscribers[who].take() {
+                    self.model.count_all(&mut subscriber);
+                }
+            }
+            Step::Clone(which) => {
+                let Some(number) = self.sample(which) else { return };
+                let sequence = self.model.samples[&number].sequence;
+                let sample = self.samples[&number].clone();
+                let number = self.model.new_sample(sequence, true);
+                self.samples.insert(number, sample);
+            }
+            Step::DropSample(which) => {
+                let Some(number) = self.sample(which) else { return };
+                self.samples.remove(&number);
+                self.model.samples.remove(&number);
+            }
+            Step::Receive(who)
+            | Step::ReceiveKept(who)
+            | Step::Batch(who, _)
+            | Step::Owned(who)
+            | Step::Take(who)
+            | Step::Release(who, _)
+            | Step::Hold(who, _)
+            | Step::Sleep(who) => {
+                let Some(mut subscriber) = self.model.subscribers[who].take() else { return };
+                let mut reader = self.readers[who].take().expect("as in the model");
+                self.step_of(step, &mut reader, &mut subscriber);
+                assert_eq!(reader.lost(), subscriber.lost);
+                self.readers[who] = Some(reader);
+                self.model.subscribers[who] = Some(subscriber);
+            }
+        }
+    }
+
+    fn step_of(&mut self, step: &Step, reader: &mut Reader, subscriber: &mut Subscriber) {
+        let model = &mut self.model;
+        match *step {
+            Step::Receive(_) | Step::ReceiveKept(_) => {
+                let expected = model.take(subscriber, true);
+                match reader.receive() {
+                    Ok(message) => {
+                        let sequence = message.descriptor().sequence.get();
+                        assert_eq!(expected, Outcome::Message(sequence));
+                        check(sequence, message.bytes());
+                        if matches!(step, Step::ReceiveKept(_)) {
+                            let sample = message.into_sample();
+                            let number = model.attach(subscriber, sequence);
+                            model.settle(subscriber);
+                            self.samples.insert(number, sample);
+                        } else {
+                            drop(message);
+                            model.release_received(subscriber);
+                        }
+                    }
+                    Err(error) => assert_eq!(expected, outcome(error)),
+                }
+            }
+            Step::Owned(_) => {
+                let expected = model.take(subscriber, true);
+                match reader.receive_owned() {
+                    Ok(sample) => {
+                        let sequence = sample.descriptor().sequence.get();
+                        assert_eq!(expected, Outcome::Message(sequence));
+                        let number = model.attach(subscriber, sequence);
+                        model.settle(subscriber);
+                        self.samples.insert(number, sample);
+                    }
+                    Err(error) => assert_eq!(expected, outcome(error)),
+                }
+            }
+            Step::Batch(_, limit) => {
+                let first = model.take(subscriber, true);
+                match reader.receive_batch(limit) {
+                    Ok(batch) => {
+                        let mut expected = first;
+                        let len = batch.len();
+                        for (index, (descriptor, bytes)) in batch.iter().enumerate() {
+                            let sequence = descriptor.sequence.get();
+                            assert_eq!(expected, Outcome::Message(sequence));
+                            check(sequence, bytes);
+                            if index + 1 < limit {
+                                expected = model.take(subscriber, false);
+                            }
+                        }
+                        assert!(len == limit || !matches!(expected, Outcome::Message(_)), "a longer batch");
+                        drop(batch);
+                        model.release_received(subscriber);
+                    }
+                    Err(error) => assert_eq!(first, outcome(error)),
+                }
+            }
+            Step::Take(_) => {
+                let expected = model.take(subscriber, true);
+                match reader.take() {
+                    Ok(descriptor) => {
+                        let sequence = descriptor.sequence.get();
+                        assert_eq!(expected, Outcome::Message(sequence));
+                        subscriber.pinned = true;
+                        subscriber.floor =
+                            Some(subscriber.floor.map_or(sequence, |floor| floor.min(sequence)));
+                    }
+                    Err(error) => assert_eq!(expected, outcome(error)),
+                }
+            }
+            Step::Release(_, back) => {
+                let sequence = subscriber.next.saturating_sub(back);
+                reader.release_before(Sequence::new(sequence));
+                if let Some(floor) = subscriber.floor
+                    && floor < sequence
+                {
+                    subscriber.floor = (sequence < subscriber.next).then_some(sequence);
+                }
+                model.settle(subscriber);
+            }
+            Step::Hold(_, back) => {
+                let sequence = subscriber.next.saturating_sub(back);
+                let attached =
+                    subscriber.floor.is_some_and(|floor| (floor..subscriber.next).contains(&sequence));
+                let found = subscriber.overflow == Overflow::Block || model.watermark <= sequence;
+                let held = reader.hold(Sequence::new(sequence));
+                assert_eq!(held.is_some(), attached && found, "hold of {sequence}");
+                if let Some(sample) = held {
+                    let number = model.new_sample(sequence, true);
+                    self.samples.insert(number, sample);
+                }
+            }
+            Step::Sleep(_) => {
+                if subscriber.next == subscriber.head {
+                    subscriber.head = model.head;
+                }
+                let ready = subscriber.next != subscriber.head || model.closed;
+                let poll = reader.poll_ready(&mut Context::from_waker(Waker::noop()));
+                assert_eq!(poll, if ready { Poll::Ready(()) } else { Poll::Pending });
+                if !ready {
+                    model.count_all(subscriber);
+                    model.settle(subscriber);
+                }
+            }
+            _ => unreachable!("not a subscriber's step"),
+        }
+    }
+
+    /// The number of a sample that is alive.
+    fn sample(&self, which: usize) -> Option<u64> {
+        let count = self.samples.len();
+        (count > 0).then(|| *self.samples.keys().nth(which % count).expect("below the count"))
+    }
+
+    fn check(&self) {
+        let model = &self.model;
+        if let Some(writer) = &self.writer {
+            let pool = writer.pool();
+            assert_eq!((u64::from(pool.free), pool.limbo as usize), (model.free, model.limbo.len()));
+            let stats = writer.channel().stats();
+            assert_eq!(stats.published, model.head);
+            assert_eq!(stats.holds, model.samples.values().filter(|sample| sample.counted).count() as u64);
+            let readers = model.subscribers.iter().flatten();
+            for (stats, subscriber) in stats.subscribers.iter().zip(readers) {
+                assert_eq!(stats.lost, subscriber.lost);
+                assert_eq!(stats.behind, model.head - subscriber.low);
+                assert_eq!(subscriber.received + subscriber.lost, subscriber.next - subscriber.start);
+            }
+        }
+        for (number, sample) in &self.samples {
+            check(model.samples[number].sequence, sample.bytes());
+        }
+    }
+
+    /// The publisher ends; everybody drains what is left, then finds the end.
+    fn close(&mut self) {
+        self.writer = None;
+        self.model.closed = true;
+        for who in 0..SUBSCRIBERS {
+            while self.readers[who].is_some() {
+                self.step(&Step::Owned(who));
+                let subscriber = self.model.subscribers[who].as_ref().expect("as in the engine");
+                if subscriber.next == self.model.head {
+                    assert_eq!(subscriber.start + subscriber.received + subscriber.lost, self.model.head);
+                    let reader = self.readers[who].as_mut().expect("just there");
+                    assert!(matches!(reader.receive(), Err(ReceiveError::Ended)));
+                    self.step(&Step::Leave(who));
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// Everybody leaves, every sample is dropped: every block is free but the history's.
+    fn let_all_go(&mut self) {
+        for who in 0..SUBSCRIBERS {
+            self.step(&Step::Leave(who));
+        }
+        self.samples.clear();
+        let writer = self.writer.as_mut().expect("open");
+        while writer.reclaim() < writer.pool().blocks && writer.pool().limbo > 0 {}
+        let history = u64::from(self.model.setting.history).min(self.model.head);
+        assert_eq!(u64::from(writer.pool().free), u64::from(self.model.setting.blocks) - history);
+        assert_eq!(writer.channel().stats().holds, 0);
+    }
+}
+
+fn outcome(error: ReceiveError) -> Outcome {
+    match error {
+        ReceiveError::Empty => Outcome::Empty,
+        ReceiveError::Ended => Outcome::Ended,
+        ReceiveError::Lost(count) => Outcome::Lost(count),
+        other => panic!("not on this machine: {other}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_does_what_the_model_says(
+        blocks in prop_oneof![2..6_u32, 2..40_u32],
+        history in 0..6_u32,
+        hottest in any::<bool>(),
+        steps in proptest::collection::vec(step(), 1..300),
+        close in any::<bool>(),
+    ) {
+        let setting = Setting { blocks, history: history.min(blocks - 2), hottest };
+        let mut pair = Pair::new(setting);
+        for step in &steps {
+            pair.step(step);
+            pair.check();
+        }
+        if close {
+            pair.close();
+        } else {
+            pair.let_all_go();
+        }
+    }
+}
