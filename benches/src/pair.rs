@@ -131,7 +131,7 @@ impl Pair {
         let start = Arc::new(Start::default());
         let (report, results) = channel();
         let mut pair = Self { commands: Vec::new(), results, threads: Vec::new() };
-        let makers: [Box<dyn FnOnce(&dyn Fn()) -> Job + Send>; 2] = [Box::new(one), Box::new(other)];
+        let makers: [MakeJob; 2] = [Box::new(one), Box::new(other)];
         for (processor, make) in makers.into_iter().enumerate() {
             let (command, commands) = channel::<u64>();
             let (together, start, report) = (Arc::clone(&together), Arc::clone(&start), report.clone());
@@ -156,7 +156,10 @@ impl Pair {
     }
 }
 
+/// What a thread does in each round: the messages numbered from the first on.
 type Job = Box<dyn FnMut(u64, u64) -> Outcome>;
+/// Makes it in its thread; the argument lets both threads meet.
+type MakeJob = Box<dyn FnOnce(&dyn Fn()) -> Job + Send>;
 
 impl Drop for Pair {
     fn drop(&mut self) {

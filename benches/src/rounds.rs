@@ -43,6 +43,14 @@ impl Timed {
         Self { candidate: candidate.into(), work, batch: 1, samples: Vec::new() }
     }
 
+    /// Runs that many messages and returns how long one took, in nanoseconds.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub fn run(&mut self, messages: u64) -> Result<f64, Lost> {
+        (self.work)(messages)
+    }
+
     /// The smallest time of a slice.
     #[must_use]
     pub fn min(&self) -> f64 {

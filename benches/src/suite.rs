@@ -46,7 +46,7 @@ impl Group {
     /// # Errors
     /// [`Lost`] if a candidate lost a message.
     pub fn run(&self, only: &[String], tick: impl FnMut()) -> Result<Vec<Record>, Lost> {
-        let mut candidates = (self.make)(self);
+        let mut candidates = self.candidates();
         if !only.is_empty() {
             candidates.retain(|timed| {
                 timed.candidate == peers::REFERENCE || only.iter().any(|name| timed.candidate.contains(name))
@@ -54,6 +54,12 @@ impl Group {
         }
         interleave(&mut candidates, self.slice, self.rounds, tick)?;
         Ok(self.records(&candidates))
+    }
+
+    /// The candidates of this group, ready to work.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Timed> {
+        (self.make)(self)
     }
 
     fn records(&self, candidates: &[Timed]) -> Vec<Record> {

@@ -1,8 +1,8 @@
 //! What every candidate does: [`FanOut`] in one thread, [`Source`] and [`Sink`] in two.
 
-/// First byte of a message that is not rewritten.
+/// First byte of a message that is not written anew.
 pub const FIRST: u8 = 0xA5;
-/// Last byte of a message that is not rewritten.
+/// Last byte of a message that is not written anew.
 pub const LAST: u8 = 0x5A;
 
 /// What a message is and who gets it.
@@ -23,7 +23,8 @@ pub struct Shape {
 /// What the publisher writes into each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing but the first and the last byte, always the same; senders of `Arc`s send prepared ones.
+    /// Nothing. The first and the last byte of every block are set when it is used for the first time; senders of
+    /// `Arc`s send prepared ones.
     Marked,
     /// All of it: a number in the first eight bytes, its lowest byte in all others. The subscriber checks the
     /// number and the last byte.
@@ -91,15 +92,22 @@ impl Tally {
 pub fn fill(content: Content, bytes: &mut [u8], number: u64) {
     match content {
         Content::Marked => {
-            bytes[0] = FIRST;
-            let last = bytes.len() - 1;
-            bytes[last] = LAST;
+            if bytes[0] != FIRST {
+                mark(bytes);
+            }
         }
         Content::Numbered => {
             bytes[8..].fill(number as u8);
             bytes[..8].copy_from_slice(&number.to_le_bytes());
         }
     }
+}
+
+#[cold]
+fn mark(bytes: &mut [u8]) {
+    bytes[0] = FIRST;
+    let last = bytes.len() - 1;
+    bytes[last] = LAST;
 }
 
 /// A candidate in one thread.

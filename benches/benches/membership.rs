@@ -1,0 +1,41 @@
+//! What it costs to come and to go: a channel, a subscriber.
+
+use blockcast_blocks::{Channel, ChannelConfig, Payload, Pod, PublisherId, ReaderOptions, Signal, channel};
+use criterion::Criterion;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn config() -> ChannelConfig {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Pod::<u8>::schema());
+    config.block_size = 4 << 10;
+    config
+}
+
+fn join_and_leave(channel: &Arc<Channel>) {
+    let joined = channel.join(&Pod::<u8>::schema(), ReaderOptions::default(), Signal::new());
+    drop(joined.expect("there is a free cursor"));
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("membership");
+    group.bench_function("make-and-drop-a-channel", |bencher| {
+        bencher.iter(|| channel(config()).expect("the numbers are in range"));
+    });
+    let writer = channel(config()).expect("the numbers are in range");
+    group.bench_function("join-and-leave", |bencher| bencher.iter(|| join_and_leave(writer.channel())));
+    let joined: Vec<_> = (0..64)
+        .map(|_| writer.channel().join(&Pod::<u8>::schema(), ReaderOptions::default(), Signal::new()))
+        .collect::<Result<_, _>>()
+        .expect("there are free cursors");
+    group.bench_function("join-and-leave-beside-64", |bencher| {
+        bencher.iter(|| join_and_leave(writer.channel()));
+    });
+    drop(joined);
+    group.finish();
+    criterion.final_summary();
+}

@@ -1,0 +1,134 @@
+//! Runs one hot path a given number of times, for callgrind to count its instructions: `.ci/instructions`.
+
+use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Timestamps, channel};
+use blockcast_publisher::Publisher;
+use blockcast_subscriber::{Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
+
+type Bytes = Pod<u8>;
+
+const PAYLOAD: usize = 64;
+const BATCH: u64 = 32;
+
+/// The paths, by name.
+const PATHS: [(&str, fn(u64)); 6] = [
+    ("by-reference", |messages| by_reference(1, messages)),
+    ("by-reference-8", |messages| by_reference(8, messages)),
+    ("by-reference-overtakable", overtakable),
+    ("batches-of-32", batches),
+    ("owned", |messages| owned(1, messages)),
+    ("owned-kept-8", |messages| owned(8, messages)),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = match &arguments[..] {
+        [] => {
+            PATHS.iter().for_each(|(name, _)| println!("{name}"));
+            return;
+        }
+        [name, messages] => PATHS.iter().find(|(known, _)| known == name).zip(messages.parse().ok()),
+        _ => None,
+    };
+    let Some(((_, path), messages)) = wanted else {
+        eprintln!("usage: hot-path [PATH MESSAGES]; without arguments it names the paths");
+        std::process::exit(2);
+    };
+    path(messages);
+}
+
+fn open(
+    subscribers: usize,
+    overflow: Overflow,
+) -> (Publisher<Bytes>, Vec<(Subscriber<Bytes>, SubscriptionFeed)>) {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    config.block_size = PAYLOAD;
+    config.timestamps = Timestamps::Off;
+    let writer = channel(config).expect("64 blocks of 64 bytes are a channel");
+    let options = SubscriberOptions::new().overflow(overflow).reader();
+    let subscribers = (0..subscribers)
+        .map(|_| {
+            let (feed, subscription) = subscription();
+            let reader = writer
+                .channel()
+                .join(writer.schema(), options, feed.signal().clone())
+                .expect("there are cursors for all");
+            feed.add(reader);
+            (Subscriber::new(subscription), feed)
+        })
+        .collect();
+    (Publisher::new(writer).expect("the schema is this payload's"), subscribers)
+}
+
+fn publish(publisher: &mut Publisher<Bytes>) {
+    let loan = publisher.try_loan().expect("everything was received before");
+    loan.send_with(|block| {
+        let mut builder = block.builder();
+        let elements = builder.elements();
+        elements[0] = 1;
+        elements[PAYLOAD - 1] = 1;
+        builder.finish(PAYLOAD)
+    })
+    .expect("the message fits its block");
+}
+
+fn touch(bytes: &[u8]) -> u64 {
+    u64::from(bytes[0]) + u64::from(bytes[PAYLOAD - 1])
+}
+
+fn check(sum: u64, received: u64) {
+    assert_eq!(sum, 2 * received, "a message was lost");
+}
+
+fn by_reference(subscribers: usize, messages: u64) {
+    let (mut publisher, mut subscribers) = open(subscribers, Overflow::Block);
+    let mut sum = 0;
+    for _ in 0..messages {
+        publish(&mut publisher);
+        for (subscriber, _) in &mut subscribers {
+            sum += touch(subscriber.try_recv_ref().expect("it was published").view());
+        }
+    }
+    check(sum, messages * subscribers.len() as u64);
+}
+
+fn overtakable(messages: u64) {
+    let (mut publisher, mut subscribers) = open(1, Overflow::DropOldest);
+    let (subscriber, _) = &mut subscribers[0];
+    let mut sum = 0;
+    for _ in 0..messages {
+        publish(&mut publisher);
+        sum += touch(subscriber.try_recv_ref().expect("it was published").view());
+    }
+    check(sum, messages);
+}
+
+fn batches(messages: u64) {
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block);
+    let (subscriber, _) = &mut subscribers[0];
+    let mut sum = 0;
+    for _ in 0..messages / BATCH {
+        for _ in 0..BATCH {
+            publish(&mut publisher);
+        }
+        let batch = subscriber.try_recv_batch(BATCH as usize).expect("they were published");
+        for view in batch.views() {
+            sum += touch(view.expect("bytes are always valid"));
+        }
+    }
+    check(sum, messages / BATCH * BATCH);
+}
+
+/// Keeps the latest `kept` samples.
+fn owned(kept: usize, messages: u64) {
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block);
+    let (subscriber, _) = &mut subscribers[0];
+    let mut samples: Vec<Option<_>> = (0..kept).map(|_| None).collect();
+    let mut sum = 0;
+    for number in 0..messages {
+        publish(&mut publisher);
+        let sample = subscriber.try_recv().expect("it was published");
+        sum += touch(sample.view());
+        samples[number as usize % kept] = Some(sample);
+    }
+    check(sum, messages);
+}
