@@ -1,7 +1,8 @@
 //! A subscriber that may lose messages holds nobody back, whatever it is attached to.
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, Validity, channel,
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, Validity,
+    channel,
 };
 
 #[test]
@@ -14,7 +15,8 @@ fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
         let mut reader = writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
         let mut samples = Vec::new();
         for number in 0..200 {
-            let mut loan = writer.try_loan(1).unwrap_or_else(|error| panic!("message {number}, {kept} kept: {error}"));
+            let mut loan =
+                writer.try_loan(1).unwrap_or_else(|error| panic!("message {number}, {kept} kept: {error}"));
             loan[0] = number;
             loan.publish(1, Validity::Valid).expect("fits");
             if samples.len() < kept {

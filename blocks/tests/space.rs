@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError, Sequence, Signal,
-    Validity, Writer, channel,
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError, Sequence,
+    Signal, Validity, Writer, channel,
 };
 
 fn channel_of(blocks: u32) -> Writer {
@@ -45,8 +45,7 @@ fn a_sample_that_is_kept_keeps_its_own_block_only_also_where_its_subscriber_neve
 #[test]
 fn a_publisher_that_sleeps_is_woken_when_an_overtaken_subscriber_goes_on() {
     let mut writer = channel_of(2);
-    let (mut first, mut second) =
-        (join(&writer, Overflow::DropOldest), join(&writer, Overflow::DropOldest));
+    let (mut first, mut second) = (join(&writer, Overflow::DropOldest), join(&writer, Overflow::DropOldest));
     publish(&mut writer, 0);
     publish(&mut writer, 1);
     // Each keeps one of the two blocks.
