@@ -61,3 +61,8 @@ pub use guest::{Level, Session};
 
 /// Why an app ended: any error, told to whoever runs it.
 pub type AppError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The README's snippets are compiled and run as tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,5 +1,7 @@
 //! Runs the built example `complex` as a program of its own and reads what it prints.
 
+mod program;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -9,19 +11,6 @@ use std::time::{Duration, Instant};
 
 /// Long enough for every run on a slow machine, short enough to tell a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The example's program. Cargo builds it for `cargo test`, into the folder beside that of this test.
-pub fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("this test has a path");
-    let profile = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps");
-    let program = profile.join("examples").join("complex");
-    assert!(
-        program.is_file(),
-        "{} is not there: `cargo test` builds it, `cargo test --test complex` alone does not; run `cargo build --example complex`",
-        program.display()
-    );
-    program
-}
 
 /// A run of the example that has ended.
 #[derive(Debug)]
@@ -123,7 +112,7 @@ pub fn start(arguments: &[&str]) -> Running {
 
 /// Starts the example with what `set` adds to the command. Its output goes into pipes.
 pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command) -> &mut Command) -> Running {
-    let mut command = Command::new(program());
+    let mut command = Command::new(program::of("complex"));
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
     let child = set(&mut command).spawn().expect("the example starts");
     Running { child, started: Instant::now() }
