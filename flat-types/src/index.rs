@@ -65,9 +65,10 @@ pub trait Index: sealed::Sealed + Copy + fmt::Debug + Default + Send + Sync + 's
     #[doc(hidden)]
     fn read_pair(bytes: &[u8]) -> (usize, usize);
 
-    /// Writes `value` at the start of `bytes`. False, and nothing written, if it does not fit.
+    /// Writes the two indices of a header at the start of `bytes`. The one that does not fit is the error, and then
+    /// nothing is written; nothing is written either if there are too few bytes, which the caller has checked.
     #[doc(hidden)]
-    fn write(value: usize, bytes: &mut [u8]) -> bool;
+    fn write_pair(delta: usize, count: usize, bytes: &mut [u8]) -> Result<(), usize>;
 }
 
 macro_rules! index {
@@ -94,12 +95,15 @@ macro_rules! index {
             }
 
             #[inline]
-            fn write(value: usize, bytes: &mut [u8]) -> bool {
-                let (Ok(value), Some(chunk)) = (<$type>::try_from(value), bytes.first_chunk_mut()) else {
-                    return false;
-                };
-                *chunk = value.to_le_bytes();
-                true
+            fn write_pair(delta: usize, count: usize, bytes: &mut [u8]) -> Result<(), usize> {
+                const N: usize = size_of::<$type>();
+                let small_delta = <$type>::try_from(delta).map_err(|_| delta)?;
+                let small_count = <$type>::try_from(count).map_err(|_| count)?;
+                if let Some(pair) = bytes.first_chunk_mut::<{ 2 * N }>() {
+                    pair[..N].copy_from_slice(&small_delta.to_le_bytes());
+                    pair[N..].copy_from_slice(&small_count.to_le_bytes());
+                }
+                Ok(())
             }
         }
     };

@@ -39,11 +39,13 @@ pub struct Place<'b, T, I: Index> {
 }
 
 impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
+    #[inline]
     pub(crate) fn new(target: Target<'b, I>) -> Self {
         Place { target, kind: PhantomData }
     }
 
     /// What the place is made of, for builders.
+    #[inline]
     pub(crate) fn into_target(self) -> Target<'b, I> {
         self.target
     }
@@ -54,6 +56,7 @@ impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
     ///
     /// A valid `U` is a valid `T`.
     #[doc(hidden)]
+    #[inline]
     pub unsafe fn retyped<U: FlatType>(self) -> Place<'b, U, I> {
         Place { target: self.target, kind: PhantomData }
     }
@@ -110,6 +113,7 @@ impl<'b, I: Index> Target<'b, I> {
     }
 
     /// The end of all data written so far.
+    #[inline]
     pub(crate) fn cursor(&self) -> usize {
         self.cursor
     }
@@ -129,6 +133,7 @@ impl<'b, I: Index> Target<'b, I> {
         self.block.len()
     }
 
+    #[cold]
     fn no_room(&self, needed: usize) -> BuildError {
         BuildError::NoRoom { needed, available: self.block.len() }
     }
@@ -143,37 +148,49 @@ impl<'b, I: Index> Target<'b, I> {
         }
     }
 
+    // Offsets into a header are small, and the header's own is at most the block's length and a small one: the sums
+    // below do not overflow.
+
     /// Writes `bytes` at `offset` in the header.
     #[inline]
     pub(crate) fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Result<(), BuildError> {
-        let from = self.at.saturating_add(offset);
-        *self.span(from, from.saturating_add(N))?.first_chunk_mut().expect("the span has N bytes") = bytes;
+        let from = self.at + offset;
+        *self.span(from, from + N)?.first_chunk_mut().expect("the span has N bytes") = bytes;
         Ok(())
+    }
+
+    /// Checks that the header's `size` bytes are in the block.
+    #[inline]
+    pub(crate) fn check_header(&self, size: usize) -> Result<(), BuildError> {
+        let end = self.at + size;
+        if end > self.block.len() { Err(self.no_room(end)) } else { Ok(()) }
     }
 
     /// Writes zeros in the header's `size` bytes, for a header that has bytes no value uses.
     pub(crate) fn clear(&mut self, size: usize) -> Result<(), BuildError> {
         let at = self.at;
-        self.span(at, at.saturating_add(size))?.fill(0);
-        Ok(())
-    }
-
-    /// Writes one index at absolute offset `at`.
-    fn put_index(&mut self, at: usize, value: usize) -> Result<(), BuildError> {
-        if value > I::MAX {
-            return Err(BuildError::IndexOverflow { value, max: I::MAX });
-        }
-        let written = I::write(value, self.span(at, at.saturating_add(I::BYTES))?);
-        debug_assert!(written, "the value fits and the span has the index's length");
+        self.span(at, at + size)?.fill(0);
         Ok(())
     }
 
     /// Writes the header of a string or list: its data starts at `start` and has `count` elements.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_region(&mut self, start: usize, count: usize) -> Result<(), BuildError> {
         let at = self.at;
-        self.put_index(at, start - at)?;
-        self.put_index(at + I::BYTES, count)
+        let header = self.span(at, at + 2 * I::BYTES)?;
+        I::write_pair(start - at, count, header)
+            .map_err(|value| BuildError::IndexOverflow { value, max: I::MAX })
+    }
+
+    /// Writes a string, header and text.
+    #[inline]
+    pub(crate) fn put_text(&mut self, text: &str) -> Result<(), BuildError> {
+        let start = self.cursor;
+        let end = start.saturating_add(text.len());
+        self.put_region(start, text.len())?;
+        self.span(start, end)?.copy_from_slice(text.as_bytes());
+        self.cursor = end;
+        Ok(())
     }
 
     /// Takes `count` elements of `size` bytes, aligned, from the cursor on. Gives the offset of the first.
@@ -191,7 +208,9 @@ impl<'b, I: Index> Target<'b, I> {
             return Err(BuildError::IndexOverflow { value: count, max: I::MAX });
         }
         let cursor = self.cursor;
-        self.span(cursor, start)?.fill(0);
+        if start > cursor {
+            self.span(cursor, start)?.fill(0);
+        }
         self.cursor = end;
         Ok(start)
     }
@@ -203,7 +222,7 @@ impl<'b, I: Index> Target<'b, I> {
     }
 
     /// A target for a value whose header is at absolute offset `at`.
-    #[inline]
+    #[inline(always)]
     fn nested(&mut self, at: usize) -> Target<'_, I> {
         Target { at, cursor: self.cursor, block: &mut *self.block, brand: PhantomData, index: PhantomData }
     }
@@ -215,7 +234,7 @@ impl<'b, I: Index> Target<'b, I> {
         offset: usize,
         build: impl for<'c> BuildFn<'c, T, I, E>,
     ) -> Result<(), E> {
-        let at = self.at.saturating_add(offset);
+        let at = self.at + offset;
         self.child_at(at, build)
     }
 
@@ -231,18 +250,18 @@ impl<'b, I: Index> Target<'b, I> {
     }
 
     /// Writes a value whose header is at `offset` in this header. On an error the target is as before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write<T: FlatType>(
         &mut self,
         offset: usize,
         value: impl ToFlat<T>,
     ) -> Result<(), BuildError> {
-        let at = self.at.saturating_add(offset);
+        let at = self.at + offset;
         self.write_at(at, value)
     }
 
     /// Writes a value whose header is at absolute offset `at`. On an error the target is as before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_at<T: FlatType>(
         &mut self,
         at: usize,
@@ -256,8 +275,8 @@ impl<'b, I: Index> Target<'b, I> {
     /// the end that no field has written.
     #[inline]
     pub(crate) fn finish_header(self, size: usize) -> Result<Finished<'b>, BuildError> {
-        let end = self.at.saturating_add(size);
-        if end > self.block.len() { Err(self.no_room(end)) } else { Ok(self.finish()) }
+        self.check_header(size)?;
+        Ok(self.finish())
     }
 
     /// The proof that the value is complete.

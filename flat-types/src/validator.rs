@@ -85,9 +85,10 @@ impl<'a, I: Index> Validator<'a, I> {
     /// Bytes that no value uses are zero, so that no old bytes travel and a value has one form.
     #[inline]
     pub(crate) fn zeros(&self, from: usize, to: usize) -> Result<(), FlatError> {
-        if from >= to {
-            return Ok(());
-        }
+        if from >= to { Ok(()) } else { self.check_zeros(from, to) }
+    }
+
+    fn check_zeros(&self, from: usize, to: usize) -> Result<(), FlatError> {
         match self.bytes.get(from..to) {
             // A fold without an early exit, so that it is vectorised.
             Some(gap) if gap.iter().fold(0, |all, byte| all | byte) == 0 => Ok(()),

@@ -212,7 +212,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                     &self,
                     place: #flat::Place<'b, #this, I>,
                 ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    let mut record = #flat::derived::RecordBuilder::at(place);
+                    let mut record = #flat::derived::RecordBuilder::at(place)?;
                     #(unsafe { record.put::<#types, #places>(&self.#names) }?;)*
                     unsafe { record.finish() }
                 }

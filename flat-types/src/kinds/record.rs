@@ -17,6 +17,12 @@ struct Offset<T, I, const N: usize>(PhantomData<(T, I)>);
 
 impl<T: FlatType, I: Index, const N: usize> Offset<T, I, N> {
     const BYTES: usize = T::TYPE.offset(I::WIDTH, N);
+
+    /// Bytes between the field before and this one.
+    const PADDING: usize = match N {
+        0 => 0,
+        _ => Self::BYTES - T::TYPE.offset(I::WIDTH, N - 1) - T::TYPE.part(N - 1).layout(I::WIDTH).size,
+    };
 }
 
 /// A record `T` that is read in place.
@@ -87,10 +93,16 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
         RecordBuilder { target, kind: PhantomData }
     }
 
-    /// At a place for a `T`.
+    /// At a place for a `T`; the header is known to fit then.
     #[inline]
-    pub fn at(place: Place<'b, T, I>) -> Self {
-        Self::new(place.into_target())
+    pub fn at(place: Place<'b, T, I>) -> Result<Self, BuildError> {
+        let mut target = place.into_target();
+        if const { T::TYPE.is_padded(I::WIDTH) } {
+            target.clear(Header::<T, I>::SIZE)?;
+        } else {
+            target.check_header(Header::<T, I>::SIZE)?;
+        }
+        Ok(RecordBuilder { target, kind: PhantomData })
     }
 
     /// Writes field `FIELD` without counting it.
@@ -152,8 +164,6 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
 pub struct RecordValidator<'v, 'a, T, I: Index> {
     validator: &'v mut Validator<'a, I>,
     at: usize,
-    /// The end of the fields checked so far.
-    end: usize,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -161,22 +171,38 @@ impl<'v, 'a, T: FlatType, I: Index> RecordValidator<'v, 'a, T, I> {
     /// Starts with the record whose header is at `at`.
     #[inline]
     pub fn new(validator: &'v mut Validator<'a, I>, at: usize) -> Self {
-        RecordValidator { validator, at, end: at, kind: PhantomData }
+        RecordValidator { validator, at, kind: PhantomData }
     }
 
     /// Checks field `N`, which is an `A`.
     #[inline]
     pub fn field<A: FlatType, const N: usize>(&mut self) -> Result<(), FlatError> {
         let start = self.at + Offset::<T, I, N>::BYTES;
-        self.validator.zeros(self.end, start)?;
-        A::validate(self.validator, start)?;
-        self.end = start + Header::<A, I>::SIZE;
-        Ok(())
+        self.padding(start - Offset::<T, I, N>::PADDING, Offset::<T, I, N>::PADDING)?;
+        A::validate(self.validator, start)
     }
 
     /// Checks the padding after the last field.
     #[inline]
     pub fn finish(self) -> Result<(), FlatError> {
-        self.validator.zeros(self.end, self.at + Header::<T, I>::SIZE)
+        let used = const {
+            let last = T::TYPE.parts() - 1;
+            T::TYPE.offset(I::WIDTH, last) + T::TYPE.part(last).layout(I::WIDTH).size
+        };
+        self.padding(self.at + used, Header::<T, I>::SIZE - used)
+    }
+
+    /// Checks a few bytes of padding, whose number is a constant where this is inlined.
+    #[inline]
+    fn padding(&self, start: usize, bytes: usize) -> Result<(), FlatError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let gap = self.validator.bytes().get(start..start + bytes).unwrap_or_default();
+        let mut all = 0;
+        for byte in gap {
+            all |= byte;
+        }
+        if all == 0 { Ok(()) } else { Err(FlatError::Padding { at: start }) }
     }
 }

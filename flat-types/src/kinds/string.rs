@@ -13,10 +13,36 @@ use crate::target::{Finished, Place, Target};
 use crate::to_flat::ToFlat;
 use crate::validator::Validator;
 
+/// Checks that `bytes`, which are at `start`, are UTF-8.
+#[inline]
 fn utf8(bytes: &[u8], start: usize) -> Result<(), FlatError> {
+    if is_short_ascii(bytes) {
+        return Ok(());
+    }
     match std::str::from_utf8(bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err(FlatError::Utf8 { at: start + error.valid_up_to() }),
+    }
+}
+
+/// Whether `bytes` are at most 16, and ASCII: the usual name or word, for which a call costs more than the check.
+#[inline]
+fn is_short_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The first and the last bytes overlap if there are fewer than twice as many.
+    match bytes.len() {
+        8..=16 => match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)) & HIGH == 0,
+            _ => false,
+        },
+        4..8 => match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => {
+                (u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)) & HIGH as u32 == 0
+            }
+            _ => false,
+        },
+        0..4 => bytes.iter().fold(0, |all, byte| all | byte) < 0x80,
+        _ => false,
     }
 }
 
@@ -98,15 +124,19 @@ pub struct StringBuilder<'b, I: Index> {
 }
 
 impl<'b, I: Index> StringBuilder<'b, I> {
-    /// Writes `text` and completes the string.
+    /// Appends `text` and completes the string.
     ///
     /// # Errors
     ///
     /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
     #[inline]
     pub fn set(mut self, text: impl AsRef<str>) -> Result<Finished<'b>, BuildError> {
-        self.push_str(text.as_ref())?;
-        self.finish()
+        if self.end > self.start || self.failed.is_some() {
+            self.push_str(text.as_ref())?;
+            return self.finish();
+        }
+        self.target.put_text(text.as_ref())?;
+        Ok(self.target.finish())
     }
 
     /// Appends `text`. On an error the string is as before.
@@ -174,7 +204,9 @@ impl<I: Index> fmt::Write for StringBuilder<'_, I> {
 impl ToFlat<String> for str {
     #[inline]
     fn write_to<'b, I: Index>(&self, place: Place<'b, String, I>) -> Result<Finished<'b>, BuildError> {
-        place.builder().set(self)
+        let mut target = place.into_target();
+        target.put_text(self)?;
+        Ok(target.finish())
     }
 
     #[inline]

@@ -146,7 +146,7 @@ macro_rules! tuples {
                 &self,
                 place: Place<'b, ($($T,)+), I>,
             ) -> Result<Finished<'b>, BuildError> {
-                let mut record = RecordBuilder::at(place);
+                let mut record = RecordBuilder::at(place)?;
                 // SAFETY: element `n` of the tuple is the type beside it.
                 $(unsafe { record.put::<$T, $n>(&self.$n) }?;)+
                 // SAFETY: all of them are written.
