@@ -79,16 +79,20 @@ impl<P: Payload> fmt::Debug for Loan<'_, P> {
     }
 }
 
+/// Invariant in `'b`.
+type Brand<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
+
 /// A block in which nothing was built yet. The lifetime belongs to this block alone, so that what completes a
 /// value elsewhere is no proof for this one.
 pub struct EmptyBlock<'b, P: Payload> {
     bytes: &'b mut [u8],
-    payload: PhantomData<fn(&'b ()) -> (&'b (), P)>,
+    brand: Brand<'b>,
+    payload: PhantomData<fn() -> P>,
 }
 
 impl<'b, P: Payload> EmptyBlock<'b, P> {
     fn new(bytes: &'b mut [u8]) -> Self {
-        Self { bytes, payload: PhantomData }
+        Self { bytes, brand: PhantomData, payload: PhantomData }
     }
 
     /// Bytes that the block has room for.
