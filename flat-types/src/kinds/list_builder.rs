@@ -201,6 +201,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
     }
 
     /// Where the data of the next element will go, to come back to with [`ListItems::take_back`].
+    #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.target.cursor()
     }
@@ -212,6 +213,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
     }
 
     /// The block from the header of element `n` on.
+    #[inline]
     pub(crate) fn header(&self, n: usize) -> &[u8] {
         tail(self.target.block(), self.start + n * Header::<T, I>::SIZE)
     }

@@ -91,6 +91,7 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
     ///
     /// [`BuildError::KeyOrder`] if the key is not above the one before; [`BuildError::ListFull`]; those of key
     /// and value.
+    #[inline]
     pub fn insert(&mut self, key: impl ToFlat<K>, value: impl ToFlat<V>) -> Result<(), BuildError> {
         let mark = self.entries.mark();
         self.entries.push((key, value))?;
@@ -102,6 +103,7 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
     /// # Errors
     ///
     /// Errors for which a new block would be of no use.
+    #[inline]
     pub fn insert_if_fits(&mut self, key: impl ToFlat<K>, value: impl ToFlat<V>) -> Result<bool, BuildError> {
         match self.insert(key, value) {
             Ok(()) => Ok(true),
@@ -126,6 +128,7 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
     }
 
     /// Takes the last entry back if its key is not above the one before it.
+    #[inline]
     fn check_order(&mut self, mark: usize) -> Result<(), BuildError> {
         let last = self.entries.len() - 1;
         if last > 0 {
