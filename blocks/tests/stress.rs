@@ -6,6 +6,7 @@
 //! - `BLOCKCAST_STRESS_ROUNDS`: rounds of sleeping and being woken
 //! - `BLOCKCAST_STRESS_SEED`: the random numbers' start; every run prints its own
 
+use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -520,16 +521,20 @@ fn a_forgotten_sample_costs_its_block_and_nothing_else_and_shows_in_the_statisti
     let mut writer = open(16, Reuse::Oldest);
     let channel = writer.channel().clone();
     let mut reader = join(&channel, ReaderOptions::default());
+    let mut forgotten = Vec::new();
     for sequence in 0..1000 {
         publish(&mut writer);
         let sample = reader.receive_owned().expect("a message");
         assert_eq!(sample.descriptor().sequence.get(), sequence);
         if sequence % 300 == 7 {
-            std::mem::forget(sample);
+            forgotten.push(ManuallyDrop::new(sample));
         }
     }
     drop(reader);
     let stats = channel.stats();
     assert_eq!((stats.held, stats.holds), (4, 4));
     assert_all_free(&mut writer, 4);
+    // Whoever remembers them gets their blocks back.
+    forgotten.into_iter().map(ManuallyDrop::into_inner).for_each(|sample| check_sample(&sample));
+    assert_all_free(&mut writer, 0);
 }
