@@ -1,4 +1,4 @@
-//! Owned samples, and how they stay cheap: the window of [`Attachments`].
+//! Owned samples, and how they stay cheap: the window of `Attachments`.
 //!
 //! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
 //! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:

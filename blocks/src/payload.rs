@@ -1,5 +1,5 @@
 //! How bytes in a block become a value: the [`Payload`] trait and the layouts without structure,
-//! [`Bytes`] and [`Pod`].
+//! [`Bytes`] and [`Pod`](crate::Pod).
 //!
 //! A payload type is a marker that names a layout. A publisher fills a block through its
 //! [`Builder`](Payload::Builder); a subscriber reads through its [`View`](Payload::View). The flat layout

@@ -1,4 +1,4 @@
-//! Who is woken: [`Signal`] for one waiting party, [`Roster`] for all parties of a channel.
+//! Who is woken: [`Signal`] for one waiting party, `Roster` for all parties of a channel.
 
 use std::fmt;
 use std::sync::Arc;
