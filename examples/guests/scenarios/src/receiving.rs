@@ -63,7 +63,7 @@ pub(crate) async fn keep(session: &Session) -> Result<(), AppError> {
     let mut kept = Vec::new();
     loop {
         match numbers.recv().await {
-            Ok(sample) if number(sample.view()) % 10 == 0 => kept.push(sample.clone()),
+            Ok(sample) if number(sample.view()).is_multiple_of(10) => kept.push(sample.clone()),
             Ok(_) => {}
             Err(RecvError::Ended) => break,
             Err(error) => return Err(error.into()),
