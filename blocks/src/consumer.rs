@@ -8,7 +8,7 @@
 use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
 use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{Ordering, fence, light_barrier};
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 ///
@@ -86,6 +86,7 @@ impl Consumer {
         let (header, line) = (seat.header(), seat.line());
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
+        line.taken.store(UNBOUNDED, Ordering::Relaxed);
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
         header.state.cursors_used.fetch_max(cursor + 1, Ordering::Relaxed);
         let mut watermark = header.state.watermark.load(Ordering::Acquire);
@@ -108,6 +109,9 @@ impl Consumer {
         line.bytes.store(0, Ordering::Relaxed);
         line.lost.store(0, Ordering::Relaxed);
         line.holds.store(0, Ordering::Relaxed);
+        if matches!(pace, Pace::Overtakable { .. }) {
+            line.taken.store(next, Ordering::Relaxed);
+        }
         line.low.store(next, Ordering::Release);
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
@@ -246,6 +250,12 @@ impl Consumer {
             }
             self.claim();
         }
+        if !self.keeping {
+            self.seat.line().taken.store(self.next + 1, Ordering::Relaxed);
+            // Ordering: pairs with the process-wide barrier in `Producer::revoke`: either it sees that we have
+            // begun to take this message, or we see the watermark that stands behind it.
+            light_barrier();
+        }
         let slot = self.seat.control().slot(self.next);
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
@@ -367,6 +377,9 @@ impl Consumer {
             let watermark = self.seat.header().state.watermark.load(Ordering::Acquire);
             self.head = self.seat.header().head.next.load(Ordering::Acquire);
             self.next = self.next.max(watermark);
+            if !self.keeping {
+                self.seat.line().taken.store(self.next, Ordering::Relaxed);
+            }
             self.seat.line().low.store(self.next, Ordering::Release);
             self.claim();
             if self.seat.header().state.watermark.load(Ordering::Relaxed) <= self.next {

@@ -118,6 +118,9 @@ pub(crate) struct Cursor {
     pub(crate) low: AtomicU64,
     /// First sequence past the claimed interval, or [`UNBOUNDED`].
     pub(crate) high: AtomicU64,
+    /// First sequence that the subscriber has not begun to take, where it may lose what it only claimed;
+    /// [`UNBOUNDED`] where it may not.
+    pub(crate) taken: AtomicU64,
     /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
     pub(crate) start: AtomicU64,
     /// Bytes taken.
@@ -312,6 +315,7 @@ impl Cursor {
         Self {
             low: AtomicU64::new(UNUSED),
             high: AtomicU64::new(0),
+            taken: AtomicU64::new(UNBOUNDED),
             start: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             lost: AtomicU64::new(0),

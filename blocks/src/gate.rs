@@ -56,9 +56,8 @@ impl Gate {
         #[cfg(blockcast_mutation = "gate_settled")]
         let before = if before & FENCED != 0 { before | SETTLED } else { before };
         if before & SETTLED == 0 {
-            #[cfg(not(blockcast_mutation = "gate_barrier"))]
-            heavy_barrier();
-            if before & FENCED == 0 {
+            let passed = cfg!(blockcast_mutation = "gate_barrier") || heavy_barrier();
+            if passed && before & FENCED == 0 {
                 // Nobody else settles or quiets the gate between our switch and this.
                 self.word.fetch_or(SETTLED, Ordering::Release);
             }

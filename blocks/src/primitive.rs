@@ -13,7 +13,7 @@ pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
 pub(crate) use modelled::AtomicWaker;
 #[cfg(all(test, loom))]
-pub(crate) use modelled::{offline, with_process_wide_barrier};
+pub(crate) use modelled::{interruptible, offline, with_process_wide_barrier};
 
 /// One half of an asymmetric barrier: costs nothing, and orders earlier stores before later loads as
 /// soon as the other side executes [`heavy_barrier`].
@@ -26,12 +26,14 @@ pub(crate) fn light_barrier() {
 }
 
 /// The other half: orders this thread's earlier stores before its later loads, and makes every running
-/// thread of the process pass a full fence. 0.14 µs alone, about 10 µs while a second thread runs.
-pub(crate) fn heavy_barrier() {
+/// thread of the process pass a full fence. 0.14 µs alone, about 10 µs while a second thread runs. False if the
+/// system failed to.
+#[must_use]
+pub(crate) fn heavy_barrier() -> bool {
     #[cfg(not(loom))]
-    crate::sys::barrier::process_wide();
+    return crate::sys::barrier::process_wide();
     #[cfg(loom)]
-    modelled::interrupt();
+    return modelled::interrupt();
 }
 
 /// Whether [`light_barrier`] may be relied on here.
@@ -67,8 +69,9 @@ mod modelled {
         }
     }
 
-    /// `membarrier(2)` for one thread that is interrupted, the one that made the gate: whoever asks for the
-    /// barrier waits until that thread has passed a fence at an interrupt point of its own, or is offline.
+    /// `membarrier(2)` for one thread that is interrupted, the one that made the gates if no other is named:
+    /// whoever asks for the barrier waits until that thread has passed a fence at an interrupt point of its
+    /// own, or is offline.
     struct Interrupt {
         asked: AtomicU32,
         /// How many were answered; all if the thread is offline.
@@ -109,7 +112,7 @@ mod modelled {
         AVAILABLE.get()
     }
 
-    /// Where the notifier may be interrupted: between what it published and its look for waiters.
+    /// Where that thread may be interrupted: between a store and a load that must not pass each other.
     pub(super) fn interrupt_point() {
         if AVAILABLE.get() && NOTIFIER.get() == Some(thread::current().id()) {
             let asked = INTERRUPT.asked.load(Ordering::Relaxed);
@@ -120,7 +123,13 @@ mod modelled {
         }
     }
 
-    /// The notifier does not run any more.
+    /// From here on the current thread is the one that is interrupted.
+    #[cfg(test)]
+    pub(crate) fn interruptible() {
+        NOTIFIER.set(Some(thread::current().id()));
+    }
+
+    /// The interrupted thread does not run any more.
     #[cfg(test)]
     pub(crate) fn offline() {
         answer(u32::MAX);
@@ -132,7 +141,7 @@ mod modelled {
         INTERRUPT.answer.notify_all();
     }
 
-    pub(super) fn interrupt() {
+    pub(super) fn interrupt() -> bool {
         fence(Ordering::SeqCst);
         let asked = INTERRUPT.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let mut answered = INTERRUPT.answered.lock().expect("no panic inside");
@@ -141,6 +150,7 @@ mod modelled {
         }
         drop(answered);
         fence(Ordering::SeqCst);
+        true
     }
 }
 

@@ -202,7 +202,7 @@ impl Writer {
             }
             // Those that were overtaken may still be attached to all that was let go of, or the blocks that
             // came free are too small: go on to what they are not attached to.
-            if freed == 0 && producer.watermark() == watermark {
+            if freed == 0 && producer.watermark() == watermark && producer.revoke() == 0 {
                 break;
             }
         }

@@ -30,3 +30,34 @@ fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
         }
     }
 }
+
+#[test]
+fn subscribers_that_stall_in_different_places_do_not_stop_the_publisher_together() {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (64, 64);
+    let mut writer = channel(config).expect("a channel");
+    let options = ReaderOptions { overflow: Overflow::DropOldest, ..ReaderOptions::default() };
+    let mut stalled = Vec::new();
+    for number in 0..2000_u32 {
+        if number % 20 == 0 {
+            stalled.push(writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins"));
+        }
+        let mut loan = writer.try_loan(4).unwrap_or_else(|error| panic!("message {number}: {error}"));
+        loan[..4].copy_from_slice(&number.to_ne_bytes());
+        loan.publish(4, Validity::Valid).expect("fits");
+    }
+    for (joined, reader) in stalled.iter_mut().enumerate() {
+        let mut expected = joined as u32 * 20;
+        while expected < 2000 {
+            match reader.receive() {
+                Ok(message) => {
+                    assert_eq!(message.bytes(), expected.to_ne_bytes());
+                    expected += 1;
+                }
+                Err(ReceiveError::Lost(count)) => expected += count as u32,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!(reader.receive().expect_err("nothing is left"), ReceiveError::Empty);
+    }
+}

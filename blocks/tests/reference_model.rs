@@ -101,6 +101,8 @@ struct Subscriber {
     /// Everything from `low` to `high` is kept for it; a reliable one has no `high`.
     low: u64,
     high: u64,
+    /// What is claimed from here on may be taken back when nothing else is left.
+    taken: u64,
     /// Samples that `low` stays behind for, by number, with their sequence.
     attached: VecDeque<(u64, u64)>,
     /// Taken by descriptor from here on.
@@ -152,8 +154,12 @@ impl Model {
         u64::from(self.setting.blocks / 8).clamp(1, 32)
     }
 
-    fn is_kept(&self, sequence: u64) -> bool {
-        let claimed = |reader: &Subscriber| reader.low <= sequence && sequence < reader.high;
+    /// Whether a message is kept; `taken`: for whoever has begun to take it, not for who only claims it.
+    fn is_kept(&self, sequence: u64, taken: bool) -> bool {
+        let claimed = |reader: &Subscriber| {
+            let high = if taken { reader.high.min(reader.taken) } else { reader.high };
+            reader.low <= sequence && sequence < high
+        };
         self.subscribers.iter().flatten().any(claimed)
             || self.samples.values().any(|sample| sample.counted && sample.sequence == sequence)
     }
@@ -177,8 +183,17 @@ impl Model {
         }
         self.limbo.extend(self.watermark..target);
         self.watermark = target;
+        self.sort_out(false)
+    }
+
+    /// Takes back what is only claimed by subscribers that may lose it.
+    fn revoke(&mut self) -> u64 {
+        self.sort_out(true)
+    }
+
+    fn sort_out(&mut self, taken: bool) -> u64 {
         let kept: BTreeSet<u64> =
-            self.limbo.iter().copied().filter(|&sequence| self.is_kept(sequence)).collect();
+            self.limbo.iter().copied().filter(|&sequence| self.is_kept(sequence, taken)).collect();
         let freed = (self.limbo.len() - kept.len()) as u64;
         self.limbo = kept;
         self.free += freed;
@@ -196,7 +211,7 @@ impl Model {
                 return true;
             }
             let watermark = self.watermark;
-            if self.reclaim(true) == 0 && self.watermark == watermark {
+            if self.reclaim(true) == 0 && self.watermark == watermark && self.revoke() == 0 {
                 return false;
             }
         }
@@ -218,6 +233,7 @@ impl Model {
             head: self.head,
             low: next,
             high: next.saturating_add(window),
+            taken: if overflow == Overflow::DropOldest { next } else { u64::MAX },
             attached: VecDeque::new(),
             floor: None,
             pinned: false,
@@ -293,8 +309,11 @@ impl Model {
             Overflow::Block => false,
             Overflow::DropOldest => {
                 let too_deep = reader.head - reader.next > reader.depth;
-                if !too_deep && full {
-                    reader.high = reader.next + reader.window;
+                if !too_deep {
+                    reader.taken = reader.next + 1;
+                    if full {
+                        reader.high = reader.next + reader.window;
+                    }
                 }
                 too_deep || self.watermark > reader.next
             }
@@ -319,6 +338,9 @@ impl Model {
         };
         reader.next = reader.next.max(oldest).max(self.watermark);
         reader.low = reader.next;
+        if reader.overflow == Overflow::DropOldest {
+            reader.taken = reader.next;
+        }
         reader.high = reader.next + reader.window;
         let lost = reader.next - from;
         reader.lost += lost;

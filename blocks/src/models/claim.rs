@@ -6,6 +6,7 @@ use loom::thread;
 use super::quietly;
 use super::ring::{Met, Ring};
 use crate::consumer::Pace;
+use crate::primitive::{interruptible, offline};
 
 /// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
 fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
@@ -62,6 +63,44 @@ fn claim_of_a_wide_window_keeps_what_it_covers() {
 fn claim_of_a_subscriber_that_keeps_the_oldest_is_found_again_when_slots_are_overwritten() {
     publisher_against(3, 5, 3, Pace::Keeping { depth: 1 });
     publisher_against(4, 5, 2, Pace::Keeping { depth: 2 });
+}
+
+#[test]
+fn claim_that_is_revoked_is_not_taken_any_more() {
+    quietly(|| {
+        let mut ring = Ring::new(2, 1, 0);
+        ring.revokes = true;
+        // Claims the whole pool.
+        let mut receiver = ring.join(0, Pace::Overtakable { window: 2, depth: u64::MAX }, 0);
+        let subscriber = thread::spawn(move || {
+            interruptible();
+            let first = receiver.take();
+            let second = receiver.receive();
+            offline();
+            (receiver, first, second)
+        });
+        let published = (0..3).filter(|_| ring.publish()).count() as u64;
+        assert!(published >= 2);
+        let (mut receiver, first, second) = subscriber.join().unwrap();
+        let (mut received, mut lost) = (0, 0);
+        for met in [first, second] {
+            match met {
+                Met::Message(_) => received += 1,
+                Met::Lost(count) => lost += count,
+                _ => {}
+            }
+        }
+        loop {
+            match receiver.receive() {
+                Met::Message(_) => received += 1,
+                Met::Lost(count) => lost += count,
+                _ => break,
+            }
+        }
+        assert_eq!(received + lost, published);
+        let _ = receiver.consumer.leave();
+        assert_eq!(ring.settle(), 2, "every block comes back");
+    });
 }
 
 #[test]

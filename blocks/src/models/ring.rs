@@ -8,7 +8,8 @@ use loom::cell::UnsafeCell;
 use crate::consumer::{Consumer, Pace, Taken};
 use crate::control::{Control, Geometry};
 use crate::descriptor::{Packed, Validity, pack, unit_of};
-use crate::pool::{Layout, Pool, SizeClass};
+use crate::options::SizeClass;
+use crate::pool::{Layout, Pool};
 use crate::producer::{Producer, Reach};
 
 /// What stands in the block of message `sequence`.
@@ -43,6 +44,8 @@ pub(super) struct Ring {
     pub(super) producer: Producer,
     pub(super) control: Control,
     pub(super) cells: Cells,
+    /// Whether the publisher takes back what is only claimed when nothing else is left.
+    pub(super) revokes: bool,
 }
 
 impl Ring {
@@ -58,7 +61,7 @@ impl Ring {
     pub(super) fn with(control: Control, layout: &Layout, classes: &[SizeClass], history: u32) -> Self {
         let pool = Pool::new(layout.clone(), classes);
         let producer = Producer::new(control.clone(), pool, history, false);
-        Self { producer, control, cells: Cells::new(layout.blocks) }
+        Self { producer, control, cells: Cells::new(layout.blocks), revokes: false }
     }
 
     pub(super) fn join(&self, cursor: u32, pace: Pace, history: u64) -> Receiver {
@@ -76,7 +79,10 @@ impl Ring {
                 return Some(unit);
             }
             let watermark = producer.watermark();
-            if producer.reclaim(Reach::Overtake(1)) == 0 && producer.watermark() == watermark {
+            if producer.reclaim(Reach::Overtake(1)) > 0 || producer.watermark() != watermark {
+                continue;
+            }
+            if !self.revokes || producer.revoke() == 0 {
                 return None;
             }
         }

@@ -18,10 +18,12 @@ pub(crate) fn supported() -> bool {
 
 /// A full fence on this thread and on every running thread of the process.
 ///
-/// Only meaningful where [`supported`] said so; it falls back to a local fence otherwise, and then the
-/// other side must use full fences too (see `gate.rs`).
-pub(crate) fn process_wide() {
-    if !(supported() && membarrier(MembarrierCommand::PrivateExpedited).is_ok()) {
+/// Only meaningful where [`supported`] said so. False if the system refused after all (it may, short of memory):
+/// then this thread alone has passed a fence.
+pub(crate) fn process_wide() -> bool {
+    let passed = supported() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+    if !passed {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
+    passed
 }
