@@ -87,7 +87,7 @@ async fn commit(body: String) -> ExitReason {
         let report = witnessing.await.expect("no panic");
         assert_eq!(report.reason, ExitReason::Finished);
         assert_eq!(witness.reported('c'), [MESSAGES as u64]);
-        assert_eq!(witness.reported('s'), [(0..MESSAGES).map(|number| number as u64 & 0xff).sum()]);
+        assert_eq!(witness.reported('s'), [(0..MESSAGES).map(|number| number as u64 & 0xff).sum::<u64>()]);
         offending.await.expect("no panic").reason
     };
     assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_report_is_read_as_it_was_published() {
         let report = Report { name: "wasm".to_owned(), messages: 3, tally: Tally::of("to be\nor not") };
-        let bytes = ReportLayout::to_vec(&report.fields()).expect("it fits");
+        let bytes = ReportLayout::to_vec(report.fields()).expect("it fits");
         assert_eq!(Report::read(ReportLayout::access(&bytes).expect("it is valid")), report);
     }
 }
