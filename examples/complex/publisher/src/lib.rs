@@ -13,9 +13,11 @@
 mod batch;
 mod lines;
 
+use std::pin::pin;
 use std::str::FromStr;
 
 use blockcast::{AppError, Bytes, Flat, Publisher, PublisherOptions, RecvError, Session, SubscriberOptions};
+use futures::future::{Either, select};
 
 pub use batch::{Batch, longest_line};
 pub use lines::{LineError, Lines, Splitter};
@@ -33,7 +35,10 @@ pub async fn run(session: Session) -> Result<(), AppError> {
         .blocks(number(&session, "blocks", 64)?);
     let mut text = session.subscriber::<Bytes>("text", SubscriberOptions::new()).await?;
     let mut output = session.publisher::<TextLines>("lines", options).await?;
-    output.subscribers(number(&session, "subscribers", 1)?).await;
+    let count = number(&session, "subscribers", 1)?;
+    if let Either::Right(_) = select(pin!(output.subscribers(count)), pin!(session.shutdown())).await {
+        return Ok(()); // asked to finish before there was anybody to publish to
+    }
 
     let mut splitter = Splitter::new(longest_line(output.block_size()));
     loop {
