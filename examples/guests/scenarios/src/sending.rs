@@ -21,9 +21,11 @@ pub(crate) async fn count(session: &Session) -> Result<(), AppError> {
 /// Fails to build, builds again with the same loan, drops a loan, and publishes what was built at last.
 pub(crate) async fn build(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
-    let unused = out.loan().await?;
-    if unused.capacity() < 4096 {
-        return Err("the block is smaller than asked for".into());
+    {
+        let unused = out.loan().await?;
+        if unused.capacity() < 4096 {
+            return Err("the block is smaller than asked for".into());
+        }
     }
     let loan = out.loan().await?;
     let Err(failed) = loan.build(|_| Err("not now")) else {
