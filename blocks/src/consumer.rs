@@ -280,6 +280,7 @@ impl Consumer {
         let time = slot.time.load(Ordering::Relaxed);
         if self.high != UNBOUNDED {
             // Ordering: as in `take_overtakable`.
+            #[cfg(not(blockcast_mutation = "look_back_fence"))]
             fence(Ordering::Acquire);
             if self.seat.header().state.watermark.load(Ordering::Relaxed) > sequence {
                 return None;
@@ -342,6 +343,7 @@ impl Consumer {
         let line = self.seat.line();
         line.high.store(high, Ordering::Relaxed);
         // Ordering: as in `claim`.
+        #[cfg(not(blockcast_mutation = "room_fence"))]
         fence(Ordering::SeqCst);
         if self.seat.header().state.watermark.load(Ordering::Acquire) > before {
             // Too late: some of the new part is gone already. An interval may always shrink.

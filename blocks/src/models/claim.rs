@@ -66,6 +66,26 @@ fn claim_of_a_subscriber_that_keeps_the_oldest_is_found_again_when_slots_are_ove
 }
 
 #[test]
+fn claim_looks_back_at_the_same_descriptor_or_at_none() {
+    quietly(|| {
+        let mut ring = Ring::new(2, 1, 0);
+        let mut receiver = ring.join(0, OVERTAKABLE, 0);
+        let subscriber = thread::spawn(move || {
+            if let Met::Message(sequence) = receiver.take() {
+                let taken = receiver.consumer.current();
+                if let Some((word, _)) = receiver.consumer.look_back(sequence) {
+                    assert_eq!(word, taken.word, "a later message's descriptor");
+                }
+            }
+        });
+        for _ in 0..4 {
+            ring.publish();
+        }
+        subscriber.join().unwrap();
+    });
+}
+
+#[test]
 fn claim_that_is_revoked_is_not_taken_any_more() {
     quietly(|| {
         let mut ring = Ring::new(2, 1, 0);
