@@ -9,7 +9,8 @@ struct Reading {
     note: Option<String>,
 }
 
-impl ArchiveType for Reading {
+// SAFETY: the name belongs to this layout alone.
+unsafe impl ArchiveType for Reading {
     const NAME: &'static str = "example.reading.v1";
 }
 

@@ -55,7 +55,8 @@ impl Session {
     ) -> Result<Subscriber<P>, OpenError> {
         let schema = P::schema();
         Subscription::open(topic, &schema, options.reader())
-            .map(Subscriber::new)
+            // SAFETY: the host has compared the schema with the topic's, and does so for every publisher.
+            .map(|subscription| unsafe { Subscriber::new(subscription) })
             .map_err(|error| refused(error, "subscribe", topic, &schema))
     }
 

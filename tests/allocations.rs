@@ -67,7 +67,8 @@ struct Reading {
     values: Vec<f64>,
 }
 
-impl ArchiveType for Reading {
+// SAFETY: the name belongs to this layout alone.
+unsafe impl ArchiveType for Reading {
     const NAME: &'static str = "test.reading";
 }
 

@@ -7,7 +7,7 @@
 //! publisher knows, when it needs blocks back, which ones nobody looks at any more.
 //!
 //! ```
-//! use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Signal, Validity, channel};
+//! use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Signal, channel};
 //!
 //! let schema = Schema::named("greeting");
 //! let mut writer = channel(ChannelConfig::new(PublisherId::new(1), schema.clone()))?;
@@ -15,7 +15,7 @@
 //!
 //! let mut loan = writer.try_loan(5)?;
 //! loan[..5].copy_from_slice(b"hello");
-//! loan.publish(5, Validity::Valid)?;
+//! loan.publish(5)?;
 //!
 //! assert_eq!(reader.receive()?.bytes(), b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())

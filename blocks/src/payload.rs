@@ -15,11 +15,11 @@ pub const BLOCK_ALIGNMENT: usize = 64;
 
 /// A layout of messages.
 ///
-/// # Safety of implementations
-/// The trait is safe to implement: a wrong implementation yields wrong values. Only
-/// [`view`](Payload::view) is unsafe to call, with the promise that [`validate`](Payload::validate)
-/// accepted the very same bytes or that this type's own builder made them.
-pub trait Payload: 'static {
+/// # Safety
+/// Two payloads with equal [schemas](Payload::schema) agree on what a valid message is: bytes that one's
+/// [`validate`](Payload::validate) accepts, or that one's builder or [`WriteFrom::write_from`] completes, may be
+/// given to the other's [`view`](Payload::view). For a published message that is all that a subscriber checks.
+pub unsafe trait Payload: 'static {
     /// What a subscriber reads; borrows the block.
     type View<'a>: Copy;
     /// What a publisher fills; borrows the block.
@@ -47,8 +47,13 @@ pub trait Payload: 'static {
     /// [`validate`](Self::validate) accepted them or this type's builder produced them.
     unsafe fn view(bytes: &[u8]) -> Self::View<'_>;
 
-    /// Starts building a value in `block`, front to back.
-    fn builder(block: &mut [u8]) -> Self::Builder<'_>;
+    /// Starts building a value in `block`, front to back. In a loan one gets the builder from
+    /// `EmptyBlock::builder`, which is safe.
+    ///
+    /// # Safety
+    /// What the builder returns as [`Built`](Self::Built) is taken as proof for this block alone: `'b` is the
+    /// lifetime of no other block that something is built in.
+    unsafe fn builder<'b>(block: &'b mut [u8]) -> Self::Builder<'b>;
 
     /// Bytes that the completed value occupies from the start of the block.
     fn built_len(built: &Self::Built<'_>) -> usize;
@@ -56,11 +61,15 @@ pub trait Payload: 'static {
 
 /// A layout into which a value of type `V` can be written in one call.
 pub trait WriteFrom<V: ?Sized>: Payload {
-    /// Writes `value` to the start of `block` and proves it.
+    /// Writes `value` to the start of `block` and proves it. In a loan one uses `EmptyBlock::write` or
+    /// `Loan::send`, which are safe.
     ///
     /// # Errors
     /// [`BuildError`] where the block is too small or the value does not fit the layout.
-    fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Self::Built<'b>, BuildError>;
+    ///
+    /// # Safety
+    /// As for [`Payload::builder`].
+    unsafe fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Self::Built<'b>, BuildError>;
 }
 
 /// Bytes are not a value of the layout that they were read as.
@@ -138,7 +147,8 @@ impl<'b> BytesBuilder<'b> {
     }
 }
 
-impl Payload for Bytes {
+// SAFETY: every sequence of bytes is valid, for this payload and for every other one called `bytes`.
+unsafe impl Payload for Bytes {
     type View<'a> = &'a [u8];
     type Builder<'b> = BytesBuilder<'b>;
     type Built<'b> = BytesBuilt<'b>;
@@ -159,7 +169,7 @@ impl Payload for Bytes {
         bytes
     }
 
-    fn builder(block: &mut [u8]) -> BytesBuilder<'_> {
+    unsafe fn builder(block: &mut [u8]) -> BytesBuilder<'_> {
         BytesBuilder { block, brand: PhantomData }
     }
 
@@ -169,11 +179,11 @@ impl Payload for Bytes {
 }
 
 impl WriteFrom<[u8]> for Bytes {
-    fn write_from<'b>(value: &[u8], block: &'b mut [u8]) -> Result<BytesBuilt<'b>, BuildError> {
+    unsafe fn write_from<'b>(value: &[u8], block: &'b mut [u8]) -> Result<BytesBuilt<'b>, BuildError> {
         let available = block.len();
         let target =
             block.get_mut(..value.len()).ok_or(BuildError::TooSmall { needed: value.len(), available })?;
         target.copy_from_slice(value);
-        Bytes::builder(block).finish(value.len())
+        BytesBuilder { block, brand: PhantomData }.finish(value.len())
     }
 }

@@ -43,6 +43,15 @@ pub struct PodBuilt<'b> {
 }
 
 impl<'b, T: PodType> PodBuilder<'b, T> {
+    fn new(block: &'b mut [u8]) -> Self {
+        let whole = match size_of::<T>() {
+            0 => 0,
+            size => block.len() - block.len() % size,
+        };
+        let elements = bytemuck::try_cast_slice_mut(&mut block[..whole]).unwrap_or(&mut []);
+        Self { elements, brand: PhantomData }
+    }
+
     /// All elements that the block has room for, to be filled in place. Their values are unspecified.
     pub fn elements(&mut self) -> &mut [T] {
         self.elements
@@ -61,7 +70,9 @@ impl<'b, T: PodType> PodBuilder<'b, T> {
     }
 }
 
-impl<T: PodType> Payload for Pod<T> {
+// SAFETY: every sequence of whole elements is valid, also as elements of another type of the same name and
+// size; `view` looks at alignment and length again.
+unsafe impl<T: PodType> Payload for Pod<T> {
     type View<'a> = &'a [T];
     type Builder<'b> = PodBuilder<'b, T>;
     type Built<'b> = PodBuilt<'b>;
@@ -86,13 +97,8 @@ impl<T: PodType> Payload for Pod<T> {
         bytemuck::try_cast_slice(bytes).unwrap_or(&[])
     }
 
-    fn builder(block: &mut [u8]) -> PodBuilder<'_, T> {
-        let whole = match size_of::<T>() {
-            0 => 0,
-            size => block.len() - block.len() % size,
-        };
-        let elements = bytemuck::try_cast_slice_mut(&mut block[..whole]).unwrap_or(&mut []);
-        PodBuilder { elements, brand: PhantomData }
+    unsafe fn builder(block: &mut [u8]) -> PodBuilder<'_, T> {
+        PodBuilder::new(block)
     }
 
     fn built_len(built: &PodBuilt<'_>) -> usize {
@@ -101,8 +107,8 @@ impl<T: PodType> Payload for Pod<T> {
 }
 
 impl<T: PodType> WriteFrom<[T]> for Pod<T> {
-    fn write_from<'b>(value: &[T], block: &'b mut [u8]) -> Result<PodBuilt<'b>, BuildError> {
-        let mut builder = Self::builder(block);
+    unsafe fn write_from<'b>(value: &[T], block: &'b mut [u8]) -> Result<PodBuilt<'b>, BuildError> {
+        let mut builder = PodBuilder::new(block);
         let available = size_of_val(builder.elements);
         let target = builder
             .elements()
@@ -121,7 +127,8 @@ mod tests {
     fn elements_written_are_the_elements_read() {
         let mut block = [0_u64; 4];
         let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
-        let built = Pod::<u32>::write_from(&[1, 2, 3], block).unwrap();
+        // SAFETY: nothing else is built meanwhile.
+        let built = unsafe { Pod::<u32>::write_from(&[1, 2, 3], block) }.unwrap();
         let len = Pod::<u32>::built_len(&built);
         assert_eq!(len, 12);
         Pod::<u32>::validate(&block[..len]).unwrap();
@@ -135,7 +142,8 @@ mod tests {
         let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
         assert!(Pod::<u32>::validate(&block[..6]).is_err());
         assert_eq!(
-            Pod::<u32>::write_from(&[1, 2, 3], block).unwrap_err(),
+            // SAFETY: nothing else is built meanwhile.
+            unsafe { Pod::<u32>::write_from(&[1, 2, 3], block) }.unwrap_err(),
             BuildError::TooSmall { needed: 12, available: 8 }
         );
     }

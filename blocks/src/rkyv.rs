@@ -19,7 +19,11 @@ use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, Write
 use crate::schema::Schema;
 
 /// A type whose archives travel on topics, with a name that tells its layout from others.
-pub trait ArchiveType: Archive + 'static {
+///
+/// # Safety
+/// Two types with equal [`NAME`](Self::NAME)s and archives of equal size have the same archived layout: a
+/// subscriber reads what a publisher wrote without checking it, if their names are equal.
+pub unsafe trait ArchiveType: Archive + 'static {
     /// Name of the layout in the schema, such as `reading.v2`. Change it whenever the fields or their order
     /// do: rkyv has no schema of its own that could be compared.
     const NAME: &'static str;
@@ -137,7 +141,8 @@ impl<'b, T> RkyvBuilder<'b, T> {
     }
 }
 
-impl<T> Payload for Rkyv<T>
+// SAFETY: equal schemas mean equal names and sizes, for which `ArchiveType` promises equal layouts.
+unsafe impl<T> Payload for Rkyv<T>
 where
     T: ArchiveType,
     T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
@@ -164,7 +169,7 @@ where
         unsafe { rkyv::access_unchecked::<T::Archived>(bytes) }
     }
 
-    fn builder(block: &mut [u8]) -> RkyvBuilder<'_, T> {
+    unsafe fn builder(block: &mut [u8]) -> RkyvBuilder<'_, T> {
         RkyvBuilder { block, brand: PhantomData }
     }
 
@@ -178,8 +183,8 @@ where
     T: ArchiveType + for<'w, 'a> Serialize<BlockSerializer<'w, 'a>>,
     T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
 {
-    fn write_from<'b>(value: &T, block: &'b mut [u8]) -> Result<RkyvBuilt<'b>, BuildError> {
-        Self::builder(block).write(value)
+    unsafe fn write_from<'b>(value: &T, block: &'b mut [u8]) -> Result<RkyvBuilt<'b>, BuildError> {
+        RkyvBuilder { block, brand: PhantomData }.write(value)
     }
 }
 
@@ -194,13 +199,19 @@ mod tests {
         notes: Vec<(u32, Option<String>)>,
     }
 
-    impl ArchiveType for Reading {
+    // SAFETY: no other type of the tests has this name.
+    unsafe impl ArchiveType for Reading {
         const NAME: &'static str = "test.reading";
     }
 
     fn reading() -> Reading {
         let notes = vec![(1, None), (2, Some("a note that does not fit inline".to_owned()))];
         Reading { sensor: "a sensor with a long name".to_owned(), values: vec![1.5; 20], notes }
+    }
+
+    fn write<'b>(value: &Reading, block: &'b mut [u8]) -> Result<RkyvBuilt<'b>, BuildError> {
+        // SAFETY: nothing else is built meanwhile.
+        unsafe { Rkyv::<Reading>::write_from(value, block) }
     }
 
     /// A block as the engine gives it.
@@ -210,7 +221,7 @@ mod tests {
     #[test]
     fn an_archive_is_read_in_place_and_has_its_exact_length() {
         let mut block = Block([0xff; 1024]);
-        let built = Rkyv::<Reading>::write_from(&reading(), &mut block.0).unwrap();
+        let built = write(&reading(), &mut block.0).unwrap();
         let len = Rkyv::<Reading>::built_len(&built);
         let expected = rkyv::to_bytes::<Error>(&reading()).unwrap();
         assert_eq!(block.0[..len], expected[..], "the same bytes as rkyv's own");
@@ -225,15 +236,15 @@ mod tests {
     #[test]
     fn a_block_that_is_too_small_is_an_error_and_stays_usable() {
         let mut block = Block([0; 1024]);
-        let failed = Rkyv::<Reading>::write_from(&reading(), &mut block.0[..64]).unwrap_err();
+        let failed = write(&reading(), &mut block.0[..64]).unwrap_err();
         assert!(matches!(failed, BuildError::TooSmall { available: 64, needed } if needed > 64), "{failed}");
-        assert!(Rkyv::<Reading>::write_from(&reading(), &mut block.0).is_ok());
+        assert!(write(&reading(), &mut block.0).is_ok());
     }
 
     #[test]
     fn broken_archives_are_rejected_or_read_as_another_value() {
         let mut block = Block([0; 1024]);
-        let built = Rkyv::<Reading>::write_from(&reading(), &mut block.0).unwrap();
+        let built = write(&reading(), &mut block.0).unwrap();
         let len = Rkyv::<Reading>::built_len(&built);
         assert!(Rkyv::<Reading>::validate(&[]).is_err());
         for cut in 0..len {

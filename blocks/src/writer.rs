@@ -288,13 +288,31 @@ pub struct RawLoan<'w> {
 }
 
 impl RawLoan<'_> {
-    /// Publishes the first `len` bytes. One descriptor, one head word; no copy, and no system call while no
-    /// subscriber sleeps.
+    /// Publishes the first `len` bytes, unchecked: a typed subscriber validates them before it reads them. One
+    /// descriptor, one head word; no copy, and no system call while no subscriber sleeps.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool.
     #[inline]
-    pub fn publish(self, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
+    pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Unchecked)
+    }
+
+    /// As [`publish`](Self::publish), of bytes that subscribers need not validate.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema in
+    /// this block, or validated in it.
+    #[inline]
+    pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Valid)
+    }
+
+    #[inline(always)]
+    fn publish_as(self, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
         if len > self.len() {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }

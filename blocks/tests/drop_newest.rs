@@ -1,8 +1,8 @@
 //! A subscriber that drops the newest keeps the oldest, however far the publisher goes on.
 
 use blockcast_blocks::{
-    ChannelConfig, Overflow, PublisherId, Reader, ReaderOptions, ReceiveError, Schema, Signal, Validity,
-    Writer, channel,
+    ChannelConfig, Overflow, PublisherId, Reader, ReaderOptions, ReceiveError, Schema, Signal, Writer,
+    channel,
 };
 
 fn open(blocks: u32, depth: u32) -> (Writer, Reader) {
@@ -18,7 +18,7 @@ fn open(blocks: u32, depth: u32) -> (Writer, Reader) {
 fn publish(writer: &mut Writer, number: u64) {
     let mut loan = writer.try_loan(8).unwrap();
     loan[..8].copy_from_slice(&number.to_le_bytes());
-    loan.publish(8, Validity::Valid).unwrap();
+    loan.publish(8).unwrap();
 }
 
 fn receive(reader: &mut Reader) -> Result<u64, ReceiveError> {

@@ -1,13 +1,13 @@
 //! Holding a message that was taken by descriptor.
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Payload, PublisherId, ReaderOptions, Sequence, Signal, Validity, Writer, channel,
+    Bytes, ChannelConfig, Payload, PublisherId, ReaderOptions, Sequence, Signal, Writer, channel,
 };
 
 fn publish(writer: &mut Writer, byte: u8) -> bool {
     let Ok(mut loan) = writer.try_loan(1) else { return false };
     loan[0] = byte;
-    loan.publish(1, Validity::Valid).expect("fits");
+    loan.publish(1).expect("fits");
     true
 }
 

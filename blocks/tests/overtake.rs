@@ -1,8 +1,7 @@
 //! A subscriber that may lose messages holds nobody back, whatever it is attached to.
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, Validity,
-    channel,
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, channel,
 };
 
 #[test]
@@ -18,7 +17,7 @@ fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
             let mut loan =
                 writer.try_loan(1).unwrap_or_else(|error| panic!("message {number}, {kept} kept: {error}"));
             loan[0] = number;
-            loan.publish(1, Validity::Valid).expect("fits");
+            loan.publish(1).expect("fits");
             if samples.len() < kept {
                 samples.push(reader.receive_owned().expect("a message"));
             }
@@ -44,7 +43,7 @@ fn subscribers_that_stall_in_different_places_do_not_stop_the_publisher_together
         }
         let mut loan = writer.try_loan(4).unwrap_or_else(|error| panic!("message {number}: {error}"));
         loan[..4].copy_from_slice(&number.to_ne_bytes());
-        loan.publish(4, Validity::Valid).expect("fits");
+        loan.publish(4).expect("fits");
     }
     for (joined, reader) in stalled.iter_mut().enumerate() {
         let mut expected = joined as u32 * 20;

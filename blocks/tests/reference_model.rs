@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use blockcast_blocks::{
     Bytes, ChannelConfig, LoanError, Overflow, Payload, PublisherId, RawSample, Reader, ReaderOptions,
-    ReceiveError, Reuse, Sequence, Signal, Validity, Writer, channel,
+    ReceiveError, Reuse, Sequence, Signal, Writer, channel,
 };
 use proptest::prelude::*;
 
@@ -417,7 +417,7 @@ impl Pair {
                 let mut loan = loan.expect("a block is free");
                 loan[..len].fill(byte);
                 if publish {
-                    assert_eq!(loan.publish(len, Validity::Valid), Ok(Sequence::new(head)));
+                    assert_eq!(loan.publish(len), Ok(Sequence::new(head)));
                     self.model.head += 1;
                 } else {
                     drop(loan);

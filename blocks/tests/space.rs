@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use blockcast_blocks::{
     Bytes, ChannelConfig, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError, Sequence,
-    Signal, Validity, Writer, channel,
+    Signal, Writer, channel,
 };
 
 fn channel_of(blocks: u32) -> Writer {
@@ -22,7 +22,7 @@ fn join(writer: &Writer, overflow: Overflow) -> Reader {
 fn publish(writer: &mut Writer, byte: u8) {
     let mut loan = writer.try_loan(1).unwrap_or_else(|error| panic!("message {byte}: {error}"));
     loan[0] = byte;
-    loan.publish(1, Validity::Valid).expect("fits");
+    loan.publish(1).expect("fits");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::{env, thread};
 
 use blockcast_blocks::{
     Bytes, Channel, ChannelConfig, Overflow, Payload, PublisherId, RawSample, Reader, ReaderOptions,
-    ReceiveError, Reuse, Signal, Validity, Writer, channel, park,
+    ReceiveError, Reuse, Signal, Writer, channel, park,
 };
 
 /// Bytes of a message: the whole block, so that whatever is written elsewhere shows.
@@ -101,7 +101,7 @@ fn publish(writer: &mut Writer) {
     let deadline = Instant::now() + PATIENCE;
     let mut loan = writer.loan(LEN, Some(deadline)).expect("a block comes free, and the publisher is woken");
     fill(&mut loan, sequence);
-    loan.publish(LEN, Validity::Valid).expect("fits");
+    loan.publish(LEN).expect("fits");
 }
 
 /// Waits for a message without spinning, so that it really sleeps.
@@ -396,7 +396,7 @@ fn one_stalled_subscriber_of_64_costs_the_others_nothing_and_is_told_its_exact_l
         // Never waits: a block is always there.
         let mut loan = writer.try_loan(LEN).unwrap_or_else(|error| panic!("message {sequence}: {error}"));
         fill(&mut loan, sequence);
-        loan.publish(LEN, Validity::Valid).expect("fits");
+        loan.publish(LEN).expect("fits");
         for reader in &mut others {
             let message = reader.receive().expect("every message, at once");
             assert_eq!(message.descriptor().sequence.get(), sequence);

@@ -247,7 +247,9 @@ impl Shared {
         let signal = signal_of(options.get_name(), name);
         let subscription =
             self.subscription(topic, &P::schema(), Some(validator_of::<P>), options.reader(), signal)?;
-        Ok(Subscriber::new(subscription))
+        // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher with
+        // another one.
+        Ok(unsafe { Subscriber::new(subscription) })
     }
 
     /// Adds a publisher to a topic.

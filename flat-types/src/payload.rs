@@ -11,7 +11,9 @@ use crate::index::Index;
 use crate::target::{Finished, Place, Target};
 use crate::to_flat::ToFlat;
 
-impl<T: FlatType, I: Index> Payload for Flat<T, I> {
+// SAFETY: the schema is the text of the layout, so equal schemas mean equal layouts; builders and `write_to` give a
+// `Finished` for complete values only.
+unsafe impl<T: FlatType, I: Index> Payload for Flat<T, I> {
     type View<'a> = T::View<'a, I>;
     type Builder<'b> = T::Builder<'b, I>;
     type Built<'b> = Finished<'b>;
@@ -35,7 +37,7 @@ impl<T: FlatType, I: Index> Payload for Flat<T, I> {
     }
 
     #[inline]
-    fn builder(block: &mut [u8]) -> T::Builder<'_, I> {
+    unsafe fn builder(block: &mut [u8]) -> T::Builder<'_, I> {
         T::builder(Target::root::<T>(block))
     }
 
@@ -47,7 +49,10 @@ impl<T: FlatType, I: Index> Payload for Flat<T, I> {
 
 impl<T: FlatType, I: Index, V: ToFlat<T> + ?Sized> WriteFrom<V> for Flat<T, I> {
     #[inline]
-    fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Finished<'b>, blockcast_blocks::BuildError> {
+    unsafe fn write_from<'b>(
+        value: &V,
+        block: &'b mut [u8],
+    ) -> Result<Finished<'b>, blockcast_blocks::BuildError> {
         Ok(value.write_to(Place::<'b, T, I>::new(Target::root::<T>(block)))?)
     }
 }
@@ -69,7 +74,9 @@ mod tests {
     fn a_flat_list_is_a_payload() {
         type Lines = Flat<Vec<String>>;
         let mut block = [0; 64];
-        let length = Lines::built_len(&Lines::write_from(&["to", "be"], &mut block).expect("fits"));
+        // SAFETY: nothing else is built meanwhile.
+        let built = unsafe { Lines::write_from(&["to", "be"], &mut block) };
+        let length = Lines::built_len(&built.expect("fits"));
         <Lines as Payload>::validate(&block[..length]).expect("just written");
         // SAFETY: validated in the line above.
         let lines = unsafe { <Lines as Payload>::view(&block[..length]) };
@@ -84,7 +91,8 @@ mod tests {
     fn a_block_that_is_too_small_is_told_from_a_value_that_never_fits() {
         use blockcast_blocks::BuildError as E;
         let write = |block: &mut [u8], text: &str| {
-            <Flat<String, u8> as WriteFrom<str>>::write_from(text, block).map(|_| ())
+            // SAFETY: nothing else is built meanwhile.
+            unsafe { <Flat<String, u8> as WriteFrom<str>>::write_from(text, block) }.map(|_| ())
         };
         assert_eq!(write(&mut [0; 4], "hello"), Err(E::TooSmall { needed: 7, available: 4 }));
         assert!(matches!(write(&mut [0; 999], &"x".repeat(500)), Err(E::Unrepresentable(_))));

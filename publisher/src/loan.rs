@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use blockcast_blocks::{BuildError, LoanError, Payload, RawLoan, Sequence, Validity, WriteFrom};
+use blockcast_blocks::{BuildError, LoanError, Payload, RawLoan, Sequence, WriteFrom};
 
 /// A publisher's exclusive hold on a block. Dropping it unpublished returns the block.
 ///
@@ -55,7 +55,9 @@ impl<'p, P: Payload> Loan<'p, P> {
     ) -> Result<Sequence, SendError<E>> {
         let built = fill(EmptyBlock::new(&mut self.block)).map(|built| P::built_len(&built));
         let len = built.map_err(SendError::Build)?;
-        self.block.publish(len, Validity::Valid).map_err(SendError::Publish)
+        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
+        // channel's.
+        unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
     /// Writes `value` in place and publishes it. On failure the block returns to the pool.
@@ -67,9 +69,12 @@ impl<'p, P: Payload> Loan<'p, P> {
     where
         P: WriteFrom<V>,
     {
-        let built = P::write_from(value, &mut self.block).map(|built| P::built_len(&built));
+        // SAFETY: the proof is used for this block only, in this expression.
+        let built = unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built));
         let len = built.map_err(SendError::Build)?;
-        self.block.publish(len, Validity::Valid).map_err(SendError::Publish)
+        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
+        // channel's.
+        unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 }
 
@@ -104,7 +109,9 @@ impl<'b, P: Payload> EmptyBlock<'b, P> {
     /// Starts building the value, front to back.
     #[must_use]
     pub fn builder(self) -> P::Builder<'b> {
-        P::builder(self.bytes)
+        // SAFETY: `'b` belongs to this block alone: `new` is called for closures that take every lifetime, so
+        // that no other block has this one.
+        unsafe { P::builder(self.bytes) }
     }
 
     /// Writes an existing value.
@@ -115,7 +122,8 @@ impl<'b, P: Payload> EmptyBlock<'b, P> {
     where
         P: WriteFrom<V>,
     {
-        P::write_from(value, self.bytes)
+        // SAFETY: as in `builder`.
+        unsafe { P::write_from(value, self.bytes) }
     }
 }
 
@@ -151,7 +159,9 @@ impl<'p, P: Payload> BuiltLoan<'p, P> {
     /// None for a native publisher; a guest's host can refuse.
     #[inline]
     pub fn publish(self) -> Result<Sequence, LoanError> {
-        self.block.publish(self.len, Validity::Valid)
+        // SAFETY: `build` saw the proof that the first `len` bytes of this block are a value of `P`, whose schema
+        // is the channel's, and nobody has written to it since.
+        unsafe { self.block.publish_valid(self.len) }
     }
 
     /// Throws the value away and keeps the block.

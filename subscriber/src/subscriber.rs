@@ -66,10 +66,13 @@ pub struct Subscriber<P: Payload> {
 }
 
 impl<P: Payload> Subscriber<P> {
-    /// A subscriber to `subscription`, whose publishers all carry the schema of `P`: the broker compared
-    /// them.
+    /// A subscriber to `subscription`. The broker makes them; this is for those who bring publishers and
+    /// subscribers together on their own.
+    ///
+    /// # Safety
+    /// Every publisher of `subscription`, also those that join later, carries the schema of `P`.
     #[must_use]
-    pub fn new(subscription: Subscription) -> Self {
+    pub unsafe fn new(subscription: Subscription) -> Self {
         Self { subscription, payload: PhantomData }
     }
 

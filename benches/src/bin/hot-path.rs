@@ -53,7 +53,8 @@ fn open(
                 .join(writer.schema(), options, feed.signal().clone())
                 .expect("there are cursors for all");
             feed.add(reader);
-            (Subscriber::new(subscription), feed)
+            // SAFETY: the one publisher of the subscription carries the schema of the payload.
+            (unsafe { Subscriber::new(subscription) }, feed)
         })
         .collect();
     (Publisher::new(writer).expect("the schema is this payload's"), subscribers)

@@ -43,7 +43,9 @@ impl Blockcast {
                 .join(writer.schema(), ReaderOptions::default(), feed.signal().clone())
                 .ok()?;
             feed.add(reader);
-            joined.push(Joined { subscriber: Subscriber::new(subscription), _feed: feed });
+            // SAFETY: the one publisher of the subscription carries the schema of `Bytes`.
+            let subscriber = unsafe { Subscriber::new(subscription) };
+            joined.push(Joined { subscriber, _feed: feed });
         }
         Some((Publisher::new(writer).ok()?, joined))
     }

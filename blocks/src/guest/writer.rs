@@ -10,7 +10,6 @@ use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
 use super::park;
 use super::reactor;
-use crate::descriptor::Validity;
 use crate::error::LoanError;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::schema::Schema;
@@ -169,11 +168,9 @@ pub struct RawLoan<'w> {
 impl RawLoan<'_> {
     /// Publishes the first `len` bytes. Copies them once, into a block.
     ///
-    /// The host checks for itself whether the bytes are valid, so `_validity` says nothing to it.
-    ///
     /// # Errors
     /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with what the host says.
-    pub fn publish(self, len: usize, _validity: Validity) -> Result<Sequence, LoanError> {
+    pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
         if len > self.len() {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
@@ -191,6 +188,19 @@ impl RawLoan<'_> {
             }
             Err(other) => Err(LoanError::Refused(HostError::from(other).text())),
         }
+    }
+}
+
+impl RawLoan<'_> {
+    /// As [`publish`](Self::publish): the host checks for itself whether the bytes are valid.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// None here; natively the first `len` bytes must be a valid message of the channel's schema.
+    pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish(len)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use blockcast_blocks::{
     Bytes, Channel, ChannelConfig, InvalidPayload, JoinError, Payload, PublisherId, Reader, ReaderOptions,
-    Schema, Signal, Validity, Writer, channel,
+    Schema, Signal, Writer, channel,
 };
 use blockcast_broker::guest::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
 
@@ -62,7 +62,7 @@ impl Bus {
 pub fn publish(writer: &mut Writer, bytes: &[u8]) -> bool {
     let Ok(mut loan) = writer.try_loan(bytes.len()) else { return false };
     loan[..bytes.len()].copy_from_slice(bytes);
-    loan.publish(bytes.len(), Validity::Valid).expect("fits");
+    loan.publish(bytes.len()).expect("fits");
     true
 }
 
