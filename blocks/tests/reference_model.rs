@@ -23,6 +23,8 @@ const BLOCK: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     blocks: u32,
+    /// Blocks that the pool may grow to, doubling when none is left.
+    max_blocks: u32,
     history: u32,
     hottest: bool,
 }
@@ -125,6 +127,7 @@ struct Model {
     setting: Setting,
     head: u64,
     watermark: u64,
+    blocks: u64,
     free: u64,
     closed: bool,
     /// Let go of, and kept by somebody when last looked at.
@@ -140,6 +143,7 @@ impl Model {
             setting,
             head: 0,
             watermark: 0,
+            blocks: u64::from(setting.blocks),
             free: u64::from(setting.blocks),
             closed: false,
             limbo: BTreeSet::new(),
@@ -212,7 +216,12 @@ impl Model {
             }
             let watermark = self.watermark;
             if self.reclaim(true) == 0 && self.watermark == watermark && self.revoke() == 0 {
-                return false;
+                let more = self.blocks.min(u64::from(self.setting.max_blocks) - self.blocks);
+                if more == 0 {
+                    return false;
+                }
+                self.blocks += more;
+                self.free += more;
             }
         }
     }
@@ -393,6 +402,7 @@ impl Pair {
         let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
         (config.blocks, config.block_size, config.history) = (setting.blocks, BLOCK, setting.history);
         config.max_subscribers = SUBSCRIBERS as u32;
+        config.max_blocks = Some(setting.max_blocks);
         config.reuse = if setting.hottest { Reuse::Hottest } else { Reuse::Oldest };
         Self {
             writer: Some(channel(config).expect("a channel")),
@@ -590,6 +600,7 @@ impl Pair {
         if let Some(writer) = &self.writer {
             let pool = writer.pool();
             assert_eq!((u64::from(pool.free), pool.limbo as usize), (model.free, model.limbo.len()));
+            assert_eq!(u64::from(pool.blocks), model.blocks);
             let stats = writer.channel().stats();
             assert_eq!(stats.published, model.head);
             assert_eq!(stats.holds, model.samples.values().filter(|sample| sample.counted).count() as u64);
@@ -633,7 +644,7 @@ impl Pair {
         let writer = self.writer.as_mut().expect("open");
         while writer.reclaim() < writer.pool().blocks && writer.pool().limbo > 0 {}
         let history = u64::from(self.model.setting.history).min(self.model.head);
-        assert_eq!(u64::from(writer.pool().free), u64::from(self.model.setting.blocks) - history);
+        assert_eq!(u64::from(writer.pool().free), self.model.blocks - history);
         assert_eq!(writer.channel().stats().holds, 0);
     }
 }
@@ -653,12 +664,14 @@ proptest! {
     #[test]
     fn the_engine_does_what_the_model_says(
         blocks in prop_oneof![2..6_u32, 2..40_u32],
+        growth in prop_oneof![Just(0), 0..20_u32],
         history in 0..6_u32,
         hottest in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..300),
         close in any::<bool>(),
     ) {
-        let setting = Setting { blocks, history: history.min(blocks - 2), hottest };
+        let setting =
+            Setting { blocks, max_blocks: blocks + growth, history: history.min(blocks - 2), hottest };
         let mut pair = Pair::new(setting);
         for step in &steps {
             pair.step(step);
