@@ -9,8 +9,9 @@ use crate::sys::{self, memfd};
 
 /// One memfd-backed mapping that holds a publisher's blocks.
 ///
-/// The memfd is sealed against shrinking and growing, so whoever maps it never meets a bus error. The
-/// broker maps the same memfd read-only into the windows of wasm guests.
+/// The memfd is sealed against shrinking and growing, so whoever maps it never meets a bus error, and against
+/// writing through anything but the publisher's own mapping. The broker maps the same memfd read-only into the
+/// windows of wasm guests.
 ///
 /// ```text
 /// memfd    [ block 0 | block 1 | … | block n-1 | padding to a page ]
@@ -24,13 +25,14 @@ pub struct Arena {
 
 impl Arena {
     /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
-    /// touched now, not at its first use. Five system calls.
+    /// touched now, not at its first use. Six system calls.
     pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Self> {
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
-        let file = memfd::sealed(name, len)?;
+        let file = memfd::sized(name, len)?;
         let mapping = Reservation::new(len)?;
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
+        memfd::seal(&file)?;
         Ok(Self { mapping, file })
     }
 
@@ -69,6 +71,21 @@ impl fmt::Debug for Arena {
 mod tests {
     use super::*;
     use rustix::fs::{SealFlags, fcntl_get_seals, ftruncate};
+
+    #[test]
+    fn an_arena_is_written_through_its_own_mapping_only() {
+        let arena = Arena::create("blockcast-test", 10_000, false).unwrap();
+        // SAFETY: the mapping is writable, and nobody else knows the arena.
+        unsafe { arena.base().write(7) };
+        let mut byte = [0];
+        assert_eq!(rustix::io::pread(arena.memfd(), &mut byte, 0), Ok(1));
+        assert_eq!(byte, [7]);
+        assert_eq!(rustix::io::pwrite(arena.memfd(), &byte, 0), Err(rustix::io::Errno::PERM));
+        let window = Reservation::new(arena.len()).unwrap();
+        // SAFETY: the reservation is new, so nothing refers into it.
+        let mapped = unsafe { window.map(0, arena.len(), arena.memfd(), false) };
+        assert_eq!(mapped, Err(rustix::io::Errno::PERM));
+    }
 
     #[test]
     fn an_arena_can_neither_shrink_nor_grow() {

@@ -334,7 +334,7 @@ struct Memory {
 
 #[cfg(not(loom))]
 impl Control {
-    /// Makes a control segment in a sealed memfd. Seven system calls.
+    /// Makes a control segment in a sealed memfd. Eight system calls.
     pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
         use std::alloc::Layout;
         use std::os::fd::AsFd;
@@ -354,10 +354,11 @@ impl Control {
         let (whole, kept_at) = array(whole, Layout::array::<Kept>(geometry.blocks as usize))?;
         let len = sys::whole_pages(whole.size()).ok_or(invalid)?;
 
-        let file = sys::memfd::sealed("blockcast-control", len)?;
+        let file = sys::memfd::sized("blockcast-control", len)?;
         let mapping = sys::mapping::Reservation::new(len)?;
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
+        sys::memfd::seal(&file)?;
         let base = mapping.base();
         // SAFETY: the offsets were laid out within `len` bytes from a page-aligned base.
         let (header, slots, cursors, holds, kept) = unsafe {
