@@ -9,8 +9,11 @@ type Bytes = Pod<u8>;
 const PAYLOAD: usize = 64;
 const BATCH: u64 = 32;
 
+/// A path's name, and what runs it for a number of messages.
+type Path = (&'static str, fn(u64));
+
 /// The paths, by name.
-const PATHS: [(&str, fn(u64)); 6] = [
+const PATHS: [Path; 6] = [
     ("by-reference", |messages| by_reference(1, messages)),
     ("by-reference-8", |messages| by_reference(8, messages)),
     ("by-reference-overtakable", overtakable),
