@@ -14,6 +14,7 @@ fn main() {
         .measurement_time(Duration::from_millis(800))
         .sample_size(20)
         .configure_from_args();
+    let blockcast = suite::Only(vec![REFERENCE.to_owned()]);
     for group in suite::groups(false) {
         if group.bench == "machine" {
             continue;
@@ -21,10 +22,8 @@ fn main() {
         let mode = group.mode.map(|mode| format!("-{mode}")).unwrap_or_default();
         let mut benches = criterion.benchmark_group(format!("{}{mode}", group.bench));
         let work = format!("{}/{}", report::bytes(group.shape.payload), group.shape.subscribers);
-        for mut timed in group.candidates() {
-            if group.shape.payload != 64 && timed.candidate != REFERENCE {
-                continue;
-            }
+        let only = if group.shape.payload == 64 { suite::Only::default() } else { blockcast.clone() };
+        for mut timed in group.candidates(&only) {
             let id = BenchmarkId::new(timed.candidate.clone(), &work);
             benches.bench_function(id, |bencher| {
                 bencher.iter_custom(|messages| {

@@ -44,6 +44,7 @@ impl Compare {
         let rounds: usize = groups.iter().map(suite::Group::rounds).sum();
         let bar = ProgressBar::new(rounds as u64)
             .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {eta} left  {msg}")?);
+        let only = suite::Only(self.candidate.clone());
         let mut records = Vec::new();
         for group in &groups {
             let mode = group.mode.map(|mode| format!(", {mode}")).unwrap_or_default();
@@ -53,7 +54,7 @@ impl Compare {
                 report::bytes(group.shape.payload),
                 group.shape.subscribers
             ));
-            records.extend(group.run(&self.candidate, || bar.inc(1))?);
+            records.extend(group.run(&only, || bar.inc(1))?);
         }
         bar.finish_and_clear();
         print!("{}", report::text(&machine, &records));

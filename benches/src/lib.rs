@@ -11,6 +11,8 @@
 compile_error!("blockcast-bench runs on Linux only, as does what it measures");
 
 pub mod compare;
+#[cfg(feature = "guests")]
+pub mod guests;
 pub mod limits;
 pub mod machine;
 pub mod pair;

@@ -19,6 +19,22 @@ pub const FAN_OUTS: [usize; 4] = [1, 2, 8, 64];
 /// Sizes that are compared, in bytes.
 pub const PAYLOADS: [usize; 5] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20];
 
+/// Who takes part: everybody, or Blockcast, the machine's own limits, and those whose name contains one of these.
+#[derive(Clone, Debug, Default)]
+pub struct Only(pub Vec<String>);
+
+impl Only {
+    fn admits(&self, name: &str) -> bool {
+        self.0.is_empty() || name == peers::REFERENCE || self.0.iter().any(|part| name.contains(part))
+    }
+
+    fn peers(&self) -> Vec<Box<dyn Candidate>> {
+        let mut peers = peers::all();
+        peers.retain(|candidate| self.admits(candidate.name()));
+        peers
+    }
+}
+
 /// Candidates that do the same work.
 #[derive(Debug)]
 pub struct Group {
@@ -28,7 +44,7 @@ pub struct Group {
     pub mode: Option<&'static str>,
     /// What a message is and who gets it.
     pub shape: Shape,
-    make: fn(&Group) -> Vec<Timed>,
+    make: fn(&Group, &Only) -> Vec<Timed>,
     statistic: Statistic,
     slice: Duration,
     rounds: usize,
@@ -45,21 +61,16 @@ impl Group {
     ///
     /// # Errors
     /// [`Lost`] if a candidate lost a message.
-    pub fn run(&self, only: &[String], tick: impl FnMut()) -> Result<Vec<Record>, Lost> {
-        let mut candidates = self.candidates();
-        if !only.is_empty() {
-            candidates.retain(|timed| {
-                timed.candidate == peers::REFERENCE || only.iter().any(|name| timed.candidate.contains(name))
-            });
-        }
+    pub fn run(&self, only: &Only, tick: impl FnMut()) -> Result<Vec<Record>, Lost> {
+        let mut candidates = self.candidates(only);
         interleave(&mut candidates, self.slice, self.rounds, tick)?;
         Ok(self.records(&candidates))
     }
 
     /// The candidates of this group, ready to work.
     #[must_use]
-    pub fn candidates(&self) -> Vec<Timed> {
-        (self.make)(self)
+    pub fn candidates(&self, only: &Only) -> Vec<Timed> {
+        (self.make)(self, only)
     }
 
     fn records(&self, candidates: &[Timed]) -> Vec<Record> {
@@ -129,6 +140,8 @@ pub fn groups(quick: bool) -> Vec<Group> {
     if machine::has_two_processors() {
         two_threads(&mut groups, quick);
     }
+    #[cfg(feature = "guests")]
+    guest_groups(&mut groups, quick);
     for payload in PAYLOADS {
         if quick && payload != 1 << 20 {
             continue;
@@ -137,7 +150,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
             bench: "machine",
             mode: None,
             shape: one_thread_shape(payload, 0),
-            make: |group| limits::memory(group.shape.payload),
+            make: |group, _| limits::memory(group.shape.payload),
             statistic: Statistic::Min,
             slice: milliseconds(2),
             rounds: if quick { 5 } else { 15 },
@@ -181,23 +194,51 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
     }
 }
 
+#[cfg(feature = "guests")]
+fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
+    let works: [(_, fn(&Group, &Only) -> Vec<Timed>); 2] = [
+        ("guest-delivery", |group, _| crate::guests::delivery(group.shape)),
+        ("guest-publish", |group, _| crate::guests::publishing(group.shape)),
+    ];
+    for (bench, make) in works {
+        for payload in PAYLOADS {
+            if quick && payload != 64 && payload != 64 << 10 {
+                continue;
+            }
+            groups.push(Group {
+                bench,
+                mode: None,
+                shape: one_thread_shape(payload, 1),
+                make,
+                statistic: Statistic::Min,
+                slice: Duration::from_millis(if quick { 1 } else { 3 }),
+                rounds: if quick { 9 } else { 21 },
+            });
+        }
+    }
+}
+
 /// One thread: fewer blocks where 64 of them would be gigabytes.
 fn one_thread_shape(payload: usize, subscribers: usize) -> Shape {
     let blocks = ((256 << 20) / payload).clamp(4, POOL);
     Shape { payload, subscribers, blocks, content: Content::Marked, wait: Wait::Spin }
 }
 
-fn fan_out(group: &Group) -> Vec<Timed> {
-    one_thread(group.shape, |candidate, shape| candidate.fan_out(shape))
+fn fan_out(group: &Group, only: &Only) -> Vec<Timed> {
+    one_thread(group.shape, only, |candidate, shape| candidate.fan_out(shape))
 }
 
-fn fan_out_owned(group: &Group) -> Vec<Timed> {
-    one_thread(group.shape, |candidate, shape| candidate.fan_out_owned(shape))
+fn fan_out_owned(group: &Group, only: &Only) -> Vec<Timed> {
+    one_thread(group.shape, only, |candidate, shape| candidate.fan_out_owned(shape))
 }
 
-fn one_thread(shape: Shape, make: impl Fn(&dyn Candidate, Shape) -> Option<Box<dyn FanOut>>) -> Vec<Timed> {
+fn one_thread(
+    shape: Shape,
+    only: &Only,
+    make: impl Fn(&dyn Candidate, Shape) -> Option<Box<dyn FanOut>>,
+) -> Vec<Timed> {
     let mut all = Vec::new();
-    for candidate in peers::all() {
+    for candidate in only.peers() {
         if let Some(fan_out) = make(&*candidate, shape) {
             all.push(Timed::new(candidate.name(), timed_fan_out(candidate.name(), fan_out, shape)));
         }
@@ -219,10 +260,10 @@ fn timed_fan_out(name: &'static str, mut fan_out: Box<dyn FanOut>, shape: Shape)
     })
 }
 
-fn throughput(group: &Group) -> Vec<Timed> {
+fn throughput(group: &Group, only: &Only) -> Vec<Timed> {
     let shape = group.shape;
     let mut all = Vec::new();
-    for candidate in peers::all() {
+    for candidate in only.peers() {
         let name = candidate.name();
         let Some(halves) = candidate.halves(shape) else { continue };
         let mut pair = Pair::throughput(halves);
@@ -243,10 +284,10 @@ fn throughput(group: &Group) -> Vec<Timed> {
     all
 }
 
-fn ping_pong(group: &Group) -> Vec<Timed> {
+fn ping_pong(group: &Group, only: &Only) -> Vec<Timed> {
     let shape = group.shape;
     let mut all = Vec::new();
-    for candidate in peers::all() {
+    for candidate in only.peers() {
         if let (Some(there), Some(back)) = (candidate.halves(shape), candidate.halves(shape)) {
             all.push(timed_ping_pong(candidate.name(), there, back, shape));
         }

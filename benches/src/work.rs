@@ -76,14 +76,20 @@ impl Tally {
         }
     }
 
+    /// What `messages` of [`Content::Marked`] add up to.
+    #[must_use]
+    pub fn of_marked(messages: u64) -> Self {
+        Self { messages, sum: messages * (u64::from(FIRST) + u64::from(LAST)), wrong: 0 }
+    }
+
     /// Whether this is what `messages` of `content` add up to.
     #[must_use]
     pub fn is_complete(&self, content: Content, messages: u64) -> bool {
-        let each = match content {
-            Content::Marked => u64::from(FIRST) + u64::from(LAST),
-            Content::Numbered => 0,
-        };
-        *self == Self { messages, sum: messages * each, wrong: 0 }
+        *self
+            == match content {
+                Content::Marked => Self::of_marked(messages),
+                Content::Numbered => Self { messages, ..Self::default() },
+            }
     }
 }
 

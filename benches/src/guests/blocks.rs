@@ -1,0 +1,182 @@
+//! Guests of the broker.
+
+use anyhow::{Context, bail, ensure};
+use blockcast_blocks::{Bytes, Payload};
+use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestSource};
+use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_subscriber::{Subscriber, SubscriberOptions};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{GuestWork, pages, text};
+use crate::work::{Content, Shape, Tally, fill};
+
+const TOPIC: &str = "topic";
+
+/// The thread that everything here runs on, and a broker on it.
+fn one_thread() -> anyhow::Result<(Runtime, Broker)> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let broker = Broker::on_runtime(runtime.handle().clone());
+    Ok((runtime, broker))
+}
+
+fn start(broker: &Broker, code: String) -> anyhow::Result<Component> {
+    let program = broker.load(&GuestSource::bytes("guest", code.into_bytes()))?;
+    let mut limits = GuestLimits::default();
+    limits.windows = 3 << 30;
+    limits.publisher_bytes = 1 << 30;
+    Ok(broker.spawn_guest(&program, Grants::all().limits(limits), [])?)
+}
+
+fn check_alive(guest: &Component) -> anyhow::Result<()> {
+    match guest.report() {
+        None => Ok(()),
+        Some(report) => bail!("the guest has ended: {:?}", report.reason),
+    }
+}
+
+/// The host publishes, a guest subscribes.
+pub(super) struct Delivery {
+    host: DeliveryHost,
+    runtime: Runtime,
+}
+
+struct DeliveryHost {
+    broker: Broker,
+    guest: Component,
+    publisher: Publisher<Bytes>,
+    payload: usize,
+    delivered: u64,
+}
+
+impl Delivery {
+    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        let (runtime, broker) = one_thread()?;
+        let options = PublisherOptions::new().block_size(shape.payload).blocks(shape.blocks as u32);
+        let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
+        let fingerprint = Bytes::schema().fingerprint();
+        let guest = start(&broker, text(include_str!("subscriber.wat"), &[("fingerprint", fingerprint)]))?;
+        runtime.block_on(publisher.subscribers(1));
+        let host = DeliveryHost { broker, guest, publisher, payload: shape.payload, delivered: 0 };
+        Ok(Self { host, runtime })
+    }
+}
+
+impl DeliveryHost {
+    async fn deliver(&mut self, messages: u64) -> anyhow::Result<()> {
+        let payload = self.payload;
+        for number in 0..messages {
+            self.publisher.loan().await?.send_with(|block| {
+                let mut builder = block.builder();
+                fill(Content::Marked, &mut builder.block()[..payload], number);
+                builder.finish(payload)
+            })?;
+        }
+        self.delivered += messages;
+        while self.released()? < self.delivered {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Messages that the guest has let go of; it has touched them before, and traps on a wrong byte.
+    fn released(&self) -> anyhow::Result<u64> {
+        check_alive(&self.guest)?;
+        let topic = self.broker.topic(TOPIC).context("the topic is gone")?;
+        ensure!(topic.lost() == 0, "messages were lost");
+        let channel = topic.publishers.first().context("the publisher is gone")?;
+        let subscriber = channel.subscribers.first().context("the guest does not subscribe any more")?;
+        Ok(channel.published - subscriber.behind)
+    }
+}
+
+impl GuestWork for Delivery {
+    fn run(&mut self, messages: u64) -> Tally {
+        match self.runtime.block_on(self.host.deliver(messages)) {
+            Ok(()) => Tally::of_marked(messages),
+            Err(error) => {
+                eprintln!("guest delivery: {error:#}");
+                Tally::default()
+            }
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.host.guest.request_shutdown();
+        self.runtime.block_on(self.host.guest.ended());
+    }
+}
+
+/// A guest publishes, the host subscribes.
+///
+/// Between slices every block is published and waits to be received, so that a slice has as many publishes as receives.
+pub(super) struct Publishing {
+    host: PublishingHost,
+    runtime: Runtime,
+}
+
+struct PublishingHost {
+    broker: Broker,
+    guest: Component,
+    subscriber: Subscriber<Bytes>,
+    blocks: u64,
+    received: u64,
+}
+
+impl Publishing {
+    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        let (runtime, broker) = one_thread()?;
+        let subscriber = broker.subscriber::<Bytes>(TOPIC, SubscriberOptions::new())?;
+        let numbers = [
+            ("fingerprint", Bytes::schema().fingerprint()),
+            ("payload", shape.payload as u64),
+            ("blocks", shape.blocks as u64),
+            ("pages", pages(shape.payload)),
+        ];
+        let guest = start(&broker, text(include_str!("publisher.wat"), &numbers))?;
+        let host = PublishingHost { broker, guest, subscriber, blocks: shape.blocks as u64, received: 0 };
+        runtime.block_on(host.filled())?;
+        Ok(Self { host, runtime })
+    }
+}
+
+impl PublishingHost {
+    async fn receive(&mut self, messages: u64) -> anyhow::Result<Tally> {
+        let mut tally = Tally::default();
+        for _ in 0..messages {
+            tally.touch(self.subscriber.recv_ref().await?.view());
+        }
+        self.received += messages;
+        self.filled().await?;
+        Ok(tally)
+    }
+
+    /// Waits until the guest has published all its blocks.
+    async fn filled(&self) -> anyhow::Result<()> {
+        loop {
+            check_alive(&self.guest)?;
+            let topic = self.broker.topic(TOPIC).context("the topic is gone")?;
+            if topic.published() >= self.received + self.blocks {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl GuestWork for Publishing {
+    fn run(&mut self, messages: u64) -> Tally {
+        self.runtime.block_on(self.host.receive(messages)).unwrap_or_else(|error| {
+            eprintln!("guest publishing: {error:#}");
+            Tally::default()
+        })
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.host.guest.request_shutdown();
+        self.runtime.block_on(self.host.guest.ended());
+    }
+}

@@ -1,0 +1,129 @@
+//! A component that is called with, and calls with, `list<u8>`.
+
+use wasmtime::component::{Component, Instance, Linker, TypedFunc, WasmList};
+use wasmtime::{Config, Engine, Store, StoreContextMut};
+
+use super::{GuestWork, pages, text};
+use crate::work::{FIRST, LAST, Shape, Tally};
+
+/// What the host does with what a guest publishes: one copy into memory of its own, which is prepared and used
+/// in turns, as a pool of blocks is.
+struct Pool {
+    messages: Vec<Vec<u8>>,
+    next: usize,
+    tally: Tally,
+}
+
+/// The component, on an engine that is set up as the broker's.
+fn instantiate(shape: Shape, batch: usize) -> anyhow::Result<(Store<Pool>, Instance)> {
+    let mut config = Config::new();
+    config.concurrency_support(false).memory_may_move(false);
+    let engine = Engine::new(&config).map_err(anyhow::Error::msg)?;
+    let room = (shape.payload + 8) * batch + 8 * batch;
+    let numbers = [("pages", pages(room)), ("payload", shape.payload as u64)];
+    let code = text(include_str!("lists.wat"), &numbers);
+    let component = Component::new(&engine, code).map_err(anyhow::Error::msg)?;
+    let mut linker = Linker::<Pool>::new(&engine);
+    linker
+        .root()
+        .func_wrap("publish", |mut store: StoreContextMut<'_, Pool>, (message,): (WasmList<u8>,)| {
+            // The list is borrowed of the store; the pool leaves it for the moment of the copy.
+            let mut pool = std::mem::take(&mut store.data_mut().messages);
+            let next = (store.data().next + 1) % pool.len();
+            pool[next].copy_from_slice(message.as_le_slice(&store));
+            let data = store.data_mut();
+            data.next = next;
+            data.tally.touch(&pool[next]);
+            data.messages = pool;
+            Ok(())
+        })
+        .map_err(anyhow::Error::msg)?;
+    let messages = vec![vec![1; shape.payload]; shape.blocks];
+    let mut store = Store::new(&engine, Pool { messages, next: 0, tally: Tally::default() });
+    let instance = linker.instantiate(&mut store, &component).map_err(anyhow::Error::msg)?;
+    Ok((store, instance))
+}
+
+/// The host calls the guest with each message, or with several at once.
+pub(super) struct Delivery {
+    store: Store<Pool>,
+    instance: Instance,
+    batch: usize,
+    messages: Vec<Vec<u8>>,
+}
+
+impl Delivery {
+    pub(super) fn one_by_one(shape: Shape) -> anyhow::Result<Self> {
+        Self::new(shape, 1)
+    }
+
+    pub(super) fn batches(shape: Shape) -> anyhow::Result<Self> {
+        Self::new(shape, shape.blocks)
+    }
+
+    fn new(shape: Shape, batch: usize) -> anyhow::Result<Self> {
+        let (store, instance) = instantiate(shape, batch)?;
+        let mut message = vec![1; shape.payload];
+        message[0] = FIRST;
+        message[shape.payload - 1] = LAST;
+        Ok(Self { store, instance, batch, messages: vec![message; shape.blocks] })
+    }
+
+    fn deliver(&mut self, messages: u64) -> wasmtime::Result<Tally> {
+        let mut tally = Tally::default();
+        if self.batch == 1 {
+            let receive: TypedFunc<(&[u8],), (u32,)> =
+                self.instance.get_typed_func(&mut self.store, "receive")?;
+            for number in 0..messages as usize {
+                let message = &self.messages[number % self.messages.len()];
+                let (sum,) = receive.call(&mut self.store, (message,))?;
+                tally.messages += 1;
+                tally.sum += u64::from(sum);
+            }
+            return Ok(tally);
+        }
+        let receive: TypedFunc<(&[Vec<u8>],), (u32,)> =
+            self.instance.get_typed_func(&mut self.store, "receive-batch")?;
+        while tally.messages < messages {
+            let count = (messages - tally.messages).min(self.batch as u64);
+            let (sum,) = receive.call(&mut self.store, (&self.messages[..count as usize],))?;
+            tally.messages += count;
+            tally.sum += u64::from(sum);
+        }
+        Ok(tally)
+    }
+}
+
+impl GuestWork for Delivery {
+    fn run(&mut self, messages: u64) -> Tally {
+        self.deliver(messages).unwrap_or_else(|error| {
+            eprintln!("lists: {error:#}");
+            Tally::default()
+        })
+    }
+}
+
+/// The guest calls the host with each message.
+pub(super) struct Publishing {
+    store: Store<Pool>,
+    send: TypedFunc<(u32,), ()>,
+}
+
+impl Publishing {
+    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        let (mut store, instance) = instantiate(shape, 1)?;
+        let send = instance.get_typed_func(&mut store, "send").map_err(anyhow::Error::msg)?;
+        Ok(Self { store, send })
+    }
+}
+
+impl GuestWork for Publishing {
+    fn run(&mut self, messages: u64) -> Tally {
+        self.store.data_mut().tally = Tally::default();
+        let Ok(count) = u32::try_from(messages) else { return Tally::default() };
+        if let Err(error) = self.send.call(&mut self.store, (count,)) {
+            eprintln!("lists: {error:#}");
+        }
+        self.store.data().tally
+    }
+}

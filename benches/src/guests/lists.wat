@@ -1,0 +1,49 @@
+;; The peer: messages are lists in the canonical ABI. `receive` takes one, `receive-batch` several at once; `send`
+;; sends its message that many times. Lists are put at one fixed place, which is the least that a guest can do.
+;; {pages} holds what arrives and a page before it.
+(component
+  (import "publish" (func $publish (param "message" (list u8))))
+  (core module $memory
+    (memory (export "memory") {pages})
+    (global $next (export "next") (mut i32) (i32.const 65536))
+    (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32)
+      (local $address i32)
+      (local.set $address (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $address) (local.get $size)))
+      (local.get $address)))
+  (core instance $memory (instantiate $memory))
+  (core func $publish (canon lower (func $publish) (memory (core memory $memory "memory"))))
+  (core module $main
+    (import "memory" "memory" (memory {pages}))
+    (import "memory" "next" (global $next (mut i32)))
+    (import "host" "publish" (func $publish (param i32 i32)))
+    (func $touch (param $address i32) (param $len i32) (result i32)
+      (i32.add (i32.load8_u (local.get $address))
+        (i32.load8_u (i32.sub (i32.add (local.get $address) (local.get $len)) (i32.const 1)))))
+    (func (export "receive") (param $address i32) (param $len i32) (result i32)
+      (global.set $next (i32.const 65536))
+      (call $touch (local.get $address) (local.get $len)))
+    (func (export "receive-batch") (param $list i32) (param $count i32) (result i32)
+      (local $sum i32)
+      (global.set $next (i32.const 65536))
+      (loop $messages
+        (local.set $sum (i32.add (local.get $sum)
+          (call $touch (i32.load (local.get $list)) (i32.load offset=4 (local.get $list)))))
+        (local.set $list (i32.add (local.get $list) (i32.const 8)))
+        (br_if $messages (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))
+      (local.get $sum))
+    (func (export "send") (param $count i32)
+      (memory.fill (i32.const 65536) (i32.const 1) (i32.const 16))
+      (i32.store8 (i32.const 65536) (i32.const 0xa5))
+      (i32.store8 (i32.sub (i32.add (i32.const 65536) (i32.const {payload})) (i32.const 1)) (i32.const 0x5a))
+      (loop $messages
+        (call $publish (i32.const 65536) (i32.const {payload}))
+        (br_if $messages (local.tee $count (i32.sub (local.get $count) (i32.const 1)))))))
+  (core instance $main (instantiate $main
+    (with "memory" (instance $memory))
+    (with "host" (instance (export "publish" (func $publish))))))
+  (func (export "receive") (param "message" (list u8)) (result u32)
+    (canon lift (core func $main "receive") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (func (export "receive-batch") (param "messages" (list (list u8))) (result u32)
+    (canon lift (core func $main "receive-batch") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
+  (func (export "send") (param "count" u32) (canon lift (core func $main "send"))))
