@@ -35,6 +35,9 @@ impl Only {
     }
 }
 
+/// Makes the candidates of a group, but for those that do not take part.
+type Make = fn(&Group, &Only) -> Vec<Timed>;
+
 /// Candidates that do the same work.
 #[derive(Debug)]
 pub struct Group {
@@ -44,7 +47,7 @@ pub struct Group {
     pub mode: Option<&'static str>,
     /// What a message is and who gets it.
     pub shape: Shape,
-    make: fn(&Group, &Only) -> Vec<Timed>,
+    make: Make,
     statistic: Statistic,
     slice: Duration,
     rounds: usize,
@@ -196,7 +199,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
 
 #[cfg(feature = "guests")]
 fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
-    let works: [(_, fn(&Group, &Only) -> Vec<Timed>); 2] = [
+    let works: [(_, Make); 2] = [
         ("guest-delivery", |group, _| crate::guests::delivery(group.shape)),
         ("guest-publish", |group, _| crate::guests::publishing(group.shape)),
     ];
