@@ -94,6 +94,8 @@ pub struct Subscription {
     untold: u32,
     untold_bytes: u64,
     lost: u64,
+    /// What looking for messages has found in place of one.
+    found: Option<ReceiveError>,
 }
 
 impl Subscription {
@@ -114,6 +116,7 @@ impl Subscription {
             untold: 0,
             untold_bytes: 0,
             lost: 0,
+            found: None,
         })
     }
 
@@ -171,7 +174,18 @@ impl Subscription {
 
     /// Whether a receive would find anything but [`ReceiveError::Empty`]. May call the host.
     pub fn is_ready(&mut self) -> bool {
-        self.next < self.filled || self.refill() != Err(ReceiveError::Empty)
+        if self.next < self.filled || self.found.is_some() {
+            return true;
+        }
+        match self.refill() {
+            Ok(()) => true,
+            Err(ReceiveError::Empty) => false,
+            Err(found) => {
+                // The host says some things once only: kept for the receive that follows.
+                self.found = Some(found);
+                true
+            }
+        }
     }
 
     /// Ready once a receive will not find the subscription empty. Before it waits, samples are turned into
@@ -188,6 +202,9 @@ impl Subscription {
     }
 
     fn take(&mut self) -> Result<Delivery, ReceiveError> {
+        if let Some(found) = self.found.take() {
+            return Err(found);
+        }
         if self.next == self.filled {
             self.refill()?;
         } else if self.untold >= RELEASE_MESSAGES || self.untold_bytes >= RELEASE_BYTES {
