@@ -28,12 +28,15 @@ impl Summary<'_> {
     /// Everything that was not as it should be, a line each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        // Whoever was ended because another one had failed is no cause.
+        let mut cancelled = Vec::new();
         for (name, report) in Running::NAMES.iter().zip(self.ended) {
             match &report.reason {
                 ExitReason::Finished => {}
                 ExitReason::Cancelled if self.interrupted => {
                     problems.push(format!("{name}: interrupted before it had received everything"));
                 }
+                ExitReason::Cancelled => cancelled.push(format!("{name}: {}", report.reason)),
                 // What the publisher says of a line is about the input.
                 ExitReason::Failed(text) if self.line_refused() => {
                     let advice = match self.fed.refused {
@@ -44,6 +47,9 @@ impl Summary<'_> {
                 }
                 reason => problems.push(format!("{name}: {reason}")),
             }
+        }
+        if problems.is_empty() {
+            problems = cancelled;
         }
         problems.extend(self.fed.failure.clone());
         problems.extend(self.lost());
