@@ -1,6 +1,7 @@
 //! Where a builder writes, and the proof that it did.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::error::BuildError;
 use crate::flat_type::{FlatType, Header};
@@ -106,6 +107,32 @@ pub struct Target<'b, I: Index> {
     index: PhantomData<I>,
 }
 
+/// Copies a text of the same length. Up to 32 bytes, the usual name or word, without a call and with few branches that
+/// depend on the length, which nobody can predict: pieces overlap where there is less text than they could hold.
+#[inline(always)]
+fn copy_text(to: &mut [u8], from: &[u8]) {
+    #[inline(always)]
+    fn piece<const N: usize>(to: &mut [u8], from: &[u8], at: usize) {
+        if let (Some(to), Some(from)) = (to.get_mut(at..at + N), from.get(at..at + N)) {
+            to.copy_from_slice(from);
+        }
+    }
+    match from.len() {
+        len @ 8..=32 => {
+            let last = len - 8;
+            piece::<8>(to, from, 0);
+            piece::<8>(to, from, last.min(8));
+            piece::<8>(to, from, last.min(16));
+            piece::<8>(to, from, last);
+        }
+        len @ 4..8 => {
+            piece::<4>(to, from, 0);
+            piece::<4>(to, from, len - 4);
+        }
+        _ => to.copy_from_slice(from),
+    }
+}
+
 impl<'b, I: Index> Target<'b, I> {
     /// The target of a message's root value. To be handed to code that is generic over `'b` only.
     pub(crate) fn root<T: FlatType>(block: &'b mut [u8]) -> Self {
@@ -188,9 +215,44 @@ impl<'b, I: Index> Target<'b, I> {
         let start = self.cursor;
         let end = start.saturating_add(text.len());
         self.put_region(start, text.len())?;
-        self.span(start, end)?.copy_from_slice(text.as_bytes());
+        copy_text(self.span(start, end)?, text.as_bytes());
         self.cursor = end;
         Ok(())
+    }
+
+    /// Writes strings whose headers follow each other in the `headers` before the cursor. Gives their number; as many
+    /// as there are headers at most, then [`None`].
+    #[inline]
+    pub(crate) fn put_texts<V>(
+        &mut self,
+        headers: Range<usize>,
+        texts: impl Iterator<Item = V>,
+        text: fn(&V) -> &str,
+    ) -> Result<Option<usize>, BuildError> {
+        // Headers and text are two slices that are cut shorter as they are filled: one check for each, and nothing of
+        // that goes through memory.
+        let available = self.block.len();
+        let (mut at, mut cursor, mut count) = (headers.start, self.cursor, 0);
+        let Some((before, mut room)) = self.block.split_at_mut_checked(cursor) else {
+            return Err(self.no_room(cursor));
+        };
+        let mut headers = before.get_mut(headers).unwrap_or_default().chunks_exact_mut(2 * I::BYTES);
+        for value in texts {
+            let Some(header) = headers.next() else { return Ok(None) };
+            let text = text(&value).as_bytes();
+            let Some((to, rest)) = room.split_at_mut_checked(text.len()) else {
+                return Err(BuildError::NoRoom { needed: cursor.saturating_add(text.len()), available });
+            };
+            copy_text(to, text);
+            I::write_pair(cursor - at, text.len(), header)
+                .map_err(|value| BuildError::IndexOverflow { value, max: I::MAX })?;
+            room = rest;
+            at += 2 * I::BYTES;
+            cursor += text.len();
+            count += 1;
+        }
+        self.cursor = cursor;
+        Ok(Some(count))
     }
 
     /// Takes `count` elements of `size` bytes, aligned, from the cursor on. Gives the offset of the first.

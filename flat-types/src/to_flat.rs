@@ -29,8 +29,17 @@ pub trait ToFlat<T: FlatType> {
     where
         Self: Sized,
     {
-        values.iter().try_for_each(|value| list.push(value))
+        list.push_all(values.iter())
     }
+
+    /// Gives the text of a value that is written as a string.
+    #[doc(hidden)]
+    const TEXT: Option<fn(&Self) -> &str> = None;
+
+    /// Whether the order of `Self`, if it has one, is that of the map keys that it is written as: a sorted map of
+    /// such keys needs no look at their order when it is written.
+    #[doc(hidden)]
+    const IN_KEY_ORDER: bool = false;
 }
 
 /// Where a list's data end; see [`ToFlat::end_after`].
@@ -66,4 +75,11 @@ impl<T: FlatType, U: ToFlat<T> + ?Sized> ToFlat<T> for &U {
     fn matches<I: Index>(&self, view: T::View<'_, I>) -> bool {
         U::matches(self, view)
     }
+
+    const TEXT: Option<fn(&Self) -> &str> = match U::TEXT {
+        Some(_) => Some(|value| U::TEXT.map_or("", |text| text(value))),
+        None => None,
+    };
+
+    const IN_KEY_ORDER: bool = U::IN_KEY_ORDER;
 }

@@ -38,6 +38,14 @@ fn an_iterator_that_is_wrong_about_its_length_is_an_error() {
     assert_eq!(error, BuildError::TooFew { expected: 3, pushed: 2 });
     let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 3, says: 2 })).unwrap_err();
     assert_eq!(error, BuildError::ListFull { capacity: 2 });
+    // Strings have a way of their own.
+    for (left, says) in [(2, 3), (3, 2), (1, 0)] {
+        let error = Lines::to_vec(Items(Wrong { left, says }.map(|_| "x"))).unwrap_err();
+        match left < says {
+            true => assert_eq!(error, BuildError::TooFew { expected: says, pushed: left }),
+            false => assert_eq!(error, BuildError::ListFull { capacity: says }),
+        }
+    }
 }
 
 #[test]

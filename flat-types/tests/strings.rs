@@ -1,6 +1,8 @@
 //! Text is UTF-8, piece by piece.
 
-use blockcast_flat_types::{Flat, FlatError};
+use std::collections::BTreeMap;
+
+use blockcast_flat_types::{BuildError, Flat, FlatError};
 
 type Strings = Flat<Vec<String>, u8>;
 
@@ -48,4 +50,49 @@ fn surrogates_and_overlong_forms_are_refused() {
         assert!(Strings::validate(&cut(text, &[text.len() as u8])).is_err());
         assert!(Flat::<String, u8>::validate(&[&[2, text.len() as u8], text].concat()).is_err());
     }
+}
+
+/// Texts of every length from none to `longest`, no two bytes next to each other alike.
+fn texts(longest: usize) -> Vec<String> {
+    let alphabet = "abcdefghijklmnopqrstuvwxyz".chars().cycle();
+    (0..=longest).map(|len| alphabet.clone().skip(len % 7).take(len).collect()).collect()
+}
+
+#[test]
+fn texts_of_every_length_are_written_whole_and_nothing_beside_them() {
+    let texts = texts(100);
+    let mut block = vec![0xaa; 8 + 101 * 8 + 100 * 101 / 2 + 64];
+    let length = Flat::<Vec<String>>::write(&texts, &mut block).unwrap();
+    assert_eq!(length, block.len() - 64);
+    assert_eq!(Flat::<Vec<String>>::access(&block[..length]).unwrap(), texts);
+    assert!(block[length..].iter().all(|byte| *byte == 0xaa));
+    // One by one, as keys of a map, and by reference they are the same.
+    let pushed = Flat::<Vec<String>>::build(&mut vec![0; length], |list| {
+        let mut list = list.with_len(texts.len())?;
+        for text in &texts {
+            list.push(text)?;
+        }
+        list.finish()
+    });
+    assert_eq!(pushed, Ok::<_, BuildError>(length));
+    let references: Vec<&String> = texts.iter().collect();
+    assert_eq!(Flat::<Vec<String>>::to_vec(&references).unwrap(), block[..length]);
+    let map: BTreeMap<&str, u8> = texts.iter().map(|text| (text.as_str(), text.len() as u8)).collect();
+    let bytes = Flat::<BTreeMap<String, u8>>::to_vec(&map).unwrap();
+    assert_eq!(Flat::<BTreeMap<String, u8>>::access(&bytes).unwrap(), map);
+}
+
+#[test]
+fn texts_that_do_not_fit_are_an_error_at_every_length() {
+    let texts = texts(40);
+    let length = Flat::<Vec<String>>::encoded_len(&texts);
+    let mut block = vec![0; length];
+    for room in 0..length {
+        let error = Flat::<Vec<String>>::write(&texts, &mut block[..room]).unwrap_err();
+        assert!(
+            matches!(error, BuildError::NoRoom { needed, available } if needed > room && available == room)
+        );
+    }
+    let error = Flat::<Vec<String>, u8>::write(&texts, &mut block).unwrap_err();
+    assert!(matches!(error, BuildError::IndexOverflow { max: 255, .. }), "{error}");
 }

@@ -94,9 +94,7 @@ impl<'b, T: FlatType, I: Index> ListBuilder<'b, T, I> {
     {
         let values = values.into_iter();
         let mut list = self.with_len(values.len())?;
-        for value in values {
-            list.push(value)?;
-        }
+        list.push_all(values)?;
         list.finish()
     }
 }
@@ -233,6 +231,32 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         self.capacity
     }
 
+    /// Writes several elements. On an error the list is not to be used any more.
+    #[inline]
+    pub(crate) fn push_all<V: ToFlat<T>>(
+        &mut self,
+        values: impl Iterator<Item = V>,
+    ) -> Result<(), BuildError> {
+        if let Some(text) = V::TEXT {
+            let headers = self.start + self.count * Header::<T, I>::SIZE..self.end();
+            let Some(count) = self.target.put_texts(headers, values, text)? else {
+                return Err(BuildError::ListFull { capacity: self.capacity });
+            };
+            self.count += count;
+            return Ok(());
+        }
+        for value in values {
+            self.push(value)?;
+        }
+        Ok(())
+    }
+
+    /// The end of the headers that there is room for.
+    #[inline]
+    fn end(&self) -> usize {
+        self.start + self.capacity * Header::<T, I>::SIZE
+    }
+
     /// Writes several scalars at once, whose bytes in memory are their headers.
     #[inline]
     pub(crate) fn push_bytes<S>(&mut self, values: &[S]) -> Result<(), BuildError>
@@ -265,7 +289,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
                 return Err(BuildError::TooFew { expected: self.capacity, pushed: self.count });
             }
             let used = self.start + self.count * Header::<T, I>::SIZE;
-            let end = self.start + self.capacity * Header::<T, I>::SIZE;
+            let end = self.end();
             if self.count == 0 {
                 // An empty list takes no bytes, not even for alignment.
                 self.target.retract(self.before);

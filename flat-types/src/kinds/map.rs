@@ -237,7 +237,7 @@ where
         &self,
         place: Place<'b, BTreeMap<K, V>, I>,
     ) -> Result<Finished<'b>, BuildError> {
-        place.builder().entries(self)
+        if A::IN_KEY_ORDER { place.builder().in_order(self) } else { place.builder().entries(self) }
     }
 
     fn end_after<I: Index>(&self, cursor: usize) -> usize {

@@ -71,6 +71,17 @@ impl<'b, K: Key, V: FlatType, I: Index> MapBuilder<'b, K, V, I> {
         }
         map.finish()
     }
+
+    /// As [`entries`](Self::entries), of entries that are known to be in order.
+    #[inline]
+    pub(crate) fn in_order<A, B, E>(self, entries: E) -> Result<Finished<'b>, BuildError>
+    where
+        A: ToFlat<K>,
+        B: ToFlat<V>,
+        E: IntoIterator<Item = (A, B), IntoIter: ExactSizeIterator>,
+    {
+        self.entries.items(entries)
+    }
 }
 
 /// Writes the entries of a map, keys ascending.

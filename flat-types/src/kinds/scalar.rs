@@ -110,6 +110,8 @@ macro_rules! numbers {
             fn write_all<I: Index>(values: &[$type], list: &mut ListItems<'_, $type, I>) -> Result<(), BuildError> {
                 list.push_numbers(values)
             }
+
+            const IN_KEY_ORDER: bool = true;
         }
     )+ };
 }
@@ -176,6 +178,8 @@ impl ToFlat<bool> for bool {
     fn write_all<I: Index>(values: &[bool], list: &mut ListItems<'_, bool, I>) -> Result<(), BuildError> {
         list.push_bytes(values)
     }
+
+    const IN_KEY_ORDER: bool = true;
 }
 
 // SAFETY: the view reads its own bytes through a checked slice.
@@ -241,4 +245,6 @@ impl ToFlat<char> for char {
     fn write_all<I: Index>(values: &[char], list: &mut ListItems<'_, char, I>) -> Result<(), BuildError> {
         list.push_bytes(values)
     }
+
+    const IN_KEY_ORDER: bool = true;
 }

@@ -218,6 +218,9 @@ impl ToFlat<String> for str {
     fn matches<I: Index>(&self, view: &str) -> bool {
         self == view
     }
+
+    const TEXT: Option<fn(&str) -> &str> = Some(|text| text);
+    const IN_KEY_ORDER: bool = true;
 }
 
 macro_rules! text {
@@ -237,6 +240,9 @@ macro_rules! text {
             fn matches<I: Index>(&self, view: &str) -> bool {
                 **self == *view
             }
+
+            const TEXT: Option<for<'t> fn(&'t $type) -> &'t str> = Some(|text| text);
+            const IN_KEY_ORDER: bool = true;
         }
     )+ };
 }

@@ -163,6 +163,8 @@ macro_rules! tuples {
             fn matches<I: Index>(&self, view: <($($T,)+) as FlatType>::View<'_, I>) -> bool {
                 $(self.$n.matches::<I>(view.$n))&&+
             }
+
+            const IN_KEY_ORDER: bool = $($U::IN_KEY_ORDER)&&+;
         }
     };
 }
