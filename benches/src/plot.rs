@@ -85,9 +85,21 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
         }
         .lines(&folder.join(format!("{bench}-by-payload.svg")), &of(bench), |row| row.nanoseconds())?;
     }
+    for (bench, mode, title) in [
+        ("payload-build", None, "Building a value"),
+        ("payload-read", Some("all of it"), "Reading all of a value"),
+        ("payload-read", Some("one element"), "Reading one element of a value"),
+        ("payload-read", Some("validation"), "Validating a value"),
+    ] {
+        let rows: Vec<&Record> = of(bench).into_iter().filter(|row| row.mode == mode).collect();
+        let file = [Some(bench), mode].into_iter().flatten().collect::<Vec<_>>().join("-").replace(' ', "-");
+        dots(&folder.join(format!("{file}.svg")), &format!("{title}: time in relation to Blockcast"), &rows)?;
+    }
     let mut pairs = Vec::new();
     for row in records {
-        if let Some(mode) = row.mode {
+        if let Some(mode) = row.mode
+            && row.value.is_none()
+        {
             let work = (row.bench, mode, row.payload);
             if !pairs.contains(&work) {
                 pairs.push(work);
@@ -203,6 +215,53 @@ fn bars(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
         area.draw(&Text::new(row.candidate.clone(), (10, top + 2), styled(15, TEXT))).map_err(failed)?;
         let figure = report::number(row.nanoseconds());
         area.draw(&Text::new(figure, (end + 6, top + 2), styled(15, TEXT))).map_err(failed)?;
+    }
+    area.present().map_err(failed)
+}
+
+/// One line per value, and on it one dot per candidate, its time in relation to Blockcast's, logarithmic.
+fn dots(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
+    let mut values: Vec<&str> = Vec::new();
+    for value in rows.iter().filter_map(|row| row.value) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    if values.is_empty() {
+        return Ok(());
+    }
+    let (low, high) = range(rows.iter().map(|row| row.ratio));
+    let (left, width, step) = (170, 470.0, 34);
+    let bottom = 50 + step * values.len() as i32;
+    let across = |ratio: f64| left + (width * (ratio / low).ln() / (high / low).ln()) as i32;
+    let area = SVGBackend::new(path, (860, bottom as u32 + 30)).into_drawing_area();
+    area.draw(&Text::new(title, (left, 14), styled(20, TEXT))).map_err(failed)?;
+    for power in -3..=5 {
+        let ratio = 10_f64.powi(power);
+        if (low..high).contains(&ratio) {
+            let x = across(ratio);
+            let line = PathElement::new([(x, 44), (x, bottom)], TEXT.mix(if power == 0 { 0.9 } else { 0.3 }));
+            area.draw(&line).map_err(failed)?;
+            area.draw(&Text::new(format!("{ratio}"), (x - 5, bottom + 8), styled(14, TEXT)))
+                .map_err(failed)?;
+        }
+    }
+    for (index, value) in values.iter().enumerate() {
+        let y = 62 + step * index as i32;
+        area.draw(&Text::new(value.to_string(), (10, y - 7), styled(15, TEXT))).map_err(failed)?;
+        area.draw(&PathElement::new([(left, y), (left + width as i32, y)], TEXT.mix(0.3))).map_err(failed)?;
+    }
+    for (index, candidate) in candidates(rows).into_iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let radius = if candidate == REFERENCE { 6 } else { 4 };
+        for row in rows.iter().filter(|row| row.candidate == candidate && row.ratio > 0.0) {
+            let line = values.iter().position(|value| Some(*value) == row.value).unwrap_or_default();
+            let at = (across(row.ratio), 62 + step * line as i32);
+            area.draw(&Circle::new(at, radius, colour.filled())).map_err(failed)?;
+        }
+        let y = 56 + 20 * index as i32;
+        area.draw(&Circle::new((left + 490, y + 6), radius, colour.filled())).map_err(failed)?;
+        area.draw(&Text::new(candidate.to_owned(), (left + 505, y), styled(15, colour))).map_err(failed)?;
     }
     area.present().map_err(failed)
 }

@@ -9,9 +9,12 @@ pub struct Record {
     pub bench: &'static str,
     /// Bytes of a message.
     pub payload: usize,
+    /// What a message was, where that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<&'static str>,
     /// Subscribers.
     pub subscribers: usize,
-    /// How threads waited, where there were two.
+    /// How threads waited, where there were two; what was read, where values were.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
     /// Who.

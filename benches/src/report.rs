@@ -13,18 +13,19 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
     for (bench, mode) in works(records) {
         let rows: Vec<&Record> =
             records.iter().filter(|record| record.bench == bench && record.mode == mode).collect();
-        let payloads: BTreeSet<usize> = rows.iter().map(|row| row.payload).collect();
-        let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
         let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
-        if fan_outs.len() > 1 {
+        let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
+        if rows[0].value.is_some() {
+            text += &table(&title, &rows, "", |row| row.value.unwrap_or_default().to_owned());
+        } else if fan_outs.len() > 1 {
+            let payloads: BTreeSet<usize> = rows.iter().map(|row| row.payload).collect();
             for payload in payloads {
                 let rows: Vec<&Record> = rows.iter().copied().filter(|row| row.payload == payload).collect();
                 let title = format!("{title}, {}", bytes(payload));
-                text +=
-                    &table(&title, &rows, "subscribers", |row| row.subscribers, |count| count.to_string());
+                text += &table(&title, &rows, "subscribers", |row| row.subscribers.to_string());
             }
         } else {
-            text += &table(&title, &rows, "payload", |row| row.payload, bytes);
+            text += &table(&title, &rows, "payload", |row| bytes(row.payload));
         }
     }
     text
@@ -41,14 +42,14 @@ fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
     works
 }
 
-fn table(
-    title: &str,
-    rows: &[&Record],
-    what: &str,
-    column: impl Fn(&Record) -> usize,
-    label: impl Fn(usize) -> String,
-) -> String {
-    let columns: BTreeSet<usize> = rows.iter().map(|row| column(row)).collect();
+/// One row per candidate, columns in the order in which they first occur.
+fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> String) -> String {
+    let mut columns: Vec<String> = Vec::new();
+    for label in rows.iter().map(|row| column(row)) {
+        if !columns.contains(&label) {
+            columns.push(label);
+        }
+    }
     let mut candidates: Vec<&str> = Vec::new();
     for row in rows {
         if !candidates.contains(&row.candidate.as_str()) {
@@ -60,13 +61,13 @@ fn table(
         Statistic::Median => "median",
     };
     let mut text = format!("\n### {title}: ns per message, {statistic} (times Blockcast)\n\n| {what} |");
-    columns.iter().for_each(|&at| write!(text, " {} |", label(at)).expect("a string takes all"));
+    columns.iter().for_each(|label| write!(text, " {label} |").expect("a string takes all"));
     text += "\n| --- |";
     columns.iter().for_each(|_| text += " ---: |");
     for candidate in candidates {
         write!(text, "\n| {candidate} |").expect("a string takes all");
-        for &at in &columns {
-            let cell = rows.iter().find(|row| row.candidate == candidate && column(row) == at);
+        for label in &columns {
+            let cell = rows.iter().find(|row| row.candidate == candidate && column(row) == *label);
             text += &cell.map_or(" |".to_owned(), |row| {
                 let ratio =
                     if row.ratio.is_finite() { format!(" ({:.2})", row.ratio) } else { String::new() };

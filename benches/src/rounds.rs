@@ -32,6 +32,8 @@ pub type Work = Box<dyn FnMut(u64) -> Result<f64, Lost>>;
 pub struct Timed {
     /// Its name.
     pub candidate: String,
+    /// Bytes of its messages, if candidates differ in that.
+    pub bytes: Option<usize>,
     work: Work,
     batch: u64,
     samples: Vec<f64>,
@@ -40,7 +42,15 @@ pub struct Timed {
 impl Timed {
     /// Nothing measured yet.
     pub fn new(candidate: impl Into<String>, work: Work) -> Self {
-        Self { candidate: candidate.into(), work, batch: 1, samples: Vec::new() }
+        Self { candidate: candidate.into(), bytes: None, work, batch: 64, samples: Vec::new() }
+    }
+
+    /// A candidate whose messages have a size of their own, and may each take long to build or read.
+    #[must_use]
+    pub fn of_payloads(mut self, bytes: usize) -> Self {
+        self.bytes = Some(bytes);
+        self.batch = 1;
+        self
     }
 
     /// Runs that many messages and returns how long one took, in nanoseconds.
@@ -78,7 +88,6 @@ impl Timed {
     /// Finds how many messages fill a slice; this is the warm-up, too.
     fn calibrate(&mut self, slice: Duration) -> Result<(), Lost> {
         let slice = slice.as_nanos() as f64;
-        self.batch = 64;
         loop {
             let spent = (self.work)(self.batch)? * self.batch as f64;
             if spent >= slice * 0.4 {

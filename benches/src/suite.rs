@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::limits;
 use crate::machine;
 use crate::pair::Pair;
+use crate::payloads::{self, Kind, Step};
 use crate::peers;
 use crate::record::{Record, Statistic};
 use crate::rounds::{Lost, Timed, Work, interleave};
@@ -43,8 +44,10 @@ type Make = fn(&Group, &Only) -> Vec<Timed>;
 pub struct Group {
     /// What they do, such as `fan-out`.
     pub bench: &'static str,
-    /// How threads wait, where there are two.
+    /// How threads wait, where there are two; what is read, where values are.
     pub mode: Option<&'static str>,
+    /// What is built or read, where that is the work, and which of it.
+    pub value: Option<(Kind, Step)>,
     /// What a message is and who gets it.
     pub shape: Shape,
     make: Make,
@@ -86,7 +89,8 @@ impl Group {
             .iter()
             .map(|timed| Record {
                 bench: self.bench,
-                payload: self.shape.payload,
+                payload: timed.bytes.unwrap_or(self.shape.payload),
+                value: self.value.map(|(kind, _)| kind.name()),
                 subscribers: self.shape.subscribers,
                 mode: self.mode,
                 candidate: timed.candidate.clone(),
@@ -118,6 +122,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
             groups.push(Group {
                 bench: "fan-out",
                 mode: None,
+                value: None,
                 shape: one_thread_shape(payload, subscribers),
                 make: fan_out,
                 statistic: Statistic::Min,
@@ -133,6 +138,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
         groups.push(Group {
             bench: "fan-out-owned",
             mode: None,
+            value: None,
             shape: one_thread_shape(payload, subscribers),
             make: fan_out_owned,
             statistic: Statistic::Min,
@@ -145,6 +151,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
     }
     #[cfg(feature = "guests")]
     guest_groups(&mut groups, quick);
+    payload_groups(&mut groups, quick);
     for payload in PAYLOADS {
         if quick && payload != 1 << 20 {
             continue;
@@ -152,6 +159,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
         groups.push(Group {
             bench: "machine",
             mode: None,
+            value: None,
             shape: one_thread_shape(payload, 0),
             make: |group, _| limits::memory(group.shape.payload),
             statistic: Statistic::Min,
@@ -172,6 +180,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
         groups.push(Group {
             bench,
             mode: Some(mode),
+            value: None,
             shape,
             make: throughput,
             statistic: Statistic::Median,
@@ -188,6 +197,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
         groups.push(Group {
             bench: "ping-pong",
             mode: Some(mode),
+            value: None,
             shape: shape(64, Content::Numbered, wait),
             make: ping_pong,
             statistic: Statistic::Median,
@@ -211,11 +221,38 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
             groups.push(Group {
                 bench,
                 mode: None,
+                value: None,
                 shape: one_thread_shape(payload, 1),
                 make,
                 statistic: Statistic::Min,
                 slice: Duration::from_millis(if quick { 1 } else { 3 }),
                 rounds: if quick { 9 } else { 21 },
+            });
+        }
+    }
+}
+
+fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
+    let steps = [
+        ("payload-build", None, Step::Build),
+        ("payload-read", Some("all of it"), Step::ReadAll),
+        ("payload-read", Some("one element"), Step::ReadOne),
+        ("payload-read", Some("validation"), Step::Validate),
+    ];
+    for (bench, mode, step) in steps {
+        for kind in payloads::KINDS {
+            if quick && (step == Step::Validate || matches!(kind, Kind::Strings(100_000) | Kind::Floats(_))) {
+                continue;
+            }
+            groups.push(Group {
+                bench,
+                mode,
+                value: Some((kind, step)),
+                shape: one_thread_shape(64, 0),
+                make: build_or_read,
+                statistic: Statistic::Min,
+                slice: Duration::from_millis(if quick { 1 } else { 2 }),
+                rounds: if quick { 5 } else { 11 },
             });
         }
     }
@@ -261,6 +298,13 @@ fn timed_fan_out(name: &'static str, mut fan_out: Box<dyn FanOut>, shape: Shape)
         }
         Ok(spent.as_nanos() as f64 / messages as f64)
     })
+}
+
+fn build_or_read(group: &Group, only: &Only) -> Vec<Timed> {
+    let Some((kind, step)) = group.value else { return Vec::new() };
+    let mut candidates = payloads::candidates(kind, step);
+    candidates.retain(|timed| only.admits(&timed.candidate));
+    candidates
 }
 
 fn throughput(group: &Group, only: &Only) -> Vec<Timed> {
