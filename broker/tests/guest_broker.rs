@@ -4,7 +4,7 @@ mod guest_support;
 
 use blockcast_blocks::Bytes;
 use blockcast_broker::{Broker, ExitReason, Grants, GuestSource};
-use guest_support::wat;
+use guest_support::FORM;
 
 /// Publishes the numbers 1 to 100, once somebody subscribes.
 const PUBLISHER: &str = r#"
@@ -37,7 +37,7 @@ const SUBSCRIBER: &str = r#"
 "#;
 
 fn source(name: &str, body: &str) -> GuestSource {
-    GuestSource::bytes(name, wat::component(body).into_bytes())
+    FORM.guest(name, body)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,10 +5,10 @@ mod guest_support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockcast_broker::guest::{ExitReason, GuestEngine, Limit};
+use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, Limit, LoadError};
 use guest_support::bus::{Bus, publish};
 use guest_support::child::in_child_async;
-use guest_support::{Guest, process};
+use guest_support::{FORM, Form, Guest, process};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -109,6 +109,13 @@ async fn hostile_first_memory_beyond_the_limit_does_not_start() {
 #[tokio::test]
 async fn hostile_second_memory_does_not_start() {
     let body = r#"(memory 1) (func (export "run") (result i32) (i32.const 0))"#;
+    if FORM == Form::Module {
+        // Seen without running it.
+        let engine = GuestEngine::new().expect("an engine");
+        let refused = GuestProgram::load(&engine, &FORM.guest("test", body)).expect_err("refused");
+        assert!(matches!(&refused, LoadError::NoMemory { .. }), "{refused}");
+        return;
+    }
     let reason = end_of(body).await;
     assert!(matches!(&reason, ExitReason::NotStarted(_)), "{reason:?}");
 }

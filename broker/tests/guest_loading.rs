@@ -47,12 +47,14 @@ fn what_is_not_wasm_is_refused_as_such() {
 }
 
 #[test]
-fn a_core_module_is_refused_with_the_way_to_a_component() {
-    for code in [&b"(module)"[..], b"\0asm\x01\0\0\0"] {
-        let (error, text) = refused(code);
-        assert!(matches!(error, LoadError::CoreModule { .. }), "{text}");
-        assert!(text.contains("component"), "{text}");
-    }
+fn a_core_module_is_loaded_in_either_form() {
+    load(wat::module(RUN).as_bytes()).expect("loads");
+    let smallest =
+        r#"(module (memory (export "memory") 0) (func (export "run") (result i32) (i32.const 0)))"#;
+    load(smallest.as_bytes()).expect("loads");
+    let binary = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x05\x03\x01\0\0\
+      \x07\x10\x02\x06memory\x02\0\x03run\0\0\x0a\x06\x01\x04\0\x41\0\x0b";
+    load(binary).expect("loads");
 }
 
 #[test]

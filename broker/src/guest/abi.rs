@@ -1,7 +1,11 @@
-//! The values of the WIT package (`wit/`) as they cross the boundary.
+//! The values of the WIT package (`wit/`) as they cross the boundary, to components and to core modules (see `link`).
 
 use wasmtime::component::{ComponentType, Lift, Lower, flags};
+use wasmtime::{ValRaw, ValType};
 
+use super::canonical::{Flat, Layout, Place};
+use super::link::{Argument, Host, Outcome, Value};
+use super::state::GuestState;
 use super::window::{Area, WindowError};
 
 /// Names under which guests import what the host provides.
@@ -19,6 +23,12 @@ pub(crate) struct MemoryArea {
 
 impl From<MemoryArea> for Area {
     fn from(area: MemoryArea) -> Self {
+        Self { address: area.address, size: area.size }
+    }
+}
+
+impl From<Area> for MemoryArea {
+    fn from(area: Area) -> Self {
         Self { address: area.address, size: area.size }
     }
 }
@@ -83,6 +93,16 @@ pub(crate) enum Overflow {
     DropNewest,
 }
 
+impl Overflow {
+    fn of(flat: &mut Flat<'_>) -> wasmtime::Result<Self> {
+        Ok(match flat.case(3)? {
+            0 => Self::Block,
+            1 => Self::DropOldest,
+            _ => Self::DropNewest,
+        })
+    }
+}
+
 /// `types.subscription-options`
 #[derive(Clone, Copy, Debug, ComponentType, Lift)]
 #[component(record)]
@@ -105,6 +125,7 @@ pub(crate) struct PublisherOptions {
 /// `types.subscription-stats`
 #[derive(Clone, Copy, Debug, Default, ComponentType, Lower)]
 #[component(record)]
+#[repr(C)]
 pub(crate) struct SubscriptionStats {
     pub(crate) received: u64,
     pub(crate) lost: u64,
@@ -116,6 +137,7 @@ pub(crate) struct SubscriptionStats {
 /// `types.publisher-stats`
 #[derive(Clone, Copy, Debug, Default, ComponentType, Lower)]
 #[component(record)]
+#[repr(C)]
 pub(crate) struct PublisherStats {
     pub(crate) published: u64,
     pub(crate) bytes: u64,
@@ -168,6 +190,144 @@ pub(crate) struct Record {
     pub(crate) length: u32,
     pub(crate) publisher: u32,
     pub(crate) lost: u32,
+}
+
+/// Says how an [`Argument`] is flattened that the engine lifts to the same type.
+macro_rules! arguments {
+    ($($type:ty, [$($core:ident),*], $flat:ident => $read:expr;)*) => {$(
+        impl Argument for $type {
+            type Lifted = Self;
+            const FLAT: &'static [ValType] = &[$(ValType::$core),*];
+
+            #[inline]
+            fn lift(lifted: Self, _host: &Host<'_>) -> wasmtime::Result<Self> {
+                Ok(lifted)
+            }
+
+            #[inline]
+            fn read($flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+                Ok($read)
+            }
+        }
+    )*};
+}
+
+arguments! {
+    u32, [I32], flat => flat.u32();
+    u64, [I64], flat => flat.u64();
+    MemoryArea, [I32, I32], flat => flat.area().into();
+    Overflow, [I32], flat => Self::of(flat)?;
+    Level, [I32], flat => match flat.case(5)? {
+        0 => Self::Error,
+        1 => Self::Warn,
+        2 => Self::Info,
+        3 => Self::Debug,
+        _ => Self::Trace,
+    };
+    SubscriptionOptions, [I32, I32, I32], flat => Self {
+        overflow: Overflow::of(flat)?,
+        history: flat.u32(),
+        depth: flat.u32(),
+    };
+    PublisherOptions, [I32, I32, I32], flat => Self {
+        block_size: flat.u32(),
+        blocks: flat.u32(),
+        history: flat.u32(),
+    };
+}
+
+/// Says which core value is a whole [`Outcome`].
+macro_rules! scalars {
+    ($($type:ty, $core:ident, $value:ident => $raw:expr;)*) => {$(
+        impl Outcome for $type {
+            type Lowered = (Self,);
+            const FLAT: &'static [ValType] = &[ValType::$core];
+
+            #[inline]
+            fn lower(self) -> (Self,) {
+                (self,)
+            }
+
+            #[inline]
+            fn give(self, place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+                let $value = self;
+                place.value($raw)
+            }
+        }
+    )*};
+}
+
+scalars! {
+    u32, I32, value => ValRaw::u32(value);
+    u64, I64, value => ValRaw::u64(value);
+    bool, I32, value => ValRaw::u32(value.into());
+    WakeReasons, I32, value => ValRaw::u32(value.as_array()[0]);
+}
+
+impl Outcome for () {
+    type Lowered = ();
+
+    fn lower(self) {}
+
+    fn give(self, _place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+/// Says how a [`Value`] lies in memory that the engine lowers from the same type.
+macro_rules! values {
+    ($($type:ty, $layout:expr, $value:ident => $bytes:expr;)*) => {$(
+        impl Value for $type {
+            type Lowered = Self;
+            const LAYOUT: Layout = $layout;
+
+            fn lower(self) -> Self {
+                self
+            }
+
+            #[inline]
+            fn store(self, to: &mut [u8], _state: &mut GuestState) -> wasmtime::Result<()> {
+                let $value = self;
+                to.copy_from_slice(&$bytes);
+                Ok(())
+            }
+        }
+    )*};
+}
+
+values! {
+    (), Layout::UNIT, _value => [];
+    u32, Layout::of::<u32>(), value => value.to_le_bytes();
+    u64, Layout::of::<u64>(), value => value.to_le_bytes();
+}
+
+/// Says in which order the numbers of a record lie in memory, which is an [`Outcome`] of its own.
+macro_rules! records {
+    ($($type:ty { $($field:ident: $number:ty),* })*) => {$(
+        impl Outcome for $type {
+            type Lowered = (Self,);
+            const AREA: Option<Layout> = Some(Layout::of::<Self>());
+
+            fn lower(self) -> (Self,) {
+                (self,)
+            }
+
+            fn give(self, place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+                place.fill(Layout::of::<Self>(), |to| {
+                    $(
+                        let at = std::mem::offset_of!(Self, $field);
+                        to[at..at + size_of::<$number>()].copy_from_slice(&self.$field.to_le_bytes());
+                    )*
+                    Ok(())
+                })
+            }
+        }
+    )*};
+}
+
+records! {
+    SubscriptionStats { received: u64, lost: u64, attached: u32, held: u32, publishers: u32 }
+    PublisherStats { published: u64, bytes: u64, copied: u64, exhausted: u64, free_blocks: u32 }
 }
 
 const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);

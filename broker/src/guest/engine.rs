@@ -5,11 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use wasmtime::component::Linker;
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, Linker, component};
 
-use super::host;
+use super::link::ComponentLinkage;
 use super::memory::GuestMemoryCreator;
+use super::module::ModuleLinkage;
 use super::state::GuestState;
 
 /// How often a computing guest is interrupted: to let other tasks run, and to look at its limits.
@@ -21,7 +21,8 @@ const CALL_BYTES: usize = 1 << 20;
 /// Compiles and runs guests. One per broker; cheap to share behind an [`Arc`].
 pub struct GuestEngine {
     engine: Engine,
-    linker: Linker<GuestState>,
+    components: component::Linker<GuestState>,
+    modules: Linker<GuestState>,
     ticker: Ticker,
 }
 
@@ -33,18 +34,27 @@ impl GuestEngine {
     /// processor).
     pub fn new() -> Result<Arc<Self>, EngineError> {
         let engine = Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))?;
-        let mut linker = Linker::new(&engine);
-        host::add_to_linker(&mut linker).map_err(|error| EngineError(format!("{error:#}")))?;
+        let mut components = component::Linker::new(&engine);
+        let mut modules = Linker::new(&engine);
+        ComponentLinkage::define(&mut components)
+            .and_then(|()| ModuleLinkage::define(&engine, &mut modules))
+            .map_err(|error| EngineError(format!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Arc::new(Self { engine, linker, ticker }))
+        Ok(Arc::new(Self { engine, components, modules, ticker }))
     }
 
     pub(crate) fn wasm(&self) -> &Engine {
         &self.engine
     }
 
-    pub(crate) fn linker(&self) -> &Linker<GuestState> {
-        &self.linker
+    /// What components may import.
+    pub(crate) fn components(&self) -> &component::Linker<GuestState> {
+        &self.components
+    }
+
+    /// What core modules may import.
+    pub(crate) fn modules(&self) -> &Linker<GuestState> {
+        &self.modules
     }
 
     /// Keeps the clock ticking for as long as the value lives.

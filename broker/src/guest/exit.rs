@@ -124,19 +124,21 @@ pub enum LoadError {
         /// Which guest.
         guest: String,
     },
-    /// A core module, where a component is needed.
-    #[error(
-        "{guest} is a core wasm module, not a component; turn it into one with `wasm-tools component new`"
-    )]
-    CoreModule {
+    /// A core module without the memory that the host needs, or with others.
+    #[error("{guest} does not export one memory as `memory`: {reason}")]
+    NoMemory {
         /// Which guest.
         guest: String,
+        /// What it has instead.
+        reason: String,
     },
-    /// A component that is damaged or uses what this version does not support.
-    #[error("{guest} is not a valid component: {reason}")]
+    /// A component or module that is damaged or uses what this version does not support.
+    #[error("{guest} is not a valid wasm {kind}: {reason}")]
     Invalid {
         /// Which guest.
         guest: String,
+        /// `component` or `module`.
+        kind: &'static str,
         /// What is wrong, and where.
         reason: String,
     },

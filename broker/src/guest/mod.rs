@@ -17,7 +17,9 @@
 //! - `fault` survives writes into those windows and tells who did it;
 //! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` is the functions that it
 //!   imports (see `wit/`), `exchange` what they need of the broker;
-//! - `program` loads and checks a component, `run` drives it and cleans up, `exit` says how it went.
+//! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
+//!   `canonical`, `handles`);
+//! - `program` loads and checks a guest, `run` drives it and cleans up, `exit` says how it went.
 //!
 //! # What a guest can do to others
 //! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (whole arenas, so
@@ -26,14 +28,18 @@
 //! it everything that it held. The process and the other participants go on.
 
 mod abi;
+mod canonical;
 mod control;
 mod engine;
 mod exchange;
 mod exit;
 mod fault;
+mod handles;
 mod host;
 mod limits;
+mod link;
 mod memory;
+mod module;
 mod program;
 mod publisher;
 mod run;

@@ -1,4 +1,4 @@
-//! A guest's code: read, checked, compiled once, and run as often as wanted.
+//! A guest's code: read, compiled once, checked, and run as often as wanted.
 
 use std::fmt;
 use std::io;
@@ -6,33 +6,35 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wasmtime::component::types::{ComponentItem, Type};
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{self, Component};
+use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
 use super::abi::{SESSION, TOPICS, TYPES};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
+use super::module;
 use super::state::GuestState;
 
-/// Largest component that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
+/// Largest guest that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
 const MAX_CODE: u64 = 64 << 20;
 
 /// Where a guest's code comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum GuestSource {
-    /// A file that holds a component, binary or in the text format.
+    /// A file that holds a component or a core module, binary or in the text format.
     File(PathBuf),
-    /// A component in memory, binary or in the text format, and a name for messages.
+    /// A component or a core module in memory, binary or in the text format, and a name for messages.
     Bytes {
         /// What error messages call it.
         name: String,
-        /// The component.
+        /// The component or module.
         code: Arc<[u8]>,
     },
 }
 
 impl GuestSource {
-    /// A component in memory.
+    /// A component or a core module in memory.
     pub fn bytes(name: impl Into<String>, code: impl Into<Arc<[u8]>>) -> Self {
         Self::Bytes { name: name.into(), code: code.into() }
     }
@@ -52,6 +54,12 @@ impl GuestSource {
                 _ => LoadError::Unreadable { path: path.clone(), source },
             }),
         }
+    }
+}
+
+impl fmt::Debug for GuestSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GuestSource").field(&self.name()).finish()
     }
 }
 
@@ -82,7 +90,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[derive(Clone)]
 pub struct GuestProgram {
     engine: Arc<GuestEngine>,
-    code: InstancePre<GuestState>,
+    code: Code,
     name: String,
 }
 
@@ -95,15 +103,29 @@ impl GuestProgram {
     pub fn load(engine: &Arc<GuestEngine>, source: &GuestSource) -> Result<Self, LoadError> {
         let name = source.name();
         let bytes = source.read()?;
-        check_kind(&name, &bytes)?;
-        let component = Component::new(engine.wasm(), &bytes)
-            .map_err(|error| LoadError::Invalid { guest: name.clone(), reason: format!("{error:#}") })?;
-        check_imports(&name, engine, &component)?;
-        check_run(&name, engine, &component)?;
-        let code = engine
-            .linker()
-            .instantiate_pre(&component)
-            .map_err(|error| LoadError::Mismatch { guest: name.clone(), reason: format!("{error:#}") })?;
+        let kind = Kind::of(&name, &bytes)?;
+        let invalid = |error: wasmtime::Error| LoadError::Invalid {
+            guest: name.clone(),
+            kind: kind.name(),
+            reason: format!("{error:#}"),
+        };
+        let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+            guest: name.clone(),
+            reason: format!("{error:#}"),
+        };
+        let code = match kind {
+            Kind::Component => {
+                let component = Component::new(engine.wasm(), &bytes).map_err(invalid)?;
+                check_imports(&name, engine, &component)?;
+                check_run(&name, engine, &component)?;
+                Code::Component(engine.components().instantiate_pre(&component).map_err(mismatch)?)
+            }
+            Kind::Module => {
+                let module = Module::new(engine.wasm(), &bytes).map_err(invalid)?;
+                module::check(&name, &module)?;
+                Code::Module(engine.modules().instantiate_pre(&module).map_err(mismatch)?)
+            }
+        };
         Ok(Self { engine: Arc::clone(engine), code, name })
     }
 
@@ -117,7 +139,7 @@ impl GuestProgram {
         &self.engine
     }
 
-    pub(crate) fn code(&self) -> &InstancePre<GuestState> {
+    pub(crate) fn code(&self) -> &Code {
         &self.code
     }
 }
@@ -128,17 +150,71 @@ impl fmt::Debug for GuestProgram {
     }
 }
 
-/// Tells a component from a core module and from everything else by the first bytes.
-fn check_kind(guest: &str, bytes: &[u8]) -> Result<(), LoadError> {
-    let guest = || guest.to_owned();
-    match bytes {
-        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Err(LoadError::CoreModule { guest: guest() }),
-        [b'\0', b'a', b's', b'm', ..] => Ok(()),
-        text => match first_word(text) {
-            Some("component") => Ok(()),
-            Some("module") => Err(LoadError::CoreModule { guest: guest() }),
-            _ => Err(LoadError::NotWasm { guest: guest() }),
-        },
+/// Compiled code, linked to the host functions.
+#[derive(Clone)]
+pub(crate) enum Code {
+    Component(component::InstancePre<GuestState>),
+    Module(InstancePre<GuestState>),
+}
+
+/// The `run` of an instance.
+pub(crate) enum Entry {
+    Component(component::TypedFunc<(), (u32,)>),
+    Module(TypedFunc<(), u32>),
+}
+
+impl Code {
+    /// Makes an instance, which runs its start functions.
+    pub(crate) async fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Entry> {
+        Ok(match self {
+            Self::Component(code) => {
+                let instance = code.instantiate_async(&mut *store).await?;
+                Entry::Component(instance.get_typed_func(store, "run")?)
+            }
+            Self::Module(code) => {
+                let instance = code.instantiate_async(&mut *store).await?;
+                Entry::Module(instance.get_typed_func(store, "run")?)
+            }
+        })
+    }
+}
+
+impl Entry {
+    /// Runs the guest to its end. Returns 0 if it succeeded.
+    pub(crate) async fn call(&self, store: &mut Store<GuestState>) -> wasmtime::Result<u32> {
+        match self {
+            Self::Component(run) => run.call_async(store, ()).await.map(|(code,)| code),
+            Self::Module(run) => run.call_async(store, ()).await,
+        }
+    }
+}
+
+/// What a guest's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Component,
+    Module,
+}
+
+impl Kind {
+    /// Tells a component from a core module and from everything else by the first bytes.
+    fn of(guest: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        match bytes {
+            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Self::Module),
+            [b'\0', b'a', b's', b'm', ..] => Ok(Self::Component),
+            text => match first_word(text) {
+                Some("component") => Ok(Self::Component),
+                Some("module") => Ok(Self::Module),
+                _ => Err(LoadError::NotWasm { guest: guest.to_owned() }),
+            },
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Module => "module",
+        }
     }
 }
 

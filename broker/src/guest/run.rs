@@ -38,7 +38,9 @@ impl GuestProgram {
         let _running = self.engine().running();
         let table = Arc::new(WindowTable::new());
         let engine = self.engine().wasm();
-        let mut store = Store::new(engine, GuestState::new(setup, Arc::clone(&table)));
+        let nursery = Nursery::default();
+        let state = GuestState::new(setup, Arc::clone(&table), nursery.clone());
+        let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(GuestEngine::call_bytes());
         store.set_epoch_deadline(1);
@@ -48,7 +50,7 @@ impl GuestProgram {
         });
         fault::install(&mut store, engine, table);
         // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
-        let outcome = AssertUnwindSafe(self.drive(&mut store)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind().await;
         let state = store.data_mut();
         let reason = match outcome {
             Ok(outcome) => state.exit_reason(outcome),
@@ -58,22 +60,20 @@ impl GuestProgram {
         GuestReport { reason, stats }
     }
 
-    async fn drive(&self, store: &mut Store<GuestState>) -> wasmtime::Result<u32> {
+    async fn drive(&self, store: &mut Store<GuestState>, nursery: &Nursery) -> wasmtime::Result<u32> {
         let control = Arc::clone(&store.data().setup.control);
         let limits = store.data().setup.limits.clone();
-        let nursery = Nursery::default();
-        let instantiate = nursery.scope(self.code().instantiate_async(&mut *store));
-        let instance =
+        let instantiate = nursery.scope(self.code().instantiate(&mut *store));
+        let entry =
             match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
-                Ok(instance) => instance?,
+                Ok(entry) => entry?,
                 Err(reason) => return Err(store.data_mut().end(reason)),
             };
-        let run = instance.get_typed_func::<(), (u32,)>(&mut *store, "run")?;
-        store.data_mut().start(nursery.memory());
+        store.data_mut().start();
         let run_time = limits.run_time.map(|time| (Limit::RunTime, time));
-        let call = run.call_async(&mut *store, ());
+        let call = entry.call(&mut *store);
         match supervise(&control, run_time, Some(limits.shutdown_grace), call).await {
-            Ok(outcome) => outcome.map(|(code,)| code),
+            Ok(outcome) => outcome,
             Err(reason) => Err(store.data_mut().end(reason)),
         }
     }

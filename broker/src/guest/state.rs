@@ -15,14 +15,15 @@ use super::engine::TICK;
 use super::exchange::Exchange;
 use super::exit::{ExitReason, Limit};
 use super::fault::WindowTable;
+use super::handles::Handles;
 use super::limits::{GrowthLimiter, GuestLimits};
-use super::memory::GuestMemory;
+use super::memory::{GuestMemory, Nursery};
 use super::publisher::GuestPublisher;
 use super::subscription::GuestSubscription;
 use super::window::{Owner, Windows};
 
 /// Longest text of a log line or of a failure that is kept, in bytes.
-const MAX_TEXT: usize = 8 << 10;
+pub(crate) const MAX_TEXT: usize = 8 << 10;
 
 /// Receives the lines of a guest's log.
 pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
@@ -93,6 +94,11 @@ pub(crate) struct GuestState {
     pub(crate) stats: GuestStats,
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
+    nursery: Nursery,
+    /// Of a core module; the engine keeps those of a component.
+    pub(crate) handles: Handles,
+    /// Whether a core module's allocator is being called by the host.
+    pub(crate) called_back: bool,
     lines: LogGate,
     /// The text of the last `session.fail`.
     said: Option<String>,
@@ -104,7 +110,8 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>) -> Self {
+    /// `nursery` is where the guest's memory is going to be.
+    pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>, nursery: Nursery) -> Self {
         Self {
             growth: GrowthLimiter::new(&setup.limits),
             windows: Windows::new(table, setup.limits.windows),
@@ -113,6 +120,9 @@ impl GuestState {
             publishers: Slab::new(),
             stats: GuestStats::default(),
             started: false,
+            nursery,
+            handles: Handles::default(),
+            called_back: false,
             lines: LogGate::new(),
             said: None,
             ending: None,
@@ -136,11 +146,15 @@ impl GuestState {
         Ok(())
     }
 
-    /// As [`enter`](Self::enter), for calls that have to do with topics.
+    /// What a host call begins with that joins a topic: not for a guest that is still being instantiated.
+    pub(crate) fn require_started(&self) -> Result<(), Error> {
+        if self.started { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// The guest's linear memory, if it has one.
     #[inline]
-    pub(crate) fn enter_topics(&self) -> wasmtime::Result<Result<(), Error>> {
-        self.enter()?;
-        Ok(if self.started { Ok(()) } else { Err(Error::Denied) })
+    pub(crate) fn memory(&self) -> Option<&Arc<GuestMemory>> {
+        self.nursery.memory()
     }
 
     /// Called when the guest has computed for a whole tick.
@@ -185,9 +199,9 @@ impl GuestState {
         }
     }
 
-    /// Lets the guest have to do with topics, and with windows in `memory`.
-    pub(crate) fn start(&mut self, memory: Option<&Arc<GuestMemory>>) {
-        if let Some(memory) = memory {
+    /// Lets the guest have to do with topics, and with windows in its memory.
+    pub(crate) fn start(&mut self) {
+        if let Some(memory) = self.nursery.memory() {
             self.windows.open(Arc::clone(memory));
         }
         self.started = true;
@@ -282,7 +296,8 @@ impl LogGate {
     }
 }
 
-fn shorten(text: &str) -> &str {
+/// The beginning of `text`, at most [`MAX_TEXT`] bytes.
+pub(crate) fn shorten(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 

@@ -160,12 +160,13 @@ impl Windows {
         Ok(start)
     }
 
-    /// Whether bytes of the guest's memory, as the engine shows them, lie outside of all donated address space.
-    pub(crate) fn is_ordinary(&self, bytes: &[u8]) -> bool {
+    /// Whether `len` bytes of the guest's memory that lie at `start` in this process are outside of all donated address
+    /// space.
+    pub(crate) fn is_ordinary(&self, start: *const u8, len: usize) -> bool {
         // Before the memory is open there are no donations.
         let Some(memory) = &self.memory else { return true };
-        let start = (bytes.as_ptr() as usize).wrapping_sub(memory.base() as usize) as u64;
-        let end = start.saturating_add(bytes.len() as u64);
+        let start = (start as usize).wrapping_sub(memory.base() as usize) as u64;
+        let end = start.saturating_add(len as u64);
         self.donations.iter().all(|donation| end <= donation.area.start() || donation.area.end() <= start)
     }
 

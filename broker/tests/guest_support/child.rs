@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 
 const CHILD: &str = "BLOCKCAST_TEST_CHILD";
 
+/// With which a child ends that has come to the end of its test.
+const DONE: i32 = 77;
+
 /// Longest time that a child may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `body`, the content of the test called `name`, in a process of its own, and fails if that dies.
 pub fn in_child(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(CHILD).is_some_and(|child| child == name) {
+    let name = &full_name(name);
+    if std::env::var_os(CHILD).is_some_and(|child| child == name.as_str()) {
         body();
-        return;
+        std::process::exit(DONE);
     }
     let mut child = Command::new(std::env::current_exe().expect("this test"))
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -33,7 +37,19 @@ pub fn in_child(name: &str, body: impl FnOnce()) {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    assert!(status.success(), "{name}: the process died: {status} (signal {:?})", status.signal());
+    assert_eq!(
+        status.code(),
+        Some(DONE),
+        "{name}: the process died: {status} (signal {:?})",
+        status.signal()
+    );
+}
+
+/// The name by which the test harness knows the test `name` of the file that uses this module.
+fn full_name(name: &str) -> String {
+    let path = module_path!().trim_end_matches("guest_support::child");
+    let (_crate, modules) = path.split_once("::").expect("a crate and a module");
+    format!("{modules}{name}")
 }
 
 /// As [`in_child`], for an async body.

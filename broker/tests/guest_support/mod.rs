@@ -15,6 +15,31 @@ use blockcast_broker::guest::{
     Level,
 };
 
+/// What the guests of a test are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Component,
+    Module,
+}
+
+/// What they are where the test does not say: `guest_modules` has all the tests once more.
+pub const FORM: Form = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_modules") {
+    Form::Module
+} else {
+    Form::Component
+};
+
+impl Form {
+    /// A guest of this form; see [`wat::component`].
+    pub fn guest(self, name: &str, body: &str) -> GuestSource {
+        let code = match self {
+            Self::Component => wat::component(body),
+            Self::Module => wat::module(body),
+        };
+        GuestSource::bytes(name, code.into_bytes())
+    }
+}
+
 /// Lines that a guest has logged.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
@@ -28,8 +53,17 @@ pub struct Guest {
 impl Guest {
     /// A guest whose module body is `body` (see [`wat::component`]).
     pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
-        let source = GuestSource::bytes("test", wat::component(body).into_bytes());
-        let program = GuestProgram::load(engine, &source).unwrap_or_else(|error| panic!("{error}\n{body}"));
+        Self::of_form(FORM, engine, exchange, body)
+    }
+
+    /// As [`new`](Self::new), for a guest of a form.
+    pub fn of_form(form: Form, engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
+        let program = GuestProgram::load(engine, &form.guest("test", body));
+        Self::of_program(program.unwrap_or_else(|error| panic!("{error}\n{body}")), exchange)
+    }
+
+    /// A guest of a program of its own.
+    pub fn of_program(program: GuestProgram, exchange: Arc<dyn Exchange>) -> Self {
         let log = Log::default();
         let lines = Arc::clone(&log);
         let setup = GuestSetup {

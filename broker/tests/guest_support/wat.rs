@@ -23,6 +23,50 @@ pub fn component(body: &str) -> String {
     )
 }
 
+/// A core module that does the same: it imports the functions by their lowered names, and has the memory itself.
+pub fn module(body: &str) -> String {
+    let imports: String = MAIN_IMPORTS.lines().filter_map(direct_import).collect();
+    format!("(module {imports} {MODULE_MEMORY} {HELPERS} {body})")
+}
+
+/// The import of a component's main module, `"host" "subscription.poll"`, as an import from the host itself.
+fn direct_import(line: &str) -> Option<String> {
+    let (name, rest) = line.trim().strip_prefix("(import \"host\" \"")?.split_once('"')?;
+    let lowered = between(LOWERED, &format!("(core func ${name} (canon "), "\n");
+    let (instance, wit) = match lowered.strip_prefix("resource.drop $") {
+        Some(dropped) => {
+            let dropped = dropped.trim_end_matches(')');
+            (
+                before(IMPORTS, &format!(" \"{dropped}\" (type ${dropped}))"), "(alias export $"),
+                format!("[resource-drop]{dropped}"),
+            )
+        }
+        None => (between(lowered, "lower (func $", " "), between(lowered, "\"", "\"").to_owned()),
+    };
+    let interface = before(IMPORTS, &format!("\" (instance ${instance}"), "\"");
+    Some(format!("(import \"{interface}\" \"{wit}\"{rest}\n"))
+}
+
+/// What stands between `start` and the next `end`.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let from = text.find(start).unwrap_or_else(|| panic!("no {start}")) + start.len();
+    &text[from..][..text[from..].find(end).unwrap_or_else(|| panic!("no {end} behind {start}"))]
+}
+
+/// What stands before `end`, from the last `start` on.
+fn before<'a>(text: &'a str, end: &str, start: &str) -> &'a str {
+    let to = text.find(end).unwrap_or_else(|| panic!("no {end}"));
+    &text[text[..to].rfind(start).unwrap_or_else(|| panic!("no {start} before {end}")) + start.len()..to]
+}
+
+const MODULE_MEMORY: &str = r#"
+  (memory $memory (export "memory") 4)
+  (data (i32.const 16) "topic")
+  (data (i32.const 32) "bytes")
+  (global $next_allocation (mut i32) (i32.const 3072))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (global.get $next_allocation))
+"#;
+
 const IMPORTS: &str = r#"
   (import "blockcast:blocks/topics@0.1.0" (instance $topics
     (type $area_ (record (field "address" u32) (field "size" u32)))

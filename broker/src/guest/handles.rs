@@ -1,0 +1,138 @@
+//! The handles of a guest that is a core module. A component's are checked by the engine.
+//!
+//! A handle is a place in a table and how often that place was used before, so one that was dropped stands for nothing, also
+//! when its place is taken again. A place that was used as often as can be told apart is not used again.
+
+use std::any::TypeId;
+
+use super::canonical::trap;
+use super::link::HostResource;
+
+/// Bits of a handle that name its place.
+const PLACE_BITS: u32 = 20;
+
+/// The largest number of uses of a place that can be told apart. The highest bit of a handle stays 0.
+const LAST_USE: u32 = (1 << (31 - PLACE_BITS)) - 1;
+
+#[derive(Debug)]
+struct Entry {
+    /// How often the place was used before.
+    uses: u32,
+    /// What the handle stands for, while it does.
+    taken: Option<(TypeId, u32)>,
+}
+
+/// All handles that a guest has.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    entries: Vec<Entry>,
+    /// Places that can be taken again.
+    free: Vec<u32>,
+}
+
+impl Handles {
+    /// A new handle on the `T` of number `rep`. Never 0.
+    pub(crate) fn insert<T: HostResource>(&mut self, rep: u32) -> wasmtime::Result<u32> {
+        let taken = Some((TypeId::of::<T>(), rep));
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None if self.entries.len() < (1 << PLACE_BITS) - 1 => {
+                self.entries.push(Entry { uses: 0, taken: None });
+                // Fits: checked just now.
+                self.entries.len() as u32 - 1
+            }
+            None => return Err(trap("the guest has used up all handles".to_owned())),
+        };
+        let entry = &mut self.entries[place as usize];
+        entry.taken = taken;
+        Ok(entry.uses << PLACE_BITS | (place + 1))
+    }
+
+    /// The number for which `handle` stands.
+    #[inline]
+    pub(crate) fn rep<T: HostResource>(&self, handle: u32) -> wasmtime::Result<u32> {
+        let entry = self.entries.get(place(handle) as usize);
+        match entry.filter(|entry| entry.uses == handle >> PLACE_BITS).and_then(|entry| entry.taken) {
+            Some((kind, rep)) if kind == TypeId::of::<T>() => Ok(rep),
+            _ => Err(unknown::<T>(handle)),
+        }
+    }
+
+    /// As [`rep`](Self::rep); the handle stands for nothing from then on.
+    pub(crate) fn remove<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<u32> {
+        let rep = self.rep::<T>(handle)?;
+        let place = place(handle);
+        let entry = &mut self.entries[place as usize];
+        entry.taken = None;
+        if entry.uses < LAST_USE {
+            entry.uses += 1;
+            self.free.push(place);
+        }
+        Ok(rep)
+    }
+}
+
+/// The place that a handle names; none for 0.
+const fn place(handle: u32) -> u32 {
+    (handle & ((1 << PLACE_BITS) - 1)).wrapping_sub(1)
+}
+
+#[cold]
+fn unknown<T: HostResource>(handle: u32) -> wasmtime::Error {
+    trap(format!("handle {handle} stands for no {}", T::NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Cup;
+    impl HostResource for Cup {
+        const NAME: &'static str = "cup";
+    }
+
+    #[derive(Debug)]
+    struct Plate;
+    impl HostResource for Plate {
+        const NAME: &'static str = "plate";
+    }
+
+    #[test]
+    fn a_handle_stands_for_what_it_was_made_for_until_it_is_dropped() {
+        let mut handles = Handles::default();
+        let (cup, plate) =
+            (handles.insert::<Cup>(7).expect("room"), handles.insert::<Plate>(7).expect("room"));
+        assert_eq!(handles.rep::<Cup>(cup).expect("known"), 7);
+        assert_eq!(
+            handles.rep::<Cup>(plate).expect_err("a plate").to_string(),
+            format!("handle {plate} stands for no cup")
+        );
+        assert_eq!(handles.remove::<Cup>(cup).expect("known"), 7);
+        assert!(handles.rep::<Cup>(cup).is_err());
+        assert!(handles.remove::<Cup>(cup).is_err());
+        assert_eq!(handles.rep::<Plate>(plate).expect("known"), 7);
+    }
+
+    #[test]
+    fn no_number_that_was_not_given_out_is_a_handle() {
+        let mut handles = Handles::default();
+        let cup = handles.insert::<Cup>(0).expect("room");
+        let numbers =
+            (0..1000).chain([u32::MAX, 1 << 31, 1 << PLACE_BITS, (1 << PLACE_BITS) + 1, cup | 1 << 31]);
+        for number in numbers.filter(|&number| number != cup) {
+            assert!(handles.rep::<Cup>(number).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_given_up_before_an_old_handle_could_stand_for_something_new() {
+        let mut handles = Handles::default();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 * LAST_USE {
+            let handle = handles.insert::<Cup>(1).expect("room");
+            assert!(handle != 0 && seen.insert(handle), "{handle} was given out before");
+            handles.remove::<Cup>(handle).expect("known");
+        }
+    }
+}
