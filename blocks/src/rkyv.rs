@@ -7,12 +7,17 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 
+use rkyv::api::access_with_context;
 use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::{Error, Source, Trace};
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::ser::{Positional, Writer};
+use rkyv::validation::Validator;
+use rkyv::validation::archive::ArchiveValidator;
+use rkyv::validation::shared::SharedValidator;
 use rkyv::{Archive, Portable, Serialize};
 
 use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
@@ -29,9 +34,14 @@ pub unsafe trait ArchiveType: Archive + 'static {
     const NAME: &'static str;
 }
 
+/// How many pointers deep an archive may be nested to be valid. Types that contain themselves could otherwise be nested
+/// as deep as there are bytes, and checking them would overflow the stack.
+const MAX_DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+
 /// A `T`, archived by rkyv: read as `&T::Archived`, without a copy.
 ///
-/// The archive is validated with bytecheck where the bytes are not the publisher's own typed write.
+/// The archive is validated with bytecheck where the bytes are not the publisher's own typed write; then values that
+/// are nested more than 512 pointers deep, such as long linked lists, are refused.
 pub struct Rkyv<T>(PhantomData<fn() -> T>);
 
 impl<T> fmt::Debug for Rkyv<T> {
@@ -160,7 +170,11 @@ where
     }
 
     fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
-        rkyv::access::<T::Archived, Error>(bytes).map(drop).map_err(InvalidPayload::of::<Self>)
+        let archive = ArchiveValidator::with_max_depth(bytes, Some(MAX_DEPTH));
+        let mut validator = Validator::new(archive, SharedValidator::new());
+        access_with_context::<T::Archived, _, Error>(bytes, &mut validator)
+            .map(drop)
+            .map_err(InvalidPayload::of::<Self>)
     }
 
     unsafe fn view(bytes: &[u8]) -> &T::Archived {
@@ -257,5 +271,42 @@ mod tests {
                 block.0[at] ^= 1 << bit;
             }
         }
+    }
+
+    /// A type that contains itself.
+    #[derive(rkyv::Archive, rkyv::Serialize)]
+    #[rkyv(
+        serialize_bounds(__S: rkyv::ser::Writer, __S::Error: Source),
+        bytecheck(bounds(__C: rkyv::validation::ArchiveContext))
+    )]
+    enum Chain {
+        End,
+        Link(#[rkyv(omit_bounds)] Box<Chain>),
+    }
+
+    // SAFETY: no other type of the tests has this name.
+    unsafe impl ArchiveType for Chain {
+        const NAME: &'static str = "test.chain";
+    }
+
+    /// The archive of a chain: its end, then each link, which points to the one before it.
+    fn chain(links: usize) -> rkyv::util::AlignedVec {
+        let mut bytes = rkyv::util::AlignedVec::new();
+        bytes.extend_from_slice(&[0; 8]);
+        for _ in 0..links {
+            bytes.extend_from_slice(&[1, 0, 0, 0]);
+            // From the pointer to the value before.
+            bytes.extend_from_slice(&(-12_i32).to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_archive_that_is_nested_as_deep_as_it_has_bytes_is_refused() {
+        let three = Chain::Link(Box::new(Chain::Link(Box::new(Chain::Link(Box::new(Chain::End))))));
+        assert_eq!(rkyv::to_bytes::<Error>(&three).unwrap()[..], chain(3)[..], "such is the layout");
+        Rkyv::<Chain>::validate(&chain(500)).unwrap();
+        assert!(Rkyv::<Chain>::validate(&chain(600)).is_err());
+        assert!(Rkyv::<Chain>::validate(&chain(1_000_000)).is_err());
     }
 }

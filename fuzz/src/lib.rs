@@ -1,5 +1,7 @@
 //! Types that the targets share: one of every kind, nested, with padding where there can be padding.
 
+pub mod archive;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
