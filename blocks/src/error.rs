@@ -126,6 +126,19 @@ pub enum OpenError {
         /// Why.
         reason: ChannelError,
     },
+    /// The topic was declared unsealed: its messages can change while they are read, so only guests, whose
+    /// sandbox contains what comes of that, may subscribe to it.
+    #[error("topic {topic:?} is unsealed: only guests may subscribe to it")]
+    Unsealed {
+        /// Name of the topic.
+        topic: String,
+    },
+    /// The topic exists already and is not unsealed: declare it before its first participant joins.
+    #[error("topic {topic:?} exists and is sealed")]
+    Sealed {
+        /// Name of the topic.
+        topic: String,
+    },
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,

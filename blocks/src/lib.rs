@@ -60,7 +60,7 @@ mod native {
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
-    pub use crate::writer::{RawLoan, Writer, channel, channel_with};
+    pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_with};
 }
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;

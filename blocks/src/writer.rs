@@ -90,6 +90,37 @@ struct Taken {
     capacity: usize,
 }
 
+impl Taken {
+    /// Bytes from the arena's start to the block.
+    fn offset(self) -> u64 {
+        u64::from(self.unit) * BLOCK_ALIGNMENT as u64
+    }
+}
+
+/// A loan that was put aside. Dropped without being [resumed](Writer::resume), its block stays loaned until the
+/// channel is gone.
+#[must_use = "its block stays loaned until it is resumed"]
+#[derive(Debug)]
+pub struct SuspendedLoan {
+    taken: Taken,
+    /// Whose block it is; kept, so that no other channel can be taken for it.
+    channel: Arc<Channel>,
+}
+
+impl SuspendedLoan {
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.taken.offset()
+    }
+
+    /// Bytes that the block has.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.taken.capacity
+    }
+}
+
 impl Writer {
     /// What subscribers join.
     #[must_use]
@@ -145,6 +176,18 @@ impl Writer {
             Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
             other => other?,
         };
+        Ok(RawLoan { writer: self })
+    }
+
+    /// Takes up a loan again that was [suspended](RawLoan::suspend).
+    ///
+    /// # Errors
+    /// The loan itself, if it is another writer's.
+    pub fn resume(&mut self, loan: SuspendedLoan) -> Result<RawLoan<'_>, SuspendedLoan> {
+        if !Arc::ptr_eq(&self.channel, &loan.channel) {
+            return Err(loan);
+        }
+        self.loaned = loan.taken;
         Ok(RawLoan { writer: self })
     }
 
@@ -324,7 +367,14 @@ impl RawLoan<'_> {
     /// Bytes from the arena's start to the block.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        u64::from(self.writer.loaned.unit) * BLOCK_ALIGNMENT as u64
+        self.writer.loaned.offset()
+    }
+
+    /// Puts the loan aside, so that the writer can be used meanwhile: for those who fill several blocks at a time, or
+    /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
+    pub fn suspend(self) -> SuspendedLoan {
+        let loan = std::mem::ManuallyDrop::new(self);
+        SuspendedLoan { taken: loan.writer.loaned, channel: Arc::clone(&loan.writer.channel) }
     }
 
     #[inline(always)]

@@ -119,6 +119,27 @@ impl Broker {
         self.shared.subscriber("", topic, options)
     }
 
+    /// Declares a topic in which guests need not give up write access to what they publish: large messages are built
+    /// in place and published without a system call, and a guest that writes into one later changes it under its readers.
+    ///
+    /// Therefore only guests can subscribe to it (to a native subscriber a changing message is undefined behaviour, to a
+    /// guest it is data that makes no sense), of [`Isolation::Arena`](crate::Isolation::Arena), and no message is marked as valid:
+    /// readers check for themselves. The topic must not exist yet.
+    ///
+    /// # Errors
+    /// [`OpenError::Sealed`] if it exists, [`OpenError::BadName`], [`OpenError::Closed`].
+    pub fn declare_unsealed(&self, topic: &str, schema: &Schema) -> Result<(), OpenError> {
+        let mut topics = self.shared.topics();
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(OpenError::Closed);
+        }
+        if topics.contains_key(topic) {
+            return Err(OpenError::Sealed { topic: topic.to_owned() });
+        }
+        topics.insert(topic.to_owned(), Arc::new(Topic::new(topic, schema.clone())?.unsealed()));
+        Ok(())
+    }
+
     /// Runs an app that is linked into this program, as a task. `parameters` are what
     /// [`Session::parameter`] answers.
     ///
@@ -245,8 +266,11 @@ impl Shared {
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
         let signal = signal_of(options.get_name(), name);
-        let subscription =
-            self.subscription(topic, &P::schema(), Some(validator_of::<P>), options.reader(), signal)?;
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>))?;
+        if topic.is_unsealed() {
+            return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
+        }
+        let subscription = topic.subscribe(options.reader(), signal)?;
         // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher with
         // another one.
         Ok(unsafe { Subscriber::new(subscription) })
@@ -267,16 +291,17 @@ impl Shared {
         Ok((topic, writer))
     }
 
-    /// Adds a subscription to a topic.
-    pub(crate) fn subscription(
+    /// Adds a guest's subscription to a topic.
+    pub(crate) fn guest_subscription(
         &self,
         topic: &str,
         schema: &Schema,
-        validator: Option<fn() -> Validator>,
         options: ReaderOptions,
         signal: Arc<Signal>,
-    ) -> Result<Subscription, OpenError> {
-        self.open_topic(topic, schema, validator)?.subscribe(options, signal)
+    ) -> Result<(Arc<Topic>, Subscription), OpenError> {
+        let topic = self.open_topic(topic, schema, None)?;
+        let subscription = topic.subscribe(options, signal)?;
+        Ok((topic, subscription))
     }
 
     fn open_topic(

@@ -32,8 +32,9 @@ impl Exchange for GrantedTopics {
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn Feed>, Refusal> {
         self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
-        let subscription = self.shared.subscription(topic, schema, None, options, Arc::clone(signal));
-        Ok(Box::new(GuestFeed(subscription.map_err(|error| refusal(&error))?)))
+        let joined = self.shared.guest_subscription(topic, schema, options, Arc::clone(signal));
+        let (topic, subscription) = joined.map_err(|error| refusal(&error))?;
+        Ok(Box::new(GuestFeed { subscription, unsealed: topic.is_unsealed() }))
     }
 
     fn publish(
@@ -54,15 +55,22 @@ impl Exchange for GrantedTopics {
     }
 }
 
-struct GuestFeed(Subscription);
+struct GuestFeed {
+    subscription: Subscription,
+    unsealed: bool,
+}
 
 impl Feed for GuestFeed {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
-        self.0.next_arrival().map(Ok)
+        self.subscription.next_arrival().map(Ok)
     }
 
     fn is_open(&self) -> bool {
-        self.0.awaits_publisher()
+        self.subscription.awaits_publisher()
+    }
+
+    fn is_unsealed(&self) -> bool {
+        self.unsealed
     }
 }
 
@@ -82,6 +90,10 @@ impl Outlet for GuestOutlet {
 
     fn subscribers(&self) -> u32 {
         self.writer.subscriber_count()
+    }
+
+    fn is_unsealed(&self) -> bool {
+        self.topic.is_unsealed()
     }
 }
 

@@ -34,7 +34,8 @@ pub use broker::{Broker, StartError};
 pub use component::Component;
 pub use grants::Grants;
 pub use guest::{
-    ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Level, Limit, LoadError,
+    ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
+    LoadError,
 };
 pub use session::Session;
 pub use stats::{Departed, TopicStats};

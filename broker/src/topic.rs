@@ -19,6 +19,8 @@ const MAX_NAME: usize = 255;
 pub(crate) struct Topic {
     name: Arc<str>,
     schema: Schema,
+    /// Guests may go on writing into what they have published.
+    unsealed: bool,
     members: Mutex<Members>,
 }
 
@@ -46,7 +48,20 @@ impl Topic {
         if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
             return Err(OpenError::BadName(name.to_owned()));
         }
-        Ok(Self { name: name.into(), schema, members: Mutex::default() })
+        Ok(Self { name: name.into(), schema, unsealed: false, members: Mutex::default() })
+    }
+
+    /// The topic, in which guests may go on writing into what they have published.
+    pub(crate) fn unsealed(self) -> Self {
+        Self { unsealed: true, ..self }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn is_unsealed(&self) -> bool {
+        self.unsealed
     }
 
     /// # Errors

@@ -10,8 +10,12 @@ mod broker;
 mod delivery;
 #[path = "guest_donations.rs"]
 mod donations;
+#[path = "guest_in_place.rs"]
+mod in_place;
 #[path = "guest_lifecycle.rs"]
 mod lifecycle;
+#[path = "guest_memory_blocks.rs"]
+mod memory_blocks;
 #[path = "guest_publishing.rs"]
 mod publishing;
 #[path = "guest_violations.rs"]

@@ -11,10 +11,11 @@ use super::window::{Area, WindowError};
 /// Names under which guests import what the host provides.
 pub(crate) const TYPES: &str = "blockcast:blocks/types@0.1.0";
 pub(crate) const TOPICS: &str = "blockcast:blocks/topics@0.1.0";
+pub(crate) const BLOCKS: &str = "blockcast:blocks/memory-blocks@0.1.0";
 pub(crate) const SESSION: &str = "blockcast:blocks/session@0.1.0";
 
 /// `types.memory-area`
-#[derive(Clone, Copy, Debug, ComponentType, Lift)]
+#[derive(Clone, Copy, Debug, ComponentType, Lift, Lower)]
 #[component(record)]
 pub(crate) struct MemoryArea {
     address: u32,
@@ -41,7 +42,6 @@ pub(crate) enum Error {
     #[component(name = "no-storage")]
     NoStorage,
     #[component(name = "busy")]
-    #[expect(dead_code, reason = "reserved for the memory-block interface")]
     Busy,
     #[component(name = "wrong-size")]
     WrongSize,
@@ -70,10 +70,11 @@ pub(crate) enum Error {
 impl From<WindowError> for Error {
     fn from(error: WindowError) -> Self {
         match error {
-            WindowError::OutOfBounds | WindowError::Overlap => Self::OutOfBounds,
+            WindowError::OutOfBounds | WindowError::Overlap | WindowError::NotDonated => Self::OutOfBounds,
             WindowError::Unaligned => Self::WrongSize,
             WindowError::Budget | WindowError::TooMany => Self::Limit,
             WindowError::NoRoom => Self::NoStorage,
+            WindowError::InUse => Self::Busy,
             WindowError::System(_) => Self::Internal,
         }
     }
@@ -148,6 +149,23 @@ pub(crate) struct PublisherStats {
 }
 
 flags! {
+    Access {
+        #[component(name = "write")]
+        const WRITE;
+        #[component(name = "shared")]
+        const SHARED;
+    }
+}
+
+impl Access {
+    /// The flags of these bits; others are ignored, as the canonical ABI says.
+    fn of(bits: u32) -> Self {
+        let flag = |bit: u32, flag: Self| if bits & bit == 0 { Self::empty() } else { flag };
+        flag(1, Self::WRITE) | flag(2, Self::SHARED)
+    }
+}
+
+flags! {
     WakeReasons {
         #[component(name = "progress")]
         const PROGRESS;
@@ -217,6 +235,7 @@ arguments! {
     u64, [I64], flat => flat.u64();
     MemoryArea, [I32, I32], flat => flat.area().into();
     Overflow, [I32], flat => Self::of(flat)?;
+    Access, [I32], flat => Self::of(flat.u32());
     Level, [I32], flat => match flat.case(5)? {
         0 => Self::Error,
         1 => Self::Warn,
@@ -299,6 +318,8 @@ values! {
     (), Layout::UNIT, _value => [];
     u32, Layout::of::<u32>(), value => value.to_le_bytes();
     u64, Layout::of::<u64>(), value => value.to_le_bytes();
+    MemoryArea, Layout { size: 8, align: 4 }, area =>
+        (u64::from(area.size) << 32 | u64::from(area.address)).to_le_bytes();
 }
 
 /// Says in which order the numbers of a record lie in memory, which is an [`Outcome`] of its own.

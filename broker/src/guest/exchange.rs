@@ -74,6 +74,11 @@ pub trait Feed: Send {
     /// A publisher of the topic that was not returned before. Cheap when there is none.
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>>;
 
+    /// Whether guests may go on writing into what they have published to the topic.
+    fn is_unsealed(&self) -> bool {
+        false
+    }
+
     /// Whether the topic may still get publishers: false once the last one of at least one has left, or when the broker
     /// shuts down.
     fn is_open(&self) -> bool;
@@ -86,4 +91,10 @@ pub trait Outlet: Send {
 
     /// Subscriptions of the topic now.
     fn subscribers(&self) -> u32;
+
+    /// Whether the topic's owner lets guests go on writing into what they have published. Only where no native code
+    /// subscribes.
+    fn is_unsealed(&self) -> bool {
+        false
+    }
 }

@@ -23,9 +23,9 @@ pub enum ExitReason {
     },
     /// It wrote into a block that it may only read. Nobody else has seen the write.
     ReadOnlyViolation {
-        /// The topic whose block it was.
+        /// The topic whose block it was. Empty: it was a memory block of its own.
         topic: String,
-        /// Where in the arena the first write was, in bytes.
+        /// Where in the arena (or in what was attached of the memory block) the first write was, in bytes.
         offset: u64,
     },
     /// It was ended for exceeding a limit.
@@ -50,6 +50,8 @@ pub enum Limit {
     RunTime,
     /// [`GuestLimits::shutdown_grace`](super::GuestLimits::shutdown_grace).
     ShutdownGrace,
+    /// [`GuestLimits::memory_blocks`](super::GuestLimits::memory_blocks).
+    MemoryBlocks,
 }
 
 impl fmt::Display for Limit {
@@ -59,6 +61,7 @@ impl fmt::Display for Limit {
             Self::Compute => "its computing time is used up",
             Self::RunTime => "its run time is over",
             Self::ShutdownGrace => "it did not stop when asked to",
+            Self::MemoryBlocks => "it has too many memory blocks",
         })
     }
 }
@@ -88,6 +91,9 @@ impl fmt::Display for ExitReason {
             Self::Finished => f.write_str("finished"),
             Self::Failed(text) => write!(f, "failed: {text}"),
             Self::Trapped { message, .. } => write!(f, "trapped: {message}"),
+            Self::ReadOnlyViolation { topic, offset } if topic.is_empty() => {
+                write!(f, "wrote into a memory block that it was to read (byte {offset})")
+            }
             Self::ReadOnlyViolation { topic, offset } => {
                 write!(f, "wrote into a read-only block of topic \"{topic}\" (byte {offset} of its arena)")
             }

@@ -38,6 +38,8 @@ struct Slot {
     start: AtomicUsize,
     len: AtomicUsize,
     file: AtomicI32,
+    /// Where in the file the window begins.
+    offset: AtomicU64,
 }
 
 impl Slot {
@@ -48,6 +50,11 @@ impl Slot {
         let position = address.wrapping_sub(self.start.load(Ordering::Relaxed));
         (position < len).then_some(position)
     }
+
+    /// Where in the file the byte at `position` of the window lies.
+    fn in_file(&self, position: usize) -> u64 {
+        self.offset.load(Ordering::Relaxed) + position as u64
+    }
 }
 
 /// A write into a read-only window.
@@ -55,7 +62,7 @@ impl Slot {
 pub(crate) struct Violation {
     /// The window.
     pub(crate) slot: usize,
-    /// First byte touched, counted from the start of the window, which is the start of its arena.
+    /// First byte touched, counted from the start of the window: for a topic the start of its arena.
     pub(crate) offset: u64,
 }
 
@@ -102,13 +109,20 @@ impl WindowTable {
     ///
     /// # Safety
     /// Until the slot is removed, `start..start + len` is page aligned and part of a live reservation of the guest whose
-    /// handler uses this table, and `file` stays open and has at least `len` bytes.
-    pub(crate) unsafe fn insert(&self, start: usize, len: usize, file: BorrowedFd<'_>) -> Option<usize> {
+    /// handler uses this table, `offset` is page aligned, and `file` stays open and has at least `offset + len` bytes.
+    pub(crate) unsafe fn insert(
+        &self,
+        start: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        offset: u64,
+    ) -> Option<usize> {
         let slot = self.slots.iter().position(|slot| slot.len.load(Ordering::Relaxed) == 0)?;
         let entry = &self.slots[slot];
         entry.start.store(start, Ordering::Relaxed);
         entry.file.store(file.as_raw_fd(), Ordering::Relaxed);
-        // Ordering: the handler that sees this length sees start and file.
+        entry.offset.store(offset, Ordering::Relaxed);
+        // Ordering: the handler that sees this length sees start, file and offset.
         entry.len.store(len, Ordering::Release);
         Some(slot)
     }
@@ -152,7 +166,7 @@ impl WindowTable {
         let next = self.next_private.load(Ordering::Relaxed) % PRIVATE_PAGES;
         let place = &self.private[next];
         self.restore(place.swap(0, Ordering::Relaxed));
-        let offset = (position & !(self.page_size - 1)) as u64;
+        let offset = entry.in_file(position & !(self.page_size - 1));
         let file = entry.file.load(Ordering::Relaxed);
         // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
         let file = unsafe { borrow(file) };
@@ -174,7 +188,7 @@ impl WindowTable {
         // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
         let file = unsafe { borrow(entry.file.load(Ordering::Relaxed)) };
         // SAFETY: the window's own range and file, as in `resolve`.
-        unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, 0) }.is_ok()
+        unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, entry.in_file(0)) }.is_ok()
     }
 
     /// Makes a private page the shared read-only one again. A failure leaves it private, which harms nobody.
@@ -186,9 +200,9 @@ impl WindowTable {
             if let Some(position) = slot.position(page) {
                 // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
                 let file = unsafe { borrow(slot.file.load(Ordering::Relaxed)) };
+                let offset = slot.in_file(position);
                 // SAFETY: one page of a window, as in `resolve`.
-                let _ =
-                    unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, position as u64) };
+                let _ = unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, offset) };
                 return;
             }
         }
@@ -270,7 +284,8 @@ mod tests {
         // SAFETY: inside of the memory, which lives as long as the table.
         unsafe { sys::replace_by_view(memory.base(), SIZE, file.as_fd(), 0) }.expect("mapped");
         // SAFETY: the range just mapped; file and memory live as long as the table.
-        let slot = unsafe { table.insert(memory.base() as usize, SIZE, file.as_fd()) }.expect("a free slot");
+        let slot =
+            unsafe { table.insert(memory.base() as usize, SIZE, file.as_fd(), 0) }.expect("a free slot");
         Mapped { table, memory, file, slot }
     }
 
@@ -322,6 +337,6 @@ mod tests {
         table.remove(slot);
         assert_eq!(table.resolve(base), Resolution::NotOurs);
         // SAFETY: still mapped, and all lives as long as the table.
-        assert_eq!(unsafe { table.insert(base, SIZE, file.as_fd()) }, Some(slot));
+        assert_eq!(unsafe { table.insert(base, SIZE, file.as_fd(), 0) }, Some(slot));
     }
 }

@@ -8,18 +8,23 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use blockcast_blocks::descriptor::MAX_MESSAGE_LEN;
 use blockcast_blocks::{Overflow, ReaderOptions, Schema};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::abi::{
     self, Error, Level, MemoryArea, PublisherOptions, SESSION, SubscriptionOptions, TOPICS, WakeReasons,
 };
+use super::block_calls;
+use super::blocks::MemoryBlock;
 use super::exchange::{BlockOptions, Refusal};
+use super::isolation::Isolation;
 use super::limits::GuestLimits;
 use super::link::{Handle, HostResource, Linkage, Text};
 use super::publisher::GuestPublisher;
 use super::state::GuestState;
 use super::subscription::GuestSubscription;
+use super::sys;
 use super::window::Windows;
 
 type Subscription = Handle<GuestSubscription>;
@@ -44,6 +49,7 @@ impl HostResource for GuestPublisher {
 /// Defines everything that a guest may import, but `topics.wait` and `session.parameter`: the former suspends the guest and the
 /// latter may call it back, so each kind of guest has them in its own way.
 pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
+    block_calls::define(link)?;
     define_subscription(link)?;
     define_publisher(link)?;
     define_session(link)
@@ -68,6 +74,17 @@ fn define_subscription(link: &mut impl Linkage) -> wasmtime::Result<()> {
             let added = with_subscription(state, &this, |this, windows, _| this.add_storage(windows, area))?;
             state.allow_growth();
             Ok(added)
+        },
+    )?;
+    link.function(
+        TOPICS,
+        "[method]subscription.remove-storage",
+        |state, (this, area): (Subscription, MemoryArea)| -> Answer<()> {
+            let area = area.into();
+            let removed =
+                with_subscription(state, &this, |this, windows, _| this.remove_storage(windows, area))?;
+            state.allow_growth();
+            Ok(removed)
         },
     )?;
     link.function(
@@ -114,11 +131,7 @@ fn with_subscription<T>(
 }
 
 fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
-    link.resource::<GuestPublisher>(TOPICS, |state, rep| {
-        let publisher = state.publishers.try_remove(rep as usize).ok_or_else(forged)?;
-        state.stats.add_publisher(&publisher.stats());
-        Ok(())
-    })?;
+    link.resource::<GuestPublisher>(TOPICS, drop_publisher)?;
     link.function(TOPICS, "[static]publisher.open", |state, options| Ok(open_publisher(state, options)))?;
     link.function(TOPICS, "[method]publisher.block-size", |state, (this,): (Publisher,)| {
         Ok(publisher(state, &this)?.block_size())
@@ -131,6 +144,28 @@ fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
             Ok(publisher.publish(&state.windows, message.into()))
         },
     )?;
+    link.function(TOPICS, "[method]publisher.in-place-from", |state, (this,): (Publisher,)| {
+        Ok(publisher(state, &this)?.in_place_from())
+    })?;
+    link.function(
+        TOPICS,
+        "[method]publisher.loan",
+        |state, (this, size): (Publisher, u32)| -> Answer<Handle<MemoryBlock>> {
+            publisher(state, &this)?;
+            let (blocks, mut means) = state.blocks();
+            Ok(blocks.lend(&mut means, this.rep as usize, size).map(Handle::new))
+        },
+    )?;
+    link.function(
+        TOPICS,
+        "[method]publisher.publish-block",
+        |state, (this, block, length): (Publisher, Handle<MemoryBlock>, u32)| -> Answer<u64> {
+            publisher(state, &this)?;
+            block_calls::with_block(state, &block, |blocks, means, block| {
+                blocks.publish(means, this.rep as usize, block, length)
+            })
+        },
+    )?;
     link.function(TOPICS, "[method]publisher.free-blocks", |state, (this,): (Publisher,)| {
         Ok(publisher(state, &this)?.free_blocks())
     })?;
@@ -140,6 +175,19 @@ fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
     link.function(TOPICS, "[method]publisher.stats", |state, (this,): (Publisher,)| {
         Ok(publisher(state, &this)?.stats())
     })
+}
+
+fn drop_publisher(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
+    if !state.publishers.contains(rep as usize) {
+        return Err(forged());
+    }
+    let (blocks, mut means) = state.blocks();
+    blocks.forget_publisher(&mut means, rep as usize);
+    let mut publisher = state.publishers.remove(rep as usize);
+    state.stats.add_publisher(&publisher.stats());
+    publisher.withdraw(&mut state.windows);
+    drop(publisher);
+    state.whole()
 }
 
 fn define_session(link: &mut impl Linkage) -> wasmtime::Result<()> {
@@ -172,7 +220,7 @@ fn now() -> u64 {
 }
 
 /// A number that stands for nothing. Handles were checked before we see them, so a guest cannot cause it.
-fn forged() -> wasmtime::Error {
+pub(crate) fn forged() -> wasmtime::Error {
     wasmtime::Error::msg("a handle that the host did not give out")
 }
 
@@ -217,6 +265,10 @@ fn open_subscription(
     let depth = (options.depth != 0).then_some(options.depth);
     let options = ReaderOptions { overflow, depth, history: u64::from(options.history) };
     let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal())?;
+    if state.setup.limits.isolation == Isolation::Strict {
+        state.log(Level::Error, "strict isolation is not supported yet");
+        return Err(Error::Denied);
+    }
     let owner = state.new_owner();
     let reliable = overflow == Overflow::Block;
     let rep = state.subscriptions.insert(GuestSubscription::new(owner, topic, feed, reliable));
@@ -251,11 +303,22 @@ fn open_publisher(
     {
         return Err(Error::Limit);
     }
-    let options = BlockOptions { block_size: options.block_size, blocks, history: options.history };
+    let in_place = limits.in_place;
+    let block_size =
+        if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
+    let options = BlockOptions { block_size, blocks, history: options.history };
     let outlet = state.setup.exchange.publish(&topic, &schema, options, state.setup.control.signal())?;
-    let rep = state.publishers.insert(GuestPublisher::new(outlet));
+    let owner = state.new_owner();
+    let rep = state.publishers.insert(GuestPublisher::new(owner, topic, outlet, in_place));
     // Fits: publishers are limited by a number of 32 bits.
     Ok(Handle::new(rep as u32))
+}
+
+/// The size of blocks that are built in place: whole pages, so that no neighbour shares one. Longer than a message can be
+/// is refused as it is.
+fn whole_pages(block_size: u32) -> u32 {
+    let rounded = (block_size as usize).next_multiple_of(sys::page_size());
+    u32::try_from(rounded).ok().filter(|_| rounded <= MAX_MESSAGE_LEN).unwrap_or(block_size)
 }
 
 impl From<Refusal> for Error {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use super::isolation::Isolation;
+
 /// Limits of one guest. The defaults suit a small app; a grant sets them explicitly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -19,6 +21,18 @@ pub struct GuestLimits {
     pub publishers: u32,
     /// Bytes of blocks that all its publishers have together.
     pub publisher_bytes: u64,
+    /// Blocks of its publishers that it fills, at a time.
+    pub loans: u32,
+    /// Handles on memory blocks, at a time. A guest that makes more is ended, since making one cannot fail.
+    pub memory_blocks: u32,
+    /// Bytes of memory blocks that the host manages, at a time.
+    pub memory_block_bytes: u64,
+    /// Messages of at least that many bytes are built in the block that subscribers read, shorter ones copied into it. It
+    /// takes two changes of page protection instead of a copy: about as long as copying 256 KiB, more where threads of the
+    /// process run on other processors. [`u32::MAX`]: all are copied.
+    pub in_place: u32,
+    /// How much of its topics' arenas it sees.
+    pub isolation: Isolation,
     /// Messages of one subscription that are delivered and neither released nor held, at a time.
     pub attached: u32,
     /// Messages of one subscription that are held, at a time.
@@ -41,6 +55,11 @@ impl Default for GuestLimits {
             subscriptions: 64,
             publishers: 64,
             publisher_bytes: 256 << 20,
+            loans: 64,
+            memory_blocks: 1 << 10,
+            memory_block_bytes: 64 << 20,
+            in_place: 256 << 10,
+            isolation: Isolation::default(),
             attached: 1 << 16,
             held: 1 << 12,
             start_up: Duration::from_secs(5),

@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use wasmtime::component::{
     ComponentNamedList, ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmStr,
 };
-use wasmtime::{StoreContextMut, ValType};
+use wasmtime::{StoreContextMut, ValRaw, ValType};
 
 use super::abi::{Error, SESSION, TOPICS, TYPES};
 use super::canonical::{Flat, Layout, Place};
@@ -222,6 +222,20 @@ impl<T: HostResource> Value for Handle<T> {
     fn store(self, to: &mut [u8], state: &mut GuestState) -> wasmtime::Result<()> {
         to.copy_from_slice(&state.handles.insert::<T>(self.rep)?.to_le_bytes());
         Ok(())
+    }
+}
+
+/// For functions that cannot fail.
+impl<T: HostResource> Outcome for Handle<T> {
+    type Lowered = (Resource<T>,);
+    const FLAT: &'static [ValType] = &[ValType::I32];
+
+    fn lower(self) -> (Resource<T>,) {
+        (Resource::new_own(self.rep),)
+    }
+
+    fn give(self, place: Place<'_>, state: &mut GuestState) -> wasmtime::Result<()> {
+        place.value(ValRaw::u32(state.handles.insert::<T>(self.rep)?))
     }
 }
 

@@ -15,19 +15,22 @@
 //! - `memory` allocates linear memories, so that the broker knows where they lie;
 //! - `window` maps arenas into them, into address space that the guest has donated;
 //! - `fault` survives writes into those windows and tells who did it;
-//! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` is the functions that it
-//!   imports (see `wit/`), `exchange` what they need of the broker;
+//! - `blocks` keeps the memory blocks that a guest has made or was lent, `storage` the rules of who may be attached to one;
+//! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` and `block_calls`
+//!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
 //!   `canonical`, `handles`);
 //! - `program` loads and checks a guest, `run` drives it and cleans up, `exit` says how it went.
 //!
 //! # What a guest can do to others
-//! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (whole arenas, so
-//! also messages of the same publishers that were not delivered to it), and occupies blocks until it releases them. A guest that
+//! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (with [`Isolation::Arena`] whole
+//! arenas, so also messages of the same publishers that were not delivered to it), and occupies blocks until it releases them. A guest that
 //! traps, loops, writes where it may only read, exceeds a limit or is cancelled ends with an [`ExitReason`], and with
 //! it everything that it held. The process and the other participants go on.
 
 mod abi;
+mod block_calls;
+mod blocks;
 mod canonical;
 mod control;
 mod engine;
@@ -36,6 +39,7 @@ mod exit;
 mod fault;
 mod handles;
 mod host;
+mod isolation;
 mod limits;
 mod link;
 mod memory;
@@ -44,6 +48,7 @@ mod program;
 mod publisher;
 mod run;
 mod state;
+mod storage;
 mod subscription;
 mod sys;
 mod window;
@@ -53,6 +58,7 @@ pub use control::GuestControl;
 pub use engine::{EngineError, GuestEngine};
 pub use exchange::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
 pub use exit::{ExitReason, Limit, LoadError};
+pub use isolation::Isolation;
 pub use limits::GuestLimits;
 pub use program::{GuestProgram, GuestSource};
 pub use run::GuestReport;

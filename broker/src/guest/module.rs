@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 
 use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, ValRaw, ValType};
 
-use super::abi::{SESSION, TOPICS, TYPES};
+use super::abi::{BLOCKS, SESSION, TOPICS, TYPES};
 use super::canonical::{Flat, Layout, Place, locate, return_area, trap, write};
 use super::exit::LoadError;
 use super::host;
@@ -170,7 +170,7 @@ pub(crate) fn check(guest: &str, module: &Module) -> Result<(), LoadError> {
 }
 
 fn check_imports(guest: &str, module: &Module) -> Result<(), LoadError> {
-    match module.imports().find(|import| ![TYPES, TOPICS, SESSION].contains(&import.module())) {
+    match module.imports().find(|import| ![TYPES, BLOCKS, TOPICS, SESSION].contains(&import.module())) {
         None => Ok(()),
         Some(import) => Err(LoadError::UnknownImport {
             guest: guest.to_owned(),

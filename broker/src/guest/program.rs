@@ -9,7 +9,7 @@ use wasmtime::component::types::{ComponentItem, Type};
 use wasmtime::component::{self, Component};
 use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
-use super::abi::{SESSION, TOPICS, TYPES};
+use super::abi::{BLOCKS, SESSION, TOPICS, TYPES};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
 use super::module;
@@ -229,7 +229,7 @@ fn check_imports(guest: &str, engine: &GuestEngine, component: &Component) -> Re
     let ty = component.component_type();
     let unknown = ty.imports(engine.wasm()).find(|(name, import)| match import.ty {
         ComponentItem::Type(_) | ComponentItem::Resource(_) => false,
-        _ => ![TYPES, TOPICS, SESSION].contains(name),
+        _ => ![TYPES, BLOCKS, TOPICS, SESSION].contains(name),
     });
     match unknown {
         None => Ok(()),

@@ -1,17 +1,49 @@
-//! A guest's publisher: copies what the guest has built into a block, once, and publishes it.
+//! A guest's publisher: copies small messages into a block, lets large ones be built in it.
+//!
+//! # Built in place
+//! The host's own mapping of the arena is writable, the file behind it sealed against further writable mappings. The
+//! guest's window is a duplicate of that mapping ([`Windows::map_again`]), read-only at first:
+//!
+//! ```text
+//! arena    [ block 0 | block 1 | block 2 | block 3 ]
+//! host       rw        rw        rw        rw
+//! guest      r         rw ◀ loan r         r        loan: one mprotect; sealing it: one more
+//! ```
+//! Only whole pages can be made writable, so the blocks of a publisher that are built in place consist of whole pages: no
+//! neighbour shares one. A loan is sealed before its descriptor is published, and validated after it is sealed; from the
+//! first moment that anybody else can see the block, nobody can write it. In an unsealed topic the whole window stays
+//! writable instead, and neither is promised.
 
 use std::fmt;
 use std::task::{Context, Poll};
 
-use blockcast_blocks::LoanError;
+use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan};
 
 use super::abi::{Error, PublisherStats};
-use super::exchange::Outlet;
-use super::window::{Area, Windows};
+use super::exchange::{Outlet, Validator};
+use super::sys;
+use super::window::{Area, Owner, Place, Span, Window, Windows};
+
+/// A block that was lent to the guest.
+pub(crate) struct Loaned {
+    pub(crate) block: SuspendedLoan,
+    /// Bytes that the guest may fill.
+    pub(crate) size: u32,
+    /// Whether it fills the block itself.
+    pub(crate) in_place: bool,
+}
 
 /// A publisher of a guest.
 pub(crate) struct GuestPublisher {
+    owner: Owner,
+    topic: String,
     outlet: Box<dyn Outlet>,
+    /// Shows the arena to the guest, once it has built a message in place.
+    window: Option<Window>,
+    /// Messages of at least that many bytes are built in place.
+    in_place_from: u32,
+    /// Its blocks stay writable to it.
+    unsealed: bool,
     stats: PublisherStats,
     /// Length of the message for which there was no block.
     refused: Option<usize>,
@@ -22,10 +54,30 @@ pub(crate) struct GuestPublisher {
 }
 
 impl GuestPublisher {
-    pub(crate) fn new(mut outlet: Box<dyn Outlet>) -> Self {
+    pub(crate) fn new(owner: Owner, topic: String, mut outlet: Box<dyn Outlet>, in_place_from: u32) -> Self {
         let subscribers = outlet.subscribers();
         let bytes = outlet.writer().0.channel().arena().len() as u64;
-        Self { outlet, stats: PublisherStats::default(), refused: None, subscribers, bytes }
+        let unsealed = outlet.is_unsealed();
+        Self {
+            owner,
+            topic,
+            outlet,
+            window: None,
+            in_place_from,
+            unsealed,
+            stats: PublisherStats::default(),
+            refused: None,
+            subscribers,
+            bytes,
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Bytes of its blocks.
@@ -37,40 +89,164 @@ impl GuestPublisher {
         u32::try_from(self.outlet.writer().0.block_size()).unwrap_or(u32::MAX)
     }
 
+    /// From how many bytes on messages are built in place; the largest number where none is.
+    pub(crate) fn in_place_from(&mut self) -> u32 {
+        if self.block_size() < self.in_place_from { u32::MAX } else { self.in_place_from }
+    }
+
     /// Publishes a copy of the bytes of `message`: copied once, then checked where the guest cannot change them any more.
     pub(crate) fn publish(&mut self, windows: &Windows, message: Area) -> Result<u64, Error> {
         let source = windows.ordinary(message)?;
-        let len = message.size as usize;
-        let (writer, validator) = self.outlet.writer();
-        let mut loan = match writer.try_loan(len) {
-            Ok(loan) => loan,
-            Err(LoanError::TooLarge { .. }) => return Err(Error::TooLarge),
+        let block = self.take(message.size)?;
+        // A block that is not published goes back.
+        self.publish_copy(block, Some(source), message.size).map_err(|(block, error)| {
+            self.take_back(block);
+            error
+        })
+    }
+
+    /// Takes a block of at least `len` bytes.
+    fn take(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
+        match self.outlet.writer().0.try_loan(len as usize) {
+            Ok(loan) => Ok(loan.suspend()),
+            Err(LoanError::TooLarge { .. }) => Err(Error::TooLarge),
             Err(_) => {
-                self.refused = Some(len);
+                self.refused = Some(len as usize);
                 self.stats.exhausted += 1;
-                return Err(Error::Exhausted);
+                Err(Error::Exhausted)
             }
+        }
+    }
+
+    /// Lends a block for a message of up to `size` bytes.
+    pub(crate) fn lend(&mut self, size: u32) -> Result<Loaned, Error> {
+        let block = self.take(size)?;
+        let page = sys::page_size();
+        let whole_pages = block.offset().is_multiple_of(page as u64) && block.capacity().is_multiple_of(page);
+        let in_place = size >= self.in_place_from && whole_pages;
+        let capacity = u32::try_from(block.capacity()).unwrap_or(u32::MAX);
+        let size = if in_place { capacity } else { size.next_multiple_of(64).min(capacity) };
+        Ok(Loaned { block, size, in_place })
+    }
+
+    /// Takes back a block that was lent and is not published.
+    pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
+        // Dropped at once, which returns the block. Another publisher's loan cannot get here.
+        let _ = self.outlet.writer().0.resume(block);
+    }
+
+    /// Bytes of address space that are missing for building in place.
+    pub(crate) fn window_size(&self) -> u64 {
+        if self.window.is_some() { 0 } else { self.bytes }
+    }
+
+    /// Shows a block that was lent to the guest, writable if it is to be filled. Returns where it begins.
+    pub(crate) fn attach(
+        &mut self,
+        windows: &mut Windows,
+        block: &SuspendedLoan,
+        write: bool,
+    ) -> Result<u32, Error> {
+        let window = match self.window {
+            Some(window) => window,
+            None => self.map(windows)?,
         };
-        let block = loan.get_mut(..len).ok_or(Error::Internal)?;
-        // SAFETY: `len` accessible bytes of the guest's ordinary memory, which nobody else touches during a host call; the
-        // block is exclusively ours and lies in another mapping.
-        unsafe { source.copy_to_nonoverlapping(block.as_mut_ptr(), len) };
-        self.stats.copied += u64::from(message.size);
-        let valid = match validator.map(|validate| validate(block)) {
-            Some(Ok(())) => true,
-            Some(Err(_)) => return Err(Error::InvalidPayload),
-            None => false,
+        if write && !self.unsealed {
+            // SAFETY: the block is lent to this guest, so no subscriber is attached to it, and the suspended loan
+            // gives out no reference; it is sealed before either changes.
+            unsafe { windows.allow_writing(window, block.offset(), block.capacity()) }?;
+        }
+        // The window has the arena's length, so the sum stays inside of the memory.
+        Ok(window.address + block.offset() as u32)
+    }
+
+    fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
+        let arena = self.outlet.writer().0.channel().arena();
+        let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
+        let place = Place { space: Owner::BLOCKS, owner: self.owner };
+        // SAFETY: the writer keeps the arena and so its file and its mapping, which is one shared mapping of all of it. The
+        // window is unmapped before the writer is dropped (`withdraw`); the only other way out is the guest's end.
+        let window = unsafe { windows.map_again(place, span, arena.base().as_ptr()) }?;
+        if self.unsealed {
+            // SAFETY: nobody in this process looks into the blocks of an unsealed topic: native code is kept from
+            // subscribing to it, the host of other guests copies nothing out of it, and what this publisher copies into a
+            // block it copies while its guest stands still.
+            if let Err(error) = unsafe { windows.allow_writing(window, 0, span.len) } {
+                windows.unmap(window);
+                return Err(error.into());
+            }
+        }
+        self.window = Some(window);
+        Ok(window)
+    }
+
+    /// Takes write access to a block away again. When this returns without an error, nobody can write it.
+    pub(crate) fn seal(&mut self, windows: &mut Windows, block: &SuspendedLoan) -> Result<(), Error> {
+        match self.window {
+            Some(window) if !self.unsealed => {
+                Ok(windows.forbid_writing(window, block.offset(), block.capacity())?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the window away. What is left of the publisher can then be dropped.
+    pub(crate) fn withdraw(&mut self, windows: &mut Windows) {
+        if let Some(window) = self.window.take() {
+            windows.unmap(window);
+        }
+    }
+
+    /// Publishes a block that the guest has filled in place, and that was [sealed](Self::seal) since.
+    pub(crate) fn publish_sealed(
+        &mut self,
+        block: SuspendedLoan,
+        len: u32,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        let unsealed = self.unsealed;
+        let (writer, validator) = self.outlet.writer();
+        let loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
+        // What can still change is not worth a look.
+        let published = publish(loan, len as usize, validator.filter(|_| !unsealed));
+        self.count(len, published)
+    }
+
+    /// Publishes a copy of `len` bytes from `source` on in a block that was taken.
+    ///
+    /// The bytes were checked to be ordinary memory of the guest, or plain memory set aside for it.
+    pub(crate) fn publish_copy(
+        &mut self,
+        block: SuspendedLoan,
+        source: Option<*mut u8>,
+        len: u32,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        let unsealed = self.unsealed;
+        let (writer, validator) = self.outlet.writer();
+        let mut loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
+        let Some(target) = loan.get_mut(..len as usize) else {
+            return Err((loan.suspend(), Error::TooLarge));
         };
-        let published = if valid {
-            // SAFETY: the topic's validator has just accepted these bytes, where the guest cannot reach them.
-            unsafe { loan.publish_valid(len) }
-        } else {
-            loan.publish(len)
-        };
-        let sequence = published.map_err(|_| Error::TooLarge)?;
-        self.stats.published += 1;
-        self.stats.bytes += u64::from(message.size);
-        Ok(sequence.get())
+        match source {
+            // SAFETY: `len` accessible bytes of the guest's memory, which nobody else touches during a host call; the
+            // block is exclusively ours and lies in another mapping.
+            Some(source) => unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) },
+            None => target.fill(0),
+        }
+        let published = publish(loan, len as usize, validator.filter(|_| !unsealed));
+        self.stats.copied += u64::from(len);
+        self.count(len, published)
+    }
+
+    fn count(
+        &mut self,
+        len: u32,
+        published: Result<u64, (SuspendedLoan, Error)>,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        if published.is_ok() {
+            self.stats.published += 1;
+            self.stats.bytes += u64::from(len);
+        }
+        published
     }
 
     /// How many subscribers there are.
@@ -109,6 +285,23 @@ impl GuestPublisher {
     pub(crate) fn stats(&self) -> PublisherStats {
         self.stats
     }
+}
+
+/// Validates and publishes the first `len` bytes of a block, which nobody else can write.
+fn publish(
+    loan: RawLoan<'_>,
+    len: usize,
+    validator: Option<&Validator>,
+) -> Result<u64, (SuspendedLoan, Error)> {
+    let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
+    let published = match validator.map(|validate| validate(bytes)) {
+        Some(Err(_)) => return Err((loan.suspend(), Error::InvalidPayload)),
+        // SAFETY: the topic's validator has just accepted these bytes, where the guest cannot change them any more.
+        Some(Ok(())) => unsafe { loan.publish_valid(len) },
+        None => loan.publish(len),
+    };
+    // The length was looked at, and nothing else is refused.
+    Ok(published.map_or(0, |sequence| sequence.get()))
 }
 
 impl fmt::Debug for GuestPublisher {

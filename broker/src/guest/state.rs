@@ -10,6 +10,7 @@ use slab::Slab;
 use wasmtime::Trap;
 
 use super::abi::{Error, Level, PublisherStats, SubscriptionStats};
+use super::blocks::{Means, MemoryBlocks};
 use super::control::GuestControl;
 use super::engine::TICK;
 use super::exchange::Exchange;
@@ -91,6 +92,7 @@ pub(crate) struct GuestState {
     pub(crate) windows: Windows,
     pub(crate) subscriptions: Slab<GuestSubscription>,
     pub(crate) publishers: Slab<GuestPublisher>,
+    pub(crate) blocks: MemoryBlocks,
     pub(crate) stats: GuestStats,
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
@@ -118,6 +120,7 @@ impl GuestState {
             setup,
             subscriptions: Slab::new(),
             publishers: Slab::new(),
+            blocks: MemoryBlocks::default(),
             stats: GuestStats::default(),
             started: false,
             nursery,
@@ -172,6 +175,13 @@ impl GuestState {
         Ok(())
     }
 
+    /// The memory blocks, and what they need beside themselves.
+    #[inline]
+    pub(crate) fn blocks(&mut self) -> (&mut MemoryBlocks, Means<'_>) {
+        let Self { blocks, windows, publishers, setup, .. } = self;
+        (blocks, Means { windows, publishers, limits: &setup.limits })
+    }
+
     /// Notes why the guest ends and returns the error that unwinds it.
     pub(crate) fn end(&mut self, reason: ExitReason) -> wasmtime::Error {
         self.ending.get_or_insert(reason);
@@ -181,9 +191,10 @@ impl GuestState {
     /// How the guest has ended, given what its `run` returned.
     pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
         if let Some((owner, offset)) = self.windows.violation() {
-            let topic =
-                self.subscriptions.iter().find(|(_, subscription)| Some(subscription.owner()) == owner);
-            let topic = topic.map(|(_, subscription)| subscription.topic().to_owned()).unwrap_or_default();
+            let read = self.subscriptions.iter().map(|(_, this)| (this.owner(), this.topic()));
+            let written = self.publishers.iter().map(|(_, this)| (this.owner(), this.topic()));
+            let topic = read.chain(written).find(|(this, _)| Some(*this) == owner);
+            let topic = topic.map(|(_, topic)| topic.to_owned()).unwrap_or_default();
             return ExitReason::ReadOnlyViolation { topic, offset };
         }
         if let Some(reason) = self.ending.take() {
@@ -210,6 +221,7 @@ impl GuestState {
     /// Lets the guest's memory grow by the address space that it was asked to donate.
     pub(crate) fn allow_growth(&mut self) {
         let asked: u64 = self.subscriptions.iter().map(|(_, subscription)| subscription.asked).sum();
+        let asked = asked.saturating_add(self.blocks.asked);
         self.growth.asked = self.windows.donated().saturating_add(asked).min(self.setup.limits.windows);
     }
 

@@ -17,7 +17,7 @@ use slab::Slab;
 use super::abi::{Error, Record, SubscriptionStats};
 use super::exchange::Feed;
 use super::limits::GuestLimits;
-use super::window::{Area, Owner, Window, WindowError, Windows};
+use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows};
 
 /// Bit of a record's length that says that the bytes are known to be valid.
 const VALID: u32 = 1 << 31;
@@ -146,6 +146,11 @@ impl GuestSubscription {
         windows.donate(self.owner, area)?;
         self.asked = self.asked.saturating_sub(u64::from(area.size));
         self.admit(windows)
+    }
+
+    /// Gives address space back that is not used.
+    pub(crate) fn remove_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
+        Ok(windows.take_back(self.owner, area)?)
     }
 
     /// Takes in publishers that joined.
@@ -425,10 +430,11 @@ impl Source {
     /// Maps the arena if there is room for it.
     fn map(&mut self, windows: &mut Windows, owner: Owner) -> Result<(), Error> {
         let arena = self.channel.arena();
+        let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
         // SAFETY: the channel keeps the arena and so its file, which is sealed at this length. A window is unmapped
         // before its source is dropped: by `retire`, or by `withdraw` before the subscription is dropped. The only other
         // way out is the guest's end, after which its fault handler does not run any more.
-        match unsafe { windows.map(owner, arena.memfd(), arena.len(), arena.len()) } {
+        match unsafe { windows.map(Place::own(owner), span, arena.len()) } {
             Ok(window) => self.window = Some(window),
             Err(WindowError::NoRoom) => {}
             Err(error) => return Err(error.into()),

@@ -5,10 +5,11 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 
 /// Size of a page of this machine in bytes; a power of two.
 pub(crate) fn page_size() -> usize {
@@ -78,6 +79,56 @@ pub(crate) unsafe fn replace_by_view(
     // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only; the file covers the range.
     unsafe { rustix::mm::mmap(start.cast::<c_void>(), len, ProtFlags::READ, flags, file, offset) }?;
     Ok(())
+}
+
+/// Replaces a part of a reservation by a view of a file through which the file is written.
+///
+/// # Safety
+/// As for [`replace_by_view`].
+pub(crate) unsafe fn replace_by_writable_view(
+    start: *mut u8,
+    len: usize,
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<()> {
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: MAP_FIXED replaces pages of the caller's own reservation only; the file covers the range.
+    unsafe { rustix::mm::mmap(start.cast::<c_void>(), len, access, flags, file, offset) }?;
+    Ok(())
+}
+
+/// Replaces a part of a reservation by a second mapping of what is mapped at `original`: same pages, same access.
+///
+/// It duplicates the mapping, not the file: that works where the file is sealed against new writable
+/// mappings, because whoever can ask for it has a writable one already.
+///
+/// # Safety
+/// `start..start + len` is page aligned, lies inside of a live reservation of the caller, and no reference into it exists.
+/// `original..original + len` is page aligned and lies in one shared mapping of a file that covers it.
+pub(crate) unsafe fn replace_by_duplicate(start: *mut u8, len: usize, original: *mut u8) -> io::Result<()> {
+    // The old size 0 asks for a duplicate (mremap(2), "If the value of old_size is zero").
+    let flags = MremapFlags::MAYMOVE;
+    // SAFETY: the call replaces pages of the caller's own reservation only and leaves the original as it is.
+    unsafe { rustix::mm::mremap_fixed(original.cast(), 0, len, flags, start.cast()) }?;
+    Ok(())
+}
+
+/// Makes a part of a mapping readable only. When the call returns, no thread can write through it any more.
+///
+/// # Safety
+/// `start..start + len` is page aligned and lies inside of a live reservation of the caller.
+pub(crate) unsafe fn make_read_only(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: only narrows the access to pages that the caller owns.
+    Ok(unsafe { rustix::mm::mprotect(start.cast(), len, MprotectFlags::READ) }?)
+}
+
+/// A file in memory of `len` bytes, all zero, that can neither shrink nor grow.
+pub(crate) fn memory_file(name: &str, len: usize) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    rustix::fs::ftruncate(&file, len as u64)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
 }
 
 /// Replaces a part of a reservation by a writable copy-on-write view of a file: what is written there is

@@ -48,9 +48,38 @@ impl Area {
     }
 }
 
-/// Whose donation it is: a subscription of the guest.
+/// Whose donation or window it is: a subscription or a publisher of the guest, or all of its memory blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(pub(crate) u64);
+
+impl Owner {
+    /// The memory blocks of a guest, which share their address space. Subscriptions and publishers count from 1.
+    pub(crate) const BLOCKS: Self = Self(0);
+}
+
+/// Where a window goes, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Into whose donations.
+    pub(crate) space: Owner,
+    /// Who is told of when the guest writes into it.
+    pub(crate) owner: Owner,
+}
+
+impl Place {
+    /// In the owner's own donations.
+    pub(crate) const fn own(owner: Owner) -> Self {
+        Self { space: owner, owner }
+    }
+}
+
+/// Bytes of a file; both numbers are multiples of the page size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span<'f> {
+    pub(crate) file: BorrowedFd<'f>,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+}
 
 /// Why a donation or a mapping was refused. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +102,12 @@ pub(crate) enum WindowError {
     /// No donation of the owner has room.
     #[error("no donated address space is large enough")]
     NoRoom,
+    /// The range is not part of what the owner has donated.
+    #[error("the range was not donated")]
+    NotDonated,
+    /// A window lies in the range.
+    #[error("the range is in use")]
+    InUse,
     /// The system refused.
     #[error("the system refused to map a window: {0}")]
     System(#[from] std::io::Error),
@@ -86,19 +121,30 @@ struct Donation {
 
 #[derive(Debug)]
 struct Mapping {
-    slot: usize,
+    /// Where the fault handler finds it, if the guest may not write there.
+    slot: Option<usize>,
     owner: Owner,
-    /// The whole range set aside, of which the first `len` bytes show the arena.
+    /// The whole range set aside, of which the first `len` bytes are mapped.
     area: Area,
     len: usize,
 }
 
-/// An arena mapped into the guest.
+/// An arena or a block mapped into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
-    slot: usize,
-    /// Address in the guest of the arena's first byte.
+    /// Address in the guest of the first byte; no other window has it.
     pub(crate) address: u32,
+}
+
+/// How a window is made.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    /// The guest reads.
+    Read,
+    /// The guest reads and writes.
+    Write,
+    /// As [`Read`](Self::Read), made from the host's own writable mapping, so that parts of it can become writable.
+    ReadOf(*mut u8),
 }
 
 /// All donated ranges and windows of one guest.
@@ -179,7 +225,54 @@ impl Windows {
         if u64::from(area.size) > self.budget_left() {
             return Err(WindowError::Budget);
         }
+        self.join(owner, area);
+        Ok(())
+    }
+
+    /// Adds a donation, as a continuation of its neighbours where the owner has donated them too: so windows lie side
+    /// by side across donations.
+    fn join(&mut self, owner: Owner, mut area: Area) {
+        self.donations.retain(|donation| {
+            let before = donation.area.end() == area.start();
+            let after = donation.area.start() == area.end();
+            let joined = area.size.checked_add(donation.area.size);
+            let (true, true, Some(size)) = (donation.owner == owner, before || after, joined) else {
+                return true;
+            };
+            let address = if before { donation.area.address } else { area.address };
+            area = Area { address, size };
+            false
+        });
         self.donations.push(Donation { owner, area });
+    }
+
+    /// Gives a part of what `owner` has donated back to the guest, as zeroed memory.
+    pub(crate) fn take_back(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
+        if area.size == 0 || !area.start().is_multiple_of(GRANULE) || !area.end().is_multiple_of(GRANULE) {
+            return Err(WindowError::Unaligned);
+        }
+        let inside = |donation: &Donation| {
+            donation.owner == owner
+                && donation.area.start() <= area.start()
+                && area.end() <= donation.area.end()
+        };
+        let index = self.donations.iter().position(inside).ok_or(WindowError::NotDonated)?;
+        if self.mappings.iter().any(|mapping| mapping.area.overlaps(area)) {
+            return Err(WindowError::InUse);
+        }
+        let start = self.locate(area)?;
+        // SAFETY: whole pages inside of the live memory, in which no window lies; the host keeps no references into it.
+        if let Err(error) = unsafe { sys::replace_by_zeros(start, area.size as usize) } {
+            self.broken = true;
+            return Err(error.into());
+        }
+        let whole = self.donations.swap_remove(index).area;
+        let parts = [(whole.start(), area.start()), (area.end(), whole.end())];
+        for (start, end) in parts.into_iter().filter(|(start, end)| start < end) {
+            // Parts of an area, whose numbers have 32 bits.
+            let area = Area { address: start as u32, size: (end - start) as u32 };
+            self.donations.push(Donation { owner, area });
+        }
         Ok(())
     }
 
@@ -216,51 +309,199 @@ impl Windows {
         missing
     }
 
-    /// Maps `len` bytes of `file` read-only into address space that `owner` has donated, setting aside
-    /// `reserved` bytes for it.
+    /// How many bytes must be donated so that `count` windows of `size` bytes have room at the same time.
+    pub(crate) fn missing_for(&self, owner: Owner, count: u64, size: u64) -> u64 {
+        let size = granules(size.max(1));
+        let mut taken: Vec<Area> = self.mappings.iter().map(|mapping| mapping.area).collect();
+        taken.sort_unstable_by_key(|area| area.start());
+        let mut room = 0;
+        for donation in self.donations.iter().filter(|donation| donation.owner == owner) {
+            let mut from = donation.area.start();
+            for taken in taken.iter().filter(|taken| taken.overlaps(donation.area)) {
+                room += (taken.start() - from) / size;
+                from = taken.end();
+            }
+            room += (donation.area.end() - from) / size;
+        }
+        count.saturating_sub(room).saturating_mul(size)
+    }
+
+    /// Maps bytes of a file read-only into donated address space, setting aside `reserved` bytes for it.
     ///
     /// # Safety
-    /// Until the window is unmapped or the guest has ended, `file` stays open and has at least `len` bytes.
+    /// Until the window is unmapped or the guest has ended, the file stays open and covers the span.
     pub(crate) unsafe fn map(
         &mut self,
-        owner: Owner,
-        file: BorrowedFd<'_>,
-        len: usize,
+        place: Place,
+        span: Span<'_>,
         reserved: usize,
     ) -> Result<Window, WindowError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.map_as(place, span, reserved, Access::Read) }
+    }
+
+    /// Maps bytes of a file into donated address space, for the guest to write.
+    ///
+    /// # Safety
+    /// As for [`map`](Self::map), and nobody in this process holds references to those bytes while the guest can
+    /// write them.
+    pub(crate) unsafe fn map_writable(
+        &mut self,
+        place: Place,
+        span: Span<'_>,
+    ) -> Result<Window, WindowError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.map_as(place, span, span.len, Access::Write) }
+    }
+
+    /// As [`map`](Self::map), from the writable mapping of the same bytes at `original`: of this window parts
+    /// can be [made writable](Self::allow_writing).
+    ///
+    /// # Safety
+    /// As for [`map`](Self::map); `original` is where this process has mapped the span, shared, in one mapping.
+    pub(crate) unsafe fn map_again(
+        &mut self,
+        place: Place,
+        span: Span<'_>,
+        original: *mut u8,
+    ) -> Result<Window, WindowError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.map_as(place, span, span.len, Access::ReadOf(original)) }
+    }
+
+    /// # Safety
+    /// As for the method that the access belongs to.
+    unsafe fn map_as(
+        &mut self,
+        place: Place,
+        span: Span<'_>,
+        reserved: usize,
+        access: Access,
+    ) -> Result<Window, WindowError> {
+        let Span { file, offset, len } = span;
+        let page = sys::page_size();
         let size = granules(reserved.max(len) as u64);
-        if len == 0 || !len.is_multiple_of(sys::page_size()) {
+        if len == 0 || !len.is_multiple_of(page) || !offset.is_multiple_of(page as u64) {
             return Err(WindowError::Unaligned);
         }
-        let area = self.room(owner, size, &[]).ok_or(WindowError::NoRoom)?;
+        let area = self.room(place.space, size, &[]).ok_or(WindowError::NoRoom)?;
         let start = self.locate(area)?;
-        // SAFETY: `start..start + len` is page aligned (granules are pages; `len` was checked) and part of the guest's
-        // memory, which `self` keeps alive. The guest stands in a host call, the host keeps no references into
-        // its memory, and the caller vouches for the file.
-        let slot = unsafe { self.table.insert(start as usize, len, file) }.ok_or(WindowError::TooMany)?;
-        // SAFETY: as above.
-        let viewed = unsafe { sys::replace_by_view(start, len, file, 0) };
-        let mapping = Mapping { slot, owner, area, len };
-        if let Err(error) = viewed {
+        let slot = match access {
+            Access::Write => None,
+            // SAFETY: `start..start + len` is page aligned (granules are pages; `len` was checked) and part of the guest's
+            // memory, which `self` keeps alive; the caller vouches for the file.
+            Access::Read | Access::ReadOf(_) => Some(
+                unsafe { self.table.insert(start as usize, len, file, offset) }
+                    .ok_or(WindowError::TooMany)?,
+            ),
+        };
+        let mapped = match access {
+            // SAFETY: the range as above. The guest stands in a host call, and the host keeps no references into
+            // its memory; the caller vouches for the file.
+            Access::Read => unsafe { sys::replace_by_view(start, len, file, offset) },
+            // SAFETY: as above.
+            Access::Write => unsafe { sys::replace_by_writable_view(start, len, file, offset) },
+            Access::ReadOf(original) => {
+                // SAFETY: as above; the caller vouches for the original.
+                let duplicated = unsafe { sys::replace_by_duplicate(start, len, original) };
+                // SAFETY: the range as above.
+                duplicated.and_then(|()| unsafe { sys::make_read_only(start, len) })
+            }
+        };
+        let mapping = Mapping { slot, owner: place.owner, area, len };
+        if let Err(error) = mapped {
             // Whatever the failure has left there.
             self.restore(&mapping);
             return Err(error.into());
         }
         self.mappings.push(mapping);
-        Ok(Window { slot, address: area.address })
+        Ok(Window { address: area.address })
+    }
+
+    /// Sets donated address space aside as plain memory of the guest.
+    pub(crate) fn set_aside(&mut self, place: Place, size: u64) -> Result<Window, WindowError> {
+        let area = self.room(place.space, granules(size.max(1)), &[]).ok_or(WindowError::NoRoom)?;
+        self.mappings.push(Mapping { slot: None, owner: place.owner, area, len: area.size as usize });
+        Ok(Window { address: area.address })
+    }
+
+    /// Where `len` bytes from `offset` of a window lie in this process, and whether they are whole pages.
+    fn part_of(&self, window: Window, offset: u64, len: usize) -> Result<*mut u8, WindowError> {
+        let mapping = self.mapping(window).ok_or(WindowError::NotDonated)?;
+        if offset.checked_add(len as u64).is_none_or(|end| end > mapping.len as u64) {
+            return Err(WindowError::OutOfBounds);
+        }
+        // Inside of the window, whose offsets have 32 bits.
+        Ok(self.locate(mapping.area)?.wrapping_add(offset as usize))
+    }
+
+    fn pages_of(&self, window: Window, offset: u64, len: usize) -> Result<*mut u8, WindowError> {
+        let page = sys::page_size();
+        if len == 0 || !len.is_multiple_of(page) || !offset.is_multiple_of(page as u64) {
+            return Err(WindowError::Unaligned);
+        }
+        self.part_of(window, offset, len)
+    }
+
+    fn mapping(&self, window: Window) -> Option<&Mapping> {
+        self.mappings.iter().find(|mapping| mapping.area.address == window.address)
+    }
+
+    /// Lets the guest write whole pages of a window that was made with [`map_again`](Self::map_again).
+    ///
+    /// # Safety
+    /// Nobody in this process holds references to those bytes while the guest can write them.
+    pub(crate) unsafe fn allow_writing(
+        &mut self,
+        window: Window,
+        offset: u64,
+        len: usize,
+    ) -> Result<(), WindowError> {
+        let start = self.pages_of(window, offset, len)?;
+        // SAFETY: whole pages of a window inside of the live memory. Made from a writable shared mapping, so what is
+        // written reaches the file; the caller vouches for the bytes.
+        if let Err(error) = unsafe { sys::make_writable(start, len) } {
+            self.forbid_writing(window, offset, len)?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Takes write access to whole pages of a window away. When this returns without an error nobody can write through
+    /// them any more; with an error the guest must not go on, see [`is_broken`](Self::is_broken).
+    pub(crate) fn forbid_writing(
+        &mut self,
+        window: Window,
+        offset: u64,
+        len: usize,
+    ) -> Result<(), WindowError> {
+        let start = self.pages_of(window, offset, len)?;
+        // SAFETY: whole pages of a window inside of the live memory.
+        unsafe { sys::make_read_only(start, len) }.map_err(|error| {
+            self.broken = true;
+            error.into()
+        })
+    }
+
+    /// Where bytes of plain memory that was [set aside](Self::set_aside) lie in this process.
+    pub(crate) fn plain(&self, window: Window, offset: u64, len: usize) -> Result<*mut u8, WindowError> {
+        self.part_of(window, offset, len)
     }
 
     /// Takes a window out of the guest: its range reads as zeros and can be used for another window. See
     /// [`is_broken`](Self::is_broken) for when that fails.
     pub(crate) fn unmap(&mut self, window: Window) {
-        if let Some(index) = self.mappings.iter().position(|mapping| mapping.slot == window.slot) {
+        let this = |mapping: &Mapping| mapping.area.address == window.address;
+        if let Some(index) = self.mappings.iter().position(this) {
             let mapping = self.mappings.swap_remove(index);
             self.restore(&mapping);
         }
     }
 
     fn restore(&mut self, mapping: &Mapping) {
-        self.table.remove(mapping.slot);
+        if let Some(slot) = mapping.slot {
+            self.table.remove(slot);
+        }
         // It was inside when it was mapped, and memories do not shrink.
         let Ok(start) = self.locate(mapping.area) else { return };
         // SAFETY: the range that `map` mapped: page aligned, inside of the live memory, and the host keeps no references
@@ -289,7 +530,7 @@ impl Windows {
     /// The first write into a window: whose window it was, and the offset in its arena.
     pub(crate) fn violation(&self) -> Option<(Option<Owner>, u64)> {
         let violation = self.table.violation()?;
-        let mapping = self.mappings.iter().find(|mapping| mapping.slot == violation.slot);
+        let mapping = self.mappings.iter().find(|mapping| mapping.slot == Some(violation.slot));
         Some((mapping.map(|mapping| mapping.owner), violation.offset))
     }
 
@@ -323,6 +564,10 @@ mod tests {
 
     fn area(address: u32, size: u32) -> Area {
         Area { address, size }
+    }
+
+    fn span(file: &OwnedFd) -> Span<'_> {
+        Span { file: file.as_fd(), offset: 0, len: 65536 }
     }
 
     fn read(windows: &Windows, address: u32) -> [u8; 5] {
@@ -373,7 +618,7 @@ mod tests {
         let file = file(65536);
         windows.donate(ME, area(MIB, MIB)).expect("accepted");
         // SAFETY: the file lives as long as the windows.
-        let window = unsafe { windows.map(ME, file.as_fd(), 65536, 65536) }.expect("mapped");
+        let window = unsafe { windows.map(Place::own(ME), span(&file), 65536) }.expect("mapped");
         assert_eq!(window.address, MIB);
         assert_eq!(&read(&windows, MIB + 64), b"block");
         windows.unmap(window);
@@ -392,7 +637,7 @@ mod tests {
         windows.donate(OTHER, area(2 * MIB, 65536)).expect("accepted");
         let mut map = |owner, reserved| {
             // SAFETY: the file lives as long as the windows.
-            unsafe { windows.map(owner, file.as_fd(), 65536, reserved) }.map(|window| window.address)
+            unsafe { windows.map(Place::own(owner), span(&file), reserved) }.map(|window| window.address)
         };
         assert_eq!(map(ME, 65536).expect("mapped"), MIB);
         assert!(matches!(map(ME, 3 * 65536), Err(WindowError::NoRoom)));

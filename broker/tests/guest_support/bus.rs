@@ -21,11 +21,17 @@ struct Topic {
 pub struct Bus {
     topics: Arc<Mutex<BTreeMap<String, Topic>>>,
     numbers: Arc<AtomicU32>,
+    unsealed: bool,
 }
 
 impl Bus {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One whose topics are unsealed.
+    pub fn unsealed() -> Self {
+        Self { unsealed: true, ..Self::default() }
     }
 
     fn number(&self) -> u32 {
@@ -89,6 +95,10 @@ impl Feed for BusFeed {
         let channels = &topics[&self.topic].channels;
         channels.is_empty() || !channels.iter().all(|channel| channel.is_closed())
     }
+
+    fn is_unsealed(&self) -> bool {
+        self.bus.unsealed
+    }
 }
 
 impl Drop for BusFeed {
@@ -100,6 +110,7 @@ impl Drop for BusFeed {
 
 struct BusOutlet {
     writer: Writer,
+    unsealed: bool,
     validator: Validator,
 }
 
@@ -110,6 +121,10 @@ impl Outlet for BusOutlet {
 
     fn subscribers(&self) -> u32 {
         self.writer.subscriber_count()
+    }
+
+    fn is_unsealed(&self) -> bool {
+        self.unsealed
     }
 }
 
@@ -151,6 +166,6 @@ impl Exchange for Bus {
             return Err(Refusal::SchemaMismatch);
         }
         let writer = self.writer(topic, options.block_size as usize, options.blocks);
-        Ok(Box::new(BusOutlet { writer, validator: Arc::new(validate) }))
+        Ok(Box::new(BusOutlet { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))
     }
 }

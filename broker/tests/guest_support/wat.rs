@@ -13,6 +13,14 @@
 /// - `$next (param $subscription i32) (result i32)`: waits for one message, releasing what came before, and returns the address of
 ///   its record, or 0 at the end of the topic; donates where needed;
 /// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the error's number;
+/// - `$attach (param $block i32) (param $access i32) (result i32)`: the address, whose size then stands at 1096, or -1 - the
+///   error's number; access 1 is `write`, 2 `shared`;
+/// - `$detach (param $block i32) (param $consumed i32) (result i32)`: 0, or -1 - the error's number;
+/// - `$make_room (param $block i32)`: grows the memory by what attaching the block needs, and donates it;
+/// - `$loan (param $publisher i32) (param $size i32) (result i32)`: a block, or -1 - the error's number;
+/// - `$filled_loan (param $publisher i32) (param $size i32) (param $byte i32) (result i32)`: a block that is attached for writing
+///   and filled with the byte; its address is then in `$at`;
+/// - `$publish_block (param $publisher i32) (param $block i32) (param $size i32) (result i32)`: 0, or -1 - the error's number;
 /// - `$report (param $tag i32) (param $number i64)`: logs a number;
 /// - `$expect (param $what i32) (param $actual i32) (param $expected i32)`: logs and traps where they differ.
 ///
@@ -68,6 +76,30 @@ const MODULE_MEMORY: &str = r#"
 "#;
 
 const IMPORTS: &str = r#"
+  (import "blockcast:blocks/memory-blocks@0.1.0" (instance $blocks
+    (type $area_ (record (field "address" u32) (field "size" u32)))
+    (export "memory-area" (type $area (eq $area_)))
+    (type $error_ (enum "no-storage" "busy" "wrong-size" "internal" "denied" "schema-mismatch" "closed"
+      "exhausted" "too-large" "invalid-payload" "invalid-handle" "out-of-bounds" "limit"))
+    (export "error" (type $error (eq $error_)))
+    (type $access_ (flags "write" "shared"))
+    (export "access" (type $access (eq $access_)))
+    (export "memory-block" (type $block (sub resource)))
+    (export "[constructor]memory-block" (func (param "size" u32) (result (own $block))))
+    (export "[method]memory-block.clone" (func (param "self" (borrow $block)) (result (own $block))))
+    (export "[method]memory-block.minimum-size" (func (param "self" (borrow $block)) (result u32)))
+    (export "[static]memory-block.optimum-size" (func (param "count" u32) (param "size" u32) (result u32)))
+    (export "[static]memory-block.add-storage" (func (param "storage" $area) (result (result (error $error)))))
+    (export "[static]memory-block.remove-storage" (func (param "storage" $area) (result (result (error $error)))))
+    (export "[method]memory-block.attach" (func (param "self" (borrow $block)) (param "access" $access)
+      (result (result $area (error $error)))))
+    (export "[method]memory-block.detach" (func (param "self" (borrow $block)) (param "consumed" u32)
+      (result (result (error $error)))))
+    (export "[method]memory-block.create-partition" (func (param "self" (borrow $block)) (param "start" u32)
+      (param "size" u32) (param "access" $access) (result (result (own $block) (error $error)))))
+    (export "[static]memory-block.create-local" (func (param "area" $area) (result (result (own $block) (error $error)))))
+  ))
+  (alias export $blocks "memory-block" (type $memory-block))
   (import "blockcast:blocks/topics@0.1.0" (instance $topics
     (type $area_ (record (field "address" u32) (field "size" u32)))
     (export "memory-area" (type $area (eq $area_)))
@@ -85,6 +117,7 @@ const IMPORTS: &str = r#"
     (export "subscription-stats" (type $subscription-stats (eq $subscription-stats_)))
     (type $wake-reasons_ (flags "progress" "timeout" "shutdown"))
     (export "wake-reasons" (type $wake-reasons (eq $wake-reasons_)))
+    (export "memory-block" (type $block (eq $memory-block)))
     (export "subscription" (type $subscription (sub resource)))
     (export "publisher" (type $publisher (sub resource)))
     (export "[static]subscription.open" (func (param "topic" string) (param "schema-name" string)
@@ -92,6 +125,8 @@ const IMPORTS: &str = r#"
       (result (result (own $subscription) (error $error)))))
     (export "[method]subscription.minimum-size" (func (param "self" (borrow $subscription)) (result u32)))
     (export "[method]subscription.add-storage" (func (param "self" (borrow $subscription)) (param "storage" $area)
+      (result (result (error $error)))))
+    (export "[method]subscription.remove-storage" (func (param "self" (borrow $subscription)) (param "storage" $area)
       (result (result (error $error)))))
     (export "[method]subscription.poll" (func (param "self" (borrow $subscription)) (param "batch" $area)
       (param "released-before" u64) (result (result u32 (error $error)))))
@@ -107,6 +142,11 @@ const IMPORTS: &str = r#"
     (export "[method]publisher.block-size" (func (param "self" (borrow $publisher)) (result u32)))
     (export "[method]publisher.publish" (func (param "self" (borrow $publisher)) (param "message" $area)
       (result (result u64 (error $error)))))
+    (export "[method]publisher.in-place-from" (func (param "self" (borrow $publisher)) (result u32)))
+    (export "[method]publisher.loan" (func (param "self" (borrow $publisher)) (param "size" u32)
+      (result (result (own $block) (error $error)))))
+    (export "[method]publisher.publish-block" (func (param "self" (borrow $publisher)) (param "block" (borrow $block))
+      (param "length" u32) (result (result u64 (error $error)))))
     (export "[method]publisher.free-blocks" (func (param "self" (borrow $publisher)) (result u32)))
     (export "[method]publisher.subscriber-count" (func (param "self" (borrow $publisher)) (result u32)))
     (export "wait" (func (param "timeout-ns" u64) (result $wake-reasons)))
@@ -151,6 +191,21 @@ const LOWERED: &str = r#"
   (core func $publisher.free-blocks (canon lower (func $topics "[method]publisher.free-blocks")))
   (core func $publisher.subscriber-count (canon lower (func $topics "[method]publisher.subscriber-count")))
   (core func $publisher.drop (canon resource.drop $publisher))
+  (core func $subscription.remove-storage (canon lower (func $topics "[method]subscription.remove-storage") (memory (core memory $memory "memory"))))
+  (core func $publisher.in-place-from (canon lower (func $topics "[method]publisher.in-place-from")))
+  (core func $publisher.loan (canon lower (func $topics "[method]publisher.loan") (memory (core memory $memory "memory"))))
+  (core func $publisher.publish-block (canon lower (func $topics "[method]publisher.publish-block") (memory (core memory $memory "memory"))))
+  (core func $block.new (canon lower (func $blocks "[constructor]memory-block")))
+  (core func $block.clone (canon lower (func $blocks "[method]memory-block.clone")))
+  (core func $block.minimum-size (canon lower (func $blocks "[method]memory-block.minimum-size")))
+  (core func $block.optimum-size (canon lower (func $blocks "[static]memory-block.optimum-size")))
+  (core func $block.add-storage (canon lower (func $blocks "[static]memory-block.add-storage") (memory (core memory $memory "memory"))))
+  (core func $block.remove-storage (canon lower (func $blocks "[static]memory-block.remove-storage") (memory (core memory $memory "memory"))))
+  (core func $block.attach (canon lower (func $blocks "[method]memory-block.attach") (memory (core memory $memory "memory"))))
+  (core func $block.detach (canon lower (func $blocks "[method]memory-block.detach") (memory (core memory $memory "memory"))))
+  (core func $block.create-partition (canon lower (func $blocks "[method]memory-block.create-partition") (memory (core memory $memory "memory"))))
+  (core func $block.create-local (canon lower (func $blocks "[static]memory-block.create-local") (memory (core memory $memory "memory"))))
+  (core func $block.drop (canon resource.drop $memory-block))
   (core func $wait (canon lower (func $topics "wait")))
   (core func $parameter (canon lower (func $session "parameter") (memory (core memory $memory "memory")) (realloc (core func $memory "realloc"))))
   (core func $log (canon lower (func $session "log") (memory (core memory $memory "memory"))))
@@ -175,6 +230,21 @@ const MAIN_IMPORTS: &str = r#"
     (import "host" "publisher.free-blocks" (func $publisher.free-blocks (param i32) (result i32)))
     (import "host" "publisher.subscriber-count" (func $publisher.subscriber-count (param i32) (result i32)))
     (import "host" "publisher.drop" (func $publisher.drop (param i32)))
+    (import "host" "subscription.remove-storage" (func $subscription.remove-storage (param i32 i32 i32 i32)))
+    (import "host" "publisher.in-place-from" (func $publisher.in-place-from (param i32) (result i32)))
+    (import "host" "publisher.loan" (func $publisher.loan (param i32 i32 i32)))
+    (import "host" "publisher.publish-block" (func $publisher.publish-block (param i32 i32 i32 i32)))
+    (import "host" "block.new" (func $block.new (param i32) (result i32)))
+    (import "host" "block.clone" (func $block.clone (param i32) (result i32)))
+    (import "host" "block.minimum-size" (func $block.minimum-size (param i32) (result i32)))
+    (import "host" "block.optimum-size" (func $block.optimum-size (param i32 i32) (result i32)))
+    (import "host" "block.add-storage" (func $block.add-storage (param i32 i32 i32)))
+    (import "host" "block.remove-storage" (func $block.remove-storage (param i32 i32 i32)))
+    (import "host" "block.attach" (func $block.attach (param i32 i32 i32)))
+    (import "host" "block.detach" (func $block.detach (param i32 i32 i32)))
+    (import "host" "block.create-partition" (func $block.create-partition (param i32 i32 i32 i32 i32)))
+    (import "host" "block.create-local" (func $block.create-local (param i32 i32 i32)))
+    (import "host" "block.drop" (func $block.drop (param i32)))
     (import "host" "wait" (func $wait (param i64) (result i32)))
     (import "host" "parameter" (func $parameter (param i32 i32 i32)))
     (import "host" "log" (func $log (param i32 i32 i32)))
@@ -271,6 +341,62 @@ const HELPERS: &str = r#"
       (if (result i32) (i32.load8_u (i32.const 1088))
         (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1096))))
         (else (i32.const 0))))
+
+    (func $attach (param $block i32) (param $access i32) (result i32)
+      (call $block.attach (local.get $block) (local.get $access) (i32.const 1088))
+      (call $result))
+
+    (func $detach (param $block i32) (param $consumed i32) (result i32)
+      (call $block.detach (local.get $block) (local.get $consumed) (i32.const 1088))
+      (call $unit))
+
+    (func $part (param $block i32) (param $start i32) (param $size i32) (param $access i32) (result i32)
+      (call $block.create-partition (local.get $block) (local.get $start) (local.get $size) (local.get $access) (i32.const 1088))
+      (call $result))
+
+    (func $local (param $address i32) (param $size i32) (result i32)
+      (call $block.create-local (local.get $address) (local.get $size) (i32.const 1088))
+      (call $result))
+
+    (func $donate_blocks (param $address i32) (param $size i32) (result i32)
+      (call $block.add-storage (local.get $address) (local.get $size) (i32.const 1088))
+      (call $unit))
+
+    (func $take_blocks_back (param $address i32) (param $size i32) (result i32)
+      (call $block.remove-storage (local.get $address) (local.get $size) (i32.const 1088))
+      (call $unit))
+
+    (func $grow (param $size i32) (result i32)
+      (local $address i32)
+      (local.set $address (i32.shl (memory.size) (i32.const 16)))
+      (if (i32.eq (memory.grow (i32.shr_u (local.get $size) (i32.const 16))) (i32.const -1)) (then unreachable))
+      (local.get $address))
+
+    (func $make_room (param $block i32)
+      (local $size i32)
+      (local.set $size (call $block.minimum-size (local.get $block)))
+      (if (local.get $size) (then
+        (call $expect (i32.const 3) (call $donate_blocks (call $grow (local.get $size)) (local.get $size)) (i32.const 0)))))
+
+    (func $loan (param $publisher i32) (param $size i32) (result i32)
+      (call $publisher.loan (local.get $publisher) (local.get $size) (i32.const 1088))
+      (call $result))
+
+    (global $at (mut i32) (i32.const 0))
+    (func $filled_loan (param $publisher i32) (param $size i32) (param $byte i32) (result i32)
+      (local $block i32)
+      (local.set $block (call $loan (local.get $publisher) (local.get $size)))
+      (if (i32.lt_s (local.get $block) (i32.const 0)) (then (return (local.get $block))))
+      (call $make_room (local.get $block))
+      (global.set $at (call $attach (local.get $block) (i32.const 1)))
+      (memory.fill (global.get $at) (local.get $byte) (local.get $size))
+      (local.get $block))
+
+    (func $publish_block (param $publisher i32) (param $block i32) (param $size i32) (result i32)
+      (call $publisher.publish-block (local.get $publisher) (local.get $block) (local.get $size) (i32.const 1088))
+      (if (result i32) (i32.load8_u (i32.const 1088))
+        (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1096))))
+        (else (i32.const 0))))
 "#;
 
 const EXPORTS: &str = r#"
@@ -292,6 +418,21 @@ const EXPORTS: &str = r#"
       (export "publisher.free-blocks" (func $publisher.free-blocks))
       (export "publisher.subscriber-count" (func $publisher.subscriber-count))
       (export "publisher.drop" (func $publisher.drop))
+      (export "subscription.remove-storage" (func $subscription.remove-storage))
+      (export "publisher.in-place-from" (func $publisher.in-place-from))
+      (export "publisher.loan" (func $publisher.loan))
+      (export "publisher.publish-block" (func $publisher.publish-block))
+      (export "block.new" (func $block.new))
+      (export "block.clone" (func $block.clone))
+      (export "block.minimum-size" (func $block.minimum-size))
+      (export "block.optimum-size" (func $block.optimum-size))
+      (export "block.add-storage" (func $block.add-storage))
+      (export "block.remove-storage" (func $block.remove-storage))
+      (export "block.attach" (func $block.attach))
+      (export "block.detach" (func $block.detach))
+      (export "block.create-partition" (func $block.create-partition))
+      (export "block.create-local" (func $block.create-local))
+      (export "block.drop" (func $block.drop))
       (export "wait" (func $wait))
       (export "parameter" (func $parameter))
       (export "log" (func $log))
