@@ -36,7 +36,7 @@
 pub use blockcast_blocks::{ArchiveType, Rkyv};
 pub use blockcast_blocks::{
     BuildError, Bytes, InvalidPayload, LoanError, OpenError, Overflow, Payload, Pod, PodType, PublisherId,
-    Reuse, Schema, Sequence, SizeClass, Timestamp, Timestamps, WriteFrom,
+    Reuse, RoomError, Schema, Sequence, SizeClass, Timestamp, Timestamps, WriteFrom,
 };
 pub use blockcast_flat_types as flat;
 pub use blockcast_flat_types::Flat;

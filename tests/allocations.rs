@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use blockcast::{
-    ArchiveType, Broker, Flat, Payload, Pod, PublisherOptions, Rkyv, SubscriberOptions, WriteFrom,
+    ArchiveType, Broker, Flat, Payload, Pod, PublisherOptions, Rkyv, SizeClass, SubscriberOptions, WriteFrom,
 };
 
 /// Counts what this thread allocates.
@@ -70,6 +70,24 @@ struct Reading {
 // SAFETY: the name belongs to this layout alone.
 unsafe impl ArchiveType for Reading {
     const NAME: &'static str = "test.reading";
+}
+
+#[test]
+fn messages_that_grow_into_larger_blocks_are_built_without_an_allocation() {
+    let broker = Broker::new();
+    let mut subscriber = broker.subscriber::<Flat<Vec<String>>>("t", SubscriberOptions::new()).unwrap();
+    let options = PublisherOptions::new().block_size(64);
+    let larger = SizeClass { block_size: 4096, blocks: 64, max_blocks: 64 };
+    let mut publisher = broker.publisher::<Flat<Vec<String>>>("t", options.larger_blocks(larger)).unwrap();
+    let lines = vec!["a line that is too long for a small block".to_owned(); 20];
+    let mut round = |count: u32| {
+        for _ in 0..count {
+            publisher.try_loan().unwrap().send(&lines).unwrap();
+            assert_eq!(subscriber.try_recv_ref().unwrap().view().len(), 20);
+        }
+    };
+    round(100); // the pool's stacks get their size
+    assert_eq!(allocations(|| round(1000)), 0);
 }
 
 #[test]

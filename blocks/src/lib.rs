@@ -37,7 +37,7 @@ pub mod units;
 
 #[cfg(feature = "rkyv")]
 pub use self::rkyv::{ArchiveType, Rkyv};
-pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, WriteFrom};
+pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, RoomError, WriteFrom};
 pub use pod::{Pod, PodType};
 pub use schema::{Schema, fingerprint_of};
 pub use units::{PublisherId, Sequence, Timestamp};

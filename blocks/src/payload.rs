@@ -107,6 +107,23 @@ pub enum BuildError {
     Unrepresentable(String),
 }
 
+/// An error of a build that can tell whether a larger block would have helped.
+///
+/// Implement it for an error type of your own to build with `Loan::send_growing`.
+pub trait RoomError {
+    /// Bytes known to be needed so far, if it was the room that was missing.
+    fn room_needed(&self) -> Option<usize>;
+}
+
+impl RoomError for BuildError {
+    fn room_needed(&self) -> Option<usize> {
+        match self {
+            Self::TooSmall { needed, .. } => Some(*needed),
+            Self::Unrepresentable(_) => None,
+        }
+    }
+}
+
 /// Invariant in `'b`.
 type Invariant<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
 

@@ -364,6 +364,20 @@ impl RawLoan<'_> {
         Ok(loan.writer.publish(unit, len, validity))
     }
 
+    /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits, copies
+    /// nothing: the bytes are unspecified then. On an error the loan is as before.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
+    pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
+        if len > self.len() {
+            let larger = self.writer.take_block(len)?;
+            self.writer.producer.give_back(self.writer.loaned.unit);
+            self.writer.loaned = larger;
+        }
+        Ok(())
+    }
+
     /// Bytes from the arena's start to the block.
     #[must_use]
     pub fn offset(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use blockcast_blocks::{InvalidPayload, Payload, Schema, WriteFrom};
+use blockcast_blocks::{InvalidPayload, Payload, RoomError, Schema, WriteFrom};
 
 use crate::BuildError;
 use crate::flat::Flat;
@@ -62,6 +62,15 @@ impl From<BuildError> for blockcast_blocks::BuildError {
         match error {
             BuildError::NoRoom { needed, available } => Self::TooSmall { needed, available },
             other => Self::Unrepresentable(other.to_string()),
+        }
+    }
+}
+
+impl RoomError for BuildError {
+    fn room_needed(&self) -> Option<usize> {
+        match self {
+            BuildError::NoRoom { needed, .. } => Some(*needed),
+            _ => None,
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use blockcast_blocks::{BuildError, LoanError, Payload, RawLoan, Sequence, WriteFrom};
+use blockcast_blocks::{BuildError, LoanError, Payload, RawLoan, RoomError, Sequence, WriteFrom};
 
 /// A publisher's exclusive hold on a block. Dropping it unpublished returns the block.
 ///
 /// ```text
 /// Loan ── build ──▶ BuiltLoan ── publish ──▶ subscribers
-///   │       └─ failed: BuildFailed gives the loan back
+///   │       └─ failed: BuildFailed gives the loan back, which can grow
 ///   └─ drop: back to the pool
 /// ```
 pub struct Loan<'p, P: Payload> {
@@ -60,21 +60,75 @@ impl<'p, P: Payload> Loan<'p, P> {
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
-    /// Writes `value` in place and publishes it. On failure the block returns to the pool.
+    /// As [`send_with`](Self::send_with); where the value does not fit the block it is built again, from the start, in
+    /// one of the publisher's larger ones ([`PublisherOptions::larger_blocks`]).
+    ///
+    /// What was written so far is thrown away: at most one build for each size of blocks is. Loan a block that is large
+    /// enough ([`try_loan_sized`]) where the size is known.
     ///
     /// # Errors
-    /// [`SendError::Build`] where the value does not fit.
+    /// As for [`send_with`](Self::send_with), and [`SendError::Publish`] with [`LoanError::Exhausted`] if there are
+    /// larger blocks and none is free.
+    ///
+    /// [`PublisherOptions::larger_blocks`]: crate::PublisherOptions::larger_blocks
+    /// [`try_loan_sized`]: crate::Publisher::try_loan_sized
+    pub fn send_growing<E: RoomError>(
+        mut self,
+        mut fill: impl for<'b> FnMut(EmptyBlock<'b, P>) -> Result<P::Built<'b>, E>,
+    ) -> Result<Sequence, SendError<E>> {
+        let len = loop {
+            match fill(EmptyBlock::new(&mut self.block)).map(|built| P::built_len(&built)) {
+                Ok(len) => break len,
+                Err(error) => self.make_room_for(error)?,
+            }
+        };
+        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
+        // channel's.
+        unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
+    }
+
+    /// Writes `value` in place and publishes it; where it does not fit the block, in one of the publisher's larger ones,
+    /// as [`send_growing`](Self::send_growing) does. On failure the block returns to the pool.
+    ///
+    /// # Errors
+    /// [`SendError::Build`] where the value does not fit the largest block, [`SendError::Publish`] with
+    /// [`LoanError::Exhausted`] if no larger block is free.
     #[inline]
     pub fn send<V: ?Sized>(mut self, value: &V) -> Result<Sequence, SendError<BuildError>>
     where
         P: WriteFrom<V>,
     {
-        // SAFETY: the proof is used for this block only, in this expression.
-        let built = unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built));
-        let len = built.map_err(SendError::Build)?;
+        let len = loop {
+            // SAFETY: the proof is used for this block only, in this expression.
+            match unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built)) {
+                Ok(len) => break len,
+                Err(error) => self.make_room_for(error)?,
+            }
+        };
         // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
         // channel's.
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
+    }
+
+    /// Exchanges the block for one of at least `bytes`, if it is not that large already. Never waits. What was written
+    /// to it does not come along.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] if the publisher has no such blocks, [`LoanError::Exhausted`] if none is free. The loan
+    /// is as before.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), LoanError> {
+        self.block.grow(bytes)
+    }
+
+    /// After a build that failed: a larger block, or the reason why there is none.
+    #[cold]
+    fn make_room_for<E: RoomError>(&mut self, error: E) -> Result<(), SendError<E>> {
+        let Some(needed) = error.room_needed() else { return Err(SendError::Build(error)) };
+        match self.block.grow(needed.max(self.capacity().saturating_add(1))) {
+            Ok(()) => Ok(()),
+            Err(LoanError::TooLarge { .. }) => Err(SendError::Build(error)),
+            Err(other) => Err(SendError::Publish(other)),
+        }
     }
 }
 
@@ -203,7 +257,7 @@ pub enum SendError<E> {
     /// The value could not be built.
     #[error(transparent)]
     Build(E),
-    /// The host refused it (guests only).
+    /// The host refused it (guests only), or a larger block is needed and none is free.
     #[error(transparent)]
     Publish(LoanError),
 }

@@ -73,7 +73,8 @@ impl PublisherOptions {
     }
 
     /// Adds blocks of a larger size, for messages that do not fit the smaller ones. Sizes are given in
-    /// ascending order; a loan says how many bytes it wants.
+    /// ascending order; a loan says how many bytes it wants, and a value that does not fit its block when it is sent
+    /// goes into a larger one.
     #[must_use]
     pub fn larger_blocks(mut self, class: SizeClass) -> Self {
         self.larger.push(class);

@@ -192,6 +192,17 @@ impl RawLoan<'_> {
 }
 
 impl RawLoan<'_> {
+    /// Does nothing if the loan has `len` bytes; a guest's blocks have one size.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`].
+    pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
+        if len > self.len() {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
+        }
+        Ok(())
+    }
+
     /// As [`publish`](Self::publish): the host checks for itself whether the bytes are valid.
     ///
     /// # Errors
