@@ -6,18 +6,21 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use blockcast_blocks::{OpenError, Payload, PublisherId, ReaderOptions, Schema, Signal, Writer};
+use blockcast_blocks::{OpenError, Payload, PublisherId, Schema, Signal, Writer};
 use blockcast_publisher::{Publisher, PublisherOptions};
-use blockcast_subscriber::{Subscriber, SubscriberOptions, Subscription};
+use blockcast_subscriber::{Subscriber, SubscriberOptions};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::component::Component;
+use crate::component::{Component, ComponentOptions, run_native};
 use crate::granted::GrantedTopics;
 use crate::grants::Grants;
 use crate::guest::{
-    EngineError, GuestControl, GuestEngine, GuestProgram, GuestSetup, GuestSource, LoadError, LogSink,
-    Validator,
+    EngineError, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource, LoadError,
+    LogSink, Validator,
 };
+use crate::restart::RestartPolicy;
 use crate::session::Session;
 use crate::stats::TopicStats;
 use crate::topic::Topic;
@@ -157,19 +160,35 @@ impl Broker {
     where
         A: FnOnce(Session) -> F,
         F: Future<Output = Result<(), E>> + Send + 'static,
-        E: fmt::Display,
+        E: fmt::Display + 'static,
     {
-        let name = name.into();
-        let control = self.shared.admit_component(&name)?;
-        let session = Session::new(
-            name.clone(),
-            Arc::clone(&self.shared),
-            grants,
-            parameters.into_iter().collect(),
-            Arc::clone(&control),
-        );
-        let app = app(session);
-        Ok(Component::native(self.shared.tasks.handle()?, name, control, app))
+        let options = ComponentOptions::new().name(name).grants(grants).parameters(parameters);
+        let admitted = self.admit(options, "")?;
+        // Begun here and once: it is never restarted.
+        let run = run_native(app(admitted.session(&self.shared)), Arc::clone(&admitted.control));
+        let mut run = Some(run.boxed());
+        Ok(admitted.spawn(RestartPolicy::never(), move || {
+            run.take().unwrap_or_else(|| std::future::pending().boxed())
+        }))
+    }
+
+    /// Runs an app that is linked into this program as [`run`](Self::run) does, and starts it again as the options'
+    /// [restart policy](ComponentOptions::restart) says: `app` is called for each run.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    pub fn supervise<A, F, E>(&self, options: ComponentOptions, mut app: A) -> Result<Component, StartError>
+    where
+        A: FnMut(Session) -> F + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: fmt::Display + 'static,
+    {
+        let policy = options.restart.clone();
+        let admitted = self.admit(options, "")?;
+        let (launch, shared) = (admitted.clone(), Arc::clone(&self.shared));
+        Ok(admitted.spawn(policy, move || {
+            run_native(app(launch.session(&shared)), Arc::clone(&launch.control)).boxed()
+        }))
     }
 
     /// Loads a guest's code: read, checked and compiled, once for any number of runs. Compiling takes
@@ -183,6 +202,16 @@ impl Broker {
         Ok(GuestProgram::load(engine, source)?)
     }
 
+    /// As [`load`](Self::load), on a thread for work that takes long: for async callers.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and [`StartError::Runtime`].
+    pub async fn load_in_background(&self, source: GuestSource) -> Result<GuestProgram, StartError> {
+        let broker = self.clone();
+        let loading = self.shared.tasks.handle()?.spawn_blocking(move || broker.load(&source));
+        loading.await.map_err(std::io::Error::other)?
+    }
+
     /// Runs a wasm guest as a task of its own.
     ///
     /// # Errors
@@ -194,18 +223,63 @@ impl Broker {
         grants: Grants,
         parameters: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Component, StartError> {
-        let name = program.name().to_owned();
-        let control = self.shared.admit_component(&name)?;
-        let limits = grants.guest_limits().clone();
+        self.supervise_guest(program, ComponentOptions::new().grants(grants).parameters(parameters))
+    }
+
+    /// Runs a wasm guest as [`spawn_guest`](Self::spawn_guest) does, and starts it again as the options'
+    /// [restart policy](ComponentOptions::restart) says. Each run is a new instance that joins its topics anew;
+    /// whatever the former one held is back by then.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    pub fn supervise_guest(
+        &self,
+        program: &GuestProgram,
+        options: ComponentOptions,
+    ) -> Result<Component, StartError> {
+        let policy = options.restart.clone();
+        let admitted = self.admit(options, program.name())?;
+        let Admitted { name, control, options, .. } = admitted.clone();
         let setup = GuestSetup {
-            name: name.clone(),
-            exchange: Arc::new(GrantedTopics::new(Arc::clone(&self.shared), grants)),
-            parameters: parameters.into_iter().collect(),
-            limits,
-            log: log_of(&name),
-            control: Arc::clone(&control),
+            limits: options.grants.guest_limits().clone(),
+            log: options.log.unwrap_or_else(|| log_of(&name)),
+            name,
+            // Kept over restarts, and with it the number of topics that the guest has created.
+            exchange: Arc::new(GrantedTopics::new(Arc::clone(&self.shared), options.grants)),
+            parameters: options.parameters,
+            control,
         };
-        Ok(Component::guest(self.shared.tasks.handle()?, name, control, program.clone(), setup))
+        let program = program.clone();
+        Ok(admitted.spawn(policy, move || {
+            let (program, setup) = (program.clone(), setup.clone());
+            async move { program.run(setup).await }.boxed()
+        }))
+    }
+
+    /// Brings a topic into being, so that nobody else decides what it carries. Where it exists already with the same
+    /// schema only the `validator` is learnt, by which the bytes that guests publish are checked; typed publishers and
+    /// subscribers of this process bring one along.
+    ///
+    /// # Errors
+    /// [`OpenError::SchemaMismatch`], [`OpenError::BadName`], [`OpenError::Closed`].
+    pub fn declare(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        validator: Option<Validator>,
+    ) -> Result<(), OpenError> {
+        let topic = self.shared.open_topic(topic, schema, None, &mut || true)?;
+        if let Some(validator) = validator {
+            topic.learn_validator(|| validator);
+        }
+        Ok(())
+    }
+
+    fn admit(&self, options: ComponentOptions, name: &str) -> Result<Admitted, StartError> {
+        let runtime = self.shared.tasks.handle()?;
+        let name = options.name.clone().unwrap_or_else(|| name.to_owned());
+        let control = self.shared.admit_component(&name)?;
+        Ok(Admitted { name, control, options, runtime })
     }
 
     /// Counters of all topics, by name.
@@ -232,6 +306,36 @@ impl Broker {
         for topic in self.shared.topics().values() {
             topic.close();
         }
+    }
+}
+
+/// A component that may run.
+#[derive(Clone)]
+struct Admitted {
+    name: String,
+    control: Arc<GuestControl>,
+    options: ComponentOptions,
+    runtime: Handle,
+}
+
+impl Admitted {
+    fn session(&self, shared: &Arc<Shared>) -> Session {
+        Session::new(
+            self.name.clone(),
+            Arc::clone(shared),
+            self.options.grants.clone(),
+            self.options.parameters.clone(),
+            Arc::clone(&self.control),
+            self.options.log.clone(),
+        )
+    }
+
+    fn spawn(
+        self,
+        policy: RestartPolicy,
+        run: impl FnMut() -> BoxFuture<'static, GuestReport> + Send + 'static,
+    ) -> Component {
+        Component::spawn(self.runtime, self.name, self.control, policy, run)
     }
 }
 
@@ -266,7 +370,7 @@ impl Shared {
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
         let signal = signal_of(options.get_name(), name);
-        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>))?;
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut || true)?;
         if topic.is_unsealed() {
             return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
         }
@@ -277,7 +381,7 @@ impl Shared {
     }
 
     /// Adds a publisher to a topic.
-    pub(crate) fn writer(
+    fn writer(
         &self,
         topic: &str,
         schema: &Schema,
@@ -285,30 +389,29 @@ impl Shared {
         options: PublisherOptions,
         signal: Arc<Signal>,
     ) -> Result<(Arc<Topic>, Writer), OpenError> {
-        let topic = self.open_topic(topic, schema, validator)?;
+        let topic = self.open_topic(topic, schema, validator, &mut || true)?;
+        self.publish(topic, options, signal)
+    }
+
+    /// Adds a publisher to a topic that is there.
+    pub(crate) fn publish(
+        &self,
+        topic: Arc<Topic>,
+        options: PublisherOptions,
+        signal: Arc<Signal>,
+    ) -> Result<(Arc<Topic>, Writer), OpenError> {
         let id = PublisherId::new(self.next_publisher.fetch_add(1, Ordering::Relaxed));
         let writer = topic.publish(id, &options, signal)?;
         Ok((topic, writer))
     }
 
-    /// Adds a guest's subscription to a topic.
-    pub(crate) fn guest_subscription(
-        &self,
-        topic: &str,
-        schema: &Schema,
-        options: ReaderOptions,
-        signal: Arc<Signal>,
-    ) -> Result<(Arc<Topic>, Subscription), OpenError> {
-        let topic = self.open_topic(topic, schema, None)?;
-        let subscription = topic.subscribe(options, signal)?;
-        Ok((topic, subscription))
-    }
-
-    fn open_topic(
+    /// The topic of that name, which is made if it is not there and `may_create` says so.
+    pub(crate) fn open_topic(
         &self,
         name: &str,
         schema: &Schema,
         validator: Option<fn() -> Validator>,
+        may_create: &mut dyn FnMut() -> bool,
     ) -> Result<Arc<Topic>, OpenError> {
         let topic = {
             let mut topics = self.topics();
@@ -319,6 +422,9 @@ impl Shared {
                 Some(topic) => Arc::clone(topic),
                 None => {
                     let topic = Arc::new(Topic::new(name, schema.clone())?);
+                    if !may_create() {
+                        return Err(OpenError::Refused(format!("topic {name:?} does not exist")));
+                    }
                     topics.insert(name.to_owned(), Arc::clone(&topic));
                     topic
                 }

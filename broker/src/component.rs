@@ -1,73 +1,118 @@
-//! [`Component`]: the handle on a running app, linked or guest.
+//! [`Component`]: the handle on a running app, linked or guest; [`ComponentOptions`]: how it is run.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blockcast_blocks::park;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::guest::{ExitReason, GuestControl, GuestProgram, GuestReport, GuestSetup, GuestStats};
+use crate::grants::Grants;
+use crate::guest::{ExitReason, GuestControl, GuestReport, GuestStats, LogSink};
+use crate::restart::RestartPolicy;
+use crate::supervision::{ComponentState, Exit, Status, supervise};
 
-/// An app that the broker runs. Dropping the handle leaves the app running.
+/// How long a component is waited for that was asked for its counters. One that computes looks every 5 ms.
+const STATS_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How a component is run. By default it has no name, is granted nothing, and is not restarted.
+#[derive(Clone, Default)]
+pub struct ComponentOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) grants: Grants,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) log: Option<LogSink>,
+}
+
+impl ComponentOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Name in logs and statistics. A guest's default is the name of its program.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What it may do and use.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Adds what [`Session::parameter`](crate::Session::parameter) answers for `name`.
+    #[must_use]
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds several [parameters](Self::parameter).
+    #[must_use]
+    pub fn parameters(mut self, parameters: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.parameters.extend(parameters);
+        self
+    }
+
+    /// Whether and when it is started again after it has ended.
+    #[must_use]
+    pub fn restart(mut self, policy: RestartPolicy) -> Self {
+        self.restart = policy;
+        self
+    }
+
+    /// Where its log goes, of all runs. By default its lines become `tracing` events with its name.
+    #[must_use]
+    pub fn log(mut self, log: LogSink) -> Self {
+        self.log = Some(log);
+        self
+    }
+}
+
+impl fmt::Debug for ComponentOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComponentOptions")
+            .field("name", &self.name)
+            .field("grants", &self.grants)
+            .field("parameters", &self.parameters)
+            .field("restart", &self.restart)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An app that the broker runs, and restarts if it was started so. Dropping the handle leaves the app running.
 pub struct Component {
     name: String,
     control: Arc<GuestControl>,
-    report: watch::Receiver<Option<GuestReport>>,
+    status: watch::Receiver<Status>,
+    runtime: Handle,
 }
 
 impl Component {
-    pub(crate) fn native<F, E>(runtime: Handle, name: String, control: Arc<GuestControl>, app: F) -> Self
-    where
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: fmt::Display,
-    {
-        let cancelled = Arc::clone(&control);
-        let run = async move {
-            let outcome = tokio::select! {
-                outcome = AssertUnwindSafe(app).catch_unwind() => outcome,
-                () = cancelled.cancelled() => return report(ExitReason::Cancelled),
-            };
-            report(match outcome {
-                Ok(Ok(())) => ExitReason::Finished,
-                Ok(Err(error)) => ExitReason::Failed(error.to_string()),
-                Err(panic) => ExitReason::Trapped {
-                    message: format!("panicked: {}", panic_text(&*panic)),
-                    backtrace: String::new(),
-                },
-            })
-        };
-        Self::spawn(&runtime, name, control, run)
-    }
-
-    pub(crate) fn guest(
+    /// Supervises what `run` begins each time that it is called.
+    pub(crate) fn spawn(
         runtime: Handle,
         name: String,
         control: Arc<GuestControl>,
-        program: GuestProgram,
-        setup: GuestSetup,
+        policy: RestartPolicy,
+        run: impl FnMut() -> BoxFuture<'static, GuestReport> + Send + 'static,
     ) -> Self {
-        Self::spawn(&runtime, name, control, async move { program.run(setup).await })
-    }
-
-    fn spawn(
-        runtime: &Handle,
-        name: String,
-        control: Arc<GuestControl>,
-        run: impl Future<Output = GuestReport> + Send + 'static,
-    ) -> Self {
-        let (ended, report) = watch::channel(None);
-        let log_name = name.clone();
-        runtime.spawn(async move {
-            let report = run.await;
-            tracing::info!(component = log_name, reason = %report.reason, "component ended");
-            ended.send_replace(Some(report));
-        });
-        Self { name, control, report }
+        let (sender, status) = watch::channel(Status::new());
+        runtime.spawn(supervise(name.clone(), Arc::clone(&control), policy, sender, run));
+        Self { name, control, status, runtime }
     }
 
     /// Name in logs and statistics.
@@ -76,28 +121,68 @@ impl Component {
         &self.name
     }
 
-    /// Asks the app to finish. A guest that goes on regardless is ended when its grace is over.
+    /// Asks the app to finish; it is not restarted any more. A guest that goes on regardless is ended when its
+    /// grace is over.
     pub fn request_shutdown(&self) {
         self.control.request_shutdown();
     }
 
-    /// Ends the app: a guest within milliseconds, native code at its next `.await`. What it held is
-    /// released.
+    /// Ends the app: a guest within milliseconds, native code at its next `.await`, a pause before a restart at
+    /// once. What it held is released, and it is not restarted any more.
     pub fn cancel(&self) {
         self.control.cancel();
     }
 
-    /// How the app has ended, if it has.
+    /// What it is doing.
     #[must_use]
-    pub fn report(&self) -> Option<GuestReport> {
-        self.report.borrow().clone()
+    pub fn state(&self) -> ComponentState {
+        self.status.borrow().state
     }
 
-    /// Waits for the app's end. Can be called any number of times.
+    /// How the app has ended, if it has for good. If it was restarted, this is about its last run.
+    #[must_use]
+    pub fn report(&self) -> Option<GuestReport> {
+        self.status.borrow().report()
+    }
+
+    /// Its latest ends, oldest first: up to 64.
+    #[must_use]
+    pub fn exits(&self) -> Vec<Exit> {
+        self.status.borrow().exits.iter().cloned().collect()
+    }
+
+    /// How often it was restarted.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.status.borrow().runs - 1
+    }
+
+    /// What a guest has done so far, in all its runs. Asks the running one, and waits for the answer for 50 ms at
+    /// most; one that is in the middle of a long instruction is counted as it was seen last. Nothing is counted for
+    /// native code, whose traffic is part of its topics' statistics.
+    pub async fn stats(&self) -> GuestStats {
+        if self.state() == ComponentState::Running {
+            let asked = self.control.ask_stats();
+            let answer = {
+                let _context = self.runtime.enter();
+                tokio::time::timeout(STATS_PATIENCE, self.control.stats_shown(asked))
+            };
+            // What was shown last will do.
+            let _ = answer.await;
+        }
+        // Both under the lock: a run that ends meanwhile is counted once.
+        let status = self.status.borrow();
+        match status.state {
+            ComponentState::Running => self.control.shown_stats().after(&status.total),
+            _ => status.total,
+        }
+    }
+
+    /// Waits for the app's end, for good. Can be called any number of times.
     pub async fn ended(&self) -> GuestReport {
-        let mut report = self.report.clone();
-        match report.wait_for(Option::is_some).await {
-            Ok(report) => report.clone().unwrap_or_else(gone),
+        let mut status = self.status.clone();
+        match status.wait_for(|status| status.state.is_over()).await {
+            Ok(status) => status.report().unwrap_or_else(gone),
             Err(_) => gone(),
         }
     }
@@ -114,9 +199,30 @@ impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Component")
             .field("name", &self.name)
+            .field("state", &self.state())
             .field("report", &self.report())
             .finish_non_exhaustive()
     }
+}
+
+/// One run of an app that is linked into the program.
+pub(crate) async fn run_native<F, E>(app: F, control: Arc<GuestControl>) -> GuestReport
+where
+    F: Future<Output = Result<(), E>>,
+    E: fmt::Display,
+{
+    let outcome = tokio::select! {
+        outcome = AssertUnwindSafe(app).catch_unwind() => outcome,
+        () = control.cancelled() => return report(ExitReason::Cancelled),
+    };
+    report(match outcome {
+        Ok(Ok(())) => ExitReason::Finished,
+        Ok(Err(error)) => ExitReason::Failed(error.to_string()),
+        Err(panic) => ExitReason::Trapped {
+            message: format!("panicked: {}", panic_text(&*panic)),
+            backtrace: String::new(),
+        },
+    })
 }
 
 /// The report of a component whose task went away with its runtime.

@@ -1,6 +1,7 @@
 //! The topics that one guest reaches: [`GrantedTopics`] joins the wasm host to the broker's topics.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer};
 use blockcast_publisher::PublisherOptions;
@@ -15,11 +16,25 @@ use crate::topic::Topic;
 pub(crate) struct GrantedTopics {
     shared: Arc<Shared>,
     grants: Grants,
+    /// Topics that it has created.
+    created: AtomicU32,
 }
 
 impl GrantedTopics {
     pub(crate) fn new(shared: Arc<Shared>, grants: Grants) -> Self {
-        Self { shared, grants }
+        Self { shared, grants, created: AtomicU32::new(0) }
+    }
+
+    /// A topic that is there, or is made if the guest may do that.
+    fn open(&self, topic: &str, schema: &Schema) -> Result<Arc<Topic>, Refusal> {
+        let limit = self.grants.guest_limits().topics;
+        let mut too_many = false;
+        let opened = self.shared.open_topic(topic, schema, None, &mut || {
+            let count = |created: u32| (created < limit).then(|| created + 1);
+            too_many = self.created.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_err();
+            !too_many
+        });
+        opened.map_err(|error| if too_many { Refusal::Topics } else { refusal(&error) })
     }
 }
 
@@ -32,8 +47,8 @@ impl Exchange for GrantedTopics {
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn Feed>, Refusal> {
         self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
-        let joined = self.shared.guest_subscription(topic, schema, options, Arc::clone(signal));
-        let (topic, subscription) = joined.map_err(|error| refusal(&error))?;
+        let topic = self.open(topic, schema)?;
+        let subscription = topic.subscribe(options, Arc::clone(signal)).map_err(|error| refusal(&error))?;
         Ok(Box::new(GuestFeed { subscription, unsealed: topic.is_unsealed() }))
     }
 
@@ -49,7 +64,7 @@ impl Exchange for GrantedTopics {
             .block_size(options.block_size as usize)
             .blocks(options.blocks)
             .history(options.history);
-        let joined = self.shared.writer(topic, schema, None, options, Arc::clone(signal));
+        let joined = self.shared.publish(self.open(topic, schema)?, options, Arc::clone(signal));
         let (topic, writer) = joined.map_err(|error| refusal(&error))?;
         Ok(Box::new(GuestOutlet { topic, writer, validator: None }))
     }

@@ -25,17 +25,21 @@ mod component;
 mod granted;
 mod grants;
 pub mod guest;
+mod restart;
 mod session;
 mod stats;
+mod supervision;
 mod topic;
 
 pub use blockcast_blocks::OpenError;
 pub use broker::{Broker, StartError};
-pub use component::Component;
+pub use component::{Component, ComponentOptions};
 pub use grants::Grants;
 pub use guest::{
     ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
-    LoadError,
+    LoadError, LogSink, OnExcess, Rate, Validator,
 };
+pub use restart::{Restart, RestartPolicy};
 pub use session::Session;
 pub use stats::{Departed, TopicStats};
+pub use supervision::{ComponentState, Exit};

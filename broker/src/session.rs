@@ -10,7 +10,7 @@ use blockcast_subscriber::{Subscriber, SubscriberOptions};
 
 use crate::broker::Shared;
 use crate::grants::Grants;
-use crate::guest::{GuestControl, Level};
+use crate::guest::{GuestControl, Level, LogSink};
 
 /// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
 /// one source serves both.
@@ -20,6 +20,7 @@ pub struct Session {
     grants: Grants,
     parameters: BTreeMap<String, String>,
     control: Arc<GuestControl>,
+    log: Option<LogSink>,
 }
 
 impl Session {
@@ -29,8 +30,9 @@ impl Session {
         grants: Grants,
         parameters: BTreeMap<String, String>,
         control: Arc<GuestControl>,
+        log: Option<LogSink>,
     ) -> Self {
-        Self { name, shared, grants, parameters, control }
+        Self { name, shared, grants, parameters, control, log }
     }
 
     /// The value that whoever started the app gave for `name`, if any.
@@ -69,7 +71,10 @@ impl Session {
 
     /// Writes a line to the app's log.
     pub fn log(&self, level: Level, text: &str) {
-        trace(&self.name, level, text);
+        match &self.log {
+            Some(log) => log(level, text),
+            None => trace(&self.name, level, text),
+        }
     }
 
     /// The time, on the clock of the message times.

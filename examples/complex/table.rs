@@ -146,7 +146,7 @@ impl fmt::Display for Summary<'_> {
                 report.messages,
                 report.tally.lines,
                 self.rate(bytes),
-                ended.stats.delivery_copied_bytes,
+                "-",
                 published.saturating_sub(report.messages)
             )?;
         }

@@ -2,7 +2,8 @@
 
 use super::abi::{Access, BLOCKS, Error, MemoryArea};
 use super::blocks::{Means, MemoryBlock, MemoryBlocks};
-use super::exit::{ExitReason, Limit};
+use super::excess::Limit;
+use super::exit::ExitReason;
 use super::host::forged;
 use super::link::{Handle, HostResource, Linkage};
 use super::state::GuestState;
@@ -59,7 +60,8 @@ pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
         "[static]memory-block.create-local",
         |state, (area,): (MemoryArea,)| -> Answer<Block> {
             let (blocks, means) = state.blocks();
-            Ok(blocks.create_local(&means, area.into()).map(Block::new))
+            let made = blocks.create_local(&means, area.into()).map(Block::new);
+            state.settle(made)
         },
     )
 }
@@ -83,7 +85,7 @@ fn define_storage(link: &mut impl Linkage) -> wasmtime::Result<()> {
             let (blocks, mut means) = state.blocks();
             let added = blocks.add_storage(&mut means, area.into());
             state.allow_growth();
-            Ok(added)
+            state.settle(added)
         },
     )?;
     link.function(

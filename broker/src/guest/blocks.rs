@@ -17,11 +17,12 @@ use blockcast_blocks::SuspendedLoan;
 use slab::Slab;
 
 use super::abi::{Access, Error};
+use super::excess::{Excess, Limit};
 use super::limits::GuestLimits;
 use super::publisher::{GuestPublisher, Loaned};
 use super::storage::{Mode, PartKey, Parts, Range};
 use super::sys;
-use super::window::{Area, Owner, Place, Span, Window, Windows, granules};
+use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows, granules};
 
 /// What the resource `memory-block` stands for; its number is that of a handle.
 pub(crate) struct MemoryBlock;
@@ -31,6 +32,15 @@ pub(crate) struct Means<'a> {
     pub(crate) windows: &'a mut Windows,
     pub(crate) publishers: &'a mut Slab<GuestPublisher>,
     pub(crate) limits: &'a GuestLimits,
+    pub(crate) excess: &'a Excess,
+}
+
+impl Means<'_> {
+    /// Refuses something because of a limit.
+    fn refuse(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
 }
 
 /// Where a storage's bytes are.
@@ -106,7 +116,7 @@ impl MemoryBlocks {
     /// A block over the guest's own memory.
     pub(crate) fn create_local(&mut self, means: &Means<'_>, area: Area) -> Result<u32, Error> {
         if self.is_full(means.limits) {
-            return Err(Error::Limit);
+            return Err(means.refuse(Limit::MemoryBlocks));
         }
         means.windows.ordinary(area)?;
         Ok(self.insert(Memory::Local(area), area.size, true))
@@ -115,8 +125,11 @@ impl MemoryBlocks {
     /// A block that a publisher lends.
     pub(crate) fn lend(&mut self, means: &mut Means<'_>, publisher: usize, size: u32) -> Result<u32, Error> {
         let loans = self.storages.iter().filter(|(_, storage)| matches!(storage.memory, Memory::Loan(_)));
-        if self.is_full(means.limits) || loans.count() >= means.limits.loans as usize {
-            return Err(Error::Limit);
+        if loans.count() >= means.limits.loans as usize {
+            return Err(means.refuse(Limit::Loans));
+        }
+        if self.is_full(means.limits) {
+            return Err(means.refuse(Limit::MemoryBlocks));
         }
         let lender = means.publishers.get_mut(publisher).ok_or(Error::InvalidHandle)?;
         let Loaned { block, size, in_place } = lender.lend(size)?;
@@ -159,7 +172,7 @@ impl MemoryBlocks {
     ) -> Result<u32, Error> {
         let Handle { storage, part, .. } = self.handles[handle as usize];
         if self.is_full(means.limits) {
-            return Err(Error::Limit);
+            return Err(means.refuse(Limit::MemoryBlocks));
         }
         if matches!(self.storages[storage].memory, Memory::Gone) {
             return Err(Error::Closed);
@@ -203,7 +216,12 @@ impl MemoryBlocks {
 
     /// Accepts address space.
     pub(crate) fn add_storage(&mut self, means: &mut Means<'_>, area: Area) -> Result<(), Error> {
-        means.windows.donate(Owner::BLOCKS, area)?;
+        if let Err(error) = means.windows.donate(Owner::BLOCKS, area) {
+            if matches!(error, WindowError::Budget) {
+                means.excess.note(Limit::Windows);
+            }
+            return Err(error.into());
+        }
         self.asked = self.asked.saturating_sub(u64::from(area.size));
         Ok(())
     }
@@ -363,7 +381,7 @@ impl Memory {
                 }
                 let bytes = granule_pages(u64::from(*size));
                 if file.is_none() && used.saturating_add(bytes) > means.limits.memory_block_bytes {
-                    return Err(Error::Limit);
+                    return Err(means.refuse(Limit::MemoryBlockBytes));
                 }
                 let file = match file {
                     Some(file) => file,

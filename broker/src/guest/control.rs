@@ -1,10 +1,13 @@
 //! Asking a guest to stop, and stopping it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use blockcast_blocks::Signal;
 use tokio::sync::watch;
+
+use super::stats::GuestStats;
 
 /// What a component was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,7 +17,8 @@ enum Request {
     End = 2,
 }
 
-/// The outside's handle on one run of a component. Shared with the run itself.
+/// The outside's handle on a component: how it is asked to stop, and what can be seen of it while it runs. Shared with
+/// its runs, one after the other. What was requested stays requested.
 #[derive(Debug)]
 pub struct GuestControl {
     request: watch::Sender<Request>,
@@ -22,6 +26,11 @@ pub struct GuestControl {
     latest: AtomicU8,
     /// What the guest's `wait` sleeps on.
     signal: Arc<Signal>,
+    /// How often somebody has asked for the counters.
+    asked: AtomicU64,
+    /// The counters, and which request they answer.
+    shown: watch::Sender<(u64, GuestStats)>,
+    clock: ComputingClock,
 }
 
 impl GuestControl {
@@ -38,6 +47,9 @@ impl GuestControl {
             request: watch::Sender::new(Request::GoOn),
             latest: AtomicU8::new(Request::GoOn as u8),
             signal: Signal::named(name),
+            asked: AtomicU64::new(0),
+            shown: watch::Sender::new((0, GuestStats::default())),
+            clock: ComputingClock::new(),
         })
     }
 
@@ -86,7 +98,91 @@ impl GuestControl {
         let _ = self.request.subscribe().wait_for(|reached| *reached >= request).await;
     }
 
+    /// Asks the guest's host side for its counters; what is returned numbers the request.
+    pub(crate) fn ask_stats(&self) -> u64 {
+        let asked = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        // If it waits, it looks around and sleeps on; if it computes, it looks at its next tick.
+        self.signal.wake();
+        asked
+    }
+
+    /// The request that was not answered yet, if there is one.
+    pub(crate) fn stats_asked(&self) -> Option<u64> {
+        let asked = self.asked.load(Ordering::Acquire);
+        (self.shown.borrow().0 != asked).then_some(asked)
+    }
+
+    /// Answers requests up to `asked`.
+    pub(crate) fn show_stats(&self, asked: u64, stats: GuestStats) {
+        self.shown.send_replace((asked, stats));
+    }
+
+    /// The counters as they were shown last.
+    pub(crate) fn shown_stats(&self) -> GuestStats {
+        self.shown.borrow().1
+    }
+
+    /// Returns once a request was answered.
+    pub(crate) async fn stats_shown(&self, asked: u64) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.shown.subscribe().wait_for(|(answered, _)| *answered >= asked).await;
+    }
+
+    /// Time that the current run has computed so far.
+    pub(crate) fn computed(&self) -> Duration {
+        self.clock.computed()
+    }
+
+    pub(crate) fn clock(&self) -> &ComputingClock {
+        &self.clock
+    }
+
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
+    }
+}
+
+/// Adds up the time between a guest's resumptions and its waits. Written by the task that runs the guest.
+#[derive(Debug)]
+pub(crate) struct ComputingClock {
+    origin: Instant,
+    /// Nanoseconds up to the last wait.
+    total: AtomicU64,
+    /// Nanoseconds from `origin` to the last resumption; 0 while the guest waits.
+    resumed: AtomicU64,
+}
+
+impl ComputingClock {
+    fn new() -> Self {
+        Self { origin: Instant::now(), total: AtomicU64::new(0), resumed: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// A new run begins.
+    pub(crate) fn reset(&self) {
+        self.total.store(0, Ordering::Relaxed);
+        self.resumed.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.resumed.store(self.now(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn pause(&self) {
+        let resumed = self.resumed.swap(0, Ordering::Relaxed);
+        self.total.fetch_add(self.now().saturating_sub(resumed), Ordering::Relaxed);
+    }
+
+    /// Exact for the task that runs the guest, and within a few nanoseconds for others.
+    fn computed(&self) -> Duration {
+        let total = self.total.load(Ordering::Relaxed);
+        let running = match self.resumed.load(Ordering::Relaxed) {
+            0 => 0,
+            resumed => self.now().saturating_sub(resumed),
+        };
+        Duration::from_nanos(total.saturating_add(running))
     }
 }

@@ -31,6 +31,9 @@ pub enum Refusal {
     /// A limit is reached.
     #[error("a limit is reached")]
     Limit,
+    /// The topic does not exist, and the guest has created as many as it may.
+    #[error("as many topics as it may were created")]
+    Topics,
     /// The broker shuts down.
     #[error("the broker shuts down")]
     Closed,

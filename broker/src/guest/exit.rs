@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use wasmtime::WasmBacktrace;
 
+use super::excess::Limit;
+
 /// Why a guest has ended. Whatever the reason, everything that it held is released by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,34 +38,6 @@ pub enum ExitReason {
     NotStarted(String),
     /// The system refused what the host needed to go on with it.
     System(String),
-}
-
-/// A limit for which a guest was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Limit {
-    /// [`GuestLimits::start_up`](super::GuestLimits::start_up).
-    StartUp,
-    /// [`GuestLimits::compute`](super::GuestLimits::compute).
-    Compute,
-    /// [`GuestLimits::run_time`](super::GuestLimits::run_time).
-    RunTime,
-    /// [`GuestLimits::shutdown_grace`](super::GuestLimits::shutdown_grace).
-    ShutdownGrace,
-    /// [`GuestLimits::memory_blocks`](super::GuestLimits::memory_blocks).
-    MemoryBlocks,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::StartUp => "its start took too long",
-            Self::Compute => "its computing time is used up",
-            Self::RunTime => "its run time is over",
-            Self::ShutdownGrace => "it did not stop when asked to",
-            Self::MemoryBlocks => "it has too many memory blocks",
-        })
-    }
 }
 
 impl ExitReason {

@@ -17,6 +17,7 @@ use super::abi::{
 };
 use super::block_calls;
 use super::blocks::MemoryBlock;
+use super::excess::Limit;
 use super::exchange::{BlockOptions, Refusal};
 use super::isolation::Isolation;
 use super::limits::GuestLimits;
@@ -25,7 +26,7 @@ use super::publisher::GuestPublisher;
 use super::state::GuestState;
 use super::subscription::GuestSubscription;
 use super::sys;
-use super::window::Windows;
+use super::window::{Area, Windows};
 
 type Subscription = Handle<GuestSubscription>;
 type Publisher = Handle<GuestPublisher>;
@@ -58,7 +59,8 @@ pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
 fn define_subscription(link: &mut impl Linkage) -> wasmtime::Result<()> {
     link.resource::<GuestSubscription>(TOPICS, drop_subscription)?;
     link.function(TOPICS, "[static]subscription.open", |state, options| {
-        Ok(open_subscription(state, options))
+        let opened = open_subscription(state, options);
+        state.settle(opened)
     })?;
     link.function(TOPICS, "[method]subscription.minimum-size", |state, (this,): (Subscription,)| {
         // What went wrong comes up again in `poll`, which can say so.
@@ -132,7 +134,10 @@ fn with_subscription<T>(
 
 fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
     link.resource::<GuestPublisher>(TOPICS, drop_publisher)?;
-    link.function(TOPICS, "[static]publisher.open", |state, options| Ok(open_publisher(state, options)))?;
+    link.function(TOPICS, "[static]publisher.open", |state, options| {
+        let opened = open_publisher(state, options);
+        state.settle(opened)
+    })?;
     link.function(TOPICS, "[method]publisher.block-size", |state, (this,): (Publisher,)| {
         Ok(publisher(state, &this)?.block_size())
     })?;
@@ -141,7 +146,16 @@ fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
         "[method]publisher.publish",
         |state, (this, message): (Publisher, MemoryArea)| -> Answer<u64> {
             let Some(publisher) = state.publishers.get_mut(this.rep as usize) else { return Err(forged()) };
-            Ok(publisher.publish(&state.windows, message.into()))
+            if let Err(limit) = state.meter.may_publish() {
+                let refused = Err(state.refuse(limit));
+                return state.settle(refused);
+            }
+            let message = Area::from(message);
+            let published = publisher.publish(&state.windows, message);
+            if published.is_ok() {
+                state.meter.published(u64::from(message.size));
+            }
+            Ok(published)
         },
     )?;
     link.function(TOPICS, "[method]publisher.in-place-from", |state, (this,): (Publisher,)| {
@@ -153,7 +167,8 @@ fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
         |state, (this, size): (Publisher, u32)| -> Answer<Handle<MemoryBlock>> {
             publisher(state, &this)?;
             let (blocks, mut means) = state.blocks();
-            Ok(blocks.lend(&mut means, this.rep as usize, size).map(Handle::new))
+            let lent = blocks.lend(&mut means, this.rep as usize, size).map(Handle::new);
+            state.settle(lent)
         },
     )?;
     link.function(
@@ -161,13 +176,22 @@ fn define_publisher(link: &mut impl Linkage) -> wasmtime::Result<()> {
         "[method]publisher.publish-block",
         |state, (this, block, length): (Publisher, Handle<MemoryBlock>, u32)| -> Answer<u64> {
             publisher(state, &this)?;
-            block_calls::with_block(state, &block, |blocks, means, block| {
+            if let Err(limit) = state.meter.may_publish() {
+                let refused = Err(state.refuse(limit));
+                return state.settle(refused);
+            }
+            let published = block_calls::with_block(state, &block, |blocks, means, block| {
                 blocks.publish(means, this.rep as usize, block, length)
-            })
+            })?;
+            if published.is_ok() {
+                state.meter.published(u64::from(length));
+            }
+            Ok(published)
         },
     )?;
     link.function(TOPICS, "[method]publisher.free-blocks", |state, (this,): (Publisher,)| {
-        Ok(publisher(state, &this)?.free_blocks())
+        let free = publisher(state, &this)?.free_blocks();
+        Ok(state.meter.publishable(free))
     })?;
     link.function(TOPICS, "[method]publisher.subscriber-count", |state, (this,): (Publisher,)| {
         Ok(publisher(state, &this)?.subscribers())
@@ -184,7 +208,7 @@ fn drop_publisher(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
     let (blocks, mut means) = state.blocks();
     blocks.forget_publisher(&mut means, rep as usize);
     let mut publisher = state.publishers.remove(rep as usize);
-    state.stats.add_publisher(&publisher.stats());
+    state.count_closed_publisher(&publisher);
     publisher.withdraw(&mut state.windows);
     drop(publisher);
     state.whole()
@@ -194,6 +218,7 @@ fn define_session(link: &mut impl Linkage) -> wasmtime::Result<()> {
     link.function(SESSION, "log", |state, (level, line): (Level, Option<Text>)| {
         if let Some(line) = line {
             state.log(level, line.start());
+            state.settle(())?;
         }
         Ok(())
     })?;
@@ -252,7 +277,11 @@ fn open_subscription(
     state.require_started()?;
     let (topic, schema) = topic_and_schema(topic.as_ref(), schema.as_ref(), fingerprint)?;
     if state.subscriptions.len() >= state.setup.limits.subscriptions as usize {
-        return Err(Error::Limit);
+        return Err(state.refuse(Limit::Subscriptions));
+    }
+    if !state.setup.limits.back_pressure && matches!(options.overflow, abi::Overflow::Block) {
+        state.log(Level::Error, "its grant allows no subscription that publishers wait for");
+        return Err(Error::Denied);
     }
     let overflow = match options.overflow {
         abi::Overflow::Block => Overflow::Block,
@@ -264,21 +293,29 @@ fn open_subscription(
     };
     let depth = (options.depth != 0).then_some(options.depth);
     let options = ReaderOptions { overflow, depth, history: u64::from(options.history) };
-    let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal())?;
+    let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal());
+    let feed = feed.map_err(|refusal| state.refused(refusal))?;
     if state.setup.limits.isolation == Isolation::Strict {
         state.log(Level::Error, "strict isolation is not supported yet");
         return Err(Error::Denied);
     }
     let owner = state.new_owner();
     let reliable = overflow == Overflow::Block;
-    let rep = state.subscriptions.insert(GuestSubscription::new(owner, topic, feed, reliable));
+    let rep = state.subscriptions.insert(GuestSubscription::new(
+        owner,
+        topic,
+        feed,
+        reliable,
+        state.kept.clone(),
+        state.excess.clone(),
+    ));
     // Fits: subscriptions are limited by a number of 32 bits.
     Ok(Handle::new(rep as u32))
 }
 
 fn drop_subscription(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
     let mut subscription = state.subscriptions.try_remove(rep as usize).ok_or_else(forged)?;
-    state.stats.add_subscription(&subscription.stats());
+    state.count_closed_subscription(&subscription);
     subscription.withdraw(&mut state.windows);
     drop(subscription);
     state.allow_growth();
@@ -297,17 +334,19 @@ fn open_publisher(
         return Err(Error::WrongSize);
     }
     let blocks = options.blocks.max(MIN_BLOCKS);
-    if state.publishers.len() >= limits.publishers as usize
-        || u64::from(options.block_size).saturating_mul(u64::from(blocks)).saturating_add(used)
-            > limits.publisher_bytes
-    {
-        return Err(Error::Limit);
+    if state.publishers.len() >= limits.publishers as usize {
+        return Err(state.refuse(Limit::Publishers));
+    }
+    let bytes = u64::from(options.block_size).saturating_mul(u64::from(blocks));
+    if bytes.saturating_add(used) > limits.publisher_bytes {
+        return Err(state.refuse(Limit::PublisherBytes));
     }
     let in_place = limits.in_place;
     let block_size =
         if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
     let options = BlockOptions { block_size, blocks, history: options.history };
-    let outlet = state.setup.exchange.publish(&topic, &schema, options, state.setup.control.signal())?;
+    let outlet = state.setup.exchange.publish(&topic, &schema, options, state.setup.control.signal());
+    let outlet = outlet.map_err(|refusal| state.refused(refusal))?;
     let owner = state.new_owner();
     let rep = state.publishers.insert(GuestPublisher::new(owner, topic, outlet, in_place));
     // Fits: publishers are limited by a number of 32 bits.
@@ -321,13 +360,20 @@ fn whole_pages(block_size: u32) -> u32 {
     u32::try_from(rounded).ok().filter(|_| rounded <= MAX_MESSAGE_LEN).unwrap_or(block_size)
 }
 
+impl GuestState {
+    /// What the guest sees of a refusal.
+    fn refused(&self, refusal: Refusal) -> Error {
+        if refusal == Refusal::Topics { self.refuse(Limit::Topics) } else { refusal.into() }
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Denied => Self::Denied,
             Refusal::SchemaMismatch => Self::SchemaMismatch,
             Refusal::WrongSize => Self::WrongSize,
-            Refusal::Limit => Self::Limit,
+            Refusal::Limit | Refusal::Topics => Self::Limit,
             Refusal::Closed => Self::Closed,
             Refusal::Internal => Self::Internal,
         }
@@ -344,7 +390,13 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         0 => Box::pin(std::future::ready(())),
         nanos => Box::pin(tokio::time::sleep(Duration::from_nanos(nanos))),
     };
+    // One that was refused publishing because of its rate learns when it can go on.
+    let mut publishable: Pin<Box<dyn Future<Output = ()> + Send>> = match state.meter.publishable_in() {
+        Some(time) => Box::pin(tokio::time::sleep(time)),
+        None => Box::pin(std::future::pending()),
+    };
     let reasons = std::future::poll_fn(|cx| {
+        state.show_stats();
         // Registered before anything is looked at, so that no change in between is missed.
         state.signal().register(cx.waker());
         let mut reasons = WakeReasons::empty();
@@ -354,6 +406,11 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         }
         for (_, publisher) in &mut state.publishers {
             progress |= publisher.arm(cx);
+        }
+        if publishable.as_mut().poll(cx).is_ready() {
+            state.meter.unthrottle();
+            progress = true;
+            publishable = Box::pin(std::future::pending());
         }
         if progress {
             reasons |= WakeReasons::PROGRESS;

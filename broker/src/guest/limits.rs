@@ -4,14 +4,22 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use super::excess::{Excess, Limit, OnExcess};
 use super::isolation::Isolation;
 
 /// Limits of one guest. The defaults suit a small app; a grant sets them explicitly.
+///
+/// A call that would go beyond one is refused with the interface's error `limit`, and growing the memory fails as out of
+/// memory, unless [`end_at`](Self::end_at) names the limit: then the guest is ended with
+/// [`ExitReason::Killed`](super::ExitReason::Killed). Limits of time always end it.
+///
+/// There is no limit on the rate at which a guest receives: reading costs nobody else anything (the blocks that
+/// it keeps do, and are limited), and a slow reader is a burden to its publishers where a fast one is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestLimits {
     /// Bytes of ordinary linear memory (code's data, heap, stack). Address space that the host asked the guest to
-    /// donate does not count. Growing beyond it fails inside of the guest, as out of memory.
+    /// donate does not count. It also bounds how long a single instruction can take: see [`compute`](Self::compute).
     pub memory: u64,
     /// Bytes of address space that may be donated for windows.
     pub windows: u64,
@@ -33,18 +41,40 @@ pub struct GuestLimits {
     pub in_place: u32,
     /// How much of its topics' arenas it sees.
     pub isolation: Isolation,
+    /// Topics that it may bring into being by opening them, over all its restarts. 0: it reaches topics only that
+    /// others have opened or that were declared.
+    pub topics: u32,
     /// Messages of one subscription that are delivered and neither released nor held, at a time.
     pub attached: u32,
     /// Messages of one subscription that are held, at a time.
     pub held: u32,
+    /// The share of a publisher's blocks, in percent, that the guest may keep from being used again, all its
+    /// subscriptions together: by holds, and by deliveries that it has not released of subscriptions that publishers may
+    /// overtake. At least one block. Several guests have a share each.
+    pub pool_share: u32,
+    /// Whether it may subscribe so that publishers wait for it (the overflow policy `block`). Where it may not,
+    /// that is `denied`: a guest that stands still can then not stop a publisher.
+    pub back_pressure: bool,
+    /// Messages that it may publish per second, all its publishers together. `None`: as many as it can.
+    pub publish_messages: Option<Rate>,
+    /// Bytes that it may publish per second, all its publishers together. A message goes out while some of the
+    /// budget is left, and may overdraw it once. `None`: as many as it can.
+    pub publish_bytes: Option<Rate>,
+    /// Lines of its log that are passed on per second. The rest is counted and dropped.
+    pub log_lines: Rate,
+    /// Calls into the host per second. There is no way to refuse one, so going beyond it always ends the guest.
+    pub host_calls: Option<Rate>,
     /// Time in which the guest's instantiation, its start functions included, must be over.
     pub start_up: Duration,
-    /// Time that the guest may compute, waiting not counted.
+    /// Time that the guest may compute, waiting not counted. Looked at every 5 ms. A single instruction is not
+    /// interrupted: the longest are `memory.fill` and `memory.copy`, whose length the guest's memory bounds.
     pub compute: Option<Duration>,
     /// Time from the call of `run` after which the guest is ended.
     pub run_time: Option<Duration>,
     /// Time from a shutdown request after which a guest that goes on regardless is ended.
     pub shutdown_grace: Duration,
+    /// The limits that end the guest; at all others that can refuse something they do.
+    pub end_at: Vec<Limit>,
 }
 
 impl Default for GuestLimits {
@@ -60,13 +90,58 @@ impl Default for GuestLimits {
             memory_block_bytes: 64 << 20,
             in_place: 256 << 10,
             isolation: Isolation::default(),
+            topics: 64,
             attached: 1 << 16,
             held: 1 << 12,
+            pool_share: 50,
+            back_pressure: true,
+            publish_messages: None,
+            publish_bytes: None,
+            log_lines: Rate::per_second(1000),
+            host_calls: None,
             start_up: Duration::from_secs(5),
             compute: None,
             run_time: None,
             shutdown_grace: Duration::from_secs(2),
+            end_at: Vec::new(),
         }
+    }
+}
+
+impl GuestLimits {
+    /// What exceeding `limit` does.
+    #[must_use]
+    pub fn on_excess(&self, limit: Limit) -> OnExcess {
+        if limit.always_ends() || self.end_at.contains(&limit) { OnExcess::End } else { OnExcess::Refuse }
+    }
+
+    /// How many of a publisher's `blocks` the guest may keep.
+    pub(crate) fn share_of(&self, blocks: u32) -> u32 {
+        let share = u64::from(blocks) * u64::from(self.pool_share.min(100)) / 100;
+        u32::try_from(share).unwrap_or(blocks).max(1)
+    }
+}
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Per second, in the long run.
+    pub per_second: u64,
+    /// At once, after a rest. At least 1 is needed for anything to happen.
+    pub burst: u64,
+}
+
+impl Rate {
+    /// `count` per second, and as many at once.
+    #[must_use]
+    pub const fn per_second(count: u64) -> Self {
+        Self { per_second: count, burst: count }
+    }
+
+    /// The same rate with another number at once.
+    #[must_use]
+    pub const fn burst(self, burst: u64) -> Self {
+        Self { burst, ..self }
     }
 }
 
@@ -84,13 +159,20 @@ const TABLE_ELEMENTS: usize = 1 << 18;
 #[derive(Debug)]
 pub(crate) struct GrowthLimiter {
     memory: u64,
+    excess: Excess,
     /// Address space asked for with `minimum-size` and not given back.
     pub(crate) asked: u64,
 }
 
 impl GrowthLimiter {
-    pub(crate) fn new(limits: &GuestLimits) -> Self {
-        Self { memory: limits.memory, asked: 0 }
+    pub(crate) fn new(limits: &GuestLimits, excess: Excess) -> Self {
+        Self { memory: limits.memory, excess, asked: 0 }
+    }
+
+    /// Refuses, or ends the guest.
+    fn exceeded(&self) -> wasmtime::Result<bool> {
+        self.excess.note(Limit::Memory);
+        self.excess.settle().map(|()| false)
     }
 }
 
@@ -101,7 +183,7 @@ impl ResourceLimiter for GrowthLimiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired as u64 <= self.memory.saturating_add(self.asked))
+        if desired as u64 <= self.memory.saturating_add(self.asked) { Ok(true) } else { self.exceeded() }
     }
 
     fn table_growing(
@@ -132,7 +214,8 @@ mod tests {
 
     #[test]
     fn windows_that_the_host_asked_for_do_not_count_as_ordinary_memory() {
-        let mut limiter = GrowthLimiter::new(&GuestLimits { memory: 1 << 20, ..GuestLimits::default() });
+        let limits = GuestLimits { memory: 1 << 20, ..GuestLimits::default() };
+        let mut limiter = GrowthLimiter::new(&limits, Excess::new(&limits));
         let grow =
             |limiter: &mut GrowthLimiter, size| limiter.memory_growing(0, size, None).expect("answers");
         assert!(grow(&mut limiter, 1 << 20));
@@ -140,5 +223,15 @@ mod tests {
         limiter.asked = 65536;
         assert!(grow(&mut limiter, (1 << 20) + 65536));
         assert!(!grow(&mut limiter, (1 << 20) + 2 * 65536));
+    }
+
+    #[test]
+    fn a_share_is_at_least_a_block_and_at_most_all() {
+        let share =
+            |pool_share, blocks| GuestLimits { pool_share, ..GuestLimits::default() }.share_of(blocks);
+        assert_eq!(
+            (share(50, 64), share(50, 3), share(0, 64), share(100, 64), share(700, 64)),
+            (32, 1, 1, 64, 64)
+        );
     }
 }

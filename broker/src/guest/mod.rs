@@ -18,6 +18,7 @@
 //! - `blocks` keeps the memory blocks that a guest has made or was lent, `storage` the rules of who may be attached to one;
 //! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` and `block_calls`
 //!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
+//! - `limits` says what a guest may use, `meter` counts what it uses, `excess` decides what comes of too much;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
 //!   `canonical`, `handles`);
 //! - `program` loads and checks a guest, `run` drives it and cleans up, `exit` says how it went.
@@ -34,6 +35,7 @@ mod blocks;
 mod canonical;
 mod control;
 mod engine;
+mod excess;
 mod exchange;
 mod exit;
 mod fault;
@@ -43,11 +45,13 @@ mod isolation;
 mod limits;
 mod link;
 mod memory;
+mod meter;
 mod module;
 mod program;
 mod publisher;
 mod run;
 mod state;
+mod stats;
 mod storage;
 mod subscription;
 mod sys;
@@ -56,10 +60,12 @@ mod window;
 pub use abi::Level;
 pub use control::GuestControl;
 pub use engine::{EngineError, GuestEngine};
+pub use excess::{Limit, OnExcess, UnknownLimit};
 pub use exchange::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
-pub use exit::{ExitReason, Limit, LoadError};
+pub use exit::{ExitReason, LoadError};
 pub use isolation::Isolation;
-pub use limits::GuestLimits;
+pub use limits::{GuestLimits, Rate};
 pub use program::{GuestProgram, GuestSource};
 pub use run::GuestReport;
-pub use state::{GuestSetup, GuestStats, LogSink};
+pub use state::{GuestSetup, LogSink};
+pub use stats::GuestStats;

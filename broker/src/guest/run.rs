@@ -1,6 +1,6 @@
 //! One run of a guest, from instantiation to the release of all that it held.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use wasmtime::{Store, UpdateDeadline};
 
 use super::control::GuestControl;
 use super::engine::GuestEngine;
-use super::exit::{ExitReason, Limit};
+use super::excess::Limit;
+use super::exit::ExitReason;
 use super::fault::{self, WindowTable};
 use super::memory::Nursery;
 use super::program::GuestProgram;
-use super::state::{GuestSetup, GuestState, GuestStats};
+use super::state::{GuestSetup, GuestState};
+use super::stats::GuestStats;
 
 /// How a run of a guest went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ impl GuestProgram {
     /// holds and publishers are released.
     pub async fn run(&self, setup: GuestSetup) -> GuestReport {
         let _running = self.engine().running();
+        let control = Arc::clone(&setup.control);
+        control.clock().reset();
         let table = Arc::new(WindowTable::new());
         let engine = self.engine().wasm();
         let nursery = Nursery::default();
@@ -50,13 +54,22 @@ impl GuestProgram {
         });
         fault::install(&mut store, engine, table);
         // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
-        let outcome = AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind().await;
+        let outcome = {
+            let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind());
+            poll_fn(|cx| {
+                control.clock().resume();
+                let polled = drive.as_mut().poll(cx);
+                control.clock().pause();
+                polled
+            })
+            .await
+        };
         let state = store.data_mut();
         let reason = match outcome {
             Ok(outcome) => state.exit_reason(outcome),
             Err(_) => ExitReason::System("the host panicked on its behalf".to_owned()),
         };
-        let stats = state.final_stats();
+        let stats = state.stats();
         GuestReport { reason, stats }
     }
 

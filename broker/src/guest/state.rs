@@ -3,24 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use blockcast_blocks::Signal;
 use slab::Slab;
 use wasmtime::Trap;
 
-use super::abi::{Error, Level, PublisherStats, SubscriptionStats};
+use super::abi::{Error, Level};
 use super::blocks::{Means, MemoryBlocks};
 use super::control::GuestControl;
-use super::engine::TICK;
+use super::excess::{Excess, Limit};
 use super::exchange::Exchange;
-use super::exit::{ExitReason, Limit};
+use super::exit::ExitReason;
 use super::fault::WindowTable;
 use super::handles::Handles;
 use super::limits::{GrowthLimiter, GuestLimits};
 use super::memory::{GuestMemory, Nursery};
+use super::meter::{Admission, Meter};
 use super::publisher::GuestPublisher;
-use super::subscription::GuestSubscription;
+use super::stats::GuestStats;
+use super::subscription::{GuestSubscription, KeptBlocks};
 use super::window::{Owner, Windows};
 
 /// Longest text of a log line or of a failure that is kept, in bytes.
@@ -55,36 +56,6 @@ impl fmt::Debug for GuestSetup {
     }
 }
 
-/// Counters of one run of a guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GuestStats {
-    /// Messages delivered to it.
-    pub received: u64,
-    /// Messages it lost to overflow policies.
-    pub lost: u64,
-    /// Bytes copied to deliver messages to it: there is no such copy, so this is 0 unless one is added.
-    pub delivery_copied_bytes: u64,
-    /// Messages it published.
-    pub published: u64,
-    /// Bytes copied from its memory into blocks when it published.
-    pub publish_copied_bytes: u64,
-    /// Times that it computed for a whole tick of the engine's clock without waiting.
-    pub ticks: u64,
-}
-
-impl GuestStats {
-    pub(crate) fn add_subscription(&mut self, stats: &SubscriptionStats) {
-        self.received += stats.received;
-        self.lost += stats.lost;
-    }
-
-    pub(crate) fn add_publisher(&mut self, stats: &PublisherStats) {
-        self.published += stats.published;
-        self.publish_copied_bytes += stats.copied;
-    }
-}
-
 /// The data of a guest's store.
 pub(crate) struct GuestState {
     pub(crate) setup: GuestSetup,
@@ -93,7 +64,11 @@ pub(crate) struct GuestState {
     pub(crate) subscriptions: Slab<GuestSubscription>,
     pub(crate) publishers: Slab<GuestPublisher>,
     pub(crate) blocks: MemoryBlocks,
-    pub(crate) stats: GuestStats,
+    /// What subscriptions and publishers did that are closed.
+    closed: GuestStats,
+    pub(crate) meter: Meter,
+    pub(crate) excess: Excess,
+    pub(crate) kept: KeptBlocks,
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
     nursery: Nursery,
@@ -101,7 +76,6 @@ pub(crate) struct GuestState {
     pub(crate) handles: Handles,
     /// Whether a core module's allocator is being called by the host.
     pub(crate) called_back: bool,
-    lines: LogGate,
     /// The text of the last `session.fail`.
     said: Option<String>,
     /// Why the host ends the guest, where it is the host.
@@ -114,19 +88,22 @@ pub(crate) struct GuestState {
 impl GuestState {
     /// `nursery` is where the guest's memory is going to be.
     pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>, nursery: Nursery) -> Self {
+        let excess = Excess::new(&setup.limits);
         Self {
-            growth: GrowthLimiter::new(&setup.limits),
+            growth: GrowthLimiter::new(&setup.limits, excess.clone()),
             windows: Windows::new(table, setup.limits.windows),
+            meter: Meter::new(&setup.limits),
+            kept: KeptBlocks::new(&setup.limits),
+            excess,
             setup,
             subscriptions: Slab::new(),
             publishers: Slab::new(),
             blocks: MemoryBlocks::default(),
-            stats: GuestStats::default(),
+            closed: GuestStats::default(),
             started: false,
             nursery,
             handles: Handles::default(),
             called_back: false,
-            lines: LogGate::new(),
             said: None,
             ending: None,
             shutdown_seen: false,
@@ -137,12 +114,30 @@ impl GuestState {
     /// What every host call begins with: a guest that has written where it may only read goes no further.
     #[inline]
     pub(crate) fn enter(&self) -> wasmtime::Result<()> {
+        self.meter.call(&self.excess)?;
         if self.windows.violated() { Err(ended()) } else { Ok(()) }
     }
 
-    /// What a host call ends with that may have replaced windows.
+    /// What a host call returns that is refused because of a limit. It [settles](Self::settle) then.
+    pub(crate) fn refuse(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+
+    /// What a host call ends with that may have come upon a limit.
+    ///
+    /// # Errors
+    /// If that ends the guest.
+    #[inline]
+    pub(crate) fn settle<T>(&self, answer: T) -> wasmtime::Result<T> {
+        self.excess.settle()?;
+        Ok(answer)
+    }
+
+    /// What a host call ends with that may have replaced windows, or come upon a limit.
     #[inline]
     pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
+        self.excess.settle()?;
         if self.windows.is_broken() {
             return Err(self.end(ExitReason::System("no memory to replace a window".to_owned())));
         }
@@ -162,13 +157,15 @@ impl GuestState {
 
     /// Called when the guest has computed for a whole tick.
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        self.enter()?;
-        self.stats.ticks += 1;
+        if self.windows.violated() {
+            return Err(ended());
+        }
+        self.show_stats();
         if self.setup.control.is_cancelled() {
             return Err(self.end(ExitReason::Cancelled));
         }
         if let Some(compute) = self.setup.limits.compute
-            && TICK.saturating_mul(u32::try_from(self.stats.ticks).unwrap_or(u32::MAX)) > compute
+            && self.setup.control.computed() > compute
         {
             return Err(self.end(ExitReason::Killed(Limit::Compute)));
         }
@@ -178,8 +175,8 @@ impl GuestState {
     /// The memory blocks, and what they need beside themselves.
     #[inline]
     pub(crate) fn blocks(&mut self) -> (&mut MemoryBlocks, Means<'_>) {
-        let Self { blocks, windows, publishers, setup, .. } = self;
-        (blocks, Means { windows, publishers, limits: &setup.limits })
+        let Self { blocks, windows, publishers, setup, excess, .. } = self;
+        (blocks, Means { windows, publishers, limits: &setup.limits, excess })
     }
 
     /// Notes why the guest ends and returns the error that unwinds it.
@@ -199,6 +196,9 @@ impl GuestState {
         }
         if let Some(reason) = self.ending.take() {
             return reason;
+        }
+        if let Some(limit) = self.excess.ending() {
+            return ExitReason::Killed(limit);
         }
         match outcome {
             Ok(0) => ExitReason::Finished,
@@ -226,15 +226,47 @@ impl GuestState {
     }
 
     /// The counters, including what is still open.
-    pub(crate) fn final_stats(&self) -> GuestStats {
-        let mut stats = self.stats;
+    pub(crate) fn stats(&self) -> GuestStats {
+        let mut stats = GuestStats {
+            host_calls: self.meter.calls(),
+            refusals: self.excess.refusals(),
+            log_lines: self.meter.lines_written,
+            log_lines_dropped: self.meter.lines_dropped,
+            computed: self.setup.control.computed(),
+            memory: self.windows.memory_size(),
+            windows: self.windows.donated(),
+            // Both are limited by numbers of 32 bits.
+            subscriptions: self.subscriptions.len() as u32,
+            publishers: self.publishers.len() as u32,
+            ..self.closed
+        };
         for (_, subscription) in &self.subscriptions {
-            stats.add_subscription(&subscription.stats());
+            count_subscription(&mut stats, subscription);
+            let now = subscription.stats();
+            stats.attached = stats.attached.saturating_add(now.attached);
+            stats.held = stats.held.saturating_add(now.held);
         }
         for (_, publisher) in &self.publishers {
-            stats.add_publisher(&publisher.stats());
+            count_publisher(&mut stats, publisher);
         }
         stats
+    }
+
+    /// Lets the counters be seen from outside, if somebody asked for them.
+    pub(crate) fn show_stats(&self) {
+        if let Some(asked) = self.setup.control.stats_asked() {
+            self.setup.control.show_stats(asked, self.stats());
+        }
+    }
+
+    /// Keeps the counters of a subscription that is closed.
+    pub(crate) fn count_closed_subscription(&mut self, subscription: &GuestSubscription) {
+        count_subscription(&mut self.closed, subscription);
+    }
+
+    /// Keeps the counters of a publisher that is closed.
+    pub(crate) fn count_closed_publisher(&mut self, publisher: &GuestPublisher) {
+        count_publisher(&mut self.closed, publisher);
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
@@ -243,13 +275,13 @@ impl GuestState {
 
     /// Passes a line on, or drops it where there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
-        match self.lines.admit() {
+        match self.meter.line() {
             Admission::Line => (self.setup.log)(level, shorten(text)),
             Admission::LineAfter(dropped) => {
                 (self.setup.log)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
                 (self.setup.log)(level, shorten(text));
             }
-            Admission::Dropped => {}
+            Admission::Dropped => self.excess.note(Limit::LogLines),
         }
     }
 
@@ -269,43 +301,18 @@ impl fmt::Debug for GuestState {
     }
 }
 
-/// Lines of a guest's log that are passed on per second.
-const LINES_PER_SECOND: u32 = 1000;
-
-/// Lets [`LINES_PER_SECOND`] lines through.
-struct LogGate {
-    second: Instant,
-    lines: u32,
-    dropped: u64,
+fn count_subscription(stats: &mut GuestStats, subscription: &GuestSubscription) {
+    let counted = subscription.stats();
+    stats.received += counted.received;
+    stats.received_bytes += subscription.received_bytes();
+    stats.lost += counted.lost;
 }
 
-/// What becomes of a line.
-enum Admission {
-    Line,
-    /// The first line after that many were dropped.
-    LineAfter(u64),
-    Dropped,
-}
-
-impl LogGate {
-    fn new() -> Self {
-        Self { second: Instant::now(), lines: 0, dropped: 0 }
-    }
-
-    fn admit(&mut self) -> Admission {
-        if self.lines == LINES_PER_SECOND && self.second.elapsed() >= Duration::from_secs(1) {
-            (self.second, self.lines) = (Instant::now(), 0);
-        }
-        if self.lines == LINES_PER_SECOND {
-            self.dropped += 1;
-            return Admission::Dropped;
-        }
-        self.lines += 1;
-        match std::mem::take(&mut self.dropped) {
-            0 => Admission::Line,
-            dropped => Admission::LineAfter(dropped),
-        }
-    }
+fn count_publisher(stats: &mut GuestStats, publisher: &GuestPublisher) {
+    let counted = publisher.stats();
+    stats.published += counted.published;
+    stats.published_bytes += counted.bytes;
+    stats.publish_copied_bytes += counted.copied;
 }
 
 /// The beginning of `text`, at most [`MAX_TEXT`] bytes.

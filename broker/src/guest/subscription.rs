@@ -7,14 +7,16 @@
 //!                              released or held
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use blockcast_blocks::{Channel, Descriptor, RawSample, Reader, ReceiveError, Sequence, Validity};
 use slab::Slab;
 
 use super::abi::{Error, Record, SubscriptionStats};
+use super::excess::{Excess, Limit};
 use super::exchange::Feed;
 use super::limits::GuestLimits;
 use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows};
@@ -40,6 +42,10 @@ struct Source {
     attached: u32,
     /// Holds.
     held: u32,
+    /// Its blocks that the guest keeps from being used again.
+    share: Share,
+    /// There is a message, and the guest keeps as many blocks as it may.
+    full: bool,
     ended: bool,
 }
 
@@ -47,7 +53,7 @@ struct Source {
 struct Received {
     descriptor: Descriptor,
     /// Present where the publisher may overtake: the reader's own interval does not keep the message then.
-    sample: Option<RawSample>,
+    sample: Option<Kept>,
 }
 
 /// Deliveries of consecutive messages of one source.
@@ -61,7 +67,7 @@ struct Run {
 struct Held {
     source: usize,
     /// Dropped to release the block.
-    _sample: RawSample,
+    _sample: Kept,
 }
 
 /// A subscription of a guest.
@@ -80,7 +86,7 @@ pub(crate) struct GuestSubscription {
     /// What is attached, in the order of delivery.
     runs: VecDeque<Run>,
     /// The messages of `runs`, where publishers may overtake.
-    samples: VecDeque<RawSample>,
+    samples: VecDeque<Kept>,
     /// Index of the first delivery in `runs`.
     first: u64,
     /// Deliveries in `runs`.
@@ -93,13 +99,23 @@ pub(crate) struct GuestSubscription {
     /// `wait` has returned for its sake, and the guest has not looked since.
     reported: bool,
     received: u64,
+    received_bytes: u64,
     lost: u64,
+    kept: KeptBlocks,
+    excess: Excess,
     /// Address space asked for and not donated yet.
     pub(crate) asked: u64,
 }
 
 impl GuestSubscription {
-    pub(crate) fn new(owner: Owner, topic: String, feed: Box<dyn Feed>, reliable: bool) -> Self {
+    pub(crate) fn new(
+        owner: Owner,
+        topic: String,
+        feed: Box<dyn Feed>,
+        reliable: bool,
+        kept: KeptBlocks,
+        excess: Excess,
+    ) -> Self {
         Self {
             owner,
             topic,
@@ -117,7 +133,10 @@ impl GuestSubscription {
             closed: false,
             reported: false,
             received: 0,
+            received_bytes: 0,
             lost: 0,
+            kept,
+            excess,
             asked: 0,
         }
     }
@@ -143,7 +162,12 @@ impl GuestSubscription {
 
     /// Accepts address space and maps into it what waits for some.
     pub(crate) fn add_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
-        windows.donate(self.owner, area)?;
+        if let Err(error) = windows.donate(self.owner, area) {
+            if matches!(error, WindowError::Budget) {
+                self.excess.note(Limit::Windows);
+            }
+            return Err(error.into());
+        }
         self.asked = self.asked.saturating_sub(u64::from(area.size));
         self.admit(windows)
     }
@@ -158,7 +182,7 @@ impl GuestSubscription {
         while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
             // No cursor is free for us: too many subscribers for the publisher's configuration.
             let reader = joined.map_err(|_| Error::Limit)?;
-            let key = self.sources.insert(Source::new(reader));
+            let key = self.sources.insert(Source::new(reader, &self.kept));
             self.keys = self.keys.max(key + 1);
             self.short = true;
         }
@@ -205,7 +229,7 @@ impl GuestSubscription {
         }
         let room = limits.attached.saturating_sub(self.attached);
         if room == 0 {
-            return Err(Error::Limit);
+            return Err(self.limit(Limit::Attached));
         }
         let count = self.deliver(target, (batch.size / RECORD).min(room));
         if count > 0 {
@@ -231,6 +255,7 @@ impl GuestSubscription {
                 && let Some(received) = source.receive(self.reliable)
             {
                 let Descriptor { sequence, offset, len, time, validity } = received.descriptor;
+                self.received_bytes += u64::from(len);
                 let valid = if validity == Validity::Valid { VALID } else { 0 };
                 let record = Record {
                     sequence: sequence.get(),
@@ -270,11 +295,16 @@ impl GuestSubscription {
     /// What a poll without a message returns.
     fn nothing(&mut self) -> Result<u32, Error> {
         let mut open = self.feed.as_ref().is_some_and(|feed| feed.is_open());
+        let mut full = false;
         for (_, source) in &mut self.sources {
             if source.window.is_none() && source.peek(self.reliable) {
                 return Err(Error::NoStorage);
             }
             open |= !source.ended;
+            full |= source.full;
+        }
+        if full {
+            return Err(self.limit(Limit::PoolShare));
         }
         self.closed = !open;
         if open { Ok(0) } else { Err(Error::Closed) }
@@ -337,14 +367,18 @@ impl GuestSubscription {
     /// Keeps one delivery beyond its release.
     pub(crate) fn hold(&mut self, limits: &GuestLimits, index: u64) -> Result<u32, Error> {
         if self.holds.len() >= limits.held as usize {
-            return Err(Error::Limit);
+            return Err(self.limit(Limit::Held));
         }
         let (source, sequence, position) = self.find(index).ok_or(Error::InvalidHandle)?;
         let from = &mut self.sources[source];
+        if from.share.is_used_up() {
+            return Err(self.limit(Limit::PoolShare));
+        }
         let sample = match self.samples.get(position) {
-            Some(sample) => sample.clone(),
+            Some(kept) => kept.sample.clone(),
             None => from.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
         };
+        let sample = from.share.keep(sample);
         from.held += 1;
         let hold = self.holds.insert(Held { source, _sample: sample });
         // Fits: holds are limited by a number of 32 bits.
@@ -401,6 +435,17 @@ impl GuestSubscription {
         over && !self.closed && self.feed.as_ref().is_some_and(|feed| !feed.is_open())
     }
 
+    /// Refuses something because of a limit.
+    fn limit(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+
+    /// Bytes of the messages delivered.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
     pub(crate) fn stats(&self) -> SubscriptionStats {
         SubscriptionStats {
             received: self.received,
@@ -414,8 +459,10 @@ impl GuestSubscription {
 }
 
 impl Source {
-    fn new(reader: Reader) -> Self {
+    fn new(reader: Reader, kept: &KeptBlocks) -> Self {
         Self {
+            share: kept.share_of(reader.channel()),
+            full: false,
             channel: Arc::clone(reader.channel()),
             reader: Some(reader),
             window: None,
@@ -448,13 +495,18 @@ impl Source {
             return Some(received);
         }
         let reader = self.reader.as_mut()?;
+        self.full = !reliable && self.share.is_used_up() && reader.has_message();
+        if self.full {
+            return None;
+        }
         loop {
             let received = if reliable {
                 reader.take().map(|descriptor| Received { descriptor, sample: None })
             } else {
-                reader
-                    .receive_owned()
-                    .map(|sample| Received { descriptor: sample.descriptor(), sample: Some(sample) })
+                reader.receive_owned().map(|sample| Received {
+                    descriptor: sample.descriptor(),
+                    sample: Some(self.share.keep(sample)),
+                })
             };
             match received {
                 Ok(received) => return Some(received),
@@ -489,6 +541,61 @@ impl Source {
         self.ended = true;
         self.next = None;
         self.reader = None;
+    }
+}
+
+/// Counts, for one guest and all its subscriptions, how many blocks of each publisher it keeps from being used again.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptBlocks {
+    limits: Arc<GuestLimits>,
+    counts: Arc<Mutex<BTreeMap<u32, Weak<AtomicU32>>>>,
+}
+
+impl KeptBlocks {
+    pub(crate) fn new(limits: &GuestLimits) -> Self {
+        Self { limits: Arc::new(limits.clone()), counts: Arc::default() }
+    }
+
+    /// The guest's share of a publisher's blocks.
+    fn share_of(&self, channel: &Channel) -> Share {
+        // Whatever panics while the map is locked leaves it whole.
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, count| count.strong_count() > 0);
+        let entry = counts.entry(channel.publisher().get()).or_default();
+        let kept = entry.upgrade().unwrap_or_default();
+        *entry = Arc::downgrade(&kept);
+        Share { kept, most: self.limits.share_of(channel.config().blocks) }
+    }
+}
+
+/// How many blocks of one publisher the guest keeps, and may keep.
+#[derive(Debug)]
+struct Share {
+    kept: Arc<AtomicU32>,
+    most: u32,
+}
+
+impl Share {
+    fn is_used_up(&self) -> bool {
+        // Ordering: one thread at a time runs the guest, and changes of thread order everything.
+        self.kept.load(Ordering::Relaxed) >= self.most
+    }
+
+    fn keep(&self, sample: RawSample) -> Kept {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        Kept { sample, kept: Arc::clone(&self.kept) }
+    }
+}
+
+/// A message whose block the guest keeps.
+struct Kept {
+    sample: RawSample,
+    kept: Arc<AtomicU32>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -176,6 +176,11 @@ impl Windows {
         self.memory = Some(memory);
     }
 
+    /// Bytes of the guest's memory, donations included.
+    pub(crate) fn memory_size(&self) -> u64 {
+        self.memory.as_ref().map_or(0, |memory| memory.size())
+    }
+
     /// Bytes that are donated now.
     pub(crate) fn donated(&self) -> u64 {
         self.donations.iter().map(|donation| u64::from(donation.area.size)).sum()
