@@ -151,6 +151,17 @@ impl Component {
         self.status.borrow().exits.iter().cloned().collect()
     }
 
+    /// Waits for the end of run `number`, counted from 0. `None` if there is no such run: it has ended for good
+    /// before. If that end is not [kept](Self::exits) any more, the oldest one that is.
+    pub async fn exit_of(&self, number: u64) -> Option<Exit> {
+        let mut status = self.status.clone();
+        let there = |status: &Status| {
+            status.exits.back().is_some_and(|exit| exit.run >= number) || status.state.is_over()
+        };
+        let status = status.wait_for(there).await.ok()?;
+        status.exits.iter().find(|exit| exit.run >= number).cloned()
+    }
+
     /// How often it was restarted.
     #[must_use]
     pub fn restarts(&self) -> u64 {

@@ -258,7 +258,7 @@ fn nothing_is_left_of_a_guest_however_it_ends() {
                       (i32.const 0))"#
                 );
                 let guest = Guest::new(&engine, Arc::new(bus.clone()), &body)
-                    .limits(|limits| (limits.compute, limits.run_time) = (Some(20 * MS), Some(100 * MS)));
+                    .limits(|limits| (limits.compute, limits.run_time) = (Some(20 * MS), Some(400 * MS)));
                 let running = guest.spawn();
                 while writer.channel().stats().subscribers.is_empty() {
                     tokio::task::yield_now().await;

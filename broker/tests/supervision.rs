@@ -51,12 +51,14 @@ async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_wit
         }
         assert_eq!(publisher.writer_mut().reclaim(), 4, "what the former run held is back");
         publish(&mut publisher, b"block");
-        while publisher.subscriber_count() > 0 {
+        while guest.exits().len() as u64 <= run {
             tokio::task::yield_now().await;
         }
     }
     let report = guest.ended().await;
     assert_eq!((guest.state(), guest.restarts()), (ComponentState::GivenUp, 3));
+    assert_eq!(guest.exit_of(2).await.map(|exit| exit.run), Some(2));
+    assert_eq!(guest.exit_of(4).await, None, "there is no fifth run");
     let exits = guest.exits();
     assert_eq!(exits.iter().map(|exit| exit.run).collect::<Vec<_>>(), [0, 1, 2, 3]);
     for exit in &exits {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use blockcast_blocks::Signal;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::stats::GuestStats;
@@ -49,7 +50,7 @@ impl GuestControl {
             signal: Signal::named(name),
             asked: AtomicU64::new(0),
             shown: watch::Sender::new((0, GuestStats::default())),
-            clock: ComputingClock::new(),
+            clock: ComputingClock::default(),
         })
     }
 
@@ -128,7 +129,7 @@ impl GuestControl {
         let _ = self.shown.subscribe().wait_for(|(answered, _)| *answered >= asked).await;
     }
 
-    /// Time that the current run has computed so far.
+    /// Processor time that the current run has used, as of its last wait or tick.
     pub(crate) fn computed(&self) -> Duration {
         self.clock.computed()
     }
@@ -142,47 +143,43 @@ impl GuestControl {
     }
 }
 
-/// Adds up the time between a guest's resumptions and its waits. Written by the task that runs the guest.
-#[derive(Debug)]
+/// Adds up the processor time that a guest uses between its resumptions and its waits. Written by the task that runs
+/// the guest: between a resumption and the wait that follows it stays on one thread, whose clock is read.
+#[derive(Debug, Default)]
 pub(crate) struct ComputingClock {
-    origin: Instant,
-    /// Nanoseconds up to the last wait.
+    /// Nanoseconds up to the last look.
     total: AtomicU64,
-    /// Nanoseconds from `origin` to the last resumption; 0 while the guest waits.
-    resumed: AtomicU64,
+    /// What the thread's clock said then.
+    looked: AtomicU64,
 }
 
 impl ComputingClock {
-    fn new() -> Self {
-        Self { origin: Instant::now(), total: AtomicU64::new(0), resumed: AtomicU64::new(0) }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
-    }
-
     /// A new run begins.
     pub(crate) fn reset(&self) {
         self.total.store(0, Ordering::Relaxed);
-        self.resumed.store(0, Ordering::Relaxed);
     }
 
+    /// The guest goes on, on this thread. A system call.
     pub(crate) fn resume(&self) {
-        self.resumed.store(self.now(), Ordering::Relaxed);
+        self.looked.store(thread_time(), Ordering::Relaxed);
     }
 
-    pub(crate) fn pause(&self) {
-        let resumed = self.resumed.swap(0, Ordering::Relaxed);
-        self.total.fetch_add(self.now().saturating_sub(resumed), Ordering::Relaxed);
+    /// Counts what was used since the guest went on, or since the last look, on the same thread. A system call.
+    pub(crate) fn look(&self) -> Duration {
+        let now = thread_time();
+        let used = now.saturating_sub(self.looked.swap(now, Ordering::Relaxed));
+        Duration::from_nanos(self.total.fetch_add(used, Ordering::Relaxed).saturating_add(used))
     }
 
-    /// Exact for the task that runs the guest, and within a few nanoseconds for others.
+    /// What was counted.
     fn computed(&self) -> Duration {
-        let total = self.total.load(Ordering::Relaxed);
-        let running = match self.resumed.load(Ordering::Relaxed) {
-            0 => 0,
-            resumed => self.now().saturating_sub(resumed),
-        };
-        Duration::from_nanos(total.saturating_add(running))
+        Duration::from_nanos(self.total.load(Ordering::Relaxed))
     }
+}
+
+/// Nanoseconds of processor time that this thread has used.
+fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let part = |part: i64| u64::try_from(part).unwrap_or(0);
+    part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }

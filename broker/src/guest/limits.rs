@@ -66,7 +66,7 @@ pub struct GuestLimits {
     pub host_calls: Option<Rate>,
     /// Time in which the guest's instantiation, its start functions included, must be over.
     pub start_up: Duration,
-    /// Time that the guest may compute, waiting not counted. Looked at every 5 ms. A single instruction is not
+    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms. A single instruction is not
     /// interrupted: the longest are `memory.fill` and `memory.copy`, whose length the guest's memory bounds.
     pub compute: Option<Duration>,
     /// Time from the call of `run` after which the guest is ended.

@@ -59,7 +59,7 @@ impl GuestProgram {
             poll_fn(|cx| {
                 control.clock().resume();
                 let polled = drive.as_mut().poll(cx);
-                control.clock().pause();
+                control.clock().look();
                 polled
             })
             .await

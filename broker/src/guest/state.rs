@@ -160,12 +160,13 @@ impl GuestState {
         if self.windows.violated() {
             return Err(ended());
         }
+        let computed = self.setup.control.clock().look();
         self.show_stats();
         if self.setup.control.is_cancelled() {
             return Err(self.end(ExitReason::Cancelled));
         }
         if let Some(compute) = self.setup.limits.compute
-            && self.setup.control.computed() > compute
+            && computed > compute
         {
             return Err(self.end(ExitReason::Killed(Limit::Compute)));
         }

@@ -26,7 +26,7 @@ pub struct GuestStats {
     pub log_lines: u64,
     /// Lines of its log that were dropped: too many in a second.
     pub log_lines_dropped: u64,
-    /// Time that it computed or was ready to: from each resumption to the next wait, by the wall clock.
+    /// Processor time that it has used, the host's functions included that it called.
     pub computed: Duration,
     /// Bytes of its linear memory, address space for windows included. Memories never shrink.
     pub memory: u64,
