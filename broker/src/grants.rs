@@ -2,7 +2,7 @@
 
 use blockcast_blocks::OpenError;
 
-use crate::guest::GuestLimits;
+use crate::guest::{GuestLimits, Isolation};
 
 /// Which topics a component may publish and subscribe to, and what a guest may use. Nothing is granted by
 /// default.
@@ -46,6 +46,14 @@ impl Grants {
     #[must_use]
     pub fn limits(mut self, limits: GuestLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// How much a guest sees of the arenas of the topics that it may subscribe to. A part of the
+    /// [limits](Self::limits), which replace it when they are set later.
+    #[must_use]
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.limits.isolation = isolation;
         self
     }
 

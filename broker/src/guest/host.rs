@@ -295,8 +295,10 @@ fn open_subscription(
     let options = ReaderOptions { overflow, depth, history: u64::from(options.history) };
     let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal());
     let feed = feed.map_err(|refusal| state.refused(refusal))?;
-    if state.setup.limits.isolation == Isolation::Strict {
-        state.log(Level::Error, "strict isolation is not supported yet");
+    let isolation = state.setup.limits.isolation;
+    if isolation == Isolation::Strict && feed.is_unsealed() {
+        // What is copied to its view must not change meanwhile.
+        state.log(Level::Error, "an unsealed topic is not for a guest of strict isolation");
         return Err(Error::Denied);
     }
     let owner = state.new_owner();
@@ -306,6 +308,7 @@ fn open_subscription(
         topic,
         feed,
         reliable,
+        isolation,
         state.kept.clone(),
         state.excess.clone(),
     ));

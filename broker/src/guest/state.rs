@@ -307,6 +307,7 @@ fn count_subscription(stats: &mut GuestStats, subscription: &GuestSubscription) 
     stats.received += counted.received;
     stats.received_bytes += subscription.received_bytes();
     stats.lost += counted.lost;
+    stats.delivery_copied_bytes += subscription.copied();
 }
 
 fn count_publisher(stats: &mut GuestStats, publisher: &GuestPublisher) {

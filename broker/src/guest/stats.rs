@@ -8,8 +8,10 @@ use std::time::Duration;
 pub struct GuestStats {
     /// Messages delivered to it.
     pub received: u64,
-    /// Bytes of the messages delivered to it. None of them were copied.
+    /// Bytes of the messages delivered to it.
     pub received_bytes: u64,
+    /// Bytes copied to deliver messages to it: 0 but with [`Isolation::Strict`](super::Isolation::Strict).
+    pub delivery_copied_bytes: u64,
     /// Messages it lost to overflow policies.
     pub lost: u64,
     /// Messages it published.
@@ -49,6 +51,7 @@ impl GuestStats {
         Self {
             received: self.received + earlier.received,
             received_bytes: self.received_bytes + earlier.received_bytes,
+            delivery_copied_bytes: self.delivery_copied_bytes + earlier.delivery_copied_bytes,
             lost: self.lost + earlier.lost,
             published: self.published + earlier.published,
             published_bytes: self.published_bytes + earlier.published_bytes,

@@ -18,7 +18,9 @@ use slab::Slab;
 use super::abi::{Error, Record, SubscriptionStats};
 use super::excess::{Excess, Limit};
 use super::exchange::Feed;
+use super::isolation::Isolation;
 use super::limits::GuestLimits;
+use super::strict::View;
 use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows};
 
 /// Bit of a record's length that says that the bytes are known to be valid.
@@ -34,6 +36,8 @@ struct Source {
     /// Gone once the subscription has left: then only holds keep the source.
     reader: Option<Reader>,
     window: Option<Window>,
+    /// What the window shows, where that is not all of the arena.
+    view: Option<View>,
     /// Received, and not delivered yet.
     next: Option<Received>,
     /// Lost since the last delivery.
@@ -66,6 +70,8 @@ struct Run {
 
 struct Held {
     source: usize,
+    /// Where in the arena it lies.
+    offset: u64,
     /// Dropped to release the block.
     _sample: Kept,
 }
@@ -78,6 +84,7 @@ pub(crate) struct GuestSubscription {
     feed: Option<Box<dyn Feed>>,
     /// Whether publishers wait for it, so that nothing is lost.
     reliable: bool,
+    isolation: Isolation,
     sources: Slab<Source>,
     /// Keys of `sources` are smaller than this.
     keys: usize,
@@ -87,6 +94,8 @@ pub(crate) struct GuestSubscription {
     runs: VecDeque<Run>,
     /// The messages of `runs`, where publishers may overtake.
     samples: VecDeque<Kept>,
+    /// Where the messages of `runs` lie in their arenas, with strict isolation.
+    offsets: VecDeque<u64>,
     /// Index of the first delivery in `runs`.
     first: u64,
     /// Deliveries in `runs`.
@@ -103,6 +112,8 @@ pub(crate) struct GuestSubscription {
     lost: u64,
     kept: KeptBlocks,
     excess: Excess,
+    /// Bytes copied for the guest to see them.
+    copied: u64,
     /// Address space asked for and not donated yet.
     pub(crate) asked: u64,
 }
@@ -113,6 +124,7 @@ impl GuestSubscription {
         topic: String,
         feed: Box<dyn Feed>,
         reliable: bool,
+        isolation: Isolation,
         kept: KeptBlocks,
         excess: Excess,
     ) -> Self {
@@ -121,11 +133,13 @@ impl GuestSubscription {
             topic,
             feed: Some(feed),
             reliable,
+            isolation,
             sources: Slab::new(),
             keys: 0,
             turn: 0,
             runs: VecDeque::new(),
             samples: VecDeque::new(),
+            offsets: VecDeque::new(),
             first: 0,
             attached: 0,
             holds: Slab::new(),
@@ -137,6 +151,7 @@ impl GuestSubscription {
             lost: 0,
             kept,
             excess,
+            copied: 0,
             asked: 0,
         }
     }
@@ -195,7 +210,7 @@ impl GuestSubscription {
         self.join()?;
         for (_, source) in &mut self.sources {
             if source.window.is_none() {
-                source.map(windows, self.owner)?;
+                source.map(windows, self.owner, self.isolation)?;
             }
         }
         self.short &= self.sources.iter().any(|(_, source)| source.window.is_none());
@@ -218,7 +233,7 @@ impl GuestSubscription {
         if released_before > self.first + u64::from(self.attached) {
             return Err(Error::InvalidHandle);
         }
-        self.release_before(released_before);
+        self.release_before(windows, released_before);
         self.retire(windows);
         if batch.size == 0 {
             return Ok(0);
@@ -231,7 +246,7 @@ impl GuestSubscription {
         if room == 0 {
             return Err(self.limit(Limit::Attached));
         }
-        let count = self.deliver(target, (batch.size / RECORD).min(room));
+        let count = self.deliver(windows, target, (batch.size / RECORD).min(room))?;
         if count > 0 {
             return Ok(count);
         }
@@ -241,7 +256,7 @@ impl GuestSubscription {
     /// Writes up to `limit` records to `target`.
     ///
     /// `target` was checked: `limit` records from it on lie in the guest's ordinary memory.
-    fn deliver(&mut self, target: *mut Record, limit: u32) -> u32 {
+    fn deliver(&mut self, windows: &mut Windows, target: *mut Record, limit: u32) -> Result<u32, Error> {
         let mut count = 0;
         // Every source once, beginning after the one that filled the last batch.
         for step in 0..self.keys {
@@ -257,6 +272,14 @@ impl GuestSubscription {
                 let Descriptor { sequence, offset, len, time, validity } = received.descriptor;
                 self.received_bytes += u64::from(len);
                 let valid = if validity == Validity::Valid { VALID } else { 0 };
+                if let Some(view) = &mut source.view {
+                    // SAFETY: the window is the view's, of the channel's arena, both of which the source keeps. The message stays
+                    // attached until it is hidden as often as it was shown: on release, and when a hold is given back.
+                    let shown = unsafe { view.show(windows, window, source.channel.arena(), offset, len) };
+                    // A failure leaves the guest's memory in pieces, and ends it.
+                    self.copied += shown?;
+                    self.offsets.push_back(offset);
+                }
                 let record = Record {
                     sequence: sequence.get(),
                     time: time.as_nanos(),
@@ -289,7 +312,7 @@ impl GuestSubscription {
         }
         self.attached += count;
         self.received += u64::from(count);
-        count
+        Ok(count)
     }
 
     /// What a poll without a message returns.
@@ -310,7 +333,7 @@ impl GuestSubscription {
         if open { Ok(0) } else { Err(Error::Closed) }
     }
 
-    fn release_before(&mut self, index: u64) {
+    fn release_before(&mut self, windows: &mut Windows, index: u64) {
         while self.first < index
             && let Some(run) = self.runs.front_mut()
         {
@@ -321,6 +344,9 @@ impl GuestSubscription {
             self.attached -= count;
             let source = &mut self.sources[run.source];
             source.attached -= count;
+            for offset in self.offsets.drain(..(count as usize).min(self.offsets.len())) {
+                source.hide(windows, offset);
+            }
             if self.reliable {
                 if let Some(reader) = &mut source.reader {
                     reader.release_before(Sequence::new(run.sequence));
@@ -378,9 +404,13 @@ impl GuestSubscription {
             Some(kept) => kept.sample.clone(),
             None => from.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
         };
+        let offset = sample.descriptor().offset;
         let sample = from.share.keep(sample);
         from.held += 1;
-        let hold = self.holds.insert(Held { source, _sample: sample });
+        if let Some(view) = &mut from.view {
+            view.keep(offset);
+        }
+        let hold = self.holds.insert(Held { source, offset, _sample: sample });
         // Fits: holds are limited by a number of 32 bits.
         Ok(hold as u32)
     }
@@ -388,7 +418,9 @@ impl GuestSubscription {
     /// Gives a hold back.
     pub(crate) fn unhold(&mut self, windows: &mut Windows, hold: u32) -> Result<(), Error> {
         let held = self.holds.try_remove(hold as usize).ok_or(Error::InvalidHandle)?;
-        self.sources[held.source].held -= 1;
+        let source = &mut self.sources[held.source];
+        source.held -= 1;
+        source.hide(windows, held.offset);
         drop(held);
         self.retire(windows);
         Ok(())
@@ -397,7 +429,7 @@ impl GuestSubscription {
     /// Ends the delivery but not the holds.
     pub(crate) fn leave(&mut self, windows: &mut Windows) {
         self.feed = None;
-        self.release_before(u64::MAX);
+        self.release_before(windows, u64::MAX);
         for (_, source) in &mut self.sources {
             source.end();
         }
@@ -446,6 +478,11 @@ impl GuestSubscription {
         self.received_bytes
     }
 
+    /// Bytes copied for the guest to see them.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied
+    }
+
     pub(crate) fn stats(&self) -> SubscriptionStats {
         SubscriptionStats {
             received: self.received,
@@ -466,6 +503,7 @@ impl Source {
             channel: Arc::clone(reader.channel()),
             reader: Some(reader),
             window: None,
+            view: None,
             next: None,
             lost: 0,
             attached: 0,
@@ -474,19 +512,38 @@ impl Source {
         }
     }
 
-    /// Maps the arena if there is room for it.
-    fn map(&mut self, windows: &mut Windows, owner: Owner) -> Result<(), Error> {
+    /// Maps the arena, or what is to be seen of it, if there is room.
+    fn map(&mut self, windows: &mut Windows, owner: Owner, isolation: Isolation) -> Result<(), Error> {
         let arena = self.channel.arena();
-        let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
-        // SAFETY: the channel keeps the arena and so its file, which is sealed at this length. A window is unmapped
-        // before its source is dropped: by `retire`, or by `withdraw` before the subscription is dropped. The only other
-        // way out is the guest's end, after which its fault handler does not run any more.
-        match unsafe { windows.map(Place::own(owner), span, arena.len()) } {
+        if isolation == Isolation::Strict && self.view.is_none() {
+            self.view = Some(View::new(arena.len()).map_err(|_| Error::Internal)?);
+        }
+        let mapped = match &self.view {
+            // SAFETY: a window is unmapped before its source, and with it the view, is dropped: by `retire`, or by `withdraw`
+            // before the subscription is dropped. The only other way out is the guest's end, after which its fault handler
+            // does not run any more.
+            Some(view) => unsafe { view.open(windows, owner) },
+            None => {
+                let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
+                // SAFETY: the channel keeps the arena and so its file, which is sealed at this length; the source keeps the
+                // channel. As above.
+                unsafe { windows.map(Place::own(owner), span, arena.len()) }
+            }
+        };
+        match mapped {
             Ok(window) => self.window = Some(window),
             Err(WindowError::NoRoom) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Stops showing a message, where not all of the arena is shown and nothing else needs it.
+    fn hide(&mut self, windows: &mut Windows, offset: u64) {
+        if let (Some(view), Some(window)) = (&mut self.view, self.window) {
+            // A failure leaves the guest's memory in pieces, and ends it.
+            let _ = view.hide(windows, window, offset);
+        }
     }
 
     /// The next message, if there is one.

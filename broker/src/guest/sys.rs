@@ -5,7 +5,7 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -33,7 +33,7 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
 /// Returns address space to the system.
 ///
 /// # Safety
-/// `start..start + len` is page aligned, was obtained from [`reserve`] and nothing refers to it any more.
+/// `start..start + len` is a whole mapping of the caller's, such as [`reserve`] makes, and nothing refers to it any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller owns the range and has no references into it.
     Ok(unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) }?)
@@ -129,6 +129,57 @@ pub(crate) fn memory_file(name: &str, len: usize) -> io::Result<OwnedFd> {
     rustix::fs::ftruncate(&file, len as u64)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
+}
+
+/// A [`memory_file`] that this process has mapped for writing. Unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct SharedFile {
+    file: OwnedFd,
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the pointer stands for a mapping that the value owns; all access goes through raw pointers, which need
+// `&mut` of its only owner.
+unsafe impl Send for SharedFile {}
+// SAFETY: as above; no method gives out a reference into the mapping.
+unsafe impl Sync for SharedFile {}
+
+impl SharedFile {
+    /// A file of `len` bytes (whole pages, at least one), all zero.
+    pub(crate) fn new(name: &str, len: usize) -> io::Result<Self> {
+        let file = memory_file(name, len)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let base = unsafe { rustix::mm::mmap(ptr::null_mut(), len, access, MapFlags::SHARED, &file, 0) }?;
+        let base =
+            NonNull::new(base.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+        Ok(Self { file, base, len })
+    }
+
+    /// The first byte, writable.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl AsFd for SharedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Drop for SharedFile {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, which nothing refers to any more.
+        let released = unsafe { release(self.base, self.len) };
+        debug_assert!(released.is_ok(), "unmapping a whole mapping");
+    }
 }
 
 /// Replaces a part of a reservation by a writable copy-on-write view of a file: what is written there is

@@ -488,6 +488,27 @@ impl Windows {
         })
     }
 
+    /// Shows other bytes of a file, read-only, in whole pages of a window, until they are shown otherwise or the window
+    /// is unmapped.
+    ///
+    /// # Safety
+    /// Until then the file stays open and covers the span.
+    pub(crate) unsafe fn show(
+        &mut self,
+        window: Window,
+        offset: u64,
+        span: Span<'_>,
+    ) -> Result<(), WindowError> {
+        let start = self.pages_of(window, offset, span.len)?;
+        // SAFETY: whole pages of a window inside of the live memory, into which the host keeps no references; the
+        // caller vouches for the file.
+        unsafe { sys::replace_by_view(start, span.len, span.file, span.offset) }.map_err(|error| {
+            // What the failure has left there is unknown.
+            self.broken = true;
+            error.into()
+        })
+    }
+
     /// Where bytes of plain memory that was [set aside](Self::set_aside) lie in this process.
     pub(crate) fn plain(&self, window: Window, offset: u64, len: usize) -> Result<*mut u8, WindowError> {
         self.part_of(window, offset, len)

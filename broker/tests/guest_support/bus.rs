@@ -40,8 +40,20 @@ impl Bus {
 
     /// A publisher of the test itself.
     pub fn writer(&self, topic: &str, block_size: usize, blocks: u32) -> Writer {
+        self.writer_with(topic, block_size, blocks, |_| ())
+    }
+
+    /// A publisher of the test itself, with more to say about it.
+    pub fn writer_with(
+        &self,
+        topic: &str,
+        block_size: usize,
+        blocks: u32,
+        change: impl FnOnce(&mut ChannelConfig),
+    ) -> Writer {
         let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
         (config.block_size, config.blocks) = (block_size, blocks);
+        change(&mut config);
         let writer = channel(config).expect("a channel");
         let mut topics = self.topics.lock().unwrap();
         let topic = topics.entry(topic.to_owned()).or_default();

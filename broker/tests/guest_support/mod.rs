@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use blockcast_broker::guest::{
     Exchange, GuestControl, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSetup, GuestSource,
-    Level,
+    Isolation, Level,
 };
 
 /// What the guests of a test are.
@@ -27,6 +27,13 @@ pub const FORM: Form = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_
     Form::Module
 } else {
     Form::Component
+};
+
+/// What guests see of arenas where the test does not say: `guest_strict` has the tests of guests that read once more.
+pub const ISOLATION: Isolation = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_strict") {
+    Isolation::Strict
+} else {
+    Isolation::Arena
 };
 
 impl Form {
@@ -66,11 +73,13 @@ impl Guest {
     pub fn of_program(program: GuestProgram, exchange: Arc<dyn Exchange>) -> Self {
         let log = Log::default();
         let lines = Arc::clone(&log);
+        let mut limits = GuestLimits::default();
+        limits.isolation = ISOLATION;
         let setup = GuestSetup {
             name: "test".to_owned(),
             exchange,
             parameters: BTreeMap::new(),
-            limits: GuestLimits::default(),
+            limits,
             log: Arc::new(move |_: Level, line: &str| lines.lock().unwrap().push(line.to_owned())),
             control: GuestControl::new(),
         };

@@ -33,9 +33,9 @@ pub fn mappings() -> Vec<Mapping> {
         .collect()
 }
 
-/// Mappings of arenas.
+/// Mappings of arenas, and of whatever else lies in a file of the host's making.
 pub fn arena_mappings() -> Vec<Mapping> {
-    mappings().into_iter().filter(|mapping| mapping.name.contains("memfd:blockcast-arena")).collect()
+    mappings().into_iter().filter(|mapping| mapping.name.contains("memfd:blockcast")).collect()
 }
 
 /// Bytes of address space set aside for linear memories: what is mapped without access, in pieces of a GiB or more.
