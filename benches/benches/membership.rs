@@ -1,9 +1,14 @@
-//! What it costs to come and to go: a channel, a subscriber.
+//! What it costs to come and to go: a channel, a subscriber, a guest.
 
 use blockcast_blocks::{Channel, ChannelConfig, Payload, Pod, PublisherId, ReaderOptions, Signal, channel};
 use criterion::Criterion;
 use std::sync::Arc;
 use std::time::Duration;
+#[cfg(feature = "guests")]
+use {
+    blockcast_bench::guests::start::{Form, Starts},
+    criterion::{BenchmarkGroup, measurement::WallTime},
+};
 
 fn config() -> ChannelConfig {
     let mut config = ChannelConfig::new(PublisherId::new(1), Pod::<u8>::schema());
@@ -14,6 +19,20 @@ fn config() -> ChannelConfig {
 fn join_and_leave(channel: &Arc<Channel>) {
     let joined = channel.join(&Pod::<u8>::schema(), ReaderOptions::default(), Signal::new());
     drop(joined.expect("there is a free cursor"));
+}
+
+/// Compiling a guest that does nothing, and starting, running and ending it.
+#[cfg(feature = "guests")]
+fn guests(group: &mut BenchmarkGroup<'_, WallTime>) {
+    for (name, form) in [("component", Form::Component), ("module", Form::Module)] {
+        let starts = Starts::new(form).expect("the guest is sound");
+        group.bench_function(format!("load-a-guest/{name}"), |bencher| {
+            bencher.iter(|| starts.load().expect("as before"));
+        });
+        group.bench_function(format!("start-a-guest/{name}"), |bencher| {
+            bencher.iter(|| starts.start().expect("it ends by itself"));
+        });
+    }
 }
 
 fn main() {
@@ -36,6 +55,8 @@ fn main() {
         bencher.iter(|| join_and_leave(writer.channel()));
     });
     drop(joined);
+    #[cfg(feature = "guests")]
+    guests(&mut group);
     group.finish();
     criterion.final_summary();
 }

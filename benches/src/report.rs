@@ -16,7 +16,12 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
         let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
         let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
         if rows[0].value.is_some() {
-            text += &table(&title, &rows, "", |row| row.value.unwrap_or_default().to_owned());
+            text += &table(&title, &rows, "value", value);
+            if bench == "payload-build" {
+                text += "\nBytes of a message:\n\n";
+                text += &cells(&rows, "value", value, |row| row.payload.to_string());
+                text += "\n";
+            }
         } else if fan_outs.len() > 1 {
             let payloads: BTreeSet<usize> = rows.iter().map(|row| row.payload).collect();
             for payload in payloads {
@@ -42,45 +47,60 @@ fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
     works
 }
 
-/// One row per candidate, columns in the order in which they first occur.
+/// What was built or read.
+fn value(row: &Record) -> String {
+    row.value.unwrap_or_default().to_owned()
+}
+
+/// A table of times, with a title and the noise.
 fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> String) -> String {
-    let mut columns: Vec<String> = Vec::new();
-    for label in rows.iter().map(|row| column(row)) {
-        if !columns.contains(&label) {
-            columns.push(label);
-        }
-    }
-    let mut candidates: Vec<&str> = Vec::new();
-    for row in rows {
-        if !candidates.contains(&row.candidate.as_str()) {
-            candidates.push(&row.candidate);
-        }
-    }
     let statistic = match rows[0].statistic {
         Statistic::Min => "minimum",
         Statistic::Median => "median",
     };
-    let mut text = format!("\n### {title}: ns per message, {statistic} (times Blockcast)\n\n| {what} |");
+    let mut text = format!("\n### {title}: ns per message, {statistic} (times Blockcast)\n\n");
+    text += &cells(rows, what, column, |row| {
+        let ratio = if row.ratio.is_finite() { format!(" ({:.2})", row.ratio) } else { String::new() };
+        format!("{}{ratio}", number(row.nanoseconds()))
+    });
+    let mut noises: Vec<f64> = rows.iter().map(|row| row.noise).collect();
+    noises.sort_by(f64::total_cmp);
+    let (middle, worst) = (noises[noises.len() / 2], noises[noises.len() - 1]);
+    writeln!(text, "\nNoise (quartiles' distance): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
+        .expect("a string takes all");
+    text
+}
+
+/// One row per candidate, columns in the order in which they first occur.
+fn cells(
+    rows: &[&Record],
+    what: &str,
+    column: impl Fn(&Record) -> String,
+    cell: impl Fn(&Record) -> String,
+) -> String {
+    let mut columns: Vec<String> = Vec::new();
+    let mut candidates: Vec<&str> = Vec::new();
+    for row in rows {
+        let label = column(row);
+        if !columns.contains(&label) {
+            columns.push(label);
+        }
+        if !candidates.contains(&row.candidate.as_str()) {
+            candidates.push(&row.candidate);
+        }
+    }
+    let mut text = format!("| {what} |");
     columns.iter().for_each(|label| write!(text, " {label} |").expect("a string takes all"));
     text += "\n| --- |";
     columns.iter().for_each(|_| text += " ---: |");
     for candidate in candidates {
         write!(text, "\n| {candidate} |").expect("a string takes all");
         for label in &columns {
-            let cell = rows.iter().find(|row| row.candidate == candidate && column(row) == *label);
-            text += &cell.map_or(" |".to_owned(), |row| {
-                let ratio =
-                    if row.ratio.is_finite() { format!(" ({:.2})", row.ratio) } else { String::new() };
-                format!(" {}{ratio} |", number(row.nanoseconds()))
-            });
+            let row = rows.iter().find(|row| row.candidate == candidate && column(row) == *label);
+            text += &row.map_or(" |".to_owned(), |row| format!(" {} |", cell(row)));
         }
     }
-    let mut noises: Vec<f64> = rows.iter().map(|row| row.noise).collect();
-    noises.sort_by(f64::total_cmp);
-    let (middle, worst) = (noises[noises.len() / 2], noises[noises.len() - 1]);
-    writeln!(text, "\n\nNoise (quartiles' distance): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
-        .expect("a string takes all");
-    text
+    text + "\n"
 }
 
 /// Nanoseconds with a sensible number of digits.

@@ -127,7 +127,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
                 make: fan_out,
                 statistic: Statistic::Min,
                 slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
-                rounds: if quick { 15 } else { 25 },
+                rounds: if quick { 11 } else { 21 },
             });
         }
     }
@@ -143,7 +143,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
             make: fan_out_owned,
             statistic: Statistic::Min,
             slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
-            rounds: if quick { 15 } else { 25 },
+            rounds: if quick { 11 } else { 21 },
         });
     }
     if machine::has_two_processors() {
@@ -173,8 +173,8 @@ pub fn groups(quick: bool) -> Vec<Group> {
 fn two_threads(groups: &mut Vec<Group>, quick: bool) {
     let shape = |payload, content, wait| Shape { payload, subscribers: 1, blocks: POOL, content, wait };
     // Short slices and many of them: a slice that was interrupted then does not reach the median.
-    let rounds = if quick { 15 } else { 51 };
-    let slice = Duration::from_micros(if quick { 1500 } else { 3000 });
+    let rounds = if quick { 9 } else { 41 };
+    let slice = Duration::from_micros(if quick { 1000 } else { 3000 });
     let spinning_and_blocking = [(Wait::Spin, "spinning"), (Wait::Block, "blocking")];
     let mut throughput = |bench, shape, mode, slice| {
         groups.push(Group {
@@ -192,7 +192,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
         throughput("two-threads", shape(64, Content::Marked, wait), mode, slice);
         throughput("two-threads-written", shape(64, Content::Numbered, wait), mode, slice);
     }
-    throughput("two-threads-written", shape(1 << 20, Content::Numbered, Wait::Spin), "spinning", slice * 4);
+    throughput("two-threads-written", shape(1 << 20, Content::Numbered, Wait::Spin), "spinning", slice * 3);
     for (wait, mode) in spinning_and_blocking {
         groups.push(Group {
             bench: "ping-pong",
@@ -241,7 +241,7 @@ fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
     ];
     for (bench, mode, step) in steps {
         for kind in payloads::KINDS {
-            if quick && (step == Step::Validate || matches!(kind, Kind::Strings(100_000) | Kind::Floats(_))) {
+            if quick && matches!(kind, Kind::Strings(100_000) | Kind::Floats(_)) {
                 continue;
             }
             groups.push(Group {
@@ -252,7 +252,7 @@ fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
                 make: build_or_read,
                 statistic: Statistic::Min,
                 slice: Duration::from_millis(if quick { 1 } else { 2 }),
-                rounds: if quick { 5 } else { 11 },
+                rounds: if quick { 3 } else { 11 },
             });
         }
     }

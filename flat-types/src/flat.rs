@@ -112,6 +112,7 @@ impl<T: FlatType, I: Index> Flat<T, I> {
     /// # Errors
     ///
     /// Those of the closure. The block can be used again.
+    #[inline]
     pub fn build<E>(block: &mut [u8], build: impl for<'b> BuildFn<'b, T, I, E>) -> Result<usize, E> {
         build(T::builder::<I>(Target::root::<T>(block))).map(|finished| finished.len())
     }
@@ -122,6 +123,7 @@ impl<T: FlatType, I: Index> Flat<T, I> {
     ///
     /// [`BuildError::NoRoom`] if `block` is shorter than [`Flat::encoded_len`] of the value,
     /// [`BuildError::IndexOverflow`] if the value is too large for `I`.
+    #[inline]
     pub fn write(value: impl ToFlat<T>, block: &mut [u8]) -> Result<usize, BuildError> {
         value.write_to(Place::<'_, T, I>::new(Target::root::<T>(block))).map(|finished| finished.len())
     }

@@ -178,7 +178,9 @@ pub use to_flat::ToFlat;
 /// What the derive macro's code is made of. Not a part of the interface.
 #[doc(hidden)]
 pub mod derived {
-    pub use crate::kinds::{Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView};
+    pub use crate::kinds::{
+        Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView, Rewritable, Rewritten,
+    };
     pub use crate::target::Target;
     pub use crate::validator::Validator;
 }

@@ -135,6 +135,7 @@ fn copy_text(to: &mut [u8], from: &[u8]) {
 
 impl<'b, I: Index> Target<'b, I> {
     /// The target of a message's root value. To be handed to code that is generic over `'b` only.
+    #[inline]
     pub(crate) fn root<T: FlatType>(block: &'b mut [u8]) -> Self {
         Target { block, at: 0, cursor: Header::<T, I>::SIZE, brand: PhantomData, index: PhantomData }
     }
@@ -210,7 +211,7 @@ impl<'b, I: Index> Target<'b, I> {
     }
 
     /// Writes a string, header and text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_text(&mut self, text: &str) -> Result<(), BuildError> {
         let start = self.cursor;
         let end = start.saturating_add(text.len());

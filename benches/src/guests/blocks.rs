@@ -13,7 +13,7 @@ use crate::work::{Content, Shape, Tally, fill};
 const TOPIC: &str = "topic";
 
 /// The thread that everything here runs on, and a broker on it.
-fn one_thread() -> anyhow::Result<(Runtime, Broker)> {
+pub(super) fn one_thread() -> anyhow::Result<(Runtime, Broker)> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let broker = Broker::on_runtime(runtime.handle().clone());
     Ok((runtime, broker))

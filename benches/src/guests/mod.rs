@@ -4,6 +4,7 @@
 
 mod blocks;
 mod lists;
+pub mod start;
 
 use crate::rounds::{Lost, Timed};
 use crate::work::{Content, Shape, Tally};

@@ -90,6 +90,14 @@ impl<'s> Input<'s> {
         quote_spanned!(kind.span()=> #cast::View<'a, I>)
     }
 
+    /// The conditions under which a view with fields of these types can be written: those of the type itself, and that
+    /// every field's view can.
+    pub(crate) fn rewritable<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
+        let Input { flat, .. } = self;
+        let own = self.generics.where_clause.iter().flat_map(|clause| clause.predicates.iter());
+        quote!(where #(#own,)* #(#types: #flat::derived::Rewritable<'a, J>,)*)
+    }
+
     /// Code that fails to compile where a field's type has no flat layout, and nowhere else.
     pub(crate) fn assertions<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
         let Input { flat, .. } = self;

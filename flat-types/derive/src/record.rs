@@ -42,6 +42,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
     let builder_doc =
         format!("Writes a [`{name}`], field by field in their order; `N` counts those that are written.");
     let assertions = input.assertions(types.iter().copied());
+    let rewritable = input.rewritable(types.iter().copied());
     let name_text = text(name);
 
     Ok(quote! {
@@ -224,6 +225,34 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
 
                 fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
                     #(#flat::ToFlat::<#types>::matches::<I>(&self.#names, view.#names()))&&*
+                }
+            }
+
+            #[automatically_derived]
+            impl<'a, #declared J: #flat::Index> #flat::ToFlat<#this> for #view<'a, #parameters J> #rewritable {
+                #[inline]
+                fn write_to<'b, I: #flat::Index>(
+                    &self,
+                    place: #flat::Place<'b, #this, I>,
+                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
+                    let mut record = #flat::derived::RecordBuilder::at(place)?;
+                    #(unsafe {
+                        record.put::<#types, #places>(#flat::derived::Rewritten::<#types, J>(self.#names()))
+                    }?;)*
+                    unsafe { record.finish() }
+                }
+
+                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
+                    #(let cursor =
+                        <#types as #flat::derived::Rewritable<'a, J>>::rewritten_end::<I>(self.#names(), cursor);)*
+                    cursor
+                }
+
+                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
+                    #(<#types as #flat::derived::Rewritable<'a, J>>::rewritten_matches::<I>(
+                        self.#names(),
+                        view.#names(),
+                    ))&&*
                 }
             }
         };

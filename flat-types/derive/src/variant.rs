@@ -186,6 +186,47 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
         }
     });
 
+    let rewritable = input.rewritable(cases.iter().flat_map(|case| case.types.iter().copied()));
+    let rewrites = cases.iter().map(|case| {
+        let pattern = case.pattern(&of_view, "view_");
+        let number = &case.number;
+        match case.payload() {
+            None => quote!(#pattern => unsafe { choice.unit(#number) }),
+            Some(payload) => {
+                let (parts, types) = (case.bound("view_"), &case.types);
+                let parts = parts.iter().zip(types);
+                let parts: Vec<_> =
+                    parts.map(|(part, kind)| quote!(#flat::derived::Rewritten::<#kind, J>(#part))).collect();
+                let value = match parts.as_slice() {
+                    [only] if matches!(case.source.fields, Fields::Unnamed(_)) => quote!(#only),
+                    _ => quote!((#(#parts,)*)),
+                };
+                quote!(#pattern => unsafe { choice.write::<#payload>(#number, #value) })
+            }
+        }
+    });
+    let rewritten_ends = cases.iter().map(|case| {
+        let pattern = case.pattern(&of_view, "view_");
+        let (parts, types) = (case.bound("view_"), &case.types);
+        quote! {
+            #pattern => {
+                #(let cursor =
+                    <#types as #flat::derived::Rewritable<'a, J>>::rewritten_end::<I>(#parts, cursor);)*
+                cursor
+            }
+        }
+    });
+    let rewritten_matches = cases.iter().map(|case| {
+        let (own, other) = (case.pattern(&of_view, "own_"), case.pattern(&of_view, "view_"));
+        let (own_parts, other_parts, types) = (case.bound("own_"), case.bound("view_"), &case.types);
+        quote! {
+            (#own, #other) => true #(&& <#types as #flat::derived::Rewritable<'a, J>>::rewritten_matches::<I>(
+                #own_parts,
+                #other_parts,
+            ))*
+        }
+    });
+
     let debugs = cases.iter().map(|case| {
         let pattern = case.pattern(&of_view, "view_");
         let (parts, label) = (case.bound("view_"), text(case.name));
@@ -360,6 +401,30 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
                 fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
                     match (self, view) {
                         #(#matches,)*
+                        _ => false,
+                    }
+                }
+            }
+
+            #[automatically_derived]
+            impl<'a, #declared J: #flat::Index> #flat::ToFlat<#this> for #view<'a, #parameters J> #rewritable {
+                #[inline]
+                fn write_to<'b, I: #flat::Index>(
+                    &self,
+                    place: #flat::Place<'b, #this, I>,
+                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
+                    let choice = #flat::derived::ChoiceBuilder::at(place);
+                    match *self { #(#rewrites),* }
+                }
+
+                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
+                    match *self { #(#rewritten_ends),* }
+                }
+
+                #[allow(unreachable_patterns)]
+                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
+                    match (*self, view) {
+                        #(#rewritten_matches,)*
                         _ => false,
                     }
                 }

@@ -312,6 +312,28 @@ macro_rules! slices {
 
 slices!(Vec<U>, Box<[U]>, std::sync::Arc<[U]>);
 
+/// A list of another message, which may have another index width, is written as a list of its own: nothing is made of
+/// it in between.
+impl<'v, T, J> ToFlat<Vec<T>> for ListView<'v, T, J>
+where
+    T: FlatType,
+    J: Index,
+    T::View<'v, J>: ToFlat<T>,
+{
+    #[inline]
+    fn write_to<'b, I: Index>(&self, place: Place<'b, Vec<T>, I>) -> Result<Finished<'b>, BuildError> {
+        place.builder().items(*self)
+    }
+
+    fn end_after<I: Index>(&self, cursor: usize) -> usize {
+        list_end::<T, _, I>(self.iter(), cursor)
+    }
+
+    fn matches<I: Index>(&self, view: ListView<'_, T, I>) -> bool {
+        self.len() == view.len() && view.iter().zip(*self).all(|(view, value)| value.matches::<I>(view))
+    }
+}
+
 /// An iterator that knows its length, to be written as a list: `Items(words.iter().map(|word| word.len() as u32))`.
 ///
 /// It is cloned for every pass: one to write, one for the length.

@@ -249,6 +249,32 @@ where
     }
 }
 
+/// A map of another message, which may have another index width, is written as a map of its own: nothing is made of it in
+/// between.
+impl<'v, K, V, J> ToFlat<BTreeMap<K, V>> for MapView<'v, K, V, J>
+where
+    K: Key,
+    V: FlatType,
+    J: Index,
+    K::View<'v, J>: ToFlat<K>,
+    V::View<'v, J>: ToFlat<V>,
+{
+    fn write_to<'b, I: Index>(
+        &self,
+        place: Place<'b, BTreeMap<K, V>, I>,
+    ) -> Result<Finished<'b>, BuildError> {
+        place.builder().in_order(*self)
+    }
+
+    fn end_after<I: Index>(&self, cursor: usize) -> usize {
+        list_end::<(K, V), _, I>(self.iter(), cursor)
+    }
+
+    fn matches<I: Index>(&self, view: MapView<'_, K, V, I>) -> bool {
+        self.len() == view.len() && view.iter().zip(*self).all(|(view, value)| value.matches::<I>(view))
+    }
+}
+
 /// Entries whose keys ascend strictly; others are refused when they are written.
 impl<K, V, A, B> ToFlat<BTreeMap<K, V>> for [(A, B)]
 where

@@ -110,7 +110,7 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
     /// # Safety
     ///
     /// Field `FIELD` of `T` is an `A`. The fields are written in their order.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn put<A: FlatType, const FIELD: usize>(
         &mut self,
         value: impl ToFlat<A>,

@@ -228,7 +228,7 @@ macro_rules! text {
         impl ToFlat<String> for $type {
             #[inline]
             fn write_to<'b, I: Index>(&self, place: Place<'b, String, I>) -> Result<Finished<'b>, BuildError> {
-                place.builder().set(&**self)
+                (**self).write_to(place)
             }
 
             #[inline]

@@ -1,0 +1,71 @@
+//! What it takes to have a guest: compiling it once, and starting it as often as wanted.
+
+use anyhow::ensure;
+use blockcast_broker::{Broker, ExitReason, Grants, GuestProgram, GuestSource};
+use tokio::runtime::Runtime;
+
+use super::blocks::one_thread;
+
+/// A guest that does nothing.
+const COMPONENT: &str = r#"(component
+  (core module $main (memory (export "memory") 1) (func (export "run") (result i32) i32.const 0))
+  (core instance $main (instantiate $main))
+  (func (export "run") (result u32) (canon lift (core func $main "run"))))"#;
+
+/// The same as a plain core module.
+const MODULE: &str =
+    r#"(module (memory (export "memory") 1) (func (export "run") (result i32) i32.const 0))"#;
+
+/// How the guest is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A component.
+    Component,
+    /// A plain core module.
+    Module,
+}
+
+/// A broker, and the guest that does nothing, compiled.
+#[derive(Debug)]
+pub struct Starts {
+    broker: Broker,
+    source: GuestSource,
+    program: GuestProgram,
+    runtime: Runtime,
+}
+
+impl Starts {
+    /// A broker on this thread.
+    ///
+    /// # Errors
+    /// The guest was not accepted.
+    pub fn new(form: Form) -> anyhow::Result<Self> {
+        let (runtime, broker) = one_thread()?;
+        let code = match form {
+            Form::Component => COMPONENT,
+            Form::Module => MODULE,
+        };
+        let source = GuestSource::bytes("guest", code.as_bytes());
+        let program = broker.load(&source)?;
+        Ok(Self { broker, source, program, runtime })
+    }
+
+    /// Compiles the guest.
+    ///
+    /// # Errors
+    /// The guest was not accepted.
+    pub fn load(&self) -> anyhow::Result<GuestProgram> {
+        Ok(self.broker.load(&self.source)?)
+    }
+
+    /// Starts the guest, runs it, and waits for its end.
+    ///
+    /// # Errors
+    /// It did not start, or did not end by itself.
+    pub fn start(&self) -> anyhow::Result<()> {
+        let guest = self.broker.spawn_guest(&self.program, Grants::new(), [])?;
+        let report = self.runtime.block_on(guest.ended());
+        ensure!(report.reason == ExitReason::Finished, "it ended with {:?}", report.reason);
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! A field of a view, to be written into another message: what derived views are made of when they are written.
+
+use crate::error::BuildError;
+use crate::flat_type::FlatType;
+use crate::index::Index;
+use crate::target::{Finished, Place};
+use crate::to_flat::ToFlat;
+
+/// A type whose views can be written: all but newtypes, whose view is that of another type.
+///
+/// It stands in derived code instead of `T::View<'a, J>: ToFlat<T>`, which a compiler would refuse to take as a
+/// condition where it knows that it does not hold.
+pub trait Rewritable<'v, J: Index>: FlatType {
+    /// As [`ToFlat::write_to`] of the view.
+    fn rewrite<'b, I: Index>(
+        view: Self::View<'v, J>,
+        place: Place<'b, Self, I>,
+    ) -> Result<Finished<'b>, BuildError>;
+
+    /// As [`ToFlat::end_after`] of the view.
+    fn rewritten_end<I: Index>(view: Self::View<'v, J>, cursor: usize) -> usize;
+
+    /// As [`ToFlat::matches`] of the view.
+    fn rewritten_matches<I: Index>(view: Self::View<'v, J>, other: Self::View<'_, I>) -> bool;
+}
+
+impl<'v, T: FlatType, J: Index> Rewritable<'v, J> for T
+where
+    T::View<'v, J>: ToFlat<T>,
+{
+    #[inline]
+    fn rewrite<'b, I: Index>(
+        view: T::View<'v, J>,
+        place: Place<'b, T, I>,
+    ) -> Result<Finished<'b>, BuildError> {
+        view.write_to(place)
+    }
+
+    #[inline]
+    fn rewritten_end<I: Index>(view: T::View<'v, J>, cursor: usize) -> usize {
+        view.end_after::<I>(cursor)
+    }
+
+    #[inline]
+    fn rewritten_matches<I: Index>(view: T::View<'v, J>, other: T::View<'_, I>) -> bool {
+        view.matches::<I>(other)
+    }
+}
+
+/// The view of a `T`, to be written as a `T`.
+#[derive(Debug)]
+pub struct Rewritten<'v, T: FlatType, J: Index>(pub T::View<'v, J>);
+
+impl<'v, T: Rewritable<'v, J>, J: Index> ToFlat<T> for Rewritten<'v, T, J> {
+    #[inline]
+    fn write_to<'b, I: Index>(&self, place: Place<'b, T, I>) -> Result<Finished<'b>, BuildError> {
+        T::rewrite(self.0, place)
+    }
+
+    #[inline]
+    fn end_after<I: Index>(&self, cursor: usize) -> usize {
+        T::rewritten_end::<I>(self.0, cursor)
+    }
+
+    #[inline]
+    fn matches<I: Index>(&self, view: T::View<'_, I>) -> bool {
+        T::rewritten_matches::<I>(self.0, view)
+    }
+}
