@@ -242,6 +242,7 @@ impl Broker {
         let Admitted { name, control, options, .. } = admitted.clone();
         let setup = GuestSetup {
             limits: options.grants.guest_limits().clone(),
+            wasi: options.grants.guest_wasi().to_vec(),
             log: options.log.unwrap_or_else(|| log_of(&name)),
             name,
             // Kept over restarts, and with it the number of topics that the guest has created.

@@ -2,7 +2,7 @@
 
 use blockcast_blocks::OpenError;
 
-use crate::guest::{GuestLimits, Isolation};
+use crate::guest::{GuestLimits, Isolation, WasiPart};
 
 /// Which topics a component may publish and subscribe to, and what a guest may use. Nothing is granted by
 /// default.
@@ -13,6 +13,7 @@ pub struct Grants {
     publish: Vec<String>,
     subscribe: Vec<String>,
     limits: GuestLimits,
+    wasi: Vec<WasiPart>,
 }
 
 impl Grants {
@@ -55,6 +56,17 @@ impl Grants {
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.limits.isolation = isolation;
         self
+    }
+
+    /// May use these parts of WASI; see [`WasiPart`]. A guest that imports others is not started.
+    #[must_use]
+    pub fn wasi(mut self, parts: impl IntoIterator<Item = WasiPart>) -> Self {
+        self.wasi.extend(parts);
+        self
+    }
+
+    pub(crate) fn guest_wasi(&self) -> &[WasiPart] {
+        &self.wasi
     }
 
     pub(crate) fn guest_limits(&self) -> &GuestLimits {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, Linker, component};
 
+use super::compiled::{EngineId, GuestCache};
 use super::link::ComponentLinkage;
 use super::memory::GuestMemoryCreator;
 use super::module::ModuleLinkage;
@@ -24,23 +25,47 @@ pub struct GuestEngine {
     components: component::Linker<GuestState>,
     modules: Linker<GuestState>,
     ticker: Ticker,
+    id: EngineId,
+    cache: Option<GuestCache>,
 }
 
 impl GuestEngine {
-    /// An engine without guests.
+    /// An engine without guests, which compiles each of them when it is loaded.
     ///
     /// # Errors
     /// The text says what this machine lacks (signal handlers that could not be installed, an unsupported
     /// processor).
     pub fn new() -> Result<Arc<Self>, EngineError> {
+        Self::build(None)
+    }
+
+    /// An engine without guests, which compiles a guest once and then takes it from `cache`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_cache(cache: GuestCache) -> Result<Arc<Self>, EngineError> {
+        Self::build(Some(cache))
+    }
+
+    fn build(cache: Option<GuestCache>) -> Result<Arc<Self>, EngineError> {
         let engine = Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))?;
         let mut components = component::Linker::new(&engine);
         let mut modules = Linker::new(&engine);
-        ComponentLinkage::define(&mut components)
-            .and_then(|()| ModuleLinkage::define(&engine, &mut modules))
-            .map_err(|error| EngineError(format!("{error:#}")))?;
+        define(&engine, &mut components, &mut modules).map_err(|error| EngineError(format!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Arc::new(Self { engine, components, modules, ticker }))
+        let id = EngineId::of(&engine);
+        Ok(Arc::new(Self { engine, components, modules, ticker, id, cache }))
+    }
+
+    /// Where compiled guests are kept, if anywhere.
+    #[must_use]
+    pub fn cache(&self) -> Option<&GuestCache> {
+        self.cache.as_ref()
+    }
+
+    /// What compiled code of this engine is marked with.
+    pub(crate) fn id(&self) -> EngineId {
+        self.id
     }
 
     pub(crate) fn wasm(&self) -> &Engine {
@@ -78,6 +103,17 @@ impl fmt::Debug for GuestEngine {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("guests cannot run here: {0}")]
 pub struct EngineError(String);
+
+fn define(
+    engine: &Engine,
+    components: &mut component::Linker<GuestState>,
+    modules: &mut Linker<GuestState>,
+) -> wasmtime::Result<()> {
+    #[cfg(feature = "wasi")]
+    super::wasi::add_to_linker(components)?;
+    ComponentLinkage::define(components)?;
+    ModuleLinkage::define(engine, modules)
+}
 
 fn config() -> Config {
     let mut config = Config::new();

@@ -22,7 +22,8 @@
 //! - `limits` says what a guest may use, `meter` counts what it uses, `excess` decides what comes of too much;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
 //!   `canonical`, `handles`);
-//! - `program` loads and checks a guest, `run` drives it and cleans up, `exit` says how it went.
+//! - `wasi` is what ordinary programs get beside it, where they are granted it;
+//! - `program` loads and checks a guest, `compiled` keeps what was compiled on disk, `run` drives it and cleans up, `exit` says how it went.
 //!
 //! # What a guest can do to others
 //! Nothing, beyond what its limits allow: it reads the arenas of topics that it was granted (with [`Isolation::Arena`] whole
@@ -34,6 +35,7 @@ mod abi;
 mod block_calls;
 mod blocks;
 mod canonical;
+mod compiled;
 mod control;
 mod engine;
 mod excess;
@@ -57,9 +59,11 @@ mod storage;
 mod strict;
 mod subscription;
 mod sys;
+mod wasi;
 mod window;
 
 pub use abi::Level;
+pub use compiled::{CacheError, CacheStats, GuestCache, PrecompiledError};
 pub use control::GuestControl;
 pub use engine::{EngineError, GuestEngine};
 pub use excess::{Limit, OnExcess, UnknownLimit};
@@ -71,3 +75,4 @@ pub use program::{GuestProgram, GuestSource};
 pub use run::GuestReport;
 pub use state::{GuestSetup, LogSink};
 pub use stats::GuestStats;
+pub use wasi::{UnknownWasiPart, WasiPart};

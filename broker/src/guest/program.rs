@@ -10,10 +10,12 @@ use wasmtime::component::{self, Component};
 use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
 use super::abi::{BLOCKS, SESSION, TOPICS, TYPES};
+use super::compiled::{Label, PrecompiledError};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
 use super::module;
 use super::state::GuestState;
+use super::wasi::{WasiNeeds, WasiPart};
 
 /// Largest guest that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
 const MAX_CODE: u64 = 64 << 20;
@@ -91,6 +93,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 pub struct GuestProgram {
     engine: Arc<GuestEngine>,
     code: Code,
+    needs: WasiNeeds,
     name: String,
 }
 
@@ -109,30 +112,86 @@ impl GuestProgram {
             kind: kind.name(),
             reason: format!("{error:#}"),
         };
+        let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
+        Self::link(engine, name, &compiled)
+    }
+
+    /// Compiles a guest into a file, for [`load_precompiled`](Self::load_precompiled). The file is written beside its place and then
+    /// renamed; it is sealed with the key of the engine's cache, in which the code is kept too.
+    ///
+    /// # Errors
+    /// [`PrecompiledError`].
+    pub fn precompile(
+        engine: &Arc<GuestEngine>,
+        source: &GuestSource,
+        to: &Path,
+    ) -> Result<(), PrecompiledError> {
+        let cache = engine.cache().ok_or(PrecompiledError::NoKey)?;
+        let name = source.name();
+        let bytes = source.read()?;
+        let kind = Kind::of(&name, &bytes)?;
+        let invalid = |error: wasmtime::Error| LoadError::Invalid {
+            guest: name.clone(),
+            kind: kind.name(),
+            reason: format!("{error:#}"),
+        };
+        let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
+        // What could not be loaded is not written.
+        Self::link(engine, name.clone(), &compiled)?;
+        let code = compiled.serialize().map_err(invalid)?;
+        cache.write(to, &Label::new(kind as u8, engine.id(), &bytes), &code)
+    }
+
+    /// Loads what [`precompile`](Self::precompile) has written, without compiling anything.
+    ///
+    /// # Errors
+    /// [`PrecompiledError`] says what is wrong with the file: changed, of another engine, or not a precompiled guest at all.
+    pub fn load_precompiled(engine: &Arc<GuestEngine>, path: &Path) -> Result<Self, PrecompiledError> {
+        let cache = engine.cache().ok_or(PrecompiledError::NoKey)?;
+        cache.read(path, engine.id(), |kind, code| {
+            let kind =
+                Kind::of_number(kind).ok_or_else(|| PrecompiledError::Format { path: path.to_owned() })?;
+            // SAFETY: the seal says that these bytes were written by `precompile` or the cache, with our key.
+            let compiled = unsafe { Compiled::deserialize(engine, kind, code) };
+            let compiled = compiled.map_err(|_| PrecompiledError::OtherEngine { path: path.to_owned() })?;
+            Ok(Self::link(engine, path.display().to_string(), &compiled)?)
+        })
+    }
+
+    /// Checks compiled code, and links it to the host functions.
+    fn link(engine: &Arc<GuestEngine>, name: String, compiled: &Compiled) -> Result<Self, LoadError> {
         let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
             guest: name.clone(),
             reason: format!("{error:#}"),
         };
-        let code = match kind {
-            Kind::Component => {
-                let component = Component::new(engine.wasm(), &bytes).map_err(invalid)?;
-                check_imports(&name, engine, &component)?;
-                check_run(&name, engine, &component)?;
-                Code::Component(engine.components().instantiate_pre(&component).map_err(mismatch)?)
+        let mut needs = WasiNeeds::default();
+        let code = match compiled {
+            Compiled::Component(component) => {
+                needs = check_imports(&name, engine, component)?;
+                let entry = EntryName::of(&name, engine, component)?;
+                Code::Component(engine.components().instantiate_pre(component).map_err(mismatch)?, entry)
             }
-            Kind::Module => {
-                let module = Module::new(engine.wasm(), &bytes).map_err(invalid)?;
-                module::check(&name, &module)?;
-                Code::Module(engine.modules().instantiate_pre(&module).map_err(mismatch)?)
+            Compiled::Module(module) => {
+                module::check(&name, module)?;
+                Code::Module(engine.modules().instantiate_pre(module).map_err(mismatch)?)
             }
         };
-        Ok(Self { engine: Arc::clone(engine), code, name })
+        Ok(Self { engine: Arc::clone(engine), code, needs, name })
     }
 
     /// What messages call it: its file or the name it was given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The parts of WASI without which it cannot be started.
+    pub fn wasi(&self) -> impl Iterator<Item = WasiPart> {
+        self.needs.parts()
+    }
+
+    pub(crate) fn needs(&self) -> &WasiNeeds {
+        &self.needs
     }
 
     pub(crate) fn engine(&self) -> &Arc<GuestEngine> {
@@ -150,16 +209,75 @@ impl fmt::Debug for GuestProgram {
     }
 }
 
+/// Compiled code.
+enum Compiled {
+    Component(Component),
+    Module(Module),
+}
+
+impl Compiled {
+    /// From the engine's cache, or compiled and then kept there.
+    fn cached(engine: &GuestEngine, kind: Kind, bytes: &[u8]) -> wasmtime::Result<Self> {
+        let Some(cache) = engine.cache() else { return Self::compile(engine, kind, bytes) };
+        let label = Label::new(kind as u8, engine.id(), bytes);
+        let found = cache.find(&label, |code| {
+            // SAFETY: the cache gives out what was kept there, which is what is serialised below.
+            unsafe { Self::deserialize(engine, kind, code) }
+        });
+        if let Some(compiled) = found {
+            return Ok(compiled);
+        }
+        let compiled = Self::compile(engine, kind, bytes)?;
+        cache.keep(&label, &compiled.serialize()?);
+        Ok(compiled)
+    }
+
+    fn compile(engine: &GuestEngine, kind: Kind, bytes: &[u8]) -> wasmtime::Result<Self> {
+        Ok(match kind {
+            Kind::Component => Self::Component(Component::new(engine.wasm(), bytes)?),
+            Kind::Module => Self::Module(Module::new(engine.wasm(), bytes)?),
+        })
+    }
+
+    fn serialize(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Component(component) => component.serialize(),
+            Self::Module(module) => module.serialize(),
+        }
+    }
+
+    /// # Safety
+    /// `code` is what [`serialize`](Self::serialize) has returned, in this or another process.
+    unsafe fn deserialize(engine: &GuestEngine, kind: Kind, code: &[u8]) -> wasmtime::Result<Self> {
+        Ok(match kind {
+            // SAFETY: promised by the caller. The engine checks that it is of its own version and settings.
+            Kind::Component => Self::Component(unsafe { Component::deserialize(engine.wasm(), code) }?),
+            // SAFETY: as above.
+            Kind::Module => Self::Module(unsafe { Module::deserialize(engine.wasm(), code) }?),
+        })
+    }
+}
+
 /// Compiled code, linked to the host functions.
 #[derive(Clone)]
 pub(crate) enum Code {
-    Component(component::InstancePre<GuestState>),
+    Component(component::InstancePre<GuestState>, EntryName),
     Module(InstancePre<GuestState>),
+}
+
+/// How a component is run.
+#[derive(Clone, Debug)]
+pub(crate) enum EntryName {
+    /// By its own `run`.
+    Run,
+    /// By the `run` of the interface of this name, `wasi:cli/run@...`.
+    Command(String),
 }
 
 /// The `run` of an instance.
 pub(crate) enum Entry {
     Component(component::TypedFunc<(), (u32,)>),
+    Command(component::TypedFunc<(), (Result<(), ()>,)>),
     Module(TypedFunc<(), u32>),
 }
 
@@ -167,9 +285,17 @@ impl Code {
     /// Makes an instance, which runs its start functions.
     pub(crate) async fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Entry> {
         Ok(match self {
-            Self::Component(code) => {
+            Self::Component(code, entry) => {
                 let instance = code.instantiate_async(&mut *store).await?;
-                Entry::Component(instance.get_typed_func(store, "run")?)
+                match entry {
+                    EntryName::Run => Entry::Component(instance.get_typed_func(store, "run")?),
+                    EntryName::Command(interface) => {
+                        let interface = instance.get_export_index(&mut *store, None, interface);
+                        let run = instance.get_export_index(&mut *store, interface.as_ref(), "run");
+                        let run = run.ok_or_else(|| wasmtime::Error::msg("it has no run"))?;
+                        Entry::Command(instance.get_typed_func(store, run)?)
+                    }
+                }
             }
             Self::Module(code) => {
                 let instance = code.instantiate_async(&mut *store).await?;
@@ -184,6 +310,7 @@ impl Entry {
     pub(crate) async fn call(&self, store: &mut Store<GuestState>) -> wasmtime::Result<u32> {
         match self {
             Self::Component(run) => run.call_async(store, ()).await.map(|(code,)| code),
+            Self::Command(run) => run.call_async(store, ()).await.map(|(outcome,)| outcome.is_err().into()),
             Self::Module(run) => run.call_async(store, ()).await,
         }
     }
@@ -192,8 +319,8 @@ impl Entry {
 /// What a guest's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Component,
-    Module,
+    Component = 1,
+    Module = 2,
 }
 
 impl Kind {
@@ -208,6 +335,11 @@ impl Kind {
                 _ => Err(LoadError::NotWasm { guest: guest.to_owned() }),
             },
         }
+    }
+
+    /// The kind that is numbered like this in files.
+    fn of_number(number: u8) -> Option<Self> {
+        [Self::Component, Self::Module].into_iter().find(|&kind| kind as u8 == number)
     }
 
     const fn name(self) -> &'static str {
@@ -225,33 +357,43 @@ fn first_word(text: &[u8]) -> Option<&str> {
     line.strip_prefix('(')?.trim_start().split(|c: char| !c.is_ascii_alphanumeric()).next()
 }
 
-fn check_imports(guest: &str, engine: &GuestEngine, component: &Component) -> Result<(), LoadError> {
+/// What a component needs of WASI, if it imports nothing else that is unknown.
+fn check_imports(guest: &str, engine: &GuestEngine, component: &Component) -> Result<WasiNeeds, LoadError> {
     let ty = component.component_type();
+    let mut needs = WasiNeeds::default();
     let unknown = ty.imports(engine.wasm()).find(|(name, import)| match import.ty {
         ComponentItem::Type(_) | ComponentItem::Resource(_) => false,
-        _ => ![TYPES, BLOCKS, TOPICS, SESSION].contains(name),
+        _ => ![TYPES, BLOCKS, TOPICS, SESSION].contains(name) && !needs.add(name),
     });
     match unknown {
-        None => Ok(()),
+        None => Ok(needs),
         Some((import, _)) => {
             Err(LoadError::UnknownImport { guest: guest.to_owned(), import: import.to_owned() })
         }
     }
 }
 
-fn check_run(guest: &str, engine: &GuestEngine, component: &Component) -> Result<(), LoadError> {
-    let wrong = |reason: &str| Err(LoadError::NoRun { guest: guest.to_owned(), reason: reason.to_owned() });
-    match component.component_type().get_export(engine.wasm(), "run").map(|export| export.ty) {
-        None => wrong("it has no export of that name"),
-        Some(ComponentItem::ComponentFunc(run)) => {
-            let mut results = run.results();
-            match (run.params().len(), results.next(), results.next(), run.async_()) {
-                (0, Some(Type::U32), None, false) => Ok(()),
-                (0, Some(_) | None, _, false) => wrong("its result is another one"),
-                (0, _, _, true) => wrong("it is an async function"),
-                _ => wrong("it takes parameters"),
+impl EntryName {
+    /// How `component` wants to be run.
+    fn of(guest: &str, engine: &GuestEngine, component: &Component) -> Result<Self, LoadError> {
+        let wrong =
+            |reason: &str| Err(LoadError::NoRun { guest: guest.to_owned(), reason: reason.to_owned() });
+        let ty = component.component_type();
+        match ty.get_export(engine.wasm(), "run").map(|export| export.ty) {
+            None => match ty.exports(engine.wasm()).find(|(name, _)| name.starts_with("wasi:cli/run@0.2.")) {
+                Some((name, _)) if cfg!(feature = "wasi") => Ok(Self::Command(name.to_owned())),
+                _ => wrong("it has no export of that name"),
+            },
+            Some(ComponentItem::ComponentFunc(run)) => {
+                let mut results = run.results();
+                match (run.params().len(), results.next(), results.next(), run.async_()) {
+                    (0, Some(Type::U32), None, false) => Ok(Self::Run),
+                    (0, Some(_) | None, _, false) => wrong("its result is another one"),
+                    (0, _, _, true) => wrong("it is an async function"),
+                    _ => wrong("it takes parameters"),
+                }
             }
+            Some(_) => wrong("the export of that name is not a function"),
         }
-        Some(_) => wrong("the export of that name is not a function"),
     }
 }

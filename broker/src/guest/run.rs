@@ -74,6 +74,9 @@ impl GuestProgram {
     }
 
     async fn drive(&self, store: &mut Store<GuestState>, nursery: &Nursery) -> wasmtime::Result<u32> {
+        if let Some(missing) = self.needs().missing(&store.data().setup.wasi) {
+            return Err(store.data_mut().end(ExitReason::NotStarted(missing)));
+        }
         let control = Arc::clone(&store.data().setup.control);
         let limits = store.data().setup.limits.clone();
         let instantiate = nursery.scope(self.code().instantiate(&mut *store));

@@ -22,6 +22,9 @@ use super::meter::{Admission, Meter};
 use super::publisher::GuestPublisher;
 use super::stats::GuestStats;
 use super::subscription::{GuestSubscription, KeptBlocks};
+use super::wasi::WasiPart;
+#[cfg(feature = "wasi")]
+use super::wasi::{Wasi, exit_status};
 use super::window::{Owner, Windows};
 
 /// Longest text of a log line or of a failure that is kept, in bytes.
@@ -41,6 +44,8 @@ pub struct GuestSetup {
     pub parameters: BTreeMap<String, String>,
     /// What it may use.
     pub limits: GuestLimits,
+    /// Which parts of WASI it is granted.
+    pub wasi: Vec<WasiPart>,
     /// Where its log goes.
     pub log: LogSink,
     /// How it is stopped.
@@ -72,6 +77,8 @@ pub(crate) struct GuestState {
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
     nursery: Nursery,
+    #[cfg(feature = "wasi")]
+    pub(crate) wasi: Wasi,
     /// Of a core module; the engine keeps those of a component.
     pub(crate) handles: Handles,
     /// Whether a core module's allocator is being called by the host.
@@ -95,6 +102,8 @@ impl GuestState {
             meter: Meter::new(&setup.limits),
             kept: KeptBlocks::new(&setup.limits),
             excess,
+            #[cfg(feature = "wasi")]
+            wasi: Wasi::new(&setup),
             setup,
             subscriptions: Slab::new(),
             publishers: Slab::new(),
@@ -204,6 +213,11 @@ impl GuestState {
         match outcome {
             Ok(0) => ExitReason::Finished,
             Ok(_) => ExitReason::Failed(self.said.take().unwrap_or_else(|| "it did not say why".to_owned())),
+            #[cfg(feature = "wasi")]
+            Err(error) if let Some(status) = exit_status(&error) => match status {
+                0 => ExitReason::Finished,
+                status => ExitReason::Failed(format!("it exited with status {status}")),
+            },
             Err(error) if !self.started && !error.is::<Trap>() => {
                 ExitReason::NotStarted(format!("{error:#}"))
             }

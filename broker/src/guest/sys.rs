@@ -16,6 +16,12 @@ pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// The user with whose rights this process acts.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: takes nothing, touches nothing, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Reserves `len` bytes of inaccessible address space.
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.

@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod child;
 pub mod process;
+pub mod wasi;
 pub mod wat;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,7 @@ impl Guest {
             exchange,
             parameters: BTreeMap::new(),
             limits,
+            wasi: Vec::new(),
             log: Arc::new(move |_: Level, line: &str| lines.lock().unwrap().push(line.to_owned())),
             control: GuestControl::new(),
         };

@@ -75,7 +75,7 @@ const MODULE_MEMORY: &str = r#"
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (global.get $next_allocation))
 "#;
 
-const IMPORTS: &str = r#"
+pub(super) const IMPORTS: &str = r#"
   (import "blockcast:blocks/memory-blocks@0.1.0" (instance $blocks
     (type $area_ (record (field "address" u32) (field "size" u32)))
     (export "memory-area" (type $area (eq $area_)))
@@ -164,7 +164,7 @@ const IMPORTS: &str = r#"
   (alias export $topics "publisher" (type $publisher))
 "#;
 
-const MEMORY: &str = r#"
+pub(super) const MEMORY: &str = r#"
   (core module $memory
     (memory (export "memory") 4)
     (data (i32.const 16) "topic")
@@ -175,7 +175,7 @@ const MEMORY: &str = r#"
   (core instance $memory (instantiate $memory))
 "#;
 
-const LOWERED: &str = r#"
+pub(super) const LOWERED: &str = r#"
   (core func $subscription.open (canon lower (func $topics "[static]subscription.open") (memory (core memory $memory "memory"))))
   (core func $subscription.minimum-size (canon lower (func $topics "[method]subscription.minimum-size")))
   (core func $subscription.add-storage (canon lower (func $topics "[method]subscription.add-storage") (memory (core memory $memory "memory"))))
@@ -214,7 +214,7 @@ const LOWERED: &str = r#"
   (core func $shutdown-requested (canon lower (func $session "shutdown-requested")))
 "#;
 
-const MAIN_IMPORTS: &str = r#"
+pub(super) const MAIN_IMPORTS: &str = r#"
     (import "host" "subscription.open" (func $subscription.open (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
     (import "host" "subscription.minimum-size" (func $subscription.minimum-size (param i32) (result i32)))
     (import "host" "subscription.add-storage" (func $subscription.add-storage (param i32 i32 i32 i32)))
@@ -255,7 +255,7 @@ const MAIN_IMPORTS: &str = r#"
     (import "memory" "next" (global $next_allocation (mut i32)))
 "#;
 
-const HELPERS: &str = r#"
+pub(super) const HELPERS: &str = r#"
     (func $report (param $tag i32) (param $number i64)
       (local $digit i32) (local $at i32)
       (i32.store8 (i32.const 1024) (local.get $tag))
@@ -399,7 +399,7 @@ const HELPERS: &str = r#"
         (else (i32.const 0))))
 "#;
 
-const EXPORTS: &str = r#"
+pub(super) const EXPORTS: &str = r#"
   (core instance $main (instantiate $main
     (with "memory" (instance $memory))
     (with "host" (instance

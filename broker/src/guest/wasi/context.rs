@@ -1,0 +1,66 @@
+//! What WASI keeps for one running guest, and how its functions get at it.
+
+use std::fmt;
+
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::output::Output;
+use crate::guest::abi::Level;
+use crate::guest::state::{GuestSetup, GuestState};
+
+/// Resources of WASI (streams, pollables) that a guest has at a time.
+const MAX_RESOURCES: usize = 4096;
+
+/// Random bytes that a single call gives.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// The state of WASI in a guest's store.
+pub(crate) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+}
+
+impl Wasi {
+    /// For a guest that is set up like this, whatever it is granted of it.
+    pub(crate) fn new(setup: &GuestSetup) -> Self {
+        let mut context = WasiCtx::builder();
+        context
+            .arg(&setup.name)
+            .stdout(Output::new(Level::Info, &setup.log))
+            .stderr(Output::new(Level::Warn, &setup.log))
+            .max_random_size(MAX_RANDOM)
+            // Sockets are not linked; this is for the day on which somebody changes that.
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        for (name, value) in &setup.parameters {
+            context.env(name, value);
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        Self { context: context.build(), table }
+    }
+}
+
+impl fmt::Debug for Wasi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wasi").finish_non_exhaustive()
+    }
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
+    }
+}
+
+/// Defines WASI. What a guest may import of it is decided when it is loaded, what it may use when it is started.
+pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)
+}
+
+/// The exit status of a program that was unwound because it has called `exit`.
+pub(crate) fn exit_status(error: &wasmtime::Error) -> Option<i32> {
+    error.downcast_ref::<I32Exit>().map(|exit| exit.0)
+}
