@@ -67,9 +67,9 @@ fn a_damaged_component_is_refused() {
 #[test]
 fn an_import_that_the_broker_does_not_have_is_named() {
     let (error, text) =
-        refused(br#"(component (import "wasi:cli/environment@0.2.0" (instance)) (import "other" (func)))"#);
+        refused(br#"(component (import "wasi:sockets/network@0.2.0" (instance)) (import "other" (func)))"#);
     assert!(
-        matches!(&error, LoadError::UnknownImport { import, .. } if import == "wasi:cli/environment@0.2.0"),
+        matches!(&error, LoadError::UnknownImport { import, .. } if import == "wasi:sockets/network@0.2.0"),
         "{text}"
     );
 }
