@@ -27,6 +27,7 @@ pub struct Finished<'b> {
 impl Finished<'_> {
     /// The length of the message so far in bytes; for the root value, the length of the message.
     #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.end
     }

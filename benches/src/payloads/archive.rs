@@ -34,8 +34,8 @@ macro_rules! layout {
         impl Layout<$value> for Archives {
             const NAME: &'static str = "blockcast-rkyv";
 
-            fn with_room(bytes: usize) -> Self {
-                Self(Block::with_room(bytes))
+            fn with_room(bytes: usize, lines: usize) -> Self {
+                Self(Block::with_room(bytes, lines))
             }
 
             fn build(&mut self, $this: &$value) {

@@ -14,11 +14,11 @@ pub struct Block {
 }
 
 impl Block {
-    /// A block with room for so many bytes, none of them zero.
+    /// A block with room for so many bytes, none of them zero, so many cache lines into memory of its own.
     #[must_use]
-    pub fn with_room(bytes: usize) -> Self {
-        let bytes = vec![0xff; bytes.next_multiple_of(BLOCK_ALIGNMENT) + BLOCK_ALIGNMENT];
-        let start = bytes.as_ptr().align_offset(BLOCK_ALIGNMENT);
+    pub fn with_room(bytes: usize, lines: usize) -> Self {
+        let bytes = vec![0xff; bytes.next_multiple_of(BLOCK_ALIGNMENT) + (1 + lines) * BLOCK_ALIGNMENT];
+        let start = bytes.as_ptr().align_offset(BLOCK_ALIGNMENT) + lines * BLOCK_ALIGNMENT;
         Self { bytes, start, len: 0 }
     }
 

@@ -32,6 +32,8 @@ pub struct Messages(Segment);
 #[derive(Debug)]
 struct Segment {
     words: Vec<u64>,
+    /// Words before it.
+    start: usize,
     /// Words of the message in it, the only ones that may not be zero.
     used: usize,
 }
@@ -40,10 +42,11 @@ struct Segment {
 // borrows the segment), its length is as said, and it is all zero.
 unsafe impl Allocator for Segment {
     fn allocate_segment(&mut self, minimum_size: u32) -> (NonNull<u8>, u32) {
-        assert!(minimum_size as usize <= self.words.len(), "the segment is too small");
-        self.words[..self.used].fill(0);
-        let start = NonNull::new(self.words.as_mut_ptr()).expect("a vector's memory is somewhere");
-        (start.cast(), self.words.len() as u32)
+        let words = &mut self.words[self.start..];
+        assert!(minimum_size as usize <= words.len(), "the segment is too small");
+        words[..self.used].fill(0);
+        let start = NonNull::new(words.as_mut_ptr()).expect("a vector's memory is somewhere");
+        (start.cast(), words.len() as u32)
     }
 
     unsafe fn deallocate_segment(&mut self, _: NonNull<u8>, _: u32, words_used: u32) {
@@ -254,8 +257,9 @@ macro_rules! define_record {
 fields!(define_record!());
 
 impl Messages {
-    fn with_room(bytes: usize) -> Self {
-        Self(Segment { words: vec![0; bytes.div_ceil(8)], used: 0 })
+    fn with_room(bytes: usize, lines: usize) -> Self {
+        let start = 8 * lines;
+        Self(Segment { words: vec![0; start + bytes.div_ceil(8)], start, used: 0 })
     }
 }
 
@@ -264,8 +268,8 @@ macro_rules! layout {
         impl Layout<$value> for Messages {
             const NAME: &'static str = "capnp";
 
-            fn with_room(bytes: usize) -> Self {
-                Self::with_room(bytes)
+            fn with_room(bytes: usize, lines: usize) -> Self {
+                Self::with_room(bytes, lines)
             }
 
             fn build(&mut self, $source: &$value) {
@@ -274,7 +278,7 @@ macro_rules! layout {
             }
 
             fn message(&self) -> &[u8] {
-                bytemuck::cast_slice(&self.0.words[..self.0.used])
+                bytemuck::cast_slice(&self.0.words[self.0.start..][..self.0.used])
             }
 
             fn all(message: &[u8]) -> u64 {

@@ -24,8 +24,8 @@ macro_rules! layout {
         impl Layout<$value> for InPlace {
             const NAME: &'static str = REFERENCE;
 
-            fn with_room(bytes: usize) -> Self {
-                Self(Block::with_room(bytes))
+            fn with_room(bytes: usize, lines: usize) -> Self {
+                Self(Block::with_room(bytes, lines))
             }
 
             fn build(&mut self, $this: &$value) {

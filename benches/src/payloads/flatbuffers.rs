@@ -114,8 +114,9 @@ macro_rules! define_record {
 fields!(define_record!());
 
 impl Buffers {
-    fn with_room(bytes: usize) -> Self {
-        let builder = FlatBufferBuilder::with_capacity(bytes.next_multiple_of(64));
+    fn with_room(bytes: usize, lines: usize) -> Self {
+        // It builds from the end of its buffer.
+        let builder = FlatBufferBuilder::with_capacity(bytes.next_multiple_of(64) + 64 * lines);
         Self { builder, texts: Vec::new(), tables: Vec::new() }
     }
 
@@ -176,8 +177,8 @@ macro_rules! layout {
         impl Layout<$value> for Buffers {
             const NAME: &'static str = "flatbuffers";
 
-            fn with_room(bytes: usize) -> Self {
-                Self::with_room(bytes)
+            fn with_room(bytes: usize, lines: usize) -> Self {
+                Self::with_room(bytes, lines)
             }
 
             fn build(&mut self, $source: &$value) {

@@ -167,8 +167,8 @@ pub struct Encoded<F> {
 impl<F: Format, V: Decoded> Layout<V> for Encoded<F> {
     const NAME: &'static str = F::NAME;
 
-    fn with_room(bytes: usize) -> Self {
-        Self { block: Block::with_room(bytes), format: PhantomData }
+    fn with_room(bytes: usize, lines: usize) -> Self {
+        Self { block: Block::with_room(bytes, lines), format: PhantomData }
     }
 
     fn build(&mut self, value: &V) {

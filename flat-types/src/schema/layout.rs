@@ -21,11 +21,13 @@ const fn max(a: usize, b: usize) -> usize {
 }
 
 /// `offset` rounded up to a multiple of `align`.
+#[inline]
 pub(crate) const fn align_up(offset: usize, align: usize) -> usize {
     offset.next_multiple_of(align)
 }
 
 /// Bytes of a discriminant that tells `cases` cases apart.
+#[inline]
 pub(crate) const fn discriminant_bytes(cases: usize) -> usize {
     if cases <= 1 << 8 {
         1
