@@ -11,6 +11,7 @@
     clippy::multiple_unsafe_ops_per_block,
     clippy::missing_safety_doc,
     clippy::pedantic,
+    clippy::should_implement_trait,
     reason = "generated code"
 )]
 

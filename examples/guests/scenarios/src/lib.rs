@@ -9,6 +9,8 @@ mod waiting;
 
 use blockcast::{AppError, Pod, Publisher, PublisherOptions, Session, Subscriber, SubscriberOptions};
 
+pub use sending::LARGE;
+
 /// What all messages are: numbers.
 pub type Numbers = Pod<u64>;
 
@@ -29,6 +31,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
         Some("reopen") => receiving::reopen(&session).await,
         Some("count") => sending::count(&session).await,
         Some("build") => sending::build(&session).await,
+        Some("large") => sending::large(&session).await,
         Some("too-large") => sending::too_large(&session).await,
         Some("select") => waiting::select(&session).await,
         Some("join") => waiting::join(&session).await,

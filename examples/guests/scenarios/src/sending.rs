@@ -1,4 +1,4 @@
-//! Back-pressure, failed builds, messages that do not fit.
+//! Back-pressure, failed builds, messages that do not fit, large and small ones in turn.
 
 use blockcast::{AppError, PublisherOptions, Session};
 
@@ -50,5 +50,29 @@ pub(crate) async fn too_large(session: &Session) -> Result<(), AppError> {
         return Err("72 bytes fit into 64".into());
     }
     out.loan().await?.send(&[7; 8][..])?;
+    Ok(())
+}
+
+/// How many numbers a large message has, and how many messages there are.
+pub const LARGE: (usize, u64) = (100_000, 40);
+
+/// Publishes large messages, each of one number again and again, and small ones in turn. Drops a loan before each.
+pub(crate) async fn large(session: &Session) -> Result<(), AppError> {
+    let options = PublisherOptions::new().block_size(1 << 20).blocks(4);
+    let mut out = session.publisher::<Numbers>("out", options).await?;
+    out.subscribers(1).await;
+    for number in 0..LARGE.1 {
+        let mut unused = out.loan().await?;
+        if unused.grow(1 << 20).is_err() || unused.capacity() != 1 << 20 {
+            return Err("the block is not as large as asked for".into());
+        }
+        drop(unused);
+        if number % 2 == 0 {
+            let size = LARGE.0 * size_of::<u64>();
+            out.loan_sized(size).await?.send(&vec![number; LARGE.0][..])?;
+        } else {
+            out.loan_sized(size_of::<u64>()).await?.send(&[number][..])?;
+        }
+    }
     Ok(())
 }

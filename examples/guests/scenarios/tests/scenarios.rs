@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ExitReason, Grants, GuestProgram, GuestSource, Publisher, PublisherOptions, RecvError,
-    Subscriber, SubscriberOptions,
+    Broker, Component, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource, Publisher,
+    PublisherOptions, RecvError, Subscriber, SubscriberOptions,
 };
-use guest_scenarios::Numbers;
+use guest_scenarios::{LARGE, Numbers};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,7 +38,10 @@ impl Stage {
     }
 
     fn start_on(broker: Broker, out: Subscriber<Numbers>, deployment: Deployment, scenario: &str) -> Self {
-        let grants = Grants::new().subscribe("in*").publish("out");
+        let mut limits = GuestLimits::default();
+        // Some of them keep nearly all blocks.
+        limits.pool_share = 100;
+        let grants = Grants::new().subscribe("in*").publish("out").limits(limits);
         let parameters = [("scenario".to_owned(), scenario.to_owned())];
         let component = match deployment {
             Deployment::Linked => broker.run(scenario, grants, parameters, guest_scenarios::run),
@@ -225,6 +228,22 @@ in_every_deployment! {
             }
         }
         assert!(stage.rest().is_empty());
+    }
+
+    /// A guest builds the large ones in the blocks that are read here.
+    large_messages_arrive_and_are_not_copied(deployment) {
+        let mut stage = Stage::start(deployment, "large");
+        for number in 0..LARGE.1 {
+            let len = if number % 2 == 0 { LARGE.0 } else { 1 };
+            let message = stage.next();
+            assert_eq!(message.len(), len);
+            assert!(message.iter().all(|&each| each == number), "message {number} is intact");
+        }
+        let report = stage.component.wait();
+        assert_eq!(report.reason, ExitReason::Finished);
+        let small = LARGE.1 / 2 * size_of::<u64>() as u64;
+        let copied = if deployment == Deployment::Guest { small } else { 0 };
+        assert_eq!(report.stats.publish_copied_bytes, copied);
     }
 
     a_loan_survives_a_failed_build(deployment) {
