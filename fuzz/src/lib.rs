@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use arbitrary::Arbitrary;
-use blockcast_flat_types::{Flat, FlatType, Index, dynamic::Schema};
+use blockcast_flat_types::{Flat, FlatType, Index, ToFlat, dynamic::Schema};
 
 /// One of everything.
 #[derive(Flat, Arbitrary, Debug, Clone, PartialEq)]
@@ -63,7 +63,10 @@ impl Write for Sink {
 }
 
 /// Bytes are refused, or everything in them can be read and is written again as the canonical message.
-pub fn access<T: FlatType, I: Index>(bytes: &[u8]) {
+pub fn access<T: FlatType, I: Index>(bytes: &[u8])
+where
+    for<'a> T::View<'a, I>: ToFlat<T>,
+{
     let checked = Flat::<T, I>::access(bytes);
     if bytes.len() % 8 == 0 {
         // The reader that knows the schema's text only agrees. Not always, since it parses the text every time.
@@ -76,6 +79,8 @@ pub fn access<T: FlatType, I: Index>(bytes: &[u8]) {
     assert!(value.matches::<I>(view) || !comparable::<T>(), "a value equals what it was read from");
     let again = Flat::<T, I>::to_vec(&value).expect("what was read fits the same index");
     assert!(again.len() <= bytes.len(), "no message is shorter than the canonical one");
+    assert_eq!(Flat::<T, I>::to_vec(view).as_ref(), Ok(&again), "a view is written as its value is");
+    assert_eq!(Flat::<T, I>::encoded_len(view), again.len());
     let canonical = Flat::<T, I>::access(&again).expect("what is written is valid");
     assert!(value.matches::<I>(canonical) || !comparable::<T>());
     let third = Flat::<T, I>::to_vec(T::from_view::<I>(canonical)).expect("as before");
