@@ -48,8 +48,8 @@ pub use blockcast_blocks::{ChannelStats, PoolStats, ReaderStats, page_size, park
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
     Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
-    GuestProgram, GuestReport, GuestSource, GuestStats, Level, Limit, LoadError, LogSink, OnExcess, Rate,
-    Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
+    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit, LoadError, LogSink,
+    OnExcess, Rate, Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_subscriber::{Waitable, wait_any};

@@ -207,30 +207,55 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
     }
 }
 
+/// Sizes of messages around the one from which on guests build them in place.
+#[cfg(feature = "guests")]
+const BUILT: [usize; 6] = [64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 16 << 20];
+
 #[cfg(feature = "guests")]
 fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
-    let works: [(_, Make); 2] = [
-        ("guest-delivery", |group, _| crate::guests::delivery(group.shape)),
-        ("guest-publish", |group, _| crate::guests::publishing(group.shape)),
-    ];
-    for (bench, make) in works {
-        for payload in PAYLOADS {
-            if quick && payload != 64 && payload != 64 << 10 {
-                continue;
-            }
-            groups.push(Group {
-                bench,
-                mode: None,
-                value: None,
-                shape: one_thread_shape(payload, 1),
-                make,
-                statistic: Statistic::Min,
-                slice: Duration::from_millis(if quick { 1 } else { 3 }),
-                rounds: if quick { 9 } else { 21 },
-            });
+    let mut add = |bench, make: Make, shape: Shape, rounds| {
+        groups.push(Group {
+            bench,
+            mode: None,
+            value: None,
+            shape,
+            make,
+            statistic: Statistic::Min,
+            slice: Duration::from_millis(if quick { 1 } else { 3 }),
+            rounds,
+        });
+    };
+    let rounds = if quick { 9 } else { 21 };
+    let of_size = |payload| !quick || payload == 64 || payload == 64 << 10;
+    for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
+        let shape = one_thread_shape(payload, 1);
+        add("guest-delivery", |group, _| crate::guests::delivery(group.shape), shape, rounds);
+    }
+    for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
+        let shape = one_thread_shape(payload, 1);
+        add("guest-publish", |group, _| crate::guests::publishing(group.shape), shape, rounds);
+    }
+    for payload in BUILT.into_iter().filter(|&payload| of_size(payload)) {
+        let shape = one_thread_shape(payload, 1);
+        add("guest-build", |group, _| crate::guests::building(group.shape), shape, rounds);
+    }
+    for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
+        for guests in GUESTS {
+            let shape = one_thread_shape(payload, guests);
+            add("guest-fan-out", |group, _| crate::guests::fan_out(group.shape), shape, rounds.min(9));
+        }
+    }
+    for payload in [64 << 10, 1 << 20] {
+        if of_size(payload) {
+            let shape = one_thread_shape(payload, 1);
+            add("guest-read", |group, _| crate::guests::reading(group.shape), shape, rounds);
         }
     }
 }
+
+/// Guests that all receive the same messages.
+#[cfg(feature = "guests")]
+const GUESTS: [usize; 3] = [1, 8, 64];
 
 fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
     let steps = [

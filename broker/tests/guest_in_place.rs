@@ -26,6 +26,9 @@ const BLOCK: usize = 524_000;
 const CAPACITY: u32 = 512 << 10;
 const BLOCKS: u32 = 4;
 
+/// From which size on these guests build in place.
+const IN_PLACE: u32 = 256 << 10;
+
 /// What a subscriber saw: length, and the byte that all of the message consists of.
 type Seen = Vec<(usize, u8)>;
 
@@ -55,7 +58,9 @@ async fn publishing(
           {body}
           (i32.const 0))"#
     );
-    let guest = Guest::new(&engine, Arc::new(bus.clone()), &body).limits(limits);
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), &body)
+        .limits(|limits| limits.in_place = IN_PLACE)
+        .limits(limits);
     let running = guest.spawn();
     while !bus.has_publisher("topic") {
         tokio::task::yield_now().await;
@@ -120,7 +125,7 @@ fn large_messages_are_built_in_place_and_not_copied() {
     in_child_async("large_messages_are_built_in_place_and_not_copied", async {
         let body = [
             &expect(10, "(call $publisher.block-size (local.get $p))", CAPACITY as i32),
-            &expect(11, "(call $publisher.in-place-from (local.get $p))", 256 << 10),
+            &expect(11, "(call $publisher.in-place-from (local.get $p))", IN_PLACE as i32),
             "(loop $messages
                (loop $again
                  (local.set $b (call $filled_loan (local.get $p) (i32.const 300000) (i32.add (local.get $i) (i32.const 64))))
@@ -434,6 +439,40 @@ fn hostile_traps_and_ends_while_loaning_leave_nothing_behind() {
             assert_eq!(seen, []);
             assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
         }
+    });
+}
+
+#[test]
+fn hostile_guest_dropped_in_the_middle_of_a_wait_leaves_no_loan_behind() {
+    let test = "hostile_guest_dropped_in_the_middle_of_a_wait_leaves_no_loan_behind";
+    in_child_async(test, async {
+        let engine = GuestEngine::new().expect("an engine");
+        let before = (process::open_files(), process::reserved(), process::arena_mappings());
+        {
+            let bus = Bus::new();
+            let body = format!(
+                r#"(func (export "run") (result i32) (local $p i32) (local $b i32)
+                  (local.set $p (call $open_publisher (i32.const {BLOCK}) (i32.const {BLOCKS})))
+                  {}
+                  (local.set $b (call $block.new (i32.const 100000)))
+                  (call $make_room (local.get $b))
+                  (drop (call $attach (local.get $b) (i32.const 1)))
+                  (call $report (i32.const 97) (i64.const 1))
+                  (drop (call $wait (i64.const -1))) (i32.const 0))"#,
+                fill(400_000, 50)
+            );
+            let guest =
+                Guest::new(&engine, Arc::new(bus.clone()), &body).limits(|limits| limits.in_place = IN_PLACE);
+            let running = guest.spawn();
+            while guest.reported('a').is_empty() {
+                assert!(!running.is_finished());
+                tokio::task::yield_now().await;
+            }
+            assert_ne!(process::arena_mappings(), before.2);
+            running.abort();
+            assert!(running.await.expect_err("aborted").is_cancelled());
+        }
+        assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
     });
 }
 

@@ -4,10 +4,10 @@ mod guest_support;
 
 use std::sync::Arc;
 
-use blockcast_broker::guest::{ExitReason, GuestEngine};
+use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, LoadError};
 use guest_support::bus::{Bus, publish};
 use guest_support::child::in_child_async;
-use guest_support::{Guest, process};
+use guest_support::{FORM, Guest, process};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u32 = 64;
@@ -154,5 +154,21 @@ fn hostile_areas_in_a_window_are_refused_before_anything_is_written() {
         "#;
         let said = ExitReason::Failed("it did not say why".to_owned());
         assert_eq!(commit(offender(offence)).await, said);
+    });
+}
+
+#[test]
+fn hostile_atomic_write_is_a_violation_or_its_code_is_refused() {
+    in_child_async("hostile_atomic_write_is_a_violation_or_its_code_is_refused", async {
+        let body = offender("(drop (i32.atomic.rmw.add (local.get $a) (i32.const 1)))");
+        let engine = GuestEngine::new().expect("an engine");
+        match GuestProgram::load(&engine, &FORM.guest("test", &body)) {
+            // The engine is built without threads, and refuses their instructions.
+            Err(error) => assert!(matches!(error, LoadError::Invalid { .. }), "{error}"),
+            Ok(_) => {
+                let expected = ExitReason::ReadOnlyViolation { topic: "topic".to_owned(), offset: 0 };
+                assert_eq!(commit(body).await, expected);
+            }
+        }
     });
 }

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, bail, ensure};
 use blockcast_blocks::{Bytes, Payload};
-use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestSource};
+use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{GuestWork, pages, text};
+use super::{GuestWork, Place, pages, text};
 use crate::work::{Content, Shape, Tally, fill};
 
 const TOPIC: &str = "topic";
@@ -19,12 +19,20 @@ pub(super) fn one_thread() -> anyhow::Result<(Runtime, Broker)> {
     Ok((runtime, broker))
 }
 
-fn start(broker: &Broker, code: String) -> anyhow::Result<Component> {
-    let program = broker.load(&GuestSource::bytes("guest", code.into_bytes()))?;
+fn load(broker: &Broker, code: String) -> anyhow::Result<GuestProgram> {
+    Ok(broker.load(&GuestSource::bytes("guest", code.into_bytes()))?)
+}
+
+fn start(broker: &Broker, program: &GuestProgram, place: Place) -> anyhow::Result<Component> {
     let mut limits = GuestLimits::default();
     limits.windows = 3 << 30;
     limits.publisher_bytes = 1 << 30;
-    Ok(broker.spawn_guest(&program, Grants::all().limits(limits), [])?)
+    match place {
+        Place::Host => {}
+        Place::Own => limits.in_place = u32::MAX,
+        Place::Block => limits.in_place = 1,
+    }
+    Ok(broker.spawn_guest(program, Grants::all().limits(limits), [])?)
 }
 
 fn check_alive(guest: &Component) -> anyhow::Result<()> {
@@ -34,7 +42,7 @@ fn check_alive(guest: &Component) -> anyhow::Result<()> {
     }
 }
 
-/// The host publishes, a guest subscribes.
+/// The host publishes, guests subscribe.
 pub(super) struct Delivery {
     host: DeliveryHost,
     runtime: Runtime,
@@ -42,7 +50,7 @@ pub(super) struct Delivery {
 
 struct DeliveryHost {
     broker: Broker,
-    guest: Component,
+    guests: Vec<Component>,
     publisher: Publisher<Bytes>,
     payload: usize,
     delivered: u64,
@@ -50,15 +58,37 @@ struct DeliveryHost {
 
 impl Delivery {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        Self::of(shape, text(include_str!("subscriber.wat"), &[("fingerprint", fingerprint())]))
+    }
+
+    /// The guest adds up the words of each message, or of a buffer of its own that is as long.
+    pub(super) fn reading(shape: Shape, attached: bool) -> anyhow::Result<Self> {
+        let numbers = [
+            ("fingerprint", fingerprint()),
+            ("payload", shape.payload as u64),
+            ("pages", pages(shape.payload)),
+            ("attached", attached.into()),
+        ];
+        Self::of(shape, text(include_str!("reader.wat"), &numbers))
+    }
+
+    fn of(shape: Shape, code: String) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
         let options = PublisherOptions::new().block_size(shape.payload).blocks(shape.blocks as u32);
         let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
-        let fingerprint = Bytes::schema().fingerprint();
-        let guest = start(&broker, text(include_str!("subscriber.wat"), &[("fingerprint", fingerprint)]))?;
-        runtime.block_on(publisher.subscribers(1));
-        let host = DeliveryHost { broker, guest, publisher, payload: shape.payload, delivered: 0 };
+        let program = load(&broker, code)?;
+        let mut guests = Vec::new();
+        for _ in 0..shape.subscribers {
+            guests.push(start(&broker, &program, Place::Host)?);
+        }
+        runtime.block_on(publisher.subscribers(guests.len() as u32));
+        let host = DeliveryHost { broker, guests, publisher, payload: shape.payload, delivered: 0 };
         Ok(Self { host, runtime })
     }
+}
+
+fn fingerprint() -> u64 {
+    Bytes::schema().fingerprint()
 }
 
 impl DeliveryHost {
@@ -78,21 +108,22 @@ impl DeliveryHost {
         Ok(())
     }
 
-    /// Messages that the guest has let go of; it has touched them before, and traps on a wrong byte.
+    /// Messages that all guests have let go of; they have touched them before, and trap on a wrong byte.
     fn released(&self) -> anyhow::Result<u64> {
-        check_alive(&self.guest)?;
+        self.guests.iter().try_for_each(check_alive)?;
         let topic = self.broker.topic(TOPIC).context("the topic is gone")?;
         ensure!(topic.lost() == 0, "messages were lost");
         let channel = topic.publishers.first().context("the publisher is gone")?;
-        let subscriber = channel.subscribers.first().context("the guest does not subscribe any more")?;
-        Ok(channel.published - subscriber.behind)
+        ensure!(channel.subscribers.len() == self.guests.len(), "a guest does not subscribe any more");
+        let behind = channel.subscribers.iter().map(|subscriber| subscriber.behind).max();
+        Ok(channel.published - behind.unwrap_or(0))
     }
 }
 
 impl GuestWork for Delivery {
     fn run(&mut self, messages: u64) -> Tally {
         match self.runtime.block_on(self.host.deliver(messages)) {
-            Ok(()) => Tally::of_marked(messages),
+            Ok(()) => Tally::of_marked(messages * self.host.guests.len() as u64),
             Err(error) => {
                 eprintln!("guest delivery: {error:#}");
                 Tally::default()
@@ -103,8 +134,10 @@ impl GuestWork for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.host.guest.request_shutdown();
-        self.runtime.block_on(self.host.guest.ended());
+        self.host.guests.iter().for_each(Component::request_shutdown);
+        for guest in &self.host.guests {
+            self.runtime.block_on(guest.ended());
+        }
     }
 }
 
@@ -126,15 +159,24 @@ struct PublishingHost {
 
 impl Publishing {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        Self::of(shape, include_str!("publisher.wat"), Place::Own)
+    }
+
+    /// The guest fills every message anew.
+    pub(super) fn building(shape: Shape, place: Place) -> anyhow::Result<Self> {
+        Self::of(shape, include_str!("builder.wat"), place)
+    }
+
+    fn of(shape: Shape, code: &str, place: Place) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
         let subscriber = broker.subscriber::<Bytes>(TOPIC, SubscriberOptions::new())?;
         let numbers = [
-            ("fingerprint", Bytes::schema().fingerprint()),
+            ("fingerprint", fingerprint()),
             ("payload", shape.payload as u64),
             ("blocks", shape.blocks as u64),
             ("pages", pages(shape.payload)),
         ];
-        let guest = start(&broker, text(include_str!("publisher.wat"), &numbers))?;
+        let guest = start(&broker, &load(&broker, text(code, &numbers))?, place)?;
         let host = PublishingHost { broker, guest, subscriber, blocks: shape.blocks as u64, received: 0 };
         runtime.block_on(host.filled())?;
         Ok(Self { host, runtime })

@@ -15,7 +15,7 @@ struct Pool {
 }
 
 /// The component, on an engine that is set up as the broker's.
-fn instantiate(shape: Shape, batch: usize) -> anyhow::Result<(Store<Pool>, Instance)> {
+fn instantiate(shape: Shape, batch: usize, pool: usize) -> anyhow::Result<(Store<Pool>, Instance)> {
     let mut config = Config::new();
     config.concurrency_support(false).memory_may_move(false);
     let engine = Engine::new(&config).map_err(anyhow::Error::msg)?;
@@ -38,10 +38,54 @@ fn instantiate(shape: Shape, batch: usize) -> anyhow::Result<(Store<Pool>, Insta
             Ok(())
         })
         .map_err(anyhow::Error::msg)?;
-    let messages = vec![vec![1; shape.payload]; shape.blocks];
+    let messages = vec![vec![1; shape.payload]; pool];
     let mut store = Store::new(&engine, Pool { messages, next: 0, tally: Tally::default() });
     let instance = linker.instantiate(&mut store, &component).map_err(anyhow::Error::msg)?;
     Ok((store, instance))
+}
+
+/// The host calls several guests with each message.
+pub(super) struct FanOut {
+    guests: Vec<(Store<Pool>, Receive)>,
+    message: WasmBytes,
+}
+
+/// What a guest is called with, shared by all of them.
+type WasmBytes = std::sync::Arc<[u8]>;
+
+type Receive = TypedFunc<(WasmBytes,), (u32,)>;
+
+impl FanOut {
+    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        let mut message = vec![1; shape.payload];
+        message[0] = FIRST;
+        message[shape.payload - 1] = LAST;
+        let mut guests = Vec::new();
+        for _ in 0..shape.subscribers {
+            let (mut store, instance) = instantiate(shape, 1, 0)?;
+            let receive = instance.get_typed_func(&mut store, "receive").map_err(anyhow::Error::msg)?;
+            guests.push((store, receive));
+        }
+        Ok(Self { guests, message: message.into() })
+    }
+}
+
+impl GuestWork for FanOut {
+    fn run(&mut self, messages: u64) -> Tally {
+        let mut tally = Tally::default();
+        for _ in 0..messages {
+            for (store, receive) in &mut self.guests {
+                match receive.call(store, (self.message.clone(),)) {
+                    Ok((sum,)) => {
+                        tally.messages += 1;
+                        tally.sum += u64::from(sum);
+                    }
+                    Err(error) => eprintln!("lists: {error:#}"),
+                }
+            }
+        }
+        tally
+    }
 }
 
 /// The host calls the guest with each message, or with several at once.
@@ -62,7 +106,7 @@ impl Delivery {
     }
 
     fn new(shape: Shape, batch: usize) -> anyhow::Result<Self> {
-        let (store, instance) = instantiate(shape, batch)?;
+        let (store, instance) = instantiate(shape, batch, 0)?;
         let mut message = vec![1; shape.payload];
         message[0] = FIRST;
         message[shape.payload - 1] = LAST;
@@ -111,7 +155,7 @@ pub(super) struct Publishing {
 
 impl Publishing {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
-        let (mut store, instance) = instantiate(shape, 1)?;
+        let (mut store, instance) = instantiate(shape, 1, shape.blocks)?;
         let send = instance.get_typed_func(&mut store, "send").map_err(anyhow::Error::msg)?;
         Ok(Self { store, send })
     }

@@ -28,6 +28,46 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
     all
 }
 
+/// The host publishes, several guests receive.
+#[must_use]
+pub fn fan_out(shape: Shape) -> Vec<Timed> {
+    let all = [
+        timed("blockcast", shape, blocks::Delivery::new(shape)),
+        timed("list-u8", shape, lists::FanOut::new(shape)),
+    ];
+    all.map(|timed| timed.of_payloads(shape.payload)).into()
+}
+
+/// A guest fills every message anew, in its own memory or in the block, and publishes it; the host receives.
+#[must_use]
+pub fn building(shape: Shape) -> Vec<Timed> {
+    vec![
+        timed("blockcast", shape, blocks::Publishing::building(shape, Place::Host)),
+        timed("copied", shape, blocks::Publishing::building(shape, Place::Own)),
+        timed("in-place", shape, blocks::Publishing::building(shape, Place::Block)),
+    ]
+}
+
+/// Where a guest fills a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Where the host's default says.
+    Host,
+    /// In memory of its own, which is copied.
+    Own,
+    /// In the block, whatever its size.
+    Block,
+}
+
+/// A guest adds up all words of every message where it lies, or as many words of its own memory.
+#[must_use]
+pub fn reading(shape: Shape) -> Vec<Timed> {
+    vec![
+        timed("blockcast", shape, blocks::Delivery::reading(shape, true)),
+        timed("own-memory", shape, blocks::Delivery::reading(shape, false)),
+    ]
+}
+
 /// A guest publishes, the host receives.
 #[must_use]
 pub fn publishing(shape: Shape) -> Vec<Timed> {
@@ -45,8 +85,9 @@ fn timed(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork +
             let started = std::time::Instant::now();
             let tally = work.run(messages);
             let spent = started.elapsed();
-            if !tally.is_complete(Content::Marked, messages) {
-                return Err(Lost { candidate: name.to_owned(), expected: messages, tally });
+            let expected = messages * shape.subscribers as u64;
+            if !tally.is_complete(Content::Marked, expected) {
+                return Err(Lost { candidate: name.to_owned(), expected, tally });
             }
             Ok(spent.as_nanos() as f64 / messages as f64)
         }),
