@@ -144,6 +144,54 @@ async fn a_program_receives_what_others_publish() {
     assert_eq!(lines(&guest), ["one", "two"]);
 }
 
+/// Runs the program in C of `examples/guests/c`, which its compiler has made for WASI, and returns its end and its lines.
+async fn compiled(task: &str) -> (ExitReason, Vec<String>) {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/guests/c/wasi-program.wasm");
+    let engine = GuestEngine::new().expect("an engine");
+    let program = GuestProgram::load(&engine, &GuestSource::File(file.into())).expect("loads");
+    let mut guest = Guest::of_program(program, Arc::new(Bus::new()));
+    guest.setup.wasi = WasiPart::ALL.to_vec();
+    guest.setup.parameters.insert("task".to_owned(), task.to_owned());
+    let reason = guest.run().await.reason;
+    (reason, lines(&guest))
+}
+
+#[tokio::test]
+async fn a_program_that_a_compiler_has_made_for_wasi_runs_as_it_is() {
+    let (reason, mut lines) = compiled("greet").await;
+    // The C library keeps standard output back, so the order is its own.
+    lines.sort();
+    assert_eq!(
+        (reason, lines),
+        (ExitReason::Finished, vec!["and good bye".into(), "hello from test".into()])
+    );
+    let failed = ExitReason::Failed("it exited with status 1".to_owned());
+    assert_eq!(compiled("fail").await, (failed, vec!["no end of line".to_owned()]));
+    for (task, expected) in [
+        ("sleep", &["slept for long enough"][..]),
+        ("files", &["no file", "no input"]),
+        ("random", &["random"]),
+    ] {
+        let (reason, lines) = compiled(task).await;
+        assert_eq!(
+            (reason, &lines[..]),
+            (ExitReason::Finished, &expected.iter().map(|&line| line.to_owned()).collect::<Vec<_>>()[..])
+        );
+    }
+    let (reason, lines) = compiled("nonsense").await;
+    trapped(&reason, "unreachable");
+    assert_eq!(lines, ["there is no task nonsense"]);
+}
+
+#[tokio::test]
+async fn a_program_that_talks_too_much_is_told_so_in_its_log_and_finishes() {
+    let began = Instant::now();
+    let (reason, lines) = compiled("talk").await;
+    assert_eq!(reason, ExitReason::Finished);
+    assert!(lines.len() >= 1000 && lines[999] == "line 999");
+    assert!(lines.len() <= 1002 * (began.elapsed().as_secs() as usize + 1), "{} lines", lines.len());
+}
+
 #[test]
 fn hostile_program_cannot_import_sockets_or_what_does_not_exist() {
     for import in ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0", "wasi:nn/tensor@0.2.0"] {

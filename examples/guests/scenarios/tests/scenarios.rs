@@ -1,4 +1,4 @@
-//! Every scenario, linked in and as a guest, with the same expectation.
+//! Every scenario, linked in, as a component and as the core module inside of that, with the same expectation.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Deployment {
     Linked,
     Guest,
+    Module,
 }
 
 /// Compiled once for all tests.
@@ -22,6 +23,33 @@ static GUEST: LazyLock<GuestProgram> = LazyLock::new(|| {
     let file = guest_scenarios::component_file();
     Broker::new().load(&GuestSource::File(file)).expect("the guest loads")
 });
+
+/// The core module that the linker has wrapped into the component.
+static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
+    let file = std::fs::read(guest_scenarios::component_file()).expect("the guest's file");
+    let module = core_module(&file).expect("a component has a core module");
+    Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
+});
+
+/// The first core module of a component, which is the program itself; or the file, if it is a core module.
+fn core_module(file: &[u8]) -> Option<&[u8]> {
+    const CORE_MODULE: u8 = 1;
+    if file.get(4..8)? == [1, 0, 0, 0] {
+        return Some(file);
+    }
+    let mut rest = file.get(8..)?;
+    while let [section, size @ ..] = rest {
+        // A number in LEB128.
+        let bytes = size.iter().position(|byte| byte & 0x80 == 0)? + 1;
+        let len = size[..bytes].iter().rev().fold(0, |len, byte| len << 7 | usize::from(byte & 0x7f));
+        let content = size.get(bytes..bytes + len)?;
+        if *section == CORE_MODULE {
+            return Some(content);
+        }
+        rest = &size[bytes + len..];
+    }
+    None
+}
 
 /// A broker with one running scenario.
 struct Stage {
@@ -46,6 +74,7 @@ impl Stage {
         let component = match deployment {
             Deployment::Linked => broker.run(scenario, grants, parameters, guest_scenarios::run),
             Deployment::Guest => broker.spawn_guest(&GUEST, grants, parameters),
+            Deployment::Module => broker.spawn_guest(&MODULE, grants, parameters),
         };
         Self { broker, out, component: component.expect("the component starts") }
     }
@@ -93,7 +122,7 @@ fn send(publisher: &mut Publisher<Numbers>, numbers: impl IntoIterator<Item = u6
     }
 }
 
-/// Runs the same test in both deployments.
+/// Runs the same test in every deployment.
 macro_rules! in_every_deployment {
     ($($(#[$doc:meta])* $name:ident($deployment:ident) $body:block)*) => {$(
         mod $name {
@@ -109,6 +138,11 @@ macro_rules! in_every_deployment {
             #[test]
             fn guest() {
                 check(Deployment::Guest);
+            }
+
+            #[test]
+            fn module() {
+                check(Deployment::Module);
             }
         }
     )*};

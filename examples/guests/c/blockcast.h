@@ -1,0 +1,165 @@
+/* What a guest in C calls: the functions of wit/topics.wit and wit/session.wit by their lowered names.
+ *
+ * A guest that includes this is a plain core module: it exports `run` and its memory as `memory`, and imports nothing else.
+ * The WIT files say what each function does. Left out are memory blocks and loans: messages are published by a copy.
+ *
+ * Lowered means: a string or an area is two parameters, address and size; an enum is its number; a result that is no single
+ * number goes to an area whose address is the last parameter. A `result` has its case at offset 0 (0 is ok) and its
+ * value, or the number of the error, at the alignment of the value.
+ */
+#ifndef BLOCKCAST_H
+#define BLOCKCAST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BC_TOPICS "blockcast:blocks/topics@0.1.0"
+#define BC_SESSION "blockcast:blocks/session@0.1.0"
+#define BC_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
+#define BC_EXPORT(name) __attribute__((export_name(name), used))
+
+/* types.error, plus 1; 0 is success */
+typedef enum {
+    BC_OK, BC_NO_STORAGE, BC_BUSY, BC_WRONG_SIZE, BC_INTERNAL, BC_DENIED, BC_SCHEMA_MISMATCH, BC_CLOSED, BC_EXHAUSTED,
+    BC_TOO_LARGE, BC_INVALID_PAYLOAD, BC_INVALID_HANDLE, BC_OUT_OF_BOUNDS, BC_LIMIT,
+} bc_error;
+
+typedef enum { BC_BLOCK, BC_DROP_OLDEST, BC_DROP_NEWEST } bc_overflow;
+typedef enum { BC_ERROR, BC_WARN, BC_INFO, BC_DEBUG, BC_TRACE } bc_level;
+enum { BC_PROGRESS = 1, BC_TIMEOUT = 2, BC_SHUTDOWN = 4 };
+#define BC_FOREVER UINT64_MAX
+
+typedef uint32_t bc_subscription;
+typedef uint32_t bc_publisher;
+
+/* one message, as bc_poll writes it */
+typedef struct {
+    uint64_t sequence, time;
+    uint32_t address, length /* bit 31: known to be valid */, publisher, lost;
+} bc_record;
+
+/* a text; not terminated */
+typedef struct {
+    const char *start;
+    uint32_t size;
+} bc_text;
+#define BC_TEXT(literal) ((bc_text){literal, sizeof(literal) - 1})
+
+/* The imports as they are. */
+
+typedef struct { uint8_t is_error; union { uint8_t error; uint32_t value; } __attribute__((aligned(4))); } bc_result32;
+typedef struct { uint8_t is_error; union { uint8_t error; uint64_t value; } __attribute__((aligned(8))); } bc_result64;
+typedef struct { uint8_t is_error, error; } bc_result;
+typedef struct { uint8_t is_some; bc_text value; } bc_option;
+
+BC_IMPORT(BC_TOPICS, "[static]subscription.open")
+void bc_raw_subscription_open(const char *topic, uint32_t topic_size, const char *schema, uint32_t schema_size,
+    uint64_t fingerprint, uint32_t overflow, uint32_t history, uint32_t depth, bc_result32 *result);
+BC_IMPORT(BC_TOPICS, "[method]subscription.minimum-size") uint32_t bc_minimum_size(bc_subscription);
+BC_IMPORT(BC_TOPICS, "[method]subscription.add-storage")
+void bc_raw_add_storage(bc_subscription, uint32_t address, uint32_t size, bc_result *result);
+BC_IMPORT(BC_TOPICS, "[method]subscription.poll")
+void bc_raw_poll(bc_subscription, bc_record *batch, uint32_t size, uint64_t released_before, bc_result32 *result);
+BC_IMPORT(BC_TOPICS, "[resource-drop]subscription") void bc_subscription_drop(bc_subscription);
+BC_IMPORT(BC_TOPICS, "[static]publisher.open")
+void bc_raw_publisher_open(const char *topic, uint32_t topic_size, const char *schema, uint32_t schema_size,
+    uint64_t fingerprint, uint32_t block_size, uint32_t blocks, uint32_t history, bc_result32 *result);
+BC_IMPORT(BC_TOPICS, "[method]publisher.block-size") uint32_t bc_block_size(bc_publisher);
+BC_IMPORT(BC_TOPICS, "[method]publisher.publish")
+void bc_raw_publish(bc_publisher, const void *message, uint32_t size, bc_result64 *result);
+BC_IMPORT(BC_TOPICS, "[method]publisher.free-blocks") uint32_t bc_free_blocks(bc_publisher);
+BC_IMPORT(BC_TOPICS, "[method]publisher.subscriber-count") uint32_t bc_subscriber_count(bc_publisher);
+BC_IMPORT(BC_TOPICS, "[resource-drop]publisher") void bc_publisher_drop(bc_publisher);
+BC_IMPORT(BC_TOPICS, "wait") uint32_t bc_wait(uint64_t timeout);
+BC_IMPORT(BC_SESSION, "parameter") void bc_raw_parameter(const char *name, uint32_t size, bc_option *result);
+BC_IMPORT(BC_SESSION, "log") void bc_raw_log(uint32_t level, const char *text, uint32_t size);
+BC_IMPORT(BC_SESSION, "fail") void bc_raw_fail(const char *text, uint32_t size);
+BC_IMPORT(BC_SESSION, "now") uint64_t bc_now(void);
+BC_IMPORT(BC_SESSION, "shutdown-requested") uint32_t bc_shutdown_requested(void);
+
+/* The same with C's types. */
+
+/* 64-bit FNV-1a: the fingerprint of a schema is that of its name */
+static inline uint64_t bc_fnv(uint64_t hash, const void *bytes, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++) hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3;
+    return hash;
+}
+#define BC_FNV_BASIS 0xcbf29ce484222325
+
+static inline bc_error bc_subscribe(bc_text topic, bc_text schema, bc_overflow overflow, bc_subscription *subscription) {
+    bc_result32 result;
+    bc_raw_subscription_open(topic.start, topic.size, schema.start, schema.size,
+        bc_fnv(BC_FNV_BASIS, schema.start, schema.size), overflow, 0, 0, &result);
+    if (result.is_error) return (bc_error)(result.error + 1);
+    *subscription = result.value;
+    return BC_OK;
+}
+
+static inline bc_error bc_advertise(
+    bc_text topic, bc_text schema, uint32_t block_size, uint32_t blocks, bc_publisher *publisher) {
+    bc_result32 result;
+    bc_raw_publisher_open(topic.start, topic.size, schema.start, schema.size,
+        bc_fnv(BC_FNV_BASIS, schema.start, schema.size), block_size, blocks, 0, &result);
+    if (result.is_error) return (bc_error)(result.error + 1);
+    *publisher = result.value;
+    return BC_OK;
+}
+
+/* Grows the memory by what the subscription needs, and donates that. */
+static inline bc_error bc_make_room(bc_subscription subscription) {
+    uint32_t size = bc_minimum_size(subscription);
+    if (size == 0) return BC_OK;
+    size_t page = __builtin_wasm_memory_grow(0, size >> 16);
+    if (page == SIZE_MAX) return BC_LIMIT;
+    bc_result result;
+    bc_raw_add_storage(subscription, (uint32_t)(page << 16), size, &result);
+    return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
+}
+
+/* Receives up to `room` messages after releasing those before `released_before`; makes room where that is needed. */
+static inline bc_error bc_poll(
+    bc_subscription subscription, bc_record *batch, uint32_t room, uint64_t released_before, uint32_t *count) {
+    for (;;) {
+        bc_result32 result;
+        bc_raw_poll(subscription, batch, room * (uint32_t)sizeof *batch, released_before, &result);
+        if (!result.is_error) {
+            *count = result.value;
+            return BC_OK;
+        }
+        bc_error error = (bc_error)(result.error + 1);
+        if (error != BC_NO_STORAGE) return error;
+        error = bc_make_room(subscription);
+        if (error != BC_OK) return error;
+    }
+}
+
+/* Publishes a copy of the message; waits for a free block. BC_CLOSED: it was asked to finish while it waited. */
+static inline bc_error bc_publish(bc_publisher publisher, const void *message, uint32_t size) {
+    for (;;) {
+        bc_result64 result;
+        bc_raw_publish(publisher, message, size, &result);
+        if (!result.is_error) return BC_OK;
+        bc_error error = (bc_error)(result.error + 1);
+        if (error != BC_EXHAUSTED) return error;
+        if (bc_wait(BC_FOREVER) & BC_SHUTDOWN) return BC_CLOSED;
+    }
+}
+
+/* The value of a parameter, which lies where `cabi_realloc` of the guest says; false if there is none. */
+static inline bool bc_parameter(bc_text name, bc_text *value) {
+    bc_option result;
+    bc_raw_parameter(name.start, name.size, &result);
+    if (result.is_some) *value = result.value;
+    return result.is_some;
+}
+
+static inline void bc_log(bc_level level, bc_text text) { bc_raw_log(level, text.start, text.size); }
+
+/* Ends `run`: `return bc_fail(...)`. */
+static inline uint32_t bc_fail(bc_text text) {
+    bc_raw_fail(text.start, text.size);
+    return 1;
+}
+
+#endif

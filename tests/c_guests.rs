@@ -1,0 +1,117 @@
+//! Guests in C beside guests and apps in Rust: the same topics, the same messages, the same counts.
+//!
+//! The guests are those beside their source (`examples/guests/c`), or those in the folder that `BLOCKCAST_GUESTS` names.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use blockcast::{
+    Broker, Bytes, Component, ExitReason, Grants, GuestProgram, GuestSource, PublisherOptions, RecvError,
+    Subscriber, SubscriberOptions,
+};
+use complex_subscriber::{Report, ReportLayout, Tally};
+
+/// Long enough for every wait on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn c_guest(broker: &Broker, name: &str) -> GuestProgram {
+    let folder = std::env::var_os("BLOCKCAST_GUESTS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/c")),
+        PathBuf::from,
+    );
+    broker.load(&GuestSource::File(folder.join(name).with_extension("wasm"))).expect("the guest loads")
+}
+
+fn start(broker: &Broker, program: &GuestProgram, grants: Grants, parameters: &[(&str, &str)]) -> Component {
+    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    broker.spawn_guest(program, grants, parameters).expect("the guest starts")
+}
+
+fn subscriber(broker: &Broker, program: &GuestProgram, name: &str) -> Component {
+    start(broker, program, Grants::new().subscribe("lines").publish("reports"), &[("name", name)])
+}
+
+/// The reports, by name, once all components have finished.
+fn reports(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {
+    for component in components {
+        assert_eq!(component.wait().reason, ExitReason::Finished, "{}", component.name());
+    }
+    let mut received = Vec::new();
+    loop {
+        match reports.blocking_recv_ref(Some(Instant::now() + PATIENCE)) {
+            Ok(report) => received.push(Report::read(report.view())),
+            Err(RecvError::Ended) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    received.sort_by(|one, other| one.name.cmp(&other.name));
+    received
+}
+
+#[test]
+fn what_a_guest_in_c_publishes_is_read_by_rust_and_by_c() {
+    let broker = Broker::new();
+    let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
+    let rust = broker.load(&GuestSource::File(complex_subscriber::component_file())).expect("loads");
+    let grants = Grants::new().subscribe("lines").publish("reports");
+    let name = [("name".to_owned(), "linked".to_owned())];
+    let components = [
+        broker.run("linked", grants, name, complex_subscriber::run).expect("the app starts"),
+        subscriber(&broker, &rust, "rust"),
+        subscriber(&broker, &c_guest(&broker, "c-subscriber"), "c"),
+        start(
+            &broker,
+            &c_guest(&broker, "c-publisher"),
+            Grants::new().publish("lines"),
+            &[("lines", "12345"), ("subscribers", "3")],
+        ),
+    ];
+    let expected: Tally =
+        (0..12345).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n").lines().collect();
+    let reports = reports(&components, &mut output);
+    let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
+    assert_eq!(names, ["c", "linked", "rust"]);
+    for report in reports {
+        assert_eq!((report.messages, report.tally), (124, expected), "{}", report.name);
+    }
+}
+
+#[test]
+fn what_rust_publishes_is_read_by_a_guest_in_c() {
+    let text = "to be\u{2003}or not\n\n\tthat is  the question \u{fc}\u{1f980}\n".repeat(2000);
+    let broker = Broker::new();
+    let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
+    let options = PublisherOptions::new().block_size(4096).blocks(8);
+    let mut input = broker.publisher::<Bytes>("text", options).expect("a new topic");
+    let rust = broker.load(&GuestSource::File(complex_publisher::component_file())).expect("loads");
+    let components = [
+        subscriber(&broker, &c_guest(&broker, "c-subscriber"), "c"),
+        start(&broker, &rust, Grants::new().subscribe("text").publish("lines"), &[("subscribers", "1")]),
+    ];
+    let started = Instant::now();
+    while input.subscriber_count() == 0 {
+        assert!(started.elapsed() < PATIENCE, "the publisher does not subscribe");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for chunk in text.as_bytes().chunks(1000) {
+        let deadline = Some(Instant::now() + PATIENCE);
+        input.blocking_loan(deadline).expect("a block comes free").send(chunk).expect("the chunk fits");
+    }
+    drop(input);
+    let reports = reports(&components, &mut output);
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].name.as_str(), reports[0].tally), ("c", Tally::of(&text)));
+}
+
+#[test]
+fn a_guest_in_c_says_why_it_failed() {
+    let broker = Broker::new();
+    let program = c_guest(&broker, "c-publisher");
+    for (grants, lines, expected) in [
+        (Grants::new(), "10", "the topic lines is not granted"),
+        (Grants::new().publish("lines"), "ten", "lines is not a number"),
+    ] {
+        let reason = start(&broker, &program, grants, &[("lines", lines)]).wait().reason;
+        assert_eq!(reason, ExitReason::Failed(expected.to_owned()));
+    }
+}
