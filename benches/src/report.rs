@@ -20,7 +20,6 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
             if bench == "payload-build" {
                 text += "\nBytes of a message:\n\n";
                 text += &cells(&rows, "value", value, |row| row.payload.to_string());
-                text += "\n";
             }
         } else if fan_outs.len() > 1 {
             let payloads: BTreeSet<usize> = rows.iter().map(|row| row.payload).collect();
