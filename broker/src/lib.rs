@@ -18,7 +18,8 @@
 //! # Crates that do the work
 //! `wasmtime` runs guests; `tokio` gives each component a task and a timer; `flume` is the mailbox through
 //! which a subscription learns of new publishers; `crossbeam-epoch` guards the set of subscribers that a
-//! publisher wakes; `tracing` tells of joins, refusals and ends.
+//! publisher wakes; `blake3` seals compiled guests; `wasmtime-wasi` serves programs, with the feature `wasi`; `tracing` tells of
+//! joins, refusals and ends.
 
 mod broker;
 mod component;

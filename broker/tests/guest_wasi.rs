@@ -4,6 +4,7 @@
 
 mod guest_support;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use guest_support::child::in_child_async;
 use guest_support::{Guest, process, wasi};
 
 const MS: Duration = Duration::from_millis(1);
+
+/// The program in C, as a file of `examples/guests`.
+const C: &str = "c/wasi-program.wasm";
 
 /// A program with this `run`.
 fn program(run: &str) -> Guest {
@@ -144,11 +148,11 @@ async fn a_program_receives_what_others_publish() {
     assert_eq!(lines(&guest), ["one", "two"]);
 }
 
-/// Runs the program in C of `examples/guests/c`, which its compiler has made for WASI, and returns its end and its lines.
-async fn compiled(task: &str) -> (ExitReason, Vec<String>) {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/guests/c/wasi-program.wasm");
+/// Runs a program of `examples/guests` that a compiler has made for WASI, and returns its end and its lines.
+async fn compiled(file: &str, task: &str) -> (ExitReason, Vec<String>) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/guests").join(file);
     let engine = GuestEngine::new().expect("an engine");
-    let program = GuestProgram::load(&engine, &GuestSource::File(file.into())).expect("loads");
+    let program = GuestProgram::load(&engine, &GuestSource::File(file)).expect("loads");
     let mut guest = Guest::of_program(program, Arc::new(Bus::new()));
     guest.setup.wasi = WasiPart::ALL.to_vec();
     guest.setup.parameters.insert("task".to_owned(), task.to_owned());
@@ -158,7 +162,7 @@ async fn compiled(task: &str) -> (ExitReason, Vec<String>) {
 
 #[tokio::test]
 async fn a_program_that_a_compiler_has_made_for_wasi_runs_as_it_is() {
-    let (reason, mut lines) = compiled("greet").await;
+    let (reason, mut lines) = compiled(C, "greet").await;
     // The C library keeps standard output back, so the order is its own.
     lines.sort();
     assert_eq!(
@@ -166,27 +170,40 @@ async fn a_program_that_a_compiler_has_made_for_wasi_runs_as_it_is() {
         (ExitReason::Finished, vec!["and good bye".into(), "hello from test".into()])
     );
     let failed = ExitReason::Failed("it exited with status 1".to_owned());
-    assert_eq!(compiled("fail").await, (failed, vec!["no end of line".to_owned()]));
+    assert_eq!(compiled(C, "fail").await, (failed, vec!["no end of line".to_owned()]));
     for (task, expected) in [
         ("sleep", &["slept for long enough"][..]),
         ("files", &["no file", "no input"]),
         ("random", &["random"]),
     ] {
-        let (reason, lines) = compiled(task).await;
+        let (reason, lines) = compiled(C, task).await;
         assert_eq!(
             (reason, &lines[..]),
             (ExitReason::Finished, &expected.iter().map(|&line| line.to_owned()).collect::<Vec<_>>()[..])
         );
     }
-    let (reason, lines) = compiled("nonsense").await;
+    let (reason, lines) = compiled(C, "nonsense").await;
     trapped(&reason, "unreachable");
     assert_eq!(lines, ["there is no task nonsense"]);
 }
 
 #[tokio::test]
+async fn a_program_in_rust_with_a_main_runs_as_it_is() {
+    let file = "wasi/rust-program.wasm";
+    let usual = ["hello from test", "slept long enough: true", "can read a file: false", "random: true"];
+    let (reason, lines) = compiled(file, "").await;
+    assert_eq!((reason, &lines[..]), (ExitReason::Finished, &usual.map(str::to_owned)[..]));
+    let failed = ExitReason::Failed("it exited with status 1".to_owned());
+    assert_eq!(compiled(file, "exit").await.0, failed, "all codes but 0 are told as 1");
+    let (reason, lines) = compiled(file, "panic").await;
+    trapped(&reason, "unreachable");
+    assert!(lines.iter().any(|line| line == "as asked"), "{lines:?}");
+}
+
+#[tokio::test]
 async fn a_program_that_talks_too_much_is_told_so_in_its_log_and_finishes() {
     let began = Instant::now();
-    let (reason, lines) = compiled("talk").await;
+    let (reason, lines) = compiled(C, "talk").await;
     assert_eq!(reason, ExitReason::Finished);
     assert!(lines.len() >= 1000 && lines[999] == "line 999");
     assert!(lines.len() <= 1002 * (began.elapsed().as_secs() as usize + 1), "{} lines", lines.len());

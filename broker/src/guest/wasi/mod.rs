@@ -11,7 +11,7 @@
 //! | `random` | `wasi:random`                 | random numbers, secure ones too                                                    |
 //!
 //! There are no sockets. A program may import `blockcast:blocks` beside WASI, and exports either `run` or `wasi:cli/run`. It ends as its
-//! exit code says: 0 is [`Finished`](super::ExitReason::Finished), others are [`Failed`](super::ExitReason::Failed). Limits apply as to any
+//! exit code says: 0 is [`Finished`](super::ExitReason::Finished), others are [`Failed`](super::ExitReason::Failed) (WASI's second version tells all of them as 1). Limits apply as to any
 //! guest: a program that sleeps or polls is suspended, and is ended by cancellation, shutdown and run time like one that waits.
 //! What the host writes for WASI into the guest's memory is subject to the same fault handler as everything else.
 
