@@ -52,6 +52,10 @@ pub use blockcast_broker::{
     OnExcess, Rate, Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
 };
 #[cfg(not(target_family = "wasm"))]
+pub use blockcast_broker::{
+    CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
+};
+#[cfg(not(target_family = "wasm"))]
 pub use blockcast_subscriber::{Waitable, wait_any};
 
 mod export;

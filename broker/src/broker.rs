@@ -17,8 +17,8 @@ use crate::component::{Component, ComponentOptions, run_native};
 use crate::granted::GrantedTopics;
 use crate::grants::Grants;
 use crate::guest::{
-    EngineError, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource, LoadError,
-    LogSink, Validator,
+    EngineError, GuestCache, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource,
+    LoadError, LogSink, Validator,
 };
 use crate::restart::RestartPolicy;
 use crate::session::Session;
@@ -189,6 +189,16 @@ impl Broker {
         Ok(admitted.spawn(policy, move || {
             run_native(app(launch.session(&shared)), Arc::clone(&launch.control)).boxed()
         }))
+    }
+
+    /// Keeps compiled guests in `cache`, and takes them from there. To be called before the first guest is loaded.
+    ///
+    /// # Errors
+    /// [`StartError::Engine`]: guests cannot run here, or one was loaded before.
+    pub fn keep_compiled(&self, cache: GuestCache) -> Result<(), StartError> {
+        let engine = GuestEngine::with_cache(cache).map_err(|error| StartError::Engine(error.to_string()))?;
+        let late = |_| StartError::Engine("a guest was loaded before the cache was there".to_owned());
+        self.shared.engine.set(Ok(engine)).map_err(late)
     }
 
     /// Loads a guest's code: read, checked and compiled, once for any number of runs. Compiling takes

@@ -37,6 +37,9 @@ pub use broker::{Broker, StartError};
 pub use component::{Component, ComponentOptions};
 pub use grants::Grants;
 pub use guest::{
+    CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
+};
+pub use guest::{
     ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
     LoadError, LogSink, OnExcess, Rate, Validator,
 };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use blockcast_broker::guest::{
     CacheError, CacheStats, ExitReason, GuestCache, GuestEngine, GuestProgram, PrecompiledError,
 };
+use blockcast_broker::{Broker, Grants, StartError};
 use guest_support::bus::Bus;
 use guest_support::{Form, Guest};
 
@@ -236,6 +237,21 @@ fn many_engines_share_a_folder_and_leave_nothing_unfinished() {
         }
     });
     assert_eq!(folder.files().len(), 5, "four guests and a key: {:?}", folder.files());
+}
+
+#[test]
+fn a_broker_keeps_what_it_compiles_where_it_is_told_to() {
+    let folder = Folder::new("broker");
+    for _ in 0..2 {
+        let broker = Broker::new();
+        broker.keep_compiled(GuestCache::open(&folder.0).expect("a cache")).expect("no guest was loaded");
+        let program = broker.load(&Form::Component.guest("test", &body(0))).expect("loads");
+        let guest = broker.spawn_guest(&program, Grants::new(), []).expect("starts");
+        assert_eq!(guest.wait().reason, ExitReason::Finished);
+        let late = broker.keep_compiled(GuestCache::open(&folder.0).expect("a cache"));
+        assert!(matches!(late, Err(StartError::Engine(_))));
+    }
+    assert_eq!(folder.compiled().len(), 1);
 }
 
 #[tokio::test]
