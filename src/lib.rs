@@ -44,7 +44,9 @@ pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherO
 pub use blockcast_subscriber::{Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions};
 
 #[cfg(not(target_family = "wasm"))]
-pub use blockcast_blocks::{ChannelStats, PoolStats, ReaderStats, page_size, park};
+pub use blockcast_blocks::{
+    ArenaMemory, ChannelError, ChannelStats, MemoryError, PoolStats, ReaderStats, page_size, park,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
     Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+use crate::brought::ArenaMemory;
+use crate::error::ChannelError;
 use crate::sys::mapping::Reservation;
 use crate::sys::{self, memfd};
 
@@ -11,7 +13,8 @@ use crate::sys::{self, memfd};
 ///
 /// The memfd is sealed against shrinking and growing, so whoever maps it never meets a bus error, and against
 /// writing through anything but the publisher's own mapping. The broker maps the same memfd read-only into the
-/// windows of wasm guests.
+/// windows of wasm guests. An arena over [memory that the user brought](crate::ArenaMemory) has the first of the two
+/// seals only.
 ///
 /// ```text
 /// memfd    [ block 0 | block 1 | … | block n-1 | padding to a page ]
@@ -33,6 +36,19 @@ impl Arena {
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
         memfd::seal(&file)?;
+        Ok(Self { mapping, file })
+    }
+
+    /// An arena of at least `len` bytes, rounded up to whole pages, in memory that the user has brought. It is not sealed
+    /// against further writing: that is up to who brought it.
+    pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Self, ChannelError> {
+        let refused =
+            |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
+        let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
+        let file = memory.into_file(len)?;
+        let mapping = Reservation::new(len).map_err(refused)?;
+        // SAFETY: the reservation is new, so nothing refers into it.
+        unsafe { mapping.map(0, len, file.as_fd(), prefault) }.map_err(refused)?;
         Ok(Self { mapping, file })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::arena::Arena;
+use crate::brought::ArenaMemory;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
 use crate::error::{ChannelError, JoinError};
@@ -110,7 +111,12 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(crate) fn create(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Arc<Self>, ChannelError> {
+    /// `memory`: where the blocks are to be, if the user has brought that.
+    pub(crate) fn create(
+        config: ChannelConfig,
+        publisher: Arc<Signal>,
+        memory: Option<ArenaMemory>,
+    ) -> Result<Arc<Self>, ChannelError> {
         let layout = config.layout()?;
         let len = layout.len;
         let refused =
@@ -122,8 +128,13 @@ impl Channel {
             blocks: layout.blocks,
         };
         let control = Control::create(geometry).map_err(refused)?;
-        let name = format!("blockcast-arena-{}", config.publisher.get());
-        let arena = Arena::create(&name, len, config.prefault).map_err(refused)?;
+        let arena = match memory {
+            Some(memory) => Arena::over(memory, len, config.prefault)?,
+            None => {
+                let name = format!("blockcast-arena-{}", config.publisher.get());
+                Arena::create(&name, len, config.prefault).map_err(refused)?
+            }
+        };
         Ok(Arc::new(Self {
             cursors: Mutex::new(vec![None; config.max_subscribers as usize]),
             config,

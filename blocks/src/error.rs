@@ -17,6 +17,35 @@ pub enum ChannelError {
         /// The system's own words.
         reason: String,
     },
+    /// The memory that was brought for the blocks cannot hold them.
+    #[error("the memory for the channel: {0}")]
+    Memory(#[from] MemoryError),
+}
+
+/// Memory that was brought for an arena cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// Bring a file of `memfd_create(2)`.
+    #[error("it is not a memfd")]
+    NoMemfd,
+    /// It is not sealed against shrinking and no seal can be added: make it with `MFD_ALLOW_SEALING`.
+    #[error("it can shrink, and cannot be sealed against that")]
+    CanShrink,
+    /// It is sealed against writing, or was opened for reading only.
+    #[error("it cannot be written")]
+    ReadOnly,
+    /// Make it longer, or ask for fewer or smaller blocks.
+    #[error("it has {bytes} bytes, and {needed} are needed")]
+    TooSmall {
+        /// Bytes that the blocks need, in whole pages.
+        needed: u64,
+        /// Bytes that it has.
+        bytes: u64,
+    },
+    /// The operating system refused to say what it is.
+    #[error("the system refused: {0}")]
+    System(String),
 }
 
 /// No block could be loaned.

@@ -48,7 +48,7 @@ pub mod options;
 pub mod stats;
 
 pub use descriptor::{Descriptor, Validity};
-pub use error::{ChannelError, JoinError, LoanError, OpenError, ReceiveError};
+pub use error::{ChannelError, JoinError, LoanError, MemoryError, OpenError, ReceiveError};
 pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 pub use stats::{ChannelStats, PoolStats, ReaderStats};
 
@@ -56,11 +56,12 @@ pub use stats::{ChannelStats, PoolStats, ReaderStats};
 mod native {
     pub use crate::arena::Arena;
     pub use crate::attachment::RawSample;
+    pub use crate::brought::ArenaMemory;
     pub use crate::channel::{Channel, ChannelConfig};
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
-    pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_with};
+    pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
 }
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;
@@ -74,6 +75,8 @@ pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};
 pub mod arena;
 #[cfg(not(target_family = "wasm"))]
 pub mod attachment;
+#[cfg(not(target_family = "wasm"))]
+mod brought;
 #[cfg(not(target_family = "wasm"))]
 pub mod channel;
 #[cfg(not(target_family = "wasm"))]

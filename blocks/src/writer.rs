@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::brought::ArenaMemory;
 use crate::channel::{Channel, ChannelConfig};
 use crate::descriptor::{Validity, pack};
 use crate::error::{ChannelError, LoanError};
@@ -38,7 +39,28 @@ pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
 /// # Errors
 /// As for [`channel`].
 pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
-    let channel = Channel::create(config, publisher)?;
+    make(config, publisher, None)
+}
+
+/// As [`channel_with`], with blocks in memory that the user brings: its first bytes, as many as the blocks need. What
+/// is there may be seen in blocks that are loaned, and by nobody else.
+///
+/// # Errors
+/// As for [`channel`], and [`ChannelError::Memory`] if it is too small.
+pub fn channel_over(
+    config: ChannelConfig,
+    publisher: Arc<Signal>,
+    memory: ArenaMemory,
+) -> Result<Writer, ChannelError> {
+    make(config, publisher, Some(memory))
+}
+
+fn make(
+    config: ChannelConfig,
+    publisher: Arc<Signal>,
+    memory: Option<ArenaMemory>,
+) -> Result<Writer, ChannelError> {
+    let channel = Channel::create(config, publisher, memory)?;
     let config = channel.config();
     let hottest = match config.reuse {
         Reuse::BySize => config.block_size >= LARGE_BLOCK,

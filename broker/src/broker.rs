@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use blockcast_blocks::{OpenError, Payload, PublisherId, Schema, Signal, Writer};
+use blockcast_blocks::{ArenaMemory, OpenError, Payload, PublisherId, Schema, Signal, Writer};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use futures::FutureExt;
@@ -106,7 +106,20 @@ impl Broker {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
-        self.shared.publisher("", topic, options)
+        self.shared.publisher("", topic, options, None)
+    }
+
+    /// As [`publisher`](Self::publisher), with blocks in memory that the caller brings.
+    ///
+    /// # Errors
+    /// As for [`publisher`](Self::publisher), and [`ChannelError::Memory`](blockcast_blocks::ChannelError::Memory) if it is too small.
+    pub fn publisher_over<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+        memory: ArenaMemory,
+    ) -> Result<Publisher<P>, OpenError> {
+        self.shared.publisher("", topic, options, Some(memory))
     }
 
     /// Opens a topic for subscribing; it comes into being if it does not exist. Every message published
@@ -368,9 +381,11 @@ impl Shared {
         name: &str,
         topic: &str,
         options: PublisherOptions,
+        memory: Option<ArenaMemory>,
     ) -> Result<Publisher<P>, OpenError> {
         let signal = signal_of(options.get_name(), name);
-        let (_, writer) = self.writer(topic, &P::schema(), Some(validator_of::<P>), options, signal)?;
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut || true)?;
+        let (_, writer) = self.publish(topic, options, signal, memory)?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }
 
@@ -391,28 +406,16 @@ impl Shared {
         Ok(unsafe { Subscriber::new(subscription) })
     }
 
-    /// Adds a publisher to a topic.
-    fn writer(
-        &self,
-        topic: &str,
-        schema: &Schema,
-        validator: Option<fn() -> Validator>,
-        options: PublisherOptions,
-        signal: Arc<Signal>,
-    ) -> Result<(Arc<Topic>, Writer), OpenError> {
-        let topic = self.open_topic(topic, schema, validator, &mut || true)?;
-        self.publish(topic, options, signal)
-    }
-
     /// Adds a publisher to a topic that is there.
     pub(crate) fn publish(
         &self,
         topic: Arc<Topic>,
         options: PublisherOptions,
         signal: Arc<Signal>,
+        memory: Option<ArenaMemory>,
     ) -> Result<(Arc<Topic>, Writer), OpenError> {
         let id = PublisherId::new(self.next_publisher.fetch_add(1, Ordering::Relaxed));
-        let writer = topic.publish(id, &options, signal)?;
+        let writer = topic.publish(id, &options, signal, memory)?;
         Ok((topic, writer))
     }
 

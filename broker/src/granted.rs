@@ -64,7 +64,7 @@ impl Exchange for GrantedTopics {
             .block_size(options.block_size as usize)
             .blocks(options.blocks)
             .history(options.history);
-        let joined = self.shared.publish(self.open(topic, schema)?, options, Arc::clone(signal));
+        let joined = self.shared.publish(self.open(topic, schema)?, options, Arc::clone(signal), None);
         let (topic, writer) = joined.map_err(|error| refusal(&error))?;
         Ok(Box::new(GuestOutlet { topic, writer, validator: None }))
     }

@@ -32,7 +32,7 @@ mod stats;
 mod supervision;
 mod topic;
 
-pub use blockcast_blocks::OpenError;
+pub use blockcast_blocks::{ArenaMemory, MemoryError, OpenError};
 pub use broker::{Broker, StartError};
 pub use component::{Component, ComponentOptions};
 pub use grants::Grants;

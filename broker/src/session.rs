@@ -52,7 +52,7 @@ impl Session {
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
         self.grants.may_publish(topic)?;
-        self.shared.publisher(&self.name, topic, options)
+        self.shared.publisher(&self.name, topic, options, None)
     }
 
     /// Opens a topic for subscribing.

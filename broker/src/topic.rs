@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use blockcast_blocks::{
-    Channel, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer, channel_with,
+    ArenaMemory, Channel, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
+    channel_over, channel_with,
 };
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
@@ -93,10 +94,14 @@ impl Topic {
         id: PublisherId,
         options: &PublisherOptions,
         signal: Arc<Signal>,
+        memory: Option<ArenaMemory>,
     ) -> Result<Writer, OpenError> {
         let config = options.channel(id, self.schema.clone());
-        let writer = channel_with(config, signal)
-            .map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
+        let made = match memory {
+            Some(memory) => channel_over(config, signal, memory),
+            None => channel_with(config, signal),
+        };
+        let writer = made.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
         let channel = writer.channel();
         let mut members = self.open_members()?;
         members.prune();

@@ -155,3 +155,107 @@ fn hostile_donation_of_the_guests_own_data_and_return_areas_harms_only_the_guest
         assert!(matches!(reason, ExitReason::ReadOnlyViolation { .. }), "{reason:?}");
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arenas_lie_side_by_side_also_across_donations() {
+    let engine = GuestEngine::new().expect("an engine");
+    let bus = Bus::new();
+    // Each fills a page of wasm.
+    let mut writers: Vec<_> =
+        (1..=3).map(|_| bus.writer_with("topic", 4096, 16, |config| config.history = 1)).collect();
+    for (number, writer) in writers.iter_mut().enumerate() {
+        assert!(publish(writer, &vec![number as u8 + 1; 4096]));
+    }
+    let body = format!(
+        r#"(func (export "run") (result i32) (local $s i32) (local $a i32) (local $n i32) (local $seen i32)
+          (local.set $s (call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 1)))
+          (call $expect (i32.const 10) (call $subscription.minimum-size (local.get $s)) (i32.const 0x30000))
+          (local.set $a (call $grow (i32.const 0x30000)))
+          {}{}{}
+          (call $expect (i32.const 11) (call $subscription.minimum-size (local.get $s)) (i32.const 0))
+          ;; All three are read as one range.
+          (loop $bytes
+            (if (i32.load8_u (i32.add (local.get $a) (local.get $n)))
+              (then (local.set $seen (i32.add (local.get $seen) (i32.load8_u (i32.add (local.get $a) (local.get $n)))))))
+            (local.set $n (i32.add (local.get $n) (i32.const 1)))
+            (br_if $bytes (i32.lt_u (local.get $n) (i32.const 0x30000))))
+          (call $expect (i32.const 12) (local.get $seen) (i32.const 24576))
+          (i32.const 0))"#,
+        "(call $expect (i32.const 20) (call $add_storage (local.get $s) (local.get $a) (i32.const 0x10000)) (i32.const 0))",
+        "(call $expect (i32.const 21) (call $add_storage (local.get $s) (i32.add (local.get $a) (i32.const 0x20000)) (i32.const 0x10000)) (i32.const 0))",
+        "(call $expect (i32.const 22) (call $add_storage (local.get $s) (i32.add (local.get $a) (i32.const 0x10000)) (i32.const 0x10000)) (i32.const 0))",
+    );
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), &body).limits(|limits| {
+        limits.isolation = blockcast_broker::guest::Isolation::Arena;
+    });
+    assert_eq!(guest.run().await.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_arena_spans_donations_that_follow_one_another() {
+    let body = [
+        "(local.set $a (call $grow (i32.const 0x40000)))",
+        "(loop $parts
+           (call $expect (i32.const 10) (call $add_storage (local.get $s) (i32.add (local.get $a) (local.get $n)) (i32.const 0x10000)) (i32.const 0))
+           (local.set $n (i32.add (local.get $n) (i32.const 0x10000)))
+           (br_if $parts (i32.lt_u (local.get $n) (i32.const 0x40000))))
+         (call $expect (i32.const 11) (call $subscription.minimum-size (local.get $s)) (i32.const 0))
+         (call $expect (i32.const 12) (i32.load8_u (i32.load offset=16 (call $next (local.get $s)))) (i32.const 98))",
+    ];
+    finishes(&body.concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_a_publisher_grows_by_need_no_further_donation() {
+    let engine = GuestEngine::new().expect("an engine");
+    let bus = Bus::new();
+    let mut writer = bus.writer_with("topic", 4096, 2, |config| config.max_blocks = Some(64));
+    let body = r#"(func (export "run") (result i32) (local $s i32) (local $i i32)
+      (local.set $s (call $subscribe))
+      (drop (call $donate (local.get $s)))
+      (loop $messages
+        (drop (call $wait (i64.const 1000000)))
+        (local.set $i (i32.add (local.get $i) (call $poll (local.get $s) (i32.const 4096) (i32.const 1024) (i64.const 0))))
+        (br_if $messages (i32.lt_s (local.get $i) (i32.const 32))))
+      (call $expect (i32.const 10) (call $subscription.minimum-size (local.get $s)) (i32.const 0))
+      (i32.const 0))"#;
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), body);
+    let running = guest.spawn();
+    while writer.channel().stats().subscribers.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Nothing is released, so each message needs a block of its own.
+    for number in 0..32_u8 {
+        assert!(publish(&mut writer, &[number; 4096]), "the pool grows");
+    }
+    assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished, "{:?}", guest.log.lock());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_address_space_is_taken_back_where_nothing_is_mapped_only() {
+    let take = |address: &str, size: u32, expected: i32| {
+        format!(
+            "(call $subscription.remove-storage (local.get $s) {address} (i32.const {size}) (i32.const 1088))
+             (call $expect (i32.const 30) (call $unit) (i32.const {expected}))"
+        )
+    };
+    let body = [
+        "(local.set $a (call $donate (local.get $s)))
+         (local.set $n (call $grow (i32.const 0x20000)))
+         (call $expect (i32.const 10) (call $add_storage (local.get $s) (local.get $n) (i32.const 0x20000)) (i32.const 0))",
+        &take("(local.get $a)", 65536, -2),
+        &take("(local.get $n)", 0, WRONG_SIZE),
+        &take("(local.get $n)", 4096, WRONG_SIZE),
+        &take("(i32.const 0)", 65536, OUT_OF_BOUNDS),
+        &take("(local.get $n)", 0x30000, OUT_OF_BOUNDS),
+        &take("(i32.const 0xffff0000)", 0xffff_0000, OUT_OF_BOUNDS),
+        "(i32.store (local.get $n) (i32.const 5))",
+        &take("(local.get $n)", 65536, 0),
+        "(call $expect (i32.const 31) (i32.load (local.get $n)) (i32.const 0))",
+        &take("(local.get $n)", 65536, OUT_OF_BOUNDS),
+        // It can serve again, for something else.
+        "(local.set $t (call $subscribe))
+         (call $expect (i32.const 32) (call $add_storage (local.get $t) (local.get $n) (i32.const 0x10000)) (i32.const 0))",
+    ];
+    finishes(&body.concat()).await;
+}

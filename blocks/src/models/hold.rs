@@ -44,7 +44,7 @@ fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
 fn channel_of(blocks: u32) -> (Arc<Channel>, Ring) {
     let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("model"));
     (config.blocks, config.block_size, config.max_subscribers) = (blocks, 64, 1);
-    let channel = Channel::create(config, Signal::new()).expect("a small channel");
+    let channel = Channel::create(config, Signal::new(), None).expect("a small channel");
     let ring = Ring::with(channel.control().clone(), channel.layout(), &channel.config().classes(), 0);
     (channel, ring)
 }
