@@ -64,6 +64,12 @@ impl AttachmentWindow {
         }
     }
 
+    /// Whether a sample may be attached by interval.
+    #[inline(always)]
+    pub(crate) fn is_used(&self) -> bool {
+        self.first != self.next
+    }
+
     /// Attaches the message that `consumer` took last, and has not let go of. Never fails: a full window
     /// turns its oldest attachment into a counted hold.
     #[inline]

@@ -12,7 +12,7 @@ use crate::primitive::{Ordering, fence, light_barrier};
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 ///
-/// What every message needs stands first, in two cache lines together with the start of [`Control`].
+/// What every message needs stands first, together with the start of [`Control`].
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Consumer {
@@ -20,25 +20,26 @@ pub(crate) struct Consumer {
     next: u64,
     /// The head as last seen.
     head: u64,
+    seat: Seat,
     /// What `high` of the cursor holds.
     high: u64,
-    /// Descriptor word of the message taken last. It stands here and is not returned, so that the way of a
-    /// message through the calls stays in registers.
+    /// Descriptor word of the message taken last, but by [`take_plain`](Self::take_plain).
     word: u64,
     /// When that message was published, where its slot may be overwritten.
     time: u64,
-    seat: Seat,
     /// Sequences claimed ahead at a time.
     window: u64,
     /// Messages kept for a consumer that may be overtaken; older ones count as lost.
     depth: u64,
-    /// Whether the newest are dropped, not the oldest: the claim is the buffer.
-    keeping: bool,
-    /// Claimed messages whose slots were overwritten, the oldest last.
-    backlog: Vec<Packed>,
+    /// There where the newest are dropped, not the oldest: the claim is the buffer.
+    keeping: Option<Box<Backlog>>,
     lost: u64,
     rounds: QuietRounds,
 }
+
+/// Claimed messages whose slots were overwritten, the oldest last.
+#[derive(Debug, Default)]
+struct Backlog(Vec<Packed>);
 
 /// What [`Consumer::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,14 +120,13 @@ impl Consumer {
         Self {
             next,
             head,
+            seat,
             high,
             word: 0,
             time: 0,
-            seat,
             window,
             depth,
-            keeping: matches!(pace, Pace::Keeping { .. }),
-            backlog: Vec::new(),
+            keeping: matches!(pace, Pace::Keeping { .. }).then(Box::default),
             lost: 0,
             rounds: QuietRounds::default(),
         }
@@ -149,10 +149,16 @@ impl Consumer {
         Packed { sequence, word: self.word, time }
     }
 
-    /// Descriptor word of the message taken last.
+    /// The message taken last, whose descriptor word is known.
     #[inline(always)]
-    pub(crate) fn current_word(&self) -> u64 {
-        self.word
+    pub(crate) fn current_of(&self, word: u64) -> Packed {
+        Packed { word, ..self.current() }
+    }
+
+    /// Whether the publisher waits for this consumer.
+    #[inline(always)]
+    pub(crate) fn is_reliable(&self) -> bool {
+        self.high == UNBOUNDED
     }
 
     /// The sequence that will be taken next.
@@ -205,6 +211,65 @@ impl Consumer {
         Ok(self.taken(word, time))
     }
 
+    /// As [`take`](Self::take), for a reliable consumer: the descriptor word, or `None` where there is no message. It
+    /// does not count the message's bytes, which [`let_go_plain`](Self::let_go_plain) does.
+    #[inline(always)]
+    pub(crate) fn take_plain(&mut self) -> Option<u64> {
+        debug_assert!(self.is_reliable(), "what may be overtaken is checked after it was read");
+        let next = self.next;
+        if next == self.head {
+            // Ordering: as in `take_packed`.
+            let head = self.seat.header().head.next.load(Ordering::Acquire);
+            self.head = head;
+            if next == head {
+                return None;
+            }
+        }
+        self.next = next + 1;
+        // Ordering: as in `take_present`.
+        Some(self.seat.control().slot(next).word.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of everything that was taken, the last message of which came by
+    /// [`take_plain`](Self::take_plain). True: the publisher sleeps and must be woken.
+    #[inline(always)]
+    pub(crate) fn let_go_plain(&mut self, word: u64) -> bool {
+        let next = self.next;
+        self.count_bytes(len_of(word));
+        self.store_low(next);
+        self.seat.header().space.notified(&mut self.rounds)
+    }
+
+    /// Takes up to `limit` messages at once, for a reliable consumer: how many. [`nth_before`](Self::nth_before)
+    /// finds them.
+    pub(crate) fn take_run(&mut self, limit: u64) -> u64 {
+        debug_assert!(self.is_reliable(), "what may be overtaken is checked after it was read");
+        if self.head - self.next < limit {
+            // Ordering: as in `take_packed`.
+            self.head = self.seat.header().head.next.load(Ordering::Acquire);
+        }
+        let count = limit.min(self.head - self.next);
+        let end = self.next + count;
+        // Ordering: Relaxed, as in `take_present`.
+        let len = |sequence| len_of(self.seat.control().slot(sequence).word.load(Ordering::Relaxed));
+        let bytes = (self.next..end).map(len).sum();
+        self.next = end;
+        self.count_bytes(bytes);
+        count
+    }
+
+    /// The message that a reliable consumer took `distance` messages before the one to take next; 1 is the
+    /// message taken last. It must not be let go of.
+    #[inline(always)]
+    pub(crate) fn nth_before(&self, distance: u64) -> Packed {
+        let sequence = self.next - distance;
+        let slot = self.seat.control().slot(sequence);
+        // Ordering: as in `take_present`.
+        let word = slot.word.load(Ordering::Relaxed);
+        let time = slot.time.load(Ordering::Relaxed);
+        Packed { sequence, word, time }
+    }
+
     #[inline(always)]
     fn unusual(&mut self, take: impl FnOnce(&mut Self) -> Taken) -> Result<Packed, Taken> {
         match take(self) {
@@ -232,10 +297,15 @@ impl Consumer {
     fn taken(&mut self, word: u64, time: u64) -> Packed {
         let sequence = self.next;
         self.next += 1;
-        let bytes = &self.seat.line().bytes;
-        bytes.store(bytes.load(Ordering::Relaxed) + len_of(word), Ordering::Relaxed);
+        self.count_bytes(len_of(word));
         self.word = word;
         Packed { sequence, word, time }
+    }
+
+    #[inline(always)]
+    pub(crate) fn count_bytes(&self, len: u64) {
+        let bytes = &self.seat.line().bytes;
+        bytes.store(bytes.load(Ordering::Relaxed) + len, Ordering::Relaxed);
     }
 
     #[inline(never)]
@@ -244,13 +314,13 @@ impl Consumer {
             return Taken::Overtaken;
         }
         if self.next >= self.high {
-            if self.keeping && self.head > self.high {
+            if self.keeping.is_some() && self.head > self.high {
                 // The buffer was full when the next message came.
                 return Taken::Overtaken;
             }
             self.claim();
         }
-        if !self.keeping {
+        if self.keeping.is_none() {
             self.seat.line().taken.store(self.next + 1, Ordering::Relaxed);
             // Ordering: pairs with the process-wide barrier in `Producer::revoke`: either it sees that we have
             // begun to take this message, or we see the watermark that stands behind it.
@@ -264,7 +334,7 @@ impl Consumer {
         #[cfg(not(blockcast_mutation = "descriptor_fence"))]
         fence(Ordering::Acquire);
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
-            return if self.keeping { self.take_kept() } else { Taken::Overtaken };
+            return if self.keeping.is_some() { self.take_kept() } else { Taken::Overtaken };
         }
         self.time = time;
         self.taken(word, time);
@@ -302,7 +372,8 @@ impl Consumer {
             }
             crate::primitive::yield_now();
         }
-        if self.backlog.last().is_none_or(|oldest| oldest.sequence != self.next) {
+        let Some(Backlog(backlog)) = self.keeping.as_deref_mut() else { return Taken::Overtaken };
+        if backlog.last().is_none_or(|oldest| oldest.sequence != self.next) {
             let claimed = self.next..self.high;
             let listed = self.seat.control().kept().iter().filter_map(|kept| {
                 // Ordering: Acquire pairs with `Producer::list`, which may be listing later messages of the
@@ -314,11 +385,11 @@ impl Consumer {
                     time: kept.time.load(Ordering::Relaxed),
                 })
             });
-            self.backlog.clear();
-            self.backlog.extend(listed);
-            self.backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
+            backlog.clear();
+            backlog.extend(listed);
+            backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
         }
-        match self.backlog.pop() {
+        match backlog.pop() {
             Some(kept) if kept.sequence == self.next => {
                 self.time = kept.time;
                 self.taken(kept.word, kept.time);
@@ -332,7 +403,7 @@ impl Consumer {
     /// so that what is kept has no gap.
     #[inline(never)]
     fn make_room(&mut self, low: u64) {
-        if !self.keeping {
+        if self.keeping.is_none() {
             return;
         }
         let before = self.high;
@@ -371,15 +442,17 @@ impl Consumer {
         let from = self.next;
         self.head = self.seat.header().head.next.load(Ordering::Acquire);
         // One that keeps the oldest has received them all, and starts with an empty buffer.
-        let depth = if self.keeping { 0 } else { self.depth };
+        let depth = if self.keeping.is_some() { 0 } else { self.depth };
         self.next = self.next.max(self.head.saturating_sub(depth));
-        self.backlog.clear();
+        if let Some(backlog) = &mut self.keeping {
+            backlog.0.clear();
+        }
         loop {
             // Ordering: Acquire: the head loaded next is at least as new as the watermark.
             let watermark = self.seat.header().state.watermark.load(Ordering::Acquire);
             self.head = self.seat.header().head.next.load(Ordering::Acquire);
             self.next = self.next.max(watermark);
-            if !self.keeping {
+            if self.keeping.is_none() {
                 self.seat.line().taken.store(self.next, Ordering::Relaxed);
             }
             self.seat.line().low.store(self.next, Ordering::Release);
@@ -410,15 +483,20 @@ impl Consumer {
     /// is at least what was let go of before. True: the publisher sleeps and must be woken.
     #[inline(always)]
     pub(crate) fn let_go(&mut self, low: u64) -> bool {
+        self.store_low(low);
+        if self.high != UNBOUNDED {
+            self.make_room(low);
+        }
+        self.seat.header().space.notified(&mut self.rounds)
+    }
+
+    #[inline(always)]
+    fn store_low(&self, low: u64) {
         // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
         #[cfg(not(blockcast_mutation = "release_low"))]
         self.seat.line().low.store(low, Ordering::Release);
         #[cfg(blockcast_mutation = "release_low")]
         self.seat.line().low.store(low, Ordering::Relaxed);
-        if self.high != UNBOUNDED {
-            self.make_room(low);
-        }
-        self.seat.header().space.notified(&mut self.rounds)
     }
 
     /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.

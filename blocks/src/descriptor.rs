@@ -11,10 +11,10 @@ use crate::units::{Sequence, Timestamp};
 /// Longest message in bytes: 2 GiB less one.
 pub const MAX_MESSAGE_LEN: usize = (1 << 31) - 1;
 
-/// Largest arena in bytes, 256 GiB: block addresses count units of [`BLOCK_ALIGNMENT`] in 32 bits.
-pub const MAX_ARENA_LEN: u64 = (BLOCK_ALIGNMENT as u64) << 32;
+/// Largest arena in bytes, 128 GiB: block addresses count units of [`BLOCK_ALIGNMENT`] in 31 bits.
+pub const MAX_ARENA_LEN: u64 = (BLOCK_ALIGNMENT as u64) << 31;
 
-const VALID_BIT: u64 = 1 << 31;
+const UNCHECKED_BIT: u64 = 1 << 32;
 
 /// Whether the bytes of a message are known to be a value of the topic's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,36 +40,37 @@ pub struct Descriptor {
     pub validity: Validity,
 }
 
-/// The word of a slot: address in units of [`BLOCK_ALIGNMENT`] in the upper half, then the validity bit,
-/// then 31 bits of length.
+/// The word of a slot: in the lower half the length, then a bit that is set where the bytes were not checked, then
+/// 31 bits of the address in units of [`BLOCK_ALIGNMENT`].
 #[inline(always)]
 pub(crate) fn pack(unit: u32, len: u32, validity: Validity) -> u64 {
-    let valid = if validity == Validity::Valid { VALID_BIT } else { 0 };
-    u64::from(unit) << 32 | valid | u64::from(len)
+    let unchecked = if validity == Validity::Valid { 0 } else { UNCHECKED_BIT };
+    u64::from(unit) << 33 | unchecked | u64::from(len)
 }
 
 /// The length in a slot's word.
 #[inline(always)]
 pub(crate) fn len_of(word: u64) -> u64 {
-    word & (VALID_BIT - 1)
+    u64::from(word as u32)
 }
 
 /// The unit in a slot's word.
 #[inline(always)]
 pub(crate) fn unit_of(word: u64) -> u32 {
-    (word >> 32) as u32
+    (word >> 33) as u32
 }
 
 /// Bytes from the arena's start, in a slot's word.
 #[inline(always)]
 pub(crate) fn offset_of(word: u64) -> usize {
-    unit_of(word) as usize * BLOCK_ALIGNMENT
+    // As `unit_of(word) * BLOCK_ALIGNMENT`, by a shift and a mask.
+    (word >> (33 - BLOCK_ALIGNMENT.trailing_zeros())) as usize & !(BLOCK_ALIGNMENT - 1)
 }
 
 /// The validity in a slot's word.
 #[inline(always)]
 pub(crate) fn validity_of(word: u64) -> Validity {
-    if word & VALID_BIT != 0 { Validity::Valid } else { Validity::Unchecked }
+    if word & UNCHECKED_BIT == 0 { Validity::Valid } else { Validity::Unchecked }
 }
 
 /// A descriptor as it stands in its slot: three words that stay in registers.
@@ -113,12 +114,13 @@ mod tests {
     fn a_packed_word_tells_what_was_packed() {
         for (unit, len, validity) in [
             (0, 0, Validity::Valid),
-            (u32::MAX, MAX_MESSAGE_LEN as u32, Validity::Unchecked),
+            (u32::MAX >> 1, MAX_MESSAGE_LEN as u32, Validity::Unchecked),
             (7, MAX_MESSAGE_LEN as u32, Validity::Valid),
         ] {
             let descriptor = Packed { sequence: 5, word: pack(unit, len, validity), time: 9 }.unpack();
             assert_eq!(descriptor.sequence, Sequence::new(5));
             assert_eq!(descriptor.offset, u64::from(unit) * 64);
+            assert_eq!(unit_of(pack(unit, len, validity)), unit);
             assert_eq!(descriptor.len, len);
             assert_eq!(descriptor.validity, validity);
             assert_eq!(descriptor.time.as_nanos(), 9);

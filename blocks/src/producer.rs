@@ -29,7 +29,7 @@
 //! hottest block is wanted, blocks are looked at one by one and free ones go to the pool's stacks.
 
 use crate::control::{Control, UNBOUNDED, UNUSED};
-use crate::descriptor::unit_of;
+use crate::descriptor::{len_of, unit_of};
 use crate::gate::QuietRounds;
 use crate::pool::Pool;
 use crate::primitive::{Ordering, asymmetric_barriers, fence, heavy_barrier};
@@ -156,12 +156,22 @@ impl Producer {
         exhausted.store(exhausted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// Sets the time of the message that is published next.
+    #[inline(always)]
+    pub(crate) fn stamp(&self, time: u64) {
+        let slot = self.control.slot(self.head);
+        // Ordering: Relaxed, and left alone where it is the same, as in `publish`.
+        if slot.time.load(Ordering::Relaxed) != time {
+            slot.time.store(time, Ordering::Relaxed);
+        }
+    }
+
     /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
     ///
     /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's
     /// block is none of them, and there are at least as many slots as blocks.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, word: u64, time: u64, len: u64) -> bool {
+    pub(crate) fn publish(&mut self, word: u64) -> bool {
         let sequence = self.head;
         debug_assert!(sequence - self.oldest_free < u64::from(self.control.geometry().slots), "no free slot");
         let slot = self.control.slot(sequence);
@@ -171,11 +181,8 @@ impl Producer {
         if slot.word.load(Ordering::Relaxed) != word {
             slot.word.store(word, Ordering::Relaxed);
         }
-        if slot.time.load(Ordering::Relaxed) != time {
-            slot.time.store(time, Ordering::Relaxed);
-        }
         self.head = sequence + 1;
-        self.bytes += len;
+        self.bytes += len_of(word);
         let header = self.control.header();
         header.head.bytes.store(self.bytes, Ordering::Relaxed);
         // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload

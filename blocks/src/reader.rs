@@ -17,32 +17,49 @@ use crate::units::{PublisherId, Sequence};
 const NOTHING_TAKEN: u64 = u64::MAX;
 
 /// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
+///
+/// Padded to cache lines, so that two subscribers next to each other in memory don't share one.
 #[repr(C, align(64))]
 pub struct Reader {
-    /// Whether samples or taken descriptors may keep the interval from following what was received.
-    pinned: bool,
-    consumer: Consumer,
+    state: State,
     /// First byte of the arena.
     base: NonNull<u8>,
+    consumer: Consumer,
     /// Messages from here on were taken by descriptor and not released; `u64::MAX`: none.
     floor: u64,
     window: AttachmentWindow,
-    /// Descriptors of the latest batch; kept for its capacity.
-    batch: Vec<Descriptor>,
+    /// Descriptors of the latest batch, where their slots may be overwritten; kept for its capacity.
+    batch: Box<Run>,
     cursor: u32,
     signal: Arc<Signal>,
     channel: Arc<Channel>,
 }
 
+/// How a message is received and let go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    /// Without further ado: the publisher waits for this reader, and neither samples nor taken descriptors keep the
+    /// interval from following what was received.
+    Plain,
+    /// With a look at what may have happened meanwhile.
+    Guarded,
+}
+
+/// Descriptors. Boxed by its reader, so that `Option<Reader>` is told by the [`State`] byte, which every message
+/// looks at anyway.
+#[derive(Debug, Default)]
+struct Run(Vec<Packed>);
+
 impl Reader {
     pub(crate) fn new(channel: Arc<Channel>, consumer: Consumer, cursor: u32, signal: Arc<Signal>) -> Self {
         Self {
-            consumer,
+            state: if consumer.is_reliable() { State::Plain } else { State::Guarded },
             base: channel.arena().base(),
-            pinned: false,
+            consumer,
             floor: NOTHING_TAKEN,
             window: AttachmentWindow::new(Arc::clone(&channel)),
-            batch: Vec::new(),
+            batch: Box::default(),
             cursor,
             signal,
             channel,
@@ -74,21 +91,13 @@ impl Reader {
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        self.receive_next()?;
-        Ok(RawMessage { reader: self })
-    }
-
-    /// As [`receive`](Self::receive), right after [`has_message`](Self::has_message) has said that there is one.
-    ///
-    /// # Errors
-    /// As for [`receive`](Self::receive).
-    #[inline(always)]
-    pub fn receive_present(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        match self.consumer.take_present() {
-            Ok(_) => {}
-            Err(other) => self.receive_other(other)?,
+        if self.state == State::Plain
+            && let Some(word) = self.consumer.take_plain()
+        {
+            return Ok(RawMessage { reader: self, word });
         }
-        Ok(RawMessage { reader: self })
+        let word = self.receive_next()?;
+        Ok(RawMessage { reader: self, word })
     }
 
     /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
@@ -97,16 +106,26 @@ impl Reader {
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
-        self.batch.clear();
+        self.batch.0.clear();
+        if self.consumer.is_reliable() {
+            let mut len = self.consumer.take_run(limit as u64) as usize;
+            if len == 0 {
+                // Nothing there, or the last messages before the end.
+                self.receive_next()?;
+                len = 1;
+            }
+            return Ok(RawBatch { reader: self, len });
+        }
         self.receive_next()?;
-        self.batch.push(self.consumer.current().unpack());
-        while self.batch.len() < limit
+        self.batch.0.push(self.consumer.current());
+        while self.batch.0.len() < limit
             // Whatever else there is, a loss or the end, is told by the next call: these messages are attached.
             && self.consumer.take() == Taken::Message
         {
-            self.batch.push(self.consumer.current().unpack());
+            self.batch.0.push(self.consumer.current());
         }
-        Ok(RawBatch { reader: self })
+        let len = self.batch.0.len();
+        Ok(RawBatch { reader: self, len })
     }
 
     /// Receives the next message as an owned sample. Never waits.
@@ -138,28 +157,27 @@ impl Reader {
     pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
         self.receive_next()?;
         let packed = self.consumer.current();
-        self.pinned = true;
+        self.state = State::Guarded;
         self.floor = self.floor.min(packed.sequence);
         Ok(packed.unpack())
     }
 
+    /// Takes the next message, whatever the reader's state; returns its descriptor word.
     #[inline(always)]
-    fn receive_next(&mut self) -> Result<(), ReceiveError> {
-        match self.consumer.take() {
-            Taken::Message => Ok(()),
-            other => self.receive_other(other),
+    fn receive_next(&mut self) -> Result<u64, ReceiveError> {
+        match self.consumer.take_packed() {
+            Ok(packed) => Ok(packed.word),
+            Err(other) => self.receive_other(other),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn receive_other(&mut self, taken: Taken) -> Result<(), ReceiveError> {
+    fn receive_other(&mut self, taken: Taken) -> Result<u64, ReceiveError> {
         match taken {
-            Taken::Message => Ok(()),
+            Taken::Message => Ok(self.consumer.current().word),
             Taken::Empty => {
-                if self.pinned {
-                    self.settle();
-                }
+                self.let_go_of_dropped();
                 Err(ReceiveError::Empty)
             }
             Taken::Ended => Err(ReceiveError::Ended),
@@ -167,7 +185,6 @@ impl Reader {
                 // Nothing older may depend on the interval when it jumps.
                 self.window.count_all(&self.consumer);
                 self.floor = NOTHING_TAKEN;
-                self.pinned = false;
                 let (lost, publisher_sleeps) = self.consumer.jump();
                 if publisher_sleeps {
                     self.wake_publisher();
@@ -218,7 +235,7 @@ impl Reader {
     /// Turns the message taken last, and not yet released, into an owned sample.
     #[inline(always)]
     fn attach(&mut self, packed: Packed) -> RawSample {
-        self.pinned = true;
+        self.state = State::Guarded;
         self.window.attach(&self.consumer, self.base, packed)
     }
 
@@ -245,10 +262,24 @@ impl Reader {
         self.settle();
     }
 
-    /// Lets go of the message or messages that were just received by reference.
+    /// Lets go of samples that were dropped since the last receive, which the next receive would do as well.
+    #[inline]
+    pub fn let_go_of_dropped(&mut self) {
+        if self.is_pinned() {
+            self.settle();
+        }
+    }
+
+    /// Whether samples or taken descriptors may keep the interval from following what was received.
     #[inline(always)]
+    fn is_pinned(&self) -> bool {
+        self.floor != NOTHING_TAKEN || self.window.is_used()
+    }
+
+    /// Lets go of the message or messages that were just received by reference.
+    #[inline]
     fn release_received(&mut self) {
-        if self.pinned {
+        if self.is_pinned() {
             self.settle();
         } else if self.consumer.let_go(self.consumer.next()) {
             self.wake_publisher();
@@ -259,7 +290,8 @@ impl Reader {
     #[inline]
     fn settle(&mut self) {
         let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
-        self.pinned = oldest != NOTHING_TAKEN;
+        let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable();
+        self.state = if plain { State::Plain } else { State::Guarded };
         if self.consumer.let_go(oldest.min(self.consumer.next())) {
             self.wake_publisher();
         }
@@ -313,19 +345,18 @@ impl fmt::Debug for Reader {
 
 /// A message by reference, let go of on drop.
 pub struct RawMessage<'r> {
-    // The descriptor stays with the reader, so that a message is one pointer, moved in a register.
     reader: &'r mut Reader,
+    word: u64,
 }
 
 impl RawMessage<'_> {
     /// The message's bytes, in place.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let word = self.reader.consumer.current_word();
         // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
         // handed out again; the arena lives as long as the reader's channel.
-        unsafe { bytes(self.reader.base, offset_of(word), len_of(word) as usize) }
+        unsafe { bytes(self.reader.base, offset_of(self.word), len_of(self.word) as usize) }
     }
 
     /// Position, time and length.
@@ -338,14 +369,14 @@ impl RawMessage<'_> {
     // The reader takes nothing else while this message borrows it.
     #[inline(always)]
     fn current(&self) -> Packed {
-        self.reader.consumer.current()
+        self.reader.consumer.current_of(self.word)
     }
 
     /// Whether the bytes are known to be a value of the topic's layout.
     #[inline(always)]
     #[must_use]
     pub fn validity(&self) -> Validity {
-        validity_of(self.reader.consumer.current_word())
+        validity_of(self.word)
     }
 
     /// Who published it.
@@ -357,15 +388,23 @@ impl RawMessage<'_> {
     /// Keeps the message for as long as the returned sample lives.
     #[must_use]
     pub fn into_sample(self) -> RawSample {
+        if self.reader.state == State::Plain {
+            // Which `drop` will not do, now that the message is attached otherwise.
+            self.reader.consumer.count_bytes(len_of(self.word));
+        }
         // `drop` then lets go of the reference, and the window keeps the interval over the sample.
         self.reader.attach(self.current())
     }
 }
 
 impl Drop for RawMessage<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        self.reader.release_received();
+        if self.reader.state != State::Plain {
+            self.reader.release_received();
+        } else if self.reader.consumer.let_go_plain(self.word) {
+            self.reader.wake_publisher();
+        }
     }
 }
 
@@ -378,29 +417,34 @@ impl fmt::Debug for RawMessage<'_> {
 /// Several messages by reference, let go of together on drop.
 pub struct RawBatch<'r> {
     reader: &'r mut Reader,
+    len: usize,
 }
 
 impl RawBatch<'_> {
     /// How many messages; at least one.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.reader.batch.len()
+        self.len
     }
 
     /// Never: a batch has at least one message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.reader.batch.is_empty()
+        self.len == 0
     }
 
     /// Position and bytes of each message, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Descriptor, &[u8])> {
-        self.reader.batch.iter().map(|descriptor| {
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
+        (0..self.len).map(|index| {
+            let packed = match self.reader.batch.0.get(index) {
+                Some(packed) => *packed,
+                None => self.reader.consumer.nth_before((self.len - index) as u64),
+            };
             // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
             // together; the borrow of `self` ends before.
-            (descriptor, unsafe {
-                bytes(self.reader.base, descriptor.offset as usize, descriptor.len as usize)
-            })
+            (packed.unpack(), unsafe { bytes(self.reader.base, packed.offset(), packed.len()) })
         })
     }
 }

@@ -73,8 +73,8 @@ fn make(
         uniform: pool.is_uniform(),
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
         base: channel.arena().base(),
-        loaned: Taken { unit: 0, capacity: 0 },
         hottest,
+        loaned: Taken { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
         channel,
@@ -183,7 +183,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
-    #[inline]
+    #[inline(always)]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
         self.loaned = self.take_block(len)?;
         Ok(RawLoan { writer: self })
@@ -312,14 +312,15 @@ impl Writer {
 
     #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Sequence {
-        let time = match self.timestamps {
-            Timestamps::Off => 0,
-            Timestamps::Coarse => clock::coarse().as_nanos(),
-            Timestamps::Precise => clock::precise().as_nanos(),
-        };
+        match self.timestamps {
+            // Slots start with it.
+            Timestamps::Off => {}
+            Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
+            Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
+        }
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
-        if self.producer.publish(word, time, len as u64) {
+        if self.producer.publish(word) {
             self.channel.subscribers.wake_all();
         }
         sequence
@@ -371,7 +372,7 @@ impl RawLoan<'_> {
     /// # Safety
     /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema in
     /// this block, or validated in it.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish_as(len, Validity::Valid)
     }

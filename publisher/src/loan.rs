@@ -48,7 +48,7 @@ impl<'p, P: Payload> Loan<'p, P> {
     ///
     /// # Errors
     /// [`SendError::Build`] with what the closure returned.
-    #[inline]
+    #[inline(always)]
     pub fn send_with<E>(
         mut self,
         fill: impl for<'b> FnOnce(EmptyBlock<'b, P>) -> Result<P::Built<'b>, E>,

@@ -198,7 +198,7 @@ impl<'s, P: Payload> Batch<'s, P> {
     }
 
     /// Position, offset in the arena, length and time of each message, in order.
-    pub fn descriptors(&self) -> impl Iterator<Item = &Descriptor> {
+    pub fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
         self.raw.iter().map(|(descriptor, _)| descriptor)
     }
 }

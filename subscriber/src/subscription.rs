@@ -7,9 +7,6 @@ use std::task::{Context, Poll};
 
 use blockcast_blocks::{RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
 
-/// Messages after which a busy subscription looks for publishers that have joined since.
-const ARRIVAL_INTERVAL: u32 = 64;
-
 /// Makes a subscription without publishers, and the feed through which the broker adds them.
 #[must_use]
 pub fn subscription() -> (SubscriptionFeed, Subscription) {
@@ -23,13 +20,9 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
     let arrived = Arc::new(AtomicBool::new(false));
     let feed = SubscriptionFeed { sender, arrived: Arc::clone(&arrived), bell: Bell(Arc::clone(&signal)) };
     let subscription = Subscription {
-        readers: Vec::new(),
-        arrivals,
-        arrived,
-        current: 0,
-        until_arrivals: ARRIVAL_INTERVAL,
-        had_publisher: false,
-        ended_losses: 0,
+        sole: None,
+        mailbox: Mailbox { arrived, arrivals, had_publisher: false },
+        others: Others::default(),
         signal,
     };
     (feed, subscription)
@@ -88,16 +81,13 @@ impl fmt::Debug for SubscriptionFeed {
 }
 
 /// All publishers of a topic, received in turns. Messages of one publisher keep their order.
+#[repr(C)]
 pub struct Subscription {
-    readers: Vec<Reader>,
-    arrivals: flume::Receiver<Reader>,
-    arrived: Arc<AtomicBool>,
-    /// The reader whose turn it is.
-    current: usize,
-    until_arrivals: u32,
-    had_publisher: bool,
-    /// Losses told by readers that have ended.
-    ended_losses: u64,
+    /// The reader of the publisher, where there is one only, as there mostly is. It lies here, so that a message
+    /// finds it without a detour.
+    sole: Option<Reader>,
+    mailbox: Mailbox,
+    others: Others,
     signal: Arc<Signal>,
 }
 
@@ -108,20 +98,24 @@ impl Subscription {
     /// [`ReceiveError`].
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        if self.sole_has_message() {
-            return self.readers[0].receive_present();
+        self.admit();
+        match &mut self.sole {
+            Some(reader) => reader.receive().map_err(|error| self.mailbox.end_of_sole(error)),
+            None => self.others.turn(&self.mailbox)?.receive(),
         }
-        let reader = self.next_in_turn()?;
-        self.readers[reader].receive()
     }
 
     /// Receives up to `limit` messages of one publisher by reference. Never waits.
     ///
     /// # Errors
     /// [`ReceiveError`], if there is not one message.
+    #[inline]
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
-        let reader = self.turn()?;
-        self.readers[reader].receive_batch(limit)
+        self.admit();
+        match &mut self.sole {
+            Some(reader) => reader.receive_batch(limit).map_err(|error| self.mailbox.end_of_sole(error)),
+            None => self.others.turn(&self.mailbox)?.receive_batch(limit),
+        }
     }
 
     /// Receives the next message as an owned sample. Never waits.
@@ -130,55 +124,55 @@ impl Subscription {
     /// [`ReceiveError`].
     #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        if self.sole_has_message() {
-            return self.readers[0].receive_owned();
+        self.admit();
+        match &mut self.sole {
+            Some(reader) => reader.receive_owned().map_err(|error| self.mailbox.end_of_sole(error)),
+            None => self.others.turn(&self.mailbox)?.receive_owned(),
         }
-        let reader = self.next_in_turn()?;
-        self.readers[reader].receive_owned()
     }
 
     /// Whether a receive would find anything but [`ReceiveError::Empty`].
     pub fn is_ready(&mut self) -> bool {
-        self.turn() != Err(ReceiveError::Empty)
+        self.admit();
+        match &mut self.sole {
+            Some(reader) => reader.has_message() || (reader.is_ready() && !self.mailbox.is_open()),
+            None => self.others.turn(&self.mailbox).err() != Some(ReceiveError::Empty),
+        }
     }
 
     /// Ready once a receive will not find the subscription empty.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.turn() != Err(ReceiveError::Empty) {
+        if self.is_ready() {
             return Poll::Ready(());
         }
         self.signal.register(cx.waker());
-        self.readers.iter_mut().for_each(Reader::arm);
-        if self.turn() != Err(ReceiveError::Empty) {
-            return Poll::Ready(());
-        }
-        Poll::Pending
+        self.sole.iter_mut().chain(&mut self.others.readers).for_each(Reader::arm);
+        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Messages lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.ended_losses + self.readers.iter().map(Reader::lost).sum::<u64>()
+        self.others.ended_losses + self.readers().map(Reader::lost).sum::<u64>()
     }
 
     /// The readers of the publishers that are there now.
-    #[must_use]
-    pub fn readers(&self) -> &[Reader] {
-        &self.readers
+    pub fn readers(&self) -> impl Iterator<Item = &Reader> {
+        self.sole.iter().chain(&self.others.readers)
     }
 
     /// A reader of a publisher that has joined and was not taken in yet, for those who drive the readers on
     /// their own (a guest's host) and call none of the receiving methods.
     pub fn next_arrival(&mut self) -> Option<Reader> {
-        let arrival = self.arrivals.try_recv().ok();
-        self.had_publisher |= arrival.is_some();
+        let arrival = self.mailbox.arrivals.try_recv().ok();
+        self.mailbox.had_publisher |= arrival.is_some();
         arrival
     }
 
     /// Whether the topic still waits for its first publisher.
     #[must_use]
     pub fn awaits_publisher(&self) -> bool {
-        !self.had_publisher && !self.arrivals.is_disconnected()
+        self.mailbox.awaits_publisher()
     }
 
     /// What wakes this subscription.
@@ -187,33 +181,53 @@ impl Subscription {
         &self.signal
     }
 
-    /// Whether there is one publisher only, as there mostly is, and a message of it. Now and then false, to
-    /// look for publishers that have joined.
+    /// Takes in the publishers that have joined. One load if there are none.
     #[inline(always)]
-    fn sole_has_message(&mut self) -> bool {
-        self.until_arrivals = self.until_arrivals.wrapping_sub(1);
-        if self.until_arrivals == 0 {
-            return false;
+    fn admit(&mut self) {
+        // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
+        if self.mailbox.arrived.load(Ordering::Acquire) {
+            self.admit_arrivals();
         }
-        let [reader] = &mut self.readers[..] else { return false };
-        reader.has_message()
     }
 
-    /// The reader to receive from next: the first in turn that has something.
-    #[inline]
-    fn turn(&mut self) -> Result<usize, ReceiveError> {
-        if self.sole_has_message() { Ok(0) } else { self.next_in_turn() }
-    }
-
+    #[cold]
     #[inline(never)]
-    fn next_in_turn(&mut self) -> Result<usize, ReceiveError> {
-        self.admit();
+    fn admit_arrivals(&mut self) {
+        // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
+        self.mailbox.arrived.store(false, Ordering::Relaxed);
+        let others = &mut self.others.readers;
+        others.extend(self.sole.take());
+        while let Ok(reader) = self.mailbox.arrivals.try_recv() {
+            self.mailbox.had_publisher = true;
+            others.push(reader);
+        }
+        if others.len() == 1 {
+            self.sole = others.pop();
+        }
+    }
+}
+
+/// The readers, where there are several.
+#[derive(Debug, Default)]
+struct Others {
+    readers: Vec<Reader>,
+    /// Whose turn it is.
+    current: usize,
+    /// Losses told by readers that have ended.
+    ended_losses: u64,
+}
+
+impl Others {
+    /// The reader to receive from next: the first in turn that has a message, or a loss
+    /// to tell of.
+    #[inline(never)]
+    fn turn(&mut self, mailbox: &Mailbox) -> Result<&mut Reader, ReceiveError> {
         let mut tried = 0;
         while tried < self.readers.len() {
             self.current = (self.current + 1) % self.readers.len();
             let reader = &mut self.readers[self.current];
             if reader.has_message() {
-                return Ok(self.current);
+                return Ok(&mut self.readers[self.current]);
             }
             if reader.is_ready() && !reader.has_message() {
                 // Ended: its place is taken by the last, which is tried in its stead.
@@ -221,39 +235,49 @@ impl Subscription {
                 self.readers.swap_remove(self.current);
                 self.current = self.current.wrapping_sub(1).min(self.readers.len());
             } else {
+                reader.let_go_of_dropped();
                 tried += 1;
             }
         }
-        if self.readers.is_empty() && self.arrivals.is_empty() && !self.awaits_publisher() {
-            return Err(ReceiveError::Ended);
-        }
-        Err(ReceiveError::Empty)
+        Err(if self.readers.is_empty() && !mailbox.is_open() {
+            ReceiveError::Ended
+        } else {
+            ReceiveError::Empty
+        })
     }
+}
 
-    /// Takes in the publishers that have joined. One load if there are none.
-    #[inline]
-    fn admit(&mut self) {
-        self.until_arrivals = ARRIVAL_INTERVAL;
-        if self.arrived.load(Ordering::Acquire) {
-            // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
-            self.arrived.store(false, Ordering::Relaxed);
-            self.admit_arrivals();
-        }
-    }
+/// The subscription's end of the mailbox through which publishers join.
+#[derive(Debug)]
+struct Mailbox {
+    arrived: Arc<AtomicBool>,
+    arrivals: flume::Receiver<Reader>,
+    had_publisher: bool,
+}
 
+impl Mailbox {
+    /// What the end of the only publisher means: there may have been others meanwhile.
     #[cold]
-    fn admit_arrivals(&mut self) {
-        while let Ok(reader) = self.arrivals.try_recv() {
-            self.had_publisher = true;
-            self.readers.push(reader);
-        }
+    #[inline(never)]
+    fn end_of_sole(&self, error: ReceiveError) -> ReceiveError {
+        if error == ReceiveError::Ended && self.is_open() { ReceiveError::Empty } else { error }
+    }
+
+    /// Whether there is a publisher that was not taken in yet, or the first is still awaited.
+    fn is_open(&self) -> bool {
+        !self.arrivals.is_empty() || self.awaits_publisher()
+    }
+
+    /// Whether the topic still waits for its first publisher.
+    fn awaits_publisher(&self) -> bool {
+        !self.had_publisher && !self.arrivals.is_disconnected()
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("publishers", &self.readers.len())
+            .field("publishers", &self.readers().count())
             .field("lost", &self.lost())
             .finish_non_exhaustive()
     }

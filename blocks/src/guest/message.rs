@@ -78,10 +78,10 @@ impl RawBatch<'_> {
     }
 
     /// Position and bytes of each message, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Descriptor, &[u8])> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         self.descriptors.iter().map(|descriptor| {
             // SAFETY: the subscription, which is borrowed exclusively, took the messages and releases them in `drop`.
-            (descriptor, unsafe { bytes_at(descriptor) })
+            (*descriptor, unsafe { bytes_at(descriptor) })
         })
     }
 }
