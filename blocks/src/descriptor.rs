@@ -5,6 +5,8 @@
     allow(dead_code, reason = "the words of the ring stay on the host's side")
 )]
 
+use std::ptr::NonNull;
+
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::units::{Sequence, Timestamp};
 
@@ -73,6 +75,19 @@ pub(crate) fn validity_of(word: u64) -> Validity {
     if word & UNCHECKED_BIT == 0 { Validity::Valid } else { Validity::Unchecked }
 }
 
+/// The bytes of a message.
+///
+/// # Safety
+/// `base` is the start of a channel's arena, `word` is that of a descriptor of the channel, and the message stays
+/// attached for `'m`.
+#[inline(always)]
+pub(crate) unsafe fn bytes<'m>(base: NonNull<u8>, word: u64) -> &'m [u8] {
+    // SAFETY: the writer made the descriptor from a block within the arena and a length within the block.
+    let start = unsafe { base.add(offset_of(word)) };
+    // SAFETY: as above; attached, so nobody writes; initialised, as a memfd starts as zeros.
+    unsafe { std::slice::from_raw_parts(start.as_ptr(), len_of(word) as usize) }
+}
+
 /// A descriptor as it stands in its slot: three words that stay in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {
@@ -86,12 +101,6 @@ impl Packed {
     #[inline(always)]
     pub(crate) fn offset(self) -> usize {
         offset_of(self.word)
-    }
-
-    /// Length in bytes.
-    #[inline(always)]
-    pub(crate) fn len(self) -> usize {
-        len_of(self.word) as usize
     }
 
     #[inline(always)]

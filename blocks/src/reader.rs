@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use crate::attachment::{AttachmentWindow, RawSample};
 use crate::channel::Channel;
 use crate::consumer::{Consumer, Taken};
-use crate::descriptor::{Descriptor, Packed, Validity, len_of, offset_of, validity_of};
+use crate::descriptor::{self, Descriptor, Packed, Validity, len_of, validity_of};
 use crate::error::ReceiveError;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
@@ -142,7 +142,9 @@ impl Reader {
             }
         };
         let sample = self.attach(packed);
-        self.settle();
+        if self.consumer.let_go(self.window.first().min(self.floor)) {
+            self.wake_publisher();
+        }
         Ok(sample)
     }
 
@@ -236,7 +238,7 @@ impl Reader {
     #[inline(always)]
     fn attach(&mut self, packed: Packed) -> RawSample {
         self.state = State::Guarded;
-        self.window.attach(&self.consumer, self.base, packed)
+        self.window.attach(&self.consumer, packed)
     }
 
     /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
@@ -249,7 +251,7 @@ impl Reader {
             return None;
         }
         let (word, time) = self.consumer.look_back(sequence)?;
-        Some(self.window.count(&self.consumer, self.base, Packed { sequence, word, time }))
+        Some(self.window.count(&self.consumer, Packed { sequence, word, time }))
     }
 
     /// Lets go of every message below `sequence` but samples. One store.
@@ -287,7 +289,7 @@ impl Reader {
     }
 
     /// Gives up what no sample and no taken descriptor needs.
-    #[inline]
+    #[inline(never)]
     fn settle(&mut self) {
         let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
         let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable();
@@ -309,19 +311,6 @@ impl Reader {
 unsafe impl Send for Reader {}
 // SAFETY: as above; `&Reader` gives out no bytes.
 unsafe impl Sync for Reader {}
-
-/// The bytes of a message.
-///
-/// # Safety
-/// `base` is the start of a channel's arena, `offset` and `len` are those of a descriptor of the channel, and the
-/// message stays attached for `'m`.
-#[inline(always)]
-unsafe fn bytes<'m>(base: NonNull<u8>, offset: usize, len: usize) -> &'m [u8] {
-    // SAFETY: the writer made the descriptor from a block within the arena and a length within the block.
-    let start = unsafe { base.add(offset) };
-    // SAFETY: as above; attached, so nobody writes; initialised, as a memfd starts as zeros.
-    unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
-}
 
 impl Drop for Reader {
     fn drop(&mut self) {
@@ -356,7 +345,7 @@ impl RawMessage<'_> {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the reader's interval covers the message until `drop` releases it, so the block is not
         // handed out again; the arena lives as long as the reader's channel.
-        unsafe { bytes(self.reader.base, offset_of(self.word), len_of(self.word) as usize) }
+        unsafe { descriptor::bytes(self.reader.base, self.word) }
     }
 
     /// Position, time and length.
@@ -444,7 +433,7 @@ impl RawBatch<'_> {
             };
             // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
             // together; the borrow of `self` ends before.
-            (packed.unpack(), unsafe { bytes(self.reader.base, packed.offset(), packed.len()) })
+            (packed.unpack(), unsafe { descriptor::bytes(self.reader.base, packed.word) })
         })
     }
 }

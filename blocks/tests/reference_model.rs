@@ -15,8 +15,7 @@ use blockcast_blocks::{
 };
 use proptest::prelude::*;
 
-/// Samples that a subscriber's interval covers at a time.
-const WINDOW: usize = 32;
+/// Subscribers at a time.
 const SUBSCRIBERS: usize = 4;
 const BLOCK: usize = 64;
 
@@ -153,7 +152,12 @@ impl Model {
         }
     }
 
-    /// An eighth of the pool: claimed ahead, overtaken at a time, held back for samples.
+    /// A quarter of the pool: held back for samples.
+    fn quarter(&self) -> u64 {
+        u64::from(self.setting.blocks / 4).clamp(1, 32)
+    }
+
+    /// An eighth of the pool: claimed ahead, overtaken at a time.
     fn eighth(&self) -> u64 {
         u64::from(self.setting.blocks / 8).clamp(1, 32)
     }
@@ -275,17 +279,21 @@ impl Model {
         }
     }
 
-    fn settle(&mut self, reader: &mut Subscriber) {
-        let oldest = loop {
+    fn oldest(&mut self, reader: &mut Subscriber) -> Option<u64> {
+        loop {
             match reader.attached.front() {
                 None => break None,
                 Some((number, _)) if !self.samples.contains_key(number) => {
                     reader.attached.pop_front();
                 }
-                Some((_, sequence)) if reader.next - sequence <= self.eighth() => break Some(*sequence),
+                Some((_, sequence)) if reader.next - sequence <= self.quarter() => break Some(*sequence),
                 Some(_) => self.count_oldest(reader),
             }
-        };
+        }
+    }
+
+    fn settle(&mut self, reader: &mut Subscriber) {
+        let oldest = self.oldest(reader);
         let needed = oldest.into_iter().chain(reader.floor).min();
         reader.pinned = needed.is_some();
         self.let_go(reader, needed.unwrap_or(reader.next));
@@ -364,14 +372,7 @@ impl Model {
 
     fn attach(&mut self, reader: &mut Subscriber, sequence: u64) -> u64 {
         reader.pinned = true;
-        if reader.attached.len() == WINDOW {
-            while reader.attached.front().is_some_and(|(number, _)| !self.samples.contains_key(number)) {
-                reader.attached.pop_front();
-            }
-            if reader.attached.len() == WINDOW {
-                self.count_oldest(reader);
-            }
-        }
+        self.oldest(reader);
         let number = self.new_sample(sequence, false);
         reader.attached.push_back((number, sequence));
         number

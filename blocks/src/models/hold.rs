@@ -59,7 +59,7 @@ fn sample_dropped_elsewhere(cloned: bool) {
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();
-        let sample = window.attach(&receiver.consumer, channel.arena().base(), message);
+        let sample = window.attach(&receiver.consumer, message);
         let cells = ring.cells.clone();
         let holder = thread::spawn(move || {
             let kept = cloned.then(|| sample.clone());
@@ -106,7 +106,7 @@ fn hold_the_interval_follows_samples_that_are_dropped_elsewhere() {
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();
-        let sample = window.attach(&receiver.consumer, channel.arena().base(), message);
+        let sample = window.attach(&receiver.consumer, message);
         let cells = ring.cells.clone();
         let holder = thread::spawn(move || {
             cells.check(message);
