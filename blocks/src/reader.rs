@@ -18,8 +18,9 @@ const NOTHING_TAKEN: u64 = u64::MAX;
 
 /// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
 ///
-/// Padded to cache lines, so that two subscribers next to each other in memory don't share one.
-#[repr(C, align(64))]
+/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other threads
+/// write.
+#[repr(C, align(128))]
 pub struct Reader {
     state: State,
     /// First byte of the arena.

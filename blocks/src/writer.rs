@@ -82,6 +82,10 @@ fn make(
 }
 
 /// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.
+///
+/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other threads
+/// write.
+#[repr(align(128))]
 pub struct Writer {
     producer: Producer,
     /// First byte of the arena.
