@@ -201,7 +201,11 @@ impl Channel {
             free as u32
         };
         self.subscribers.add(&signal);
-        let consumer = Consumer::join(&self.control, cursor, self.pace(options), options.history);
+        let joined = Consumer::join(&self.control, cursor, self.pace(options), options.history);
+        let Some(consumer) = joined else {
+            self.leave(cursor, &signal);
+            return Err(JoinError::Barrier);
+        };
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
         Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))

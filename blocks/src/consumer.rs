@@ -5,7 +5,7 @@
 //! claims a window ahead of itself, messages yet unpublished included, so that the fence of a claim is paid
 //! once per window; after each descriptor it checks that the watermark has not passed it.
 
-use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
+use crate::control::{Control, Seat, UNBOUNDED};
 use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
 use crate::primitive::{Ordering, fence, light_barrier};
@@ -76,8 +76,9 @@ pub(crate) enum Pace {
 impl Consumer {
     /// Starts at cursor `cursor`, which is unused and nobody else's, with up to `history` earlier messages as
     /// far as the channel still has them. Every message that is published after
-    /// this returns will be taken, or counted as lost where the pace allows it.
-    pub(crate) fn join(control: &Control, cursor: u32, pace: Pace, history: u64) -> Self {
+    /// this returns will be taken, or counted as lost where the pace allows it. `None`, and the cursor is unused again,
+    /// if the system refuses a process-wide barrier.
+    pub(crate) fn join(control: &Control, cursor: u32, pace: Pace, history: u64) -> Option<Self> {
         let (window, depth) = match pace {
             Pace::Reliable => (UNBOUNDED, UNBOUNDED),
             Pace::Overtakable { window, depth } => (window.max(1), depth.max(1)),
@@ -85,6 +86,10 @@ impl Consumer {
         };
         let seat = control.seat(cursor);
         let (header, line) = (seat.header(), seat.line());
+        if pace != Pace::Reliable {
+            // Ordering: made visible by the barrier below, before the first claim.
+            header.state.claimers.fetch_add(1, Ordering::Relaxed);
+        }
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
         line.taken.store(UNBOUNDED, Ordering::Relaxed);
@@ -94,10 +99,12 @@ impl Consumer {
         loop {
             // Ordering: Release orders `high` before `low`: who sees this `low` sees UNBOUNDED.
             line.low.store(watermark, Ordering::Release);
-            // Ordering: pairs with the fence in `Producer::announce`: its second scan sees this claim, or
+            // Ordering: pairs with the light barrier in `Producer::announce`: its second scan sees this claim, or
             // we see its watermark.
-            #[cfg(not(blockcast_mutation = "join_fence"))]
-            fence(Ordering::SeqCst);
+            if !cfg!(blockcast_mutation = "join_fence") && !seat.fence_publisher() {
+                seat.vacate(pace != Pace::Reliable);
+                return None;
+            }
             let now = header.state.watermark.load(Ordering::Acquire);
             if now == watermark {
                 break;
@@ -117,7 +124,7 @@ impl Consumer {
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
-        Self {
+        Some(Self {
             next,
             head,
             seat,
@@ -129,7 +136,7 @@ impl Consumer {
             keeping: matches!(pace, Pace::Keeping { .. }).then(Box::default),
             lost: 0,
             rounds: QuietRounds::default(),
-        }
+        })
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -429,8 +436,8 @@ impl Consumer {
     fn claim(&mut self) {
         self.high = self.next.saturating_add(self.window).min(UNBOUNDED - 1);
         self.seat.line().high.store(self.high, Ordering::Relaxed);
-        // Ordering: pairs with the fence in `Producer::announce`: its second scan sees this claim, or our
-        // next look at the watermark sees that it has passed.
+        // Ordering: pairs with the fence in `Producer::announce`, which is there as long as there are claimers: its
+        // second scan sees this claim, or our next look at the watermark sees that it has passed.
         #[cfg(not(blockcast_mutation = "claim_fence"))]
         fence(Ordering::SeqCst);
     }
@@ -501,8 +508,7 @@ impl Consumer {
 
     /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.
     pub(crate) fn leave(&mut self) -> bool {
-        // Ordering: Release, as in `let_go`.
-        self.seat.line().low.store(UNUSED, Ordering::Release);
+        self.seat.vacate(!self.is_reliable());
         self.seat.header().space.notified(&mut self.rounds)
     }
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use crate::gate::Gate;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier};
 #[cfg(not(loom))]
 use crate::sys;
 
@@ -99,6 +99,9 @@ pub(crate) struct State {
     pub(crate) settled: AtomicU64,
     /// Cursors at and above this index have never been used.
     pub(crate) cursors_used: AtomicU32,
+    /// Subscribers that may be overtaken, which claim as they go: while there are any, reclaiming fences. Never 0
+    /// where the system has no process-wide barrier.
+    pub(crate) claimers: AtomicU32,
 }
 
 /// One descriptor.
@@ -273,6 +276,31 @@ impl Seat {
     pub(crate) fn header(&self) -> &Header {
         self.control.header()
     }
+
+    /// Orders our earlier stores before our later loads, and the publisher's likewise, whether it fences or not.
+    /// About 10 µs. False if the system failed to.
+    pub(crate) fn fence_publisher(&self) -> bool {
+        #[cfg(loom)]
+        if crate::primitive::interrupts_itself() {
+            return true;
+        }
+        if asymmetric_barriers() {
+            return heavy_barrier();
+        }
+        // Ordering: pairs with the publisher's own fence.
+        fence(Ordering::SeqCst);
+        true
+    }
+
+    /// Lets go of everything and of the cursor.
+    pub(crate) fn vacate(&self, claimer: bool) {
+        // Ordering: Release, as in `Consumer::let_go`.
+        self.line().low.store(UNUSED, Ordering::Release);
+        if claimer {
+            // Ordering: Release: whoever finds no claimer finds the cursor unused.
+            self.header().state.claimers.fetch_sub(1, Ordering::Release);
+        }
+    }
 }
 
 impl Header {
@@ -285,6 +313,7 @@ impl Header {
                 messages: Gate::new(),
                 closed: AtomicU32::new(0),
                 cursors_used: AtomicU32::new(0),
+                claimers: AtomicU32::new(u32::from(!asymmetric_barriers())),
             }),
             space: CachePadded::new(Gate::new()),
             pool: CachePadded::new(PoolLine {

@@ -43,6 +43,8 @@ pub(crate) struct QuietRounds(u32);
 
 impl Gate {
     pub(crate) fn new() -> Self {
+        #[cfg(loom)]
+        crate::primitive::begin();
         let mode = if asymmetric_barriers() { 0 } else { FENCED | SETTLED | ALWAYS_FENCED };
         Self { word: AtomicU32::new(mode) }
     }

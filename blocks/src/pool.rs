@@ -144,6 +144,7 @@ impl Pool {
     }
 
     /// Takes a spare block of at least `len` bytes, the smallest there is: its unit and capacity.
+    #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Option<(u32, usize)> {
         self.classes
             .iter_mut()

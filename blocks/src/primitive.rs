@@ -11,7 +11,7 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
-pub(crate) use modelled::AtomicWaker;
+pub(crate) use modelled::{AtomicWaker, begin, interrupts_itself};
 #[cfg(all(test, loom))]
 pub(crate) use modelled::{interruptible, offline, with_process_wide_barrier};
 
@@ -103,13 +103,16 @@ mod modelled {
     }
 
     pub(super) fn available() -> bool {
+        AVAILABLE.get()
+    }
+
+    /// A gate was made: in this thread, before the other threads start.
+    pub(crate) fn begin() {
         if AVAILABLE.get() {
-            // Made here, before the other threads start.
             let _ = INTERRUPT.asked.load(Ordering::Relaxed);
             SERVED.set(0);
             NOTIFIER.set(Some(thread::current().id()));
         }
-        AVAILABLE.get()
     }
 
     /// Where that thread may be interrupted: between a store and a load that must not pass each other.
@@ -121,6 +124,11 @@ mod modelled {
                 answer(asked);
             }
         }
+    }
+
+    /// Whether the current thread is the one that is interrupted: what it does on both sides it does in order.
+    pub(crate) fn interrupts_itself() -> bool {
+        NOTIFIER.get() == Some(thread::current().id())
     }
 
     /// From here on the current thread is the one that is interrupted.

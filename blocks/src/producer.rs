@@ -6,7 +6,8 @@
 //! # Reclaiming
 //! The publisher wants to let go of the sequences below some *target*. It
 //! 1. scans the cursors for what everyone has passed, which gives the target;
-//! 2. announces the target as the new *watermark*, then fences;
+//! 2. announces the target as the new *watermark*, then fences (where all subscribers are reliable, those that join
+//!    fence for both, by a process-wide barrier);
 //! 3. scans the cursors again for intervals that still cover a sequence below the target.
 //!
 //! A subscriber that claims an interval stores it, fences, then looks at the watermark. Of the two fences
@@ -32,7 +33,7 @@ use crate::control::{Control, UNBOUNDED, UNUSED};
 use crate::descriptor::{len_of, unit_of};
 use crate::gate::QuietRounds;
 use crate::pool::Pool;
-use crate::primitive::{Ordering, asymmetric_barriers, fence, heavy_barrier};
+use crate::primitive::{Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
 
 /// Limbo entries that are looked at in one reclamation that found other blocks.
 const LIMBO_LOOKS: usize = 64;
@@ -204,8 +205,11 @@ impl Producer {
         let target = self.announce(target);
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
         let held = self.control.header().held.load(Ordering::Acquire) != 0;
-        if !self.one_by_one && !held && self.claims.is_empty() && self.limbo.is_empty() {
+        if !held && self.claims.is_empty() && self.limbo.is_empty() {
             // All of it is free; `announce` has moved the end of the queue.
+            if self.one_by_one {
+                self.empty_queue(target);
+            }
             self.control.header().state.settled.store(target, Ordering::Relaxed);
             return (target - first) as usize;
         }
@@ -218,11 +222,7 @@ impl Producer {
     /// Looks at the blocks of `first..target` and of the limbo one by one.
     fn sort_out(&mut self, first: u64, target: u64) -> usize {
         let mut freed = 0;
-        // What is in the ring's queue is free already: it goes to the pool, so that the queue is empty.
-        for sequence in self.oldest_free..first {
-            let unit = self.unit_at(sequence);
-            self.pool.give(unit);
-        }
+        self.empty_queue(first);
         for sequence in first..target {
             let unit = self.unit_at(sequence);
             let covered = covered(&self.claims, sequence);
@@ -260,6 +260,16 @@ impl Producer {
         let oldest = self.limbo.iter().map(|entry| entry.sequence).min();
         line.oldest_kept.store(oldest.unwrap_or(UNUSED), Ordering::Relaxed);
         freed
+    }
+
+    /// Moves the free blocks of the ring's queue, which ends at `end`, to the pool.
+    #[inline]
+    fn empty_queue(&mut self, end: u64) {
+        for sequence in self.oldest_free..end {
+            let unit = self.unit_at(sequence);
+            self.pool.give(unit);
+        }
+        self.oldest_free = end;
     }
 
     /// Keeps the descriptor of a claimed message where its subscriber finds it when the slot is overwritten.
@@ -322,9 +332,16 @@ impl Producer {
         let watermark = &self.control.header().state.watermark;
         // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
         watermark.store(target, Ordering::Release);
-        // Ordering: pairs with the fence in `Consumer::claim` and `Consumer::join`.
-        #[cfg(not(blockcast_mutation = "reclaim_fence"))]
-        fence(Ordering::SeqCst);
+        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the joiner's claim,
+        // or it sees the watermark.
+        light_barrier();
+        // Who claims as it goes has joined behind such a barrier: if this does not see it, the barrier came later, and
+        // what it claims after that sees the watermark.
+        if self.control.header().state.claimers.load(Ordering::Relaxed) != 0 {
+            // Ordering: pairs with the fence in `Consumer::claim`.
+            #[cfg(not(blockcast_mutation = "reclaim_fence"))]
+            fence(Ordering::SeqCst);
+        }
         let mut settled = target;
         self.claims.clear();
         for cursor in self.control.used_cursors() {

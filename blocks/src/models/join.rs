@@ -6,6 +6,7 @@ use loom::thread;
 use super::quietly;
 use super::ring::{Met, Receiver, Ring};
 use crate::consumer::Pace;
+use crate::primitive::offline;
 
 /// Receives all there is; messages come in order from `next` on.
 fn drain(receiver: &mut Receiver, mut next: Option<u64>) -> Option<u64> {
@@ -29,7 +30,8 @@ fn joiner(pace: Pace, history: u32, beside: Option<Pace>) {
         let beside = beside.map(|pace| ring.join(1, pace, 0));
         let (control, cells) = (ring.control.clone(), ring.cells.clone());
         let joining = thread::spawn(move || {
-            let consumer = crate::consumer::Consumer::join(&control, 0, pace, u64::from(history));
+            let consumer =
+                crate::consumer::Consumer::join(&control, 0, pace, u64::from(history)).expect("a barrier");
             let mut receiver = Receiver { consumer, cells };
             let next = match receiver.receive() {
                 Met::Message(sequence) => Some(sequence + 1),
@@ -40,6 +42,7 @@ fn joiner(pace: Pace, history: u32, beside: Option<Pace>) {
         for _ in 0..3 {
             ring.publish();
         }
+        offline();
         let (mut receiver, next) = joining.join().unwrap();
         let next = drain(&mut receiver, next);
         if let Some(mut beside) = beside {

@@ -65,7 +65,8 @@ impl Ring {
     }
 
     pub(super) fn join(&self, cursor: u32, pace: Pace, history: u64) -> Receiver {
-        Receiver { consumer: Consumer::join(&self.control, cursor, pace, history), cells: self.cells.clone() }
+        let consumer = Consumer::join(&self.control, cursor, pace, history).expect("a barrier");
+        Receiver { consumer, cells: self.cells.clone() }
     }
 
     /// Takes a free block, past subscribers that may be overtaken, as a writer does.
