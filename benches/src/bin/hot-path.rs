@@ -1,6 +1,6 @@
 //! Runs one hot path a given number of times, for callgrind to count its instructions: `.ci/instructions`.
 
-use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Timestamps, channel};
+use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Reuse, Timestamps, channel};
 use blockcast_publisher::Publisher;
 use blockcast_subscriber::{Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
 
@@ -13,9 +13,10 @@ const BATCH: u64 = 32;
 type Path = (&'static str, fn(u64));
 
 /// The paths, by name.
-const PATHS: [Path; 6] = [
-    ("by-reference", |messages| by_reference(1, messages)),
-    ("by-reference-8", |messages| by_reference(8, messages)),
+const PATHS: [Path; 7] = [
+    ("by-reference", |messages| by_reference(1, Reuse::Oldest, messages)),
+    ("by-reference-8", |messages| by_reference(8, Reuse::Oldest, messages)),
+    ("by-reference-hottest", |messages| by_reference(1, Reuse::Hottest, messages)),
     ("by-reference-overtakable", overtakable),
     ("batches-of-32", batches),
     ("owned", |messages| owned(1, messages)),
@@ -42,10 +43,12 @@ fn main() {
 fn open(
     subscribers: usize,
     overflow: Overflow,
+    reuse: Reuse,
 ) -> (Publisher<Bytes>, Vec<(Subscriber<Bytes>, SubscriptionFeed)>) {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     config.block_size = PAYLOAD;
     config.timestamps = Timestamps::Off;
+    config.reuse = reuse;
     let writer = channel(config).expect("64 blocks of 64 bytes are a channel");
     let options = SubscriberOptions::new().overflow(overflow).reader();
     let subscribers = (0..subscribers)
@@ -83,8 +86,8 @@ fn check(sum: u64, received: u64) {
     assert_eq!(sum, 2 * received, "a message was lost");
 }
 
-fn by_reference(subscribers: usize, messages: u64) {
-    let (mut publisher, mut subscribers) = open(subscribers, Overflow::Block);
+fn by_reference(subscribers: usize, reuse: Reuse, messages: u64) {
+    let (mut publisher, mut subscribers) = open(subscribers, Overflow::Block, reuse);
     let mut sum = 0;
     for _ in 0..messages {
         publish(&mut publisher);
@@ -96,7 +99,7 @@ fn by_reference(subscribers: usize, messages: u64) {
 }
 
 fn overtakable(messages: u64) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::DropOldest);
+    let (mut publisher, mut subscribers) = open(1, Overflow::DropOldest, Reuse::Oldest);
     let (subscriber, _) = &mut subscribers[0];
     let mut sum = 0;
     for _ in 0..messages {
@@ -107,7 +110,7 @@ fn overtakable(messages: u64) {
 }
 
 fn batches(messages: u64) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::Block);
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest);
     let (subscriber, _) = &mut subscribers[0];
     let mut sum = 0;
     for _ in 0..messages / BATCH {
@@ -124,7 +127,7 @@ fn batches(messages: u64) {
 
 /// Keeps the latest `kept` samples.
 fn owned(kept: usize, messages: u64) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::Block);
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest);
     let (subscriber, _) = &mut subscribers[0];
     let mut samples: Vec<Option<_>> = (0..kept).map(|_| None).collect();
     let mut sum = 0;
