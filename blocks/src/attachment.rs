@@ -1,81 +1,77 @@
-//! Owned samples, and how they stay cheap: the window of `Attachments`.
+//! Owned samples, and how they stay cheap: the [`AttachmentWindow`].
 //!
 //! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
 //! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
-//! when the window is full, when a quarter of the pool's blocks was received after it, before its subscriber
-//! sleeps, and when its subscriber is dropped.
+//! when a quarter of the pool's blocks was received after it (32 at most), before its subscriber sleeps, and when its
+//! subscriber is dropped.
+//!
+//! Samples are handles on [`Record`]s, which belong to the subscriber. The window knows the record of each of the
+//! newest messages that is a sample:
 //!
 //! ```text
-//! sequence s ──▶ slot (s + 1) mod WINDOW: s + 1   attached, covered by the interval
-//!                                         0       dropped, or turned into a counted hold
+//! sequence s ──▶ s mod WINDOW ──▶ record of s   attached, covered by the interval
+//!                                 another's     received by reference; dropped, and the record used again
 //! ```
-//! Both sides end an attachment by a compare-exchange of `s + 1`, the sample's *ticket*, with 0. If the sample wins, it is gone and the
-//! interval may move on. If the subscriber wins, having counted the hold first, the sample owns the count
-//! and one strong reference to the attachments.
 
-use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::channel::Channel;
 use crate::consumer::Consumer;
-use crate::descriptor::{self, Descriptor, Packed, Validity, unit_of, validity_of};
-use crate::primitive::{AtomicU64, Ordering};
-use crate::units::PublisherId;
+use crate::descriptor::Packed;
+use crate::sample::{RawSample, Record};
 
 /// Messages, the newest of which an interval covers while they are samples.
 pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 
-const DETACHED: u64 = 0;
-/// In the ticket of a sample that was counted from the start. Sequences do not come that far.
-const COUNTED: u64 = 1 << 63;
+/// Records that a window starts with.
+const RECORDS: usize = if cfg!(loom) { 2 } else { 8 };
+/// Records that are looked at in search of a free one before more are made.
+const LOOKS: usize = 32;
+
 /// No sample is attached by interval.
 const NONE: u64 = u64::MAX;
 
-#[inline(always)]
-fn index_of(ticket: u64) -> usize {
-    ticket as usize % WINDOW
-}
-
-/// One subscriber's window, shared with its samples.
+/// What one subscriber shares with its samples.
 #[derive(Debug)]
 pub(crate) struct Attachments {
-    slots: [AtomicU64; WINDOW],
-    /// First byte of the channel's arena.
-    base: NonNull<u8>,
-    channel: Arc<Channel>,
+    pub(crate) channel: Arc<Channel>,
+    /// Keeps the records, which the subscriber adds to, until it and the last sample are gone. `Arc`s, since unlike boxes
+    /// they may be moved while there are pointers into them.
+    records: Mutex<Vec<Arc<[Record]>>>,
 }
 
-// SAFETY: `base` points into the arena of `channel`; bytes behind it are reached through samples only.
-unsafe impl Send for Attachments {}
-// SAFETY: as above; the slots are atomic.
-unsafe impl Sync for Attachments {}
-
-/// The subscriber's private side of its window.
+/// The subscriber's private side of its samples.
 #[derive(Debug)]
 pub(crate) struct AttachmentWindow {
-    shared: Arc<Attachments>,
+    /// The record that was used last.
+    latest: NonNull<Record>,
     /// The oldest sequence that may be attached by interval, or [`NONE`].
     first: u64,
     /// Messages received since the oldest one that is attached, itself included, at most; never more than
-    /// [`WINDOW`], so that every one has a slot of its own.
+    /// [`WINDOW`], so that every one has a place of its own.
     reach: u64,
-    /// Descriptor words.
-    words: Box<[u64; WINDOW]>,
+    by_sequence: Box<[NonNull<Record>; WINDOW]>,
+    shared: Arc<Attachments>,
+    records: Vec<NonNull<Record>>,
+    /// Where `latest` is in `records`.
+    turn: usize,
 }
+
+// SAFETY: the pointers are to records of `shared`, which are `Sync`.
+unsafe impl Send for AttachmentWindow {}
+// SAFETY: as above.
+unsafe impl Sync for AttachmentWindow {}
 
 impl AttachmentWindow {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
-        let slots = std::array::from_fn(|_| AtomicU64::new(DETACHED));
         // At most a quarter of the pool waits for a sample of one subscriber.
         let reach = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
-        let base = channel.arena().base();
-        Self {
-            shared: Arc::new(Attachments { slots, base, channel }),
-            first: NONE,
-            reach,
-            words: Box::new([0; WINDOW]),
-        }
+        let shared = Arc::new(Attachments { channel, records: Mutex::new(Vec::new()) });
+        let mut records = Vec::new();
+        add_records(&shared, &mut records, RECORDS);
+        let latest = records[0];
+        Self { latest, first: NONE, reach, by_sequence: Box::new([latest; WINDOW]), shared, records, turn: 0 }
     }
 
     /// Whether a sample may be attached by interval.
@@ -85,31 +81,29 @@ impl AttachmentWindow {
     }
 
     /// Attaches the message that `consumer` took last, and has not let go of. Never fails: what is older than the
-    /// window reaches is turned into counted holds.
+    /// window reaches is turned into counted holds. Allocates where more samples are kept than ever before.
     #[inline(always)]
     pub(crate) fn attach(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
-        let Packed { sequence, word, time } = packed;
+        let sequence = packed.sequence;
         if self.first == NONE {
             self.first = sequence;
         }
         self.skip(consumer, sequence);
-        let ticket = sequence + 1;
-        let index = index_of(ticket);
-        self.words[index] = word;
-        // Ordering: Release for an earlier sample of this slot, counted since, that finds this ticket instead of
-        // `DETACHED`: it must see its count. Whoever drops the new sample elsewhere received it through a
-        // synchronising move.
-        self.shared.slots[index].store(ticket, Ordering::Release);
-        RawSample { attachments: self.attachments(), ticket, word, time }
+        let record = self.free_record();
+        self.by_sequence[sequence as usize % WINDOW] = record;
+        // SAFETY: `shared` keeps its records.
+        unsafe { record.as_ref() }.attach(packed)
     }
 
     /// Turns a message that `consumer`'s interval covers into a counted hold at once.
-    pub(crate) fn count(&self, consumer: &Consumer, packed: Packed) -> RawSample {
-        let Packed { sequence, word, time } = packed;
-        consumer.hold(self.shared.channel.layout().block_of(unit_of(word)));
+    pub(crate) fn count(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
+        // SAFETY: `shared` keeps its records.
+        let record = unsafe { self.free_record().as_ref() };
+        let sample = record.attach_counted(packed);
+        consumer.hold(record.block(&self.shared.channel));
         // The strong reference that a counted sample owns.
         std::mem::forget(Arc::clone(&self.shared));
-        RawSample { attachments: self.attachments(), ticket: COUNTED | (sequence + 1), word, time }
+        sample
     }
 
     /// The oldest sequence that is still attached, if any is. What is attached for longer than the window
@@ -132,6 +126,19 @@ impl AttachmentWindow {
         self.first
     }
 
+    /// Turns everything that is attached into counted holds, so that the interval covers no sample.
+    pub(crate) fn count_all(&mut self, consumer: &Consumer) {
+        if self.first == NONE {
+            return;
+        }
+        for sequence in self.first..consumer.next() {
+            if self.is_attached(sequence) {
+                self.count_attached(consumer, sequence);
+            }
+        }
+        self.first = NONE;
+    }
+
     /// Moves `first` to the oldest sequence below `end` that is attached and within reach, or to `end`.
     #[inline(always)]
     fn skip(&mut self, consumer: &Consumer, end: u64) {
@@ -148,155 +155,67 @@ impl AttachmentWindow {
         self.first = first;
     }
 
-    /// The pointer that samples carry. It may be turned into an `Arc` again, so it is made from one and not
-    /// from a reference, which would reach the value only.
     #[inline(always)]
-    fn attachments(&self) -> NonNull<Attachments> {
-        // SAFETY: the pointer of an `Arc` is never null.
-        unsafe { NonNull::new_unchecked(Arc::as_ptr(&self.shared).cast_mut()) }
-    }
-
-    /// Turns everything that is attached into counted holds, so that the interval covers no sample.
-    pub(crate) fn count_all(&mut self, consumer: &Consumer) {
-        if self.first == NONE {
-            return;
-        }
-        for sequence in self.first..consumer.next() {
-            if self.is_attached(sequence) {
-                self.count_attached(consumer, sequence);
-            }
-        }
-        self.first = NONE;
+    fn record(&self, sequence: u64) -> &Record {
+        // SAFETY: `shared` keeps its records.
+        unsafe { self.by_sequence[sequence as usize % WINDOW].as_ref() }
     }
 
     #[inline(always)]
     fn is_attached(&self, sequence: u64) -> bool {
-        // Ordering: Acquire pairs with the sample's Release: its holder has read its last byte.
-        self.shared.slots[index_of(sequence + 1)].load(Ordering::Acquire) == sequence + 1
+        self.record(sequence).is_attached(sequence)
     }
 
+    #[cold]
     #[inline(never)]
     fn count_attached(&self, consumer: &Consumer, sequence: u64) {
-        let ticket = sequence + 1;
-        let index = index_of(ticket);
-        let block = self.shared.channel.layout().block_of(unit_of(self.words[index]));
+        let record = self.record(sequence);
+        let block = record.block(&self.shared.channel);
         // Count first: from the exchange on the sample may give the hold up.
         consumer.hold(block);
-        let strong = Arc::into_raw(Arc::clone(&self.shared));
-        // Ordering: Release publishes the count to the sample; Acquire as in `is_attached`.
-        let counted =
-            self.shared.slots[index].compare_exchange(ticket, DETACHED, Ordering::AcqRel, Ordering::Acquire);
-        if counted.is_err() {
-            // SAFETY: the pointer came from `into_raw` just above and the sample did not take it over.
-            drop(unsafe { Arc::from_raw(strong) });
+        let strong = Arc::clone(&self.shared);
+        if record.count() {
+            // The samples own it now.
+            std::mem::forget(strong);
+        } else {
             self.shared.channel.give_up_hold(block);
         }
     }
-}
 
-/// A message that stays in place for as long as this value lives. Freely sent, cloned, and dropped in any
-/// order.
-///
-/// Dropping costs one compare-exchange; cloning, and dropping a sample that outlived its subscriber's
-/// window, costs two or three atomic operations more.
-pub struct RawSample {
-    /// Valid while the ticket stands in its slot (the subscriber keeps it alive), and afterwards through
-    /// the strong reference that came with the counted hold.
-    attachments: NonNull<Attachments>,
-    /// The sequence plus one, and perhaps [`COUNTED`].
-    ticket: u64,
-    word: u64,
-    time: u64,
-}
-
-// SAFETY: a sample reads bytes that nobody writes while it lives, and ends its attachment through atomics.
-unsafe impl Send for RawSample {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for RawSample {}
-
-impl RawSample {
-    /// The message's bytes, in place.
-    #[inline]
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: valid as stated at the field.
-        let base = unsafe { self.attachments.as_ref() }.base;
-        // SAFETY: the block is not handed out again while the sample is attached or counted, and its arena
-        // lives as long as the channel that the attachments keep.
-        unsafe { descriptor::bytes(base, self.word) }
-    }
-
-    /// Position, time and length.
-    #[inline]
-    #[must_use]
-    pub fn descriptor(&self) -> Descriptor {
-        let sequence = (self.ticket & !COUNTED) - 1;
-        Packed { sequence, word: self.word, time: self.time }.unpack()
-    }
-
-    /// Whether the bytes are known to be a value of the topic's layout.
     #[inline(always)]
-    #[must_use]
-    pub fn validity(&self) -> Validity {
-        validity_of(self.word)
+    fn free_record(&mut self) -> NonNull<Record> {
+        // SAFETY: `shared` keeps its records.
+        if !unsafe { self.latest.as_ref() }.is_free() {
+            self.find_free_record();
+        }
+        self.latest
     }
 
-    /// The number of the block, for its hold count.
-    fn block(&self) -> u32 {
-        self.channel().layout().block_of(unit_of(self.word))
-    }
-
-    /// Who published it.
-    #[must_use]
-    pub fn publisher(&self) -> PublisherId {
-        self.channel().publisher()
-    }
-
-    /// The channel that the message came through.
-    #[must_use]
-    pub fn channel(&self) -> &Arc<Channel> {
-        // SAFETY: valid as stated at the field.
-        unsafe { &(*self.attachments.as_ptr()).channel }
-    }
-}
-
-impl Clone for RawSample {
-    fn clone(&self) -> Self {
-        let channel = self.channel();
-        // `self` keeps the block meanwhile, by interval or by count, so the count may start at any number.
-        channel.add_hold(self.block());
-        // SAFETY: the pointer came from an `Arc` and is valid as stated at the field.
-        unsafe { Arc::increment_strong_count(self.attachments.as_ptr()) };
-        Self { ticket: self.ticket | COUNTED, ..*self }
-    }
-}
-
-impl Drop for RawSample {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: valid as stated at the field.
-        let attachments = unsafe { self.attachments.as_ref() };
-        if self.ticket & COUNTED == 0 {
-            let slot = &attachments.slots[index_of(self.ticket)];
-            // Ordering: Release: we have read what we let go of. Acquire on failure pairs with the Release
-            // of `count_attached`: the count is ours. After a success the attachments may be freed at any
-            // time, so nothing of them is touched any more.
-            #[cfg(not(blockcast_mutation = "release_sample"))]
-            const RELEASE: Ordering = Ordering::Release;
-            #[cfg(blockcast_mutation = "release_sample")]
-            const RELEASE: Ordering = Ordering::Relaxed;
-            if slot.compare_exchange(self.ticket, DETACHED, RELEASE, Ordering::Acquire).is_ok() {
+    /// Makes `latest` a free record: the next one in turn, or a new one.
+    #[inline(never)]
+    fn find_free_record(&mut self) {
+        let len = self.records.len();
+        for distance in 1..len.min(LOOKS) {
+            let index = (self.turn + distance) % len;
+            let record = self.records[index];
+            // SAFETY: `shared` keeps its records.
+            if unsafe { record.as_ref() }.is_free() {
+                (self.turn, self.latest) = (index, record);
                 return;
             }
         }
-        attachments.channel.give_up_hold(self.block());
-        // SAFETY: a counted sample owns one strong reference, made by `count_attached` or `clone`.
-        unsafe { Arc::decrement_strong_count(self.attachments.as_ptr()) };
+        add_records(&self.shared, &mut self.records, len);
+        (self.turn, self.latest) = (len, self.records[len]);
     }
 }
 
-impl fmt::Debug for RawSample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawSample").field("descriptor", &self.descriptor()).finish_non_exhaustive()
-    }
+/// Makes `count` records and lists them.
+fn add_records(shared: &Arc<Attachments>, list: &mut Vec<NonNull<Record>>, count: usize) {
+    let base = shared.channel.arena().base();
+    // The records' pointer may be turned into an `Arc` again, so it is made from one and not from a reference, which
+    // would reach the value only.
+    let owner = NonNull::new(Arc::as_ptr(shared).cast_mut()).expect("the pointer of an `Arc` is not null");
+    let records: Arc<[Record]> = (0..count).map(|_| Record::new(base, owner)).collect();
+    list.extend(records.iter().map(NonNull::from));
+    shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(records);
 }

@@ -255,11 +255,6 @@ impl Channel {
         &self.layout
     }
 
-    /// Counts one more hold on a block that is attached or held already.
-    pub(crate) fn add_hold(&self, block: u32) {
-        self.control.hold(block);
-    }
-
     /// Gives up one hold.
     pub(crate) fn give_up_hold(&self, block: u32) {
         if unhold(&self.control, block) {

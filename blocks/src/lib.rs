@@ -26,7 +26,7 @@
 //!
 //! The way of a message, file by file: `channel` (makes the shared memory: `arena`, `control`), `writer`
 //! (loans), `producer` (publish, reclaim), `descriptor`, `consumer` (claim, take, let go), `reader` (by
-//! reference), `attachment` (owned samples); `gate`, `signal`, `roster` and `park` wake whoever sleeps.
+//! reference), `attachment` and `sample` (owned samples); `gate`, `signal`, `roster` and `park` wake whoever sleeps.
 
 pub mod payload;
 pub mod pod;
@@ -55,10 +55,10 @@ pub use stats::{ChannelStats, PoolStats, ReaderStats};
 #[cfg(not(target_family = "wasm"))]
 mod native {
     pub use crate::arena::Arena;
-    pub use crate::attachment::RawSample;
     pub use crate::brought::ArenaMemory;
     pub use crate::channel::{Channel, ChannelConfig};
     pub use crate::reader::{RawBatch, RawMessage, Reader};
+    pub use crate::sample::RawSample;
     pub use crate::signal::Signal;
     pub use crate::sys::page_size;
     pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
@@ -74,7 +74,7 @@ pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};
 #[cfg(not(target_family = "wasm"))]
 pub mod arena;
 #[cfg(not(target_family = "wasm"))]
-pub mod attachment;
+mod attachment;
 #[cfg(not(target_family = "wasm"))]
 mod brought;
 #[cfg(not(target_family = "wasm"))]
@@ -99,6 +99,8 @@ mod producer;
 pub mod reader;
 #[cfg(not(target_family = "wasm"))]
 mod roster;
+#[cfg(not(target_family = "wasm"))]
+mod sample;
 #[cfg(not(target_family = "wasm"))]
 pub mod signal;
 #[cfg(not(target_family = "wasm"))]

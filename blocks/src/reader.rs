@@ -5,11 +5,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::attachment::{AttachmentWindow, RawSample};
+use crate::attachment::AttachmentWindow;
 use crate::channel::Channel;
 use crate::consumer::{Consumer, Taken};
 use crate::descriptor::{self, Descriptor, Packed, Validity, len_of, validity_of};
 use crate::error::ReceiveError;
+use crate::sample::RawSample;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
 
@@ -246,7 +247,7 @@ impl Reader {
     /// returned sample lives. Two atomic additions; messages may be held in any order. `None` if it is not
     /// attached here (any more), or if the publisher has overtaken this reader meanwhile.
     #[must_use]
-    pub fn hold(&self, sequence: Sequence) -> Option<RawSample> {
+    pub fn hold(&mut self, sequence: Sequence) -> Option<RawSample> {
         let sequence = sequence.get();
         if !(self.floor..self.consumer.next()).contains(&sequence) {
             return None;

@@ -114,11 +114,12 @@ struct Subscriber {
     start: u64,
 }
 
-/// A sample in the model.
+/// A sample and its clones in the model.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     sequence: u64,
     counted: bool,
+    samples: u32,
 }
 
 #[derive(Debug)]
@@ -366,7 +367,7 @@ impl Model {
 
     fn new_sample(&mut self, sequence: u64, counted: bool) -> u64 {
         self.next_sample += 1;
-        self.samples.insert(self.next_sample, Kept { sequence, counted });
+        self.samples.insert(self.next_sample, Kept { sequence, counted, samples: 1 });
         self.next_sample
     }
 
@@ -393,8 +394,8 @@ fn check(sequence: u64, bytes: &[u8]) {
 struct Pair {
     writer: Option<Writer>,
     readers: Vec<Option<Reader>>,
-    /// By the model's number.
-    samples: BTreeMap<u64, RawSample>,
+    /// With the model's number.
+    samples: Vec<(u64, RawSample)>,
     model: Model,
 }
 
@@ -408,7 +409,7 @@ impl Pair {
         Self {
             writer: Some(channel(config).expect("a channel")),
             readers: (0..SUBSCRIBERS).map(|_| None).collect(),
-            samples: BTreeMap::new(),
+            samples: Vec::new(),
             model: Model::new(setting),
         }
     }
@@ -453,16 +454,19 @@ impl Pair {
                 }
             }
             Step::Clone(which) => {
-                let Some(number) = self.sample(which) else { return };
-                let sequence = self.model.samples[&number].sequence;
-                let sample = self.samples[&number].clone();
-                let number = self.model.new_sample(sequence, true);
-                self.samples.insert(number, sample);
+                let Some(at) = self.sample(which) else { return };
+                let (number, sample) = self.samples[at].clone();
+                self.model.samples.get_mut(&number).expect("kept").samples += 1;
+                self.samples.push((number, sample));
             }
             Step::DropSample(which) => {
-                let Some(number) = self.sample(which) else { return };
-                self.samples.remove(&number);
-                self.model.samples.remove(&number);
+                let Some(at) = self.sample(which) else { return };
+                let (number, _) = self.samples.swap_remove(at);
+                let kept = self.model.samples.get_mut(&number).expect("kept");
+                kept.samples -= 1;
+                if kept.samples == 0 {
+                    self.model.samples.remove(&number);
+                }
             }
             Step::Receive(who)
             | Step::ReceiveKept(who)
@@ -496,7 +500,7 @@ impl Pair {
                             let sample = message.into_sample();
                             let number = model.attach(subscriber, sequence);
                             model.settle(subscriber);
-                            self.samples.insert(number, sample);
+                            self.samples.push((number, sample));
                         } else {
                             drop(message);
                             model.release_received(subscriber);
@@ -513,7 +517,7 @@ impl Pair {
                         assert_eq!(expected, Outcome::Message(sequence));
                         let number = model.attach(subscriber, sequence);
                         model.settle(subscriber);
-                        self.samples.insert(number, sample);
+                        self.samples.push((number, sample));
                     }
                     Err(error) => assert_eq!(expected, outcome(error)),
                 }
@@ -571,7 +575,7 @@ impl Pair {
                 assert_eq!(held.is_some(), attached && found, "hold of {sequence}");
                 if let Some(sample) = held {
                     let number = model.new_sample(sequence, true);
-                    self.samples.insert(number, sample);
+                    self.samples.push((number, sample));
                 }
             }
             Step::Sleep(_) => {
@@ -591,9 +595,8 @@ impl Pair {
     }
 
     /// The number of a sample that is alive.
-    fn sample(&self, which: usize) -> Option<u64> {
-        let count = self.samples.len();
-        (count > 0).then(|| *self.samples.keys().nth(which % count).expect("below the count"))
+    fn sample(&self, which: usize) -> Option<usize> {
+        which.checked_rem(self.samples.len())
     }
 
     fn check(&self) {
