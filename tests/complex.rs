@@ -231,8 +231,8 @@ fn a_guest_that_is_missing_or_broken_is_an_error() {
     let cases: [(&[u8], &str); 5] = [
         (b"not wasm at all", " is not a wasm file"),
         (b"", " is not a wasm file"),
-        (&intact[..intact.len() / 2], " is not a valid component: "),
-        (b"\0asm\x01\0\0\0", " is a core wasm module, not a component; "),
+        (&intact[..intact.len() / 2], " is not a valid wasm component: "),
+        (b"\0asm\x01\0\0\0", " does not export one memory as `memory`: "),
         (b"\0asm\x0d\0\x01\0", " does not export `run: func() -> u32`: "),
     ];
     for (content, message) in cases {

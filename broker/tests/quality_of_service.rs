@@ -39,7 +39,9 @@ fn a_message_goes_into_the_smallest_block_that_fits() {
     assert_eq!(publisher.block_size(), 4096);
     let many: Vec<u32> = (0..1000).collect();
     assert_eq!(publisher.try_loan().unwrap().capacity(), 64);
-    assert!(matches!(publisher.try_loan().unwrap().send(&many[..]), Err(SendError::Build(_))));
+    publisher.try_loan().unwrap().send(&many[..]).expect("it goes on in a larger block");
+    assert_eq!(subscriber.try_recv_ref().unwrap().view(), many);
+    assert!(matches!(publisher.try_loan().unwrap().send(&[0; 1025][..]), Err(SendError::Build(_))));
     for round in 0..100 {
         publisher.try_loan_sized(4000).unwrap().send(&many[..]).unwrap();
         send(&mut publisher, round);

@@ -402,7 +402,7 @@ impl GuestSubscription {
         }
         let sample = match self.samples.get(position) {
             Some(kept) => kept.sample.clone(),
-            None => from.reader.as_ref().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
+            None => from.reader.as_mut().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
         };
         let offset = sample.descriptor().offset;
         let sample = from.share.keep(sample);
