@@ -1,0 +1,99 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::log::Filter;
+use crate::units;
+
+/// Runs sandboxed wasm guests that publish and subscribe without copies.
+#[derive(Debug, Parser)]
+#[command(name = "blockcast", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run guests until all of them have ended.
+    ///
+    /// Ctrl-C asks them to finish; a second one ends them. The exit code is 0 if all have finished, 1 if one has failed,
+    /// 2 if nothing was run, and 130 after a second Ctrl-C.
+    Run(Run),
+    /// Print what guests import, export and ask for, and whether they run here.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Guests (.wasm, .wat), or manifests (.toml).
+    #[arg(required_unless_present = "manifest")]
+    pub files: Vec<PathBuf>,
+    /// A manifest: guests, grants, topics, limits, restart policies.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Vec<PathBuf>,
+    #[command(flatten)]
+    pub grants: Granted,
+    /// Publish a file on a topic, as plain bytes in chunks; `-` is the standard input.
+    #[arg(long, value_name = "TOPIC=FILE", value_parser = pair)]
+    pub input: Vec<(String, String)>,
+    /// Print the counters every so often, for example every 5s.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub stats: Option<Duration>,
+    /// Print the counters as JSON, one line each time.
+    #[arg(long)]
+    pub json: bool,
+    /// Lines of the guests' logs to print: off, error, warn, info, debug, trace. Default: info, or what the manifest says.
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<Filter>,
+}
+
+/// What the guests of the command line may do. Nothing is granted by default, and nothing of this concerns
+/// the guests of manifests.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Granted {
+    /// Topics that guests may publish to: a name, or a prefix followed by `*`. `GUEST:` before it grants it to that
+    /// guest only, which is called as its file without the extension.
+    #[arg(long, value_name = "[GUEST:]PATTERN")]
+    pub publish: Vec<String>,
+    /// Topics that guests may subscribe to, as above.
+    #[arg(long, value_name = "[GUEST:]PATTERN")]
+    pub subscribe: Vec<String>,
+    /// A parameter of the guests.
+    #[arg(long, short, value_name = "[GUEST:]NAME=VALUE", value_parser = pair)]
+    pub parameter: Vec<(String, String)>,
+    /// Memory of each guest, for example 16MiB.
+    #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
+    pub memory: Option<u64>,
+    /// Time that each guest may compute, waiting not counted.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub compute: Option<Duration>,
+    /// Time after which guests are ended.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub run_time: Option<Duration>,
+    /// Restart guests: never, on-failure or always.
+    #[arg(long, value_name = "WHEN", default_value = "never", value_parser = units::restart)]
+    pub restart: units::When,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Guests: components or core modules, binary or as text.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print JSON, one line for each.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it has no `=`")?;
+    if name.is_empty() {
+        Err("there is no name before `=`".to_owned())
+    } else {
+        Ok((name.to_owned(), value.to_owned()))
+    }
+}

@@ -1,0 +1,223 @@
+//! `blockcast inspect`: what a guest's file holds, read without running it.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use blockcast::{Broker, GuestSource};
+use serde::Serialize;
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeRef};
+
+use crate::args::Inspect;
+use crate::{Refused, units};
+
+/// Bytes of a page of wasm.
+const PAGE: u64 = 1 << 16;
+
+/// What a file holds.
+#[derive(Debug, Default, Serialize)]
+struct Inspection {
+    file: String,
+    /// `component`, `core module`, or empty where it is neither.
+    kind: &'static str,
+    bytes: u64,
+    imports: Vec<Named>,
+    exports: Vec<Named>,
+    /// Linear memories that it defines.
+    memories: Vec<Memory>,
+    /// Core modules inside of a component.
+    modules: u32,
+    functions: u32,
+    runs_here: bool,
+    /// Why not.
+    refused: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    name: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    minimum_bytes: u64,
+    maximum_bytes: Option<u64>,
+}
+
+/// Looks into files. The exit code is 1 if one of them does not run here.
+pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
+    let broker = Broker::new();
+    let mut all_run = true;
+    for (number, file) in arguments.files.iter().enumerate() {
+        let inspection = Inspection::of(&broker, file)?;
+        all_run &= inspection.runs_here;
+        if arguments.json {
+            println!("{}", serde_json::to_string(&inspection).map_err(|error| error.to_string())?);
+        } else {
+            print!("{}{}", if number > 0 { "\n" } else { "" }, inspection.text());
+        }
+    }
+    Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Inspection {
+    fn of(broker: &Broker, file: &Path) -> Result<Self, Refused> {
+        let code = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let mut inspection =
+            Self { file: file.display().to_string(), bytes: code.len() as u64, ..Self::default() };
+        // Text as well as binary; what is neither has nothing to show but why it does not run.
+        if let Ok(binary) = wat::parse_bytes(&code) {
+            // What comes before a mistake is shown.
+            let _ = inspection.read(&binary);
+        }
+        match broker.load(&GuestSource::File(file.to_owned())) {
+            Ok(_) => inspection.runs_here = true,
+            Err(error) => inspection.refused = Some(error.to_string()),
+        }
+        Ok(inspection)
+    }
+
+    fn read(&mut self, binary: &[u8]) -> wasmparser::Result<()> {
+        // Of the modules and components inside of each other, the outermost is 1.
+        let mut depth = 0;
+        for payload in Parser::new(0).parse_all(binary) {
+            match payload? {
+                Payload::Version { encoding, .. } => {
+                    depth += 1;
+                    match encoding {
+                        Encoding::Component if depth == 1 => self.kind = "component",
+                        Encoding::Module if depth == 1 => self.kind = "core module",
+                        Encoding::Module => self.modules += 1,
+                        Encoding::Component => {}
+                    }
+                }
+                Payload::End(_) => depth -= 1,
+                Payload::MemorySection(memories) => {
+                    for memory in memories {
+                        let memory = memory?;
+                        let bytes = |pages: u64| pages.saturating_mul(PAGE);
+                        self.memories.push(Memory {
+                            minimum_bytes: bytes(memory.initial),
+                            maximum_bytes: memory.maximum.map(bytes),
+                        });
+                    }
+                }
+                Payload::FunctionSection(functions) => {
+                    self.functions = self.functions.saturating_add(functions.count());
+                }
+                Payload::ComponentImportSection(imports) if depth == 1 => {
+                    for import in imports {
+                        let import = import?;
+                        self.imports
+                            .push(Named { name: import.name.name.to_owned(), kind: of_component(import.ty) });
+                    }
+                }
+                Payload::ComponentExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        let export = export?;
+                        let kind = of_export(export.kind);
+                        self.exports.push(Named { name: export.name.name.to_owned(), kind });
+                    }
+                }
+                Payload::ImportSection(imports) if depth == 1 => {
+                    for import in imports.into_imports() {
+                        let import = import?;
+                        let name = format!("{} {}", import.module, import.name);
+                        self.imports.push(Named { name, kind: of_module(import.ty) });
+                    }
+                }
+                Payload::ExportSection(exports) if depth == 1 => {
+                    for export in exports {
+                        let export = export?;
+                        let kind = match export.kind {
+                            wasmparser::ExternalKind::Func | wasmparser::ExternalKind::FuncExact => {
+                                "function"
+                            }
+                            wasmparser::ExternalKind::Table => "table",
+                            wasmparser::ExternalKind::Memory => "memory",
+                            wasmparser::ExternalKind::Global => "global",
+                            wasmparser::ExternalKind::Tag => "tag",
+                        };
+                        self.exports.push(Named { name: export.name.to_owned(), kind });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}\n", self.file);
+        let mut line = |what: &str, value: &str| {
+            let _ = writeln!(text, "  {what:<9} {}", printable(value));
+        };
+        let kind = if self.kind.is_empty() { "neither a component nor a core module" } else { self.kind };
+        line("kind", kind);
+        line(
+            "size",
+            &format!(
+                "{} ({} functions, {} core modules inside)",
+                units::of_bytes(self.bytes),
+                self.functions,
+                self.modules
+            ),
+        );
+        for memory in &self.memories {
+            let most = memory.maximum_bytes.map_or_else(|| "any".to_owned(), units::of_bytes);
+            line("memory", &format!("{} at first, {most} at most", units::of_bytes(memory.minimum_bytes)));
+        }
+        for import in &self.imports {
+            line("imports", &format!("{} ({})", import.name, import.kind));
+        }
+        for export in &self.exports {
+            line("exports", &format!("{} ({})", export.name, export.kind));
+        }
+        match &self.refused {
+            None => line("runs here", "yes"),
+            Some(reason) => line("runs here", &format!("no: {reason}")),
+        }
+        text
+    }
+}
+
+/// Names are the guest's own words: without anything that moves the cursor.
+fn printable(text: &str) -> String {
+    text.replace('\n', "\n            ")
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn of_component(import: ComponentTypeRef) -> &'static str {
+    match import {
+        ComponentTypeRef::Module(_) => "core module",
+        ComponentTypeRef::Func(_) => "function",
+        ComponentTypeRef::Value(_) => "value",
+        ComponentTypeRef::Type(_) => "type",
+        ComponentTypeRef::Instance(_) => "interface",
+        ComponentTypeRef::Component(_) => "component",
+    }
+}
+
+fn of_export(kind: ComponentExternalKind) -> &'static str {
+    match kind {
+        ComponentExternalKind::Module => "core module",
+        ComponentExternalKind::Func => "function",
+        ComponentExternalKind::Value => "value",
+        ComponentExternalKind::Type => "type",
+        ComponentExternalKind::Instance => "interface",
+        ComponentExternalKind::Component => "component",
+    }
+}
+
+fn of_module(import: TypeRef) -> &'static str {
+    match import {
+        TypeRef::Func(_) | TypeRef::FuncExact(_) => "function",
+        TypeRef::Table(_) => "table",
+        TypeRef::Memory(_) => "memory",
+        TypeRef::Global(_) => "global",
+        TypeRef::Tag(_) => "tag",
+    }
+}

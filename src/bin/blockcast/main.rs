@@ -1,0 +1,40 @@
+//! The command line tool: runs guests under a broker, and looks into them.
+//!
+//! ```text
+//! blockcast run deployment.toml          what a manifest says
+//! blockcast run a.wasm b.wasm --publish 'sensors/*' --subscribe log
+//! blockcast inspect guest.wasm           what it imports, exports and asks for
+//! ```
+
+mod args;
+mod input;
+mod inspect;
+mod log;
+mod manifest;
+mod plan;
+mod run;
+mod stats;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+/// What went wrong before anything ran: the message names the file, line and key where there is one.
+type Refused = String;
+
+/// Exit code: the command line, the manifest or a guest's file is not right, and nothing was run.
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+    };
+    outcome.unwrap_or_else(|refused| {
+        eprintln!("blockcast: {refused}");
+        ExitCode::from(REFUSED)
+    })
+}

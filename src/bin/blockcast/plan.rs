@@ -1,0 +1,242 @@
+//! What is going to run, from manifests and the command line alike.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use blockcast::flat::dynamic;
+use blockcast::{ComponentOptions, Grants, GuestLimits, RestartPolicy, Schema};
+
+use crate::Refused;
+use crate::args::{Granted, Run};
+use crate::log::Filter;
+use crate::manifest::{Guest, Kind, Source, Topic};
+
+/// Most instances of one guest.
+const MAX_INSTANCES: u32 = 1024;
+
+/// Everything that is going to run.
+#[derive(Default)]
+pub struct Plan {
+    pub topics: Vec<Declared>,
+    pub inputs: Vec<Input>,
+    pub guests: Vec<Instance>,
+    pub stats: Option<Duration>,
+}
+
+/// A topic whose schema is known beforehand.
+pub struct Declared {
+    pub name: String,
+    pub schema: Schema,
+    /// How bytes are checked, where the schema is a flat one.
+    pub checked: Option<dynamic::Schema>,
+}
+
+/// A file that is published.
+pub struct Input {
+    pub topic: String,
+    /// `-` is the standard input.
+    pub file: PathBuf,
+    pub block_size: usize,
+    pub blocks: u32,
+    /// For how many subscribers it waits.
+    pub subscribers: u32,
+}
+
+/// One instance of a guest.
+pub struct Instance {
+    pub name: String,
+    pub file: PathBuf,
+    /// What messages about its file begin with.
+    pub said_by: Option<String>,
+    pub log: Filter,
+    pub options: ComponentOptions,
+}
+
+impl Plan {
+    /// What the command line asks for.
+    pub fn new(arguments: &Run) -> Result<Self, Refused> {
+        let mut plan = Self::default();
+        let is_manifest = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "toml");
+        for manifest in arguments.manifest.iter().chain(arguments.files.iter().filter(is_manifest)) {
+            plan.add_manifest(manifest, arguments)?;
+        }
+        plan.add_files(arguments.files.iter().filter(|file| !is_manifest(file)), arguments)?;
+        for (topic, file) in &arguments.input {
+            plan.inputs.push(Input {
+                topic: topic.clone(),
+                file: file.into(),
+                block_size: 64 << 10,
+                blocks: 16,
+                subscribers: 1,
+            });
+        }
+        plan.stats = arguments.stats.or(plan.stats);
+        let mut names = BTreeSet::new();
+        if let Some(twice) = plan.guests.iter().find(|guest| !names.insert(&guest.name)) {
+            return Err(format!("two guests are called {:?}", twice.name));
+        }
+        Ok(plan)
+    }
+
+    fn add_manifest(&mut self, path: &Path, arguments: &Run) -> Result<(), Refused> {
+        let (source, manifest) = Source::read(path)?;
+        self.stats = self.stats.or(manifest.broker.stats.map(|time| time.0));
+        for topic in &manifest.topic {
+            self.add_topic(&source, topic)?;
+        }
+        let log = manifest.broker.log.map_or(Filter::INFO, |filter| filter.0);
+        for guest in &manifest.guest {
+            let log = arguments.log.or(guest.log.map(|filter| filter.0)).unwrap_or(log);
+            self.add_guest(&source, guest, log)?;
+        }
+        if manifest.guest.is_empty() {
+            return Err(format!("{}: there is no [[guest]]", path.display()));
+        }
+        Ok(())
+    }
+
+    fn add_topic(&mut self, source: &Source, topic: &Topic) -> Result<(), Refused> {
+        let name = topic.name.get_ref();
+        if self.topics.iter().any(|other| other.name == *name)
+            || self.inputs.iter().any(|other| other.topic == *name)
+        {
+            return Err(source.wrong(topic.name.span().start, &format!("topic {name:?} is there twice")));
+        }
+        if let Some(text) = &topic.schema {
+            let checked = match text.get_ref().starts_with("flat") {
+                false => None,
+                true => Some(dynamic::Schema::parse(text.get_ref()).map_err(|error| {
+                    source.wrong(text.span().start, &format!("this is no flat schema: {error}"))
+                })?),
+            };
+            let schema = Schema::named(text.get_ref().clone());
+            self.topics.push(Declared { name: name.clone(), schema, checked });
+        }
+        match &topic.input {
+            Some(file) => self.inputs.push(Input {
+                topic: name.clone(),
+                file: if file == "-" { "-".into() } else { source.resolve(file) },
+                block_size: usize::try_from(topic.block_size.0).unwrap_or(usize::MAX),
+                blocks: topic.blocks,
+                subscribers: topic.subscribers,
+            }),
+            None if topic.schema.is_none() => {
+                let message = format!("topic {name:?} has neither a schema nor an input");
+                return Err(source.wrong(topic.name.span().start, &message));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn add_guest(&mut self, source: &Source, guest: &Guest, log: Filter) -> Result<(), Refused> {
+        let file = source.resolve(guest.source.get_ref());
+        let at_source = guest.source.span().start;
+        let kind = guest.kind.map_or_else(|| Kind::of(&file), Ok);
+        let Kind::Wasm = kind.map_err(|refused| source.wrong(at_source, &refused))?;
+        let (name, at) = match &guest.name {
+            Some(name) => (name.get_ref().clone(), name.span().start),
+            None => (stem(&file), at_source),
+        };
+        let instances = *guest.instances.get_ref();
+        if !(1..=MAX_INSTANCES).contains(&instances) {
+            let message = format!("instances is {instances}, must be 1 to {MAX_INSTANCES}");
+            return Err(source.wrong(guest.instances.span().start, &message));
+        }
+        for instance in 1..=instances {
+            let name = if instances == 1 { name.clone() } else { format!("{name}-{instance}") };
+            if self.guests.iter().any(|other| other.name == name) {
+                return Err(source.wrong(at, &format!("two guests are called {name:?}")));
+            }
+            let fill =
+                |value: &String| value.replace("{name}", &name).replace("{instance}", &instance.to_string());
+            let parameters = guest.parameters.iter().map(|(key, value)| (key.clone(), fill(value)));
+            let options = ComponentOptions::new()
+                .name(&name)
+                .grants(guest.grants())
+                .parameters(parameters)
+                .restart(guest.restart.0.clone());
+            let said_by = Some(source.wrong(at_source, "this guest cannot be run"));
+            self.guests.push(Instance { name, file: file.clone(), said_by, log, options });
+        }
+        Ok(())
+    }
+
+    fn add_files<'a>(
+        &mut self,
+        files: impl Iterator<Item = &'a PathBuf> + Clone,
+        arguments: &Run,
+    ) -> Result<(), Refused> {
+        let mut names: Vec<String> = Vec::new();
+        for file in files.clone() {
+            let Kind::Wasm = Kind::of(file)?;
+            let name = stem(file);
+            let same = names
+                .iter()
+                .filter(|other| **other == name || other.starts_with(&format!("{name}#")))
+                .count();
+            names.push(if same == 0 { name } else { format!("{name}#{}", same + 1) });
+        }
+        let granted = &arguments.grants;
+        for (file, name) in files.zip(&names) {
+            let parameters = granted.parameter.iter().filter_map(|(key, value)| {
+                for_guest(key, name, &names).map(|key| (key.to_owned(), value.clone()))
+            });
+            let options = ComponentOptions::new()
+                .name(name)
+                .grants(grants(granted, name, &names))
+                .parameters(parameters)
+                .restart(RestartPolicy { restart: granted.restart, ..RestartPolicy::never() });
+            self.guests.push(Instance {
+                name: name.clone(),
+                file: file.clone(),
+                said_by: None,
+                log: arguments.log.unwrap_or(Filter::INFO),
+                options,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What the command line grants to the guest `name`.
+fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
+    let mut limits = GuestLimits::default();
+    limits.memory = granted.memory.unwrap_or(limits.memory);
+    (limits.compute, limits.run_time) = (granted.compute, granted.run_time);
+    let for_it = |patterns: &[String]| -> Vec<String> {
+        let patterns = patterns.iter().filter_map(|pattern| for_guest(pattern, name, names));
+        patterns.map(str::to_owned).collect()
+    };
+    let grants = for_it(&granted.publish).into_iter().fold(Grants::new().limits(limits), Grants::publish);
+    for_it(&granted.subscribe).into_iter().fold(grants, Grants::subscribe)
+}
+
+/// What is meant for the guest `name`: all of `text`, or what follows its name and a colon. What stands before a colon
+/// is a part of the text unless it is the name of a guest.
+fn for_guest<'a>(text: &'a str, name: &str, names: &[String]) -> Option<&'a str> {
+    match text.split_once(':') {
+        Some((guest, rest)) if names.iter().any(|name| name == guest) => (guest == name).then_some(rest),
+        _ => Some(text),
+    }
+}
+
+/// A file's name without folder and extension.
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_one_guest_reaches_no_other() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(for_guest("topic", "a", &names), Some("topic"));
+        assert_eq!(for_guest("a:topic", "a", &names), Some("topic"));
+        assert_eq!(for_guest("a:topic", "b", &names), None);
+        assert_eq!(for_guest("c:topic", "b", &names), Some("c:topic"));
+    }
+}

@@ -1,0 +1,231 @@
+//! The counters of a deployment, as a table or as JSON.
+
+use std::time::Duration;
+
+use blockcast::{Component, ComponentState, GuestStats, TopicStats};
+use serde::Serialize;
+
+use crate::units;
+
+/// All counters at one moment.
+#[derive(Serialize)]
+pub struct Snapshot {
+    /// Seconds since the start.
+    elapsed: f64,
+    guests: Vec<Guest>,
+    topics: Vec<Topic>,
+}
+
+#[derive(Serialize)]
+struct Guest {
+    name: String,
+    state: &'static str,
+    restarts: u64,
+    /// How the last run ended, if one has.
+    exit: Option<String>,
+    received: u64,
+    received_bytes: u64,
+    lost: u64,
+    published: u64,
+    published_bytes: u64,
+    publish_copied_bytes: u64,
+    host_calls: u64,
+    refusals: u64,
+    log_lines: u64,
+    log_lines_dropped: u64,
+    computed_seconds: f64,
+    memory: u64,
+    windows: u64,
+    subscriptions: u32,
+    publishers: u32,
+    attached: u32,
+    held: u32,
+}
+
+#[derive(Serialize)]
+struct Topic {
+    name: String,
+    schema: String,
+    publishers: usize,
+    subscriptions: usize,
+    published: u64,
+    bytes: u64,
+    lost: u64,
+    blocks: u32,
+    free: u32,
+    /// Publishers that have left and whose blocks are not all back.
+    attached: usize,
+}
+
+impl Snapshot {
+    /// The counters now.
+    pub async fn take(elapsed: Duration, components: &[Component], topics: &[TopicStats]) -> Self {
+        let mut guests = Vec::new();
+        for component in components {
+            guests.push(Guest::new(component, &component.stats().await));
+        }
+        Self { elapsed: elapsed.as_secs_f64(), guests, topics: topics.iter().map(Topic::new).collect() }
+    }
+
+    /// One line of JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    /// Two tables.
+    pub fn table(&self) -> String {
+        let mut guests = vec![
+            [
+                "guest",
+                "state",
+                "restarts",
+                "received",
+                "published",
+                "bytes",
+                "copied",
+                "lost",
+                "calls",
+                "cpu",
+                "memory",
+                "held",
+                "refused",
+                "last end",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        ];
+        guests.extend(self.guests.iter().map(Guest::row));
+        let mut topics = vec![
+            [
+                "topic",
+                "publishers",
+                "subscriptions",
+                "published",
+                "bytes",
+                "lost",
+                "free blocks",
+                "gone, not back",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        ];
+        topics.extend(self.topics.iter().map(Topic::row));
+        format!("after {:.1} s\n{}\n{}", self.elapsed, align(&guests, &[0, 1, 13]), align(&topics, &[0]))
+    }
+}
+
+impl Guest {
+    fn new(component: &Component, stats: &GuestStats) -> Self {
+        let exit = component.exits().last().map(|exit| exit.reason.to_string());
+        Self {
+            name: component.name().to_owned(),
+            state: match component.state() {
+                ComponentState::Running => "runs",
+                ComponentState::Pausing => "pauses",
+                ComponentState::GivenUp => "given up",
+                _ => "ended",
+            },
+            restarts: component.restarts(),
+            exit,
+            received: stats.received,
+            received_bytes: stats.received_bytes,
+            lost: stats.lost,
+            published: stats.published,
+            published_bytes: stats.published_bytes,
+            publish_copied_bytes: stats.publish_copied_bytes,
+            host_calls: stats.host_calls,
+            refusals: stats.refusals,
+            log_lines: stats.log_lines,
+            log_lines_dropped: stats.log_lines_dropped,
+            computed_seconds: stats.computed.as_secs_f64(),
+            memory: stats.memory,
+            windows: stats.windows,
+            subscriptions: stats.subscriptions,
+            publishers: stats.publishers,
+            attached: stats.attached,
+            held: stats.held,
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let memory = units::of_bytes(self.memory.saturating_sub(self.windows));
+        vec![
+            self.name.clone(),
+            self.state.to_owned(),
+            self.restarts.to_string(),
+            self.received.to_string(),
+            self.published.to_string(),
+            units::of_bytes(self.received_bytes + self.published_bytes),
+            units::of_bytes(self.publish_copied_bytes),
+            self.lost.to_string(),
+            self.host_calls.to_string(),
+            format!("{:.3} s", self.computed_seconds),
+            format!("{memory} + {}", units::of_bytes(self.windows)),
+            (self.attached + self.held).to_string(),
+            self.refusals.to_string(),
+            self.exit.as_deref().map_or("-", first_line).to_owned(),
+        ]
+    }
+}
+
+impl Topic {
+    fn new(topic: &TopicStats) -> Self {
+        Self {
+            name: topic.name.clone(),
+            schema: topic.schema.name().to_owned(),
+            publishers: topic.publishers.len(),
+            subscriptions: topic.subscriptions,
+            published: topic.published(),
+            bytes: topic.bytes(),
+            lost: topic.lost(),
+            blocks: topic.publishers.iter().map(|publisher| publisher.blocks).sum(),
+            free: topic.publishers.iter().map(|publisher| publisher.free).sum(),
+            attached: topic.departed.attached,
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.publishers.to_string(),
+            self.subscriptions.to_string(),
+            self.published.to_string(),
+            units::of_bytes(self.bytes),
+            self.lost.to_string(),
+            format!("{}/{}", self.free, self.blocks),
+            self.attached.to_string(),
+        ]
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Rows with columns of equal width, numbers to the right, the columns in `left` to the left.
+fn align(rows: &[Vec<String>], left: &[usize]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if left.contains(&column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_trailing_space() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = [row(["a", "number", "end"]), row(["longer", "5", ""])];
+        assert_eq!(align(&rows, &[0, 2]), "a       number  end\nlonger       5\n");
+    }
+}

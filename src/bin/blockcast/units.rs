@@ -1,0 +1,115 @@
+//! Sizes, times and rates as people write them.
+
+use std::time::Duration;
+
+use blockcast::{Rate, Restart};
+
+/// After which ends a guest is restarted.
+pub type When = Restart;
+
+/// A number of bytes: `4096`, `64KiB`, `16MiB`, `1GiB`, or with powers of ten `64KB`, `16MB`, `1GB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(format!("{text:?} is no size: write 4096, \"64KiB\", \"16MiB\" or \"1GiB\"")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| format!("{text:?} is no size: {number:?} is no whole number"))?;
+    number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// A time: `500us`, `100ms`, `5s`, `2m`, `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let nanos = match unit {
+        "us" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        "m" => 60e9,
+        "h" => 3600e9,
+        _ => return Err(format!("{text:?} is no time: write \"100ms\", \"5s\", \"2m\" or \"1h\"")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no time: {number:?} is no number"))?;
+    Duration::try_from_secs_f64(number * nanos / 1e9).map_err(|_| format!("{text:?} is no time that can be"))
+}
+
+/// A rate: `1000/s` (and as many at once), or `1000/s burst 50`. The number may be a [size](bytes).
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || format!("{text:?} is no rate: write \"1000/s\" or \"10MiB/s burst 1MiB\"");
+    let (rate, burst) = match text.split_once("burst") {
+        Some((rate, burst)) => (rate.trim(), Some(burst.trim())),
+        None => (text.trim(), None),
+    };
+    let rate =
+        Rate::per_second(bytes(rate.strip_suffix("/s").ok_or_else(wrong)?.trim()).map_err(|_| wrong())?);
+    Ok(match burst {
+        Some(burst) => rate.burst(bytes(burst).map_err(|_| wrong())?),
+        None => rate,
+    })
+}
+
+/// When to restart: `never`, `on-failure`, `always`.
+pub fn restart(text: &str) -> Result<When, String> {
+    match text {
+        "never" => Ok(Restart::Never),
+        "on-failure" => Ok(Restart::OnFailure),
+        "always" => Ok(Restart::Always),
+        _ => Err(format!("{text:?} is none of \"never\", \"on-failure\", \"always\"")),
+    }
+}
+
+/// The number at the start, and what follows it.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    (&text[..at], text[at..].trim())
+}
+
+/// A number of bytes for people.
+pub fn of_bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_times_and_rates_are_read_as_written() {
+        assert_eq!(
+            ["4096", "64KiB", "2 MiB", "1GB"].map(|text| bytes(text).ok()),
+            [Some(4096), Some(65536), Some(2 << 20), Some(1_000_000_000)]
+        );
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(rate("100/s"), Ok(Rate::per_second(100)));
+        assert_eq!(rate("1MiB/s burst 4KiB"), Ok(Rate::per_second(1 << 20).burst(4096)));
+    }
+
+    #[test]
+    fn what_is_none_of_them_is_refused_with_an_example() {
+        for text in ["", "5", "5 weeks", "-1s", "s", "1e400s", "99999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["", "KiB", "1.5MiB", "-1", "5 stones", "99999999999999999999", "99999999999GiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        for text in ["5", "5/m", "/s", "5/s burst", "5/s burst x"] {
+            assert!(rate(text).is_err_and(|error| error.contains("burst 1MiB")), "{text}");
+        }
+    }
+}
