@@ -245,7 +245,8 @@ impl Running {
                 return Self { child, said };
             }
         }
-        panic!("it never said {word:?}: {said:?}");
+        let status = child.wait().expect("a child");
+        panic!("it ended ({status}) and never said {word:?}: {said:?}");
     }
 
     fn interrupt(&self) {
@@ -351,13 +352,13 @@ fn inspect_tells_what_a_guest_imports_exports_and_asks_for_without_running_it() 
     assert!(shown.status.success(), "{shown:?}");
     let text = stdout(&shown);
     for line in [
-        "kind      component",
-        "imports   blockcast:blocks/topics@0.1.0 (interface)",
-        "exports   run (function)",
+        "kind       component",
+        "imports    blockcast:blocks/topics@0.1.0 (interface)",
+        "exports    run (function)",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
-    assert!(text.contains("runs here yes") && text.contains("at first, any at most"), "{text}");
+    assert!(text.contains("runs here  yes") && text.contains("at first, any at most"), "{text}");
     let shown = output(&["inspect", "--json", file]);
     let json: serde_json::Value = serde_json::from_str(stdout(&shown)).expect("JSON");
     assert_eq!((&json["kind"], &json["runs_here"]), (&"component".into(), &true.into()));
@@ -373,7 +374,7 @@ fn inspect_tells_why_a_guest_does_not_run_here() {
     let shown = output(&["inspect", &wasi, &no_wasm]);
     assert_eq!(shown.status.code(), Some(1), "{shown:?}");
     let text = stdout(&shown);
-    assert!(text.contains("imports   acme:thing/door (interface)"), "{text}");
+    assert!(text.contains("imports    acme:thing/door (interface)"), "{text}");
     assert!(
         text.contains("no: ") && text.contains("acme:thing/door, which the broker does not provide"),
         "{text}"

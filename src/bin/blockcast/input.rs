@@ -8,7 +8,7 @@ use blockcast::{AppError, Broker, Bytes, Component, Grants, PublisherOptions, Se
 
 use crate::plan::Input;
 
-/// Starts publishing. It goes by the file's name, and ends with the file.
+/// Starts publishing. It ends with the file.
 pub fn start(broker: &Broker, input: &Input) -> Result<Component, String> {
     let file = input.file.clone();
     let mut reader: Box<dyn Read + Send> = if file.as_os_str() == "-" {
@@ -51,7 +51,7 @@ pub fn start(broker: &Broker, input: &Input) -> Result<Component, String> {
         }
         Ok(())
     };
-    let name = format!("input {}", input.file.display());
+    let name = format!("input {}", input.topic);
     let started = broker.run(name, Grants::new().publish(&input.topic), [], publish);
     started.map_err(|error| error.to_string())
 }

@@ -151,7 +151,7 @@ impl Inspection {
     fn text(&self) -> String {
         let mut text = format!("{}\n", self.file);
         let mut line = |what: &str, value: &str| {
-            let _ = writeln!(text, "  {what:<9} {}", printable(value));
+            let _ = writeln!(text, "  {what:<9}  {}", printable(value));
         };
         let kind = if self.kind.is_empty() { "neither a component nor a core module" } else { self.kind };
         line("kind", kind);
@@ -184,7 +184,7 @@ impl Inspection {
 
 /// Names are the guest's own words: without anything that moves the cursor.
 fn printable(text: &str) -> String {
-    text.replace('\n', "\n            ")
+    text.replace('\n', "\n             ")
         .chars()
         .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
         .collect()

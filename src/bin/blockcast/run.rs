@@ -60,7 +60,8 @@ async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
     for input in &plan.inputs {
         components.push(input::start(&broker, input)?);
     }
-    let report = Reporter { broker: &broker, components: &components, began, json, width };
+    let guests = plan.guests.len();
+    let report = Reporter { broker: &broker, components: &components, guests, began, json, width };
     let interrupted = report.watch(&mut interrupts, plan.stats).await;
     report.print().await;
     let failed: Vec<String> = components.iter().filter_map(failure).collect();
@@ -159,7 +160,9 @@ impl Interrupts {
 /// Tells the user what happens.
 struct Reporter<'a> {
     broker: &'a Broker,
+    /// The guests, then the inputs.
     components: &'a [Component],
+    guests: usize,
     began: Instant,
     json: bool,
     width: usize,
@@ -210,7 +213,8 @@ impl Reporter<'_> {
     }
 
     async fn print(&self) {
-        let snapshot = Snapshot::take(self.began.elapsed(), self.components, &self.broker.topics()).await;
+        let guests = &self.components[..self.guests];
+        let snapshot = Snapshot::take(self.began.elapsed(), guests, &self.broker.topics()).await;
         if self.json {
             println!("{}", snapshot.json());
         } else {
