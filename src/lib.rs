@@ -49,9 +49,10 @@ pub use blockcast_blocks::{
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
-    Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
-    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit, LoadError, LogSink,
-    OnExcess, Rate, Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
+    Broker, CacheError, Component, ComponentOptions, ComponentState, Departed, EngineError, Exit, ExitReason,
+    Grants, GuestCache, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats,
+    Isolation, Level, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, StartError,
+    TopicStats, Validator, WasiPart,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{

@@ -1,5 +1,12 @@
 //! The command line tool: what it runs, what it says, and how it ends.
 
+#[path = "../broker/tests/guest_support/wasi.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
+mod wasi;
+#[path = "../broker/tests/guest_support/wat.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
+mod wat;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -88,6 +95,33 @@ const STUBBORN: &str = r#"(func (export "run") (result i32)
 
 const TRAPS: &str =
     r#"(func $deep unreachable) (func (export "run") (result i32) (call $deep) (i32.const 0))"#;
+
+#[test]
+fn an_ordinary_program_runs_as_far_as_wasi_is_granted_and_is_compiled_once() {
+    let folder = Folder::new("wasi");
+    let body = r#"(func (export "run") (result i32)
+      (call $write (call $stdout) (i32.const 16) (i32.const 5) (i32.const 1088)) (i32.const 0))"#;
+    let program = folder.file("program.wat", &wasi::program(body));
+    let cache = folder.0.join("cache").display().to_string();
+    let run = output(&["run", &program]);
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    assert!(stderr(&run).contains("program not started: ") && stderr(&run).contains("wasi:"), "{run:?}");
+    for _ in 0..2 {
+        let run = output(&["run", "--cache", &cache, &program, "--wasi"]);
+        assert!(run.status.success(), "{run:?}");
+        assert!(stderr(&run).lines().any(|line| line.starts_with("program INFO  topic")), "{run:?}");
+    }
+    let kept = std::fs::read_dir(&cache).expect("the cache").filter_map(Result::ok);
+    let kept = kept.filter(|file| file.file_name().to_string_lossy().ends_with(".guest")).count();
+    assert_eq!(kept, 1, "one compiled guest for two runs");
+    let manifest = folder.file(
+        "m.toml",
+        "[[guest]]\nsource = \"program.wat\"\nwasi = [\"cli\", \"io\", \"clocks\", \"random\"]\n",
+    );
+    assert!(output(&["run", &manifest]).status.success());
+    let shown = output(&["inspect", &program]);
+    assert!(shown.status.success() && stdout(&shown).contains("needs      WASI: cli, clocks"), "{shown:?}");
+}
 
 #[test]
 fn the_demo_manifest_takes_a_text_to_two_guests() {

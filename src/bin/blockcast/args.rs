@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use blockcast::WasiPart;
 use clap::{Args, Parser, Subcommand};
 
 use crate::log::Filter;
@@ -46,6 +47,9 @@ pub struct Run {
     /// Print the counters as JSON, one line each time.
     #[arg(long)]
     pub json: bool,
+    /// A folder for compiled guests, so that each is compiled once and not at every start. Only its owner may reach it.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     /// Lines of the guests' logs to print: off, error, warn, info, debug, trace. Default: info, or what the manifest says.
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<Filter>,
@@ -65,6 +69,9 @@ pub struct Granted {
     /// A parameter of the guests.
     #[arg(long, short, value_name = "[GUEST:]NAME=VALUE", value_parser = pair)]
     pub parameter: Vec<(String, String)>,
+    /// Let guests use WASI: all of it that the broker has, or these parts, separated by commas: cli, clocks, io, random.
+    #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "cli,clocks,io,random", value_delimiter = ',')]
+    pub wasi: Vec<WasiPart>,
     /// Memory of each guest, for example 16MiB.
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     pub memory: Option<u64>,

@@ -28,6 +28,8 @@ struct Inspection {
     /// Core modules inside of a component.
     modules: u32,
     functions: u32,
+    /// Parts of WASI that have to be granted to it.
+    wasi: Vec<String>,
     runs_here: bool,
     /// Why not.
     refused: Option<String>,
@@ -72,7 +74,10 @@ impl Inspection {
             let _ = inspection.read(&binary);
         }
         match broker.load(&GuestSource::File(file.to_owned())) {
-            Ok(_) => inspection.runs_here = true,
+            Ok(program) => {
+                inspection.runs_here = true;
+                inspection.wasi = program.wasi().map(|part| part.to_string()).collect();
+            }
             Err(error) => inspection.refused = Some(error.to_string()),
         }
         Ok(inspection)
@@ -173,6 +178,9 @@ impl Inspection {
         }
         for export in &self.exports {
             line("exports", &format!("{} ({})", export.name, export.kind));
+        }
+        if !self.wasi.is_empty() {
+            line("needs", &format!("WASI: {} (to be granted)", self.wasi.join(", ")));
         }
         match &self.refused {
             None => line("runs here", "yes"),

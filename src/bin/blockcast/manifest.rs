@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use blockcast::{Grants, GuestLimits, Isolation, Limit, Rate, RestartPolicy};
+use blockcast::{Grants, GuestLimits, Isolation, Limit, Rate, RestartPolicy, WasiPart};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
@@ -35,6 +35,8 @@ pub struct Broker {
     pub stats: Option<Time>,
     /// Which lines of the guests' logs are printed.
     pub log: Option<Parsed<Filter>>,
+    /// A folder for compiled guests.
+    pub cache: Option<String>,
 }
 
 /// `[[topic]]`
@@ -91,6 +93,9 @@ pub struct Guest {
     pub publish: Vec<String>,
     #[serde(default)]
     pub subscribe: Vec<String>,
+    /// Parts of WASI that it may use.
+    #[serde(default)]
+    pub wasi: Vec<Parsed<WasiPart>>,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -107,7 +112,7 @@ impl Guest {
     pub fn grants(&self) -> Grants {
         let grants = self.publish.iter().fold(Grants::new(), |grants, topic| grants.publish(topic));
         let grants = self.subscribe.iter().fold(grants, |grants, topic| grants.subscribe(topic));
-        grants.limits(self.limits.guest_limits())
+        grants.wasi(self.wasi.iter().map(|part| part.0)).limits(self.limits.guest_limits())
     }
 }
 

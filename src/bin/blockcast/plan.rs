@@ -22,6 +22,8 @@ pub struct Plan {
     pub inputs: Vec<Input>,
     pub guests: Vec<Instance>,
     pub stats: Option<Duration>,
+    /// Where compiled guests are kept.
+    pub cache: Option<PathBuf>,
 }
 
 /// A topic whose schema is known beforehand.
@@ -72,6 +74,7 @@ impl Plan {
             });
         }
         plan.stats = arguments.stats.or(plan.stats);
+        plan.cache = arguments.cache.clone().or(plan.cache);
         let mut names = BTreeSet::new();
         if let Some(twice) = plan.guests.iter().find(|guest| !names.insert(&guest.name)) {
             return Err(format!("two guests are called {:?}", twice.name));
@@ -82,6 +85,8 @@ impl Plan {
     fn add_manifest(&mut self, path: &Path, arguments: &Run) -> Result<(), Refused> {
         let (source, manifest) = Source::read(path)?;
         self.stats = self.stats.or(manifest.broker.stats.map(|time| time.0));
+        let cache = manifest.broker.cache.map(|folder| source.resolve(&folder));
+        self.cache = self.cache.take().or(cache);
         for topic in &manifest.topic {
             self.add_topic(&source, topic)?;
         }
@@ -209,7 +214,8 @@ fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
         let patterns = patterns.iter().filter_map(|pattern| for_guest(pattern, name, names));
         patterns.map(str::to_owned).collect()
     };
-    let grants = for_it(&granted.publish).into_iter().fold(Grants::new().limits(limits), Grants::publish);
+    let grants = Grants::new().limits(limits).wasi(granted.wasi.iter().copied());
+    let grants = for_it(&granted.publish).into_iter().fold(grants, Grants::publish);
     for_it(&granted.subscribe).into_iter().fold(grants, Grants::subscribe)
 }
 
