@@ -23,7 +23,7 @@ pub enum Command {
     ///
     /// Ctrl-C asks them to finish; a second one ends them. The exit code is 0 if all have finished, 1 if one has failed,
     /// 2 if nothing was run, and 130 after a second Ctrl-C.
-    Run(Run),
+    Run(Box<Run>),
     /// Print what guests import, export and ask for, and whether they run here.
     Inspect(Inspect),
 }
