@@ -126,7 +126,7 @@ fn check_subscriber<P: Payload>(valid: &[u8]) {
         assert!(Instant::now() < until && guest.report().is_none(), "{:?}", guest.report());
         std::thread::sleep(Duration::from_millis(1));
     }
-    let options = SubscriberOptions::new().history(u32::MAX.into());
+    let options = SubscriberOptions::new().history(u32::MAX);
     let mut subscriber = broker.subscriber::<P>("t", options).expect("the same layout");
     for message in &messages {
         match (subscriber.blocking_recv_ref(Some(deadline())), P::validate(message)) {
