@@ -49,10 +49,9 @@ pub use blockcast_blocks::{
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
-    Broker, CacheError, Component, ComponentOptions, ComponentState, Departed, EngineError, Exit, ExitReason,
-    Grants, GuestCache, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats,
-    Isolation, Level, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, StartError,
-    TopicStats, Validator, WasiPart,
+    Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
+    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit, LoadError, LogSink,
+    OnExcess, Rate, Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{

@@ -84,14 +84,6 @@ impl Broker {
         Self::with_tasks(Tasks::Given(runtime))
     }
 
-    /// The same broker with an engine of the caller's, such as [one that keeps compiled guests](GuestEngine::with_cache).
-    /// Without effect once a guest was loaded: by then it has its own.
-    #[must_use]
-    pub fn engine(self, engine: Arc<GuestEngine>) -> Self {
-        let _ = self.shared.engine.set(Ok(engine));
-        self
-    }
-
     fn with_tasks(tasks: Tasks) -> Self {
         Self {
             shared: Arc::new(Shared {

@@ -1,14 +1,14 @@
 //! `blockcast run`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ComponentState, ExitReason, GuestCache, GuestEngine, GuestProgram, GuestSource,
-    InvalidPayload, Validator,
+    Broker, Component, ComponentState, ExitReason, GuestCache, GuestProgram, GuestSource, InvalidPayload,
+    Validator,
 };
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -42,10 +42,10 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
 async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
     let mut interrupts = Interrupts::new().map_err(|error| format!("no signals: {error}"))?;
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
-    let broker = match &plan.cache {
-        Some(folder) => broker.engine(cached_engine(folder)?),
-        None => broker,
-    };
+    if let Some(folder) = &plan.cache {
+        let cache = GuestCache::open(folder).map_err(|error| error.to_string())?;
+        broker.keep_compiled(cache).map_err(|error| error.to_string())?;
+    }
     for topic in &plan.topics {
         let declared = broker.declare(&topic.name, &topic.schema, topic.validator());
         declared.map_err(|error| format!("topic {:?}: {error}", topic.name))?;
@@ -78,12 +78,6 @@ async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::FAILURE,
     })
-}
-
-/// An engine that keeps compiled guests in a folder.
-fn cached_engine(folder: &Path) -> Result<Arc<GuestEngine>, Refused> {
-    let cache = GuestCache::open(folder).map_err(|error| error.to_string())?;
-    GuestEngine::with_cache(cache).map_err(|error| error.to_string())
 }
 
 impl Declared {
