@@ -276,7 +276,7 @@ in_every_deployment! {
         let report = stage.component.wait();
         assert_eq!(report.reason, ExitReason::Finished);
         let small = LARGE.1 / 2 * size_of::<u64>() as u64;
-        let copied = if deployment == Deployment::Guest { small } else { 0 };
+        let copied = if deployment == Deployment::Linked { 0 } else { small };
         assert_eq!(report.stats.publish_copied_bytes, copied);
     }
 
