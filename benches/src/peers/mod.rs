@@ -12,6 +12,8 @@ mod kanal;
 mod mpsc;
 mod rtrb;
 mod tokio;
+#[cfg(feature = "zenoh")]
+mod zenoh;
 
 pub use blockcast::Blockcast;
 
@@ -38,5 +40,7 @@ pub fn all() -> Vec<Box<dyn Candidate>> {
         Box::new(iceoryx2::Iceoryx2::<::iceoryx2::prelude::local::Service>::new("iceoryx2-local")),
         #[cfg(feature = "iceoryx2")]
         Box::new(iceoryx2::Iceoryx2::<::iceoryx2::prelude::ipc::Service>::new("iceoryx2-ipc")),
+        #[cfg(feature = "zenoh")]
+        Box::new(zenoh::Zenoh),
     ]
 }
