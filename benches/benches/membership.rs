@@ -29,6 +29,10 @@ fn guests(group: &mut BenchmarkGroup<'_, WallTime>) {
         group.bench_function(format!("load-a-guest/{name}"), |bencher| {
             bencher.iter(|| starts.load().expect("as before"));
         });
+        let kept = Starts::kept(form).expect("the guest is sound, and there is a folder for it");
+        group.bench_function(format!("load-a-compiled-guest/{name}"), |bencher| {
+            bencher.iter(|| kept.load().expect("as before"));
+        });
         group.bench_function(format!("start-a-guest/{name}"), |bencher| {
             bencher.iter(|| starts.start().expect("it ends by itself"));
         });

@@ -1,7 +1,10 @@
 //! What it takes to have a guest: compiling it once, and starting it as often as wanted.
 
+use std::path::PathBuf;
+use std::{env, fs, process};
+
 use anyhow::ensure;
-use blockcast_broker::{Broker, ExitReason, Grants, GuestProgram, GuestSource};
+use blockcast_broker::{Broker, ExitReason, Grants, GuestCache, GuestProgram, GuestSource};
 use tokio::runtime::Runtime;
 
 use super::blocks::one_thread;
@@ -32,6 +35,26 @@ pub struct Starts {
     source: GuestSource,
     program: GuestProgram,
     runtime: Runtime,
+    _kept_in: Option<Folder>,
+}
+
+/// A folder that is there as long as this is.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = env::temp_dir().join(format!("blockcast-bench-{}", process::id()));
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left in the folder for temporary files hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Starts {
@@ -41,16 +64,31 @@ impl Starts {
     /// The guest was not accepted.
     pub fn new(form: Form) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
+        Self::on(runtime, broker, form, None)
+    }
+
+    fn on(runtime: Runtime, broker: Broker, form: Form, kept_in: Option<Folder>) -> anyhow::Result<Self> {
         let code = match form {
             Form::Component => COMPONENT,
             Form::Module => MODULE,
         };
         let source = GuestSource::bytes("guest", code.as_bytes());
         let program = broker.load(&source)?;
-        Ok(Self { broker, source, program, runtime })
+        Ok(Self { broker, source, program, runtime, _kept_in: kept_in })
     }
 
-    /// Compiles the guest.
+    /// As [`new`](Self::new), of a broker that keeps compiled guests in a folder of its own, and has this one there.
+    ///
+    /// # Errors
+    /// The guest was not accepted, or the folder cannot be had.
+    pub fn kept(form: Form) -> anyhow::Result<Self> {
+        let folder = Folder::new()?;
+        let (runtime, broker) = one_thread()?;
+        broker.keep_compiled(GuestCache::open(&folder.0)?)?;
+        Self::on(runtime, broker, form, Some(folder))
+    }
+
+    /// Compiles the guest, or takes it from where it is kept.
     ///
     /// # Errors
     /// The guest was not accepted.
