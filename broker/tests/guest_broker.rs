@@ -2,7 +2,7 @@
 
 mod guest_support;
 
-use blockcast_blocks::Bytes;
+use blockcast_blocks::{Bytes, OpenError, Payload};
 use blockcast_broker::{Broker, ExitReason, Grants, GuestSource};
 use guest_support::FORM;
 
@@ -92,4 +92,60 @@ async fn a_broker_that_shuts_down_ends_waiting_guests() {
     assert_eq!(polite.ended().await.reason, ExitReason::Finished);
     // The other one sees the end of its topic and complains about the sum.
     assert!(matches!(reading.ended().await.reason, ExitReason::Trapped { .. }));
+}
+
+/// Builds a message in place, publishes it, changes it, and publishes another one.
+const CHANGER: &str = r#"
+    (func (export "run") (result i32) (local $p i32) (local $b i32)
+      (local.set $p (call $open_publisher (i32.const 600000) (i32.const 4)))
+      (loop $wait
+        (drop (call $wait (i64.const 5000000)))
+        (br_if $wait (i32.eqz (call $publisher.subscriber-count (local.get $p)))))
+      (local.set $b (call $filled_loan (local.get $p) (i32.const 600000) (i32.const 7)))
+      (call $expect (i32.const 1) (call $publish_block (local.get $p) (local.get $b) (i32.const 600000)) (i32.const 0))
+      (i32.store8 (global.get $at) (i32.const 8))
+      (call $expect (i32.const 2) (call $publish (local.get $p) (i32.const 4096) (i32.const 4)) (i32.const 0))
+      (i32.const 0))
+"#;
+
+/// Holds the first message until the second one is there, and reports its first byte.
+const WATCHER: &str = r#"
+    (func (export "run") (result i32) (local $s i32) (local $a i32)
+      (local.set $s (call $subscribe))
+      (local.set $a (i32.load offset=16 (call $next (local.get $s))))
+      (call $subscription.hold (local.get $s) (i64.const 0) (i32.const 1088))
+      (call $expect (i32.const 3) (i32.load8_u (i32.const 1088)) (i32.const 0))
+      (drop (call $next (local.get $s)))
+      (i32.ne (i32.load8_u (local.get $a)) (i32.const 8)))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsealed_topic_is_for_guests_only_and_its_messages_may_change() {
+    let broker = Broker::new();
+    broker.declare_unsealed("topic", &Bytes::schema()).expect("a new topic");
+    let refused = broker.subscriber::<Bytes>("topic", Default::default()).expect_err("refused");
+    assert_eq!(refused, OpenError::Unsealed { topic: "topic".to_owned() });
+    let again = broker.declare_unsealed("topic", &Bytes::schema()).expect_err("refused");
+    assert_eq!(again, OpenError::Sealed { topic: "topic".to_owned() });
+    let watcher = broker.load(&source("watcher", WATCHER)).expect("loads");
+    let changer = broker.load(&source("changer", CHANGER)).expect("loads");
+    let watching = broker.spawn_guest(&watcher, Grants::new().subscribe("topic"), []).expect("starts");
+    let changing = broker.spawn_guest(&changer, Grants::new().publish("topic"), []).expect("starts");
+    assert_eq!(changing.ended().await.reason, ExitReason::Finished);
+    assert_eq!(watching.ended().await.reason, ExitReason::Finished);
+    assert_eq!(changing.stats().await.publish_copied_bytes, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_change_of_a_published_message_ends_the_guest_where_the_topic_is_sealed() {
+    let broker = Broker::new();
+    let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+    let changer = broker.load(&source("changer", CHANGER)).expect("loads");
+    let changing = broker.spawn_guest(&changer, Grants::new().publish("topic"), []).expect("starts");
+    let message = subscriber.recv().await.expect("a message");
+    let expected = ExitReason::ReadOnlyViolation { topic: "topic".to_owned(), offset: 0 };
+    assert_eq!(changing.ended().await.reason, expected);
+    assert!(message.view().iter().all(|&byte| byte == 7));
+    let closed = broker.declare_unsealed("topic", &Bytes::schema()).expect_err("refused");
+    assert_eq!(closed, OpenError::Sealed { topic: "topic".to_owned() });
 }

@@ -276,6 +276,24 @@ fn hostile_blocks_beyond_the_bytes_allowed_are_refused() {
 }
 
 #[test]
+fn hostile_questions_for_endless_space_do_not_lift_the_memory_limit() {
+    let test = "hostile_questions_for_endless_space_do_not_lift_the_memory_limit";
+    let body = [
+        "(drop (call $block.optimum-size (i32.const -1) (i32.const -1)))
+         (drop (call $block.minimum-size (call $block.new (i32.const -1))))",
+        // 4 pages are there, 16 may be, and 2 were asked for with good reason.
+        &expect(10, "(memory.grow (i32.const 15))", -1),
+        &expect(11, "(memory.grow (i32.const 14))", 4),
+    ]
+    .concat();
+    let limits = |limits: &mut GuestLimits| {
+        limits.memory = 1 << 20;
+        limits.memory_block_bytes = 2 << 16;
+    };
+    ends(test, limits, &body, ExitReason::Finished);
+}
+
+#[test]
 fn hostile_makers_of_endless_blocks_are_ended() {
     in_child_async("hostile_makers_of_endless_blocks_are_ended", async {
         for body in [

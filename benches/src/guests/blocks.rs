@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use blockcast_blocks::{Bytes, Payload};
-use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource};
+use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource, Isolation};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::{Builder, Runtime};
@@ -23,15 +23,15 @@ fn load(broker: &Broker, code: String) -> anyhow::Result<GuestProgram> {
     Ok(broker.load(&GuestSource::bytes("guest", code.into_bytes()))?)
 }
 
-fn start(broker: &Broker, program: &GuestProgram, place: Place) -> anyhow::Result<Component> {
+fn start(
+    broker: &Broker,
+    program: &GuestProgram,
+    change: impl FnOnce(&mut GuestLimits),
+) -> anyhow::Result<Component> {
     let mut limits = GuestLimits::default();
     limits.windows = 3 << 30;
     limits.publisher_bytes = 1 << 30;
-    match place {
-        Place::Host => {}
-        Place::Own => limits.in_place = u32::MAX,
-        Place::Block => limits.in_place = 1,
-    }
+    change(&mut limits);
     Ok(broker.spawn_guest(program, Grants::all().limits(limits), [])?)
 }
 
@@ -58,7 +58,12 @@ struct DeliveryHost {
 
 impl Delivery {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
-        Self::of(shape, text(include_str!("subscriber.wat"), &[("fingerprint", fingerprint())]))
+        Self::of(shape, subscriber(), Isolation::Arena)
+    }
+
+    /// The guest sees what is delivered to it and nothing else.
+    pub(super) fn strict(shape: Shape) -> anyhow::Result<Self> {
+        Self::of(shape, subscriber(), Isolation::Strict)
     }
 
     /// The guest adds up the words of each message, or of a buffer of its own that is as long.
@@ -69,22 +74,26 @@ impl Delivery {
             ("pages", pages(shape.payload)),
             ("attached", attached.into()),
         ];
-        Self::of(shape, text(include_str!("reader.wat"), &numbers))
+        Self::of(shape, text(include_str!("reader.wat"), &numbers), Isolation::Arena)
     }
 
-    fn of(shape: Shape, code: String) -> anyhow::Result<Self> {
+    fn of(shape: Shape, code: String, isolation: Isolation) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
         let options = PublisherOptions::new().block_size(shape.payload).blocks(shape.blocks as u32);
         let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
         let program = load(&broker, code)?;
         let mut guests = Vec::new();
         for _ in 0..shape.subscribers {
-            guests.push(start(&broker, &program, Place::Host)?);
+            guests.push(start(&broker, &program, |limits| limits.isolation = isolation)?);
         }
         runtime.block_on(publisher.subscribers(guests.len() as u32));
         let host = DeliveryHost { broker, guests, publisher, payload: shape.payload, delivered: 0 };
         Ok(Self { host, runtime })
     }
+}
+
+fn subscriber() -> String {
+    text(include_str!("subscriber.wat"), &[("fingerprint", fingerprint())])
 }
 
 fn fingerprint() -> u64 {
@@ -176,7 +185,11 @@ impl Publishing {
             ("blocks", shape.blocks as u64),
             ("pages", pages(shape.payload)),
         ];
-        let guest = start(&broker, &load(&broker, text(code, &numbers))?, place)?;
+        let guest = start(&broker, &load(&broker, text(code, &numbers))?, |limits| match place {
+            Place::Host => {}
+            Place::Own => limits.in_place = u32::MAX,
+            Place::Block => limits.in_place = 1,
+        })?;
         let host = PublishingHost { broker, guest, subscriber, blocks: shape.blocks as u64, received: 0 };
         runtime.block_on(host.filled())?;
         Ok(Self { host, runtime })

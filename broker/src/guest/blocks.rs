@@ -195,8 +195,12 @@ impl MemoryBlocks {
                 None => 0,
             },
         };
+        let most = match &storage.memory {
+            Memory::Managed { .. } => means.limits.memory_block_bytes,
+            _ => needed,
+        };
         let missing = if needed == 0 { 0 } else { means.windows.missing_for(Owner::BLOCKS, 1, needed) };
-        self.ask(missing)
+        self.ask(missing, most)
     }
 
     /// Bytes to donate before `count` blocks of `size` bytes can be attached at the same time.
@@ -205,11 +209,13 @@ impl MemoryBlocks {
             (0, _) | (_, 0) => 0,
             _ => means.windows.missing_for(Owner::BLOCKS, u64::from(count), granules(u64::from(size))),
         };
-        self.ask(missing)
+        self.ask(missing, means.limits.memory_block_bytes)
     }
 
-    fn ask(&mut self, missing: u64) -> u32 {
-        self.asked = missing;
+    /// Asks for address space. The guest's memory may grow by it as far as it can be of use: what blocks of `most` bytes
+    /// in all need.
+    fn ask(&mut self, missing: u64, most: u64) -> u32 {
+        self.asked = missing.min(granules(most));
         // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
         u32::try_from(missing).unwrap_or(u32::MAX << 16)
     }

@@ -21,7 +21,8 @@ pub struct GuestLimits {
     /// Bytes of ordinary linear memory (code's data, heap, stack). Address space that the host asked the guest to
     /// donate does not count. It also bounds how long a single instruction can take: see [`compute`](Self::compute).
     pub memory: u64,
-    /// Bytes of address space that may be donated for windows.
+    /// Bytes of address space that may be donated for windows. What the guest was asked to donate and keeps, or donates and
+    /// takes back, is memory of its own, beyond [`memory`](Self::memory): both together bound what it has.
     pub windows: u64,
     /// Subscriptions open at a time.
     pub subscriptions: u32,
@@ -86,7 +87,7 @@ impl Default for GuestLimits {
             publishers: 64,
             publisher_bytes: 256 << 20,
             loans: 64,
-            memory_blocks: 1 << 10,
+            memory_blocks: 1 << 8,
             memory_block_bytes: 64 << 20,
             in_place: 512 << 10,
             isolation: Isolation::default(),

@@ -21,7 +21,7 @@ use super::window::{Owner, Place, Span, Window, WindowError, Windows};
 
 /// Messages of one publisher that are mapped at a time; further ones are copied. Each takes up to three of the mappings of
 /// which a process has a limited number (65,530 by default).
-const MAX_MAPPED: u32 = 256;
+const MAX_MAPPED: u32 = 64;
 
 /// One message that the guest sees.
 #[derive(Clone, Copy, Debug)]
