@@ -296,8 +296,16 @@ impl Consumer {
     }
 
     /// Whether [`take`](Self::take) would find anything but [`Taken::Empty`].
+    #[inline]
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.has_message() || self.seat.header().state.closed.load(Ordering::Acquire) != 0
+        self.has_message() || self.is_closed()
+    }
+
+    /// Whether the publisher is gone; messages may still be there.
+    #[inline(always)]
+    pub(crate) fn is_closed(&self) -> bool {
+        // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
+        self.seat.header().state.closed.load(Ordering::Acquire) != 0
     }
 
     #[inline(always)]
@@ -477,12 +485,10 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn at_head(&mut self) -> Taken {
-        let header = self.seat.header();
-        // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
-        if header.state.closed.load(Ordering::Acquire) == 0 {
+        if !self.is_closed() {
             return Taken::Empty;
         }
-        self.head = header.head.next.load(Ordering::Acquire);
+        self.head = self.seat.header().head.next.load(Ordering::Acquire);
         if self.next == self.head { Taken::Ended } else { self.take() }
     }
 

@@ -93,10 +93,14 @@ impl Reader {
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        if self.state == State::Plain
-            && let Some(word) = self.consumer.take_plain()
-        {
-            return Ok(RawMessage { reader: self, word });
+        if self.state == State::Plain {
+            if let Some(word) = self.consumer.take_plain() {
+                return Ok(RawMessage { reader: self, word });
+            }
+            // Whoever keeps looking is told at once.
+            if !self.consumer.is_closed() {
+                return Err(ReceiveError::Empty);
+            }
         }
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })

@@ -257,13 +257,14 @@ struct Mailbox {
 
 impl Mailbox {
     /// What the end of the only publisher means: there may have been others meanwhile.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn end_of_sole(&self, error: ReceiveError) -> ReceiveError {
         if error == ReceiveError::Ended && self.is_open() { ReceiveError::Empty } else { error }
     }
 
     /// Whether there is a publisher that was not taken in yet, or the first is still awaited.
+    #[cold]
+    #[inline(never)]
     fn is_open(&self) -> bool {
         !self.arrivals.is_empty() || self.awaits_publisher()
     }

@@ -173,25 +173,54 @@ struct BlockSink {
 
 impl Sink for BlockSink {
     fn receive(&mut self, first: u64, messages: u64) -> Tally {
-        let Shape { content, wait, .. } = self.shape;
-        let subscriber = &mut self.joined.subscriber;
+        match self.shape.wait {
+            Wait::Spin if messages > 1 => self.receive_batches(first, messages),
+            Wait::Spin => self.receive_spinning(first, messages),
+            Wait::Block => self.receive_blocking(first, messages),
+        }
+    }
+}
+
+impl BlockSink {
+    /// What is there in one go, as `disruptor` does it.
+    fn receive_batches(&mut self, first: u64, messages: u64) -> Tally {
+        let content = self.shape.content;
         let mut tally = Tally::default();
-        for number in first..first + messages {
-            match wait {
-                Wait::Spin => loop {
-                    match subscriber.try_recv_ref() {
-                        Ok(message) => {
-                            tally.take(content, message.view(), number);
-                            break;
-                        }
-                        Err(RecvError::Empty) => std::hint::spin_loop(),
-                        Err(_) => return tally,
+        while tally.messages < messages {
+            match self.joined.subscriber.try_recv_batch((messages - tally.messages) as usize) {
+                Ok(batch) => {
+                    for view in batch.views() {
+                        let Ok(view) = view else { return tally };
+                        tally.take(content, view, first + tally.messages);
                     }
-                },
-                Wait::Block => match subscriber.blocking_recv_ref(None) {
-                    Ok(message) => tally.take(content, message.view(), number),
-                    Err(_) => return tally,
-                },
+                }
+                Err(RecvError::Empty) => std::hint::spin_loop(),
+                Err(_) => break,
+            }
+        }
+        tally
+    }
+
+    fn receive_spinning(&mut self, first: u64, messages: u64) -> Tally {
+        let content = self.shape.content;
+        let mut tally = Tally::default();
+        while tally.messages < messages {
+            match self.joined.subscriber.try_recv_ref() {
+                Ok(message) => tally.take(content, message.view(), first + tally.messages),
+                Err(RecvError::Empty) => std::hint::spin_loop(),
+                Err(_) => break,
+            }
+        }
+        tally
+    }
+
+    fn receive_blocking(&mut self, first: u64, messages: u64) -> Tally {
+        let content = self.shape.content;
+        let mut tally = Tally::default();
+        while tally.messages < messages {
+            match self.joined.subscriber.blocking_recv_ref(None) {
+                Ok(message) => tally.take(content, message.view(), first + tally.messages),
+                Err(_) => break,
             }
         }
         tally
