@@ -35,7 +35,7 @@
 //! | --- | --- | --- |
 //! | [`FlatType::View`] | [`ListView`] | `Copy`, borrows the message, reading neither panics nor allocates |
 //! | [`FlatType::Builder`] | [`ListBuilder`] | borrows the block, is consumed to give [`Finished`] |
-//! | [`ToFlat`] | `[&str]`, `Vec<String>`, .. | what [`Flat::write`] takes and views compare with |
+//! | [`ToFlat`] | `[&str]`, `Vec<String>`, a [`ListView`] of another message, .. | what [`Flat::write`] takes and views compare with |
 //! | [`FlatType::TYPE`] | [`schema::Type::List`] | layout, fingerprint and WIT text |
 //!
 //! # Trust

@@ -7,7 +7,9 @@ use crate::schema::align_up;
 use crate::target::{Finished, Place};
 
 /// A value that can be written as a `T`, in one call: `str` as `String`, `[U]` as `Vec<T>` where `U` can be
-/// written as `T`, a struct as itself, references to all of them.
+/// written as `T`, a struct as itself, references to all of them. Views are written as what they are views of, so that
+/// what was read goes into another message as it is; only views of newtypes cannot, and views with one among their
+/// fields.
 ///
 /// It can also be compared with a `T` that is read in place.
 #[diagnostic::on_unimplemented(message = "`{Self}` cannot be written as a flat `{T}`")]
