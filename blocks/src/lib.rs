@@ -53,6 +53,9 @@ pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 pub use stats::{ChannelStats, PoolStats, ReaderStats};
 
 #[cfg(not(target_family = "wasm"))]
+pub mod abi;
+
+#[cfg(not(target_family = "wasm"))]
 mod native {
     pub use crate::arena::Arena;
     pub use crate::brought::ArenaMemory;

@@ -1,0 +1,32 @@
+//! The library's table: how its app is run.
+
+use super::host::Host;
+use super::values::Text;
+
+/// What a library tells the host that loads it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct App {
+    /// [`VERSION`](super::VERSION) of the library.
+    pub version: u32,
+    /// Bytes of this table.
+    pub size: u32,
+    /// Runs the app from beginning to end, and returns [`RUN_FINISHED`] or one of its kin. Called on a thread of its own,
+    /// once at a time; what it left behind in static variables is there when it is called again.
+    ///
+    /// Does not unwind. `host` stays valid until the library is closed.
+    pub run: unsafe extern "C" fn(host: *const Host) -> u32,
+    /// What the app is called, with its version; for messages. Valid until the library is closed.
+    pub name: Text,
+}
+
+/// The app has finished.
+pub const RUN_FINISHED: u32 = 0;
+/// The app has failed, with the text given to `fail`.
+pub const RUN_FAILED: u32 = 1;
+/// The app panicked: the text given to `fail` says where.
+pub const RUN_PANICKED: u32 = 2;
+/// The host's table does not fit the app; nothing was called but, where that is possible, `fail`.
+pub const RUN_REFUSED: u32 = 3;
+/// The app was left because it was cancelled.
+pub const RUN_CANCELLED: u32 = 4;
