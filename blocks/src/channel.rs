@@ -211,11 +211,11 @@ impl Channel {
         Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
     }
 
-    /// Subscribers that are joined now.
+    /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
+    /// reaches everyone who was counted.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
-        let lines = self.control.used_cursors().iter();
-        lines.filter(|line| line.low.load(Ordering::Acquire) != UNUSED).count() as u32
+        self.control.used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32
     }
 
     /// Woken when a subscriber joins, and when a block comes free while the publisher waits for one.
@@ -276,12 +276,13 @@ impl Channel {
         let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         let joined = self.control.used_cursors().iter().zip(cursors.iter());
         let subscribers = joined.filter_map(|(line, signal)| {
+            let start = line.joined_at()?;
             let low = line.low.load(Ordering::Acquire);
             let signal = signal.as_ref().filter(|_| low != UNUSED)?;
             let lost = line.lost.load(Ordering::Relaxed);
             Some(ReaderStats {
                 name: signal.name().to_owned(),
-                received: low.saturating_sub(line.start.load(Ordering::Relaxed) + lost),
+                received: low.saturating_sub(start + lost),
                 bytes: line.bytes.load(Ordering::Relaxed),
                 lost,
                 counted_holds: line.holds.load(Ordering::Relaxed),

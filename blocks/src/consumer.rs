@@ -5,7 +5,7 @@
 //! claims a window ahead of itself, messages yet unpublished included, so that the fence of a claim is paid
 //! once per window; after each descriptor it checks that the watermark has not passed it.
 
-use crate::control::{Control, Seat, UNBOUNDED};
+use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
 use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
 use crate::primitive::{Ordering, fence, light_barrier};
@@ -93,6 +93,9 @@ impl Consumer {
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
         line.taken.store(UNBOUNDED, Ordering::Relaxed);
+        if !cfg!(blockcast_mutation = "start_unknown") {
+            line.start.store(UNUSED, Ordering::Relaxed);
+        }
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
         header.state.cursors_used.fetch_max(cursor + 1, Ordering::Relaxed);
         let mut watermark = header.state.watermark.load(Ordering::Acquire);
@@ -113,7 +116,6 @@ impl Consumer {
         }
         let head = header.head.next.load(Ordering::Acquire);
         let next = head.saturating_sub(history).max(watermark);
-        line.start.store(next, Ordering::Relaxed);
         line.bytes.store(0, Ordering::Relaxed);
         line.lost.store(0, Ordering::Relaxed);
         line.holds.store(0, Ordering::Relaxed);
@@ -124,6 +126,8 @@ impl Consumer {
         let high = next.saturating_add(window);
         // Ordering: Release; an interval may always shrink.
         line.high.store(high, Ordering::Release);
+        // Ordering: pairs with the load in `Cursor::joined_at`: who counts this subscriber publishes what it will receive.
+        line.start.store(next, Ordering::Release);
         Some(Self {
             next,
             head,

@@ -125,6 +125,7 @@ pub(crate) struct Cursor {
     /// [`UNBOUNDED`] where it may not.
     pub(crate) taken: AtomicU64,
     /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
+    /// `UNUSED` while it joins.
     pub(crate) start: AtomicU64,
     /// Bytes taken.
     pub(crate) bytes: AtomicU64,
@@ -350,6 +351,15 @@ impl Cursor {
             lost: AtomicU64::new(0),
             holds: AtomicU64::new(0),
         }
+    }
+
+    /// Where the subscriber started, if there is one whose join is over: whatever is published from now on, it
+    /// receives.
+    pub(crate) fn joined_at(&self) -> Option<u64> {
+        // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that join.
+        let used = self.low.load(Ordering::Acquire) != UNUSED;
+        let start = self.start.load(Ordering::Acquire);
+        (used && start != UNUSED).then_some(start)
     }
 }
 

@@ -269,15 +269,23 @@ async fn hostile_hoarder_with_many_subscriptions_has_one_share() {
     while publisher.subscriber_count() == 0 {
         tokio::task::yield_now().await;
     }
-    for number in 0..20_000_u32 {
+    // Until it has opened all of them, and for as long again.
+    let mut stats = hoarder.stats().await;
+    let (mut number, mut last) = (0_u32, 5_000_000);
+    while number < last {
         let loan = publisher.blocking_loan(Some(Instant::now() + 5000 * MS)).expect("a block comes free");
         loan.send(&number.to_le_bytes()[..]).expect("fits");
+        number += 1;
         if number % 50 == 0 {
             tokio::time::sleep(MS / 10).await;
+            stats = hoarder.stats().await;
+            assert!(stats.attached <= 32, "{stats:?}");
+            if stats.subscriptions == 40 && last > 2 * number {
+                last = 2 * number;
+            }
         }
     }
-    let stats = hoarder.stats().await;
-    assert!(stats.subscriptions == 40 && stats.attached <= 32, "{stats:?}");
+    assert_eq!(stats.subscriptions, 40, "{stats:?}");
     hoarder.cancel();
     assert_eq!(hoarder.ended().await.reason, ExitReason::Cancelled);
     assert_eq!(publisher.writer_mut().reclaim(), 64, "all blocks are back");

@@ -65,6 +65,30 @@ fn join_a_reliable_subscriber_misses_nothing_after_it_joined() {
 }
 
 #[test]
+fn join_a_subscriber_that_is_counted_misses_nothing() {
+    quietly(|| {
+        let mut ring = Ring::new(4, 1, 0);
+        let (control, cells) = (ring.control.clone(), ring.cells.clone());
+        let joining = thread::spawn(move || {
+            let consumer =
+                crate::consumer::Consumer::join(&control, 0, Pace::Reliable, 0).expect("a barrier");
+            Receiver { consumer, cells }
+        });
+        assert!(ring.publish());
+        let counted = ring.control.used_cursors().iter().any(|line| line.joined_at().is_some());
+        assert!(ring.publish());
+        offline();
+        let mut receiver = joining.join().unwrap();
+        let first = match receiver.receive() {
+            Met::Message(sequence) => Some(sequence),
+            _ => None,
+        };
+        assert!(!counted || first.is_some_and(|first| first <= 1), "counted, and begins with {first:?}");
+        let _ = receiver.consumer.leave();
+    });
+}
+
+#[test]
 fn join_with_history_reads_no_block_that_is_reclaimed() {
     joiner(Pace::Reliable, 2, None);
     joiner(Pace::Overtakable { window: 1, depth: u64::MAX }, 2, None);
