@@ -153,3 +153,16 @@ fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics()
     let stats = &broker.topic("t").unwrap().publishers[0];
     assert_eq!((&*stats.subscribers[0].name, stats.subscribers[0].behind), ("forgotten", 7));
 }
+
+#[test]
+fn a_subscriber_that_never_looked_holds_nobody_back_once_it_is_gone() {
+    let broker = Broker::new();
+    let options = PublisherOptions::new().block_size(64).blocks(4);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    let subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    (0..4).for_each(|number| send(&mut publisher, number));
+    assert_eq!(publisher.try_loan().unwrap_err(), LoanError::Exhausted { blocks: 4 });
+    drop(subscriber);
+    (4..100).for_each(|number| send(&mut publisher, number));
+    assert_eq!(publisher.subscriber_count(), 0);
+}

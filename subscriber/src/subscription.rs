@@ -18,10 +18,17 @@ pub fn subscription() -> (SubscriptionFeed, Subscription) {
 pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
     let (sender, arrivals) = flume::unbounded();
     let arrived = Arc::new(AtomicBool::new(false));
-    let feed = SubscriptionFeed { sender, arrived: Arc::clone(&arrived), bell: Bell(Arc::clone(&signal)) };
+    let left = Arc::new(AtomicBool::new(false));
+    let feed = SubscriptionFeed {
+        sender,
+        arrivals: arrivals.clone(),
+        arrived: Arc::clone(&arrived),
+        left: Arc::clone(&left),
+        bell: Bell(Arc::clone(&signal)),
+    };
     let subscription = Subscription {
         sole: None,
-        mailbox: Mailbox { arrived, arrivals, had_publisher: false },
+        mailbox: Mailbox { arrived, arrivals, left, had_publisher: false },
         others: Others::default(),
         signal,
     };
@@ -35,8 +42,12 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
 pub struct SubscriptionFeed {
     // Dropped in this order: the bell rings when the mailbox may already be disconnected.
     sender: flume::Sender<Reader>,
+    /// The other end, to empty the mailbox of a subscription that is gone.
+    arrivals: flume::Receiver<Reader>,
     /// Set after a reader was sent, so that an empty mailbox is known without its lock.
     arrived: Arc<AtomicBool>,
+    /// Set when the subscription is gone, before it empties the mailbox.
+    left: Arc<AtomicBool>,
     bell: Bell,
 }
 
@@ -60,7 +71,12 @@ impl SubscriptionFeed {
     /// Adds a publisher. Whatever it publishes from the reader's start on will be received. False, and the
     /// reader is dropped, if the subscription is gone.
     pub fn add(&self, reader: Reader) -> bool {
-        let added = self.sender.send(reader).is_ok();
+        // Cannot fail: there is a receiver in `self`.
+        let added = self.sender.send(reader).is_ok() && !self.is_closed();
+        if !added {
+            // Sent after the subscription had emptied its mailbox, or just before: nobody else would look there.
+            self.arrivals.drain().for_each(drop);
+        }
         // Ordering: Release pairs with the Acquire in `has_arrivals`: who sees it finds the reader.
         self.arrived.store(true, Ordering::Release);
         self.bell.0.wake();
@@ -70,7 +86,9 @@ impl SubscriptionFeed {
     /// Whether the subscription is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.sender.is_disconnected()
+        // Ordering: Acquire pairs with the Release in the mailbox's drop. Who sends a reader that the drop did not find took
+        // the mailbox's lock after it, and sees this.
+        self.left.load(Ordering::Acquire)
     }
 }
 
@@ -252,7 +270,16 @@ impl Others {
 struct Mailbox {
     arrived: Arc<AtomicBool>,
     arrivals: flume::Receiver<Reader>,
+    left: Arc<AtomicBool>,
     had_publisher: bool,
+}
+
+/// A reader that was never taken in must not hold its publisher back.
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.left.store(true, Ordering::Release);
+        self.arrivals.drain().for_each(drop);
+    }
 }
 
 impl Mailbox {
