@@ -33,6 +33,7 @@ impl Session {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
+        OpenError::check_name(topic)?;
         let schema = P::schema();
         let options = WriterOptions {
             block_size: u32::try_from(options.get_block_size()).unwrap_or(u32::MAX),
@@ -53,6 +54,7 @@ impl Session {
         topic: &str,
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
+        OpenError::check_name(topic)?;
         let schema = P::schema();
         Subscription::open(topic, &schema, options.reader())
             // SAFETY: the host has compared the schema with the topic's, and does so for every publisher.
@@ -98,7 +100,7 @@ fn refused(
         Code::Denied => OpenError::Denied { access, topic: topic.to_owned() },
         Code::Closed => OpenError::Closed,
         Code::SchemaMismatch => {
-            OpenError::Refused(format!("topic {topic:?} has another schema than the {asked} asked for"))
+            OpenError::SchemaMismatch { topic: topic.to_owned(), existing: None, asked: asked.clone() }
         }
         _ => OpenError::Refused(format!("{access} {topic:?}: {error}")),
     }

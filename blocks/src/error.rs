@@ -125,12 +125,12 @@ pub enum OpenError {
     #[error("{0:?} is no name for a topic: 1 to 255 bytes, no control characters")]
     BadName(String),
     /// The topic exists with another schema.
-    #[error("topic {topic:?} carries {existing}, asked for {asked}")]
+    #[error("topic {topic:?} carries {}, asked for {asked}", carried(existing.as_ref()))]
     SchemaMismatch {
         /// Name of the topic.
         topic: String,
-        /// What its first participant brought.
-        existing: Schema,
+        /// What its first participant brought. `None` where that is not told: to a guest.
+        existing: Option<Schema>,
         /// What this participant brings.
         asked: Schema,
     },
@@ -177,4 +177,24 @@ pub enum OpenError {
     /// The host refused for another reason, given in its words.
     #[error("the host refused: {0}")]
     Refused(String),
+}
+
+/// Longest name of a topic in bytes.
+const MAX_NAME: usize = 255;
+
+impl OpenError {
+    /// Checks that a topic can have this name.
+    ///
+    /// # Errors
+    /// [`OpenError::BadName`].
+    pub fn check_name(topic: &str) -> Result<(), Self> {
+        if topic.is_empty() || topic.len() > MAX_NAME || topic.chars().any(char::is_control) {
+            return Err(Self::BadName(topic.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn carried(schema: Option<&Schema>) -> String {
+    schema.map_or_else(|| "another schema".to_owned(), Schema::to_string)
 }

@@ -83,6 +83,7 @@ impl Grants {
 }
 
 fn granted(patterns: &[String], access: &'static str, topic: &str) -> Result<(), OpenError> {
+    OpenError::check_name(topic)?;
     let matches = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => topic.starts_with(prefix),
         None => topic == pattern,

@@ -12,9 +12,6 @@ use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
 use crate::guest::Validator;
 use crate::stats::{Departed, TopicStats};
 
-/// Longest name of a topic in bytes.
-const MAX_NAME: usize = 255;
-
 /// The participants of one topic. On nobody's path: publishers and subscribers meet in their channels.
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -46,9 +43,7 @@ struct Registration {
 
 impl Topic {
     pub(crate) fn new(name: &str, schema: Schema) -> Result<Self, OpenError> {
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(OpenError::BadName(name.to_owned()));
-        }
+        OpenError::check_name(name)?;
         Ok(Self { name: name.into(), schema, unsealed: false, members: Mutex::default() })
     }
 
@@ -73,7 +68,7 @@ impl Topic {
         }
         Err(OpenError::SchemaMismatch {
             topic: self.name.to_string(),
-            existing: self.schema.clone(),
+            existing: Some(self.schema.clone()),
             asked: schema.clone(),
         })
     }

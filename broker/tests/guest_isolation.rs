@@ -89,9 +89,12 @@ const LOOKS: &str = "
 fn hostile_looks_beside_a_message_find_zeros_under_strict_isolation() {
     in_child_async("hostile_looks_beside_a_message_find_zeros_under_strict_isolation", async {
         for (block, lens) in SHAPES {
-            let (seen, _) = see(Isolation::Strict, block, lens, LOOKS).await;
-            let [first, second] = lens.map(|len| len as u64);
-            assert_eq!(seen, [0, first, 0, second, second, second, 0], "blocks of {block} bytes");
+            for isolation in [Isolation::Strict, Isolation::Copied] {
+                let (seen, _) = see(isolation, block, lens, LOOKS).await;
+                let [first, second] = lens.map(|len| len as u64);
+                let expected = [0, first, 0, second, second, second, 0];
+                assert_eq!(seen, expected, "{isolation:?}, blocks of {block} bytes");
+            }
         }
     });
 }
@@ -130,14 +133,29 @@ fn strict_isolation_copies_short_messages_and_the_ends_of_long_ones() {
 }
 
 #[test]
+fn nothing_is_mapped_where_all_is_copied() {
+    in_child_async("nothing_is_mapped_where_all_is_copied", async {
+        let both =
+            "(call $one (i64.const 0)) (call $one (i64.const 1)) (i32.store (global.get $w) (i32.const 7))";
+        for (block, lens) in SHAPES {
+            // It also writes into what it reads, which is a violation where that is mapped.
+            let (_, report) = see(Isolation::Copied, block, lens, both).await;
+            assert_eq!(report.stats.delivery_copied_bytes as usize, lens[0] + lens[1]);
+        }
+    });
+}
+
+#[test]
 fn messages_that_share_a_page_are_hidden_one_by_one() {
     in_child_async("messages_that_share_a_page_are_hidden_one_by_one", async {
         let body = "(call $one (i64.const 0)) (call $one (i64.const 0)) (call $seen)
             (call $release (i64.const 1)) (call $seen) (call $release (i64.const 2)) (call $seen)";
         for (block, lens) in SHAPES {
-            let (seen, _) = see(Isolation::Strict, block, lens, body).await;
-            let [first, second] = lens.map(|len| len as u64);
-            assert_eq!(seen, [first + second, second, 0], "blocks of {block} bytes");
+            for isolation in [Isolation::Strict, Isolation::Copied] {
+                let (seen, _) = see(isolation, block, lens, body).await;
+                let [first, second] = lens.map(|len| len as u64);
+                assert_eq!(seen, [first + second, second, 0], "{isolation:?}, blocks of {block} bytes");
+            }
         }
     });
 }

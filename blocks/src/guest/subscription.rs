@@ -20,6 +20,7 @@ use super::window::{self, Windows};
 use crate::descriptor::{Descriptor, Validity};
 use crate::error::ReceiveError;
 use crate::options::{Overflow, ReaderOptions};
+use crate::payload::BLOCK_ALIGNMENT;
 use crate::schema::Schema;
 use crate::units::{PublisherId, Sequence, Timestamp};
 
@@ -31,6 +32,9 @@ const RELEASE_MESSAGES: u32 = 32;
 const RELEASE_BYTES: u64 = 64 * 1024;
 /// Bit of [`Record::length`]: the bytes are known to be valid.
 const VALID: u32 = 1 << 31;
+
+/// The sequence of a record that tells of a loss which no message follows yet.
+const NO_MESSAGE: u64 = u64::MAX;
 
 /// A message record as the host writes it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -214,6 +218,7 @@ impl Subscription {
         if record.lost > 0 {
             let lost = u64::from(std::mem::take(&mut record.lost));
             self.lost += lost;
+            self.next += usize::from(record.sequence == NO_MESSAGE);
             return Err(ReceiveError::Lost(lost));
         }
         let record = *record;
@@ -344,7 +349,10 @@ impl fmt::Debug for Subscription {
 /// or it is held.
 pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
     if descriptor.len == 0 {
-        return &[];
+        // A value of no bytes is aligned like any other.
+        let nowhere = std::ptr::without_provenance(BLOCK_ALIGNMENT);
+        // SAFETY: a slice of no bytes may lie anywhere but at 0.
+        return unsafe { std::slice::from_raw_parts(nowhere, 0) };
     }
     let start = std::ptr::with_exposed_provenance::<u8>(descriptor.offset as usize);
     // SAFETY: the host maps the message read-only at this address, inside of address space that nothing else in

@@ -286,19 +286,16 @@ fn open_subscription(
     let overflow = match options.overflow {
         abi::Overflow::Block => Overflow::Block,
         abi::Overflow::DropOldest => Overflow::DropOldest,
-        abi::Overflow::DropNewest => {
-            state.log(Level::Error, "the overflow policy drop-newest is not supported yet");
-            return Err(Error::Internal);
-        }
+        abi::Overflow::DropNewest => Overflow::DropNewest,
     };
     let depth = (options.depth != 0).then_some(options.depth);
     let options = ReaderOptions { overflow, depth, history: u64::from(options.history) };
     let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal());
     let feed = feed.map_err(|refusal| state.refused(refusal))?;
     let isolation = state.setup.limits.isolation;
-    if isolation == Isolation::Strict && feed.is_unsealed() {
+    if isolation != Isolation::Arena && feed.is_unsealed() {
         // What is copied to its view must not change meanwhile.
-        state.log(Level::Error, "an unsealed topic is not for a guest of strict isolation");
+        state.log(Level::Error, "an unsealed topic is not for a guest of this isolation");
         return Err(Error::Denied);
     }
     let owner = state.new_owner();
@@ -344,7 +341,8 @@ fn open_publisher(
     if bytes.saturating_add(used) > limits.publisher_bytes {
         return Err(state.refuse(Limit::PublisherBytes));
     }
-    let in_place = limits.in_place;
+    // A host that copies shows no block to its guest, also not to be filled.
+    let in_place = if limits.isolation == Isolation::Copied { u32::MAX } else { limits.in_place };
     let block_size =
         if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
     let options = BlockOptions { block_size, blocks, history: options.history };

@@ -17,6 +17,13 @@ pub enum Isolation {
     /// released: two passes over its bytes, no system call. Of a longer one the whole pages are mapped, one system call at
     /// delivery and one at release, and only the bytes on pages that it does not fill are copied.
     Strict,
+    /// As [`Strict`](Self::Strict), without a mapping: every message is copied into the guest's own memory when it is delivered
+    /// and erased when it is released, and what the guest publishes is always copied. Two passes over the bytes of every
+    /// message, whatever its length, and no system call.
+    ///
+    /// A guest notices no difference, as long as it does not write into what it reads: it changes its own copy then, and is not
+    /// ended. To compare with, and for hosts that cannot map.
+    Copied,
 }
 
 impl Isolation {

@@ -15,7 +15,7 @@
 //! - `memory` allocates linear memories, so that the broker knows where they lie;
 //! - `window` maps arenas into them, into address space that the guest has donated;
 //! - `fault` survives writes into those windows and tells who did it;
-//! - `strict` shows a guest of strict [`Isolation`] what it is attached to and nothing else;
+//! - `view` shows a guest of strict [`Isolation`] what it is attached to and nothing else, or copies it;
 //! - `blocks` keeps the memory blocks that a guest has made or was lent, `storage` the rules of who may be attached to one;
 //! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` and `block_calls`
 //!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
@@ -72,9 +72,9 @@ mod run;
 mod state;
 mod stats;
 mod storage;
-mod strict;
 mod subscription;
 mod sys;
+mod view;
 mod wasi;
 mod window;
 

@@ -10,7 +10,7 @@ pub struct GuestStats {
     pub received: u64,
     /// Bytes of the messages delivered to it.
     pub received_bytes: u64,
-    /// Bytes copied to deliver messages to it: 0 but with [`Isolation::Strict`](super::Isolation::Strict).
+    /// Bytes copied to deliver messages to it: 0 with [`Isolation::Arena`](super::Isolation::Arena).
     pub delivery_copied_bytes: u64,
     /// Messages it lost to overflow policies.
     pub lost: u64,

@@ -20,11 +20,14 @@ use super::excess::{Excess, Limit};
 use super::exchange::Feed;
 use super::isolation::Isolation;
 use super::limits::GuestLimits;
-use super::strict::View;
+use super::view::View;
 use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows};
 
 /// Bit of a record's length that says that the bytes are known to be valid.
 const VALID: u32 = 1 << 31;
+
+/// The sequence of a record that tells of a loss which no message follows yet.
+const NO_MESSAGE: u64 = u64::MAX;
 
 /// Bytes of one record in a batch.
 const RECORD: u32 = size_of::<Record>() as u32;
@@ -38,8 +41,6 @@ struct Source {
     window: Option<Window>,
     /// What the window shows, where that is not all of the arena.
     view: Option<View>,
-    /// Received, and not delivered yet.
-    next: Option<Received>,
     /// Lost since the last delivery.
     lost: u64,
     /// Deliveries neither released nor held.
@@ -94,7 +95,7 @@ pub(crate) struct GuestSubscription {
     runs: VecDeque<Run>,
     /// The messages of `runs`, where publishers may overtake.
     samples: VecDeque<Kept>,
-    /// Where the messages of `runs` lie in their arenas, with strict isolation.
+    /// Where the messages of `runs` lie in their arenas, where not all of those is shown.
     offsets: VecDeque<u64>,
     /// Index of the first delivery in `runs`.
     first: u64,
@@ -253,7 +254,7 @@ impl GuestSubscription {
         self.nothing()
     }
 
-    /// Writes up to `limit` records to `target`.
+    /// Writes up to `limit` records to `target`. Losses that no message follows yet have a record of their own.
     ///
     /// `target` was checked: `limit` records from it on lie in the guest's ordinary memory.
     fn deliver(&mut self, windows: &mut Windows, target: *mut Record, limit: u32) -> Result<u32, Error> {
@@ -305,13 +306,21 @@ impl GuestSubscription {
             }
             self.runs.extend((run.count > 0).then_some(run));
             source.attached += count - before;
+            self.attached += count - before;
+            self.received += u64::from(count - before);
+            if source.lost > 0 && count < limit {
+                let lost = u32::try_from(source.lost).unwrap_or(u32::MAX);
+                self.lost += std::mem::take(&mut source.lost);
+                let record = Record { sequence: NO_MESSAGE, time: 0, address: 0, length: 0, publisher, lost };
+                // SAFETY: as above.
+                unsafe { target.add(count as usize).write(record) };
+                count += 1;
+            }
             if count == limit {
                 self.turn = key + 1;
                 break;
             }
         }
-        self.attached += count;
-        self.received += u64::from(count);
         Ok(count)
     }
 
@@ -320,7 +329,7 @@ impl GuestSubscription {
         let mut open = self.feed.as_ref().is_some_and(|feed| feed.is_open());
         let mut full = false;
         for (_, source) in &mut self.sources {
-            if source.window.is_none() && source.peek(self.reliable) {
+            if source.window.is_none() && source.has_message() {
                 return Err(Error::NoStorage);
             }
             open |= !source.ended;
@@ -504,7 +513,6 @@ impl Source {
             reader: Some(reader),
             window: None,
             view: None,
-            next: None,
             lost: 0,
             attached: 0,
             held: 0,
@@ -515,8 +523,12 @@ impl Source {
     /// Maps the arena, or what is to be seen of it, if there is room.
     fn map(&mut self, windows: &mut Windows, owner: Owner, isolation: Isolation) -> Result<(), Error> {
         let arena = self.channel.arena();
-        if isolation == Isolation::Strict && self.view.is_none() {
-            self.view = Some(View::new(arena.len()).map_err(|_| Error::Internal)?);
+        if self.view.is_none() {
+            self.view = match isolation {
+                Isolation::Arena => None,
+                Isolation::Strict => Some(View::new(arena.len()).map_err(|_| Error::Internal)?),
+                Isolation::Copied => Some(View::copied(arena.len())),
+            };
         }
         let mapped = match &self.view {
             // SAFETY: a window is unmapped before its source, and with it the view, is dropped: by `retire`, or by `withdraw`
@@ -548,9 +560,6 @@ impl Source {
 
     /// The next message, if there is one.
     fn receive(&mut self, reliable: bool) -> Option<Received> {
-        if let Some(received) = self.next.take() {
-            return Some(received);
-        }
         let reader = self.reader.as_mut()?;
         self.full = !reliable && self.share.is_used_up() && reader.has_message();
         if self.full {
@@ -577,26 +586,24 @@ impl Source {
         }
     }
 
-    /// Whether there is a message. It is received, and delivered next.
-    fn peek(&mut self, reliable: bool) -> bool {
-        if self.next.is_none() {
-            self.next = self.receive(reliable);
-        }
-        self.next.is_some()
+    /// Whether there is a message, or a loss to be told of. Takes nothing: what the guest does not ask for may still be
+    /// lost where its subscription allows that, as it may natively.
+    fn has_message(&mut self) -> bool {
+        self.reader.as_mut().is_some_and(Reader::has_message)
     }
 
     /// Announces that nobody will look for a while, and says whether there is something to look at.
     fn arm(&mut self, reliable: bool) -> bool {
-        if let Some(reader) = &mut self.reader {
-            reader.arm();
-        }
-        self.peek(reliable) || self.ended
+        let Some(reader) = &mut self.reader else { return true };
+        reader.arm();
+        // What the guest keeps too many blocks for is no news.
+        let full = !reliable && self.share.is_used_up() && reader.has_message();
+        !full && reader.is_ready()
     }
 
     /// Stops receiving and releases what is not held.
     fn end(&mut self) {
         self.ended = true;
-        self.next = None;
         self.reader = None;
     }
 }

@@ -30,11 +30,12 @@ pub const FORM: Form = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_
     Form::Component
 };
 
-/// What guests see of arenas where the test does not say: `guest_strict` has the tests of guests that read once more.
-pub const ISOLATION: Isolation = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_strict") {
-    Isolation::Strict
-} else {
-    Isolation::Arena
+/// What guests see of arenas where the test does not say: `guest_strict` and `guest_copied` have the tests of guests that
+/// read once more.
+pub const ISOLATION: Isolation = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"guest_strict" => Isolation::Strict,
+    b"guest_copied" => Isolation::Copied,
+    _ => Isolation::Arena,
 };
 
 impl Form {

@@ -213,7 +213,8 @@ impl FromStr for Seen {
         match text {
             "arena" => Ok(Self(Isolation::Arena)),
             "strict" => Ok(Self(Isolation::Strict)),
-            _ => Err(format!("{text:?} is none of \"arena\", \"strict\"")),
+            "copied" => Ok(Self(Isolation::Copied)),
+            _ => Err(format!("{text:?} is none of \"arena\", \"strict\", \"copied\"")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a guest of strict isolation sees of an arena: the messages that it is attached to, and zeros.
+//! What a guest sees of an arena that it is not shown as a whole: the messages that it is attached to, and zeros.
 //!
 //! ```text
 //! arena   [ message A | old bytes | message B ··· | message C ······················· | … ]
@@ -9,6 +9,9 @@
 //! empty at first. A short message is copied into that file when it is delivered and erased when the guest has released it.
 //! Of a long one the pages that it fills are mapped from the arena in between, and only its first and last bytes are
 //! copied. Either way nothing else of a page becomes visible: neither a neighbour nor what lies behind the message's end.
+//!
+//! That is strict isolation. Where all is to be copied there is no file: the window is plain memory of the guest, and
+//! every message is copied into it.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -33,10 +36,19 @@ struct Seen {
     mapped: Option<(u64, usize)>,
 }
 
+/// Where the bytes lie that were copied.
+#[derive(Debug)]
+enum Copies {
+    /// In a file of this guest's own, which its window shows read-only. Long messages are mapped.
+    Mapped(SharedFile),
+    /// In the window, which is plain memory of the guest for an arena of that many bytes. Nothing is mapped.
+    Plain(usize),
+}
+
 /// What the guest sees of one arena.
 #[derive(Debug)]
 pub(crate) struct View {
-    file: SharedFile,
+    copies: Copies,
     /// By offset in the arena.
     seen: HashMap<u64, Seen>,
     mapped: u32,
@@ -46,7 +58,12 @@ impl View {
     /// Of an arena of `len` bytes. Nothing is seen yet.
     pub(crate) fn new(len: usize) -> std::io::Result<Self> {
         let file = SharedFile::new("blockcast-view", len)?;
-        Ok(Self { file, seen: HashMap::new(), mapped: 0 })
+        Ok(Self { copies: Copies::Mapped(file), seen: HashMap::new(), mapped: 0 })
+    }
+
+    /// As [`new`](Self::new), for a guest to which nothing is mapped.
+    pub(crate) fn copied(len: usize) -> Self {
+        Self { copies: Copies::Plain(len), seen: HashMap::new(), mapped: 0 }
     }
 
     /// Makes the window through which the guest looks.
@@ -54,9 +71,28 @@ impl View {
     /// # Safety
     /// The window is unmapped before the view is dropped, or the guest has ended by then.
     pub(crate) unsafe fn open(&self, windows: &mut Windows, owner: Owner) -> Result<Window, WindowError> {
-        let span = Span { file: self.file.as_fd(), offset: 0, len: self.file.len() };
+        let file = match &self.copies {
+            Copies::Mapped(file) => file,
+            Copies::Plain(len) => return windows.set_aside(Place::own(owner), *len as u64),
+        };
+        let span = Span { file: file.as_fd(), offset: 0, len: file.len() };
         // SAFETY: the view keeps the file, which has that length and is sealed; the caller keeps the view.
         unsafe { windows.map(Place::own(owner), span, span.len) }
+    }
+
+    /// Where the copy of `len` bytes at `offset` of the arena lies in this process.
+    fn copy_of(
+        &self,
+        windows: &Windows,
+        window: Window,
+        offset: u64,
+        len: usize,
+    ) -> Result<*mut u8, WindowError> {
+        match &self.copies {
+            // Inside of the arena, whose length the file has.
+            Copies::Mapped(file) => Ok(file.base().wrapping_add(offset as usize)),
+            Copies::Plain(_) => windows.plain(window, offset, len),
+        }
     }
 
     /// Shows a message of the arena, once more if it is seen already. Returns how many bytes were copied.
@@ -90,9 +126,11 @@ impl View {
             // Both are inside of the arena: what the file has room for.
             let (at, len) = (start as usize, (end - start) as usize);
             let source = arena.base().as_ptr().wrapping_add(at);
-            // SAFETY: `len` bytes of a published message, which nobody writes (the caller vouches for that); the file
-            // has the arena's length, and lies elsewhere.
-            unsafe { self.file.base().wrapping_add(at).copy_from_nonoverlapping(source, len) };
+            let target = self.copy_of(windows, window, start, len)?;
+            // SAFETY: `len` bytes of a published message, which nobody writes (the caller vouches for that). The file
+            // has the arena's length; so has plain memory of the guest, which nobody else touches during a host call. Both
+            // lie elsewhere.
+            unsafe { target.copy_from_nonoverlapping(source, len) };
         }
         self.seen.insert(offset, Seen { len, count: 1, mapped });
         Ok(copied)
@@ -120,13 +158,14 @@ impl View {
         let Seen { len, mapped, .. } = *seen;
         self.seen.remove(&offset);
         for (start, end) in copied_parts(offset, offset + u64::from(len), mapped) {
-            let (at, len) = (start as usize, (end - start) as usize);
-            // SAFETY: bytes of the file, into which `show` has written; nobody holds references to them.
-            unsafe { self.file.base().wrapping_add(at).write_bytes(0, len) };
+            let len = (end - start) as usize;
+            let copy = self.copy_of(windows, window, start, len)?;
+            // SAFETY: bytes into which `show` has written; nobody holds references to them.
+            unsafe { copy.write_bytes(0, len) };
         }
-        if let Some((first, len)) = mapped {
+        if let (Some((first, len)), Copies::Mapped(file)) = (mapped, &self.copies) {
             self.mapped -= 1;
-            let span = Span { file: self.file.as_fd(), offset: first, len };
+            let span = Span { file: file.as_fd(), offset: first, len };
             // SAFETY: the view keeps its file; it is zero there, since nothing was ever copied to pages that are mapped, or it
             // was erased since.
             unsafe { windows.show(window, first, span) }?;
@@ -136,7 +175,8 @@ impl View {
 
     /// The whole pages of a message that are to be mapped.
     fn pages_to_map(&self, start: u64, end: u64) -> Option<(u64, usize)> {
-        if end - start < u64::from(Isolation::STRICT_MAPPED) || self.mapped >= MAX_MAPPED {
+        let copied = matches!(self.copies, Copies::Plain(_)) || self.mapped >= MAX_MAPPED;
+        if copied || end - start < u64::from(Isolation::STRICT_MAPPED) {
             return None;
         }
         let page = sys::page_size() as u64;
