@@ -1,8 +1,9 @@
 //! Small apps in one component; the parameter `scenario` chooses. `tests/scenarios.rs` runs each of them linked in and
-//! as a guest, and expects the same.
+//! as a guest, and expects the same. `tests/conformance.rs` runs the pairs and threes of [`conformance`] in every mix.
 //!
-//! All of them read numbers from topics whose names start with `in` and publish what they found out on `out`.
+//! All others read numbers from topics whose names start with `in` and publish what they found out on `out`.
 
+mod conformance;
 mod receiving;
 mod sending;
 mod waiting;
@@ -19,6 +20,9 @@ pub type Numbers = Pod<u64>;
 /// # Errors
 /// What the scenario says, or that there is no such scenario.
 pub async fn run(session: Session) -> Result<(), AppError> {
+    if let Some(role) = session.parameter("role") {
+        return conformance::play(&session, &role).await;
+    }
     match session.parameter("scenario").as_deref() {
         Some("sum") => receiving::sum(&session).await,
         Some("stream") => receiving::stream(&session).await,

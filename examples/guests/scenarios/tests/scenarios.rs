@@ -1,5 +1,8 @@
 //! Every scenario, linked in, as a component and as the core module inside of that, with the same expectation.
 
+#[path = "support/module.rs"]
+mod module;
+
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -27,29 +30,9 @@ static GUEST: LazyLock<GuestProgram> = LazyLock::new(|| {
 /// The core module that the linker has wrapped into the component.
 static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
     let file = std::fs::read(guest_scenarios::component_file()).expect("the guest's file");
-    let module = core_module(&file).expect("a component has a core module");
+    let module = module::core_module(&file).expect("a component has a core module");
     Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
 });
-
-/// The first core module of a component, which is the program itself; or the file, if it is a core module.
-fn core_module(file: &[u8]) -> Option<&[u8]> {
-    const CORE_MODULE: u8 = 1;
-    if file.get(4..8)? == [1, 0, 0, 0] {
-        return Some(file);
-    }
-    let mut rest = file.get(8..)?;
-    while let [section, size @ ..] = rest {
-        // A number in LEB128.
-        let bytes = size.iter().position(|byte| byte & 0x80 == 0)? + 1;
-        let len = size[..bytes].iter().rev().fold(0, |len, byte| len << 7 | usize::from(byte & 0x7f));
-        let content = size.get(bytes..bytes + len)?;
-        if *section == CORE_MODULE {
-            return Some(content);
-        }
-        rest = &size[bytes + len..];
-    }
-    None
-}
 
 /// A broker with one running scenario.
 struct Stage {

@@ -1,0 +1,187 @@
+//! Runs the apps of a case, each in a deployment of its own, and collects what they say.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use blockcast::{
+    Broker, Component, ComponentOptions, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource,
+    Isolation,
+};
+
+mod module;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an app runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deployment {
+    Linked,
+    Component,
+    Module,
+    Strict,
+    Copied,
+}
+
+impl Deployment {
+    pub fn all() -> &'static [Self] {
+        &[Self::Linked, Self::Component, Self::Module, Self::Strict, Self::Copied]
+    }
+
+    fn start(self, broker: &Broker, options: ComponentOptions, grants: Grants) -> Component {
+        let mut limits = GuestLimits::default();
+        // Some of them keep nearly all blocks.
+        limits.pool_share = 100;
+        limits.isolation = match self {
+            Self::Strict => Isolation::Strict,
+            Self::Copied => Isolation::Copied,
+            _ => Isolation::Arena,
+        };
+        let options = options.grants(grants.limits(limits));
+        let started = match self {
+            Self::Linked => broker.supervise(options, guest_scenarios::run),
+            Self::Module => broker.supervise_guest(&MODULE, options),
+            Self::Component | Self::Strict | Self::Copied => broker.supervise_guest(&COMPONENT, options),
+        };
+        started.expect("the app starts")
+    }
+}
+
+/// Compiled once for all tests.
+static COMPONENT: LazyLock<GuestProgram> = LazyLock::new(|| {
+    let file = guest_scenarios::component_file();
+    Broker::new().load(&GuestSource::File(file)).expect("the guest loads")
+});
+
+static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
+    let file = std::fs::read(guest_scenarios::component_file()).expect("the guest's file");
+    let module = module::core_module(&file).expect("a component has a core module");
+    Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
+});
+
+/// The deployments of so many apps: all pairs of the first two, and a third that goes round so that it forms all
+/// pairs with each of them.
+pub fn mixes(apps: usize) -> impl Iterator<Item = Vec<Deployment>> {
+    let all = Deployment::all();
+    let pairs = (0..all.len()).flat_map(|first| (0..all.len()).map(move |second| (first, second)));
+    pairs.map(move |(first, second)| {
+        let third = (first + second) % all.len();
+        [first, second, third].into_iter().take(apps).map(|index| all[index]).collect()
+    })
+}
+
+/// How an app ends.
+#[derive(Clone, Copy, Debug)]
+pub enum End {
+    Finished,
+    Failed(&'static str),
+    Panicked(&'static str),
+    Cancelled,
+}
+
+impl End {
+    /// Whether that is the reason. How a panic's message is embedded differs.
+    pub fn is(self, reason: &ExitReason) -> bool {
+        match (self, reason) {
+            (Self::Finished, ExitReason::Finished) | (Self::Cancelled, ExitReason::Cancelled) => true,
+            (Self::Failed(text), ExitReason::Failed(found)) => text == found,
+            (Self::Panicked(text), ExitReason::Trapped { message, .. }) => message.contains(text),
+            _ => false,
+        }
+    }
+}
+
+/// What became of an app.
+#[derive(Debug)]
+pub struct Outcome {
+    pub reason: ExitReason,
+    pub says: Vec<String>,
+}
+
+#[derive(Default)]
+struct Said {
+    /// By role.
+    lines: Mutex<BTreeMap<String, Vec<String>>>,
+    changed: Condvar,
+}
+
+impl Said {
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A broker with the running apps of a case.
+pub struct Stage {
+    pub broker: Broker,
+    said: Arc<Said>,
+    components: Vec<(&'static str, Component)>,
+}
+
+impl Stage {
+    /// Starts the apps in their order.
+    pub fn start(case: &str, roles: impl Iterator<Item = (&'static str, Deployment)>) -> Self {
+        let broker = Broker::new();
+        let said = Arc::new(Said::default());
+        let components = roles.map(|(role, deployment)| {
+            let said = Arc::clone(&said);
+            let options =
+                ComponentOptions::new().name(role).parameter("scenario", case).parameter("role", role).log(
+                    Arc::new(move |_, line| {
+                        said.lines().entry(role.to_owned()).or_default().push(line.to_owned());
+                        said.changed.notify_all();
+                    }),
+                );
+            // Everything but `secret`, which is asked for where nothing is granted.
+            let words = [
+                "numbers",
+                "left",
+                "right",
+                "both",
+                "published",
+                "ready",
+                "look*",
+                "ended",
+                "end seen",
+                "there*",
+                "went*",
+            ];
+            let grants =
+                words.iter().fold(Grants::new(), |grants, word| grants.publish(*word).subscribe(*word));
+            (role, deployment.start(&broker, options, grants))
+        });
+        let components = components.collect();
+        Self { broker, said, components }
+    }
+
+    pub fn component(&self, role: &str) -> &Component {
+        let found = self.components.iter().find(|(name, _)| *name == role);
+        found.map(|(_, component)| component).expect("the case has this role")
+    }
+
+    /// Waits until so many apps have said that they are running.
+    pub fn running(&self, count: usize) {
+        let waiting = |lines: &mut BTreeMap<String, Vec<String>>| {
+            lines.values().filter(|lines| lines.iter().any(|line| line == "running")).count() < count
+        };
+        let waited = self.said.changed.wait_timeout_while(self.said.lines(), PATIENCE, waiting);
+        let (lines, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "not all are running: {lines:?}");
+    }
+
+    /// Waits for the end of all apps.
+    pub fn outcomes(self, mix: &[Deployment]) -> Vec<Outcome> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut outcomes = Vec::new();
+        for (role, component) in &self.components {
+            while component.report().is_none() {
+                assert!(Instant::now() < deadline, "{role} of {mix:?} does not end: {:?}", self.said.lines());
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            let reason = component.wait().reason;
+            let says = self.said.lines().remove(*role).unwrap_or_default();
+            outcomes.push(Outcome { reason, says });
+        }
+        outcomes
+    }
+}
