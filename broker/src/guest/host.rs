@@ -101,7 +101,7 @@ fn define_subscription(link: &mut impl Linkage) -> wasmtime::Result<()> {
         TOPICS,
         "[method]subscription.hold",
         |state, (this, index): (Subscription, u64)| -> Answer<u32> {
-            with_subscription(state, &this, |this, _, limits| this.hold(limits, index))
+            with_subscription(state, &this, |this, windows, limits| this.hold(windows, limits, index))
         },
     )?;
     link.function(
@@ -115,7 +115,7 @@ fn define_subscription(link: &mut impl Linkage) -> wasmtime::Result<()> {
         with_subscription(state, &this, |this, windows, _| this.leave(windows))
     })?;
     link.function(TOPICS, "[method]subscription.stats", |state, (this,): (Subscription,)| {
-        with_subscription(state, &this, |this, _, _| this.stats())
+        with_subscription(state, &this, |this, _, _| this.deliveries().stats())
     })
 }
 

@@ -17,7 +17,8 @@
 //! - `fault` survives writes into those windows and tells who did it;
 //! - `view` shows a guest of strict [`Isolation`] what it is attached to and nothing else, or copies it;
 //! - `blocks` keeps the memory blocks that a guest has made or was lent, `storage` the rules of who may be attached to one;
-//! - `subscription` and `publisher` stand behind the resources that a guest opens, `host` and `block_calls`
+//! - `subscription` and `publisher` stand behind the resources that a guest opens, `deliveries` and `kept` count what was delivered and is
+//!   kept of it, wherever the `space` shows it; `host` and `block_calls`
 //!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
 //! - `limits` says what a guest may use, `meter` counts what it uses, `excess` decides what comes of too much;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
@@ -53,6 +54,7 @@ mod blocks;
 mod canonical;
 mod compiled;
 mod control;
+mod deliveries;
 mod engine;
 mod excess;
 mod exchange;
@@ -61,6 +63,7 @@ mod fault;
 mod handles;
 mod host;
 mod isolation;
+mod kept;
 mod limits;
 mod link;
 mod memory;
@@ -69,6 +72,7 @@ mod module;
 mod program;
 mod publisher;
 mod run;
+mod space;
 mod state;
 mod stats;
 mod storage;

@@ -16,12 +16,13 @@ use super::exchange::Exchange;
 use super::exit::ExitReason;
 use super::fault::WindowTable;
 use super::handles::Handles;
+use super::kept::KeptBlocks;
 use super::limits::{GrowthLimiter, GuestLimits};
 use super::memory::{GuestMemory, Nursery};
 use super::meter::{Admission, Meter};
 use super::publisher::GuestPublisher;
 use super::stats::GuestStats;
-use super::subscription::{GuestSubscription, KeptBlocks};
+use super::subscription::GuestSubscription;
 use super::wasi::WasiPart;
 #[cfg(feature = "wasi")]
 use super::wasi::{Wasi, exit_status};
@@ -257,7 +258,7 @@ impl GuestState {
         };
         for (_, subscription) in &self.subscriptions {
             count_subscription(&mut stats, subscription);
-            let now = subscription.stats();
+            let now = subscription.deliveries().stats();
             stats.attached = stats.attached.saturating_add(now.attached);
             stats.held = stats.held.saturating_add(now.held);
         }
@@ -317,11 +318,12 @@ impl fmt::Debug for GuestState {
 }
 
 fn count_subscription(stats: &mut GuestStats, subscription: &GuestSubscription) {
-    let counted = subscription.stats();
+    let deliveries = subscription.deliveries();
+    let counted = deliveries.stats();
     stats.received += counted.received;
-    stats.received_bytes += subscription.received_bytes();
+    stats.received_bytes += deliveries.received_bytes();
     stats.lost += counted.lost;
-    stats.delivery_copied_bytes += subscription.copied();
+    stats.delivery_copied_bytes += deliveries.copied();
 }
 
 fn count_publisher(stats: &mut GuestStats, publisher: &GuestPublisher) {

@@ -1,0 +1,528 @@
+//! What a topic's publishers deliver to one subscription of a component: [`Deliveries`].
+//!
+//! ```text
+//!  publisher A ── Reader ──┐                      ┌─▶ batch: a record per message, written by the host
+//!  publisher B ── Reader ──┼── deliveries 17..23 ─┤
+//!  (no room yet) ──────────┘   attached until     └─▶ the component reads block bytes where its `Space` shows them
+//!                              released or held
+//! ```
+//! The same for a guest, which sees the arenas through windows, and for a native library, which shares the host's addresses.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use blockcast_blocks::{Channel, Descriptor, Reader, ReceiveError, Sequence, Validity};
+use slab::Slab;
+
+use super::abi::{Error, SubscriptionStats};
+use super::excess::{Excess, Limit};
+use super::exchange::Feed;
+use super::kept::{Kept, KeptBlocks, Share};
+use super::limits::GuestLimits;
+use super::space::{Delivery, Sight, Space};
+
+/// Bit of a record's length that says that the bytes are known to be valid.
+const VALID: u32 = 1 << 31;
+
+/// One publisher of the topic.
+struct Source<V> {
+    /// Keeps the arena's file open for as long as it may be mapped.
+    channel: Arc<Channel>,
+    /// Gone once the subscription has left: then only holds keep the source.
+    reader: Option<Reader>,
+    /// Where the component sees its arena.
+    sight: V,
+    /// Lost since the last delivery.
+    lost: u64,
+    /// Deliveries neither released nor held.
+    attached: u32,
+    /// Holds.
+    held: u32,
+    /// Its blocks that the component keeps from being used again.
+    share: Share,
+    /// There is a message, and the component keeps as many blocks as it may.
+    full: bool,
+    ended: bool,
+}
+
+/// A message on its way to the component.
+struct Received {
+    descriptor: Descriptor,
+    /// Present where the publisher may overtake: the reader's own interval does not keep the message then.
+    sample: Option<Kept>,
+}
+
+/// Deliveries of consecutive messages of one source.
+struct Run {
+    source: usize,
+    /// The first message.
+    sequence: u64,
+    count: u32,
+}
+
+struct Held {
+    source: usize,
+    /// Where in the arena it lies.
+    offset: u64,
+    /// Dropped to release the block.
+    _sample: Kept,
+}
+
+/// The deliveries to one subscription.
+pub(crate) struct Deliveries<V> {
+    /// Gone once the subscription has left.
+    feed: Option<Box<dyn Feed>>,
+    /// Whether publishers wait for it, so that nothing is lost.
+    reliable: bool,
+    sources: Slab<Source<V>>,
+    /// Keys of `sources` are smaller than this.
+    keys: usize,
+    /// The source that is served first in the next batch.
+    turn: usize,
+    /// What is attached, in the order of delivery.
+    runs: VecDeque<Run>,
+    /// The messages of `runs`, where publishers may overtake.
+    samples: VecDeque<Kept>,
+    /// Where the messages of `runs` lie in their arenas, if they are shown one by one.
+    offsets: VecDeque<u64>,
+    /// Index of the first delivery in `runs`.
+    first: u64,
+    /// Deliveries in `runs`.
+    attached: u32,
+    holds: Slab<Held>,
+    /// A source joined for which there is no room, and the component was not told yet.
+    short: bool,
+    /// The component was told that it is over.
+    closed: bool,
+    /// `wait` has returned for its sake, and the component has not looked since.
+    reported: bool,
+    received: u64,
+    received_bytes: u64,
+    lost: u64,
+    kept: KeptBlocks,
+    excess: Excess,
+    /// Bytes copied for the component to see them.
+    copied: u64,
+}
+
+impl<V: Sight> Deliveries<V> {
+    /// Of a subscription that publishers wait for if it is `reliable`.
+    pub(crate) fn new(feed: Box<dyn Feed>, reliable: bool, kept: KeptBlocks, excess: Excess) -> Self {
+        Self {
+            feed: Some(feed),
+            reliable,
+            sources: Slab::new(),
+            keys: 0,
+            turn: 0,
+            runs: VecDeque::new(),
+            samples: VecDeque::new(),
+            offsets: VecDeque::new(),
+            first: 0,
+            attached: 0,
+            holds: Slab::new(),
+            short: false,
+            closed: false,
+            reported: false,
+            received: 0,
+            received_bytes: 0,
+            lost: 0,
+            kept,
+            excess,
+            copied: 0,
+        }
+    }
+
+    /// The publishers for whose arenas there is no room.
+    pub(crate) fn hidden(&self) -> impl Iterator<Item = &Channel> {
+        let hidden = self.sources.iter().filter(|(_, source)| !source.sight.is_open());
+        hidden.map(|(_, source)| &*source.channel)
+    }
+
+    /// Takes in publishers that joined.
+    fn join(&mut self) -> Result<(), Error> {
+        while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
+            // No cursor is free for us: too many subscribers for the publisher's configuration.
+            let reader = joined.map_err(|_| Error::Limit)?;
+            let key = self.sources.insert(Source::new(reader, &self.kept));
+            self.keys = self.keys.max(key + 1);
+            self.short = true;
+        }
+        Ok(())
+    }
+
+    /// Takes in publishers that joined, and makes their arenas visible as far as there is room.
+    pub(crate) fn admit(&mut self, space: &mut impl Space<Sight = V>) -> Result<(), Error> {
+        self.reported = false;
+        self.join()?;
+        for (_, source) in &mut self.sources {
+            if !source.sight.is_open() {
+                // SAFETY: the source keeps the channel, and is not dropped before its sight is closed (`retire`); the only
+                // other way out is the end of the subscription, whose space takes back all that it showed, or of the component.
+                unsafe { space.open(&mut source.sight, &source.channel) }?;
+            }
+        }
+        self.short &= self.sources.iter().any(|(_, source)| !source.sight.is_open());
+        Ok(())
+    }
+
+    /// Releases deliveries before `released_before`, then writes up to `most` records of new messages to `target`. With
+    /// none it only releases.
+    ///
+    /// # Safety
+    /// From `target` on there is memory for `most` records, aligned to them, that nobody else uses during the call.
+    pub(crate) unsafe fn poll(
+        &mut self,
+        space: &mut impl Space<Sight = V>,
+        limits: &GuestLimits,
+        (target, most): (*mut V::Record, u32),
+        released_before: u64,
+    ) -> Result<u32, Error> {
+        if released_before > self.first + u64::from(self.attached) {
+            return Err(Error::InvalidHandle);
+        }
+        self.release_before(space, released_before);
+        self.retire(space);
+        if most == 0 {
+            return Ok(0);
+        }
+        self.admit(space)?;
+        if std::mem::take(&mut self.short) {
+            return Err(Error::NoStorage);
+        }
+        let room = limits.attached.saturating_sub(self.attached);
+        if room == 0 {
+            return Err(self.limit(Limit::Attached));
+        }
+        // SAFETY: the caller's promise.
+        let count = unsafe { self.deliver(space, target, most.min(room)) }?;
+        if count > 0 {
+            return Ok(count);
+        }
+        self.nothing()
+    }
+
+    /// Writes up to `limit` records to `target`. Losses that no message follows yet have a record of their own.
+    ///
+    /// # Safety
+    /// As for [`poll`](Self::poll).
+    unsafe fn deliver(
+        &mut self,
+        space: &mut impl Space<Sight = V>,
+        target: *mut V::Record,
+        limit: u32,
+    ) -> Result<u32, Error> {
+        let selective = space.is_selective();
+        let mut count = 0;
+        // Every source once, beginning after the one that filled the last batch.
+        for step in 0..self.keys {
+            let key = (self.turn + step) % self.keys;
+            let Some(source) = self.sources.get_mut(key) else { continue };
+            if !source.sight.is_open() {
+                continue;
+            }
+            let publisher = source.channel.publisher().get();
+            let before = count;
+            let mut run = Run { source: key, sequence: 0, count: 0 };
+            while count < limit
+                && let Some(received) = source.receive(self.reliable)
+            {
+                let Descriptor { sequence, offset, len, time, validity } = received.descriptor;
+                self.received_bytes += u64::from(len);
+                let valid = if validity == Validity::Valid { VALID } else { 0 };
+                if selective {
+                    // SAFETY: the sight is open and the source's. The message stays attached until it is hidden as often as it
+                    // was shown: on release, and when a hold is given back.
+                    let shown = unsafe { space.show(&mut source.sight, &source.channel, offset, len) };
+                    // A failure leaves a guest's memory in pieces, and ends it.
+                    self.copied += shown?;
+                    self.offsets.push_back(offset);
+                }
+                let delivery = Delivery {
+                    sequence: sequence.get(),
+                    time: time.as_nanos(),
+                    offset,
+                    length: len | valid,
+                    publisher,
+                    lost: u32::try_from(source.lost).unwrap_or(u32::MAX),
+                };
+                self.lost += std::mem::take(&mut source.lost);
+                let record = source.sight.record(delivery);
+                // SAFETY: fewer than `limit` were written, for which there is room (the caller's promise).
+                unsafe { target.add(count as usize).write(record) };
+                self.samples.extend(received.sample);
+                if sequence.get() != run.sequence + u64::from(run.count) {
+                    let next = Run { source: key, sequence: sequence.get(), count: 0 };
+                    let run = std::mem::replace(&mut run, next);
+                    self.runs.extend((run.count > 0).then_some(run));
+                }
+                run.count += 1;
+                count += 1;
+            }
+            self.runs.extend((run.count > 0).then_some(run));
+            source.attached += count - before;
+            self.attached += count - before;
+            self.received += u64::from(count - before);
+            if source.lost > 0 && count < limit {
+                let lost = u32::try_from(source.lost).unwrap_or(u32::MAX);
+                self.lost += std::mem::take(&mut source.lost);
+                // SAFETY: as above.
+                unsafe { target.add(count as usize).write(V::loss(publisher, lost)) };
+                count += 1;
+            }
+            if count == limit {
+                self.turn = key + 1;
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// What a poll without a message returns.
+    fn nothing(&mut self) -> Result<u32, Error> {
+        let mut open = self.feed.as_ref().is_some_and(|feed| feed.is_open());
+        let mut full = false;
+        for (_, source) in &mut self.sources {
+            if !source.sight.is_open() && source.has_message() {
+                return Err(Error::NoStorage);
+            }
+            open |= !source.ended;
+            full |= source.full;
+        }
+        if full {
+            return Err(self.limit(Limit::PoolShare));
+        }
+        self.closed = !open;
+        if open { Ok(0) } else { Err(Error::Closed) }
+    }
+
+    fn release_before(&mut self, space: &mut impl Space<Sight = V>, index: u64) {
+        while self.first < index
+            && let Some(run) = self.runs.front_mut()
+        {
+            let count = run.count.min(u32::try_from(index - self.first).unwrap_or(u32::MAX));
+            run.sequence += u64::from(count);
+            run.count -= count;
+            self.first += u64::from(count);
+            self.attached -= count;
+            let source = &mut self.sources[run.source];
+            source.attached -= count;
+            for offset in self.offsets.drain(..(count as usize).min(self.offsets.len())) {
+                space.hide(&mut source.sight, offset);
+            }
+            if self.reliable {
+                if let Some(reader) = &mut source.reader {
+                    reader.release_before(Sequence::new(run.sequence));
+                }
+            } else {
+                self.samples.drain(..count as usize);
+            }
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// Source and sequence of an attached delivery, and how many are attached before it.
+    fn find(&self, index: u64) -> Option<(usize, Sequence, usize)> {
+        let position = index.checked_sub(self.first)?;
+        let mut before = 0;
+        for run in &self.runs {
+            if position < before + u64::from(run.count) {
+                let sequence = Sequence::new(run.sequence + (position - before));
+                return Some((run.source, sequence, usize::try_from(position).ok()?));
+            }
+            before += u64::from(run.count);
+        }
+        None
+    }
+
+    /// Unmaps publishers that have ended and of which nothing is attached or held.
+    fn retire(&mut self, space: &mut impl Space<Sight = V>) {
+        let over = |source: &Source<V>| source.ended && source.attached == 0 && source.held == 0;
+        if !self.sources.iter().any(|(_, source)| over(source)) {
+            return;
+        }
+        self.sources.retain(|_, source| {
+            let keep = !over(source);
+            if !keep {
+                // Before the channel is dropped, which may close the arena's file.
+                space.close(std::mem::take(&mut source.sight));
+            }
+            keep
+        });
+    }
+
+    /// Keeps one delivery beyond its release.
+    pub(crate) fn hold(
+        &mut self,
+        space: &mut impl Space<Sight = V>,
+        limits: &GuestLimits,
+        index: u64,
+    ) -> Result<u32, Error> {
+        if self.holds.len() >= limits.held as usize {
+            return Err(self.limit(Limit::Held));
+        }
+        let (source, sequence, position) = self.find(index).ok_or(Error::InvalidHandle)?;
+        let from = &mut self.sources[source];
+        if from.share.is_used_up() {
+            return Err(self.limit(Limit::PoolShare));
+        }
+        let sample = match self.samples.get(position) {
+            Some(kept) => kept.sample.clone(),
+            None => from.reader.as_mut().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
+        };
+        let offset = sample.descriptor().offset;
+        let sample = from.share.keep(sample);
+        from.held += 1;
+        space.keep(&mut from.sight, offset);
+        let hold = self.holds.insert(Held { source, offset, _sample: sample });
+        // Fits: holds are limited by a number of 32 bits.
+        Ok(hold as u32)
+    }
+
+    /// Gives a hold back.
+    pub(crate) fn unhold(&mut self, space: &mut impl Space<Sight = V>, hold: u32) -> Result<(), Error> {
+        let held = self.holds.try_remove(hold as usize).ok_or(Error::InvalidHandle)?;
+        let source = &mut self.sources[held.source];
+        source.held -= 1;
+        space.hide(&mut source.sight, held.offset);
+        drop(held);
+        self.retire(space);
+        Ok(())
+    }
+
+    /// Ends the delivery but not the holds.
+    pub(crate) fn leave(&mut self, space: &mut impl Space<Sight = V>) {
+        self.feed = None;
+        self.release_before(space, u64::MAX);
+        for (_, source) in &mut self.sources {
+            source.end();
+        }
+        self.retire(space);
+    }
+
+    /// Announces that the component is about to sleep, and says whether it has reason not to. A reason counts once:
+    /// one that waits for something else is not woken again and again by what it does not look at.
+    pub(crate) fn arm(&mut self) -> bool {
+        !self.reported && {
+            self.reported = self.is_worth_a_look();
+            self.reported
+        }
+    }
+
+    fn is_worth_a_look(&mut self) -> bool {
+        if self.join().is_err() || self.short {
+            return true;
+        }
+        let mut over = true;
+        for (_, source) in &mut self.sources {
+            if source.ended {
+                continue;
+            }
+            if source.arm(self.reliable) {
+                return true;
+            }
+            over = false;
+        }
+        over && !self.closed && self.feed.as_ref().is_some_and(|feed| !feed.is_open())
+    }
+
+    /// Refuses something because of a limit.
+    fn limit(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+
+    /// Bytes of the messages delivered.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// Bytes copied for the guest to see them.
+    pub(crate) fn copied(&self) -> u64 {
+        self.copied
+    }
+
+    pub(crate) fn stats(&self) -> SubscriptionStats {
+        SubscriptionStats {
+            received: self.received,
+            lost: self.lost,
+            attached: self.attached,
+            held: u32::try_from(self.holds.len()).unwrap_or(u32::MAX),
+            publishers: u32::try_from(self.sources.iter().filter(|(_, source)| !source.ended).count())
+                .unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl<V: Sight> Source<V> {
+    fn new(reader: Reader, kept: &KeptBlocks) -> Self {
+        Self {
+            share: kept.share_of(reader.channel()),
+            full: false,
+            channel: Arc::clone(reader.channel()),
+            reader: Some(reader),
+            sight: V::default(),
+            lost: 0,
+            attached: 0,
+            held: 0,
+            ended: false,
+        }
+    }
+
+    /// The next message, if there is one.
+    fn receive(&mut self, reliable: bool) -> Option<Received> {
+        let reader = self.reader.as_mut()?;
+        self.full = !reliable && self.share.is_used_up() && reader.has_message();
+        if self.full {
+            return None;
+        }
+        loop {
+            let received = if reliable {
+                reader.take().map(|descriptor| Received { descriptor, sample: None })
+            } else {
+                reader.receive_owned().map(|sample| Received {
+                    descriptor: sample.descriptor(),
+                    sample: Some(self.share.keep(sample)),
+                })
+            };
+            match received {
+                Ok(received) => return Some(received),
+                Err(ReceiveError::Lost(count)) => self.lost += count,
+                Err(ReceiveError::Empty) => return None,
+                Err(_) => {
+                    self.ended = true;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Whether there is a message, or a loss to be told of. Takes nothing: what the component does not ask for may still be
+    /// lost where its subscription allows that, as it may where it is linked.
+    fn has_message(&mut self) -> bool {
+        self.reader.as_mut().is_some_and(Reader::has_message)
+    }
+
+    /// Announces that nobody will look for a while, and says whether there is something to look at.
+    fn arm(&mut self, reliable: bool) -> bool {
+        let Some(reader) = &mut self.reader else { return true };
+        reader.arm();
+        // What the component keeps too many blocks for is no news.
+        let full = !reliable && self.share.is_used_up() && reader.has_message();
+        !full && reader.is_ready()
+    }
+
+    /// Stops receiving and releases what is not held.
+    fn end(&mut self) {
+        self.ended = true;
+        self.reader = None;
+    }
+}
+
+impl<V> fmt::Debug for Deliveries<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deliveries").field("received", &self.received).finish_non_exhaustive()
+    }
+}

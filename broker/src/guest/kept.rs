@@ -1,0 +1,64 @@
+//! How many blocks of each publisher one component keeps from being used again: [`KeptBlocks`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use blockcast_blocks::{Channel, RawSample};
+
+use super::limits::GuestLimits;
+
+/// Counts, for one guest and all its subscriptions, how many blocks of each publisher it keeps from being used again.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptBlocks {
+    limits: Arc<GuestLimits>,
+    counts: Arc<Mutex<BTreeMap<u32, Weak<AtomicU32>>>>,
+}
+
+impl KeptBlocks {
+    pub(crate) fn new(limits: &GuestLimits) -> Self {
+        Self { limits: Arc::new(limits.clone()), counts: Arc::default() }
+    }
+
+    /// The guest's share of a publisher's blocks.
+    pub(super) fn share_of(&self, channel: &Channel) -> Share {
+        // Whatever panics while the map is locked leaves it whole.
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, count| count.strong_count() > 0);
+        let entry = counts.entry(channel.publisher().get()).or_default();
+        let kept = entry.upgrade().unwrap_or_default();
+        *entry = Arc::downgrade(&kept);
+        Share { kept, most: self.limits.share_of(channel.config().blocks) }
+    }
+}
+
+/// How many blocks of one publisher the guest keeps, and may keep.
+#[derive(Debug)]
+pub(super) struct Share {
+    kept: Arc<AtomicU32>,
+    most: u32,
+}
+
+impl Share {
+    pub(super) fn is_used_up(&self) -> bool {
+        // Ordering: one thread at a time runs the guest, and changes of thread order everything.
+        self.kept.load(Ordering::Relaxed) >= self.most
+    }
+
+    pub(super) fn keep(&self, sample: RawSample) -> Kept {
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        Kept { sample, kept: Arc::clone(&self.kept) }
+    }
+}
+
+/// A message whose block the guest keeps.
+pub(super) struct Kept {
+    pub(super) sample: RawSample,
+    kept: Arc<AtomicU32>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+    }
+}
