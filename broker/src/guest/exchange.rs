@@ -101,3 +101,17 @@ pub trait Outlet: Send {
         false
     }
 }
+
+impl Outlet for Box<dyn Outlet> {
+    fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
+        (**self).writer()
+    }
+
+    fn subscribers(&self) -> u32 {
+        (**self).subscribers()
+    }
+
+    fn is_unsealed(&self) -> bool {
+        (**self).is_unsealed()
+    }
+}

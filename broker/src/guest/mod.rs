@@ -18,7 +18,7 @@
 //! - `view` shows a guest of strict [`Isolation`] what it is attached to and nothing else, or copies it;
 //! - `blocks` keeps the memory blocks that a guest has made or was lent, `storage` the rules of who may be attached to one;
 //! - `subscription` and `publisher` stand behind the resources that a guest opens, `deliveries` and `kept` count what was delivered and is
-//!   kept of it, wherever the `space` shows it; `host` and `block_calls`
+//!   kept of it, wherever the `space` shows it, and `output` what is published: these also stand behind native libraries; `host` and `block_calls`
 //!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
 //! - `limits` says what a guest may use, `meter` counts what it uses, `excess` decides what comes of too much;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
@@ -69,6 +69,7 @@ mod link;
 mod memory;
 mod meter;
 mod module;
+mod output;
 mod program;
 mod publisher;
 mod run;

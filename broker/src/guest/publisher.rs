@@ -15,12 +15,13 @@
 //! writable instead, and neither is promised.
 
 use std::fmt;
-use std::task::{Context, Poll};
+use std::task::Context;
 
-use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan};
+use blockcast_blocks::SuspendedLoan;
 
 use super::abi::{Error, PublisherStats};
-use super::exchange::{Outlet, Validator};
+use super::exchange::Outlet;
+use super::output::{Output, Trust};
 use super::sys;
 use super::window::{Area, Owner, Place, Span, Window, Windows};
 
@@ -37,39 +38,22 @@ pub(crate) struct Loaned {
 pub(crate) struct GuestPublisher {
     owner: Owner,
     topic: String,
-    outlet: Box<dyn Outlet>,
+    output: Output<Box<dyn Outlet>>,
     /// Shows the arena to the guest, once it has built a message in place.
     window: Option<Window>,
     /// Messages of at least that many bytes are built in place.
     in_place_from: u32,
     /// Its blocks stay writable to it.
     unsealed: bool,
-    stats: PublisherStats,
-    /// Length of the message for which there was no block.
-    refused: Option<usize>,
-    /// Subscribers when the guest last looked.
-    subscribers: u32,
     /// Bytes of its blocks.
     bytes: u64,
 }
 
 impl GuestPublisher {
     pub(crate) fn new(owner: Owner, topic: String, mut outlet: Box<dyn Outlet>, in_place_from: u32) -> Self {
-        let subscribers = outlet.subscribers();
         let bytes = outlet.writer().0.channel().arena().len() as u64;
         let unsealed = outlet.is_unsealed();
-        Self {
-            owner,
-            topic,
-            outlet,
-            window: None,
-            in_place_from,
-            unsealed,
-            stats: PublisherStats::default(),
-            refused: None,
-            subscribers,
-            bytes,
-        }
+        Self { owner, topic, output: Output::new(outlet), window: None, in_place_from, unsealed, bytes }
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -86,7 +70,7 @@ impl GuestPublisher {
     }
 
     pub(crate) fn block_size(&mut self) -> u32 {
-        u32::try_from(self.outlet.writer().0.block_size()).unwrap_or(u32::MAX)
+        self.output.block_size()
     }
 
     /// From how many bytes on messages are built in place; the largest number where none is.
@@ -97,7 +81,7 @@ impl GuestPublisher {
     /// Publishes a copy of the bytes of `message`: copied once, then checked where the guest cannot change them any more.
     pub(crate) fn publish(&mut self, windows: &Windows, message: Area) -> Result<u64, Error> {
         let source = windows.ordinary(message)?;
-        let block = self.take(message.size)?;
+        let block = self.output.take(message.size)?;
         // A block that is not published goes back.
         self.publish_copy(block, Some(source), message.size).map_err(|(block, error)| {
             self.take_back(block);
@@ -105,22 +89,9 @@ impl GuestPublisher {
         })
     }
 
-    /// Takes a block of at least `len` bytes.
-    fn take(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
-        match self.outlet.writer().0.try_loan(len as usize) {
-            Ok(loan) => Ok(loan.suspend()),
-            Err(LoanError::TooLarge { .. }) => Err(Error::TooLarge),
-            Err(_) => {
-                self.refused = Some(len as usize);
-                self.stats.exhausted += 1;
-                Err(Error::Exhausted)
-            }
-        }
-    }
-
     /// Lends a block for a message of up to `size` bytes.
     pub(crate) fn lend(&mut self, size: u32) -> Result<Loaned, Error> {
-        let block = self.take(size)?;
+        let block = self.output.take(size)?;
         let page = sys::page_size();
         let whole_pages = block.offset().is_multiple_of(page as u64) && block.capacity().is_multiple_of(page);
         let in_place = size >= self.in_place_from && whole_pages;
@@ -131,8 +102,7 @@ impl GuestPublisher {
 
     /// Takes back a block that was lent and is not published.
     pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
-        // Dropped at once, which returns the block. Another publisher's loan cannot get here.
-        let _ = self.outlet.writer().0.resume(block);
+        self.output.take_back(block);
     }
 
     /// Bytes of address space that are missing for building in place.
@@ -161,7 +131,7 @@ impl GuestPublisher {
     }
 
     fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
-        let arena = self.outlet.writer().0.channel().arena();
+        let arena = self.output.writer().channel().arena();
         let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
         let place = Place { space: Owner::BLOCKS, owner: self.owner };
         // SAFETY: the writer keeps the arena and so its file and its mapping, which is one shared mapping of all of it. The
@@ -203,12 +173,12 @@ impl GuestPublisher {
         block: SuspendedLoan,
         len: u32,
     ) -> Result<u64, (SuspendedLoan, Error)> {
-        let unsealed = self.unsealed;
-        let (writer, validator) = self.outlet.writer();
-        let loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
-        // What can still change is not worth a look.
-        let published = publish(loan, len as usize, validator.filter(|_| !unsealed));
-        self.count(len, published)
+        self.output.publish(block, len, self.trust())
+    }
+
+    /// What can still change is not worth a look.
+    fn trust(&self) -> Trust {
+        if self.unsealed { Trust::Nothing } else { Trust::Validate }
     }
 
     /// Publishes a copy of `len` bytes from `source` on in a block that was taken.
@@ -220,92 +190,34 @@ impl GuestPublisher {
         source: Option<*mut u8>,
         len: u32,
     ) -> Result<u64, (SuspendedLoan, Error)> {
-        let unsealed = self.unsealed;
-        let (writer, validator) = self.outlet.writer();
-        let mut loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
-        let Some(target) = loan.get_mut(..len as usize) else {
-            return Err((loan.suspend(), Error::TooLarge));
-        };
-        match source {
-            // SAFETY: `len` accessible bytes of the guest's memory, which nobody else touches during a host call; the
-            // block is exclusively ours and lies in another mapping.
-            Some(source) => unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) },
-            None => target.fill(0),
-        }
-        let published = publish(loan, len as usize, validator.filter(|_| !unsealed));
-        self.stats.copied += u64::from(len);
-        self.count(len, published)
-    }
-
-    fn count(
-        &mut self,
-        len: u32,
-        published: Result<u64, (SuspendedLoan, Error)>,
-    ) -> Result<u64, (SuspendedLoan, Error)> {
-        if published.is_ok() {
-            self.stats.published += 1;
-            self.stats.bytes += u64::from(len);
-        }
-        published
+        let trust = self.trust();
+        // SAFETY: `len` accessible bytes of the guest's memory, which nobody else touches during a host call; the arena is
+        // another mapping.
+        unsafe { self.output.publish_copy(block, source.map(<*mut u8>::cast_const), len, trust) }
     }
 
     /// How many subscribers there are.
     pub(crate) fn subscribers(&mut self) -> u32 {
-        self.subscribers = self.outlet.subscribers();
-        self.subscribers
+        self.output.subscribers()
     }
 
     /// How many messages can be published now.
     pub(crate) fn free_blocks(&mut self) -> u32 {
-        let writer = self.outlet.writer().0;
-        if writer.pool().free == 0 {
-            // A loan looks further than `reclaim`: it overtakes subscribers that allow it. Dropped, it stays free.
-            drop(writer.try_loan(0));
-        }
-        let free = writer.pool().free;
-        if free == 0 {
-            self.refused = Some(0);
-        }
-        self.stats.free_blocks = free;
-        free
+        self.output.free_blocks()
     }
 
     /// Announces that the guest is about to sleep, and says whether it has reason not to.
     pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(len) = self.refused
-            && let Poll::Ready(_) = self.outlet.writer().0.poll_loanable(cx, len)
-        {
-            self.refused = None;
-            return true;
-        }
-        let subscribers = self.outlet.subscribers();
-        std::mem::replace(&mut self.subscribers, subscribers) != subscribers
+        self.output.arm(cx)
     }
 
     pub(crate) fn stats(&self) -> PublisherStats {
-        self.stats
+        self.output.stats()
     }
-}
-
-/// Validates and publishes the first `len` bytes of a block, which nobody else can write.
-fn publish(
-    loan: RawLoan<'_>,
-    len: usize,
-    validator: Option<&Validator>,
-) -> Result<u64, (SuspendedLoan, Error)> {
-    let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
-    let published = match validator.map(|validate| validate(bytes)) {
-        Some(Err(_)) => return Err((loan.suspend(), Error::InvalidPayload)),
-        // SAFETY: the topic's validator has just accepted these bytes, where the guest cannot change them any more.
-        Some(Ok(())) => unsafe { loan.publish_valid(len) },
-        None => loan.publish(len),
-    };
-    // The length was looked at, and nothing else is refused.
-    Ok(published.map_or(0, |sequence| sequence.get()))
 }
 
 impl fmt::Debug for GuestPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestPublisher").field("stats", &self.stats).finish_non_exhaustive()
+        f.debug_struct("GuestPublisher").field("output", &self.output).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,185 @@
+//! What one publisher of a component gives to its topic: [`Output`].
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
+
+use super::abi::{Error, PublisherStats};
+use super::exchange::{Outlet, Validator};
+
+/// Whether the bytes of a message are a value of the topic's schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// To be found out, where the broker knows the schema.
+    Validate,
+    /// Not worth a look: they can still change.
+    Nothing,
+    /// They are: who has written them vouches for it.
+    Vouched,
+}
+
+/// One publisher: blocks that it takes and publishes, and what it has to be told.
+pub(crate) struct Output<O> {
+    outlet: O,
+    stats: PublisherStats,
+    /// Length of the message for which there was no block.
+    refused: Option<usize>,
+    /// Subscribers when the component last looked.
+    subscribers: u32,
+}
+
+impl<O: Outlet> Output<O> {
+    pub(crate) fn new(outlet: O) -> Self {
+        let subscribers = outlet.subscribers();
+        Self { outlet, stats: PublisherStats::default(), refused: None, subscribers }
+    }
+
+    #[inline]
+    pub(crate) fn writer(&mut self) -> &mut Writer {
+        self.outlet.writer().0
+    }
+
+    pub(crate) fn block_size(&mut self) -> u32 {
+        u32::try_from(self.writer().block_size()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a block of at least `len` bytes.
+    #[inline]
+    pub(crate) fn take(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
+        let taken = self.outlet.writer().0.try_loan(len as usize).map(RawLoan::suspend);
+        taken.map_err(|error| self.not_taken(len, &error))
+    }
+
+    #[cold]
+    fn not_taken(&mut self, len: u32, error: &LoanError) -> Error {
+        if let LoanError::TooLarge { .. } = error {
+            return Error::TooLarge;
+        }
+        self.refused = Some(len as usize);
+        self.stats.exhausted += 1;
+        Error::Exhausted
+    }
+
+    /// Takes back a block that was taken and is not published.
+    pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
+        // Dropped at once, which returns the block. Another publisher's loan cannot get here.
+        let _ = self.writer().resume(block);
+    }
+
+    /// Publishes the first `len` bytes of a block that nobody can write any more, but as `trust` says.
+    #[inline]
+    pub(crate) fn publish(
+        &mut self,
+        block: SuspendedLoan,
+        len: u32,
+        trust: Trust,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        let (writer, validator) = self.outlet.writer();
+        let loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
+        let published = publish(loan, len as usize, trust, validator)?;
+        self.count(len);
+        Ok(published)
+    }
+
+    /// Publishes a copy of `len` bytes from `source` on in a block that was taken.
+    ///
+    /// # Safety
+    /// `source`, if there is one, points to that many readable bytes outside of the publisher's arena, which nobody writes
+    /// during the call. Without a source the bytes are zeros.
+    pub(crate) unsafe fn publish_copy(
+        &mut self,
+        block: SuspendedLoan,
+        source: Option<*const u8>,
+        len: u32,
+        trust: Trust,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        let (writer, validator) = self.outlet.writer();
+        let mut loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
+        let Some(target) = loan.get_mut(..len as usize) else {
+            return Err((loan.suspend(), Error::TooLarge));
+        };
+        match source {
+            // SAFETY: readable, and not in the arena (the caller's promise), in which the block is that is exclusively ours.
+            Some(source) => unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) },
+            None => target.fill(0),
+        }
+        let published = publish(loan, len as usize, trust, validator)?;
+        self.stats.copied += u64::from(len);
+        self.count(len);
+        Ok(published)
+    }
+
+    fn count(&mut self, len: u32) {
+        self.stats.published += 1;
+        self.stats.bytes += u64::from(len);
+    }
+
+    /// How many subscribers there are.
+    pub(crate) fn subscribers(&mut self) -> u32 {
+        self.subscribers = self.outlet.subscribers();
+        self.subscribers
+    }
+
+    /// How many messages can be published now.
+    pub(crate) fn free_blocks(&mut self) -> u32 {
+        let writer = self.outlet.writer().0;
+        if writer.pool().free == 0 {
+            // A loan looks further than `reclaim`: it overtakes subscribers that allow it. Dropped, it stays free.
+            drop(writer.try_loan(0));
+        }
+        let free = writer.pool().free;
+        if free == 0 {
+            self.refused = Some(0);
+        }
+        self.stats.free_blocks = free;
+        free
+    }
+
+    /// Announces that the component is about to sleep, and says whether it has reason not to.
+    pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(len) = self.refused
+            && let Poll::Ready(_) = self.writer().poll_loanable(cx, len)
+        {
+            self.refused = None;
+            return true;
+        }
+        let subscribers = self.outlet.subscribers();
+        std::mem::replace(&mut self.subscribers, subscribers) != subscribers
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        self.stats
+    }
+}
+
+/// Publishes the first `len` bytes of a block, as far as they can be trusted.
+#[inline]
+fn publish(
+    loan: RawLoan<'_>,
+    len: usize,
+    trust: Trust,
+    validator: Option<&Validator>,
+) -> Result<u64, (SuspendedLoan, Error)> {
+    let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
+    let checked = match (trust, validator) {
+        (Trust::Validate, Some(validate)) => Some(validate(bytes)),
+        (Trust::Vouched, _) => Some(Ok(())),
+        (Trust::Validate | Trust::Nothing, _) => None,
+    };
+    let published = match checked {
+        Some(Err(_)) => return Err((loan.suspend(), Error::InvalidPayload)),
+        // SAFETY: the topic's validator has just accepted these bytes, where nobody can change them any more; or native code
+        // vouches for them, which by the contract under which it was loaded has built them as a value of the schema.
+        Some(Ok(())) => unsafe { loan.publish_valid(len) },
+        None => loan.publish(len),
+    };
+    // The length was looked at, and nothing else is refused.
+    Ok(published.map_or(0, |sequence| sequence.get()))
+}
+
+impl<O> fmt::Debug for Output<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
