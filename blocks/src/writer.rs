@@ -193,6 +193,26 @@ impl Writer {
         Ok(RawLoan { writer: self })
     }
 
+    /// As [`try_loan`](Self::try_loan), of a block that is free for it already or that everybody has passed: nobody is
+    /// overtaken for it, and the pool does not grow. `None` if there is none.
+    #[inline]
+    pub fn try_loan_free(&mut self, len: usize) -> Option<RawLoan<'_>> {
+        if len > self.block_size {
+            return None;
+        }
+        self.loaned = match self.producer.take_oldest() {
+            Some(unit) => Taken { unit, capacity: self.block_size },
+            None => {
+                if self.hottest {
+                    self.producer.reclaim(Reach::Passed);
+                }
+                let (unit, capacity) = self.producer.take_spare(len)?;
+                Taken { unit, capacity }
+            }
+        };
+        Some(RawLoan { writer: self })
+    }
+
     /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
     ///
     /// # Errors

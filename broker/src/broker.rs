@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,6 +21,7 @@ use crate::guest::{
     EngineError, GuestCache, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource,
     LoadError, LogSink, Validator,
 };
+use crate::library::{LibraryError, LibraryProgram, LibrarySetup};
 use crate::restart::RestartPolicy;
 use crate::session::Session;
 use crate::stats::TopicStats;
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The guest's code was refused.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The native library was refused.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// The wasm engine could not be made.
     #[error("the wasm engine could not be made: {0}")]
     Engine(String),
@@ -276,6 +281,72 @@ impl Broker {
         let program = program.clone();
         Ok(admitted.spawn(policy, move || {
             let (program, setup) = (program.clone(), setup.clone());
+            async move { program.run(setup).await }.boxed()
+        }))
+    }
+
+    /// Loads a native library: read, and looked at whether it fits, once for any number of runs. It runs in this process, with
+    /// no wall around it: see [`library`](crate::library).
+    ///
+    /// # Errors
+    /// [`StartError::Library`] says what is wrong with the file.
+    ///
+    /// # Safety
+    /// Loading and running the file runs its code in this process: its constructors, its `blockcast_app`, its app, its
+    /// destructors. The caller vouches that this code is sound and keeps the contract that [`blockcast_blocks::abi`] describes,
+    /// as a library that is built from safe Rust with `blockcast::export!` does.
+    pub unsafe fn load_library(&self, path: impl AsRef<Path>) -> Result<LibraryProgram, StartError> {
+        // SAFETY: the caller vouches for the file.
+        Ok(unsafe { LibraryProgram::load(path.as_ref()) }?)
+    }
+
+    /// Runs a native library on a thread of its own.
+    ///
+    /// The app's panic ends the component, not the program. Its grants and limits hold as for a guest, as far as its
+    /// calls go: a contract, not a wall. Memory and isolation are not limited. An app that neither calls nor returns cannot be
+    /// ended: see [`ExitReason::Abandoned`](crate::ExitReason::Abandoned).
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`]. What goes wrong from then on is the component's
+    /// [exit reason](crate::ExitReason).
+    pub fn spawn_library(
+        &self,
+        program: &LibraryProgram,
+        grants: Grants,
+        parameters: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Component, StartError> {
+        self.supervise_library(program, ComponentOptions::new().grants(grants).parameters(parameters))
+    }
+
+    /// Runs a native library as [`spawn_library`](Self::spawn_library) does, and starts it again as the options'
+    /// [restart policy](ComponentOptions::restart) says. Each run has static variables of its own and joins its topics anew;
+    /// whatever the former one held is back by then.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    pub fn supervise_library(
+        &self,
+        program: &LibraryProgram,
+        options: ComponentOptions,
+    ) -> Result<Component, StartError> {
+        let policy = options.restart.clone();
+        let admitted = self.admit(options, program.name())?;
+        let Admitted { name, control, options, .. } = admitted.clone();
+        let limits = options.grants.guest_limits().clone();
+        let log = options.log.unwrap_or_else(|| log_of(&name));
+        // Kept over restarts, and with it the number of topics that the component has created.
+        let topics = Arc::new(GrantedTopics::new(Arc::clone(&self.shared), options.grants));
+        let parameters = options.parameters;
+        let program = program.clone();
+        Ok(admitted.spawn(policy, move || {
+            let setup = LibrarySetup {
+                topics: Arc::clone(&topics),
+                parameters: parameters.clone(),
+                limits: limits.clone(),
+                log: Arc::clone(&log),
+                control: Arc::clone(&control),
+            };
+            let program = program.clone();
             async move { program.run(setup).await }.boxed()
         }))
     }

@@ -1,4 +1,4 @@
-//! The topics that one guest reaches: [`GrantedTopics`] joins the wasm host to the broker's topics.
+//! The topics that one component reaches: [`GrantedTopics`] joins the hosts of guests and libraries to the broker's topics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +38,37 @@ impl GrantedTopics {
     }
 }
 
+impl GrantedTopics {
+    /// Subscribes to a topic. `signal` is woken by messages, by publishers that join and by the end.
+    pub(crate) fn feed(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: &Arc<Signal>,
+    ) -> Result<TopicFeed, Refusal> {
+        self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
+        let topic = self.open(topic, schema)?;
+        let subscription = topic.subscribe(options, Arc::clone(signal)).map_err(|error| refusal(&error))?;
+        Ok(TopicFeed { subscription, unsealed: topic.is_unsealed() })
+    }
+
+    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block that is waited for
+    /// comes free.
+    pub(crate) fn outlet(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: PublisherOptions,
+        signal: Arc<Signal>,
+    ) -> Result<TopicOutlet, Refusal> {
+        self.grants.may_publish(topic).map_err(|error| refusal(&error))?;
+        let joined = self.shared.publish(self.open(topic, schema)?, options, signal, None);
+        let (topic, writer) = joined.map_err(|error| refusal(&error))?;
+        Ok(TopicOutlet { topic, writer, validator: None })
+    }
+}
+
 impl Exchange for GrantedTopics {
     fn subscribe(
         &self,
@@ -46,10 +77,7 @@ impl Exchange for GrantedTopics {
         options: ReaderOptions,
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn Feed>, Refusal> {
-        self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
-        let topic = self.open(topic, schema)?;
-        let subscription = topic.subscribe(options, Arc::clone(signal)).map_err(|error| refusal(&error))?;
-        Ok(Box::new(GuestFeed { subscription, unsealed: topic.is_unsealed() }))
+        Ok(Box::new(self.feed(topic, schema, options, signal)?))
     }
 
     fn publish(
@@ -59,23 +87,21 @@ impl Exchange for GrantedTopics {
         options: BlockOptions,
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn Outlet>, Refusal> {
-        self.grants.may_publish(topic).map_err(|error| refusal(&error))?;
         let options = PublisherOptions::new()
             .block_size(options.block_size as usize)
             .blocks(options.blocks)
             .history(options.history);
-        let joined = self.shared.publish(self.open(topic, schema)?, options, Arc::clone(signal), None);
-        let (topic, writer) = joined.map_err(|error| refusal(&error))?;
-        Ok(Box::new(GuestOutlet { topic, writer, validator: None }))
+        Ok(Box::new(self.outlet(topic, schema, options, Arc::clone(signal))?))
     }
 }
 
-struct GuestFeed {
+/// A component's subscription to a topic.
+pub(crate) struct TopicFeed {
     subscription: Subscription,
     unsealed: bool,
 }
 
-impl Feed for GuestFeed {
+impl Feed for TopicFeed {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
         self.subscription.next_arrival().map(Ok)
     }
@@ -89,13 +115,15 @@ impl Feed for GuestFeed {
     }
 }
 
-struct GuestOutlet {
+/// A component's publisher of a topic.
+pub(crate) struct TopicOutlet {
     topic: Arc<Topic>,
     writer: Writer,
     validator: Option<Validator>,
 }
 
-impl Outlet for GuestOutlet {
+impl Outlet for TopicOutlet {
+    #[inline]
     fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
         if self.validator.is_none() {
             self.validator = self.topic.validator();
@@ -113,7 +141,7 @@ impl Outlet for GuestOutlet {
 }
 
 fn refusal(error: &OpenError) -> Refusal {
-    tracing::warn!(%error, "a guest was refused a topic");
+    tracing::warn!(%error, "a component was refused a topic");
     match error {
         OpenError::Denied { .. } => Refusal::Denied,
         OpenError::SchemaMismatch { .. } => Refusal::SchemaMismatch,

@@ -26,6 +26,7 @@ mod component;
 mod granted;
 mod grants;
 pub mod guest;
+pub mod library;
 mod restart;
 mod session;
 mod stats;
@@ -43,6 +44,7 @@ pub use guest::{
     ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
     LoadError, LogSink, OnExcess, Rate, Validator,
 };
+pub use library::{LibraryError, LibraryFile, LibraryProgram};
 pub use restart::{Restart, RestartPolicy};
 pub use session::Session;
 pub use stats::{Departed, TopicStats};

@@ -101,7 +101,7 @@ impl Restarts {
             Restart::OnFailure => !reason.is_success(),
             Restart::Always => true,
         };
-        if !wanted || *reason == ExitReason::Cancelled {
+        if !wanted || matches!(reason, ExitReason::Cancelled | ExitReason::Abandoned(_)) {
             return Next::Stop;
         }
         let over = |restart: &Instant| now.saturating_duration_since(*restart) >= self.policy.period;

@@ -1,7 +1,8 @@
 //! Asking a guest to stop, and stopping it.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blockcast_blocks::Signal;
@@ -20,7 +21,6 @@ enum Request {
 
 /// The outside's handle on a component: how it is asked to stop, and what can be seen of it while it runs. Shared with
 /// its runs, one after the other. What was requested stays requested.
-#[derive(Debug)]
 pub struct GuestControl {
     request: watch::Sender<Request>,
     /// The same, for looking at it often.
@@ -32,7 +32,12 @@ pub struct GuestControl {
     /// The counters, and which request they answer.
     shown: watch::Sender<(u64, GuestStats)>,
     clock: ComputingClock,
+    /// Counts a run whose counters can be read at any time.
+    counter: Mutex<Option<Counter>>,
 }
+
+/// The counters of a run, unless it is over.
+pub(crate) type Counter = Box<dyn Fn() -> Option<GuestStats> + Send + Sync>;
 
 impl GuestControl {
     /// For a run that nobody has asked to stop.
@@ -51,6 +56,7 @@ impl GuestControl {
             asked: AtomicU64::new(0),
             shown: watch::Sender::new((0, GuestStats::default())),
             clock: ComputingClock::default(),
+            counter: Mutex::default(),
         })
     }
 
@@ -102,9 +108,19 @@ impl GuestControl {
     /// Asks the guest's host side for its counters; what is returned numbers the request.
     pub(crate) fn ask_stats(&self) -> u64 {
         let asked = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stats) = counter.as_ref().and_then(|counter| counter()) {
+            self.show_stats(asked, stats);
+            return asked;
+        }
         // If it waits, it looks around and sleeps on; if it computes, it looks at its next tick.
         self.signal.wake();
         asked
+    }
+
+    /// A run begins whose counters `counter` reads.
+    pub(crate) fn count_with(&self, counter: Counter) {
+        *self.counter.lock().unwrap_or_else(PoisonError::into_inner) = Some(counter);
     }
 
     /// The request that was not answered yet, if there is one.
@@ -140,6 +156,12 @@ impl GuestControl {
 
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
+    }
+}
+
+impl fmt::Debug for GuestControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestControl").field("request", &*self.request.borrow()).finish_non_exhaustive()
     }
 }
 

@@ -34,6 +34,9 @@ pub enum ExitReason {
     Killed(Limit),
     /// It was ended because its owner asked for it, before it had finished on its own.
     Cancelled,
+    /// It is native code that was told to end and has not returned within its grace: the text says why it was to end. It
+    /// cannot be ended: its thread goes on with what it holds, which is given back should it return. It is not restarted.
+    Abandoned(String),
     /// It could not be started: the text says why.
     NotStarted(String),
     /// The system refused what the host needed to go on with it.
@@ -73,6 +76,7 @@ impl fmt::Display for ExitReason {
             }
             Self::Killed(limit) => write!(f, "ended: {limit}"),
             Self::Cancelled => f.write_str("cancelled"),
+            Self::Abandoned(why) => write!(f, "abandoned, as it did not return when it was {why}"),
             Self::NotStarted(text) => write!(f, "not started: {text}"),
             Self::System(text) => write!(f, "ended: {text}"),
         }

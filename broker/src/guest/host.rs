@@ -238,7 +238,7 @@ pub(crate) fn parameter(state: &GuestState, name: Option<&Text>) -> Option<Strin
 }
 
 /// Nanoseconds of the clock that stamps messages.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     let part = |part: i64| u64::try_from(part).unwrap_or(0);
     part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)

@@ -48,35 +48,35 @@
 //! traps, loops, writes where it may only read, exceeds a limit or is cancelled ends with an [`ExitReason`], and with
 //! it everything that it held. The process and the other participants go on.
 
-mod abi;
+pub(crate) mod abi;
 mod block_calls;
 mod blocks;
 mod canonical;
 mod compiled;
 mod control;
-mod deliveries;
+pub(crate) mod deliveries;
 mod engine;
-mod excess;
+pub(crate) mod excess;
 mod exchange;
 mod exit;
 mod fault;
 mod handles;
-mod host;
+pub(crate) mod host;
 mod isolation;
-mod kept;
+pub(crate) mod kept;
 mod limits;
 mod link;
 mod memory;
-mod meter;
+pub(crate) mod meter;
 mod module;
-mod output;
+pub(crate) mod output;
 mod program;
 mod publisher;
 mod run;
-mod space;
-mod state;
+pub(crate) mod space;
+pub(crate) mod state;
 mod stats;
-mod storage;
+pub(crate) mod storage;
 mod subscription;
 mod sys;
 mod view;

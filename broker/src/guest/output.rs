@@ -51,6 +51,12 @@ impl<O: Outlet> Output<O> {
         taken.map_err(|error| self.not_taken(len, &error))
     }
 
+    /// Takes a block of at least `len` bytes, if one is free already.
+    #[inline]
+    pub(crate) fn take_free(&mut self, len: u32) -> Option<SuspendedLoan> {
+        self.writer().try_loan_free(len as usize).map(RawLoan::suspend)
+    }
+
     #[cold]
     fn not_taken(&mut self, len: u32, error: &LoanError) -> Error {
         if let LoanError::TooLarge { .. } = error {

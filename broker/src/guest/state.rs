@@ -8,7 +8,7 @@ use blockcast_blocks::Signal;
 use slab::Slab;
 use wasmtime::Trap;
 
-use super::abi::{Error, Level};
+use super::abi::{Error, Level, PublisherStats};
 use super::blocks::{Means, MemoryBlocks};
 use super::control::GuestControl;
 use super::excess::{Excess, Limit};
@@ -257,13 +257,13 @@ impl GuestState {
             ..self.closed
         };
         for (_, subscription) in &self.subscriptions {
-            count_subscription(&mut stats, subscription);
+            stats.add_deliveries(subscription.deliveries());
             let now = subscription.deliveries().stats();
             stats.attached = stats.attached.saturating_add(now.attached);
             stats.held = stats.held.saturating_add(now.held);
         }
         for (_, publisher) in &self.publishers {
-            count_publisher(&mut stats, publisher);
+            add_published(&mut stats, publisher);
         }
         stats
     }
@@ -277,12 +277,12 @@ impl GuestState {
 
     /// Keeps the counters of a subscription that is closed.
     pub(crate) fn count_closed_subscription(&mut self, subscription: &GuestSubscription) {
-        count_subscription(&mut self.closed, subscription);
+        self.closed.add_deliveries(subscription.deliveries());
     }
 
     /// Keeps the counters of a publisher that is closed.
     pub(crate) fn count_closed_publisher(&mut self, publisher: &GuestPublisher) {
-        count_publisher(&mut self.closed, publisher);
+        add_published(&mut self.closed, publisher);
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
@@ -317,20 +317,9 @@ impl fmt::Debug for GuestState {
     }
 }
 
-fn count_subscription(stats: &mut GuestStats, subscription: &GuestSubscription) {
-    let deliveries = subscription.deliveries();
-    let counted = deliveries.stats();
-    stats.received += counted.received;
-    stats.received_bytes += deliveries.received_bytes();
-    stats.lost += counted.lost;
-    stats.delivery_copied_bytes += deliveries.copied();
-}
-
-fn count_publisher(stats: &mut GuestStats, publisher: &GuestPublisher) {
-    let counted = publisher.stats();
-    stats.published += counted.published;
-    stats.published_bytes += counted.bytes;
-    stats.publish_copied_bytes += counted.copied;
+fn add_published(stats: &mut GuestStats, publisher: &GuestPublisher) {
+    let PublisherStats { published, bytes, copied, .. } = publisher.stats();
+    stats.add_published(published, bytes, copied);
 }
 
 /// The beginning of `text`, at most [`MAX_TEXT`] bytes.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Counters of one run of a guest, or of all runs of a component together.
+use super::deliveries::Deliveries;
+use super::space::Sight;
+
+/// Counters of one run of a guest or a native library, or of all runs of a component together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestStats {
@@ -30,7 +33,8 @@ pub struct GuestStats {
     pub log_lines_dropped: u64,
     /// Processor time that it has used, the host's functions included that it called.
     pub computed: Duration,
-    /// Bytes of its linear memory, address space for windows included. Memories never shrink.
+    /// Bytes of its linear memory, address space for windows included. Memories never shrink. 0 for native code, whose memory
+    /// nobody counts.
     pub memory: u64,
     /// Bytes of address space that it has donated for windows. As of now, or of its end.
     pub windows: u64,
@@ -45,6 +49,22 @@ pub struct GuestStats {
 }
 
 impl GuestStats {
+    /// Adds what a subscription has received.
+    pub(crate) fn add_deliveries<V: Sight>(&mut self, deliveries: &Deliveries<V>) {
+        let counted = deliveries.stats();
+        self.received += counted.received;
+        self.received_bytes += deliveries.received_bytes();
+        self.lost += counted.lost;
+        self.delivery_copied_bytes += deliveries.copied();
+    }
+
+    /// Adds what a publisher has published.
+    pub(crate) fn add_published(&mut self, messages: u64, bytes: u64, copied: u64) {
+        self.published += messages;
+        self.published_bytes += bytes;
+        self.publish_copied_bytes += copied;
+    }
+
     /// What this run and the `earlier` ones did together; what it has open and how large it is goes by this one.
     #[must_use]
     pub fn after(self, earlier: &Self) -> Self {

@@ -1,0 +1,232 @@
+//! One run of a native component: [`Instance`], and how a call finds it.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::c_void;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use blockcast_blocks::abi::Status;
+
+use super::state::LibraryState;
+use crate::granted::GrantedTopics;
+use crate::guest::abi::Error;
+use crate::guest::{ExitReason, GuestControl, GuestLimits, GuestStats, Limit, LogSink};
+
+/// What a run of a native component is given.
+pub(crate) struct LibrarySetup {
+    pub(crate) topics: Arc<GrantedTopics>,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) limits: GuestLimits,
+    pub(crate) log: LogSink,
+    pub(crate) control: Arc<GuestControl>,
+}
+
+/// One run of a native component, shared by its threads and those that watch it.
+pub(crate) struct Instance {
+    /// What its calls bring along. Never 0, and never that of another run.
+    id: usize,
+    pub(crate) setup: Arc<LibrarySetup>,
+    state: Mutex<LibraryState>,
+    /// It is to end: its calls are refused.
+    over: AtomicBool,
+    /// Why, if it is the host that ends it.
+    ending: Mutex<Option<ExitReason>>,
+    /// Somebody called `wake`, and no `wait` has seen it.
+    pub(super) woken: AtomicBool,
+    /// A thread is in `wait`.
+    pub(super) waiting: AtomicBool,
+    /// The clock of the processor time of the thread that runs it.
+    clock: OnceLock<libc::clockid_t>,
+}
+
+/// The runs that go on, for calls from threads that are not those of `run`.
+static RUNS: RwLock<Option<HashMap<usize, Arc<Instance>>>> = RwLock::new(None);
+
+static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+
+thread_local! {
+    /// The run to which this thread belongs: its id, and where it is.
+    static CURRENT: Cell<(usize, *const Instance)> = const { Cell::new((0, std::ptr::null())) };
+}
+
+impl Instance {
+    pub(crate) fn new(setup: LibrarySetup) -> Arc<Self> {
+        let setup = Arc::new(setup);
+        Arc::new(Self {
+            // Ordering: only that each is another one matters.
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            state: Mutex::new(LibraryState::new(Arc::clone(&setup))),
+            setup,
+            over: AtomicBool::new(false),
+            ending: Mutex::default(),
+            woken: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            clock: OnceLock::new(),
+        })
+    }
+
+    /// What the functions of the table are called with: a number, behind which nobody looks.
+    pub(crate) fn context(&self) -> *mut c_void {
+        std::ptr::without_provenance_mut(self.id)
+    }
+
+    /// Makes this the run of the calling thread, whose functions can be called until the returned value is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> Entered<'_> {
+        let mut clock = 0;
+        // SAFETY: this thread is alive, and the place for the answer is ours.
+        if unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0 {
+            let _ = self.clock.set(clock);
+        }
+        let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);
+        runs.get_or_insert_default().insert(self.id, Arc::clone(self));
+        CURRENT.set((self.id, Arc::as_ptr(self)));
+        Entered(self)
+    }
+
+    /// The state, for those who look at it from outside of a call.
+    pub(crate) fn state(&self) -> MutexGuard<'_, LibraryState> {
+        // A panic of the host's own code while it is locked ends the run; what it has open can still be given back.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a call that can be refused.
+    #[inline]
+    pub(crate) fn call<T>(
+        &self,
+        body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
+    ) -> Result<T, Status> {
+        self.attend(|state| {
+            let answer = body(state);
+            (answer, state.excess.settle().is_ok())
+        })
+        .and_then(|(answer, goes_on)| match answer {
+            _ if !goes_on => Err(self.exceeded()),
+            answer => answer.map_err(status_of),
+        })
+    }
+
+    /// Lets a call look at the state, unless the run is to end.
+    #[inline]
+    fn attend<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Result<T, Status> {
+        let mut state = self.state();
+        if self.is_over() {
+            return Err(Status::CANCELLED);
+        }
+        if state.meter.call(&state.excess).is_err() {
+            drop(state);
+            return Err(self.exceeded());
+        }
+        catch_unwind(AssertUnwindSafe(|| body(&mut state))).map_err(|_| {
+            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+            Status::CANCELLED
+        })
+    }
+
+    #[cold]
+    fn exceeded(&self) -> Status {
+        let limit = self.state().excess.ending().unwrap_or(Limit::HostCalls);
+        self.end(ExitReason::Killed(limit));
+        Status::CANCELLED
+    }
+
+    /// Does a call that cannot be refused, also when the run is to end.
+    pub(crate) fn always<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Option<T> {
+        let mut state = self.state();
+        catch_unwind(AssertUnwindSafe(|| body(&mut state))).ok()
+    }
+
+    /// Whether it is to end.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        // Ordering: pairs with `end`; who sees it finds the reason.
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Tells it to end: calls are refused from now on, and whoever waits goes on. The first reason counts.
+    pub(crate) fn end(&self, reason: ExitReason) {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.over.store(true, Ordering::Release);
+        self.setup.control.signal().wake();
+    }
+
+    /// Why the host has ended it, if it has.
+    pub(crate) fn ending(&self) -> Option<ExitReason> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a `wait` return.
+    pub(crate) fn wake(&self) {
+        // Ordering: pairs with the swap in `wait`, which registers before it looks.
+        self.woken.store(true, Ordering::SeqCst);
+        self.setup.control.signal().wake();
+    }
+
+    /// Processor time that the thread of `run` has used. A system call.
+    pub(crate) fn computed(&self) -> Duration {
+        let Some(&clock) = self.clock.get() else { return Duration::ZERO };
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the place for the answer is ours. If the thread has ended, there is no such clock, and an error.
+        if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+            return Duration::ZERO;
+        }
+        let part = |part: i64| u64::try_from(part).unwrap_or(0);
+        Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> GuestStats {
+        GuestStats { computed: self.computed(), ..self.state().stats() }
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("id", &self.id)
+            .field("over", &self.is_over())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time in which calls of a run are answered. Dropped by the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Entered<'r>(&'r Arc<Instance>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.set((0, std::ptr::null()));
+        let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);
+        runs.get_or_insert_default().remove(&self.0.id);
+    }
+}
+
+/// Finds the run that a call is about. `None` if there is none: it has ended, or the number was made up.
+#[inline]
+pub(crate) fn find<T>(context: *mut c_void, call: impl FnOnce(&Instance) -> T) -> Option<T> {
+    let (id, instance) = CURRENT.get();
+    if id == context.addr() && id != 0 {
+        // SAFETY: the run is kept by `Entered`, which sets this back before it lets go of it.
+        return Some(call(unsafe { &*instance }));
+    }
+    find_from_elsewhere(context).map(|instance| call(&instance))
+}
+
+#[cold]
+fn find_from_elsewhere(context: *mut c_void) -> Option<Arc<Instance>> {
+    let runs = RUNS.read().unwrap_or_else(PoisonError::into_inner);
+    runs.as_ref()?.get(&context.addr()).cloned()
+}
+
+/// The codes of the table are those of the WIT package and one for success before them.
+pub(crate) const fn status_of(error: Error) -> Status {
+    Status(error as u32 + 1)
+}
+
+const _: () = assert!(status_of(Error::NoStorage).0 == Status::NO_STORAGE.0);
+const _: () = assert!(status_of(Error::Denied).0 == Status::DENIED.0);
+const _: () = assert!(status_of(Error::Limit).0 == Status::LIMIT.0);

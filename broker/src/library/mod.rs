@@ -1,0 +1,42 @@
+//! Native components: apps in shared libraries, which the broker loads and runs on threads of their own.
+//!
+//! ```text
+//!  file ── load ──▶ LibraryProgram ── run ──▶ thread: Image::open ─▶ app.run(&Host) ─▶ report, then the image is closed
+//!                     (its bytes)                       │                 │
+//!                                          a copy of the file in memory   └─ table ─▶ Instance ─▶ LibraryState
+//! ```
+//! - `elf` looks at a file without running it, `image` loads the code, `program` keeps the file's bytes, `error` says why one cannot be loaded;
+//! - `run` drives one run and watches its time, `instance` is what its threads and its watchers share;
+//! - `table` and `block_table` are the functions that a component calls, `pointers` looks at what it passes, `wait` lets it sleep;
+//! - `state` keeps what it has open, under `handles` that are checked: subscriptions (`space`), publishers (`publisher`), loans and
+//!   memory blocks (`lending`, `blocks`).
+//!
+//! What is delivered, held, published, counted and refused is decided by the same code as for guests (`guest/deliveries.rs`,
+//! `guest/output.rs`, `guest/storage.rs`, `guest/meter.rs`).
+//!
+//! # What a native component can do to others
+//! Anything: it is code of this process. Its grants and limits are a contract, which its calls are held to; its handles are
+//! checked, so a mistake is an error. But a store through a wild pointer, `exit` or a signal harms the whole process, and memory that
+//! it takes is not counted. Code that one would not link into the program belongs into a guest.
+
+mod block_table;
+mod blocks;
+mod elf;
+mod error;
+mod handles;
+mod image;
+mod instance;
+mod lending;
+mod pointers;
+mod program;
+mod publisher;
+mod run;
+mod space;
+mod state;
+mod table;
+mod wait;
+
+pub use elf::LibraryFile;
+pub use error::LibraryError;
+pub(crate) use instance::LibrarySetup;
+pub use program::LibraryProgram;

@@ -1,0 +1,136 @@
+//! A publisher of a native component: it builds every message in the block that subscribers read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Context;
+
+use blockcast_blocks::abi::{PublisherStats, VALID};
+use blockcast_blocks::{Signal, SuspendedLoan};
+
+use crate::granted::TopicOutlet;
+use crate::guest::Outlet;
+use crate::guest::abi::Error;
+use crate::guest::output::{Output, Trust};
+
+/// A publisher of a native component.
+pub(crate) struct LibraryPublisher {
+    output: Output<TopicOutlet>,
+    /// What it waits on, if it has a name of its own.
+    signal: Option<Arc<Signal>>,
+    unsealed: bool,
+    /// Bytes of blocks that it may have.
+    bytes: u64,
+}
+
+impl LibraryPublisher {
+    pub(crate) fn new(outlet: TopicOutlet, signal: Option<Arc<Signal>>, bytes: u64) -> Self {
+        let unsealed = outlet.is_unsealed();
+        Self { output: Output::new(outlet), signal, unsealed, bytes }
+    }
+
+    /// Bytes of blocks that it may have.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn block_size(&mut self) -> u32 {
+        self.output.block_size()
+    }
+
+    /// Takes a block for up to `len` bytes.
+    #[inline]
+    pub(crate) fn lend(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
+        self.output.take(len)
+    }
+
+    /// Takes a block for up to `len` bytes, if one is free already.
+    #[inline]
+    pub(crate) fn lend_free(&mut self, len: u32) -> Option<SuspendedLoan> {
+        self.output.take_free(len)
+    }
+
+    /// First byte of a block that was lent.
+    #[inline]
+    pub(crate) fn address(&mut self, block: &SuspendedLoan) -> *mut u8 {
+        // The block lies in the arena, so the sum does.
+        self.output.writer().channel().arena().base().as_ptr().wrapping_add(block.offset() as usize)
+    }
+
+    /// Takes back a block that was lent and is not published.
+    pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
+        self.output.take_back(block);
+    }
+
+    /// Publishes a block. `length`: bits 0 to 30 the number of bytes, bit 31 that the component vouches for them.
+    #[inline]
+    pub(crate) fn publish(
+        &mut self,
+        block: SuspendedLoan,
+        length: u32,
+    ) -> Result<u64, (SuspendedLoan, Error)> {
+        let trust = self.trust(length);
+        self.output.publish(block, length & !VALID, trust)
+    }
+
+    /// Publishes a copy of the bytes from `message` on; `length` as for [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// So many bytes from there on are readable, and nobody writes them meanwhile.
+    pub(crate) unsafe fn publish_copy(&mut self, message: *const u8, length: u32) -> Result<u64, Error> {
+        let trust = self.trust(length);
+        let len = length & !VALID;
+        let block = self.output.take(len)?;
+        // Ranges of the arena are copied by way of a buffer, as they could overlap the block.
+        let arena = self.output.writer().channel().arena();
+        let within = (message as usize).wrapping_sub(arena.base().as_ptr() as usize) < arena.len();
+        let buffer = if within {
+            // SAFETY: readable and unchanged, as the caller promises.
+            Some(unsafe { std::slice::from_raw_parts(message, len as usize) }.to_vec())
+        } else {
+            None
+        };
+        let source = buffer.as_ref().map_or(message, Vec::as_ptr);
+        // SAFETY: readable and unchanged (the caller's promise), and outside of the arena, as was just seen to.
+        let published = unsafe { self.output.publish_copy(block, Some(source), len, trust) };
+        published.map_err(|(block, error)| {
+            self.output.take_back(block);
+            error
+        })
+    }
+
+    fn trust(&self, length: u32) -> Trust {
+        match (self.unsealed, length & VALID != 0) {
+            (true, _) => Trust::Nothing,
+            (false, true) => Trust::Vouched,
+            (false, false) => Trust::Validate,
+        }
+    }
+
+    pub(crate) fn subscribers(&mut self) -> u32 {
+        self.output.subscribers()
+    }
+
+    pub(crate) fn free_blocks(&mut self) -> u32 {
+        self.output.free_blocks()
+    }
+
+    /// Announces that the component is about to sleep, and says whether it has reason not to.
+    pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(signal) = &self.signal {
+            signal.register(cx.waker());
+        }
+        self.output.arm(cx)
+    }
+
+    pub(crate) fn stats(&self) -> PublisherStats {
+        let crate::guest::abi::PublisherStats { published, bytes, copied, exhausted, free_blocks } =
+            self.output.stats();
+        PublisherStats { published, bytes, copied, exhausted, free_blocks }
+    }
+}
+
+impl fmt::Debug for LibraryPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibraryPublisher").field("output", &self.output).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,337 @@
+//! What the broker keeps for one running native component: [`LibraryState`].
+
+use std::sync::Arc;
+
+use blockcast_blocks::abi::{self, VALID};
+use blockcast_blocks::{ReaderOptions, Schema, Signal};
+use blockcast_publisher::PublisherOptions;
+
+use super::blocks::{BlockHandle, Loan, Storages};
+use super::handles::Handles;
+use super::instance::LibrarySetup;
+use super::publisher::LibraryPublisher;
+use super::space::{Base, ThisProcess};
+use crate::guest::abi::Error;
+use crate::guest::deliveries::Deliveries;
+use crate::guest::excess::{Excess, Limit};
+use crate::guest::kept::KeptBlocks;
+use crate::guest::meter::{Admission, Meter};
+use crate::guest::state::shorten;
+use crate::guest::{Feed, GuestStats, Level, Refusal};
+
+/// Fewest blocks that a channel can have.
+const MIN_BLOCKS: u32 = 2;
+
+/// What a handle stands for.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Subscription(Box<Deliveries<Base>>),
+    Publisher(Box<LibraryPublisher>),
+    Loan(Loan),
+    Block(BlockHandle),
+}
+
+/// What a running component has open, and what it has used.
+pub(crate) struct LibraryState {
+    pub(super) setup: Arc<LibrarySetup>,
+    pub(super) entries: Handles<Entry>,
+    pub(super) storages: Storages,
+    pub(super) open: Open,
+    /// What subscriptions and publishers did that are closed.
+    closed: GuestStats,
+    pub(crate) meter: Meter,
+    pub(crate) excess: Excess,
+    kept: KeptBlocks,
+    /// The text of the last `fail`.
+    pub(crate) said: Option<String>,
+    /// Whether `wait` has reported the request to finish.
+    pub(crate) shutdown_seen: bool,
+}
+
+/// How many there are of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Open {
+    subscriptions: u32,
+    publishers: u32,
+    /// Handles on memory blocks, loans among them.
+    pub(super) blocks: u32,
+    /// Blocks of its publishers that it fills.
+    pub(super) loans: u32,
+}
+
+impl LibraryState {
+    pub(crate) fn new(setup: Arc<LibrarySetup>) -> Self {
+        let limits = &setup.limits;
+        let excess = Excess::new(limits);
+        Self {
+            meter: Meter::new(limits),
+            kept: KeptBlocks::new(limits),
+            excess,
+            setup,
+            entries: Handles::new(),
+            storages: Storages::default(),
+            open: Open::default(),
+            closed: GuestStats::default(),
+            said: None,
+            shutdown_seen: false,
+        }
+    }
+
+    /// Refuses something because of a limit.
+    pub(super) fn refuse(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        if refusal == Refusal::Topics { self.refuse(Limit::Topics) } else { refusal.into() }
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry) -> Result<u64, Error> {
+        self.entries.insert(entry).ok_or(Error::Limit)
+    }
+
+    // Subscriptions
+
+    pub(crate) fn open_subscription(
+        &mut self,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+    ) -> Result<u64, Error> {
+        let limits = &self.setup.limits;
+        if self.open.subscriptions >= limits.subscriptions {
+            return Err(self.refuse(Limit::Subscriptions));
+        }
+        let reliable = options.overflow == blockcast_blocks::Overflow::Block;
+        if !limits.back_pressure && reliable {
+            self.log(Level::Error, "its grant allows no subscription that publishers wait for");
+            return Err(Error::Denied);
+        }
+        let feed = self.setup.topics.feed(topic, schema, options, self.setup.control.signal());
+        let feed = feed.map_err(|refusal| self.refused(refusal))?;
+        if feed.is_unsealed() {
+            // To native code a message that changes is undefined behaviour.
+            self.log(Level::Error, "an unsealed topic is not for native code");
+            return Err(Error::Denied);
+        }
+        let deliveries = Deliveries::new(Box::new(feed), reliable, self.kept.clone(), self.excess.clone());
+        let handle = self.insert(Entry::Subscription(Box::new(deliveries)))?;
+        self.open.subscriptions += 1;
+        Ok(handle)
+    }
+
+    #[inline]
+    pub(crate) fn subscription(&mut self, handle: u64) -> Result<&mut Deliveries<Base>, Error> {
+        match self.entries.get_mut(handle) {
+            Some(Entry::Subscription(deliveries)) => Ok(deliveries),
+            _ => Err(Error::InvalidHandle),
+        }
+    }
+
+    pub(crate) fn close_subscription(&mut self, handle: u64) {
+        if self.subscription(handle).is_ok()
+            && let Some(Entry::Subscription(deliveries)) = self.entries.remove(handle)
+        {
+            self.open.subscriptions -= 1;
+            self.closed.add_deliveries(&deliveries);
+        }
+    }
+
+    /// As `subscription.poll`.
+    ///
+    /// # Safety
+    /// From `batch` on there is memory for `room` records, aligned to them, that nobody else uses during the call.
+    #[inline]
+    pub(crate) unsafe fn poll(
+        &mut self,
+        handle: u64,
+        (batch, room): (*mut abi::Record, u32),
+        released_before: u64,
+    ) -> Result<u32, Error> {
+        let Some(Entry::Subscription(deliveries)) = self.entries.get_mut(handle) else {
+            return Err(Error::InvalidHandle);
+        };
+        // SAFETY: the caller's promise.
+        unsafe { deliveries.poll(&mut ThisProcess, &self.setup.limits, (batch, room), released_before) }
+    }
+
+    pub(crate) fn hold(&mut self, handle: u64, index: u64) -> Result<u32, Error> {
+        match self.entries.get_mut(handle) {
+            Some(Entry::Subscription(deliveries)) => {
+                deliveries.hold(&mut ThisProcess, &self.setup.limits, index)
+            }
+            _ => Err(Error::InvalidHandle),
+        }
+    }
+
+    // Publishers
+
+    /// `name`: what statistics call it, if it is not to be called as the component.
+    pub(crate) fn open_publisher(
+        &mut self,
+        topic: &str,
+        schema: &Schema,
+        options: PublisherOptions,
+        name: Option<&str>,
+    ) -> Result<u64, Error> {
+        let limits = &self.setup.limits;
+        if options.get_block_size() == 0 || options.get_blocks() == 0 {
+            return Err(Error::WrongSize);
+        }
+        if self.open.publishers >= limits.publishers {
+            return Err(self.refuse(Limit::Publishers));
+        }
+        let options = if options.get_blocks() < MIN_BLOCKS { options.blocks(MIN_BLOCKS) } else { options };
+        let used: u64 = self.publishers().map(LibraryPublisher::bytes).sum();
+        let bytes = options.most_bytes();
+        if bytes.saturating_add(used) > limits.publisher_bytes {
+            return Err(self.refuse(Limit::PublisherBytes));
+        }
+        let own = name.map(Signal::named);
+        let signal = own.as_ref().unwrap_or_else(|| self.setup.control.signal());
+        let outlet = self.setup.topics.outlet(topic, schema, options, Arc::clone(signal));
+        let outlet = outlet.map_err(|refusal| self.refused(refusal))?;
+        let publisher = LibraryPublisher::new(outlet, own, bytes);
+        let handle = self.insert(Entry::Publisher(Box::new(publisher)))?;
+        self.open.publishers += 1;
+        Ok(handle)
+    }
+
+    fn publishers(&self) -> impl Iterator<Item = &LibraryPublisher> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Publisher(publisher) => Some(&**publisher),
+            _ => None,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn publisher(&mut self, handle: u64) -> Result<&mut LibraryPublisher, Error> {
+        match self.entries.get_mut(handle) {
+            Some(Entry::Publisher(publisher)) => Ok(publisher),
+            _ => Err(Error::InvalidHandle),
+        }
+    }
+
+    pub(crate) fn close_publisher(&mut self, handle: u64) {
+        if self.publisher(handle).is_err() {
+            return;
+        }
+        self.forget_loans_of(handle);
+        if let Some(Entry::Publisher(publisher)) = self.entries.remove(handle) {
+            self.open.publishers -= 1;
+            add_published(&mut self.closed, &publisher);
+        }
+    }
+
+    /// How many messages may be published now.
+    pub(crate) fn free_blocks(&mut self, handle: u64) -> Result<u32, Error> {
+        let free = self.publisher(handle)?.free_blocks();
+        Ok(self.meter.publishable(free))
+    }
+
+    /// Whether a message may be published now.
+    #[inline]
+    pub(super) fn may_publish(&mut self) -> Result<(), Error> {
+        self.meter.may_publish().map_err(|limit| self.refuse(limit))
+    }
+
+    /// As `publisher.publish`.
+    ///
+    /// # Safety
+    /// As many bytes as `length` says are readable from `message` on, and nobody writes them meanwhile.
+    pub(crate) unsafe fn publish(
+        &mut self,
+        handle: u64,
+        message: *const u8,
+        length: u32,
+    ) -> Result<u64, Error> {
+        self.publisher(handle)?;
+        self.may_publish()?;
+        // SAFETY: the caller's promise.
+        let sequence = unsafe { self.publisher(handle)?.publish_copy(message, length) }?;
+        self.meter.published(u64::from(length & !VALID));
+        Ok(sequence)
+    }
+
+    // Everything
+
+    /// Looks for reasons not to sleep, having registered the context's waker with what could bring one about.
+    pub(crate) fn arm(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        let mut progress = false;
+        for (_, entry) in self.entries.iter_mut() {
+            progress |= match entry {
+                Entry::Subscription(deliveries) => deliveries.arm(),
+                Entry::Publisher(publisher) => publisher.arm(cx),
+                Entry::Loan(_) | Entry::Block(_) => false,
+            };
+        }
+        progress
+    }
+
+    /// The counters, including what is still open.
+    pub(crate) fn stats(&self) -> GuestStats {
+        let mut stats = GuestStats {
+            host_calls: self.meter.calls(),
+            refusals: self.excess.refusals(),
+            log_lines: self.meter.lines_written,
+            log_lines_dropped: self.meter.lines_dropped,
+            subscriptions: self.open.subscriptions,
+            publishers: self.open.publishers,
+            ..self.closed
+        };
+        for entry in self.entries.iter() {
+            match entry {
+                Entry::Subscription(deliveries) => {
+                    stats.add_deliveries(deliveries);
+                    let now = deliveries.stats();
+                    stats.attached = stats.attached.saturating_add(now.attached);
+                    stats.held = stats.held.saturating_add(now.held);
+                }
+                Entry::Publisher(publisher) => add_published(&mut stats, publisher),
+                Entry::Loan(_) | Entry::Block(_) => {}
+            }
+        }
+        stats
+    }
+
+    /// Gives everything back that the component has open. What its handles stood for, they do not stand for any more.
+    pub(crate) fn release(&mut self) {
+        let handles: Vec<u64> = self.entries.iter_mut().map(|(handle, _)| handle).collect();
+        for &handle in &handles {
+            self.close_block(handle);
+        }
+        for handle in handles {
+            self.close_subscription(handle);
+            self.close_publisher(handle);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, text: &str) {
+        self.said = Some(shorten(text).to_owned());
+    }
+
+    /// Passes a line on, or drops it where there are too many.
+    pub(crate) fn log(&mut self, level: Level, text: &str) {
+        let log = &self.setup.log;
+        match self.meter.line() {
+            Admission::Line => log(level, shorten(text)),
+            Admission::LineAfter(dropped) => {
+                log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+                log(level, shorten(text));
+            }
+            Admission::Dropped => self.excess.note(Limit::LogLines),
+        }
+    }
+}
+
+fn add_published(stats: &mut GuestStats, publisher: &LibraryPublisher) {
+    let abi::PublisherStats { published, bytes, copied, .. } = publisher.stats();
+    stats.add_published(published, bytes, copied);
+}
+
+impl std::fmt::Debug for LibraryState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LibraryState").field("open", &self.open).finish_non_exhaustive()
+    }
+}
