@@ -95,10 +95,10 @@ mod tests {
         let (cup, plate) = (handles.insert("cup").expect("room"), handles.insert("plate").expect("room"));
         assert_eq!(handles.get_mut(cup).copied(), Some("cup"));
         assert_eq!(handles.remove(cup), Some("cup"));
-        assert_eq!((handles.get_mut(cup), handles.remove(cup)), (None, None));
+        assert_eq!((handles.get_mut(cup).copied(), handles.remove(cup)), (None, None));
         let bowl = handles.insert("bowl").expect("room");
         assert_ne!(bowl, cup, "the same place, and another handle");
-        assert_eq!((handles.get_mut(cup), handles.get_mut(bowl).copied()), (None, Some("bowl")));
+        assert_eq!((handles.get_mut(cup).copied(), handles.get_mut(bowl).copied()), (None, Some("bowl")));
         assert_eq!(handles.get_mut(plate).copied(), Some("plate"));
         assert_eq!(handles.iter().count(), 2);
     }
@@ -110,7 +110,7 @@ mod tests {
         let numbers =
             (0..1000).chain([u64::MAX, 1 << 32, 1 << 63, cup | 1 << 32, cup | 1 << 63, u64::from(u32::MAX)]);
         for number in numbers.filter(|&number| number != cup) {
-            assert_eq!((handles.get_mut(number), handles.remove(number)), (None, None), "{number}");
+            assert_eq!((handles.get_mut(number).copied(), handles.remove(number)), (None, None), "{number}");
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
         handles.places[0].uses = u32::MAX;
         let last = first | u64::from(u32::MAX) << 32;
         assert_eq!(handles.remove(last), Some(1));
-        assert_eq!((handles.get_mut(last), handles.get_mut(first)), (None, None));
+        assert_eq!((handles.get_mut(last).copied(), handles.get_mut(first).copied()), (None, None));
         assert_eq!(handles.insert(2), Some(2), "another place");
     }
 }
