@@ -223,7 +223,7 @@ fn hostile_components_end_when_their_time_is_over() {
         ExitReason::Killed(Limit::RunTime)
     );
     assert_eq!(reason("nags", |limits| limits.compute = Some(20 * MS)), ExitReason::Killed(Limit::Compute));
-    let component = start(&broker, "tarries", |limits| limits.shutdown_grace = 400 * MS);
+    let component = start(&broker, "tarries", |limits| limits.shutdown_grace = 1500 * MS);
     runs(&component);
     component.request_shutdown();
     assert_eq!(component.wait().reason, ExitReason::Killed(Limit::ShutdownGrace));

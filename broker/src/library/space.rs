@@ -6,7 +6,7 @@ use blockcast_blocks::Channel;
 use blockcast_blocks::abi::Record;
 
 use crate::guest::abi::Error;
-use crate::guest::space::{Delivery, Sight, Space};
+use crate::guest::space::{Delivery, NO_MESSAGE, Sight, Space};
 
 /// The addresses of this process: every arena is visible, and nothing has to be done for it.
 #[derive(Debug)]
@@ -53,5 +53,9 @@ impl Sight for Base {
             lost,
             reserved: 0,
         }
+    }
+
+    fn loss(publisher: u32, lost: u32) -> Record {
+        Record { sequence: NO_MESSAGE, publisher, lost, ..Record::default() }
     }
 }
