@@ -337,7 +337,13 @@ impl Producer {
         light_barrier();
         // Who claims as it goes has joined behind such a barrier: if this does not see it, the barrier came later, and
         // what it claims after that sees the watermark.
-        if self.control.header().state.claimers.load(Ordering::Relaxed) != 0 {
+        // Ordering: Acquire pairs with the Release in `Seat::vacate`: if this sees that the last one has left, the
+        // scan, which no fence orders behind the watermark then, sees its last claim given up and its holds counted.
+        #[cfg(not(blockcast_mutation = "claimers_acquire"))]
+        const ACQUIRE: Ordering = Ordering::Acquire;
+        #[cfg(blockcast_mutation = "claimers_acquire")]
+        const ACQUIRE: Ordering = Ordering::Relaxed;
+        if self.control.header().state.claimers.load(ACQUIRE) != 0 {
             // Ordering: pairs with the fence in `Consumer::claim`.
             #[cfg(not(blockcast_mutation = "reclaim_fence"))]
             fence(Ordering::SeqCst);

@@ -7,14 +7,10 @@ use std::sync::Arc;
 use loom::thread;
 
 use super::quietly;
-use super::ring::{Met, Ring};
+use super::ring::{Met, Ring, channel_of};
 use crate::attachment::AttachmentWindow;
-use crate::channel::{Channel, ChannelConfig};
 use crate::consumer::{Pace, unhold};
 use crate::descriptor::unit_of;
-use crate::schema::Schema;
-use crate::signal::Signal;
-use crate::units::PublisherId;
 
 #[test]
 fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
@@ -40,13 +36,29 @@ fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
     });
 }
 
-/// A channel and a ring on its control segment: samples know the channel, the model checks the ring's cells.
-fn channel_of(blocks: u32) -> (Arc<Channel>, Ring) {
-    let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("model"));
-    (config.blocks, config.block_size, config.max_subscribers) = (blocks, 64, 1);
-    let channel = Channel::create(config, Signal::new(), None).expect("a small channel");
-    let ring = Ring::with(channel.control().clone(), channel.layout(), &channel.config().classes(), 0);
-    (channel, ring)
+#[test]
+fn hold_of_one_that_has_left_is_seen_by_a_publisher_that_needs_no_fence_any_more() {
+    quietly(|| {
+        let mut ring = Ring::new(2, 1, 0);
+        // Joined with message 0 claimed, and claims message 1 as it goes.
+        let mut receiver = ring.join(0, Pace::Overtakable { window: 1, depth: u64::MAX }, 0);
+        assert!(ring.publish() && ring.publish());
+        assert_eq!(receiver.receive(), Met::Message(0));
+        let subscriber = thread::spawn(move || {
+            if receiver.take() != Met::Message(1) {
+                return;
+            }
+            let held = receiver.consumer.current();
+            receiver.consumer.hold(unit_of(held.word));
+            let _ = receiver.consumer.leave();
+            receiver.cells.check(held);
+            let _ = unhold(receiver.consumer.control(), unit_of(held.word));
+        });
+        for _ in 0..2 {
+            ring.publish();
+        }
+        subscriber.join().unwrap();
+    });
 }
 
 /// One sample is read and dropped (after it was cloned, if `cloned`) by another thread, while its subscriber

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 
+use crate::channel::{Channel, ChannelConfig};
 use crate::consumer::{Consumer, Pace, Taken};
 use crate::control::{Control, Geometry};
 use crate::descriptor::{Packed, Validity, pack, unit_of};
 use crate::options::SizeClass;
 use crate::pool::{Layout, Pool};
 use crate::producer::{Producer, Reach};
+use crate::schema::Schema;
+use crate::signal::Signal;
+use crate::units::PublisherId;
 
 /// What stands in the block of message `sequence`.
 fn content(sequence: u64) -> u64 {
@@ -108,6 +112,15 @@ impl Ring {
         self.producer.reclaim(Reach::Passed);
         self.producer.free()
     }
+}
+
+/// A channel and a ring on its control segment: samples know the channel, the model checks the ring's cells.
+pub(super) fn channel_of(blocks: u32) -> (Arc<Channel>, Ring) {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("model"));
+    (config.blocks, config.block_size, config.max_subscribers) = (blocks, 64, 1);
+    let channel = Channel::create(config, Signal::new(), None).expect("a small channel");
+    let ring = Ring::with(channel.control().clone(), channel.layout(), &channel.config().classes(), 0);
+    (channel, ring)
 }
 
 /// One subscriber that reads every message it takes.
