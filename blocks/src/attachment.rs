@@ -26,8 +26,6 @@ pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// Records that a window starts with.
 const RECORDS: usize = if cfg!(loom) { 2 } else { 8 };
-/// Records that are looked at in search of a free one before more are made.
-const LOOKS: usize = 32;
 
 /// No sample is attached by interval.
 const NONE: u64 = u64::MAX;
@@ -56,6 +54,14 @@ pub(crate) struct AttachmentWindow {
     records: Vec<NonNull<Record>>,
     /// Where `latest` is in `records`.
     turn: usize,
+    round: Round,
+}
+
+/// What was seen of the records since the search for a free one has last looked at all of them.
+#[derive(Debug, Default)]
+struct Round {
+    looks: usize,
+    in_use: usize,
 }
 
 // SAFETY: the pointers are to records of `shared`, which are `Sync`.
@@ -71,7 +77,16 @@ impl AttachmentWindow {
         let mut records = Vec::new();
         add_records(&shared, &mut records, RECORDS);
         let latest = records[0];
-        Self { latest, first: NONE, reach, by_sequence: Box::new([latest; WINDOW]), shared, records, turn: 0 }
+        Self {
+            latest,
+            first: NONE,
+            reach,
+            by_sequence: Box::new([latest; WINDOW]),
+            shared,
+            records,
+            turn: 0,
+            round: Round::default(),
+        }
     }
 
     /// Whether a sample may be attached by interval.
@@ -81,7 +96,7 @@ impl AttachmentWindow {
     }
 
     /// Attaches the message that `consumer` took last, and has not let go of. Never fails: what is older than the
-    /// window reaches is turned into counted holds. Allocates where more samples are kept than ever before.
+    /// window reaches is turned into counted holds. Allocates where half as many samples are kept as there are records.
     #[inline(always)]
     pub(crate) fn attach(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
         let sequence = packed.sequence;
@@ -192,20 +207,33 @@ impl AttachmentWindow {
     }
 
     /// Makes `latest` a free record: the next one in turn, or a new one.
+    ///
+    /// A record that is found in use in a round was in use when the round began. So records are added only where more
+    /// than half of them were in use at a time: there are never more than four times as many as samples were kept at
+    /// once, and a free one is found after two looks on average.
     #[inline(never)]
     fn find_free_record(&mut self) {
         let len = self.records.len();
-        for distance in 1..len.min(LOOKS) {
-            let index = (self.turn + distance) % len;
-            let record = self.records[index];
+        loop {
+            self.turn = (self.turn + 1) % len;
+            let record = self.records[self.turn];
             // SAFETY: `shared` keeps its records.
-            if unsafe { record.as_ref() }.is_free() {
-                (self.turn, self.latest) = (index, record);
+            let free = unsafe { record.as_ref() }.is_free();
+            self.round.looks += 1;
+            self.round.in_use += usize::from(!free);
+            if self.round.looks == len {
+                let Round { in_use, .. } = std::mem::take(&mut self.round);
+                if in_use > len / 2 {
+                    add_records(&self.shared, &mut self.records, len);
+                    (self.turn, self.latest) = (len, self.records[len]);
+                    return;
+                }
+            }
+            if free {
+                self.latest = record;
                 return;
             }
         }
-        add_records(&self.shared, &mut self.records, len);
-        (self.turn, self.latest) = (len, self.records[len]);
     }
 }
 
@@ -218,4 +246,40 @@ fn add_records(shared: &Arc<Attachments>, list: &mut Vec<NonNull<Record>>, count
     let records: Arc<[Record]> = (0..count).map(|_| Record::new(base, owner)).collect();
     list.extend(records.iter().map(NonNull::from));
     shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(records);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::channel::ChannelConfig;
+    use crate::consumer::{Pace, Taken};
+    use crate::schema::Schema;
+    use crate::units::PublisherId;
+    use crate::writer::channel;
+
+    #[test]
+    fn records_are_used_again_while_others_are_kept_for_ever() {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
+        (config.blocks, config.block_size) = (256, 64);
+        let mut writer = channel(config).unwrap();
+        let channel = Arc::clone(writer.channel());
+        let mut consumer = Consumer::join(channel.control(), 0, Pace::Reliable, 0).unwrap();
+        let mut window = AttachmentWindow::new(channel);
+        let mut receive = || {
+            writer.try_loan(1).unwrap().publish(1).unwrap();
+            assert_eq!(consumer.take(), Taken::Message);
+            let sample = window.attach(&consumer, consumer.current());
+            let _ = consumer.let_go(window.first());
+            (sample, window.records.len())
+        };
+        let kept: Vec<_> = (0..100).map(|_| receive().0).collect();
+        let (mut latest, mut records) = receive();
+        for _ in 0..100_000 {
+            // Two at a time, so that records are taken in turns.
+            (latest, records) = receive();
+        }
+        assert!(records <= 4 * 102, "{records} records for 102 samples");
+        drop((kept, latest));
+        let _ = consumer.leave();
+    }
 }
