@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::payload::{BuildError, InvalidPayload, Payload, WriteFrom};
+use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
 use crate::schema::Schema;
 
 /// A fixed-size value without padding or invalid bit patterns ([`bytemuck::Pod`]) that has a name, so that
@@ -25,6 +25,23 @@ macro_rules! pod_types {
 pod_types!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
 
 /// A slice of plain old data, in the byte order of the machine: read as `&[T]`, without a copy.
+///
+/// A type with an alignment over [`BLOCK_ALIGNMENT`] cannot be published: it does not compile.
+///
+/// ```compile_fail,E0080
+/// # use blockcast_blocks::{Payload, Pod, PodType};
+/// #[derive(Clone, Copy)]
+/// #[repr(C, align(128))]
+/// struct Wide([u8; 128]);
+/// // SAFETY: bytes only, and no padding.
+/// unsafe impl bytemuck::Zeroable for Wide {}
+/// // SAFETY: as above.
+/// unsafe impl bytemuck::Pod for Wide {}
+/// impl PodType for Wide {
+///     const NAME: &'static str = "wide";
+/// }
+/// println!("{}", Pod::<Wide>::schema());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Pod<T>(PhantomData<fn() -> T>);
 
@@ -78,10 +95,12 @@ unsafe impl<T: PodType> Payload for Pod<T> {
     type Built<'b> = PodBuilt<'b>;
 
     fn schema() -> Schema {
+        let _checked = Self::alignment();
         Schema::named(format!("pod:{}:{}", T::NAME, size_of::<T>()))
     }
 
     fn alignment() -> usize {
+        const { assert!(align_of::<T>() <= BLOCK_ALIGNMENT, "blocks are not aligned to that") };
         align_of::<T>()
     }
 

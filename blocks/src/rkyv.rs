@@ -2,7 +2,7 @@
 //!
 //! A value is serialised straight into its block, whose bytes the subscriber accesses in place. The archive's
 //! root lies at the end of the message, as rkyv's does, so a message has exactly the archive's length; blocks
-//! are aligned to 64 bytes, which is enough for every archived type with an alignment up to that.
+//! are aligned to 64 bytes, which is enough for every alignment that rkyv writes.
 
 use std::any::Any;
 use std::fmt;
@@ -27,12 +27,17 @@ use crate::schema::Schema;
 ///
 /// # Safety
 /// Two types with equal [`NAME`](Self::NAME)s and archives of equal size have the same archived layout: a
-/// subscriber reads what a publisher wrote without checking it, if their names are equal.
+/// subscriber reads what a publisher wrote without checking it, if their names are equal. Nothing in an archive asks for
+/// an alignment of more than 32 bytes; where the archived type itself does, [`Rkyv`] of it does not compile.
 pub unsafe trait ArchiveType: Archive + 'static {
     /// Name of the layout in the schema, such as `reading.v2`. Change it whenever the fields or their order
     /// do: rkyv has no schema of its own that could be compared.
     const NAME: &'static str;
 }
+
+/// Alignment in bytes that archived types may ask for: rkyv pads by less than that. Blocks would do for more.
+const MAX_ALIGNMENT: usize = 32;
+const _: () = assert!(MAX_ALIGNMENT <= BLOCK_ALIGNMENT);
 
 /// How many pointers deep an archive may be nested to be valid. Types that contain themselves could otherwise be nested
 /// as deep as there are bytes, and checking them would overflow the stack.
@@ -162,11 +167,13 @@ where
     type Built<'b> = RkyvBuilt<'b>;
 
     fn schema() -> Schema {
+        let _checked = Self::alignment();
         Schema::named(format!("rkyv:{}:{}", T::NAME, size_of::<T::Archived>()))
     }
 
     fn alignment() -> usize {
-        align_of::<T::Archived>().min(BLOCK_ALIGNMENT)
+        const { assert!(align_of::<T::Archived>() <= MAX_ALIGNMENT, "rkyv does not align to that") };
+        align_of::<T::Archived>()
     }
 
     fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
@@ -179,7 +186,7 @@ where
 
     unsafe fn view(bytes: &[u8]) -> &T::Archived {
         // SAFETY: the caller's promise: `validate` accepted these very bytes, or `RkyvBuilder` wrote them, and
-        // they are aligned as they were then (blocks start at a multiple of every alignment allowed).
+        // they are aligned as they were then (blocks start at a multiple of every alignment that `ArchiveType` allows).
         unsafe { rkyv::access_unchecked::<T::Archived>(bytes) }
     }
 
