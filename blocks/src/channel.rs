@@ -310,3 +310,61 @@ impl Channel {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::task::{Context, Poll, Wake, Waker};
+
+    use super::*;
+    use crate::primitive::AtomicU32;
+    use crate::sys::barrier::while_refused;
+    use crate::writer::{Writer, channel};
+
+    fn small() -> Writer {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
+        (config.blocks, config.block_size, config.max_subscribers) = (2, 64, 1);
+        channel(config).unwrap()
+    }
+
+    fn join(writer: &Writer) -> Result<Reader, JoinError> {
+        writer.channel().join(&Schema::named("test"), ReaderOptions::default(), Signal::new())
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_subscriber_that_the_system_refuses_a_barrier_does_not_join_and_leaves_its_place() {
+        let writer = small();
+        assert_eq!(while_refused(|| join(&writer)).unwrap_err(), JoinError::Barrier);
+        assert_eq!(writer.subscriber_count(), 0);
+        assert!(writer.channel().stats().subscribers.is_empty());
+        join(&writer).unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_and_is_refused_a_barrier_looks_again_rather_than_sleep_for_ever() {
+        let mut writer = small();
+        let mut reader = join(&writer).unwrap();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert_eq!(while_refused(|| reader.poll_ready(&mut cx)), Poll::Pending);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the subscriber");
+        assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it got its barrier and sleeps");
+
+        for _ in 0..2 {
+            writer.try_loan(1).unwrap().publish(1).unwrap();
+        }
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        assert!(while_refused(|| writer.poll_loanable(&mut cx, 1)).is_pending());
+        assert_eq!(woken.0.load(Ordering::Relaxed), 3, "the publisher");
+    }
+}

@@ -50,16 +50,19 @@ impl Gate {
     }
 
     /// Announces a waiter. The caller has registered how it is to be woken, and must look once more for
-    /// what it waits for before it sleeps.
-    pub(crate) fn arm(&self) {
+    /// what it waits for before it sleeps. False if the system refused a process-wide barrier: a notifier may not have
+    /// seen the announcement then, and the caller must not sleep.
+    #[must_use]
+    pub(crate) fn arm(&self) -> bool {
+        let mut announced = true;
         // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us; Acquire,
         // so that where the gate is settled, we see what the settling barrier made visible.
         let before = self.word.fetch_or(ARMED | FENCED, Ordering::AcqRel);
         #[cfg(blockcast_mutation = "gate_settled")]
         let before = if before & FENCED != 0 { before | SETTLED } else { before };
         if before & SETTLED == 0 {
-            let passed = cfg!(blockcast_mutation = "gate_barrier") || heavy_barrier();
-            if passed && before & FENCED == 0 {
+            announced = cfg!(blockcast_mutation = "gate_barrier") || heavy_barrier();
+            if announced && before & FENCED == 0 {
                 // Nobody else settles or quiets the gate between our switch and this.
                 self.word.fetch_or(SETTLED, Ordering::Release);
             }
@@ -68,6 +71,7 @@ impl Gate {
         // next look sees what it published.
         #[cfg(not(blockcast_mutation = "gate_waiter_fence"))]
         fence(Ordering::SeqCst);
+        announced
     }
 
     /// To be called after something was published. True: somebody waits and must be woken by the caller.

@@ -101,6 +101,10 @@ impl Reader {
             if !self.consumer.is_closed() {
                 return Err(ReceiveError::Empty);
             }
+            return match self.take_last() {
+                Some(word) => Ok(RawMessage { reader: self, word }),
+                None => Err(ReceiveError::Ended),
+            };
         }
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })
@@ -179,6 +183,14 @@ impl Reader {
         }
     }
 
+    /// Takes what was published between the last look at the head and the one that found the channel closed. As
+    /// [`receive`](Self::receive) does, so that it is counted when it is let go of, and then only.
+    #[cold]
+    #[inline(never)]
+    fn take_last(&mut self) -> Option<u64> {
+        self.consumer.take_plain()
+    }
+
     #[cold]
     #[inline(never)]
     fn receive_other(&mut self, taken: Taken) -> Result<u64, ReceiveError> {
@@ -233,11 +245,15 @@ impl Reader {
     }
 
     /// Announces that whoever is registered with the reader's signal is about to sleep. The caller must
-    /// look [once more](Self::is_ready) before it does.
+    /// look [once more](Self::is_ready) before it does. Where the system refuses what that takes (`membarrier`, short of
+    /// memory), the signal is woken at once, so that the caller looks again and again.
     pub fn arm(&mut self) {
         self.window.count_all(&self.consumer);
         self.settle();
-        self.consumer.control().header().state.messages.arm();
+        if !self.consumer.control().header().state.messages.arm() {
+            // Nobody can be relied on to do it.
+            self.signal.wake();
+        }
     }
 
     /// Turns the message taken last, and not yet released, into an owned sample.

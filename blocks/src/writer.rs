@@ -74,6 +74,7 @@ fn make(
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
         base: channel.arena().base(),
         hottest,
+        waits: false,
         loaned: Taken { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
@@ -97,6 +98,8 @@ pub struct Writer {
     /// Whether all blocks have one size.
     uniform: bool,
     hottest: bool,
+    /// Whether the loan that is waited for is counted.
+    waits: bool,
     timestamps: Timestamps,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
     overtake: u64,
@@ -189,7 +192,10 @@ impl Writer {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     #[inline(always)]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        self.loaned = self.take_block(len)?;
+        self.loaned = match self.take_block(len) {
+            Ok(taken) => taken,
+            Err(error) => return Err(self.refused(error)),
+        };
         Ok(RawLoan { writer: self })
     }
 
@@ -219,7 +225,10 @@ impl Writer {
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
         self.loaned = match self.take_block(len) {
-            Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
+            Err(error @ LoanError::Exhausted { .. }) => {
+                let _ = self.refused(error);
+                self.wait_for_block(len, deadline)?
+            }
             other => other?,
         };
         Ok(RawLoan { writer: self })
@@ -239,7 +248,13 @@ impl Writer {
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        self.poll_block(cx, len).map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
+        let polled = self.poll_block(cx, len);
+        // However often it is polled, it is one loan.
+        if polled.is_pending() && !std::mem::replace(&mut self.waits, true) {
+            self.producer.note_exhausted();
+        }
+        self.waits = polled.is_pending();
+        polled.map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
     }
 
     /// Blocks, free ones, and those in limbo.
@@ -301,8 +316,16 @@ impl Writer {
             tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
             return Ok(taken(spare));
         }
-        producer.note_exhausted();
         Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
+    }
+
+    /// Counts a loan that found no block, if that is why it is refused.
+    #[cold]
+    fn refused(&self, error: LoanError) -> LoanError {
+        if matches!(error, LoanError::Exhausted { .. }) {
+            self.producer.note_exhausted();
+        }
+        error
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<Taken, LoanError>> {
@@ -311,7 +334,10 @@ impl Writer {
             other => return Poll::Ready(other),
         }
         self.channel.publisher.register(cx.waker());
-        self.producer.control().header().space.arm();
+        if !self.producer.control().header().space.arm() {
+            // As in `Reader::arm`.
+            self.channel.publisher.wake();
+        }
         match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => Poll::Pending,
             other => Poll::Ready(other),
@@ -418,7 +444,7 @@ impl RawLoan<'_> {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.len() {
-            let larger = self.writer.take_block(len)?;
+            let larger = self.writer.take_block(len).map_err(|error| self.writer.refused(error))?;
             self.writer.producer.give_back(self.writer.loaned.unit);
             self.writer.loaned = larger;
         }

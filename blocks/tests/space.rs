@@ -1,11 +1,12 @@
 //! Blocks come back to a publisher as soon as nobody needs them, also to one that sleeps meanwhile.
 
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError, Sequence,
-    Signal, Writer, channel,
+    Bytes, ChannelConfig, LoanError, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError,
+    Sequence, Signal, Writer, channel,
 };
 
 fn channel_of(blocks: u32) -> Writer {
@@ -64,4 +65,25 @@ fn a_publisher_that_sleeps_is_woken_when_an_overtaken_subscriber_goes_on() {
     assert_eq!(publisher.join().expect("no panic"), Ok(()));
     assert!(started.elapsed() < Duration::from_secs(10), "found by its deadline, not woken");
     second.release_before(Sequence::new(2));
+}
+
+#[test]
+fn a_loan_that_waits_counts_once_as_one_that_found_no_block() {
+    let mut writer = channel_of(2);
+    let _reader = join(&writer, Overflow::Block);
+    publish(&mut writer, 0);
+    publish(&mut writer, 1);
+    let exhausted = |writer: &Writer| writer.channel().stats().exhausted;
+    let soon = Instant::now() + Duration::from_millis(20);
+    assert_eq!(writer.loan(1, Some(soon)).map(drop), Err(LoanError::Deadline));
+    assert_eq!(exhausted(&writer), 1);
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        assert!(writer.poll_loanable(&mut cx, 1).is_pending());
+    }
+    assert_eq!(exhausted(&writer), 2);
+    for tried in 3..6 {
+        assert!(writer.try_loan(1).is_err());
+        assert_eq!(exhausted(&writer), tried);
+    }
 }

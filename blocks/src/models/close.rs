@@ -3,8 +3,10 @@
 use loom::thread;
 
 use super::quietly;
-use super::ring::{Met, Ring};
+use super::ring::{Met, Ring, channel_of};
 use crate::consumer::Pace;
+use crate::options::ReaderOptions;
+use crate::signal::Signal;
 
 fn closing(pace: Pace) {
     quietly(move || {
@@ -34,4 +36,25 @@ fn closing(pace: Pace) {
 fn close_the_end_comes_after_the_last_message() {
     closing(Pace::Reliable);
     closing(Pace::Overtakable { window: 1, depth: u64::MAX });
+}
+
+#[test]
+fn close_the_last_message_is_received_and_counted_once() {
+    quietly(|| {
+        let (channel, mut ring) = channel_of(2);
+        let mut reader = channel.join(channel.schema(), ReaderOptions::default(), Signal::new()).unwrap();
+        let subscriber = thread::spawn(move || {
+            let mut received = u64::from(reader.receive().is_ok());
+            received += u64::from(reader.receive().is_ok());
+            (reader, received)
+        });
+        assert!(ring.publish());
+        ring.producer.close();
+        let (mut reader, mut received) = subscriber.join().unwrap();
+        received += u64::from(reader.receive().is_ok());
+        assert_eq!(received, 1);
+        let stats = channel.stats();
+        assert_eq!(stats.subscribers[0].received, stats.published);
+        assert_eq!(stats.subscribers[0].bytes, stats.bytes);
+    });
 }

@@ -43,7 +43,7 @@ fn for_messages(subscribers: u32, messages: u64, closed: bool, process_wide_barr
                             Met::Message(_) => received += 1,
                             Met::Empty => {
                                 signal.register(&waker);
-                                receiver.consumer.control().header().state.messages.arm();
+                                let _ = receiver.consumer.control().header().state.messages.arm();
                                 if !receiver.consumer.is_ready() {
                                     bed.0.wait();
                                 }
@@ -120,7 +120,7 @@ fn wake_a_publisher_that_waits_for_blocks() {
                 break unit;
             }
             signal.register(&waker);
-            ring.control.header().space.arm();
+            let _ = ring.control.header().space.arm();
             if let Some(unit) = ring.take_block() {
                 break unit;
             }

@@ -21,9 +21,27 @@ pub(crate) fn supported() -> bool {
 /// Only meaningful where [`supported`] said so. False if the system refused after all (it may, short of memory):
 /// then this thread alone has passed a fence.
 pub(crate) fn process_wide() -> bool {
+    #[cfg(test)]
+    if REFUSED.get() {
+        return false;
+    }
     let passed = supported() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
     if !passed {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
     passed
+}
+
+#[cfg(test)]
+thread_local! {
+    static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// What `action` does on this thread while the system refuses it every barrier.
+#[cfg(test)]
+pub(crate) fn while_refused<T>(action: impl FnOnce() -> T) -> T {
+    REFUSED.set(true);
+    let done = action();
+    REFUSED.set(false);
+    done
 }
