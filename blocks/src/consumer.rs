@@ -299,6 +299,13 @@ impl Consumer {
         self.next != self.head
     }
 
+    /// Messages that were published and not taken yet, as far as the depth keeps them.
+    pub(crate) fn backlog(&mut self) -> u64 {
+        // Ordering: as in `take`.
+        self.head = self.seat.header().head.next.load(Ordering::Acquire);
+        (self.head - self.next).min(self.depth)
+    }
+
     /// Whether [`take`](Self::take) would find anything but [`Taken::Empty`].
     #[inline]
     pub(crate) fn is_ready(&mut self) -> bool {

@@ -101,10 +101,8 @@ impl Reader {
             if !self.consumer.is_closed() {
                 return Err(ReceiveError::Empty);
             }
-            return match self.take_last() {
-                Some(word) => Ok(RawMessage { reader: self, word }),
-                None => Err(ReceiveError::Ended),
-            };
+            // What came in between is counted when it is taken, as from here on everything is.
+            self.state = State::Guarded;
         }
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })
@@ -183,14 +181,6 @@ impl Reader {
         }
     }
 
-    /// Takes what was published between the last look at the head and the one that found the channel closed. As
-    /// [`receive`](Self::receive) does, so that it is counted when it is let go of, and then only.
-    #[cold]
-    #[inline(never)]
-    fn take_last(&mut self) -> Option<u64> {
-        self.consumer.take_plain()
-    }
-
     #[cold]
     #[inline(never)]
     fn receive_other(&mut self, taken: Taken) -> Result<u64, ReceiveError> {
@@ -242,6 +232,15 @@ impl Reader {
     #[inline]
     pub fn has_message(&mut self) -> bool {
         self.consumer.has_message()
+    }
+
+    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
+    /// for a loss. One load.
+    pub fn backlog(&mut self) -> u64 {
+        match self.consumer.backlog() {
+            0 => 0,
+            messages => messages + 1,
+        }
     }
 
     /// Announces that whoever is registered with the reader's signal is about to sleep. The caller must

@@ -75,6 +75,7 @@ fn make(
         base: channel.arena().base(),
         hottest,
         waits: false,
+        counted: false,
         loaned: Taken { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
@@ -98,8 +99,10 @@ pub struct Writer {
     /// Whether all blocks have one size.
     uniform: bool,
     hottest: bool,
-    /// Whether the loan that is waited for is counted.
+    /// Whether a loan is waited for by polling.
     waits: bool,
+    /// Whether the loan that looks for a block now was counted as one that found none.
+    counted: bool,
     timestamps: Timestamps,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
     overtake: u64,
@@ -192,10 +195,7 @@ impl Writer {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     #[inline(always)]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        self.loaned = match self.take_block(len) {
-            Ok(taken) => taken,
-            Err(error) => return Err(self.refused(error)),
-        };
+        self.loaned = self.take_block(len)?;
         Ok(RawLoan { writer: self })
     }
 
@@ -225,10 +225,7 @@ impl Writer {
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
         self.loaned = match self.take_block(len) {
-            Err(error @ LoanError::Exhausted { .. }) => {
-                let _ = self.refused(error);
-                self.wait_for_block(len, deadline)?
-            }
+            Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
             other => other?,
         };
         Ok(RawLoan { writer: self })
@@ -248,12 +245,10 @@ impl Writer {
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        let polled = self.poll_block(cx, len);
         // However often it is polled, it is one loan.
-        if polled.is_pending() && !std::mem::replace(&mut self.waits, true) {
-            self.producer.note_exhausted();
-        }
-        self.waits = polled.is_pending();
+        self.counted = self.waits;
+        let polled = self.poll_block(cx, len);
+        (self.waits, self.counted) = (polled.is_pending(), false);
         polled.map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
     }
 
@@ -316,16 +311,10 @@ impl Writer {
             tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
             return Ok(taken(spare));
         }
-        Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
-    }
-
-    /// Counts a loan that found no block, if that is why it is refused.
-    #[cold]
-    fn refused(&self, error: LoanError) -> LoanError {
-        if matches!(error, LoanError::Exhausted { .. }) {
-            self.producer.note_exhausted();
+        if !self.counted {
+            producer.note_exhausted();
         }
-        error
+        Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<Taken, LoanError>> {
@@ -333,6 +322,7 @@ impl Writer {
             Err(LoanError::Exhausted { .. }) => {}
             other => return Poll::Ready(other),
         }
+        self.counted = true;
         self.channel.publisher.register(cx.waker());
         if !self.producer.control().header().space.arm() {
             // As in `Reader::arm`.
@@ -346,6 +336,7 @@ impl Writer {
 
     #[cold]
     fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<Taken, LoanError> {
+        self.counted = true;
         let mut found = None;
         let _ = park::spin(|| {
             found = match self.take_block(len) {
@@ -354,10 +345,9 @@ impl Writer {
             };
             found.is_some()
         });
-        if let Some(found) = found {
-            return found;
-        }
-        park::until(deadline, |cx| self.poll_block(cx, len)).unwrap_or(Err(LoanError::Deadline))
+        let found = found.or_else(|| park::until(deadline, |cx| self.poll_block(cx, len)));
+        self.counted = false;
+        found.unwrap_or(Err(LoanError::Deadline))
     }
 
     #[inline(always)]
@@ -444,7 +434,7 @@ impl RawLoan<'_> {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.len() {
-            let larger = self.writer.take_block(len).map_err(|error| self.writer.refused(error))?;
+            let larger = self.writer.take_block(len)?;
             self.writer.producer.give_back(self.writer.loaned.unit);
             self.writer.loaned = larger;
         }

@@ -170,7 +170,6 @@ impl Topic {
 impl Members {
     /// Forgets who has left.
     fn prune(&mut self) {
-        // First, since the mailbox of one that has left may hold readers, which keep their channels.
         self.subscriptions.retain(|registration| !registration.feed.is_closed());
         for channel in self.channels.extract_if(.., |channel| channel.is_closed()) {
             let stats = channel.stats();

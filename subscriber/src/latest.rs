@@ -23,20 +23,22 @@ impl<P: Payload> Latest<P> {
         Self { subscriber, current: None }
     }
 
-    /// The latest value, or `None` while there was none. Never waits; values in between are skipped, which
-    /// is no loss here.
+    /// The latest value, or `None` while there was none: at least as new as the newest one when this was called. Never
+    /// waits, whatever the publishers do meanwhile; values in between are skipped, which is no loss here.
     ///
     /// # Errors
     /// [`RecvError::Invalid`] for a value that is not of the topic's layout; the previous one stays.
     pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
-        loop {
+        // Not until nothing is there: publishers that never pause would keep us for ever.
+        for _ in 0..self.subscriber.subscription_mut().backlog() {
             match self.subscriber.try_recv() {
                 Ok(sample) => self.current = Some(sample),
                 Err(RecvError::Lost(_)) => {}
-                Err(RecvError::Empty | RecvError::Ended) => return Ok(self.current.as_ref()),
+                Err(RecvError::Empty | RecvError::Ended) => break,
                 Err(error) => return Err(error),
             }
         }
+        Ok(self.current.as_ref())
     }
 
     /// Waits until there is a newer value than the one seen last, and returns it.

@@ -28,7 +28,7 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
     };
     let subscription = Subscription {
         sole: None,
-        mailbox: Mailbox { arrived, arrivals, left, had_publisher: false },
+        mailbox: Mailbox { arrived, arrivals, left, had_publisher: false, over: false },
         others: Others::default(),
         signal,
     };
@@ -77,7 +77,7 @@ impl SubscriptionFeed {
             // Sent after the subscription had emptied its mailbox, or just before: nobody else would look there.
             self.arrivals.drain().for_each(drop);
         }
-        // Ordering: Release pairs with the Acquire in `has_arrivals`: who sees it finds the reader.
+        // Ordering: Release pairs with the Acquire in `Subscription::admit`: who sees it finds the reader.
         self.arrived.store(true, Ordering::Release);
         self.bell.0.wake();
         added
@@ -118,8 +118,8 @@ impl Subscription {
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive().map_err(|error| self.mailbox.end_of_sole(error)),
-            None => self.others.turn(&self.mailbox)?.receive(),
+            Some(reader) => reader.receive().map_err(|error| self.mailbox.end(error)),
+            None => self.others.turn(&mut self.mailbox)?.receive(),
         }
     }
 
@@ -131,8 +131,8 @@ impl Subscription {
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_batch(limit).map_err(|error| self.mailbox.end_of_sole(error)),
-            None => self.others.turn(&self.mailbox)?.receive_batch(limit),
+            Some(reader) => reader.receive_batch(limit).map_err(|error| self.mailbox.end(error)),
+            None => self.others.turn(&mut self.mailbox)?.receive_batch(limit),
         }
     }
 
@@ -144,18 +144,37 @@ impl Subscription {
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_owned().map_err(|error| self.mailbox.end_of_sole(error)),
-            None => self.others.turn(&self.mailbox)?.receive_owned(),
+            Some(reader) => reader.receive_owned().map_err(|error| self.mailbox.end(error)),
+            None => self.others.turn(&mut self.mailbox)?.receive_owned(),
         }
     }
 
-    /// Whether a receive would find anything but [`ReceiveError::Empty`].
+    /// Whether a receive would find anything but [`ReceiveError::Empty`]. If that is the end, the next receive tells so,
+    /// also if a publisher has arrived in between.
     pub fn is_ready(&mut self) -> bool {
+        self.mailbox.over = false;
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.has_message() || (reader.is_ready() && !self.mailbox.is_open()),
-            None => self.others.turn(&self.mailbox).err() != Some(ReceiveError::Empty),
+            // Once it is closed, no message comes that the look after it does not find.
+            Some(reader) => {
+                reader.has_message()
+                    || (reader.is_ready() && (reader.has_message() || self.mailbox.is_over()))
+            }
+            None => match self.others.turn(&mut self.mailbox) {
+                Ok(_) => {
+                    self.others.turn_back();
+                    true
+                }
+                Err(error) => error != ReceiveError::Empty && self.mailbox.is_over(),
+            },
         }
+    }
+
+    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
+    /// per publisher for a loss. One load per publisher.
+    pub fn backlog(&mut self) -> u64 {
+        self.admit();
+        self.sole.iter_mut().chain(&mut self.others.readers).map(Reader::backlog).sum()
     }
 
     /// Ready once a receive will not find the subscription empty.
@@ -163,7 +182,15 @@ impl Subscription {
         if self.is_ready() {
             return Poll::Ready(());
         }
+        self.wait(cx)
+    }
+
+    /// Announces that whoever polls is about to sleep, and looks once more.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.signal.register(cx.waker());
+        // One that arrived before this rang the bell in vain, so it must be armed with the others. One that arrives from
+        // now on rings.
+        self.admit();
         self.sole.iter_mut().chain(&mut self.others.readers).for_each(Reader::arm);
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -211,6 +238,10 @@ impl Subscription {
     #[cold]
     #[inline(never)]
     fn admit_arrivals(&mut self) {
+        if self.mailbox.over {
+            // The end was found, and is told first.
+            return;
+        }
         // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
         self.mailbox.arrived.store(false, Ordering::Relaxed);
         let others = &mut self.others.readers;
@@ -239,7 +270,7 @@ impl Others {
     /// The reader to receive from next: the first in turn that has a message, or a loss
     /// to tell of.
     #[inline(never)]
-    fn turn(&mut self, mailbox: &Mailbox) -> Result<&mut Reader, ReceiveError> {
+    fn turn(&mut self, mailbox: &mut Mailbox) -> Result<&mut Reader, ReceiveError> {
         let mut tried = 0;
         while tried < self.readers.len() {
             self.current = (self.current + 1) % self.readers.len();
@@ -257,11 +288,12 @@ impl Others {
                 tried += 1;
             }
         }
-        Err(if self.readers.is_empty() && !mailbox.is_open() {
-            ReceiveError::Ended
-        } else {
-            ReceiveError::Empty
-        })
+        Err(if self.readers.is_empty() { mailbox.end(ReceiveError::Ended) } else { ReceiveError::Empty })
+    }
+
+    /// Takes back the last turn of one that has a message: it was not received.
+    fn turn_back(&mut self) {
+        self.current = self.current.checked_sub(1).unwrap_or(self.readers.len() - 1);
     }
 }
 
@@ -272,6 +304,8 @@ struct Mailbox {
     arrivals: flume::Receiver<Reader>,
     left: Arc<AtomicBool>,
     had_publisher: bool,
+    /// The end was found, and is still to be told.
+    over: bool,
 }
 
 /// A reader that was never taken in must not hold its publisher back.
@@ -283,10 +317,22 @@ impl Drop for Mailbox {
 }
 
 impl Mailbox {
-    /// What the end of the only publisher means: there may have been others meanwhile.
+    /// What the end of all publishers that were taken in means: there may be others meanwhile.
     #[inline(always)]
-    fn end_of_sole(&self, error: ReceiveError) -> ReceiveError {
-        if error == ReceiveError::Ended && self.is_open() { ReceiveError::Empty } else { error }
+    fn end(&mut self, error: ReceiveError) -> ReceiveError {
+        if error == ReceiveError::Ended && self.goes_on() { ReceiveError::Empty } else { error }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn goes_on(&mut self) -> bool {
+        !std::mem::take(&mut self.over) && self.is_open()
+    }
+
+    /// Whether the end of all publishers that were taken in is the end; if so, it is told next.
+    fn is_over(&mut self) -> bool {
+        self.over = !self.is_open();
+        self.over
     }
 
     /// Whether there is a publisher that was not taken in yet, or the first is still awaited.
@@ -308,5 +354,105 @@ impl fmt::Debug for Subscription {
             .field("publishers", &self.readers().count())
             .field("lost", &self.lost())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+    use std::task::{Wake, Waker};
+
+    use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Writer, channel};
+
+    use super::*;
+
+    fn open(number: u32, feed: &SubscriptionFeed) -> Writer {
+        let schema = Schema::named("test");
+        let mut config = ChannelConfig::new(PublisherId::new(number), schema.clone());
+        (config.blocks, config.block_size) = (8, 64);
+        let writer = channel(config).unwrap();
+        let options = ReaderOptions::default();
+        feed.add(writer.channel().join(&schema, options, Arc::clone(feed.signal())).unwrap());
+        writer
+    }
+
+    fn publish(writer: &mut Writer) {
+        writer.try_loan(1).unwrap().publish(1).unwrap();
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_arrives_while_the_subscription_begins_to_wait_wakes_it() {
+        let (feed, mut subscription) = subscription();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(!subscription.is_ready(), "the first half of `poll_ready`");
+        let mut writer = open(1, &feed);
+        if subscription.wait(&mut Context::from_waker(&waker)).is_pending() {
+            publish(&mut writer);
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        }
+        subscription.receive().unwrap();
+    }
+
+    #[test]
+    fn once_the_end_was_found_it_is_what_is_received_also_if_a_publisher_arrives_in_between() {
+        let (feed, mut subscription) = subscription();
+        for round in 0..3 {
+            let mut writer = open(round, &feed);
+            publish(&mut writer);
+            drop(subscription.receive().unwrap());
+            assert!(!subscription.is_ready());
+            drop(writer);
+            assert!(subscription.is_ready(), "it has ended");
+            let mut next = open(100 + round, &feed);
+            publish(&mut next);
+            assert_eq!(subscription.receive().unwrap_err(), ReceiveError::Ended);
+            assert_eq!(subscription.receive().unwrap().publisher(), PublisherId::new(100 + round));
+            drop(next);
+        }
+    }
+
+    #[test]
+    fn publishers_are_received_in_turns_whether_one_looks_before_or_not() {
+        for looks in [false, true] {
+            let (feed, mut subscription) = subscription();
+            let mut writers: Vec<_> = (0..4).map(|number| open(number, &feed)).collect();
+            for _ in 0..3 {
+                writers.iter_mut().for_each(publish);
+            }
+            let mut order = Vec::new();
+            for _ in 0..12 {
+                assert!(!looks || subscription.is_ready());
+                order.push(subscription.receive().unwrap().publisher().get());
+            }
+            for turn in order.chunks_mut(4) {
+                turn.sort_unstable();
+                assert_eq!(turn, [0, 1, 2, 3], "looks: {looks}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_subscription_that_is_dropped_without_a_look_at_its_mailbox_keeps_no_publisher_waiting() {
+        let (feed, subscription) = subscription();
+        let mut early = open(1, &feed);
+        drop(subscription);
+        let mut late = open(2, &feed);
+        for writer in [&mut early, &mut late] {
+            assert_eq!(writer.subscriber_count(), 0);
+            for _ in 0..100 {
+                publish(writer);
+            }
+        }
+        assert!(feed.is_closed());
     }
 }

@@ -192,6 +192,21 @@ impl Subscription {
         }
     }
 
+    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
+    /// for each loss. Unknown, and a very large number, where the host had more than it delivers at a time. May call the
+    /// host.
+    pub fn backlog(&mut self) -> u64 {
+        if !self.is_ready() {
+            return 0;
+        }
+        match self.filled - self.next {
+            // What was found in place of a message.
+            0 => 1,
+            BATCH => u64::MAX,
+            records => 2 * records as u64,
+        }
+    }
+
     /// Ready once a receive will not find the subscription empty. Before it waits, samples are turned into
     /// holds, so that a waiting guest does not hold back publishers.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,0 +1,112 @@
+//! A topic as a value cell.
+
+use std::cell::RefCell;
+
+use blockcast_blocks::{Bytes, ChannelConfig, InvalidPayload, Payload, PublisherId, Schema, Writer, channel};
+use blockcast_subscriber::{Latest, Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
+
+fn subscriber() -> (SubscriptionFeed, Subscriber<Bytes>) {
+    let (feed, subscription) = subscription();
+    // SAFETY: every publisher here carries bytes.
+    (feed, unsafe { Subscriber::new(subscription) })
+}
+
+fn open(feed: &SubscriptionFeed, options: SubscriberOptions) -> Writer {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (64, 64);
+    let writer = channel(config).expect("a channel");
+    let reader = writer.channel().join(&Bytes::schema(), options.reader(), feed.signal().clone());
+    assert!(feed.add(reader.expect("joins")));
+    writer
+}
+
+fn publish(writer: &mut Writer, value: u64) {
+    let mut loan = writer.try_loan(8).expect("a block");
+    loan[..8].copy_from_slice(&value.to_ne_bytes());
+    loan.publish(8).expect("fits");
+}
+
+thread_local! {
+    /// Who publishes the next value when one is received, and how many were published that way.
+    static RESTLESS: RefCell<Option<(Writer, u64)>> = const { RefCell::new(None) };
+}
+
+/// Bytes whose publisher goes on while they are received.
+struct Restless;
+
+// SAFETY: as for `Bytes`: every sequence of bytes is valid.
+unsafe impl Payload for Restless {
+    type View<'a> = &'a [u8];
+    type Builder<'b> = <Bytes as Payload>::Builder<'b>;
+    type Built<'b> = <Bytes as Payload>::Built<'b>;
+
+    fn schema() -> Schema {
+        Bytes::schema()
+    }
+
+    fn alignment() -> usize {
+        Bytes::alignment()
+    }
+
+    fn validate(_bytes: &[u8]) -> Result<(), InvalidPayload> {
+        RESTLESS.with_borrow_mut(|restless| {
+            if let Some((writer, published)) = restless
+                && *published < 10_000
+            {
+                *published += 1;
+                publish(writer, *published);
+            }
+        });
+        Ok(())
+    }
+
+    unsafe fn view(bytes: &[u8]) -> &[u8] {
+        bytes
+    }
+
+    unsafe fn builder(block: &mut [u8]) -> Self::Builder<'_> {
+        // SAFETY: the caller's promise.
+        unsafe { Bytes::builder(block) }
+    }
+
+    fn built_len(built: &Self::Built<'_>) -> usize {
+        Bytes::built_len(built)
+    }
+}
+
+#[test]
+fn a_publisher_that_never_pauses_does_not_keep_the_latest_value_from_being_told() {
+    for options in [SubscriberOptions::latest(), SubscriberOptions::new()] {
+        let (feed, subscription) = subscription();
+        // SAFETY: every publisher here carries bytes.
+        let mut latest = Latest::new(unsafe { Subscriber::<Restless>::new(subscription) });
+        let mut writer = open(&feed, options);
+        publish(&mut writer, 0);
+        RESTLESS.set(Some((writer, 0)));
+        for _ in 0..10 {
+            assert!(latest.get().expect("bytes").is_some());
+        }
+        let (_writer, published) = RESTLESS.take().expect("it was put there");
+        assert!(published <= 20, "{published} values were received by ten looks");
+    }
+}
+
+#[test]
+fn the_latest_of_a_long_queue_is_told_and_what_came_before_is_skipped() {
+    for overflow in [Overflow::Block, Overflow::DropOldest] {
+        let (feed, subscriber) = subscriber();
+        let mut latest = Latest::new(subscriber);
+        assert!(latest.get().expect("no error").is_none());
+        let mut writer = open(&feed, SubscriberOptions::new().overflow(overflow));
+        for value in 0..60 {
+            publish(&mut writer, value);
+        }
+        for value in 60..70 {
+            let told = latest.get().expect("bytes").expect("there are values");
+            assert_eq!(told.bytes(), (value - 1_u64).to_ne_bytes());
+            publish(&mut writer, value);
+        }
+        drop(writer);
+        assert_eq!(latest.get().expect("bytes").expect("the last").bytes(), 69_u64.to_ne_bytes());
+    }
+}
