@@ -30,6 +30,22 @@ fn a_pool_grows_to_its_limit_and_no_further() {
 }
 
 #[test]
+fn a_subscriber_that_leaves_before_it_has_looked_holds_nobody_up() {
+    let broker = Broker::new();
+    let mut publisher =
+        broker.publisher::<Numbers>("t", PublisherOptions::new().block_size(64).blocks(2)).unwrap();
+    // In one order and in the other, and with nobody who asks for counters in between.
+    drop(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap());
+    (0..10).for_each(|number| send(&mut publisher, number));
+    let early = broker.subscriber::<Numbers>("u", SubscriberOptions::new()).unwrap();
+    let mut publisher =
+        broker.publisher::<Numbers>("u", PublisherOptions::new().block_size(64).blocks(2)).unwrap();
+    drop(early);
+    (0..10).for_each(|number| send(&mut publisher, number));
+    assert_eq!(publisher.subscriber_count(), 0);
+}
+
+#[test]
 fn a_message_goes_into_the_smallest_block_that_fits() {
     let broker = Broker::new();
     let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();

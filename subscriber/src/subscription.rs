@@ -339,7 +339,8 @@ impl Mailbox {
     #[cold]
     #[inline(never)]
     fn is_open(&self) -> bool {
-        !self.arrivals.is_empty() || self.awaits_publisher()
+        // In this order: when nobody can leave a reader any more, all of them were left before.
+        self.awaits_publisher() || !self.arrivals.is_empty()
     }
 
     /// Whether the topic still waits for its first publisher.
