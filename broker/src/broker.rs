@@ -230,7 +230,9 @@ impl Broker {
         Ok(GuestProgram::load(engine, source)?)
     }
 
-    /// As [`load`](Self::load), on a thread for work that takes long: for async callers.
+    /// As [`load`](Self::load), on a thread for work that takes long: for async callers, and for code that one does not
+    /// trust. Compiling cannot be interrupted, and a hostile function of a megabyte keeps the compiler busy for minutes; it is
+    /// one thread that waits then.
     ///
     /// # Errors
     /// As for [`load`](Self::load), and [`StartError::Runtime`].

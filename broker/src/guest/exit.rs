@@ -102,6 +102,16 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// It is larger than what is compiled.
+    #[error("{guest} has {bytes} bytes, and {most} are accepted at most")]
+    TooLarge {
+        /// Which guest.
+        guest: String,
+        /// Its size.
+        bytes: u64,
+        /// The largest that is accepted.
+        most: u64,
+    },
     /// The bytes are not wasm.
     #[error("{guest} is not a wasm file")]
     NotWasm {

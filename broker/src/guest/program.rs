@@ -1,7 +1,8 @@
 //! A guest's code: read, compiled once, checked, and run as often as wanted.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::compiled::{Label, PrecompiledError};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
 use super::module;
-use super::state::GuestState;
+use super::state::{GuestState, shorten};
 use super::wasi::{WasiNeeds, WasiPart};
 
 /// Largest guest that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
@@ -50,11 +51,22 @@ impl GuestSource {
 
     fn read(&self) -> Result<Arc<[u8]>, LoadError> {
         match self {
+            Self::Bytes { name, code } if code.len() as u64 > MAX_CODE => {
+                Err(LoadError::TooLarge { guest: name.clone(), bytes: code.len() as u64, most: MAX_CODE })
+            }
             Self::Bytes { code, .. } => Ok(Arc::clone(code)),
-            Self::File(path) => read(path).map(Into::into).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => LoadError::Missing { path: path.clone() },
-                _ => LoadError::Unreadable { path: path.clone(), source },
-            }),
+            Self::File(path) => match read(path) {
+                Ok(code) if code.len() as u64 > MAX_CODE => Err(LoadError::TooLarge {
+                    guest: self.name(),
+                    bytes: std::fs::metadata(path).map_or(code.len() as u64, |metadata| metadata.len()),
+                    most: MAX_CODE,
+                }),
+                Ok(code) => Ok(code.into()),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    Err(LoadError::Missing { path: path.clone() })
+                }
+                Err(source) => Err(LoadError::Unreadable { path: path.clone(), source }),
+            },
         }
     }
 }
@@ -77,15 +89,19 @@ impl From<&Path> for GuestSource {
     }
 }
 
+/// What the engine says, of which the guest may have written any amount.
+fn told(error: &wasmtime::Error) -> String {
+    shorten(&format!("{error:#}")).to_owned()
+}
+
+/// The content of a file, up to one byte more than is accepted.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
-    if metadata.len() > MAX_CODE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {} bytes", metadata.len())));
-    }
-    std::fs::read(path)
+    let mut code = Vec::new();
+    File::open(path)?.take(MAX_CODE + 1).read_to_end(&mut code)?;
+    Ok(code)
 }
 
 /// A compiled guest. Cloning shares the code.
@@ -110,7 +126,7 @@ impl GuestProgram {
         let invalid = |error: wasmtime::Error| LoadError::Invalid {
             guest: name.clone(),
             kind: kind.name(),
-            reason: format!("{error:#}"),
+            reason: told(&error),
         };
         let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
         Self::link(engine, name, &compiled)
@@ -133,7 +149,7 @@ impl GuestProgram {
         let invalid = |error: wasmtime::Error| LoadError::Invalid {
             guest: name.clone(),
             kind: kind.name(),
-            reason: format!("{error:#}"),
+            reason: told(&error),
         };
         let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
         // What could not be loaded is not written.
@@ -160,10 +176,8 @@ impl GuestProgram {
 
     /// Checks compiled code, and links it to the host functions.
     fn link(engine: &Arc<GuestEngine>, name: String, compiled: &Compiled) -> Result<Self, LoadError> {
-        let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
-            guest: name.clone(),
-            reason: format!("{error:#}"),
-        };
+        let mismatch =
+            |error: wasmtime::Error| LoadError::Mismatch { guest: name.clone(), reason: told(&error) };
         let mut needs = WasiNeeds::default();
         let code = match compiled {
             Compiled::Component(component) => {
@@ -368,7 +382,7 @@ fn check_imports(guest: &str, engine: &GuestEngine, component: &Component) -> Re
     match unknown {
         None => Ok(needs),
         Some((import, _)) => {
-            Err(LoadError::UnknownImport { guest: guest.to_owned(), import: import.to_owned() })
+            Err(LoadError::UnknownImport { guest: guest.to_owned(), import: shorten(import).to_owned() })
         }
     }
 }
