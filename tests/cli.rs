@@ -210,6 +210,41 @@ fn a_trap_is_told_with_its_backtrace_and_restarts_are_counted() {
 }
 
 #[test]
+fn hostile_words_of_a_guest_do_not_reach_the_terminal_as_they_are() {
+    let folder = Folder::new("words");
+    let code = |names: &str, end: &str| {
+        format!(
+            r#"(module {names}
+              (import "blockcast:blocks/session@0.1.0" "log" (func $log (param i32 i32 i32)))
+              (import "blockcast:blocks/session@0.1.0" "fail" (func $fail (param i32 i32)))
+              (memory (export "memory") 1) (data (i32.const 16) "\1b[2Jwiped\c2\9b\07")
+              (func (export "run") (result i32)
+                (call $log (i32.const 2) (i32.const 16) (i32.const 12))
+                (call $fail (i32.const 16) (i32.const 12)) {end}))"#
+        )
+    };
+    let import = r#"(import "\1b[2Jwiped" "f" (func))"#;
+    for (name, code) in [
+        ("failed.wat", code("", "(i32.const 1)")),
+        ("trapped.wat", code("", "unreachable")),
+        ("imports.wat", code(import, "(i32.const 1)")),
+    ] {
+        let file = folder.file(name, &code);
+        for arguments in [vec!["run", &file], vec!["run", &file, "--json"], vec!["inspect", &file]] {
+            let output = output(&arguments);
+            let said = [&output.stdout[..], &output.stderr].concat();
+            // JSON is for programs, and has one of the three as it is.
+            let json = arguments.contains(&"--json");
+            let forbidden: &[&[u8]] =
+                if json { &[b"\x1b", b"\x07"] } else { &[b"\x1b", b"\x07", b"\xc2\x9b"] };
+            let has = |word: &[u8]| said.windows(word.len()).any(|part| part == word);
+            assert!(!forbidden.iter().any(|word| has(word)), "{arguments:?}: {}", said.escape_ascii());
+            assert!(arguments[0] != "run" || has(b"wiped"), "{arguments:?}: {}", said.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn mistakes_in_a_manifest_are_told_with_file_line_and_key() {
     let folder = Folder::new("mistakes");
     let demo = std::fs::read_to_string("examples/deployment/lines.toml").expect("the demo");

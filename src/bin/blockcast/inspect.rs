@@ -9,6 +9,7 @@ use serde::Serialize;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeRef};
 
 use crate::args::Inspect;
+use crate::log::printable;
 use crate::{Refused, units};
 
 /// Bytes of a page of wasm.
@@ -156,7 +157,7 @@ impl Inspection {
     fn text(&self) -> String {
         let mut text = format!("{}\n", self.file);
         let mut line = |what: &str, value: &str| {
-            let _ = writeln!(text, "  {what:<9}  {}", printable(value));
+            let _ = writeln!(text, "  {what:<9}  {}", printable(&value.replace('\n', "\n             ")));
         };
         let kind = if self.kind.is_empty() { "neither a component nor a core module" } else { self.kind };
         line("kind", kind);
@@ -188,14 +189,6 @@ impl Inspection {
         }
         text
     }
-}
-
-/// Names are the guest's own words: without anything that moves the cursor.
-fn printable(text: &str) -> String {
-    text.replace('\n', "\n             ")
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
-        .collect()
 }
 
 fn of_component(import: ComponentTypeRef) -> &'static str {

@@ -53,12 +53,16 @@ pub fn about(name: &str, width: usize, word: &str, text: &str) {
 fn print(prefix: &str, word: &str, text: &str) {
     let mut out = std::io::stderr().lock();
     for line in text.lines() {
-        // A guest writes what it likes, but nothing that moves the cursor.
-        let line: String =
-            line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        let line = printable(line);
         // Nobody reads it any more: nothing to be done.
         let _ = writeln!(out, "{prefix} {word:<5} {line}");
     }
+}
+
+/// A guest writes what it likes (lines of its log, the reason why it failed, names of what it imports), but nothing that
+/// moves the cursor.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\t' | '\n') { '\u{fffd}' } else { c }).collect()
 }
 
 fn word(level: Level) -> &'static str {

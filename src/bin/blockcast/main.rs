@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     };
     outcome.unwrap_or_else(|refused| {
-        eprintln!("blockcast: {refused}");
+        eprintln!("blockcast: {}", log::printable(&refused));
         ExitCode::from(REFUSED)
     })
 }

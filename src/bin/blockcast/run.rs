@@ -71,7 +71,7 @@ async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
     report.print().await;
     let failed: Vec<String> = components.iter().filter_map(failure).collect();
     for failed in &failed {
-        eprintln!("blockcast: {failed}");
+        eprintln!("blockcast: {}", log::printable(failed));
     }
     Ok(match (interrupted, failed.is_empty()) {
         (true, _) => ExitCode::from(INTERRUPTED),
@@ -223,7 +223,7 @@ impl Reporter<'_> {
         if self.json {
             println!("{}", snapshot.json());
         } else {
-            println!("{}", snapshot.table());
+            println!("{}", log::printable(&snapshot.table()));
         }
     }
 }
