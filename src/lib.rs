@@ -50,8 +50,9 @@ pub use blockcast_blocks::{
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{
     Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
-    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit, LoadError, LogSink,
-    OnExcess, Rate, Restart, RestartPolicy, Session, StartError, TopicStats, Validator,
+    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, LibraryError, LibraryFile,
+    LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, StartError,
+    TopicStats, Validator,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_broker::{

@@ -258,7 +258,7 @@ fn mistakes_in_a_manifest_are_told_with_file_line_and_key() {
         ("rate", format!("{guest}limits = {{ log-lines = \"5\" }}\n"), ":3:", &["is no rate", "1000/s"]),
         ("source", "[[guest]]\nname = \"a\"\n".to_owned(), ":1:", &["source"]),
         ("twice", format!("{guest}{guest}"), ":4:", &["two guests", "\"a\""]),
-        ("native", "[[guest]]\nsource = \"a.so\"\n".to_owned(), ":2:", &["native libraries"]),
+        ("native", "[[guest]]\nsource = \"a.so\"\n".to_owned(), ":2:", &["native library", "[[library]]"]),
         ("instances", format!("{guest}instances = 0\n"), ":3:", &["instances is 0", "1 to 1024"]),
         (
             "schema",

@@ -90,6 +90,7 @@ fn a_library_that_lacks_a_function_is_refused_by_its_own_name() {
 fn a_file_is_looked_into_without_running_it() {
     let marked = build(&["CONSTRUCTOR=puts(\"it runs\")"]);
     let file = LibraryFile::read(&marked).expect("an app");
+    assert_eq!(file.abi_version, Some(1));
     assert_eq!(
         (file.exports.as_slice(), file.needs.is_empty()),
         (["blockcast_app".to_owned()].as_slice(), false)
@@ -106,6 +107,14 @@ fn a_library_that_does_not_fit_is_refused_with_both_versions_or_sizes() {
         "{error}"
     );
     assert!(error.to_string().contains("version 2") && error.to_string().contains("version 1"), "{error}");
+    // What the file says is believed before anything of it runs.
+    let error = refused(&build(&["BUILT_FOR=3", "CONSTRUCTOR=_exit(3)"]));
+    assert!(
+        matches!(error, LibraryError::Misfit { misfit: Misfit::Version { theirs: 3, ours: 1 }, .. }),
+        "{error}"
+    );
+    let error = refused(&build(&["NO_ENTRY", "CONSTRUCTOR=_exit(3)"]));
+    assert!(matches!(error, LibraryError::NoEntry { .. }), "{error}");
     let error = refused(&build(&["TABLE={1,8,run,{0,0}}"]));
     assert!(matches!(error, LibraryError::Misfit { misfit: Misfit::Size { theirs: 8, .. }, .. }), "{error}");
     let error = refused(&build(&["TABLE={1,sizeof(app),0,{0,0}}"]));

@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use blockcast_blocks::abi::ENTRY;
+use blockcast_blocks::abi::{ENTRY, Misfit, VERSION};
 use object::elf::{DT_NEEDED, ET_DYN, FileHeader64};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 
 use super::error::LibraryError;
 
@@ -18,6 +18,8 @@ pub struct LibraryFile {
     pub bytes: u64,
     /// Names of the libraries that it needs.
     pub needs: Vec<String>,
+    /// Version of the interface that it was built for, where its file says it.
+    pub abi_version: Option<u32>,
     /// Functions and variables that others can use. An app has one: `blockcast_app`.
     pub exports: Vec<String>,
 }
@@ -41,7 +43,13 @@ impl LibraryFile {
         if !library.exports.iter().any(|name| name == ENTRY) {
             return Err(LibraryError::NoEntry { path: path.to_owned() });
         }
-        Ok(library)
+        match library.abi_version {
+            Some(theirs) if theirs != VERSION => {
+                let misfit = Misfit::Version { theirs, ours: VERSION };
+                Err(LibraryError::Misfit { path: path.to_owned(), misfit })
+            }
+            _ => Ok(library),
+        }
     }
 }
 
@@ -52,6 +60,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
         _ => LibraryError::Unreadable { path: path.to_owned(), source },
     })
 }
+
+/// The section in which a file may say for which version it was built, as a number of 32 bits.
+const VERSION_SECTION: &str = ".blockcast";
 
 /// How ELF files call this machine.
 const MACHINE: u16 =
@@ -86,5 +97,9 @@ fn parse(bytes: &[u8]) -> Result<LibraryFile, String> {
     let needed = table.iter().filter(|entry| entry.tag == DT_NEEDED);
     let needed = needed.filter_map(|entry| table.string(entry).ok());
     let needs = needed.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    Ok(LibraryFile { bytes: bytes.len() as u64, needs, exports })
+    let abi_version = file.section_by_name(VERSION_SECTION).and_then(|section| {
+        let version = section.data().ok()?.first_chunk()?;
+        Some(u32::from_ne_bytes(*version))
+    });
+    Ok(LibraryFile { bytes: bytes.len() as u64, needs, abi_version, exports })
 }

@@ -560,6 +560,11 @@ __attribute__((constructor)) static void made(void) { CONSTRUCTOR; }
 
 __attribute__((unused)) static const app table = TABLE;
 
+#ifndef BUILT_FOR
+#define BUILT_FOR 1
+#endif
+__attribute__((section(".blockcast"), used)) static const uint32_t built_for = BUILT_FOR;
+
 #ifndef NO_ENTRY
 __attribute__((visibility("default"))) const app *blockcast_app(const host *h) {
     (void)h;

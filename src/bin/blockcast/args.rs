@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::log::Filter;
 use crate::units;
 
-/// Runs sandboxed wasm guests that publish and subscribe without copies.
+/// Runs sandboxed wasm guests, and native libraries, that publish and subscribe without copies.
 #[derive(Debug, Parser)]
 #[command(name = "blockcast", version)]
 pub struct Arguments {
@@ -19,23 +19,27 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run guests until all of them have ended.
+    /// Run guests and native libraries until all of them have ended.
     ///
     /// Ctrl-C asks them to finish; a second one ends them. The exit code is 0 if all have finished, 1 if one has failed,
     /// 2 if nothing was run, and 130 after a second Ctrl-C.
     Run(Box<Run>),
-    /// Print what guests import, export and ask for, and whether they run here.
+    /// Print what files import, export and ask for, and whether they run here. Nothing of them is run.
     Inspect(Inspect),
 }
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Guests (.wasm, .wat), or manifests (.toml).
+    /// Guests (.wasm, .wat), native libraries (.so, with --native), or manifests (.toml).
     #[arg(required_unless_present = "manifest")]
     pub files: Vec<PathBuf>,
-    /// A manifest: guests, grants, topics, limits, restart policies.
+    /// A manifest: guests, libraries, grants, topics, limits, restart policies.
     #[arg(long, value_name = "FILE")]
     pub manifest: Vec<PathBuf>,
+    /// Run native libraries that the command line names, too. Their code runs in this process, with no sandbox around it: it can
+    /// do whatever you can. What is a native library is told by the file's content, not by its name.
+    #[arg(long)]
+    pub native: bool,
     #[command(flatten)]
     pub grants: Granted,
     /// Publish a file on a topic, as plain bytes in chunks; `-` is the standard input.
@@ -55,8 +59,8 @@ pub struct Run {
     pub log: Option<Filter>,
 }
 
-/// What the guests of the command line may do. Nothing is granted by default, and nothing of this concerns
-/// the guests of manifests.
+/// What the guests and libraries of the command line may do. Nothing is granted by default, and nothing of this concerns
+/// those of manifests.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Granted {
     /// Topics that guests may publish to: a name, or a prefix followed by `*`. `GUEST:` before it grants it to that
@@ -88,7 +92,7 @@ pub struct Granted {
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// Guests: components or core modules, binary or as text.
+    /// Guests (components or core modules, binary or as text) and native libraries.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Print JSON, one line for each.

@@ -1,10 +1,10 @@
-//! `blockcast inspect`: what a guest's file holds, read without running it.
+//! `blockcast inspect`: what a guest's or a library's file holds, read without running it.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use blockcast::{Broker, GuestSource};
+use blockcast::{Broker, GuestSource, LibraryFile};
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeRef};
 
@@ -19,7 +19,7 @@ const PAGE: u64 = 1 << 16;
 #[derive(Debug, Default, Serialize)]
 struct Inspection {
     file: String,
-    /// `component`, `core module`, or empty where it is neither.
+    /// `component`, `core module`, `native library`, or empty where it is none of them.
     kind: &'static str,
     bytes: u64,
     imports: Vec<Named>,
@@ -31,6 +31,10 @@ struct Inspection {
     functions: u32,
     /// Parts of WASI that have to be granted to it.
     wasi: Vec<String>,
+    /// Libraries of the system that a native library needs.
+    needs: Vec<String>,
+    /// Version of the C interface for which a native library was built, where its file says it.
+    abi_version: Option<u32>,
     runs_here: bool,
     /// Why not.
     refused: Option<String>,
@@ -69,6 +73,10 @@ impl Inspection {
         let code = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
         let mut inspection =
             Self { file: file.display().to_string(), bytes: code.len() as u64, ..Self::default() };
+        if code.starts_with(b"\x7fELF") {
+            inspection.read_library(file);
+            return Ok(inspection);
+        }
         // Text as well as binary; what is neither has nothing to show but why it does not run.
         if let Ok(binary) = wat::parse_bytes(&code) {
             // What comes before a mistake is shown.
@@ -82,6 +90,20 @@ impl Inspection {
             Err(error) => inspection.refused = Some(error.to_string()),
         }
         Ok(inspection)
+    }
+
+    /// Whether a library runs here shows as far as that can be seen without running any of it.
+    fn read_library(&mut self, file: &Path) {
+        self.kind = "native library";
+        match LibraryFile::read(file) {
+            Ok(library) => {
+                let exports = library.exports.into_iter();
+                self.exports = exports.map(|name| Named { name, kind: "symbol" }).collect();
+                (self.needs, self.abi_version) = (library.needs, library.abi_version);
+                self.runs_here = true;
+            }
+            Err(error) => self.refused = Some(error.to_string()),
+        }
     }
 
     fn read(&mut self, binary: &[u8]) -> wasmparser::Result<()> {
@@ -161,15 +183,18 @@ impl Inspection {
         };
         let kind = if self.kind.is_empty() { "neither a component nor a core module" } else { self.kind };
         line("kind", kind);
-        line(
-            "size",
-            &format!(
-                "{} ({} functions, {} core modules inside)",
-                units::of_bytes(self.bytes),
-                self.functions,
-                self.modules
+        let native = self.kind == "native library";
+        let size = units::of_bytes(self.bytes);
+        match native {
+            true => line("size", &size),
+            false => line(
+                "size",
+                &format!("{size} ({} functions, {} core modules inside)", self.functions, self.modules),
             ),
-        );
+        }
+        if let Some(version) = self.abi_version {
+            line("interface", &format!("version {version}"));
+        }
         for memory in &self.memories {
             let most = memory.maximum_bytes.map_or_else(|| "any".to_owned(), units::of_bytes);
             line("memory", &format!("{} at first, {most} at most", units::of_bytes(memory.minimum_bytes)));
@@ -182,6 +207,15 @@ impl Inspection {
         }
         if !self.wasi.is_empty() {
             line("needs", &format!("WASI: {} (to be granted)", self.wasi.join(", ")));
+        }
+        for needed in &self.needs {
+            line("needs", needed);
+        }
+        if native {
+            line(
+                "sandbox",
+                "none: it runs with all rights of the program that loads it (--native, or [[library]])",
+            );
         }
         match &self.refused {
             None => line("runs here", "yes"),

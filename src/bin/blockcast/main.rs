@@ -1,8 +1,9 @@
-//! The command line tool: runs guests under a broker, and looks into them.
+//! The command line tool: runs guests and native libraries under a broker, and looks into them.
 //!
 //! ```text
 //! blockcast run deployment.toml          what a manifest says
 //! blockcast run a.wasm b.wasm --publish 'sensors/*' --subscribe log
+//! blockcast run --native libfast.so slow.wasm
 //! blockcast inspect guest.wasm           what it imports, exports and asks for
 //! ```
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -25,6 +27,9 @@ pub struct Manifest {
     pub topic: Vec<Topic>,
     #[serde(default)]
     pub guest: Vec<Guest>,
+    /// Native code, which runs with no sandbox around it: a section of its own, so that nobody runs it unawares.
+    #[serde(default)]
+    pub library: Vec<Guest>,
 }
 
 /// `[broker]`
@@ -73,7 +78,7 @@ impl Topic {
     }
 }
 
-/// `[[guest]]`
+/// `[[guest]]` and `[[library]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guest {
@@ -81,7 +86,7 @@ pub struct Guest {
     pub name: Option<Spanned<String>>,
     /// Its file, relative to the manifest.
     pub source: Spanned<String>,
-    /// What the file is. Default: by its extension.
+    /// What the file is to be; it is looked at in any case.
     pub kind: Option<Kind>,
     /// How many of it run. More than one are called `name-1`, `name-2` and so on.
     #[serde(default = "Guest::instances")]
@@ -93,7 +98,7 @@ pub struct Guest {
     pub publish: Vec<String>,
     #[serde(default)]
     pub subscribe: Vec<String>,
-    /// Parts of WASI that it may use.
+    /// Parts of WASI that it may use; for guests.
     #[serde(default)]
     pub wasi: Vec<Parsed<WasiPart>>,
     #[serde(default)]
@@ -120,17 +125,26 @@ impl Guest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A component or a core module, binary or as text.
+    /// A component or a core module, binary or as text: a guest.
     Wasm,
+    /// A native shared library.
+    Library,
 }
 
 impl Kind {
-    /// What a file of that name holds.
+    /// What a file holds: by its first bytes, and where these tell nothing by its name.
     pub fn of(path: &Path) -> Result<Self, Refused> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("wasm" | "wat") => Ok(Self::Wasm),
-            Some("so") => Err(format!("{}: native libraries cannot be run yet, only wasm", path.display())),
-            _ => Err(format!("{}: neither a guest (.wasm, .wat) nor a manifest (.toml)", path.display())),
+        let mut head = Vec::new();
+        // What cannot be read is refused when it is loaded.
+        let _ = File::open(path).and_then(|file| file.take(4).read_to_end(&mut head));
+        match (&*head, path.extension().and_then(|extension| extension.to_str())) {
+            (b"\x7fELF", _) => Ok(Self::Library),
+            (b"\0asm", _) | (_, Some("wasm" | "wat")) => Ok(Self::Wasm),
+            (_, Some("so")) => Ok(Self::Library),
+            _ => Err(format!(
+                "{}: neither a guest (.wasm, .wat) nor a native library (.so) nor a manifest (.toml)",
+                path.display()
+            )),
         }
     }
 }

@@ -45,9 +45,10 @@ pub struct Input {
     pub subscribers: u32,
 }
 
-/// One instance of a guest.
+/// One instance of a guest or a native library.
 pub struct Instance {
     pub name: String,
+    pub kind: Kind,
     pub file: PathBuf,
     /// What messages about its file begin with.
     pub said_by: Option<String>,
@@ -93,10 +94,14 @@ impl Plan {
         let log = manifest.broker.log.map_or(Filter::INFO, |filter| filter.0);
         for guest in &manifest.guest {
             let log = arguments.log.or(guest.log.map(|filter| filter.0)).unwrap_or(log);
-            self.add_guest(&source, guest, log)?;
+            self.add_guest(&source, guest, Kind::Wasm, log)?;
         }
-        if manifest.guest.is_empty() {
-            return Err(format!("{}: there is no [[guest]]", path.display()));
+        for library in &manifest.library {
+            let log = arguments.log.or(library.log.map(|filter| filter.0)).unwrap_or(log);
+            self.add_guest(&source, library, Kind::Library, log)?;
+        }
+        if manifest.guest.is_empty() && manifest.library.is_empty() {
+            return Err(format!("{}: there is no [[guest]] and no [[library]]", path.display()));
         }
         Ok(())
     }
@@ -135,11 +140,29 @@ impl Plan {
         Ok(())
     }
 
-    fn add_guest(&mut self, source: &Source, guest: &Guest, log: Filter) -> Result<(), Refused> {
+    /// `section`: what the section is for.
+    fn add_guest(
+        &mut self,
+        source: &Source,
+        guest: &Guest,
+        section: Kind,
+        log: Filter,
+    ) -> Result<(), Refused> {
         let file = source.resolve(guest.source.get_ref());
         let at_source = guest.source.span().start;
-        let kind = guest.kind.map_or_else(|| Kind::of(&file), Ok);
-        let Kind::Wasm = kind.map_err(|refused| source.wrong(at_source, &refused))?;
+        let kind = Kind::of(&file).map_err(|refused| source.wrong(at_source, &refused))?;
+        if kind != section || guest.kind.is_some_and(|wanted| wanted != kind) {
+            let message = match kind {
+                Kind::Library => {
+                    "this is a native library, which would run with no sandbox: it belongs under [[library]]"
+                }
+                Kind::Wasm => "this is wasm: it belongs under [[guest]]",
+            };
+            return Err(source.wrong(at_source, message));
+        }
+        if section == Kind::Library && !guest.wasi.is_empty() {
+            return Err(source.wrong(at_source, "WASI is for guests: a native library has the system itself"));
+        }
         let (name, at) = match &guest.name {
             Some(name) => (name.get_ref().clone(), name.span().start),
             None => (stem(&file), at_source),
@@ -162,8 +185,12 @@ impl Plan {
                 .grants(guest.grants())
                 .parameters(parameters)
                 .restart(guest.restart.0.clone());
-            let said_by = Some(source.wrong(at_source, "this guest cannot be run"));
-            self.guests.push(Instance { name, file: file.clone(), said_by, log, options });
+            let cannot = match kind {
+                Kind::Wasm => "this guest cannot be run",
+                Kind::Library => "this library cannot be run",
+            };
+            let said_by = Some(source.wrong(at_source, cannot));
+            self.guests.push(Instance { name, kind, file: file.clone(), said_by, log, options });
         }
         Ok(())
     }
@@ -174,8 +201,16 @@ impl Plan {
         arguments: &Run,
     ) -> Result<(), Refused> {
         let mut names: Vec<String> = Vec::new();
+        let mut kinds = Vec::new();
         for file in files.clone() {
-            let Kind::Wasm = Kind::of(file)?;
+            let kind = Kind::of(file)?;
+            if kind == Kind::Library && !arguments.native {
+                let file = file.display();
+                return Err(format!(
+                    "{file}: this is a native library, which would run with no sandbox; --native allows that"
+                ));
+            }
+            kinds.push(kind);
             let name = stem(file);
             let same = names
                 .iter()
@@ -184,7 +219,7 @@ impl Plan {
             names.push(if same == 0 { name } else { format!("{name}#{}", same + 1) });
         }
         let granted = &arguments.grants;
-        for (file, name) in files.zip(&names) {
+        for ((file, name), kind) in files.zip(&names).zip(kinds) {
             let parameters = granted.parameter.iter().filter_map(|(key, value)| {
                 for_guest(key, name, &names).map(|key| (key.to_owned(), value.clone()))
             });
@@ -195,6 +230,7 @@ impl Plan {
                 .restart(RestartPolicy { restart: granted.restart, ..RestartPolicy::never() });
             self.guests.push(Instance {
                 name: name.clone(),
+                kind,
                 file: file.clone(),
                 said_by: None,
                 log: arguments.log.unwrap_or(Filter::INFO),
@@ -228,9 +264,12 @@ fn for_guest<'a>(text: &'a str, name: &str, names: &[String]) -> Option<&'a str>
     }
 }
 
-/// A file's name without folder and extension.
+/// A file's name without folder and extension, and without what names of libraries begin with.
 fn stem(file: &Path) -> String {
-    file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
+    let stem = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy();
+    let is_library = file.extension().is_some_and(|extension| extension == "so");
+    let short = stem.strip_prefix("lib").filter(|short| is_library && !short.is_empty());
+    short.unwrap_or(&stem).to_owned()
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ComponentState, ExitReason, GuestCache, GuestProgram, GuestSource, InvalidPayload,
-    Validator,
+    Broker, Component, ComponentOptions, ComponentState, ExitReason, GuestCache, GuestProgram, GuestSource,
+    InvalidPayload, LibraryProgram, StartError, Validator,
 };
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -18,6 +18,7 @@ use crate::Refused;
 use crate::args::Run;
 use crate::input;
 use crate::log;
+use crate::manifest::Kind;
 use crate::plan::{Declared, Instance, Plan};
 use crate::stats::Snapshot;
 
@@ -59,7 +60,7 @@ async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
     let width = plan.guests.iter().map(|guest| guest.name.chars().count()).max().unwrap_or(0);
     for guest in &plan.guests {
         let options = guest.options.clone().log(log::sink(&guest.name, width, guest.log));
-        let started = broker.supervise_guest(&programs[&guest.file], options);
+        let started = programs[&guest.file].start(&broker, options);
         components.push(started.map_err(|error| format!("{}: {error}", guest.name))?);
     }
     for input in &plan.inputs {
@@ -92,14 +93,42 @@ impl Declared {
     }
 }
 
-/// Compiles each file once, all at the same time.
-async fn load(broker: &Broker, guests: &[Instance]) -> Result<BTreeMap<PathBuf, GuestProgram>, Refused> {
+/// The code of a file.
+enum Program {
+    Guest(GuestProgram),
+    Library(LibraryProgram),
+}
+
+impl Program {
+    async fn load(broker: &Broker, kind: Kind, file: PathBuf) -> Result<Self, StartError> {
+        match kind {
+            Kind::Wasm => broker.load_in_background(GuestSource::File(file)).await.map(Self::Guest),
+            Kind::Library => {
+                let broker = broker.clone();
+                // SAFETY: the user has said that this file's code is to run here (`--native`, or `[[library]]`), and so
+                // vouches for it.
+                let loading = tokio::task::spawn_blocking(move || unsafe { broker.load_library(&file) });
+                loading.await.map_err(std::io::Error::other)?.map(Self::Library)
+            }
+        }
+    }
+
+    fn start(&self, broker: &Broker, options: ComponentOptions) -> Result<Component, StartError> {
+        match self {
+            Self::Guest(program) => broker.supervise_guest(program, options),
+            Self::Library(program) => broker.supervise_library(program, options),
+        }
+    }
+}
+
+/// Loads each file once, all at the same time.
+async fn load(broker: &Broker, guests: &[Instance]) -> Result<BTreeMap<PathBuf, Program>, Refused> {
     let mut files = BTreeMap::new();
     for guest in guests {
-        files.entry(guest.file.clone()).or_insert(&guest.said_by);
+        files.entry(guest.file.clone()).or_insert((guest.kind, &guest.said_by));
     }
-    let loading = files.into_iter().map(|(file, said_by)| async move {
-        match broker.load_in_background(GuestSource::File(file.clone())).await {
+    let loading = files.into_iter().map(|(file, (kind, said_by))| async move {
+        match Program::load(broker, kind, file.clone()).await {
             Ok(program) => Ok((file, program)),
             Err(error) => {
                 let error = chain(&error);
@@ -195,7 +224,7 @@ impl Reporter<'_> {
                         return true;
                     }
                     asked = true;
-                    eprintln!("blockcast: asked the guests to finish; again ends them");
+                    eprintln!("blockcast: asked all to finish; again ends them");
                     self.broker.shut_down();
                 }
             }

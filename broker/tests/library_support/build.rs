@@ -1,0 +1,33 @@
+//! Builds `component.c`, when a test needs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A library of `component.c`, built with these macros.
+pub fn build(macros: &[&str]) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("component-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("component.c"), include_str!("component.c")).expect("written");
+    std::fs::write(folder.join("table.h"), include_str!("table.h")).expect("written");
+    let library = folder.join(format!("libcomponent-{number}.so"));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let built = Command::new(compiler)
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-pthread"])
+        .args(macros.iter().map(|name| format!("-D{name}")))
+        .args([Path::new("-o"), &library, &folder.join("component.c")])
+        .output()
+        .expect("there is a C compiler");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    library
+}
+
+/// The usual one.
+pub fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| build(&[]))
+}

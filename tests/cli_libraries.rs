@@ -1,0 +1,193 @@
+//! The command line tool and native libraries: run beside guests, never unawares, looked into without being run.
+
+#[path = "../broker/tests/library_support/build.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
+mod build;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use build::library;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A guest that ends at once.
+const GUEST: &str = r#"(component (core module $main (func (export "run") (result i32) (i32.const 0)))
+  (core instance $main (instantiate $main)) (func (export "run") (result u32) (canon lift (core func $main "run"))))"#;
+
+fn blockcast(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blockcast"));
+    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    blockcast(arguments).output().expect("the tool starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder for one test, with the library in it, which goes with the value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        std::fs::copy(library(), path.join("libcomponent.so")).expect("copied");
+        std::fs::write(path.join("guest.wat"), GUEST).expect("written");
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.0.join(name), text).expect("written");
+        self.path(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn libraries_and_guests_run_side_by_side() {
+    let folder = Folder::new("mixed");
+    let (native, guest) = (folder.path("libcomponent.so"), folder.path("guest.wat"));
+    let grants = ["--publish", "component:own", "--subscribe", "component:own", "-p", "component:do=works"];
+    let run = output(&[&["run", "--json", "--native", &native, &guest][..], &grants].concat());
+    assert!(run.status.success(), "{run:?}");
+    let stats: serde_json::Value = serde_json::from_str(text(&run.stdout).trim()).expect("JSON");
+    let of = |index: usize| {
+        let guest = &stats["guests"][index];
+        (guest["name"].clone(), guest["exit"].clone(), guest["published"].clone(), guest["received"].clone())
+    };
+    assert_eq!(of(0), ("component".into(), "finished".into(), 44.into(), 44.into()), "{stats}");
+    assert_eq!(of(1), ("guest".into(), "finished".into(), 0.into(), 0.into()), "{stats}");
+}
+
+#[test]
+fn a_manifest_runs_both_each_under_its_own_heading() {
+    let folder = Folder::new("manifest");
+    let manifest = folder.file(
+        "both.toml",
+        r#"
+        [[guest]]
+        source = "guest.wat"
+        instances = 2
+
+        [[library]]
+        name = "native"
+        source = "libcomponent.so"
+        publish = ["own"]
+        subscribe = ["own"]
+        parameters = { do = "works" }
+        limits = { publishers = 1 }
+        "#,
+    );
+    let run = output(&["run", &manifest]);
+    assert!(run.status.success(), "{run:?}");
+    for line in ["guest-1 ENDED finished", "guest-2 ENDED finished", "native  ENDED finished"] {
+        assert!(text(&run.stderr).contains(line), "{line} in {run:?}");
+    }
+    let manifest = folder.file(
+        "limited.toml",
+        "[[library]]\nsource = \"libcomponent.so\"\nparameters = { do = \"works\" }\npublish = [\"own\"]\n",
+    );
+    let run = output(&["run", &manifest]);
+    assert_eq!(run.status.code(), Some(1), "it may not subscribe: {run:?}");
+    assert!(text(&run.stderr).contains("component failed: line "), "{run:?}");
+}
+
+#[test]
+fn hostile_native_code_is_never_run_unawares() {
+    let folder = Folder::new("unawares");
+    let native = folder.path("libcomponent.so");
+    // What it is shows by its content: a name makes no guest of it.
+    let disguised = folder.path("guest.wasm");
+    std::fs::copy(&native, &disguised).expect("copied");
+    for file in [&native, &disguised] {
+        let run = output(&["run", file, "-p", "do=works", "--publish", "own", "--subscribe", "own"]);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(text(&run.stderr).contains("--native allows that"), "{run:?}");
+    }
+    let manifest = folder.file("guest.toml", "[[guest]]\nsource = \"guest.wasm\"\n");
+    let run = output(&["run", "--native", &manifest]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(text(&run.stderr).contains("guest.toml:2:10: this is a native library"), "{run:?}");
+    let manifest = folder.file("library.toml", "[[library]]\nsource = \"guest.wat\"\n");
+    assert!(text(&output(&["run", &manifest]).stderr).contains("belongs under [[guest]]"));
+    let manifest = folder.file("wasi.toml", "[[library]]\nsource = \"libcomponent.so\"\nwasi = [\"cli\"]\n");
+    assert!(text(&output(&["run", &manifest]).stderr).contains("WASI is for guests"));
+}
+
+#[test]
+fn what_is_wrong_with_a_library_is_said_before_anything_runs() {
+    let folder = Folder::new("wrong");
+    let whole = std::fs::read(library()).expect("readable");
+    std::fs::write(folder.0.join("cut.so"), &whole[..whole.len() / 2]).expect("written");
+    let (cut, missing) = (folder.path("cut.so"), folder.path("missing.so"));
+    for (file, said) in
+        [(&cut, "is not a shared library for this machine"), (&missing, "there is no library at")]
+    {
+        let run = output(&["run", "--native", file]);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(text(&run.stderr).contains(said), "{run:?}");
+    }
+    let manifest = folder.file("cut.toml", "[[library]]\nsource = \"cut.so\"\n");
+    let run = output(&["run", &manifest]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(text(&run.stderr).contains("cut.toml:2:10: this library cannot be run"), "{run:?}");
+}
+
+#[test]
+fn inspect_tells_what_a_library_is_without_running_it() {
+    let marked = build::build(&["CONSTRUCTOR=puts(\"constructed\")"]).display().to_string();
+    let shown = output(&["inspect", &marked]);
+    assert!(shown.status.success(), "{shown:?}");
+    let printed = text(&shown.stdout);
+    for line in [
+        "kind       native library",
+        "interface  version 1",
+        "exports    blockcast_app (symbol)",
+        "needs      libc.so",
+        "sandbox    none",
+        "runs here  yes",
+    ] {
+        assert!(printed.contains(line), "{line} in {printed}");
+    }
+    assert!(!printed.contains("constructed"), "{printed}");
+    let shown = output(&["inspect", "--json", &marked]);
+    let json: serde_json::Value = serde_json::from_str(&text(&shown.stdout)).expect("JSON");
+    assert_eq!((&json["kind"], &json["abi_version"]), (&"native library".into(), &1.into()), "{json}");
+    let tool = env!("CARGO_BIN_EXE_blockcast");
+    let shown = output(&["inspect", tool]);
+    assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+    assert!(text(&shown.stdout).contains("runs here  no: "), "{shown:?}");
+}
+
+#[test]
+fn hostile_library_that_never_returns_does_not_keep_the_tool() {
+    let folder = Folder::new("stuck");
+    let manifest = folder.file(
+        "stuck.toml",
+        "[[library]]\nsource = \"libcomponent.so\"\nparameters = { do = \"spins\" }\nlimits = { shutdown-grace = \"200ms\" }\n",
+    );
+    let running = blockcast(&["run", &manifest]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let running = running.expect("the tool starts");
+    std::thread::sleep(Duration::from_millis(700));
+    let asked = Instant::now();
+    let child = Pid::from_child(&running);
+    kill_process(child, Signal::INT).expect("interrupted");
+    let ended = running.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(text(&ended.stderr).contains("abandoned"), "{ended:?}");
+}
