@@ -1,7 +1,8 @@
 //! Making an app's `async fn` the entry point of a component.
 
-/// Makes `run` the app that a wasm component of this crate consists of. Natively it does nothing: there the
-/// function is given to the broker.
+/// Makes `run` the app that a component of this crate consists of: built for wasm32, of a guest; built with
+/// `--cfg blockcast_library`, of a shared library. Otherwise it only checks that `run` is an app: linked into a program
+/// it is given to the broker.
 ///
 /// `run` is an `async fn(Session) -> Result<(), AppError>`; any error that can be displayed will do. Use it
 /// once per crate.
@@ -15,10 +16,43 @@
 /// }
 /// blockcast::export!(run);
 /// ```
+///
+/// Anything else does not compile, in no deployment:
+///
+/// ```compile_fail,E0277
+/// async fn run(lines: u32) -> Result<(), blockcast::AppError> { Ok(()) } // does not take a session
+/// blockcast::export!(run);
+/// ```
+/// ```compile_fail,E0277
+/// async fn run(session: blockcast::Session) {} // does not return a result
+/// blockcast::export!(run);
+/// ```
+/// ```compile_fail,E0277
+/// struct Silent;
+/// async fn run(session: blockcast::Session) -> Result<(), Silent> { Ok(()) } // its error cannot be displayed
+/// blockcast::export!(run);
+/// ```
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 #[macro_export]
 macro_rules! export {
     ($run:path) => {
-        #[cfg(target_family = "wasm")]
+        const _: fn() = || $crate::check_app($run);
+    };
+}
+
+/// Compiles if `app` is one.
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+#[doc(hidden)]
+pub fn check_app<K>(app: impl crate::App<K>) {
+    drop(app);
+}
+
+/// Makes `run` the app that a guest of this crate consists of: an `async fn(Session) -> Result<(), AppError>`; any error
+/// that can be displayed will do. Use it once per crate.
+#[cfg(target_family = "wasm")]
+#[macro_export]
+macro_rules! export {
+    ($run:path) => {
         const _: () = {
             struct App;
 
@@ -29,6 +63,40 @@ macro_rules! export {
             }
 
     $crate::guest::bindings::export_app!(App with_types_in $crate::guest::bindings);
+        };
+    };
+}
+
+/// Makes `run` the app that a shared library of this crate consists of: an `async fn(Session) -> Result<(), AppError>`; any
+/// error that can be displayed will do. Use it once per crate.
+///
+/// The library exports one symbol, `blockcast_app`; see [`abi`](crate::guest::abi).
+#[cfg(all(blockcast_library, not(target_family = "wasm")))]
+#[macro_export]
+macro_rules! export {
+    ($run:path) => {
+        const _: () = {
+            #[cfg(panic = "abort")]
+            compile_error!(
+                "a library is built with `panic = \"unwind\"`, so that a panic ends it alone and not its host"
+            );
+
+            static BLOCKCAST_APP: $crate::guest::abi::App = $crate::guest::abi::App::new(
+                blockcast_run,
+                concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
+            );
+
+            unsafe extern "C" fn blockcast_run(host: *const $crate::guest::abi::Host) -> u32 {
+                // SAFETY: the host calls this with its table.
+                unsafe { $crate::guest::start(host, $run) }
+            }
+
+            #[unsafe(no_mangle)]
+            extern "C" fn blockcast_app(
+                _host: *const $crate::guest::abi::Host,
+            ) -> *const $crate::guest::abi::App {
+                &raw const BLOCKCAST_APP
+            }
         };
     };
 }

@@ -1,27 +1,28 @@
-//! An app's session inside of a wasm guest. Natively the broker provides the same.
+//! An app's session in a wasm guest and in a shared library. Where an app is linked into the broker's program the broker provides
+//! the same.
 
-use std::fmt;
-use std::future::Future;
 use std::time::Duration;
 
-use blockcast_blocks::guest::bindings::blockcast::blocks::types::Error as Code;
-use blockcast_blocks::guest::{self, HostError, Subscription, WriterOptions};
-use blockcast_blocks::{OpenError, Payload, Timestamp, Writer};
+use blockcast_blocks::guest::{Error as Code, HostError, Runtime, Subscription};
+use blockcast_blocks::{OpenError, Payload, Schema, Timestamp, Writer};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 
-pub use blockcast_blocks::guest::session::Level;
-pub use blockcast_blocks::guest::{Sleep, bindings};
+#[cfg(not(target_family = "wasm"))]
+pub use blockcast_blocks::abi;
+#[cfg(target_family = "wasm")]
+pub use blockcast_blocks::guest::bindings;
+pub use blockcast_blocks::guest::{Level, Sleep};
 
 /// What an app is given: topics to open, parameters, time, a log.
 #[derive(Debug)]
-pub struct Session(());
+pub struct Session(Runtime);
 
 impl Session {
     /// The value that whoever started the app gave for `name`, if any.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
-        guest::session::parameter(name)
+        self.0.parameter(name)
     }
 
     /// Joins `topic` as a publisher of messages of layout `P`.
@@ -35,12 +36,7 @@ impl Session {
     ) -> Result<Publisher<P>, OpenError> {
         OpenError::check_name(topic)?;
         let schema = P::schema();
-        let options = WriterOptions {
-            block_size: u32::try_from(options.get_block_size()).unwrap_or(u32::MAX),
-            blocks: options.get_blocks(),
-            history: options.get_history(),
-        };
-        let writer = Writer::open(topic, &schema, options)
+        let writer = Writer::open(&self.0, topic, &schema, &options.writer())
             .map_err(|error| refused(error, "publish", topic, &schema))?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }
@@ -56,7 +52,7 @@ impl Session {
     ) -> Result<Subscriber<P>, OpenError> {
         OpenError::check_name(topic)?;
         let schema = P::schema();
-        Subscription::open(topic, &schema, options.reader())
+        Subscription::open(&self.0, topic, &schema, options.reader(), options.get_name())
             // SAFETY: the host has compared the schema with the topic's, and does so for every publisher.
             .map(|subscription| unsafe { Subscriber::new(subscription) })
             .map_err(|error| refused(error, "subscribe", topic, &schema))
@@ -64,38 +60,33 @@ impl Session {
 
     /// Writes a line to the app's log.
     pub fn log(&self, level: Level, text: &str) {
-        guest::session::log(level, text);
+        self.0.log(level, text);
     }
 
     /// The time on the clock of the message times.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        guest::now()
+        self.0.now()
     }
 
     /// Completes after `duration`.
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        guest::sleep(duration)
+        self.0.sleep(duration)
     }
 
     /// Whether the app is asked to finish.
     #[must_use]
     pub fn shutdown_requested(&self) -> bool {
-        guest::session::shutdown_requested()
+        self.0.shutdown_requested()
     }
 
     /// Completes when the app is asked to finish.
     pub async fn shutdown(&self) {
-        guest::shutdown().await;
+        self.0.shutdown().await;
     }
 }
 
-fn refused(
-    error: HostError,
-    access: &'static str,
-    topic: &str,
-    asked: &blockcast_blocks::Schema,
-) -> OpenError {
+fn refused(error: HostError, access: &'static str, topic: &str, asked: &Schema) -> OpenError {
     match error.code() {
         Code::Denied => OpenError::Denied { access, topic: topic.to_owned() },
         Code::Closed => OpenError::Closed,
@@ -107,12 +98,20 @@ fn refused(
 }
 
 /// What the component's `run` does; called by what [`export!`](crate::export) makes.
+#[cfg(target_family = "wasm")]
 #[doc(hidden)]
-pub fn start<A, F, E>(app: A) -> u32
-where
-    A: FnOnce(Session) -> F,
-    F: Future<Output = Result<(), E>>,
-    E: fmt::Display,
-{
-    guest::run_app(app(Session(())))
+pub fn start<K>(app: impl crate::App<K>) -> u32 {
+    blockcast_blocks::guest::run_app(|runtime| app.run(Session(runtime)))
+}
+
+/// What the table's `run` does; called by what [`export!`](crate::export) makes.
+///
+/// # Safety
+/// `host` is what the host has called `run` with: null or its table, whose functions and context stay valid until the library is
+/// closed.
+#[cfg(not(target_family = "wasm"))]
+#[doc(hidden)]
+pub unsafe fn start<K>(host: *const abi::Host, app: impl crate::App<K>) -> u32 {
+    // SAFETY: as the caller promises.
+    unsafe { blockcast_blocks::guest::run_app(host, |runtime| app.run(Session(runtime))) }
 }

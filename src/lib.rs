@@ -43,28 +43,34 @@ pub use blockcast_flat_types::Flat;
 pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError};
 pub use blockcast_subscriber::{Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions};
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_blocks::{
     ArenaMemory, ChannelError, ChannelStats, MemoryError, PoolStats, ReaderStats, page_size, park,
 };
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
     Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
     GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, LibraryError, LibraryFile,
     LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, StartError,
     TopicStats, Validator,
 };
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
     CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
 };
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_subscriber::{Waitable, wait_any};
 
+mod app;
 mod export;
-#[cfg(target_family = "wasm")]
+pub use app::{App, Async};
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+#[doc(hidden)]
+pub use export::check_app;
+
+#[cfg(any(target_family = "wasm", blockcast_library))]
 pub mod guest;
-#[cfg(target_family = "wasm")]
+#[cfg(any(target_family = "wasm", blockcast_library))]
 pub use guest::{Level, Session};
 
 /// Why an app ended: any error, told to whoever runs it.

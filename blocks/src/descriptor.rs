@@ -1,7 +1,7 @@
 //! What a subscriber learns about a message before it reads it.
 
 #![cfg_attr(
-    target_family = "wasm",
+    any(target_family = "wasm", blockcast_library),
     allow(dead_code, reason = "the words of the ring stay on the host's side")
 )]
 

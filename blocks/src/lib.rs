@@ -55,7 +55,7 @@ pub use stats::{ChannelStats, PoolStats, ReaderStats};
 #[cfg(not(target_family = "wasm"))]
 pub mod abi;
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod native {
     pub use crate::arena::Arena;
     pub use crate::brought::ArenaMemory;
@@ -66,47 +66,49 @@ mod native {
     pub use crate::sys::page_size;
     pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
 }
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use native::*;
 
-#[cfg(target_family = "wasm")]
+#[cfg(any(target_family = "wasm", blockcast_library))]
 pub mod guest;
-#[cfg(target_family = "wasm")]
+#[cfg(any(target_family = "wasm", blockcast_library))]
 pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod arena;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod attachment;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod brought;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod channel;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod consumer;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod control;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod gate;
 #[cfg(all(test, loom))]
 mod models;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod park;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod pool;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod primitive;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod producer;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod reader;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod roster;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod sample;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod signal;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) mod sys;
+mod spin;
 #[cfg(not(target_family = "wasm"))]
+pub(crate) mod sys;
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod writer;

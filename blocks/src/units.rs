@@ -85,7 +85,7 @@ impl Timestamp {
         #[cfg(not(target_family = "wasm"))]
         return crate::sys::clock::precise();
         #[cfg(target_family = "wasm")]
-        return crate::guest::now();
+        return crate::guest::Runtime::current().now();
     }
 
     /// Nanoseconds since the monotonic clock's start; 0 for [`Timestamp::NONE`].

@@ -148,7 +148,7 @@ impl PublisherOptions {
     }
 
     /// Bytes that all blocks have together, at most.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     #[must_use]
     pub fn most_bytes(&self) -> u64 {
         let first = (self.block_size, self.max_blocks.unwrap_or(0).max(self.blocks));
@@ -159,8 +159,37 @@ impl PublisherOptions {
         })
     }
 
+    /// What these options ask of a guest's host.
+    #[cfg(target_family = "wasm")]
+    #[must_use]
+    pub fn writer(&self) -> blockcast_blocks::guest::WriterOptions {
+        blockcast_blocks::guest::WriterOptions {
+            block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
+            blocks: self.blocks,
+            history: self.history,
+        }
+    }
+
+    /// What these options ask of a library's host.
+    #[cfg(all(blockcast_library, not(target_family = "wasm")))]
+    #[must_use]
+    pub fn writer(&self) -> blockcast_blocks::guest::WriterOptions {
+        blockcast_blocks::guest::WriterOptions {
+            block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
+            blocks: self.blocks,
+            max_blocks: self.max_blocks,
+            larger: self.larger.clone(),
+            history: self.history,
+            max_subscribers: self.max_subscribers,
+            timestamps: self.timestamps,
+            reuse: self.reuse,
+            prefault: self.prefault,
+            name: self.name,
+        }
+    }
+
     /// The channel that these options ask for.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     #[must_use]
     pub fn channel(
         &self,

@@ -27,19 +27,19 @@ mod latest;
 mod message;
 mod options;
 mod subscriber;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod subscription;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod wait;
 
 pub use blockcast_blocks::Overflow;
-#[cfg(target_family = "wasm")]
+#[cfg(any(target_family = "wasm", blockcast_library))]
 pub use blockcast_blocks::guest::Subscription;
 pub use latest::Latest;
 pub use message::{Batch, Message, Sample};
 pub use options::SubscriberOptions;
 pub use subscriber::{RecvError, Subscriber};
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use subscription::{Subscription, SubscriptionFeed, subscription, subscription_with};
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use wait::{Waitable, wait_any};

@@ -1,5 +1,6 @@
 //! The library's table: how its app is run.
 
+use super::VERSION;
 use super::host::Host;
 use super::values::Text;
 
@@ -7,7 +8,7 @@ use super::values::Text;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct App {
-    /// [`VERSION`](super::VERSION) of the library.
+    /// [`VERSION`] of the library.
     pub version: u32,
     /// Bytes of this table.
     pub size: u32,
@@ -18,6 +19,14 @@ pub struct App {
     pub run: unsafe extern "C" fn(host: *const Host) -> u32,
     /// What the app is called, with its version; for messages. Valid until the library is closed.
     pub name: Text,
+}
+
+impl App {
+    /// The table of an app that goes by `name`.
+    #[must_use]
+    pub const fn new(run: unsafe extern "C" fn(host: *const Host) -> u32, name: &'static str) -> Self {
+        Self { version: VERSION, size: size_of::<Self>() as u32, run, name: Text::of(name) }
+    }
 }
 
 /// The app has finished.

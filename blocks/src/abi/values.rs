@@ -71,7 +71,8 @@ pub struct Area {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Record {
-    /// Position of the message within its publisher, from 0 on.
+    /// Position of the message within its publisher, from 0 on. 2^64 - 1: this is no delivery, and has no index; it
+    /// tells of `lost` messages that no message follows yet.
     pub sequence: u64,
     /// When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
     pub time: u64,
@@ -86,6 +87,11 @@ pub struct Record {
     /// 0.
     pub reserved: u32,
 }
+
+// SAFETY: an address, through which whoever looks must know that the message is still there; sending it does not look.
+unsafe impl Send for Record {}
+// SAFETY: as above.
+unsafe impl Sync for Record {}
 
 impl Default for Record {
     fn default() -> Self {
@@ -128,6 +134,8 @@ pub struct SubscriptionOptions {
     pub history: u32,
     /// How many messages may wait for it per publisher. 0: as the policy says.
     pub depth: u32,
+    /// What statistics call the subscription. Empty: by its component's name.
+    pub name: Text,
 }
 
 /// The publisher waits; nothing is lost.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::bindings::blockcast::blocks::types::Error;
+use super::host::types::Error;
 
 /// The host refused a call.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Messages by reference in a guest.
+//! Messages by reference.
 
 use std::fmt;
 

@@ -1,42 +1,49 @@
-//! The same verbs inside of a wasm guest: the engine is on the other side of the host's calls.
+//! The same verbs in a component that is not linked with the engine: a wasm guest, or a shared library.
 //!
-//! A guest has no arenas and no rings. The host maps the blocks that it may read into its linear memory and
-//! tells it where; what it publishes is copied once into a block by the host, or built there if it is large. This module is written against the
-//! functions of the WIT package `blockcast:blocks` and offers the engine's names on top of them, so that one
-//! source of publishers, subscribers and apps serves native code and guests.
+//! Such a component has no arenas and no rings. What it does with blocks it asks of its host, and the host tells it where in its memory
+//! they lie. This module is written against the functions of the WIT package `blockcast:blocks` and offers the engine's names on
+//! top of them, so that one source of publishers, subscribers and apps serves linked code, libraries and guests.
 //!
 //! ```text
 //!   app            async fn run(session)
-//!    │  executor   polls it; when it can go no further: ──▶ wait   (the only call that suspends the guest)
+//!    │  block_on   polls it; when it can go no further: ──▶ wait   (the only call that suspends)
 //!    │  reactor    who is woken when wait returns
-//!    ├─ Subscription    records of a batch ◀── poll, once per batch; window: address space for the blocks
+//!    ├─ Subscription    records of a batch ◀── poll, once per batch
 //!    │                  message (by reference), sample (owned)
-//!    └─ Writer          one buffer ──▶ publish, once per message
-//!                       the block  ──▶ loan, attach, publish-block, once per large message
+//!    └─ Writer          loan, publish
 //! ```
 //!
-//! A guest has one thread. Nothing here blocks it except the executor when nothing is left to do.
+//! # Two hosts
+//! `host` is one of two modules with the same names:
+//!
+//! * `wasm`: the functions are imports, made by wit-bindgen. The host maps blocks into address space that the guest donates
+//!   (`window`); small messages are copied into a block by the host, large ones built there.
+//! * `library`: the functions are those of a [table](crate::abi). Addresses are the process's own, every message is built in
+//!   its block, and the component may have threads.
 
-mod app;
-pub mod bindings;
 mod error;
-mod executor;
+#[cfg(not(target_family = "wasm"))]
+mod library;
 mod message;
 pub mod park;
 mod reactor;
 mod sample;
 mod subscription;
 mod timer;
-mod window;
-mod writer;
+#[cfg(target_family = "wasm")]
+mod wasm;
 
-pub use app::run_app;
-pub use bindings::blockcast::blocks::session;
+#[cfg(not(target_family = "wasm"))]
+use library as host;
+#[cfg(target_family = "wasm")]
+use wasm as host;
+
 pub use error::HostError;
-pub use executor::block_on;
+pub use host::types::Error;
+pub use host::{Level, RawLoan, Runtime, Writer, WriterOptions, block_on, run_app};
 pub use message::{RawBatch, RawMessage};
-pub use reactor::{now, shutdown};
 pub use sample::RawSample;
 pub use subscription::Subscription;
-pub use timer::{Sleep, sleep, sleep_until};
-pub use writer::{RawLoan, Writer, WriterOptions};
+pub use timer::Sleep;
+#[cfg(target_family = "wasm")]
+pub use wasm::bindings;

@@ -1,24 +1,19 @@
-//! Suspending the whole guest until a poll is ready: the blocking methods, under the names that they have natively.
+//! Blocking until a poll is ready: the blocking methods, under the names that they have in linked code.
 //!
-//! The guest's other tasks stand still meanwhile; in `async` code use the `async` methods.
+//! The thread's other tasks stand still meanwhile, and a guest has one thread; in `async` code use the `async` methods.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use super::executor::block_on;
-use super::timer::sleep;
+pub use super::host::spin;
+use super::host::{Runtime, block_on};
 
-/// Looks once whether `ready`: a guest gains nothing by looking again before it has let others run.
-pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
-    ready().then_some(())
-}
-
-/// Polls until ready, suspending the guest in between; `None` if `deadline` passes first. Polling happens at
+/// Polls until ready, suspending the thread in between; `None` if `deadline` passes first. Polling happens at
 /// least once, also after the deadline.
 pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let mut timer = deadline.map(|at| sleep(at.saturating_duration_since(Instant::now())));
+    let mut timer = deadline.map(|at| Runtime::current().sleep(at.saturating_duration_since(Instant::now())));
     block_on(poll_fn(|cx| match poll(cx) {
         Poll::Ready(value) => Poll::Ready(Some(value)),
         Poll::Pending => match timer.as_mut().map(|timer| Pin::new(timer).poll(cx)) {

@@ -1,4 +1,4 @@
-//! Owned samples in a guest, and how they stay cheap.
+//! Owned samples of a component that asks its host, and how they stay cheap.
 //!
 //! A sample that is dropped soon costs no host call: while it lives, its subscription does not release it. Only a sample that
 //! would hold back the others is turned into a hold of the host's: when [`WINDOW`] of them live, before the
@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::subscription::{Attached, Delivery, bytes_at};
+use super::host::Deliveries;
+use super::subscription::{Delivery, bytes_at};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
@@ -20,7 +21,7 @@ const NONE: u32 = 0;
 
 /// One message that samples share.
 struct Kept {
-    attached: Arc<Attached>,
+    deliveries: Arc<Deliveries>,
     delivery: Delivery,
     hold: AtomicU32,
 }
@@ -28,7 +29,7 @@ struct Kept {
 impl Kept {
     /// Makes the host hold the message. False: it refuses, and the subscription must go on keeping it.
     fn hold(&self) -> bool {
-        let Ok(number) = self.attached.handle.hold(self.delivery.index) else {
+        let Ok(number) = self.deliveries.handle().hold(self.delivery.index) else {
             return false;
         };
         // Ordering: a guest has one thread.
@@ -46,7 +47,7 @@ impl Drop for Kept {
         let hold = *self.hold.get_mut();
         if hold != NONE {
             // Refused only where the host has taken everything back already.
-            let _ = self.attached.handle.unhold(hold - 1);
+            let _ = self.deliveries.handle().unhold(hold - 1);
         }
     }
 }
@@ -57,14 +58,14 @@ pub(super) struct Samples(VecDeque<Weak<Kept>>);
 
 impl Samples {
     /// Makes a sample of a message that the subscription has taken and not released.
-    pub(super) fn attach(&mut self, attached: &Arc<Attached>, delivery: Delivery) -> RawSample {
+    pub(super) fn attach(&mut self, deliveries: &Arc<Deliveries>, delivery: Delivery) -> RawSample {
         let _ = self.oldest(); // forgets those that are gone
         if self.0.len() >= WINDOW
             && let Some(oldest) = self.0.front().and_then(Weak::upgrade)
         {
             oldest.hold();
         }
-        let kept = Kept { attached: Arc::clone(attached), delivery, hold: AtomicU32::new(NONE) };
+        let kept = Kept { deliveries: Arc::clone(deliveries), delivery, hold: AtomicU32::new(NONE) };
         let kept = Arc::new(kept);
         self.0.push_back(Arc::downgrade(&kept));
         RawSample(kept)

@@ -1,4 +1,4 @@
-//! Receiving in a guest: message records in batches, blocks read where the host has mapped them.
+//! Receiving through the host: message records in batches, blocks read where the host says that they lie.
 //!
 //! # Releasing
 //! The host learns what was released with the next batch that it is asked for. While a batch is being worked off
@@ -7,19 +7,17 @@
 //! not to notice, and at once for large ones.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::bindings::blockcast::blocks::topics;
-use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
 use super::error::HostError;
+use super::host::types::{Error, SubscriptionStats};
+use super::host::{Deliveries, Record, Runtime, THREADS};
 use super::message::{RawBatch, RawMessage};
-use super::reactor;
 use super::sample::{RawSample, Samples};
-use super::window::{self, Windows};
 use crate::descriptor::{Descriptor, Validity};
 use crate::error::ReceiveError;
-use crate::options::{Overflow, ReaderOptions};
+use crate::options::ReaderOptions;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::schema::Schema;
 use crate::units::{PublisherId, Sequence, Timestamp};
@@ -36,55 +34,22 @@ const VALID: u32 = 1 << 31;
 /// The sequence of a record that tells of a loss which no message follows yet.
 const NO_MESSAGE: u64 = u64::MAX;
 
-/// A message record as the host writes it.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(8))]
-struct Record {
-    sequence: u64,
-    time: u64,
-    address: u32,
-    length: u32,
-    publisher: u32,
-    lost: u32,
-}
-
-const _: () = assert!(size_of::<Record>() == 32, "the size that the WIT package states");
-
-impl From<ReaderOptions> for types::SubscriptionOptions {
-    fn from(options: ReaderOptions) -> Self {
-        Self {
-            overflow: match options.overflow {
-                Overflow::Block => types::Overflow::Block,
-                Overflow::DropOldest => types::Overflow::DropOldest,
-                Overflow::DropNewest => types::Overflow::DropNewest,
-            },
-            history: u32::try_from(options.history).unwrap_or(u32::MAX),
-            depth: options.depth.unwrap_or(0),
-        }
-    }
-}
-
-/// The subscription and the address space that it uses, shared with samples. Dropped in this order.
-pub(super) struct Attached {
-    pub(super) handle: topics::Subscription,
-    windows: Mutex<Windows>,
-}
-
 /// One delivery: what a message says about itself, and its number within the subscription.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery {
     /// Counts deliveries of the subscription; what is released and held goes by it.
     pub(super) index: u64,
-    /// The offset is an address in the guest's memory.
+    /// The offset is an address in the component's memory.
     pub(super) descriptor: Descriptor,
     pub(super) publisher: PublisherId,
 }
 
 /// A subscription to one topic: the messages of all its publishers, in order per publisher.
 ///
-/// The offset of a [`Descriptor`] is an address in the guest's memory.
+/// The offset of a [`Descriptor`] is an address in the component's memory.
 pub struct Subscription {
-    attached: Arc<Attached>,
+    runtime: Runtime,
+    deliveries: Arc<Deliveries>,
     batch: Box<[Record]>,
     /// The next record of the batch, and how many there are.
     next: usize,
@@ -103,14 +68,22 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Subscribes to `topic`. Address space is taken when the first message needs it.
+    /// Subscribes to `topic`; a host that keeps statistics by name calls it `name`. A guest takes address space when the first message
+    /// needs it.
     ///
     /// # Errors
     /// What the host refuses it with: not granted, another schema, a limit.
-    pub fn open(topic: &str, schema: &Schema, options: ReaderOptions) -> Result<Self, HostError> {
-        let handle = topics::Subscription::open(topic, schema.name(), schema.fingerprint(), options.into())?;
+    pub fn open(
+        host: &Runtime,
+        topic: &str,
+        schema: &Schema,
+        options: ReaderOptions,
+        name: &str,
+    ) -> Result<Self, HostError> {
+        let deliveries = Deliveries::open(host, topic, schema, options, name)?;
         Ok(Self {
-            attached: Arc::new(Attached { handle, windows: Mutex::default() }),
+            runtime: host.clone(),
+            deliveries: Arc::new(deliveries),
             batch: vec![Record::default(); BATCH].into_boxed_slice(),
             next: 0,
             filled: 0,
@@ -132,8 +105,8 @@ impl Subscription {
 
     /// The host's counters of this subscription. One host call.
     #[must_use]
-    pub fn stats(&self) -> types::SubscriptionStats {
-        self.attached.handle.stats()
+    pub fn stats(&self) -> SubscriptionStats {
+        self.deliveries.handle().stats()
     }
 
     /// Receives the next message by reference. No copy; one host call per batch. Never waits. The message is
@@ -216,7 +189,12 @@ impl Subscription {
         if self.samples.hold_all() {
             self.tell();
         }
-        reactor::wake_on_progress(cx.waker());
+        self.runtime.wake_on_progress(cx.waker());
+        // Where another thread may have waited meanwhile what it was told is not told again.
+        if THREADS && self.is_ready() {
+            return Poll::Ready(());
+        }
+        self.runtime.look_again();
         Poll::Pending
     }
 
@@ -245,7 +223,7 @@ impl Subscription {
         self.untold_bytes += u64::from(len);
         let descriptor = Descriptor {
             sequence: Sequence::new(record.sequence),
-            offset: u64::from(record.address),
+            offset: record.address(),
             len,
             time: Timestamp::from_nanos(record.time),
             validity: if record.length & VALID != 0 { Validity::Valid } else { Validity::Unchecked },
@@ -271,65 +249,39 @@ impl Subscription {
     }
 
     pub(super) fn attach(&mut self, delivery: Delivery) -> RawSample {
-        self.samples.attach(&self.attached, delivery)
+        self.samples.attach(&self.deliveries, delivery)
     }
 
-    fn released(&mut self) -> u64 {
-        match self.samples.oldest() {
-            Some(oldest) => oldest.min(self.floor),
-            None => self.floor,
-        }
-    }
-
-    /// Asks the host for the next batch, and for blocks to be mapped where that is needed first.
+    /// Asks the host for the next batch.
     fn refill(&mut self) -> Result<(), ReceiveError> {
-        let size = size_of_val(&*self.batch) as u32;
-        // The host writes the records behind the compiler's back, hence through an exposed pointer.
-        let address = self.batch.as_mut_ptr().expose_provenance() as u32;
         self.next = 0;
         self.filled = 0;
-        loop {
-            match self.poll(MemoryArea { address, size }) {
-                Ok(0) | Err(Error::Busy) => return Err(ReceiveError::Empty),
-                Ok(count) => {
-                    self.filled = (count as usize).min(self.batch.len());
-                    return Ok(());
-                }
-                Err(Error::Closed) => return Err(ReceiveError::Ended),
-                Err(Error::NoStorage) => self.donate().map_err(refused)?,
-                Err(other) => return Err(refused(other)),
+        let released = self.tell_next();
+        match self.deliveries.poll(&mut self.batch, released) {
+            Ok(0) | Err(Error::Busy) => Err(ReceiveError::Empty),
+            Ok(count) => {
+                self.filled = (count as usize).min(self.batch.len());
+                Ok(())
             }
+            Err(Error::Closed) => Err(ReceiveError::Ended),
+            Err(other) => Err(refused(other)),
         }
     }
 
     /// Tells the host what is released, without receiving.
     fn tell(&mut self) {
-        // Whatever else the host has to say it says again when the next batch is asked for.
-        let _ = self.poll(MemoryArea { address: 0, size: 0 });
+        let released = self.tell_next();
+        self.deliveries.release(released);
     }
 
-    fn poll(&mut self, batch: MemoryArea) -> Result<u32, Error> {
-        let released = self.released();
+    /// What is released, for the host to be told right away.
+    fn tell_next(&mut self) -> u64 {
         self.untold = 0;
         self.untold_bytes = 0;
-        self.attached.handle.poll(batch, released)
-    }
-
-    /// Gives the host the address space that it says it needs.
-    fn donate(&self) -> Result<(), Error> {
-        let needed = self.attached.handle.minimum_size();
-        if needed == 0 {
-            return Err(Error::Internal); // the host contradicts itself; asking again would not end
+        match self.samples.oldest() {
+            Some(oldest) => oldest.min(self.floor),
+            None => self.floor,
         }
-        let area = Windows::reserve(needed).ok_or(Error::NoStorage)?;
-        if let Err(error) = self.attached.handle.add_storage(area) {
-            window::hand_back(area);
-            return Err(error);
-        }
-        if let Ok(mut windows) = self.attached.windows.lock() {
-            windows.donated(area);
-        }
-        Ok(())
     }
 }
 
@@ -342,8 +294,8 @@ impl Drop for Subscription {
         self.samples.hold_all();
         // Where samples live on, the last of them ends the subscription. One that the host would not hold needs the
         // delivery to go on as it is until then.
-        if self.samples.is_empty() && Arc::strong_count(&self.attached) > 1 {
-            self.attached.handle.leave();
+        if self.samples.is_empty() && Arc::strong_count(&self.deliveries) > 1 {
+            self.deliveries.handle().leave();
         }
     }
 }
@@ -370,8 +322,9 @@ pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
         return unsafe { std::slice::from_raw_parts(nowhere, 0) };
     }
     let start = std::ptr::with_exposed_provenance::<u8>(descriptor.offset as usize);
-    // SAFETY: the host maps the message read-only at this address, inside of address space that nothing else in
-    // the guest uses (see `Windows::reserve`), and keeps its bytes readable and unchanged until the delivery is
-    // released and no longer held, which the caller excludes for `'a`. A length has 31 bits: below `isize::MAX`.
+    // SAFETY: the host has said that the message lies there: a guest's in address space that nothing else in
+    // the guest uses (see `Windows::reserve`), a library's in the block itself. It keeps the bytes readable and unchanged until
+    // the delivery is released and no longer held, which the caller excludes for `'a`. A length has 31 bits: below
+    // `isize::MAX`.
     unsafe { std::slice::from_raw_parts(start, descriptor.len as usize) }
 }

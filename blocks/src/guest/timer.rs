@@ -5,31 +5,37 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::reactor::{self, TimerKey};
+use super::host::Runtime;
+use super::reactor::TimerKey;
 use crate::units::Timestamp;
 
-/// Completes when its time has come; see [`sleep`]. Dropping it cancels it.
+/// Completes when its time has come; see [`Runtime::sleep`]. Dropping it cancels it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
+    runtime: Runtime,
     deadline: Timestamp,
     registered: Option<TimerKey>,
 }
 
-/// Completes after `duration`.
-pub fn sleep(duration: Duration) -> Sleep {
-    sleep_until(reactor::after(duration))
-}
+impl Runtime {
+    /// Completes after `duration`; in the far future where that exceeds the clock.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.sleep_until(Timestamp::from_nanos(self.now().as_nanos().saturating_add(nanos)))
+    }
 
-/// Completes when the clock of the message times reaches `deadline`.
-pub fn sleep_until(deadline: Timestamp) -> Sleep {
-    Sleep { deadline, registered: None }
+    /// Completes when the clock of the message times reaches `deadline`.
+    pub fn sleep_until(&self, deadline: Timestamp) -> Sleep {
+        Sleep { runtime: self.clone(), deadline, registered: None }
+    }
 }
 
 impl Sleep {
     fn unregister(&mut self) {
         if let Some(key) = self.registered.take() {
-            reactor::forget(key);
+            // Dropped when nothing is borrowed any more.
+            let _waker = self.runtime.with_reactor(|reactor| reactor.forget(key));
         }
     }
 }
@@ -38,13 +44,12 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if reactor::now() >= self.deadline {
-            self.unregister();
-            return Poll::Ready(());
-        }
         // Anew on every poll: the task may have changed.
         self.unregister();
-        self.registered = Some(reactor::wake_at(self.deadline, context.waker()));
+        if self.runtime.now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        self.registered = Some(self.runtime.wake_at(self.deadline, context.waker()));
         Poll::Pending
     }
 }

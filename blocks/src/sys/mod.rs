@@ -7,18 +7,23 @@ compile_error!(
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("Blockcast's engine needs 64-bit addresses");
 
+#[cfg(not(blockcast_library))]
 pub(crate) mod barrier;
 pub(crate) mod clock;
+#[cfg(not(blockcast_library))]
 pub(crate) mod mapping;
+#[cfg(not(blockcast_library))]
 pub(crate) mod memfd;
 
 /// Size of a page in bytes, as the system reports it.
+#[cfg(not(blockcast_library))]
 #[must_use]
 pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
 /// `bytes` rounded up to whole pages, or `None` past the address space.
+#[cfg(not(blockcast_library))]
 pub(crate) fn whole_pages(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(page_size())
 }

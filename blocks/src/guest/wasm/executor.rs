@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::reactor;
+use super::Runtime;
 
 /// Remembers that the future was woken. A guest has one thread, so a flag is all there is to it.
 struct Woken(AtomicBool);
@@ -37,6 +37,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
                 return output;
             }
         }
-        reactor::wait_and_wake();
+        Runtime::current().wait_and_wake();
     }
 }

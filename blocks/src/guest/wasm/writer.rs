@@ -10,13 +10,12 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::super::error::HostError;
+use super::super::park;
 use super::bindings::blockcast::blocks::memory_blocks::{Access, MemoryBlock};
-use super::bindings::blockcast::blocks::topics;
-use super::bindings::blockcast::blocks::types::{self, Error, MemoryArea};
-use super::error::HostError;
-use super::park;
-use super::reactor;
+use super::types::{self, Error, MemoryArea};
 use super::window::{self, Windows};
+use super::{Runtime, topics};
 use crate::error::LoanError;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::schema::Schema;
@@ -61,8 +60,13 @@ impl Writer {
     ///
     /// # Errors
     /// What the host refuses it with: not granted, another schema, a limit.
-    pub fn open(topic: &str, schema: &Schema, options: WriterOptions) -> Result<Self, HostError> {
-        let WriterOptions { block_size, blocks, history } = options;
+    pub fn open(
+        _host: &Runtime,
+        topic: &str,
+        schema: &Schema,
+        options: &WriterOptions,
+    ) -> Result<Self, HostError> {
+        let WriterOptions { block_size, blocks, history } = *options;
         let options = types::PublisherOptions { block_size, blocks, history };
         let publisher = topics::Publisher::open(topic, schema.name(), schema.fingerprint(), options)?;
         let block_size = publisher.block_size() as usize;
@@ -100,7 +104,7 @@ impl Writer {
 
     /// Arranges that the context's waker is woken when a block comes free or a subscriber joins or leaves.
     pub fn register(&self, cx: &mut Context<'_>) {
-        reactor::wake_on_progress(cx.waker());
+        Runtime::current().wake_on_progress(cx.waker());
     }
 
     /// The host's counters of this publisher. One host call.
@@ -177,7 +181,7 @@ impl Writer {
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         match self.check_loanable(len) {
             Err(LoanError::Exhausted { .. }) => {
-                reactor::wake_on_progress(cx.waker());
+                Runtime::current().wake_on_progress(cx.waker());
                 Poll::Pending
             }
             checked => Poll::Ready(checked),

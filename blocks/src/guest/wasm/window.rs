@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use super::bindings::blockcast::blocks::types::MemoryArea;
+use super::types::MemoryArea;
 
 /// Size and alignment of what the host accepts: a page of linear memory.
 const PAGE: u32 = 65_536;

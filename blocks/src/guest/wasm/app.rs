@@ -3,22 +3,23 @@
 use std::fmt::Display;
 use std::future::Future;
 
-use super::{executor, session};
+use super::{Runtime, block_on};
 
 /// Runs `app` to its end and returns what the export `run` returns: 0 if it succeeded, 1 if it failed, after
 /// its error's text was left with the host.
 ///
 /// A panic leaves its message with the host and then traps.
-pub fn run_app<F, E>(app: F) -> u32
+pub fn run_app<F, E>(app: impl FnOnce(Runtime) -> F) -> u32
 where
     F: Future<Output = Result<(), E>>,
     E: Display,
 {
-    std::panic::set_hook(Box::new(|panic| session::fail(&panic.to_string())));
-    match executor::block_on(app) {
+    let runtime = Runtime::current();
+    std::panic::set_hook(Box::new(move |panic| runtime.fail(&panic.to_string())));
+    match block_on(app(runtime)) {
         Ok(()) => 0,
         Err(error) => {
-            session::fail(&error.to_string());
+            runtime.fail(&error.to_string());
             1
         }
     }
