@@ -8,9 +8,9 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel as mailbox};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};
 
@@ -21,6 +21,9 @@ use blockcast_blocks::{
 
 /// Bytes of a message: the whole block, so that whatever is written elsewhere shows.
 const LEN: usize = 256;
+
+/// Held for writing by the test that measures memory, which belongs to the whole process, and for reading by the others.
+static MEMORY: RwLock<()> = RwLock::new(());
 
 /// Longer than anything here takes unless somebody sleeps for ever.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -322,6 +325,7 @@ fn hold(samples: &Receiver<RawSample>, mut random: Random) {
 
 #[test]
 fn through_random_joins_leaves_holds_and_panics_nothing_is_torn_or_lost_silently_and_all_blocks_come_back() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     let messages = size("BLOCKCAST_STRESS_MESSAGES", 40_000);
     let mut random = Random::new();
     for reuse in [Reuse::Oldest, Reuse::Hottest] {
@@ -384,6 +388,7 @@ fn resident() -> u64 {
 
 #[test]
 fn one_stalled_subscriber_of_64_costs_the_others_nothing_and_is_told_its_exact_loss() {
+    let _alone = MEMORY.write().unwrap_or_else(PoisonError::into_inner);
     let messages = size("BLOCKCAST_STRESS_FANOUT", 10_000);
     let mut writer = open(64, Reuse::Oldest);
     let channel = writer.channel().clone();
@@ -436,6 +441,7 @@ fn one_stalled_subscriber_of_64_costs_the_others_nothing_and_is_told_its_exact_l
 
 #[test]
 fn no_wake_up_is_lost_between_two_that_sleep_in_turns() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     let rounds = size("BLOCKCAST_STRESS_ROUNDS", 4_000) / 2;
     let (mut ping, mut pong) = (open(4, Reuse::Oldest), open(4, Reuse::Oldest));
     let mut pings = join(ping.channel(), ReaderOptions::default());
@@ -467,6 +473,7 @@ fn no_wake_up_is_lost_between_two_that_sleep_in_turns() {
 
 #[test]
 fn no_wake_up_is_lost_where_a_publisher_and_several_subscribers_sleep() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     let messages = size("BLOCKCAST_STRESS_ROUNDS", 4_000);
     let mut random = Random::new();
     // Two blocks: the publisher sleeps for space as often as the subscribers do for messages. Bursts in between
@@ -518,6 +525,7 @@ fn no_wake_up_is_lost_where_a_publisher_and_several_subscribers_sleep() {
 
 #[test]
 fn a_forgotten_sample_costs_its_block_and_nothing_else_and_shows_in_the_statistics() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     let mut writer = open(16, Reuse::Oldest);
     let channel = writer.channel().clone();
     let mut reader = join(&channel, ReaderOptions::default());
