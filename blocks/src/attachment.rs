@@ -20,6 +20,8 @@ use crate::channel::Channel;
 use crate::consumer::Consumer;
 use crate::descriptor::Packed;
 use crate::sample::{RawSample, Record};
+use crate::stats::HolderStats;
+use crate::units::Sequence;
 
 /// Messages, the newest of which an interval covers while they are samples.
 pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
@@ -34,9 +36,24 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Attachments {
     pub(crate) channel: Arc<Channel>,
+    /// What statistics call the subscriber; may be empty.
+    name: String,
     /// Keeps the records, which the subscriber adds to, until it and the last sample are gone. `Arc`s, since unlike boxes
     /// they may be moved while there are pointers into them.
     records: Mutex<Vec<Arc<[Record]>>>,
+}
+
+impl Attachments {
+    /// What samples keep, if they keep anything. For statistics: one load per record, and a lock that is taken otherwise
+    /// only when records are added.
+    pub(crate) fn stats(&self) -> Option<HolderStats> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = records.iter().flat_map(|records| records.iter()).filter_map(Record::kept);
+        let (messages, oldest) =
+            kept.fold((0, u64::MAX), |(messages, oldest), sequence| (messages + 1, oldest.min(sequence)));
+        let oldest = Sequence::new(oldest);
+        (messages > 0).then(|| HolderStats { name: self.name.clone(), messages, oldest })
+    }
 }
 
 /// The subscriber's private side of its samples.
@@ -70,10 +87,12 @@ unsafe impl Send for AttachmentWindow {}
 unsafe impl Sync for AttachmentWindow {}
 
 impl AttachmentWindow {
-    pub(crate) fn new(channel: Arc<Channel>) -> Self {
+    /// `name`: what statistics call the subscriber.
+    pub(crate) fn new(channel: Arc<Channel>, name: &str) -> Self {
         // At most a quarter of the pool waits for a sample of one subscriber.
         let reach = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
-        let shared = Arc::new(Attachments { channel, records: Mutex::new(Vec::new()) });
+        let shared = Arc::new(Attachments { channel, name: name.to_owned(), records: Mutex::default() });
+        shared.channel.remember(Arc::downgrade(&shared));
         let mut records = Vec::new();
         add_records(&shared, &mut records, RECORDS);
         let latest = records[0];
@@ -264,7 +283,7 @@ mod tests {
         let mut writer = channel(config).unwrap();
         let channel = Arc::clone(writer.channel());
         let mut consumer = Consumer::join(channel.control(), 0, Pace::Reliable, 0).unwrap();
-        let mut window = AttachmentWindow::new(channel);
+        let mut window = AttachmentWindow::new(channel, "");
         let mut receive = || {
             writer.try_loan(1).unwrap().publish(1).unwrap();
             assert_eq!(consumer.take(), Taken::Message);

@@ -1,8 +1,9 @@
 //! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::arena::Arena;
+use crate::attachment::Attachments;
 use crate::brought::ArenaMemory;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
@@ -14,7 +15,7 @@ use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
 use crate::signal::Signal;
-use crate::stats::{ChannelStats, ReaderStats};
+use crate::stats::{ChannelStats, HolderStats, ReaderStats};
 use crate::units::{PublisherId, Sequence};
 
 /// How a channel is made. Sizes are in bytes, the rest counts.
@@ -102,6 +103,8 @@ pub struct Channel {
     layout: Layout,
     control: Control,
     arena: Arena,
+    /// The samples of subscribers that are there, and of some that have left.
+    holders: Mutex<Vec<Weak<Attachments>>>,
     /// Who has which cursor.
     cursors: Mutex<Vec<Option<Arc<Signal>>>>,
     /// Subscribers that wait for messages.
@@ -136,6 +139,7 @@ impl Channel {
             }
         };
         Ok(Arc::new(Self {
+            holders: Mutex::default(),
             cursors: Mutex::new(vec![None; config.max_subscribers as usize]),
             config,
             layout,
@@ -206,6 +210,7 @@ impl Channel {
             self.leave(cursor, &signal);
             return Err(JoinError::Barrier);
         };
+        tracing::debug!(publisher = %self.publisher(), subscriber = signal.name(), "subscriber joined");
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
         Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
@@ -255,6 +260,20 @@ impl Channel {
         &self.layout
     }
 
+    /// Keeps track of one more subscriber's samples.
+    pub(crate) fn remember(&self, attachments: Weak<Attachments>) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.retain(|attachments| attachments.strong_count() > 0);
+        holders.push(attachments);
+    }
+
+    /// Whose samples are alive.
+    fn holders(&self) -> Vec<HolderStats> {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever drops the last of them is not in need of the lock.
+        holders.iter().filter_map(|attachments| attachments.upgrade()?.stats()).collect()
+    }
+
     /// Gives up one hold.
     pub(crate) fn give_up_hold(&self, block: u32) {
         if unhold(&self.control, block) {
@@ -298,6 +317,7 @@ impl Channel {
             blocks,
             max_blocks: self.layout.blocks,
             free: blocks.saturating_sub(unreclaimed).saturating_sub(limbo),
+            loaned: pool.loaned.load(Ordering::Relaxed),
             limbo,
             holds: header.held.load(Ordering::Relaxed),
             held: self.control.holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
@@ -307,6 +327,7 @@ impl Channel {
             wakes: self.publisher.wakes(),
             closed: self.is_closed(),
             subscribers: subscribers.collect(),
+            holders: self.holders(),
         }
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct PoolLine {
     pub(crate) blocks: AtomicU32,
     /// Blocks let go of, but still claimed or held.
     pub(crate) limbo: AtomicU32,
+    /// Blocks on loans that were put aside or forgotten.
+    pub(crate) loaned: AtomicU32,
     /// The oldest sequence among them, or [`UNUSED`].
     pub(crate) oldest_kept: AtomicU64,
     /// Loans that found no block.
@@ -320,6 +322,7 @@ impl Header {
             pool: CachePadded::new(PoolLine {
                 blocks: AtomicU32::new(0),
                 limbo: AtomicU32::new(0),
+                loaned: AtomicU32::new(0),
                 oldest_kept: AtomicU64::new(UNUSED),
                 exhausted: AtomicU64::new(0),
             }),

@@ -50,7 +50,7 @@ pub mod stats;
 pub use descriptor::{Descriptor, Validity};
 pub use error::{ChannelError, JoinError, LoanError, MemoryError, OpenError, ReceiveError};
 pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
-pub use stats::{ChannelStats, PoolStats, ReaderStats};
+pub use stats::{ChannelStats, HolderStats, PoolStats, ReaderStats};
 
 #[cfg(not(target_family = "wasm"))]
 pub mod abi;

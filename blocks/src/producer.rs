@@ -151,6 +151,15 @@ impl Producer {
         grown
     }
 
+    /// Notes how many blocks are neither free nor published nor waited for, but the `in_hand` ones: on loans that were put
+    /// aside or forgotten.
+    pub(crate) fn note_loaned(&self, in_hand: u32) {
+        let published = (self.head - self.watermark) as u32;
+        let elsewhere = self.free() + published + self.in_limbo() + in_hand;
+        let loaned = self.pool.blocks().saturating_sub(elsewhere);
+        self.control.header().pool.loaned.store(loaned, Ordering::Relaxed);
+    }
+
     /// Counts a loan that found no block.
     pub(crate) fn note_exhausted(&self) {
         let exhausted = &self.control.header().pool.exhausted;

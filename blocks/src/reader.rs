@@ -60,7 +60,7 @@ impl Reader {
             base: channel.arena().base(),
             consumer,
             floor: NOTHING_TAKEN,
-            window: AttachmentWindow::new(Arc::clone(&channel)),
+            window: AttachmentWindow::new(Arc::clone(&channel), signal.name()),
             batch: Box::default(),
             cursor,
             signal,
@@ -340,6 +340,8 @@ impl Drop for Reader {
             self.channel.publisher.wake();
         }
         self.channel.leave(self.cursor, &self.signal);
+        let (publisher, lost) = (self.channel.publisher(), self.lost());
+        tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "subscriber left");
     }
 }
 

@@ -69,6 +69,11 @@ impl Record {
         self.state.load(Ordering::Acquire) == FREE
     }
 
+    /// The message that samples keep. For statistics: may be out of date.
+    pub(crate) fn kept(&self) -> Option<u64> {
+        (self.state.load(Ordering::Acquire) != FREE).then(|| self.sequence.load(Ordering::Relaxed))
+    }
+
     /// Whether samples of message `sequence` stand on the record, and its interval covers them. For the subscriber.
     #[inline(always)]
     pub(crate) fn is_attached(&self, sequence: u64) -> bool {

@@ -19,6 +19,9 @@ pub struct ChannelStats {
     pub max_blocks: u32,
     /// Blocks that are free or loaned.
     pub free: u32,
+    /// Blocks on loans that were put aside (those of guests are, while they are filled) or forgotten, as of the latest
+    /// one that was put aside or taken up again, and the latest that found no block.
+    pub loaned: u32,
     /// Blocks that reclamation has met and left: somebody claims or holds them. As of the latest reclamation.
     pub limbo: u32,
     /// Blocks with a counted hold: owned samples that outlived their subscriber's window.
@@ -35,6 +38,19 @@ pub struct ChannelStats {
     pub closed: bool,
     /// The subscribers that are joined now.
     pub subscribers: Vec<ReaderStats>,
+    /// Who keeps samples, of subscribers that are gone too.
+    pub holders: Vec<HolderStats>,
+}
+
+/// The owned samples of one subscriber of one channel that are alive, or were forgotten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HolderStats {
+    /// What the subscriber is or was called; may be empty.
+    pub name: String,
+    /// Messages that they keep, and so blocks.
+    pub messages: u32,
+    /// The oldest of these messages.
+    pub oldest: Sequence,
 }
 
 /// What happened to one subscriber of one channel so far. Updated when it lets go of messages.

@@ -240,6 +240,7 @@ impl Writer {
             return Err(loan);
         }
         self.loaned = loan.taken;
+        self.producer.note_loaned(1);
         Ok(RawLoan { writer: self })
     }
 
@@ -311,6 +312,7 @@ impl Writer {
             tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
             return Ok(taken(spare));
         }
+        producer.note_loaned(0);
         if !self.counted {
             producer.note_exhausted();
         }
@@ -451,6 +453,7 @@ impl RawLoan<'_> {
     /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
     pub fn suspend(self) -> SuspendedLoan {
         let loan = std::mem::ManuallyDrop::new(self);
+        loan.writer.producer.note_loaned(0);
         SuspendedLoan { taken: loan.writer.loaned, channel: Arc::clone(&loan.writer.channel) }
     }
 

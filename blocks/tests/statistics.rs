@@ -3,13 +3,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId, ReaderOptions, Signal, channel};
+use blockcast_blocks::{
+    Bytes, ChannelConfig, HolderStats, Payload, PublisherId, ReaderOptions, Sequence, Signal, Writer, channel,
+};
+
+fn channel_of(blocks: u32) -> Writer {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (blocks, 64);
+    channel(config).expect("a channel")
+}
+
+fn publish(writer: &mut Writer) {
+    writer.try_loan(1).expect("a block").publish(1).expect("fits");
+}
 
 #[test]
 fn one_that_is_joining_has_received_nothing_of_what_was_published_before() {
-    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
-    (config.blocks, config.block_size) = (2, 64);
-    let mut writer = channel(config).expect("a channel");
+    let mut writer = channel_of(2);
     let (channel, finished) = (writer.channel().clone(), AtomicBool::new(false));
     thread::scope(|scope| {
         let (seen, finished) = (&channel, &finished);
@@ -28,7 +38,7 @@ fn one_that_is_joining_has_received_nothing_of_what_was_published_before() {
             let reader = channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::new());
             drop(reader.expect("joins"));
             for _ in 0..10 {
-                writer.try_loan(1).expect("nobody keeps a block").publish(1).expect("fits");
+                publish(&mut writer);
             }
             rounds += 1;
         }
@@ -36,4 +46,62 @@ fn one_that_is_joining_has_received_nothing_of_what_was_published_before() {
         let looks = looks.join().expect("the counters were right");
         println!("{looks} looks at joined subscribers");
     });
+}
+
+#[test]
+fn whoever_keeps_samples_is_told_by_name_with_their_number_and_the_oldest_also_once_it_has_left() {
+    let mut writer = channel_of(64);
+    let channel = writer.channel().clone();
+    let join = |name| {
+        let reader = channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::named(name));
+        reader.expect("joins")
+    };
+    let holder = |name: &str, messages, oldest| HolderStats {
+        name: name.to_owned(),
+        messages,
+        oldest: Sequence::new(oldest),
+    };
+    let (mut careful, mut forgetful) = (join("careful"), join("forgetful"));
+    let mut kept = Vec::new();
+    for sequence in 0..40 {
+        publish(&mut writer);
+        drop(careful.receive().expect("a message"));
+        let sample = forgetful.receive_owned().expect("a message");
+        match sequence {
+            3 => std::mem::forget(sample),
+            7 | 38 => kept.push((sample.clone(), sample)),
+            _ => drop(sample),
+        }
+    }
+    assert_eq!(channel.stats().holders, [holder("forgetful", 3, 3)]);
+    drop((careful, forgetful));
+    assert_eq!(channel.stats().holders, [holder("forgetful", 3, 3)], "it has left, and they are still there");
+    kept.clear();
+    assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)], "the forgotten one stays for ever");
+    let other = join("other");
+    assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)]);
+    drop(other);
+}
+
+#[test]
+fn loans_that_are_put_aside_or_forgotten_are_counted() {
+    let mut writer = channel_of(8);
+    let channel = writer.channel().clone();
+    let loaned = || channel.stats().loaned;
+    for _ in 0..20 {
+        publish(&mut writer);
+    }
+    let first = writer.try_loan(1).expect("a block").suspend();
+    let second = writer.try_loan(1).expect("a block").suspend();
+    assert_eq!(loaned(), 2);
+    writer.resume(first).expect("its own").publish(1).expect("fits");
+    assert_eq!(loaned(), 1);
+    drop(writer.resume(second).expect("its own"));
+    assert_eq!(loaned(), 0);
+    let mut loans = 0;
+    while let Ok(loan) = writer.try_loan(1) {
+        std::mem::forget(loan);
+        loans += 1;
+    }
+    assert_eq!((loans, loaned()), (8, 8), "nobody subscribes: all blocks were there");
 }

@@ -53,20 +53,21 @@ impl TopicStats {
     }
 }
 
-/// A line for the topic, then one per publisher and subscriber.
+/// A line for the topic, then one per publisher, per subscriber, and per subscriber that keeps samples or has left some.
 impl fmt::Display for TopicStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} [{}], {} subscriptions", self.name, self.schema.name(), self.subscriptions)?;
         for channel in &self.publishers {
             writeln!(
                 f,
-                "  {:<14} {:>12} published {:>15} bytes  blocks {}/{}: {} free, {} kept, {} held, {} times exhausted",
+                "  {:<14} {:>12} published {:>15} bytes  blocks {}/{}: {} free, {} loaned, {} kept, {} held, {} times exhausted",
                 name_or(&channel.name, channel.publisher),
                 channel.published,
                 channel.bytes,
                 channel.blocks,
                 channel.max_blocks,
-                channel.free,
+                channel.free.saturating_sub(channel.loaned),
+                channel.loaned,
                 channel.limbo,
                 channel.held,
                 channel.exhausted
@@ -83,6 +84,10 @@ impl fmt::Display for TopicStats {
                     reader.counted_holds,
                     reader.wakes
                 )?;
+            }
+            for holder in &channel.holders {
+                let name = name_or(&holder.name, "somebody");
+                writeln!(f, "    └ {name:<12} keeps {} messages from {} on", holder.messages, holder.oldest)?;
             }
         }
         if self.departed.publishers > 0 {

@@ -155,13 +155,17 @@ fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics()
     let broker = Broker::new();
     let options = PublisherOptions::new().block_size(64).blocks(8);
     let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
-    let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    let options = SubscriberOptions::new().name("careless");
+    let mut subscriber = broker.subscriber::<Numbers>("t", options).unwrap();
     send(&mut publisher, 1);
     std::mem::forget(subscriber.try_recv().unwrap());
     drop(subscriber);
     publisher.writer_mut().reclaim();
     let stats = &broker.topic("t").unwrap().publishers[0];
     assert_eq!((stats.held, stats.holds, stats.subscribers.len()), (1, 1, 0));
+    assert_eq!((&*stats.holders[0].name, stats.holders[0].messages), ("careless", 1));
+    let table = broker.topic("t").unwrap().to_string();
+    assert!(table.contains("careless     keeps 1 messages from #0 on"), "{table}");
     let lost = SubscriberOptions::new().name("forgotten");
     std::mem::forget(broker.subscriber::<Numbers>("t", lost).unwrap());
     (0..7).for_each(|number| send(&mut publisher, number));
