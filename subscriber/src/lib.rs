@@ -5,6 +5,8 @@
 //! read-modify-write. `recv` gives a [`Sample`] that is `Send`, is kept for as long as the user likes and
 //! dropped in any order; it costs one atomic exchange. A kept sample pins its own block and nothing else.
 //!
+//! `for_each_ref` goes on to the end by reference, in batches that cost one claim and one release.
+//!
 //! # Waiting
 //! `try_` never waits, `blocking_` blocks the thread (it spins for about 10 µs before it parks), plain names
 //! are `async`. [`Subscriber`] is a `futures::Stream` of samples.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -11,6 +12,9 @@ use futures::Stream;
 
 use crate::Subscription;
 use crate::message::{Batch, Message, Sample};
+
+/// Messages that [`Subscriber::for_each_ref`] takes at a time.
+const BATCH: usize = 32;
 
 /// Nothing was received.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +132,61 @@ impl<P: Payload> Subscriber<P> {
     pub async fn recv_batch(&mut self, limit: usize) -> Result<Batch<'_, P>, RecvError> {
         self.ready().await;
         self.try_recv_batch(limit)
+    }
+
+    /// Receives until the end by reference, and calls `each` with every message, loss and invalid message in order. In
+    /// batches: one claim and one release for up to 32 messages of a publisher. They are let go of together, also when
+    /// `each` panics, and what it has not seen of them then is not seen again. No copy. Cancel-safe: nothing is waited for
+    /// within a batch.
+    ///
+    /// # Errors
+    /// [`RecvError::Refused`], in a guest.
+    pub async fn for_each_ref(
+        &mut self,
+        mut each: impl FnMut(Result<P::View<'_>, RecvError>),
+    ) -> Result<(), RecvError> {
+        loop {
+            self.ready().await;
+            if self.try_each_of_batch(&mut each)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As [`for_each_ref`](Self::for_each_ref), blocking the thread, until the end or until `deadline` if there is one.
+    ///
+    /// # Errors
+    /// [`RecvError::Deadline`], looked at between batches; what is there goes on to be received by the next call. And
+    /// [`RecvError::Refused`], in a guest.
+    pub fn blocking_for_each_ref(
+        &mut self,
+        deadline: Option<Instant>,
+        mut each: impl FnMut(Result<P::View<'_>, RecvError>),
+    ) -> Result<(), RecvError> {
+        loop {
+            self.block(deadline)?;
+            if self.try_each_of_batch(&mut each)?.is_break() {
+                return Ok(());
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(RecvError::Deadline);
+            }
+        }
+    }
+
+    /// One batch, or what there is in place of it. Breaks at the end.
+    fn try_each_of_batch(
+        &mut self,
+        each: &mut impl FnMut(Result<P::View<'_>, RecvError>),
+    ) -> Result<ControlFlow<()>, RecvError> {
+        match self.try_recv_batch(BATCH) {
+            Ok(batch) => batch.views().for_each(each),
+            Err(RecvError::Ended) => return Ok(ControlFlow::Break(())),
+            Err(RecvError::Lost(count)) => each(Err(RecvError::Lost(count))),
+            Err(RecvError::Empty) => {}
+            Err(other) => return Err(other),
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Waits until there is a message, a loss or the end.
