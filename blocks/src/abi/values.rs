@@ -103,7 +103,7 @@ impl Default for Record {
 const _: () = assert!(size_of::<Record>() == 40 || size_of::<usize>() != 8);
 
 /// Bit of a message's length: the bytes are known to be a value of the topic's schema.
-pub const VALID: u32 = 1 << 31;
+pub const VALID: u32 = 0x8000_0000;
 
 /// A block to be filled and published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,427 @@
+/* The functions that a component that is a shared library calls, and how it is called.
+ *
+ * A library exports one symbol, `const bc_app *blockcast_app(const bc_host *host)`, whose result is its own table. The host
+ * then calls `run` on a thread of its own, with its table. What the functions do is said in wit/ (types.wit, topics.wit,
+ * memory-blocks.wit and session.wit); what is said here is what differs natively.
+ *
+ *   - Every function takes the host's `context` first. It and the table stay valid until the library is closed.
+ *   - Pointers that are given are valid for the call; none is kept. Where something is returned through a pointer it is
+ *     written on success only.
+ *   - Handles are opaque numbers, never 0, and the host checks each. What is not closed is closed when `run` returns.
+ *   - Any thread of the component may call while `run` goes on, one at a time may be in `wait`.
+ *   - Once the component is cancelled calls return BC_CANCELLED and `wait` returns BC_WAKE_CANCELLED: return from `run` then.
+ *
+ * Made by cbindgen from blocks/src/abi: do not edit.
+ */
+
+#ifndef BLOCKCAST_H
+#define BLOCKCAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Version of both tables. Another one is not compatible.
+#define BC_VERSION 1
+
+// The app has finished.
+#define BC_RUN_FINISHED 0
+
+// The app has failed, with the text given to `fail`.
+#define BC_RUN_FAILED 1
+
+// The app panicked: the text given to `fail` says where.
+#define BC_RUN_PANICKED 2
+
+// The host's table does not fit the app; nothing was called but, where that is possible, `fail`.
+#define BC_RUN_REFUSED 3
+
+// The app was left because it was cancelled.
+#define BC_RUN_CANCELLED 4
+
+// Bit of a message's length: the bytes are known to be a value of the topic's schema.
+#define BC_VALID 2147483648
+
+// The publisher waits; nothing is lost.
+#define BC_OVERFLOW_BLOCK 0
+
+// The oldest messages are skipped; how many is reported with the next one.
+#define BC_OVERFLOW_DROP_OLDEST 1
+
+// New messages are not delivered until there is room; how many is reported with the next one.
+#define BC_OVERFLOW_DROP_NEWEST 2
+
+// The kernel's tick, 1 to 10 ms.
+#define BC_TIMESTAMPS_COARSE 0
+
+// No time.
+#define BC_TIMESTAMPS_OFF 1
+
+// Nanoseconds.
+#define BC_TIMESTAMPS_PRECISE 2
+
+// Large blocks as `BC_REUSE_HOTTEST`, small ones as `BC_REUSE_OLDEST`.
+#define BC_REUSE_BY_SIZE 0
+
+// The block that was freed first.
+#define BC_REUSE_OLDEST 1
+
+// The block that was freed last.
+#define BC_REUSE_HOTTEST 2
+
+// To write, exclusively. Without it: to read.
+#define BC_ACCESS_WRITE 1
+
+// To read: together with other readers. To write: so that what is written may be read by many.
+#define BC_ACCESS_SHARED 2
+
+// `wait` returned because a subscription or publisher may make progress.
+#define BC_WAKE_PROGRESS 1
+
+// `wait` returned because its timeout has passed.
+#define BC_WAKE_TIMEOUT 2
+
+// `wait` returned because the component is asked to finish. It ends one `wait`; later ones report it beside another reason only.
+#define BC_WAKE_SHUTDOWN 4
+
+// The component was cancelled: it is to return from `run`. Every `wait` returns it at once from then on.
+#define BC_WAKE_CANCELLED 8
+
+// The timeout of `wait` that stands for none.
+#define BC_FOREVER UINT64_MAX
+
+// Something failed.
+#define BC_LEVEL_ERROR 0
+
+// Something is suspicious.
+#define BC_LEVEL_WARN 1
+
+// Progress that a user wants to see.
+#define BC_LEVEL_INFO 2
+
+// For developers.
+#define BC_LEVEL_DEBUG 3
+
+// For developers, in great detail.
+#define BC_LEVEL_TRACE 4
+
+// A text in UTF-8 that is not terminated: `size` bytes from `start` on, which may be null where `size` is 0.
+typedef struct {
+    // First byte.
+    const uint8_t *start;
+    // Number of bytes.
+    size_t size;
+} bc_text;
+
+// Whether a call did what it was to do, and if not why: 0, or the number of the WIT package's `error` plus 1.
+//
+// Nothing has changed when a call returns anything but `BC_OK`. Numbers that are not listed here may come with later hosts: treat them
+// as `BC_INTERNAL`.
+typedef uint32_t bc_status;
+// It was done.
+#define BC_OK 0
+// More address space must be donated first. Natively there is nothing to donate, and no call returns it.
+#define BC_NO_STORAGE 1
+// Something that conflicts is still going on.
+#define BC_BUSY 2
+// A size or an alignment is not as required.
+#define BC_WRONG_SIZE 3
+// The host could not do it; its log tells the reason.
+#define BC_INTERNAL 4
+// The component was not granted this.
+#define BC_DENIED 5
+// The topic exists with another schema.
+#define BC_SCHEMA_MISMATCH 6
+// The topic has ended and everything was delivered, or the broker is shutting down.
+#define BC_CLOSED 7
+// No block is free: wait, then repeat the call.
+#define BC_EXHAUSTED 8
+// The message is longer than a block of the publisher, or a name too long.
+#define BC_TOO_LARGE 9
+// The bytes are no valid value of the topic's schema. They were not published.
+#define BC_INVALID_PAYLOAD 10
+// The handle, index or hold stands for nothing here (any more).
+#define BC_INVALID_HANDLE 11
+// A pointer is null where it must not be, or a range does not lie where it must.
+#define BC_OUT_OF_BOUNDS 12
+// A limit of the component's grant is reached.
+#define BC_LIMIT 13
+// The component was cancelled: it is to return from `run`. Not among the WIT package's errors, as a guest is ended instead.
+#define BC_CANCELLED 255
+
+// How a subscription wants to be served.
+typedef struct {
+    // Bytes of this struct.
+    uint32_t size;
+    // What happens when it falls behind: `BC_OVERFLOW_BLOCK` and its kin.
+    uint32_t overflow;
+    // How many of the newest messages that were published before, per publisher.
+    uint32_t history;
+    // How many messages may wait for it per publisher. 0: as the policy says.
+    uint32_t depth;
+    // What statistics call the subscription. Empty: by its component's name.
+    bc_text name;
+} bc_subscription_options;
+
+// Memory: `size` bytes from `address` on.
+typedef struct {
+    // First byte. May be null where `size` is 0.
+    uint8_t *address;
+    // Number of bytes.
+    size_t size;
+} bc_area;
+
+// A message that was delivered, as `subscription_poll` writes it.
+typedef struct {
+    // Position of the message within its publisher, from 0 on. 2^64 - 1: this is no delivery, and has no index; it
+    // tells of `lost` messages that no message follows yet.
+    uint64_t sequence;
+    // When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
+    uint64_t time;
+    // Where the message lies; aligned to 64. Must not be written to.
+    const uint8_t *address;
+    // Bits 0 to 30: bytes of the message. Bit 31 (`BC_VALID`): they are known to be a value of the topic's schema.
+    uint32_t length;
+    // Number of the publisher within the broker.
+    uint32_t publisher;
+    // Messages lost just before this one, at most 2^32 - 1.
+    uint32_t lost;
+    // 0.
+    uint32_t reserved;
+} bc_record;
+
+// Counters of a subscription, since it was opened.
+typedef struct {
+    // Messages delivered.
+    uint64_t received;
+    // Messages lost to the overflow policy.
+    uint64_t lost;
+    // Messages delivered and neither released nor held.
+    uint32_t attached;
+    // Messages held.
+    uint32_t held;
+    // Publishers that currently feed the subscription.
+    uint32_t publishers;
+} bc_subscription_stats;
+
+// Blocks of one size.
+typedef struct {
+    // Capacity of one block in bytes.
+    uint32_t block_size;
+    // Number of blocks at the start.
+    uint32_t blocks;
+    // Number of blocks at most; not less than `blocks`.
+    uint32_t max_blocks;
+} bc_size_class;
+
+// What a publisher needs.
+typedef struct {
+    // Bytes of this struct.
+    uint32_t size;
+    // Capacity of one block in bytes, hence the longest message. The host may round it up.
+    uint32_t block_size;
+    // Number of blocks, at least 2.
+    uint32_t blocks;
+    // How many of the last messages stay available to subscribers that come later.
+    uint32_t history;
+    // Number of blocks that the pool may grow to. 0: it does not grow.
+    uint32_t max_blocks;
+    // Subscribers at a time. 0: as many as is usual.
+    uint32_t max_subscribers;
+    // Whether messages carry the time: `BC_TIMESTAMPS_COARSE` and its kin.
+    uint32_t timestamps;
+    // Which free block is loaned next: `BC_REUSE_BY_SIZE` and its kin.
+    uint32_t reuse;
+    // Not 0: all memory is touched at once rather than when it is first used.
+    uint32_t prefault;
+    // Number of `larger`.
+    uint32_t larger_count;
+    // Blocks of larger sizes, in ascending order; null where there are none.
+    const bc_size_class *larger;
+    // What statistics call the publisher. Empty: by its component's name.
+    bc_text name;
+} bc_publisher_options;
+
+// A block to be filled and published.
+typedef struct {
+    // Handle on the block, a memory block that is attached for writing. 0: there is none.
+    uint64_t block;
+    // Its first byte; aligned to 64.
+    uint8_t *address;
+    // Number of bytes that may be written; what they contain is unspecified.
+    size_t capacity;
+} bc_loan;
+
+// Counters of a publisher, since it was opened.
+typedef struct {
+    // Messages published.
+    uint64_t published;
+    // Bytes of all messages published.
+    uint64_t bytes;
+    // Bytes that the host copied into blocks: those of `publisher_publish`, and none of `publisher_publish_block`.
+    uint64_t copied;
+    // How often there was no free block.
+    uint64_t exhausted;
+    // Blocks that were free when it was last looked.
+    uint32_t free_blocks;
+} bc_publisher_stats;
+
+// What the host offers to a component. All pointers are set.
+//
+// The functions are those of `wit/`, which says what they do; what is said here is what differs. Which pointers must be
+// valid for how long, and which thread may call, is said in the module.
+typedef struct {
+    // `BC_VERSION` of the host.
+    uint32_t version;
+    // Bytes of this table.
+    uint32_t size;
+    // What the functions are called with. Nothing else may be done with it.
+    void *context;
+    // Finds the value that whoever started the component gave for `name`. Returns 1 and sets `value`, which stays valid until
+    // `run` returns, or 0 if there is none.
+    uint32_t (*parameter)(void *context, bc_text name, bc_text *value);
+    // Writes a line to the component's log. Bytes that are not UTF-8 are replaced; an unknown level counts as the least
+    // important.
+    void (*log)(void *context, uint32_t level, bc_text text);
+    // Leaves the message of the error with which the component is about to end. The last call counts.
+    void (*fail)(void *context, bc_text text);
+    // The time in nanoseconds, on the clock of the message times (`CLOCK_MONOTONIC`).
+    uint64_t (*now)(void *context);
+    // 1 if the component is asked to finish, else 0.
+    uint32_t (*shutdown_requested)(void *context);
+    // Blocks the calling thread until a subscription or publisher may make progress, the timeout has passed, a shutdown is
+    // requested, or `wake` is called. Returns `BC_WAKE_...`, or 0 where there is no reason.
+    //
+    // One thread at a time; a second one gets 0 at once.
+    uint32_t (*wait)(void *context, uint64_t timeout_ns);
+    // Makes the `wait` that is going on, or if there is none the next one, return early. Only natively: the waker of a
+    // component with threads. Never blocks; any thread may call it at any time.
+    void (*wake)(void *context);
+    // `subscription.open`.
+    bc_status (*subscription_open)(void *context,
+                                   bc_text topic,
+                                   bc_text schema_name,
+                                   uint64_t fingerprint,
+                                   const bc_subscription_options *options,
+                                   uint64_t *subscription);
+    // Ends the subscription, its deliveries and its holds. 0 and what was closed already are ignored.
+    void (*subscription_close)(void *context, uint64_t subscription);
+    // `subscription.minimum-size`: 0.
+    size_t (*subscription_minimum_size)(void *context, uint64_t subscription);
+    // `subscription.add-storage`: accepted and left alone, as nothing is needed.
+    bc_status (*subscription_add_storage)(void *context, uint64_t subscription, bc_area storage);
+    // `subscription.remove-storage`: does nothing.
+    bc_status (*subscription_remove_storage)(void *context, uint64_t subscription, bc_area storage);
+    // `subscription.poll`: releases all deliveries whose index is smaller than `released_before`, then writes up to
+    // `room` records to `batch` and their number to `count`. One call per batch does both. With `room` 0 it only releases, and
+    // `batch` and `count` may be null.
+    //
+    // The host takes as many messages as are there, up to `room`, and looks at each publisher once.
+    bc_status (*subscription_poll)(void *context,
+                                   uint64_t subscription,
+                                   bc_record *batch,
+                                   uint32_t room,
+                                   uint64_t released_before,
+                                   uint32_t *count);
+    // `subscription.hold`.
+    bc_status (*subscription_hold)(void *context, uint64_t subscription, uint64_t index, uint32_t *hold);
+    // `subscription.unhold`.
+    bc_status (*subscription_unhold)(void *context, uint64_t subscription, uint32_t hold);
+    // `subscription.leave`.
+    bc_status (*subscription_leave)(void *context, uint64_t subscription);
+    // `subscription.stats`.
+    bc_status (*subscription_stats)(void *context, uint64_t subscription, bc_subscription_stats *stats);
+    // `publisher.open`.
+    bc_status (*publisher_open)(void *context,
+                                bc_text topic,
+                                bc_text schema_name,
+                                uint64_t fingerprint,
+                                const bc_publisher_options *options,
+                                uint64_t *publisher);
+    // Ends the publisher and takes its loans back. 0 and what was closed already are ignored.
+    void (*publisher_close)(void *context, uint64_t publisher);
+    // `publisher.block-size`; 0 where the handle stands for nothing.
+    uint32_t (*publisher_block_size)(void *context, uint64_t publisher);
+    // `publisher.publish`: copies `size` bytes from `message` on into a block. `length` is their number, with `BC_VALID` set where the
+    // caller vouches that they are a value of the topic's schema; then nobody checks.
+    bc_status (*publisher_publish)(void *context,
+                                   uint64_t publisher,
+                                   const uint8_t *message,
+                                   uint32_t length,
+                                   uint64_t *sequence);
+    // `publisher.in-place-from`: 0, as every loan is built in place.
+    uint32_t (*publisher_in_place_from)(void *context, uint64_t publisher);
+    // `publisher.loan` and the loan's `attach`, in one: takes a block for a message of up to `size` bytes (0: as many as
+    // the smallest blocks have) and attaches it for writing.
+    //
+    // The block is the caller's to write until it is published or its handle is closed with `memory_block_close`, which returns it.
+    bc_status (*publisher_loan)(void *context, uint64_t publisher, uint32_t size, bc_loan *loan);
+    // `publisher.publish-block`: publishes the first bytes of a loan. `length` is their number, with `BC_VALID` set where the caller
+    // vouches that they are a value of the topic's schema; then nobody checks. On success the loan's handle is closed, and
+    // `sequence`, which may be null, is set.
+    //
+    // `next` may be null. If it is not, its `capacity` says how large a loan the caller will want next, and the host
+    // gives it right away, as `publisher_loan` does, if a block is free for it: one call per message instead of two. It takes none
+    // from a subscriber for it; where there is none, or the status is not `BC_OK`, `next.block` is set to 0.
+    bc_status (*publisher_publish_block)(void *context,
+                                         uint64_t publisher,
+                                         uint64_t block,
+                                         uint32_t length,
+                                         uint64_t *sequence,
+                                         bc_loan *next);
+    // `publisher.free-blocks`; 0 where the handle stands for nothing.
+    uint32_t (*publisher_free_blocks)(void *context, uint64_t publisher);
+    // `publisher.subscriber-count`; 0 where the handle stands for nothing.
+    uint32_t (*publisher_subscriber_count)(void *context, uint64_t publisher);
+    // `publisher.stats`.
+    bc_status (*publisher_stats)(void *context, uint64_t publisher, bc_publisher_stats *stats);
+    // `memory-block.constructor`. 0 if the component has as many handles as it may have.
+    uint64_t (*memory_block_new)(void *context, size_t size);
+    // Detaches the handle and closes it; a loan that was not published goes back. 0 and what was closed already are
+    // ignored.
+    void (*memory_block_close)(void *context, uint64_t block);
+    // `memory-block.clone`.
+    bc_status (*memory_block_clone)(void *context, uint64_t block, uint64_t *clone);
+    // `memory-block.minimum-size`: 0.
+    size_t (*memory_block_minimum_size)(void *context, uint64_t block);
+    // `memory-block.optimum-size`: 0.
+    size_t (*memory_block_optimum_size)(void *context, uint32_t count, size_t size);
+    // `memory-block.add-storage`: accepted and left alone, as nothing is needed.
+    bc_status (*memory_block_add_storage)(void *context, bc_area storage);
+    // `memory-block.remove-storage`: does nothing.
+    bc_status (*memory_block_remove_storage)(void *context, bc_area storage);
+    // `memory-block.attach`; `access` is 0 or a sum of `BC_ACCESS_...`. What is attached for reading must not be written.
+    bc_status (*memory_block_attach)(void *context, uint64_t block, uint32_t access, bc_area *area);
+    // `memory-block.detach`.
+    bc_status (*memory_block_detach)(void *context, uint64_t block, size_t consumed);
+    // `memory-block.create-partition`.
+    bc_status (*memory_block_create_partition)(void *context,
+                                               uint64_t block,
+                                               size_t start,
+                                               size_t size,
+                                               uint32_t access,
+                                               uint64_t *partition);
+    // `memory-block.create-local`. The memory must stay valid until the last handle on it is closed.
+    bc_status (*memory_block_create_local)(void *context, bc_area area, uint64_t *block);
+} bc_host;
+
+
+// What a library tells the host that loads it.
+typedef struct {
+    // `BC_VERSION` of the library.
+    uint32_t version;
+    // Bytes of this table.
+    uint32_t size;
+    // Runs the app from beginning to end, and returns `BC_RUN_FINISHED` or one of its kin. Called on a thread of its own,
+    // once at a time; what it left behind in static variables is there when it is called again.
+    //
+    // Does not unwind. `host` stays valid until the library is closed.
+    uint32_t (*run)(const bc_host *host);
+    // What the app is called, with its version; for messages. Valid until the library is closed.
+    bc_text name;
+} bc_app;
+
+
+
+
+
+#endif  /* BLOCKCAST_H */
