@@ -1,5 +1,6 @@
 //! Counters tell what happened, whenever they are looked at.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -62,13 +63,13 @@ fn whoever_keeps_samples_is_told_by_name_with_their_number_and_the_oldest_also_o
         oldest: Sequence::new(oldest),
     };
     let (mut careful, mut forgetful) = (join("careful"), join("forgetful"));
-    let mut kept = Vec::new();
+    let (mut kept, mut forgotten) = (Vec::new(), None);
     for sequence in 0..40 {
         publish(&mut writer);
         drop(careful.receive().expect("a message"));
         let sample = forgetful.receive_owned().expect("a message");
         match sequence {
-            3 => std::mem::forget(sample),
+            3 => forgotten = Some(ManuallyDrop::new(sample)),
             7 | 38 => kept.push((sample.clone(), sample)),
             _ => drop(sample),
         }
@@ -81,6 +82,9 @@ fn whoever_keeps_samples_is_told_by_name_with_their_number_and_the_oldest_also_o
     let other = join("other");
     assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)]);
     drop(other);
+    // Whoever remembers it gets its block back.
+    drop(forgotten.map(ManuallyDrop::into_inner));
+    assert!(channel.stats().holders.is_empty());
 }
 
 #[test]
