@@ -61,7 +61,7 @@ pub struct ReaderStats {
     pub name: String,
     /// Messages taken.
     pub received: u64,
-    /// Bytes of the messages taken.
+    /// Bytes of the messages taken, but of those that were taken by reference one by one and forgotten.
     pub bytes: u64,
     /// Messages lost by the subscriber's overflow policy.
     pub lost: u64,
