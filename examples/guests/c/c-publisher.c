@@ -2,20 +2,12 @@
  *
  * Parameters: `lines`, how many (1000); `subscribers`, for how many it waits before it begins (1).
  */
-#include "blockcast.h"
+#include "app.h"
 #include "flat.h"
 
 enum { BLOCK_SIZE = 4096, BLOCKS = 8, LINES_PER_BATCH = 100 };
 
 static uint8_t message[BLOCK_SIZE] __attribute__((aligned(8)));
-static uint8_t heap[64];
-
-/* Gives the host memory for the value of a parameter, which is used before the next one is asked for. */
-BC_EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
-    (void)old, (void)old_size, (void)align;
-    if (size > sizeof heap) __builtin_trap();
-    return heap;
-}
 
 static bool number(bc_text name, uint32_t *value) {
     bc_text text;
@@ -41,7 +33,7 @@ static uint32_t line(char *to, uint32_t n) {
     return size;
 }
 
-BC_EXPORT("run") uint32_t run(void) {
+BC_APP("c-publisher") {
     uint32_t lines = 1000, subscribers = 1;
     if (!number(BC_TEXT("lines"), &lines)) return bc_fail(BC_TEXT("lines is not a number"));
     if (!number(BC_TEXT("subscribers"), &subscribers)) return bc_fail(BC_TEXT("subscribers is not a number"));

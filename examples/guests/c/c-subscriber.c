@@ -3,7 +3,7 @@
  *
  * Parameter: `name`, which its report carries (empty).
  */
-#include "blockcast.h"
+#include "app.h"
 #include "flat.h"
 
 enum { ROOM = 64 };
@@ -16,13 +16,6 @@ static struct {
 } report = {.hash = BC_FNV_BASIS};
 
 static bc_record batch[ROOM];
-
-/* Gives the host memory for the name. */
-BC_EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
-    (void)old, (void)old_size, (void)align;
-    if (size > sizeof report.text) __builtin_trap();
-    return report.text;
-}
 
 /* The character at `at`, and how many bytes it has; what the topic carries is UTF-8. */
 static uint32_t character(const uint8_t *at, const uint8_t *end, uint32_t *size) {
@@ -70,10 +63,13 @@ static bool count_message(const bc_record *record) {
     return true;
 }
 
-BC_EXPORT("run") uint32_t run(void) {
-    bc_text name = {report.text, 0};
+BC_APP("c-subscriber") {
+    bc_text name = {NULL, 0};
     bc_parameter(BC_TEXT("name"), &name);
-    report.name = (flat_header){(uint32_t)offsetof(__typeof__(report), text), name.size};
+    if (name.size > sizeof report.text) return bc_fail(BC_TEXT("the name is too long"));
+    uint32_t name_size = (uint32_t)name.size;
+    for (uint32_t i = 0; i < name_size; i++) report.text[i] = (char)name.start[i];
+    report.name = (flat_header){(uint32_t)offsetof(__typeof__(report), text), name_size};
 
     bc_publisher reports;
     bc_subscription lines;
@@ -95,6 +91,6 @@ BC_EXPORT("run") uint32_t run(void) {
         if (count == 0) bc_wait(BC_FOREVER);
     }
     bc_subscription_drop(lines);
-    error = bc_publish(reports, &report, (uint32_t)offsetof(__typeof__(report), text) + name.size);
+    error = bc_publish(reports, &report, (uint32_t)offsetof(__typeof__(report), text) + name_size);
     return error == BC_OK ? 0 : bc_fail(BC_TEXT("the report cannot be published"));
 }

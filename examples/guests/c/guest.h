@@ -1,14 +1,14 @@
-/* What a guest in C calls: the functions of wit/topics.wit and wit/session.wit by their lowered names.
+/* app.h for a guest: the functions of wit/topics.wit and wit/session.wit by their lowered names.
  *
- * A guest that includes this is a plain core module: it exports `run` and its memory as `memory`, and imports nothing else.
+ * A guest is a plain core module: it exports `run` and its memory as `memory`, and imports nothing else.
  * The WIT files say what each function does. Left out are memory blocks and loans: messages are published by a copy.
  *
  * Lowered means: a string or an area is two parameters, address and size; an enum is its number; a result that is no single
  * number goes to an area whose address is the last parameter. A `result` has its case at offset 0 (0 is ok) and its
  * value, or the number of the error, at the alignment of the value.
  */
-#ifndef BLOCKCAST_H
-#define BLOCKCAST_H
+#ifndef BC_GUEST_H
+#define BC_GUEST_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,6 +18,8 @@
 #define BC_SESSION "blockcast:blocks/session@0.1.0"
 #define BC_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
 #define BC_EXPORT(name) __attribute__((export_name(name), used))
+/* what `run` is, and what the app is called */
+#define BC_APP(name) BC_EXPORT("run") uint32_t run(void)
 
 /* types.error, plus 1; 0 is success */
 typedef enum {
@@ -41,10 +43,10 @@ typedef struct {
 
 /* a text; not terminated */
 typedef struct {
-    const char *start;
+    const uint8_t *start;
     uint32_t size;
 } bc_text;
-#define BC_TEXT(literal) ((bc_text){literal, sizeof(literal) - 1})
+#define BC_TEXT(literal) ((bc_text){(const uint8_t *)(literal), sizeof(literal) - 1})
 
 /* The imports as they are. */
 
@@ -54,7 +56,7 @@ typedef struct { uint8_t is_error, error; } bc_result;
 typedef struct { uint8_t is_some; bc_text value; } bc_option;
 
 BC_IMPORT(BC_TOPICS, "[static]subscription.open")
-void bc_raw_subscription_open(const char *topic, uint32_t topic_size, const char *schema, uint32_t schema_size,
+void bc_raw_subscription_open(const uint8_t *topic, uint32_t topic_size, const uint8_t *schema, uint32_t schema_size,
     uint64_t fingerprint, uint32_t overflow, uint32_t history, uint32_t depth, bc_result32 *result);
 BC_IMPORT(BC_TOPICS, "[method]subscription.minimum-size") uint32_t bc_minimum_size(bc_subscription);
 BC_IMPORT(BC_TOPICS, "[method]subscription.add-storage")
@@ -63,7 +65,7 @@ BC_IMPORT(BC_TOPICS, "[method]subscription.poll")
 void bc_raw_poll(bc_subscription, bc_record *batch, uint32_t size, uint64_t released_before, bc_result32 *result);
 BC_IMPORT(BC_TOPICS, "[resource-drop]subscription") void bc_subscription_drop(bc_subscription);
 BC_IMPORT(BC_TOPICS, "[static]publisher.open")
-void bc_raw_publisher_open(const char *topic, uint32_t topic_size, const char *schema, uint32_t schema_size,
+void bc_raw_publisher_open(const uint8_t *topic, uint32_t topic_size, const uint8_t *schema, uint32_t schema_size,
     uint64_t fingerprint, uint32_t block_size, uint32_t blocks, uint32_t history, bc_result32 *result);
 BC_IMPORT(BC_TOPICS, "[method]publisher.block-size") uint32_t bc_block_size(bc_publisher);
 BC_IMPORT(BC_TOPICS, "[method]publisher.publish")
@@ -72,20 +74,13 @@ BC_IMPORT(BC_TOPICS, "[method]publisher.free-blocks") uint32_t bc_free_blocks(bc
 BC_IMPORT(BC_TOPICS, "[method]publisher.subscriber-count") uint32_t bc_subscriber_count(bc_publisher);
 BC_IMPORT(BC_TOPICS, "[resource-drop]publisher") void bc_publisher_drop(bc_publisher);
 BC_IMPORT(BC_TOPICS, "wait") uint32_t bc_wait(uint64_t timeout);
-BC_IMPORT(BC_SESSION, "parameter") void bc_raw_parameter(const char *name, uint32_t size, bc_option *result);
-BC_IMPORT(BC_SESSION, "log") void bc_raw_log(uint32_t level, const char *text, uint32_t size);
-BC_IMPORT(BC_SESSION, "fail") void bc_raw_fail(const char *text, uint32_t size);
+BC_IMPORT(BC_SESSION, "parameter") void bc_raw_parameter(const uint8_t *name, uint32_t size, bc_option *result);
+BC_IMPORT(BC_SESSION, "log") void bc_raw_log(uint32_t level, const uint8_t *text, uint32_t size);
+BC_IMPORT(BC_SESSION, "fail") void bc_raw_fail(const uint8_t *text, uint32_t size);
 BC_IMPORT(BC_SESSION, "now") uint64_t bc_now(void);
 BC_IMPORT(BC_SESSION, "shutdown-requested") uint32_t bc_shutdown_requested(void);
 
 /* The same with C's types. */
-
-/* 64-bit FNV-1a: the fingerprint of a schema is that of its name */
-static inline uint64_t bc_fnv(uint64_t hash, const void *bytes, uint32_t size) {
-    for (uint32_t i = 0; i < size; i++) hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3;
-    return hash;
-}
-#define BC_FNV_BASIS 0xcbf29ce484222325
 
 static inline bc_error bc_subscribe(bc_text topic, bc_text schema, bc_overflow overflow, bc_subscription *subscription) {
     bc_result32 result;
@@ -134,19 +129,22 @@ static inline bc_error bc_poll(
     }
 }
 
-/* Publishes a copy of the message; waits for a free block. BC_CLOSED: it was asked to finish while it waited. */
-static inline bc_error bc_publish(bc_publisher publisher, const void *message, uint32_t size) {
-    for (;;) {
-        bc_result64 result;
-        bc_raw_publish(publisher, message, size, &result);
-        if (!result.is_error) return BC_OK;
-        bc_error error = (bc_error)(result.error + 1);
-        if (error != BC_EXHAUSTED) return error;
-        if (bc_wait(BC_FOREVER) & BC_SHUTDOWN) return BC_CLOSED;
-    }
+/* Publishes a copy of the message. BC_EXHAUSTED: repeat it after bc_wait. */
+static inline bc_error bc_try_publish(bc_publisher publisher, const void *message, uint32_t size) {
+    bc_result64 result;
+    bc_raw_publish(publisher, message, size, &result);
+    return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
-/* The value of a parameter, which lies where `cabi_realloc` of the guest says; false if there is none. */
+/* Gives the host memory for the value of a parameter. */
+BC_EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
+    static uint8_t heap[256];
+    (void)old, (void)old_size, (void)align;
+    if (size > sizeof heap) __builtin_trap();
+    return heap;
+}
+
+/* The value of a parameter, which stays there until the next one is asked for; false if there is none. */
 static inline bool bc_parameter(bc_text name, bc_text *value) {
     bc_option result;
     bc_raw_parameter(name.start, name.size, &result);
@@ -156,10 +154,6 @@ static inline bool bc_parameter(bc_text name, bc_text *value) {
 
 static inline void bc_log(bc_level level, bc_text text) { bc_raw_log(level, text.start, text.size); }
 
-/* Ends `run`: `return bc_fail(...)`. */
-static inline uint32_t bc_fail(bc_text text) {
-    bc_raw_fail(text.start, text.size);
-    return 1;
-}
+static inline void bc_fail_with(bc_text text) { bc_raw_fail(text.start, text.size); }
 
 #endif

@@ -1,0 +1,41 @@
+/* What an app in C calls. The same source is a guest (guest.h) or a shared library that the broker loads (library.h): the
+ * compiler's target decides.
+ *
+ * Left out are memory blocks and loans: messages are published by a copy. The WIT files say what each function does.
+ */
+#ifndef BC_APP_H
+#define BC_APP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 64-bit FNV-1a: the fingerprint of a schema is that of its name */
+static inline uint64_t bc_fnv(uint64_t hash, const void *bytes, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++) hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3;
+    return hash;
+}
+#define BC_FNV_BASIS 0xcbf29ce484222325
+
+#ifdef __wasm__
+#include "guest.h"
+#else
+#include "library.h"
+#endif
+
+/* Publishes a copy of the message; waits for a free block. BC_CLOSED: it was asked to finish while it waited. */
+static inline bc_error bc_publish(bc_publisher publisher, const void *message, uint32_t size) {
+    for (;;) {
+        bc_error error = bc_try_publish(publisher, message, size);
+        if (error != BC_EXHAUSTED) return error;
+        if (bc_wait(BC_FOREVER) & BC_SHUTDOWN) return BC_CLOSED;
+    }
+}
+
+/* Ends `run`: `return bc_fail(...)`. */
+static inline uint32_t bc_fail(bc_text text) {
+    bc_fail_with(text);
+    return 1;
+}
+
+#endif

@@ -1,0 +1,125 @@
+//! Apps in C as shared libraries: the source of the guests in C, beside apps in Rust.
+//!
+//! Built by `examples/guests/c/build --library`, with the C compiler of the machine. Where there is none the tests say so and check
+//! nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use blockcast::{
+    Broker, Component, ExitReason, Grants, LibraryFile, RecvError, Subscriber, SubscriberOptions,
+};
+use complex_subscriber::{Report, ReportLayout, Tally};
+
+/// Long enough for every wait on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder with the libraries, or `None` if there is no C compiler.
+fn folder() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("c-libraries");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests/c/build");
+        let built = Command::new(script).args(["--library", "--out"]).arg(&folder).status().expect("bash");
+        match built.code() {
+            Some(0) => Some(folder),
+            Some(3) => None,
+            other => panic!("the libraries do not build: {other:?}"),
+        }
+    });
+    if folder.is_none() {
+        eprintln!("there is no C compiler: apps in C were not checked as libraries");
+    }
+    folder.as_deref()
+}
+
+fn start(broker: &Broker, name: &str, grants: Grants, parameters: &[(&str, &str)]) -> Option<Component> {
+    let file = folder()?.join(name).with_extension("so");
+    // SAFETY: the apps in C keep to the contract of the table.
+    let library = unsafe { broker.load_library(file) }.expect("the library loads");
+    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Some(broker.spawn_library(&library, grants, parameters).expect("the library starts"))
+}
+
+/// The reports, by name, once all components have finished.
+fn reports(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {
+    for component in components {
+        assert_eq!(component.wait().reason, ExitReason::Finished, "{}", component.name());
+    }
+    let mut received = Vec::new();
+    loop {
+        match reports.blocking_recv_ref(Some(Instant::now() + PATIENCE)) {
+            Ok(report) => received.push(Report::read(report.view())),
+            Err(RecvError::Ended) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    received.sort_by(|one, other| one.name.cmp(&other.name));
+    received
+}
+
+#[test]
+fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
+    let broker = Broker::new();
+    let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
+    let grants = Grants::new().subscribe("lines").publish("reports");
+    let name = [("name".to_owned(), "linked".to_owned())];
+    let linked = broker.run("linked", grants.clone(), name, complex_subscriber::run).expect("the app starts");
+    // Twice: each has variables of its own.
+    let Some(one) = start(&broker, "c-subscriber", grants.clone(), &[("name", "one")]) else {
+        return linked.cancel();
+    };
+    let two = start(&broker, "c-subscriber", grants, &[("name", "two")]).expect("as the first");
+    let publishes = Grants::new().publish("lines");
+    let parameters = [("lines", "12345"), ("subscribers", "3")];
+    let publisher = start(&broker, "c-publisher", publishes, &parameters).expect("as the first");
+
+    let expected: Tally =
+        (0..12345).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n").lines().collect();
+    let reports = reports(&[linked, one, two, publisher], &mut output);
+    let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
+    assert_eq!(names, ["linked", "one", "two"]);
+    for report in reports {
+        assert_eq!((report.messages, report.tally), (124, expected), "{}", report.name);
+    }
+}
+
+#[test]
+fn a_library_in_c_says_why_it_failed() {
+    let broker = Broker::new();
+    for (grants, lines, expected) in [
+        (Grants::new(), "10", "the topic lines is not granted"),
+        (Grants::new().publish("lines"), "ten", "lines is not a number"),
+    ] {
+        let Some(component) = start(&broker, "c-publisher", grants, &[("lines", lines)]) else { return };
+        assert_eq!(component.wait().reason, ExitReason::Failed(expected.to_owned()));
+    }
+}
+
+#[test]
+fn a_library_in_c_that_waits_is_asked_to_finish_or_cancelled() {
+    let broker = Broker::new();
+    for cancels in [false, true] {
+        let grants = Grants::new().publish("lines");
+        let Some(component) = start(&broker, "c-publisher", grants, &[("subscribers", "9")]) else { return };
+        std::thread::sleep(Duration::from_millis(50));
+        let reason = if cancels {
+            component.cancel();
+            component.wait().reason
+        } else {
+            component.request_shutdown();
+            component.wait().reason
+        };
+        let expected = if cancels { ExitReason::Cancelled } else { ExitReason::Finished };
+        assert_eq!(reason, expected);
+    }
+}
+
+#[test]
+fn a_library_in_c_is_looked_at_without_running_it() {
+    let Some(folder) = folder() else { return };
+    LibraryFile::read(folder.join("c-publisher.so")).expect("it exports the one symbol");
+}
