@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockcast_broker::guest::{
-    ExitReason, GuestEngine, GuestLimits, GuestProgram, GuestSource, Limit, LoadError, WasiPart,
+    ExitReason, GuestEngine, GuestLimits, GuestProgram, GuestSource, Limit, LoadError, Rate, WasiPart,
 };
 use guest_support::bus::{Bus, publish};
 use guest_support::child::in_child_async;
@@ -287,6 +287,37 @@ async fn hostile_flood_of_output_is_cut_short_and_does_not_stop_others() {
     assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished);
     let allowed = 1000 * (began.elapsed().as_secs() as usize + 1);
     assert!(lines(&guest).len() <= allowed + 10, "{} lines", lines(&guest).len());
+}
+
+#[tokio::test]
+async fn hostile_flood_of_output_is_held_to_the_grants_rate_on_all_ways_into_the_log() {
+    // Five lines in all, on either stream and by the interface.
+    let body = r#"(local $i i32) (local $out i32) (local $err i32)
+        (local.set $out (call $stdout)) (local.set $err (call $stderr))
+        (i32.store8 (i32.const 4096) (i32.const 10))
+        (loop $again
+          (call $write (local.get $out) (i32.const 4096) (i32.const 1) (i32.const 1088))
+          (call $write (local.get $err) (i32.const 4096) (i32.const 1) (i32.const 1088))
+          (call $log (i32.const 2) (i32.const 16) (i32.const 5))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br_if $again (i32.lt_u (local.get $i) (i32.const 100))))
+        (i32.const 0)"#;
+    let rate = Rate::per_second(0).burst(5);
+    let guest = program(body).limits(|limits| limits.log_lines = rate);
+    let report = guest.run().await;
+    assert_eq!(report.reason, ExitReason::Finished);
+    assert_eq!(lines(&guest).len(), 5, "{:?}", lines(&guest));
+    assert_eq!((report.stats.log_lines, report.stats.log_lines_dropped), (5, 295));
+
+    // A program that only prints is ended too, if its grant says so.
+    let body = r#"(local $out i32) (local.set $out (call $stdout)) (i32.store8 (i32.const 4096) (i32.const 10))
+        (loop $for_ever
+          (call $write (local.get $out) (i32.const 4096) (i32.const 1) (i32.const 1088)) (br $for_ever))
+        unreachable"#;
+    let guest =
+        program(body).limits(|limits| (limits.log_lines, limits.end_at) = (rate, vec![Limit::LogLines]));
+    assert_eq!(guest.run().await.reason, ExitReason::Killed(Limit::LogLines));
+    assert_eq!(lines(&guest).len(), 5);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! How much a guest has done, and whether it may do more: rates as token buckets, and counters of calls.
 
 use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::excess::{Excess, Limit};
@@ -62,18 +63,64 @@ impl Bucket {
     }
 }
 
+/// The lines of a component's log, whichever way they take: clones share one rate.
+#[derive(Clone, Debug)]
+pub(crate) struct LineGate(Arc<Mutex<Lines>>);
+
+#[derive(Debug)]
+struct Lines {
+    bucket: Bucket,
+    written: u64,
+    dropped: u64,
+    /// Lines dropped since the last one that was passed on.
+    untold: u64,
+}
+
+impl LineGate {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let bucket = Bucket::new(rate, Instant::now());
+        Self(Arc::new(Mutex::new(Lines { bucket, written: 0, dropped: 0, untold: 0 })))
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Whatever panics while it is locked leaves numbers.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of a line.
+    pub(crate) fn line(&self) -> Admission {
+        let mut lines = self.lines();
+        if !lines.bucket.is_open(Instant::now) {
+            lines.dropped += 1;
+            lines.untold += 1;
+            return Admission::Dropped;
+        }
+        lines.bucket.take(1);
+        lines.written += 1;
+        match std::mem::take(&mut lines.untold) {
+            0 => Admission::Line,
+            dropped => {
+                lines.bucket.take(1); // telling of it is a line too
+                Admission::LineAfter(dropped)
+            }
+        }
+    }
+
+    /// Lines passed on, and lines dropped.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let lines = self.lines();
+        (lines.written, lines.dropped)
+    }
+}
+
 /// What one guest has done, and how much of it is left.
 #[derive(Debug)]
 pub(crate) struct Meter {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
-    lines: Bucket,
+    lines: LineGate,
     /// The guest was refused publishing, and is to be told when it can.
     throttled: bool,
-    pub(crate) lines_written: u64,
-    pub(crate) lines_dropped: u64,
-    /// Lines dropped since the last one that was passed on.
-    untold: u64,
     calls: Cell<u64>,
     /// The number of calls at which their rate is looked at again.
     calls_until: Cell<u64>,
@@ -96,11 +143,8 @@ impl Meter {
         Self {
             messages: limits.publish_messages.map(|rate| Bucket::new(rate, now)),
             bytes: limits.publish_bytes.map(|rate| Bucket::new(rate, now)),
-            lines: Bucket::new(limits.log_lines, now),
+            lines: LineGate::new(limits.log_lines),
             throttled: false,
-            lines_written: 0,
-            lines_dropped: 0,
-            untold: 0,
             calls: Cell::new(0),
             calls_until: Cell::new(limits.host_calls.map_or(u64::MAX, |rate| rate.burst)),
             call_rate: limits.host_calls,
@@ -187,22 +231,9 @@ impl Meter {
         self.throttled = false;
     }
 
-    /// What becomes of a line of the log.
-    pub(crate) fn line(&mut self) -> Admission {
-        if !self.lines.is_open(Instant::now) {
-            self.lines_dropped += 1;
-            self.untold += 1;
-            return Admission::Dropped;
-        }
-        self.lines.take(1);
-        self.lines_written += 1;
-        match std::mem::take(&mut self.untold) {
-            0 => Admission::Line,
-            dropped => {
-                self.lines.take(1); // telling of it is a line too
-                Admission::LineAfter(dropped)
-            }
-        }
+    /// Through which lines of the log go.
+    pub(crate) fn lines(&self) -> &LineGate {
+        &self.lines
     }
 }
 

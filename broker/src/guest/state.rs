@@ -97,14 +97,15 @@ impl GuestState {
     /// `nursery` is where the guest's memory is going to be.
     pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>, nursery: Nursery) -> Self {
         let excess = Excess::new(&setup.limits);
+        let meter = Meter::new(&setup.limits);
         Self {
             growth: GrowthLimiter::new(&setup.limits, excess.clone()),
             windows: Windows::new(table, setup.limits.windows),
-            meter: Meter::new(&setup.limits),
+            #[cfg(feature = "wasi")]
+            wasi: Wasi::new(&setup, meter.lines(), &excess),
+            meter,
             kept: KeptBlocks::new(&setup.limits),
             excess,
-            #[cfg(feature = "wasi")]
-            wasi: Wasi::new(&setup),
             setup,
             subscriptions: Slab::new(),
             publishers: Slab::new(),
@@ -172,6 +173,8 @@ impl GuestState {
         }
         let computed = self.setup.control.clock().look();
         self.show_stats();
+        // What a program writes to its standard output is noted without a host function of ours that settles it.
+        self.excess.settle()?;
         if self.setup.control.is_cancelled() {
             return Err(self.end(ExitReason::Cancelled));
         }
@@ -243,11 +246,12 @@ impl GuestState {
 
     /// The counters, including what is still open.
     pub(crate) fn stats(&self) -> GuestStats {
+        let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = GuestStats {
             host_calls: self.meter.calls(),
             refusals: self.excess.refusals(),
-            log_lines: self.meter.lines_written,
-            log_lines_dropped: self.meter.lines_dropped,
+            log_lines,
+            log_lines_dropped,
             computed: self.setup.control.computed(),
             memory: self.windows.memory_size(),
             windows: self.windows.donated(),
@@ -291,7 +295,7 @@ impl GuestState {
 
     /// Passes a line on, or drops it where there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
-        match self.meter.line() {
+        match self.meter.lines().line() {
             Admission::Line => (self.setup.log)(level, shorten(text)),
             Admission::LineAfter(dropped) => {
                 (self.setup.log)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));

@@ -271,11 +271,12 @@ impl LibraryState {
 
     /// The counters, including what is still open.
     pub(crate) fn stats(&self) -> GuestStats {
+        let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = GuestStats {
             host_calls: self.meter.calls(),
             refusals: self.excess.refusals(),
-            log_lines: self.meter.lines_written,
-            log_lines_dropped: self.meter.lines_dropped,
+            log_lines,
+            log_lines_dropped,
             subscriptions: self.open.subscriptions,
             publishers: self.open.publishers,
             ..self.closed
@@ -314,7 +315,7 @@ impl LibraryState {
     /// Passes a line on, or drops it where there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
         let log = &self.setup.log;
-        match self.meter.line() {
+        match self.meter.lines().line() {
             Admission::Line => log(level, shorten(text)),
             Admission::LineAfter(dropped) => {
                 log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));

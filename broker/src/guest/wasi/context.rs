@@ -7,6 +7,8 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::output::Output;
 use crate::guest::abi::Level;
+use crate::guest::excess::Excess;
+use crate::guest::meter::LineGate;
 use crate::guest::state::{GuestSetup, GuestState};
 
 /// Resources of WASI (streams, pollables) that a guest has at a time.
@@ -22,13 +24,14 @@ pub(crate) struct Wasi {
 }
 
 impl Wasi {
-    /// For a guest that is set up like this, whatever it is granted of it.
-    pub(crate) fn new(setup: &GuestSetup) -> Self {
+    /// For a guest that is set up like this, whatever it is granted of it. What it prints goes through `gate`.
+    pub(crate) fn new(setup: &GuestSetup, gate: &LineGate, excess: &Excess) -> Self {
+        let output = |level| Output::new(level, &setup.log, gate.clone(), excess.clone());
         let mut context = WasiCtx::builder();
         context
             .arg(&setup.name)
-            .stdout(Output::new(Level::Info, &setup.log))
-            .stderr(Output::new(Level::Warn, &setup.log))
+            .stdout(output(Level::Info))
+            .stderr(output(Level::Warn))
             .max_random_size(MAX_RANDOM)
             // Sockets are not linked; this is for the day on which somebody changes that.
             .allow_tcp(false)

@@ -4,7 +4,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -13,13 +12,12 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::guest::abi::Level;
+use crate::guest::excess::{Excess, Limit};
+use crate::guest::meter::{Admission, LineGate};
 use crate::guest::state::{LogSink, MAX_TEXT};
 
 /// Bytes that a program may write at a time.
 const PERMIT: usize = 64 << 10;
-
-/// Lines that are passed on per second; others are dropped and counted.
-const LINES_PER_SECOND: u32 = 1000;
 
 /// A stream that becomes lines of a log. Clones, and all handles of a guest on it, are the same stream.
 #[derive(Clone)]
@@ -30,23 +28,15 @@ struct Lines {
     sink: LogSink,
     /// The beginning of a line whose end was not written yet, at most [`MAX_TEXT`] bytes.
     line: Vec<u8>,
-    /// When the second began in which `passed` lines were passed on.
-    second: Instant,
-    passed: u32,
-    dropped: u64,
+    /// The same for all lines of the guest's log.
+    gate: LineGate,
+    excess: Excess,
 }
 
 impl Output {
     /// Lines of this level go to `sink`.
-    pub(crate) fn new(level: Level, sink: &LogSink) -> Self {
-        Self(Arc::new(Mutex::new(Lines {
-            level,
-            sink: Arc::clone(sink),
-            line: Vec::new(),
-            second: Instant::now(),
-            passed: 0,
-            dropped: 0,
-        })))
+    pub(crate) fn new(level: Level, sink: &LogSink, gate: LineGate, excess: Excess) -> Self {
+        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, excess })))
     }
 
     fn append(&self, bytes: &[u8]) {
@@ -72,19 +62,12 @@ impl Lines {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        if self.passed == LINES_PER_SECOND && self.second.elapsed() >= Duration::from_secs(1) {
-            (self.second, self.passed) = (Instant::now(), 0);
-        }
-        if self.passed == LINES_PER_SECOND {
-            self.dropped += 1;
-            return;
-        }
-        self.passed += 1;
-        match std::mem::take(&mut self.dropped) {
-            0 => {}
-            dropped => {
-                (self.sink)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"))
+        match self.gate.line() {
+            Admission::Line => {}
+            Admission::LineAfter(dropped) => {
+                (self.sink)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
             }
+            Admission::Dropped => return self.excess.note(Limit::LogLines),
         }
         (self.sink)(self.level, &String::from_utf8_lossy(&line));
     }
@@ -162,16 +145,18 @@ impl AsyncWrite for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::limits::{GuestLimits, Rate};
+
+    /// Lines that the grant lets through.
+    const LINES: u64 = 10;
 
     /// What becomes of `written`.
     fn lines(written: &[&[u8]]) -> Vec<String> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
-        let output = Output::new(
-            Level::Info,
-            &(Arc::new(move |_: Level, line: &str| sink.lock().expect("no panic").push(line.to_owned()))
-                as LogSink),
-        );
+        let sink: LogSink = Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_owned()));
+        let gate = LineGate::new(Rate::per_second(0).burst(LINES));
+        let output = Output::new(Level::Info, &sink, gate, Excess::new(&GuestLimits::default()));
         for bytes in written {
             output.append(bytes);
         }
@@ -194,10 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_the_rate_are_dropped() {
-        let began = Instant::now();
-        let seen = lines(&[&b"x\n".repeat(5000)]);
-        let allowed = LINES_PER_SECOND as usize * (began.elapsed().as_secs() as usize + 1);
-        assert!(seen.len() <= allowed + 1, "{}", seen.len());
+    fn lines_beyond_the_grants_rate_are_dropped() {
+        assert_eq!(lines(&[&b"x\n".repeat(5000)]).len() as u64, LINES);
     }
 }
