@@ -1,9 +1,12 @@
 //! The handles of a guest that is a core module. A component's are checked by the engine.
 //!
 //! A handle is a place in a table and how often that place was used before, so one that was dropped stands for nothing, also
-//! when its place is taken again. A place that was used as often as can be told apart is not used again.
+//! when its place is taken again. A place that was used as often as can be told apart rests until there is no other left:
+//! no number comes again before some two thousand million others were given out, and a guest that goes on
+//! for so long can do so for ever.
 
 use std::any::TypeId;
+use std::collections::VecDeque;
 
 use super::canonical::trap;
 use super::link::HostResource;
@@ -23,11 +26,21 @@ struct Entry {
 }
 
 /// All handles that a guest has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handles {
     entries: Vec<Entry>,
     /// Places that can be taken again.
     free: Vec<u32>,
+    /// Places whose uses begin anew when they are taken again, in the order in which they came here.
+    resting: VecDeque<u32>,
+    /// Places that there may be.
+    most: usize,
+}
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), resting: VecDeque::new(), most: (1 << PLACE_BITS) - 1 }
+    }
 }
 
 impl Handles {
@@ -36,12 +49,17 @@ impl Handles {
         let taken = Some((TypeId::of::<T>(), rep));
         let place = match self.free.pop() {
             Some(place) => place,
-            None if self.entries.len() < (1 << PLACE_BITS) - 1 => {
+            None if self.entries.len() < self.most => {
                 self.entries.push(Entry { uses: 0, taken: None });
                 // Fits: checked just now.
                 self.entries.len() as u32 - 1
             }
-            None => return Err(trap("the guest has used up all handles".to_owned())),
+            None => {
+                let rested = self.resting.pop_front();
+                let place = rested.ok_or_else(|| trap("the guest has too many handles".to_owned()))?;
+                self.entries[place as usize].uses = 0;
+                place
+            }
         };
         let entry = &mut self.entries[place as usize];
         entry.taken = taken;
@@ -67,6 +85,8 @@ impl Handles {
         if entry.uses < LAST_USE {
             entry.uses += 1;
             self.free.push(place);
+        } else {
+            self.resting.push_back(place);
         }
         Ok(rep)
     }
@@ -123,6 +143,28 @@ mod tests {
         for number in numbers.filter(|&number| number != cup) {
             assert!(handles.rep::<Cup>(number).is_err(), "{number}");
         }
+    }
+
+    #[test]
+    fn handles_come_round_when_all_were_given_out_and_no_sooner() {
+        const PLACES: usize = 4;
+        let mut handles = Handles { most: PLACES, ..Handles::default() };
+        let kept = handles.insert::<Cup>(7).expect("room");
+        let mut seen = std::collections::HashSet::from([kept]);
+        let round = (PLACES as u32 - 1) * (LAST_USE + 1);
+        for number in 0..3 * round {
+            let handle = handles.insert::<Cup>(number).expect("room");
+            assert_ne!(handle, kept);
+            assert_eq!(seen.insert(handle), number < round, "{handle} is number {number}");
+            assert_eq!(handles.rep::<Cup>(handle).expect("known"), number);
+            handles.remove::<Cup>(handle).expect("known");
+            assert!(handles.rep::<Cup>(handle).is_err());
+        }
+        assert_eq!(handles.rep::<Cup>(kept).expect("known"), 7);
+        for _ in 1..PLACES {
+            handles.insert::<Cup>(0).expect("room");
+        }
+        handles.insert::<Cup>(0).expect_err("too many at a time");
     }
 
     #[test]

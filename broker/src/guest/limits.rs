@@ -149,8 +149,10 @@ impl Rate {
 /// Number of core instances that a component may consist of.
 const INSTANCES: usize = 64;
 
-/// Number of tables, and of elements in each, that a guest may have.
+/// Number of tables that a guest may have.
 const TABLES: usize = 64;
+
+/// Number of elements that all its tables may have together. Each takes 8 bytes of the host's memory.
 const TABLE_ELEMENTS: usize = 1 << 18;
 
 /// Holds the growth of a guest's memory to its limits.
@@ -163,11 +165,13 @@ pub(crate) struct GrowthLimiter {
     excess: Excess,
     /// Address space asked for with `minimum-size` and not given back.
     pub(crate) asked: u64,
+    /// Elements of all tables.
+    elements: usize,
 }
 
 impl GrowthLimiter {
     pub(crate) fn new(limits: &GuestLimits, excess: Excess) -> Self {
-        Self { memory: limits.memory, excess, asked: 0 }
+        Self { memory: limits.memory, excess, asked: 0, elements: 0 }
     }
 
     /// Refuses, or ends the guest.
@@ -189,11 +193,17 @@ impl ResourceLimiter for GrowthLimiter {
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
+        let elements = self.elements.saturating_add(desired.saturating_sub(current));
+        // Beyond its own maximum a table does not grow whatever we say.
+        if elements > TABLE_ELEMENTS || maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.elements = elements;
+        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -224,6 +234,19 @@ mod tests {
         limiter.asked = 65536;
         assert!(grow(&mut limiter, (1 << 20) + 65536));
         assert!(!grow(&mut limiter, (1 << 20) + 2 * 65536));
+    }
+
+    #[test]
+    fn hostile_tables_share_one_budget_of_elements() {
+        let limits = GuestLimits::default();
+        let mut limiter = GrowthLimiter::new(&limits, Excess::new(&limits));
+        let mut grow =
+            |current, desired, maximum| limiter.table_growing(current, desired, maximum).expect("answers");
+        assert!(grow(0, TABLE_ELEMENTS / 2, None));
+        assert!(!grow(0, 100, Some(99)), "which is not counted");
+        assert!(grow(10, TABLE_ELEMENTS / 2 + 10, None));
+        assert!(!grow(0, 1, None));
+        assert!(!grow(1, usize::MAX, None));
     }
 
     #[test]
