@@ -549,6 +549,10 @@ impl Tasks {
                 if runtime.get().is_none() {
                     let made = tokio::runtime::Builder::new_multi_thread()
                         .thread_name("blockcast")
+                        .on_thread_start(|| {
+                            // If that fails now it is tried again when a guest comes.
+                            crate::guest::thread::prepare();
+                        })
                         .enable_time()
                         .build()?;
                     if let Err(surplus) = runtime.set(made) {

@@ -12,12 +12,15 @@
 //!
 //! Private pages are few: [`PRIVATE_PAGES`] at a time, the oldest becoming the shared read-only page again, because
 //! each costs memory and up to two mappings (of which a process has a limited number). Any single instruction
-//! touches fewer pages than that, so the interrupted write always makes progress.
+//! touches fewer pages than that, so the interrupted write always makes progress. Where no mapping is left the whole
+//! window becomes private instead, which needs none; for the case that the process has one more than it may have,
+//! each guest has spare ones to let go of.
 //!
 //! The handler runs only for faults while its store runs (the engine keeps that in thread-local storage),
 //! on the thread that runs it. It takes no lock and allocates nothing: the table is fixed and atomic.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
@@ -31,6 +34,9 @@ pub(crate) const MAX_WINDOWS: usize = 128;
 
 /// Private copies of pages that a violating guest has at a time.
 pub(crate) const PRIVATE_PAGES: usize = 16;
+
+/// Mappings that a guest has in reserve: as many as it takes to prepare a thread.
+const SPARES: usize = 3;
 
 /// One window as the handler sees it. Free while `len` is 0.
 #[derive(Debug, Default)]
@@ -91,7 +97,15 @@ pub(crate) struct WindowTable {
     private: [AtomicUsize; PRIVATE_PAGES],
     /// Which of `private` is reused next.
     next_private: AtomicUsize,
+    /// Mappings to let go of in a process that has no other left; 0: there is none.
+    spares: [AtomicUsize; SPARES],
     page_size: usize,
+}
+
+impl Default for WindowTable {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl WindowTable {
@@ -101,6 +115,10 @@ impl WindowTable {
             violation: AtomicU64::new(0),
             private: std::array::from_fn(|_| AtomicUsize::new(0)),
             next_private: AtomicUsize::new(0),
+            // Without them we do as well as we can.
+            spares: std::array::from_fn(|_| {
+                AtomicUsize::new(sys::spare().map_or(0, |spare| spare.as_ptr() as usize))
+            }),
             page_size: sys::page_size(),
         }
     }
@@ -176,7 +194,7 @@ impl WindowTable {
         if copied.is_ok() {
             place.store(page, Ordering::Relaxed);
             self.next_private.store(next + 1, Ordering::Relaxed);
-        } else if !self.make_private(entry) {
+        } else if !(self.make_private(entry) || self.let_go_of_spares() && self.make_private(entry)) {
             return Resolution::Failed;
         }
         if first { Resolution::FirstViolation } else { Resolution::Resolved }
@@ -189,6 +207,17 @@ impl WindowTable {
         let file = unsafe { borrow(entry.file.load(Ordering::Relaxed)) };
         // SAFETY: the window's own range and file, as in `resolve`.
         unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, entry.in_file(0)) }.is_ok()
+    }
+
+    /// Lets go of the spare mappings; false if that was done before.
+    pub(crate) fn let_go_of_spares(&self) -> bool {
+        let mut any = false;
+        for spare in &self.spares {
+            let spare = NonNull::new(spare.swap(0, Ordering::Relaxed) as *mut u8);
+            // SAFETY: what `sys::spare` made, a whole mapping of a page; whoever swaps its address out is the only one to know it.
+            any |= spare.is_some_and(|spare| unsafe { sys::release(spare, self.page_size) }.is_ok());
+        }
+        any
     }
 
     /// Makes a private page the shared read-only one again. A failure leaves it private, which harms nobody.
@@ -206,6 +235,12 @@ impl WindowTable {
                 return;
             }
         }
+    }
+}
+
+impl Drop for WindowTable {
+    fn drop(&mut self) {
+        self.let_go_of_spares();
     }
 }
 

@@ -79,6 +79,7 @@ mod stats;
 pub(crate) mod storage;
 mod subscription;
 mod sys;
+pub(crate) mod thread;
 mod view;
 mod wasi;
 mod window;

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -18,6 +19,7 @@ use super::memory::Nursery;
 use super::program::GuestProgram;
 use super::state::{GuestSetup, GuestState};
 use super::stats::GuestStats;
+use super::thread;
 
 /// How a run of a guest went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub struct GuestReport {
     /// What it did.
     pub stats: GuestStats,
 }
+
+/// After how long a guest that stands on a thread without memory for it looks again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Far enough away to stand for never, near enough for every clock.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
@@ -52,11 +57,20 @@ impl GuestProgram {
             guest.data_mut().tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
+        let spares = Arc::clone(&table);
         fault::install(&mut store, engine, table);
         // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
         let outcome = {
             let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind());
+            let mut later = pin!(tokio::time::sleep(Duration::ZERO));
             poll_fn(|cx| {
+                // What was begun on another thread can neither go on nor be dropped on one that is not prepared.
+                if !(thread::prepare() || spares.let_go_of_spares() && thread::prepare()) {
+                    later.as_mut().reset(tokio::time::Instant::now() + RETRY);
+                    // Registers us: it was set to a time to come.
+                    let _ = later.as_mut().poll(cx);
+                    return Poll::Pending;
+                }
                 control.clock().resume();
                 let polled = drive.as_mut().poll(cx);
                 control.clock().look();

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 
 /// Size of a page of this machine in bytes; a power of two.
 pub(crate) fn page_size() -> usize {
@@ -34,6 +34,27 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
         )
     }?;
     NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Makes a mapping of one inaccessible page that the system never joins with its neighbours. Letting go of it makes room for
+/// another mapping, in a process that has as many as it can have.
+pub(crate) fn spare() -> io::Result<NonNull<u8>> {
+    // Shared memory has a file of its own, so no neighbour continues it.
+    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+    let start = unsafe {
+        rustix::mm::mmap_anonymous(ptr::null_mut(), page_size(), ProtFlags::empty(), MapFlags::SHARED)
+    }?;
+    NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Whether this process can make a mapping and split it. System calls.
+pub(crate) fn has_mappings_left() -> bool {
+    let Ok(start) = reserve(2 * page_size()) else { return false };
+    // SAFETY: a page of the reservation just made, to which nothing refers.
+    let split = unsafe { make_writable(start.as_ptr(), page_size()) }.is_ok();
+    // SAFETY: the whole reservation.
+    let released = unsafe { release(start, 2 * page_size()) };
+    split && released.is_ok()
 }
 
 /// Returns address space to the system.
@@ -68,6 +89,16 @@ pub(crate) unsafe fn replace_by_zeros(start: *mut u8, len: usize) -> io::Result<
     unsafe { rustix::mm::mmap_anonymous(start.cast(), len, ProtFlags::empty(), flags) }?;
     // SAFETY: the range that was just mapped.
     unsafe { make_writable(start, len) }
+}
+
+/// Makes private memory read as zeros again, where the system can do that without making a mapping.
+///
+/// # Safety
+/// `start..start + len` is page aligned, lies inside of a live reservation of the caller, consists of anonymous private
+/// memory, and no reference into it exists.
+pub(crate) unsafe fn forget(start: *mut u8, len: usize) -> io::Result<()> {
+    // SAFETY: anonymous private pages, of which the next access makes zeroed ones; the caller has no references into them.
+    Ok(unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontNeed) }?)
 }
 
 /// Replaces a part of a reservation by a read-only view of a file, which shows what others write to it.

@@ -22,9 +22,9 @@ use super::isolation::Isolation;
 use super::sys::{self, SharedFile};
 use super::window::{Owner, Place, Span, Window, WindowError, Windows};
 
-/// Messages of one publisher that are mapped at a time; further ones are copied. Each takes up to three of the mappings of
-/// which a process has a limited number (65,530 by default).
-const MAX_MAPPED: u32 = 64;
+/// Messages that are mapped into one guest at a time, whatever it subscribes to; further ones are copied. Each takes up to
+/// three of the mappings of which a process has a limited number (65,530 by default).
+const MAX_MAPPED: u32 = 256;
 
 /// One message that the guest sees.
 #[derive(Clone, Copy, Debug)]
@@ -51,19 +51,18 @@ pub(crate) struct View {
     copies: Copies,
     /// By offset in the arena.
     seen: HashMap<u64, Seen>,
-    mapped: u32,
 }
 
 impl View {
     /// Of an arena of `len` bytes. Nothing is seen yet.
     pub(crate) fn new(len: usize) -> std::io::Result<Self> {
         let file = SharedFile::new("blockcast-view", len)?;
-        Ok(Self { copies: Copies::Mapped(file), seen: HashMap::new(), mapped: 0 })
+        Ok(Self { copies: Copies::Mapped(file), seen: HashMap::new() })
     }
 
     /// As [`new`](Self::new), for a guest to which nothing is mapped.
     pub(crate) fn copied(len: usize) -> Self {
-        Self { copies: Copies::Plain(len), seen: HashMap::new(), mapped: 0 }
+        Self { copies: Copies::Plain(len), seen: HashMap::new() }
     }
 
     /// Makes the window through which the guest looks.
@@ -113,12 +112,11 @@ impl View {
             return Ok(0);
         }
         let end = offset + u64::from(len);
-        let mapped = self.pages_to_map(offset, end);
+        let mapped = self.pages_to_map(windows, offset, end);
         if let Some((first, len)) = mapped {
             let span = Span { file: arena.memfd(), offset: first, len };
             // SAFETY: the caller keeps the arena's file open, which is as long as the arena.
             unsafe { windows.show(window, first, span) }?;
-            self.mapped += 1;
         }
         let mut copied = 0;
         for (start, end) in copied_parts(offset, end, mapped) {
@@ -164,18 +162,17 @@ impl View {
             unsafe { copy.write_bytes(0, len) };
         }
         if let (Some((first, len)), Copies::Mapped(file)) = (mapped, &self.copies) {
-            self.mapped -= 1;
             let span = Span { file: file.as_fd(), offset: first, len };
             // SAFETY: the view keeps its file; it is zero there, since nothing was ever copied to pages that are mapped, or it
             // was erased since.
-            unsafe { windows.show(window, first, span) }?;
+            unsafe { windows.hide(window, first, span) }?;
         }
         Ok(())
     }
 
     /// The whole pages of a message that are to be mapped.
-    fn pages_to_map(&self, start: u64, end: u64) -> Option<(u64, usize)> {
-        let copied = matches!(self.copies, Copies::Plain(_)) || self.mapped >= MAX_MAPPED;
+    fn pages_to_map(&self, windows: &Windows, start: u64, end: u64) -> Option<(u64, usize)> {
+        let copied = matches!(self.copies, Copies::Plain(_)) || windows.shown() >= MAX_MAPPED;
         if copied || end - start < u64::from(Isolation::STRICT_MAPPED) {
             return None;
         }
@@ -211,12 +208,13 @@ mod tests {
     #[test]
     fn long_messages_are_mapped_where_they_fill_pages() {
         let view = View::new(1 << 20).expect("memory");
+        let windows = Windows::new(std::sync::Arc::default(), 0);
         let page = sys::page_size() as u64;
         let long = u64::from(Isolation::STRICT_MAPPED) + 2 * page;
         assert_eq!(
-            view.pages_to_map(64, 64 + long),
+            view.pages_to_map(&windows, 64, 64 + long),
             Some((page, (long + 64) as usize / page as usize * page as usize - page as usize))
         );
-        assert_eq!(view.pages_to_map(0, u64::from(Isolation::STRICT_MAPPED) - 1), None);
+        assert_eq!(view.pages_to_map(&windows, 0, u64::from(Isolation::STRICT_MAPPED) - 1), None);
     }
 }

@@ -127,6 +127,8 @@ struct Mapping {
     /// The whole range set aside, of which the first `len` bytes are mapped.
     area: Area,
     len: usize,
+    /// How many parts of it [show](Windows::show) something else.
+    shown: u32,
 }
 
 /// An arena or a block mapped into the guest.
@@ -266,8 +268,12 @@ impl Windows {
             return Err(WindowError::InUse);
         }
         let start = self.locate(area)?;
-        // SAFETY: whole pages inside of the live memory, in which no window lies; the host keeps no references into it.
-        if let Err(error) = unsafe { sys::replace_by_zeros(start, area.size as usize) } {
+        let len = area.size as usize;
+        // SAFETY: whole pages inside of the live memory, in which no window lies, so they are anonymous and private; the host
+        // keeps no references into them.
+        let forgotten = unsafe { sys::forget(start, len) };
+        // SAFETY: as above.
+        if let Err(error) = forgotten.or_else(|_| unsafe { sys::replace_by_zeros(start, len) }) {
             self.broken = true;
             return Err(error.into());
         }
@@ -406,16 +412,18 @@ impl Windows {
             Access::Read => unsafe { sys::replace_by_view(start, len, file, offset) },
             // SAFETY: as above.
             Access::Write => unsafe { sys::replace_by_writable_view(start, len, file, offset) },
-            Access::ReadOf(original) => {
-                // SAFETY: as above; the caller vouches for the original.
-                let duplicated = unsafe { sys::replace_by_duplicate(start, len, original) };
-                // SAFETY: the range as above.
-                duplicated.and_then(|()| unsafe { sys::make_read_only(start, len) })
-            }
+            // SAFETY: as above; the caller vouches for the original.
+            Access::ReadOf(original) => unsafe { sys::replace_by_duplicate(start, len, original) },
         };
-        let mapping = Mapping { slot, owner: place.owner, area, len };
+        let mapping = Mapping { slot, owner: place.owner, area, len, shown: 0 };
         if let Err(error) = mapped {
-            // Whatever the failure has left there.
+            self.put_back(&mapping);
+            return Err(error.into());
+        }
+        if let Access::ReadOf(_) = access
+            // SAFETY: the range that was just mapped.
+            && let Err(error) = unsafe { sys::make_read_only(start, len) }
+        {
             self.restore(&mapping);
             return Err(error.into());
         }
@@ -423,10 +431,30 @@ impl Windows {
         Ok(Window { address: area.address })
     }
 
+    /// Undoes a mapping that the system has refused. Mostly it has left the guest's memory as it was; it may have left a hole.
+    fn put_back(&mut self, mapping: &Mapping) {
+        if let Some(slot) = mapping.slot {
+            self.table.remove(slot);
+        }
+        let Ok(start) = self.locate(mapping.area) else { return };
+        // SAFETY: the range of `map_as`: page aligned, inside of the live memory, and the host keeps no references into it.
+        let replaced = unsafe { sys::replace_by_zeros(start, mapping.len) };
+        // A process that has no mapping left is refused that too. If the range is writable as a whole, it has no hole: it is the
+        // guest's own memory as before.
+        // SAFETY: as above; what lies there is memory of the guest, which it may write, since nothing else was mapped.
+        self.broken |= replaced.is_err() && unsafe { sys::make_writable(start, mapping.len) }.is_err();
+    }
+
     /// Sets donated address space aside as plain memory of the guest.
     pub(crate) fn set_aside(&mut self, place: Place, size: u64) -> Result<Window, WindowError> {
         let area = self.room(place.space, granules(size.max(1)), &[]).ok_or(WindowError::NoRoom)?;
-        self.mappings.push(Mapping { slot: None, owner: place.owner, area, len: area.size as usize });
+        self.mappings.push(Mapping {
+            slot: None,
+            owner: place.owner,
+            area,
+            len: area.size as usize,
+            shown: 0,
+        });
         Ok(Window { address: area.address })
     }
 
@@ -488,7 +516,7 @@ impl Windows {
         })
     }
 
-    /// Shows other bytes of a file, read-only, in whole pages of a window, until they are shown otherwise or the window
+    /// Shows other bytes of a file, read-only, in whole pages of a window, until they are [hidden](Self::hide) or the window
     /// is unmapped.
     ///
     /// # Safety
@@ -499,6 +527,42 @@ impl Windows {
         offset: u64,
         span: Span<'_>,
     ) -> Result<(), WindowError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.change_view(window, offset, span) }?;
+        self.count_shown(window, |shown| shown + 1);
+        Ok(())
+    }
+
+    /// Shows the window's own bytes again, which are `own`.
+    ///
+    /// # Safety
+    /// Until the window is unmapped, the file stays open and covers the span.
+    pub(crate) unsafe fn hide(
+        &mut self,
+        window: Window,
+        offset: u64,
+        own: Span<'_>,
+    ) -> Result<(), WindowError> {
+        self.count_shown(window, |shown| shown.saturating_sub(1));
+        // SAFETY: the caller's promise.
+        unsafe { self.change_view(window, offset, own) }
+    }
+
+    /// How many parts of windows show something else now. Each takes up to three mappings.
+    pub(crate) fn shown(&self) -> u32 {
+        self.mappings.iter().map(|mapping| mapping.shown).sum()
+    }
+
+    fn count_shown(&mut self, window: Window, change: impl FnOnce(u32) -> u32) {
+        let mapping = self.mappings.iter_mut().find(|mapping| mapping.area.address == window.address);
+        if let Some(mapping) = mapping {
+            mapping.shown = change(mapping.shown);
+        }
+    }
+
+    /// # Safety
+    /// As for [`show`](Self::show).
+    unsafe fn change_view(&mut self, window: Window, offset: u64, span: Span<'_>) -> Result<(), WindowError> {
         let start = self.pages_of(window, offset, span.len)?;
         // SAFETY: whole pages of a window inside of the live memory, into which the host keeps no references; the
         // caller vouches for the file.

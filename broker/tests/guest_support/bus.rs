@@ -54,7 +54,10 @@ impl Bus {
         let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
         (config.block_size, config.blocks) = (block_size, blocks);
         change(&mut config);
-        let writer = channel(config).expect("a channel");
+        self.add(topic, channel(config).expect("a channel"))
+    }
+
+    fn add(&self, topic: &str, writer: Writer) -> Writer {
         let mut topics = self.topics.lock().unwrap();
         let topic = topics.entry(topic.to_owned()).or_default();
         topic.channels.push(Arc::clone(writer.channel()));
@@ -177,7 +180,9 @@ impl Exchange for Bus {
         if *schema != Bytes::schema() {
             return Err(Refusal::SchemaMismatch);
         }
-        let writer = self.writer(topic, options.block_size as usize, options.blocks);
+        let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
+        (config.block_size, config.blocks) = (options.block_size as usize, options.blocks);
+        let writer = self.add(topic, channel(config).map_err(|_| Refusal::Internal)?);
         Ok(Box::new(BusOutlet { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))
     }
 }

@@ -190,3 +190,24 @@ fn a_part_of_a_second_mapping_is_written_while_that_is_allowed_and_not_afterward
     windows.unmap(window);
     assert_eq!(access(&windows, page), "rw-p", "zeroed memory");
 }
+
+#[test]
+fn what_is_shown_in_windows_is_counted_until_it_is_hidden_or_the_window_is_gone() {
+    let mut windows = windows(u64::MAX);
+    windows.donate(ME, area(0, 2 * MIB)).expect("donated");
+    let (own, other) = (file(65536), file(65536));
+    // SAFETY: the files live as long as the windows.
+    let one = unsafe { windows.map(Place::own(ME), span(&own), 65536) }.expect("mapped");
+    // SAFETY: as above.
+    let two = unsafe { windows.map(Place::own(ME), span(&own), 65536) }.expect("mapped");
+    for window in [one, two] {
+        // SAFETY: as above.
+        unsafe { windows.show(window, 0, span(&other)) }.expect("shown");
+    }
+    assert_eq!(windows.shown(), 2);
+    // SAFETY: as above.
+    unsafe { windows.hide(one, 0, span(&own)) }.expect("hidden");
+    assert_eq!(windows.shown(), 1);
+    windows.unmap(two);
+    assert_eq!(windows.shown(), 0);
+}
