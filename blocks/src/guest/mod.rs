@@ -21,6 +21,7 @@
 //! * `library`: the functions are those of a [table](crate::abi). Addresses are the process's own, every message is built in
 //!   its block, and the component may have threads.
 
+mod attached;
 mod error;
 #[cfg(not(target_family = "wasm"))]
 mod library;

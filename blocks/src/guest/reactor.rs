@@ -3,8 +3,10 @@
 //! Futures that cannot go on leave their waker here. The host does not say which subscription or publisher
 //! may make progress, so all that wait for one are woken; a component has few, and looking costs one host call each.
 
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use super::attached::Attached;
 use crate::units::Timestamp;
 
 /// The wakers of a component.
@@ -15,6 +17,8 @@ pub(super) struct Reactor {
     /// Wait for a time. In no order: a component has few, and a map would be a tenth of a guest's code.
     timers: Vec<Timer>,
     next_key: u64,
+    /// Every subscription, and some that are gone.
+    attached: Vec<Weak<Attached>>,
 }
 
 struct Timer {
@@ -60,9 +64,23 @@ impl Reactor {
         std::mem::take(&mut self.progress)
     }
 
-    /// One whose time has come, to be woken.
+    /// Of those whose time has come the first, to be woken.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Waker> {
-        let at = self.timers.iter().position(|timer| timer.deadline <= now)?;
+        let due = self.timers.iter().enumerate().filter(|(_, timer)| timer.deadline <= now);
+        let (at, _) = due.min_by_key(|(_, timer)| timer.deadline)?;
         Some(self.timers.swap_remove(at).waker)
+    }
+
+    /// Takes a new subscription in.
+    pub(super) fn attach(&mut self, attached: &Arc<Attached>) {
+        self.attached.retain(|known| known.strong_count() > 0);
+        self.attached.push(Arc::downgrade(attached));
+    }
+
+    /// Subscriptions of which the host does not know everything that is released. To be [told](Attached::flush) before the
+    /// component waits, when nothing is borrowed or locked any more.
+    pub(super) fn untold(&self) -> Vec<Arc<Attached>> {
+        let attached = self.attached.iter().filter_map(Weak::upgrade);
+        attached.filter(|attached| attached.is_untold()).collect()
     }
 }

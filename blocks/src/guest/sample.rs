@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::host::Deliveries;
+use super::attached::Attached;
 use super::subscription::{Delivery, bytes_at};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
@@ -21,7 +21,7 @@ const NONE: u32 = 0;
 
 /// One message that samples share.
 struct Kept {
-    deliveries: Arc<Deliveries>,
+    attached: Arc<Attached>,
     delivery: Delivery,
     hold: AtomicU32,
 }
@@ -29,7 +29,7 @@ struct Kept {
 impl Kept {
     /// Makes the host hold the message. False: it refuses, and the subscription must go on keeping it.
     fn hold(&self) -> bool {
-        let Ok(number) = self.deliveries.handle().hold(self.delivery.index) else {
+        let Ok(number) = self.attached.deliveries.handle().hold(self.delivery.index) else {
             return false;
         };
         // Ordering: a guest has one thread.
@@ -47,7 +47,7 @@ impl Drop for Kept {
         let hold = *self.hold.get_mut();
         if hold != NONE {
             // Refused only where the host has taken everything back already.
-            let _ = self.deliveries.handle().unhold(hold - 1);
+            let _ = self.attached.deliveries.handle().unhold(hold - 1);
         }
     }
 }
@@ -58,14 +58,14 @@ pub(super) struct Samples(VecDeque<Weak<Kept>>);
 
 impl Samples {
     /// Makes a sample of a message that the subscription has taken and not released.
-    pub(super) fn attach(&mut self, deliveries: &Arc<Deliveries>, delivery: Delivery) -> RawSample {
+    pub(super) fn attach(&mut self, attached: &Arc<Attached>, delivery: Delivery) -> RawSample {
         let _ = self.oldest(); // forgets those that are gone
         if self.0.len() >= WINDOW
             && let Some(oldest) = self.0.front().and_then(Weak::upgrade)
         {
             oldest.hold();
         }
-        let kept = Kept { deliveries: Arc::clone(deliveries), delivery, hold: AtomicU32::new(NONE) };
+        let kept = Kept { attached: Arc::clone(attached), delivery, hold: AtomicU32::new(NONE) };
         let kept = Arc::new(kept);
         self.0.push_back(Arc::downgrade(&kept));
         RawSample(kept)

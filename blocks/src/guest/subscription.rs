@@ -4,12 +4,13 @@
 //! The host learns what was released with the next batch that it is asked for. While a batch is being worked off
 //! that would keep blocks from a publisher that waits for them, so a call that only releases is
 //! made in between, every [`RELEASE_MESSAGES`] messages or [`RELEASE_BYTES`] bytes: rare enough for small messages
-//! not to notice, and at once for large ones.
+//! not to notice, and at once for large ones. Before the component waits the host is told the rest.
 
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::attached::Attached;
 use super::error::HostError;
 use super::host::types::{Error, SubscriptionStats};
 use super::host::{Deliveries, Record, Runtime, THREADS};
@@ -49,7 +50,7 @@ pub(super) struct Delivery {
 /// The offset of a [`Descriptor`] is an address in the component's memory.
 pub struct Subscription {
     runtime: Runtime,
-    deliveries: Arc<Deliveries>,
+    attached: Arc<Attached>,
     batch: Box<[Record]>,
     /// The next record of the batch, and how many there are.
     next: usize,
@@ -80,10 +81,11 @@ impl Subscription {
         options: ReaderOptions,
         name: &str,
     ) -> Result<Self, HostError> {
-        let deliveries = Deliveries::open(host, topic, schema, options, name)?;
+        let attached = Arc::new(Attached::new(Deliveries::open(host, topic, schema, options, name)?));
+        host.with_reactor(|reactor| reactor.attach(&attached));
         Ok(Self {
             runtime: host.clone(),
-            deliveries: Arc::new(deliveries),
+            attached,
             batch: vec![Record::default(); BATCH].into_boxed_slice(),
             next: 0,
             filled: 0,
@@ -106,7 +108,7 @@ impl Subscription {
     /// The host's counters of this subscription. One host call.
     #[must_use]
     pub fn stats(&self) -> SubscriptionStats {
-        self.deliveries.handle().stats()
+        self.attached.deliveries.handle().stats()
     }
 
     /// Receives the next message by reference. No copy; one host call per batch. Never waits. The message is
@@ -234,11 +236,19 @@ impl Subscription {
     /// Releases every delivery below `index` but samples. The host learns it with the next batch or a little earlier.
     pub(super) fn release_to(&mut self, index: u64) {
         self.floor = self.floor.max(index);
+        self.note_released();
     }
 
     /// Releases everything taken but samples.
     pub(super) fn release_taken(&mut self) {
         self.floor = self.taken;
+        self.note_released();
+    }
+
+    #[inline]
+    fn note_released(&mut self) {
+        let released = self.released();
+        self.attached.release(released);
     }
 
     /// Tells the host at once what was released.
@@ -249,7 +259,7 @@ impl Subscription {
     }
 
     pub(super) fn attach(&mut self, delivery: Delivery) -> RawSample {
-        self.samples.attach(&self.deliveries, delivery)
+        self.samples.attach(&self.attached, delivery)
     }
 
     /// Asks the host for the next batch.
@@ -257,7 +267,7 @@ impl Subscription {
         self.next = 0;
         self.filled = 0;
         let released = self.tell_next();
-        match self.deliveries.poll(&mut self.batch, released) {
+        match self.attached.deliveries.poll(&mut self.batch, released) {
             Ok(0) | Err(Error::Busy) => Err(ReceiveError::Empty),
             Ok(count) => {
                 self.filled = (count as usize).min(self.batch.len());
@@ -271,13 +281,21 @@ impl Subscription {
     /// Tells the host what is released, without receiving.
     fn tell(&mut self) {
         let released = self.tell_next();
-        self.deliveries.release(released);
+        self.attached.deliveries.release(released);
     }
 
     /// What is released, for the host to be told right away.
     fn tell_next(&mut self) -> u64 {
         self.untold = 0;
         self.untold_bytes = 0;
+        let released = self.released();
+        self.attached.tell(released);
+        released
+    }
+
+    /// Deliveries before this number are needed neither by reference nor by a sample.
+    #[inline]
+    fn released(&mut self) -> u64 {
         match self.samples.oldest() {
             Some(oldest) => oldest.min(self.floor),
             None => self.floor,
@@ -294,8 +312,8 @@ impl Drop for Subscription {
         self.samples.hold_all();
         // Where samples live on, the last of them ends the subscription. One that the host would not hold needs the
         // delivery to go on as it is until then.
-        if self.samples.is_empty() && Arc::strong_count(&self.deliveries) > 1 {
-            self.deliveries.handle().leave();
+        if self.samples.is_empty() && Arc::strong_count(&self.attached) > 1 {
+            self.attached.deliveries.handle().leave();
         }
     }
 }

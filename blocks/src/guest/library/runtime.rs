@@ -186,6 +186,7 @@ impl Runtime {
         let Some(host) = &self.0.host else {
             return self.park(woken);
         };
+        self.with_reactor(|reactor| reactor.untold()).iter().for_each(|attached| attached.flush());
         if self.0.led.swap(true, Ordering::SeqCst) {
             return self.follow(woken);
         }

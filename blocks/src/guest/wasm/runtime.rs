@@ -87,6 +87,7 @@ impl Runtime {
 
     /// Suspends the guest until there is a reason to go on, then wakes whom it concerns.
     pub(super) fn wait_and_wake(&self) {
+        self.with_reactor(|reactor| reactor.untold()).iter().for_each(|attached| attached.flush());
         let next = self.with_reactor(|reactor| reactor.next_deadline());
         let timeout = next.map_or(FOREVER, |deadline| deadline.as_nanos().saturating_sub(session::now()));
         let reasons = wait(timeout);
