@@ -32,11 +32,21 @@
 /// async fn run(session: blockcast::Session) -> Result<(), Silent> { Ok(()) } // its error cannot be displayed
 /// blockcast::export!(run);
 /// ```
+/// ```compile_fail,E0277
+/// fn run(session: blockcast::Session) -> Result<(), blockcast::AppError> { Ok(()) } // is not async
+/// blockcast::export!(run);
+/// ```
+/// ```compile_fail,E0428
+/// async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError> { Ok(()) }
+/// blockcast::export!(run);
+/// blockcast::export!(run); // there is one already
+/// ```
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 #[macro_export]
 macro_rules! export {
     ($run:path) => {
-        const _: fn() = || $crate::check_app($run);
+        #[allow(dead_code, reason = "checks that there is one app, and that it is one")]
+        const ONE_APP_IS_EXPORTED: fn() = || $crate::check_app($run);
     };
 }
 
@@ -53,7 +63,8 @@ pub fn check_app<K>(app: impl crate::App<K>) {
 #[macro_export]
 macro_rules! export {
     ($run:path) => {
-        const _: () = {
+        #[allow(dead_code, reason = "there is one app")]
+        const ONE_APP_IS_EXPORTED: () = {
             struct App;
 
             impl $crate::guest::bindings::Guest for App {
@@ -75,7 +86,8 @@ macro_rules! export {
 #[macro_export]
 macro_rules! export {
     ($run:path) => {
-        const _: () = {
+        #[allow(dead_code, reason = "there is one app")]
+        const ONE_APP_IS_EXPORTED: () = {
             #[cfg(panic = "abort")]
             compile_error!(
                 "a library is built with `panic = \"unwind\"`, so that a panic ends it alone and not its host"
