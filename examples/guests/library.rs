@@ -1,0 +1,40 @@
+//! Builds an app of this repository as a native library, on demand.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The library of `package`, built by cargo in this program's profile, in a folder of its own beside this program's: what
+/// `RUSTFLAGS="--cfg blockcast_library" cargo rustc --lib --crate-type cdylib --package PACKAGE` makes. Does little where
+/// nothing has changed.
+///
+/// # Errors
+/// Cargo's own words, or that there is no cargo.
+pub fn build(package: &str) -> Result<PathBuf, String> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let workspace = root.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).unwrap_or(&root);
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    // A test or an example lies in TARGET/PROFILE/deps or TARGET/PROFILE/examples.
+    let target = program.ancestors().nth(3).ok_or("this program does not lie in a target folder")?;
+    let target = target.join("libraries");
+    let (profile, folder) = if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(workspace)
+        .args(["rustc", "--quiet", "--locked", "--lib", "--crate-type", "cdylib"])
+        .args(["--package", package, "--profile", profile, "--target-dir"])
+        .arg(&target)
+        .env("RUSTFLAGS", "--cfg blockcast_library")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let name = format!(
+        "{}{}{}",
+        std::env::consts::DLL_PREFIX,
+        package.replace('-', "_"),
+        std::env::consts::DLL_SUFFIX
+    );
+    Ok(target.join(folder).join(name))
+}
