@@ -66,6 +66,11 @@ impl Delivery {
         Self::of(shape, subscriber(), Isolation::Strict)
     }
 
+    /// Nothing is mapped: each message is copied to the guest and erased when it is released.
+    pub(super) fn copied(shape: Shape) -> anyhow::Result<Self> {
+        Self::of(shape, subscriber(), Isolation::Copied)
+    }
+
     /// The guest adds up the words of each message, or of a buffer of its own that is as long.
     pub(super) fn reading(shape: Shape, attached: bool) -> anyhow::Result<Self> {
         let numbers = [

@@ -21,6 +21,7 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
     let mut all = vec![
         timed("blockcast", shape, blocks::Delivery::new(shape)),
         timed("blockcast-strict", shape, blocks::Delivery::strict(shape)),
+        timed("blockcast-copied", shape, blocks::Delivery::copied(shape)),
         timed("list-u8", shape, lists::Delivery::one_by_one(shape)),
     ];
     if shape.payload <= 64 << 10 {
