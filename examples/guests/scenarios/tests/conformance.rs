@@ -6,6 +6,7 @@
 //! | component | a guest; blocks are mapped |
 //! | module | the core module inside of the component |
 //! | strict | the component; only what it is attached to is mapped |
+//! | library | a native library |
 //! | copied | the component; nothing is mapped, every message is copied when it is delivered and erased when it is released: the oracle |
 //!
 //! Two apps run in all pairs of deployments. Of three apps the third one's deployment goes round, so that each pair of the three
@@ -173,6 +174,14 @@ fn a_subscriber_that_loses_nothing_holds_the_publisher_back() {
             role("subscriber", &["100 numbers in order, sum 4950"]),
             role("publisher", &["published 4, then all 4 blocks are in use"]),
         ],
+    );
+}
+
+#[test]
+fn what_was_let_go_of_can_be_used_again_also_if_its_reader_looks_elsewhere() {
+    check(
+        "let-go",
+        &[role("subscriber", &["received: 0 1 2 3", "received: 4 5 6 7"]), role("publisher", &[])],
     );
 }
 
@@ -400,7 +409,7 @@ fn a_publisher_goes_on_when_the_one_that_holds_it_back_is_cancelled() {
 #[test]
 fn every_deployment_meets_every_other_one() {
     let all = Deployment::all();
-    assert!(all.len() >= 5, "{all:?}");
+    assert!(all.len() >= 6, "{all:?}");
     for apps in [2, 3] {
         for one in 0..apps {
             for next in (0..apps).filter(|next| *next != one) {

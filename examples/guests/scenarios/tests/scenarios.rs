@@ -1,5 +1,8 @@
-//! Every scenario, linked in, as a component and as the core module inside of that, with the same expectation.
+//! Every scenario, linked in, as a native library, as a component and as the core module inside of that, with the same
+//! expectation.
 
+#[path = "support/library.rs"]
+mod library;
 #[path = "support/module.rs"]
 mod module;
 
@@ -7,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource, Publisher,
+    Broker, Component, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource, LibraryProgram, Publisher,
     PublisherOptions, RecvError, Subscriber, SubscriberOptions,
 };
 use guest_scenarios::{LARGE, Numbers};
@@ -19,6 +22,7 @@ enum Deployment {
     Linked,
     Guest,
     Module,
+    Library,
 }
 
 /// Compiled once for all tests.
@@ -33,6 +37,9 @@ static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
     let module = module::core_module(&file).expect("a component has a core module");
     Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
 });
+
+/// Built once for all tests, by cargo.
+static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(library::load);
 
 /// A broker with one running scenario.
 struct Stage {
@@ -58,6 +65,7 @@ impl Stage {
             Deployment::Linked => broker.run(scenario, grants, parameters, guest_scenarios::run),
             Deployment::Guest => broker.spawn_guest(&GUEST, grants, parameters),
             Deployment::Module => broker.spawn_guest(&MODULE, grants, parameters),
+            Deployment::Library => broker.spawn_library(&LIBRARY, grants, parameters),
         };
         Self { broker, out, component: component.expect("the component starts") }
     }
@@ -126,6 +134,11 @@ macro_rules! in_every_deployment {
             #[test]
             fn module() {
                 check(Deployment::Module);
+            }
+
+            #[test]
+            fn library() {
+                check(Deployment::Library);
             }
         }
     )*};
@@ -259,7 +272,10 @@ in_every_deployment! {
         let report = stage.component.wait();
         assert_eq!(report.reason, ExitReason::Finished);
         let small = LARGE.1 / 2 * size_of::<u64>() as u64;
-        let copied = if deployment == Deployment::Linked { 0 } else { small };
+        let copied = match deployment {
+            Deployment::Linked | Deployment::Library => 0,
+            Deployment::Guest | Deployment::Module => small,
+        };
         assert_eq!(report.stats.publish_copied_bytes, copied);
     }
 

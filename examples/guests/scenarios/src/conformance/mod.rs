@@ -54,6 +54,8 @@ pub(crate) async fn play(session: &Session, role: &str) -> Result<(), AppError> 
         ("slow-and-fast", "publisher") => overflow::publish_to_slow_and_fast(session).await,
         ("slow-and-fast", "subscriber") => delivery::receive_in_order(session).await,
         ("slow-and-fast", "other") => overflow::be_slow(session).await,
+        ("let-go", "publisher") => overflow::publish_twice_what_fits(session).await,
+        ("let-go", "subscriber") => overflow::look_at_something_else(session).await,
         ("end", "publisher") => ending::publish_and_end(session).await,
         ("end", "subscriber") => ending::drain_after_the_end(session).await,
         ("empty", "publisher") => ending::publish_nothing(session).await,

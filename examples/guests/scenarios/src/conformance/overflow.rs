@@ -2,7 +2,7 @@
 
 use blockcast::{AppError, Overflow, Session, Subscriber, SubscriberOptions};
 
-use super::{Received, TOPIC, hear, publisher, say, send, send_what_fits, subscriber, tell};
+use super::{Received, TOPIC, hear, publisher, say, say_numbers, send, send_what_fits, subscriber, tell};
 use crate::{Numbers, number};
 
 /// A subscriber that may lose messages, and keeps four.
@@ -71,6 +71,34 @@ pub(super) async fn hold_back(session: &Session) -> Result<(), AppError> {
     tell(session, "ready").await?;
     hear(session, "look").await?;
     Received::all_of(&mut numbers).await?.say_total(session);
+    Ok(())
+}
+
+/// Fills every block, and again when the subscriber, who looks elsewhere then, has let go of all of them.
+pub(super) async fn publish_twice_what_fits(session: &Session) -> Result<(), AppError> {
+    let mut numbers = publisher(session, TOPIC, 4).await?;
+    hear(session, "ready").await?;
+    for first in [0, 4] {
+        send(&mut numbers, first..first + 4).await?;
+        tell(session, "look").await?;
+        hear(session, "looked").await?;
+    }
+    Ok(())
+}
+
+/// Receives four messages, and then looks at another topic only.
+pub(super) async fn look_at_something_else(session: &Session) -> Result<(), AppError> {
+    let mut numbers = subscriber(session, TOPIC).await?;
+    tell(session, "ready").await?;
+    for _ in 0..2 {
+        hear(session, "look").await?;
+        let mut found = Vec::new();
+        for _ in 0..4 {
+            found.push(number(numbers.recv_ref().await?.view()));
+        }
+        say_numbers(session, "received", &found);
+        tell(session, "looked").await?;
+    }
     Ok(())
 }
 

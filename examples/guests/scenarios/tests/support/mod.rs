@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use blockcast::{
     Broker, Component, ComponentOptions, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource,
-    Isolation,
+    Isolation, LibraryProgram,
 };
 
+mod library;
 mod module;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,11 +22,12 @@ pub enum Deployment {
     Module,
     Strict,
     Copied,
+    Library,
 }
 
 impl Deployment {
     pub fn all() -> &'static [Self] {
-        &[Self::Linked, Self::Component, Self::Module, Self::Strict, Self::Copied]
+        &[Self::Linked, Self::Component, Self::Module, Self::Strict, Self::Copied, Self::Library]
     }
 
     fn start(self, broker: &Broker, options: ComponentOptions, grants: Grants) -> Component {
@@ -40,6 +42,7 @@ impl Deployment {
         let options = options.grants(grants.limits(limits));
         let started = match self {
             Self::Linked => broker.supervise(options, guest_scenarios::run),
+            Self::Library => broker.supervise_library(&LIBRARY, options),
             Self::Module => broker.supervise_guest(&MODULE, options),
             Self::Component | Self::Strict | Self::Copied => broker.supervise_guest(&COMPONENT, options),
         };
@@ -58,6 +61,9 @@ static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
     let module = module::core_module(&file).expect("a component has a core module");
     Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
 });
+
+/// Built once for all tests, by cargo.
+static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(library::load);
 
 /// The deployments of so many apps: all pairs of the first two, and a third that goes round so that it forms all
 /// pairs with each of them.
