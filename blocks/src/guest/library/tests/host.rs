@@ -12,6 +12,11 @@ use crate::abi::*;
 /// One run at a time: a library's image belongs to one component.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// Keeps other tests from running an app.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a test's app returns.
 pub(super) type Outcome = Result<(), String>;
 
@@ -114,7 +119,7 @@ impl Mock {
 
     /// Runs `app` as a host does.
     pub(super) fn run<F: Future<Output = Outcome>>(&self, app: impl FnOnce(Runtime) -> F) -> u32 {
-        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = alone();
         let table = self.table();
         // SAFETY: the table is complete; it and the context outlive the run, after which nothing of it is called.
         unsafe { run_app(&raw const table, app) }
