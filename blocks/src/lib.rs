@@ -95,6 +95,8 @@ pub mod arena;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod attachment;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+pub mod biased;
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod brought;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod channel;

@@ -9,6 +9,7 @@
 //! `Arc` are real and not explored, and `membarrier(2)` is taken to do what its manual says (see `primitive`).
 //! `tests/stress.rs` runs the same promises on real threads.
 
+mod biased;
 mod claim;
 mod close;
 mod gate;

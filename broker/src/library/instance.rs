@@ -7,15 +7,18 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use blockcast_blocks::abi::Status;
+use blockcast_blocks::biased::Biased;
 
 use super::state::LibraryState;
 use crate::granted::GrantedTopics;
 use crate::guest::abi::Error;
-use crate::guest::{ExitReason, GuestControl, GuestLimits, GuestStats, Limit, LogSink};
+use crate::guest::meter::Admission;
+use crate::guest::state::shorten;
+use crate::guest::{ExitReason, GuestControl, GuestLimits, GuestStats, Level, Limit, LogSink};
 
 /// What a run of a native component is given.
 pub(crate) struct LibrarySetup {
@@ -31,7 +34,7 @@ pub(crate) struct Instance {
     /// What its calls bring along. Never 0, and never that of another run.
     id: usize,
     pub(crate) setup: Arc<LibrarySetup>,
-    state: Mutex<LibraryState>,
+    state: Biased<LibraryState>,
     /// It is to end: its calls are refused.
     over: AtomicBool,
     /// Why, if it is the host that ends it.
@@ -60,7 +63,7 @@ impl Instance {
         Arc::new(Self {
             // Ordering: only that each is another one matters.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            state: Mutex::new(LibraryState::new(Arc::clone(&setup))),
+            state: Biased::new(LibraryState::new(Arc::clone(&setup))),
             setup,
             over: AtomicBool::new(false),
             ending: Mutex::default(),
@@ -88,10 +91,18 @@ impl Instance {
         Entered(self)
     }
 
-    /// The state, for those who look at it from outside of a call.
-    pub(crate) fn state(&self) -> MutexGuard<'_, LibraryState> {
-        // A panic of the host's own code while it is locked ends the run; what it has open can still be given back.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at the state. `look` calls nothing that comes back here: neither the component nor what its owner has
+    /// given to be called.
+    #[inline]
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut LibraryState) -> R) -> R {
+        let (id, instance) = CURRENT.get();
+        if id == self.id && std::ptr::eq(instance, self) {
+            // SAFETY: this thread, which `enter` made the one of this run, is the only one for which this is so; it does not
+            // come back here while it looks.
+            unsafe { self.state.as_owner(look) }
+        } else {
+            self.state.from_elsewhere(look)
+        }
     }
 
     /// Does a call that can be refused.
@@ -100,44 +111,56 @@ impl Instance {
         &self,
         body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
     ) -> Result<T, Status> {
-        self.attend(|state| {
-            let answer = body(state);
-            (answer, state.excess.settle().is_ok())
-        })
-        .and_then(|(answer, goes_on)| match answer {
-            _ if !goes_on => Err(self.exceeded()),
-            answer => answer.map_err(status_of),
-        })
-    }
-
-    /// Lets a call look at the state, unless the run is to end.
-    #[inline]
-    fn attend<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Result<T, Status> {
-        let mut state = self.state();
         if self.is_over() {
             return Err(Status::CANCELLED);
         }
-        if state.meter.call(&state.excess).is_err() {
-            drop(state);
-            return Err(self.exceeded());
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            self.with(|state| {
+                state.meter.call(&state.excess)?;
+                let answer = body(state);
+                state.excess.settle().map(|()| answer)
+            })
+        }));
+        match answered {
+            Ok(Ok(answer)) => answer.map_err(status_of),
+            Ok(Err(_)) => {
+                let limit = self.with(|state| state.excess.ending());
+                self.end(ExitReason::Killed(limit.unwrap_or(Limit::HostCalls)));
+                Err(Status::CANCELLED)
+            }
+            Err(_) => {
+                self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+                Err(Status::CANCELLED)
+            }
         }
-        catch_unwind(AssertUnwindSafe(|| body(&mut state))).map_err(|_| {
-            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
-            Status::CANCELLED
-        })
-    }
-
-    #[cold]
-    fn exceeded(&self) -> Status {
-        let limit = self.state().excess.ending().unwrap_or(Limit::HostCalls);
-        self.end(ExitReason::Killed(limit));
-        Status::CANCELLED
     }
 
     /// Does a call that cannot be refused, also when the run is to end.
     pub(crate) fn always<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Option<T> {
-        let mut state = self.state();
-        catch_unwind(AssertUnwindSafe(|| body(&mut state))).ok()
+        catch_unwind(AssertUnwindSafe(|| self.with(body))).ok()
+    }
+
+    /// Passes a line of its log on, or drops it where there are too many.
+    pub(crate) fn log(&self, level: Level, text: &str) {
+        // The log is called outside of the lock: it may look at this component.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let log = &self.setup.log;
+            match self.with(LibraryState::line) {
+                Admission::Line => log(level, shorten(text)),
+                Admission::LineAfter(dropped) => {
+                    log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+                    log(level, shorten(text));
+                }
+                Admission::Dropped => {
+                    if self.with(|state| state.excess.settle()).is_err() {
+                        self.end(ExitReason::Killed(Limit::LogLines));
+                    }
+                }
+            }
+        }));
+        if written.is_err() {
+            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+        }
     }
 
     /// Whether it is to end.
@@ -180,7 +203,7 @@ impl Instance {
 
     /// The counters.
     pub(crate) fn stats(&self) -> GuestStats {
-        GuestStats { computed: self.computed(), ..self.state().stats() }
+        GuestStats { computed: self.computed(), ..self.with(|state| state.stats()) }
     }
 }
 

@@ -64,6 +64,16 @@ pub(crate) unsafe fn name<'t>(text: Text) -> Result<&'t str, Error> {
     std::str::from_utf8(bytes).map_err(|_| Error::InvalidPayload)
 }
 
+/// A name that may be empty, which is none.
+///
+/// # Safety
+/// As for [`name`].
+unsafe fn own_name(text: Text) -> Result<Option<String>, Error> {
+    // SAFETY: the caller's promise.
+    let name = unsafe { name(text) }?;
+    Ok((!name.is_empty()).then(|| name.to_owned()))
+}
+
 /// Topic and schema of an `open`.
 ///
 /// # Safety
@@ -103,11 +113,13 @@ unsafe fn options<T: Copy>(options: *const T) -> Result<T, Error> {
     Ok(unsafe { copy.assume_init() })
 }
 
-/// How a component wants to subscribe.
+/// How a component wants to subscribe, and what it wants to be called.
 ///
 /// # Safety
-/// `given` is null or leads to options, as their size says.
-pub(crate) unsafe fn reader_options(given: *const abi::SubscriptionOptions) -> Result<ReaderOptions, Error> {
+/// `given` is null or leads to options, as their size says, in which `name` is a valid view.
+pub(crate) unsafe fn reader_options(
+    given: *const abi::SubscriptionOptions,
+) -> Result<(ReaderOptions, Option<String>), Error> {
     // SAFETY: the caller's promise; numbers can have any value.
     let given = unsafe { options(given) }?;
     let overflow = match given.overflow {
@@ -117,7 +129,9 @@ pub(crate) unsafe fn reader_options(given: *const abi::SubscriptionOptions) -> R
         _ => return Err(Error::WrongSize),
     };
     let depth = (given.depth != 0).then_some(given.depth);
-    Ok(ReaderOptions { overflow, depth, history: u64::from(given.history) })
+    // SAFETY: a valid view, as the caller promises.
+    let name = unsafe { own_name(given.name) }?;
+    Ok((ReaderOptions { overflow, depth, history: u64::from(given.history) }, name))
 }
 
 /// How a component wants to publish, and what it wants to be called.
@@ -169,6 +183,6 @@ pub(crate) unsafe fn publisher_options(
         }
     }
     // SAFETY: a valid view, as the caller promises.
-    let name = unsafe { name(given.name) }?;
-    Ok((options, (!name.is_empty()).then(|| name.to_owned())))
+    let name = unsafe { own_name(given.name) }?;
+    Ok((options, name))
 }

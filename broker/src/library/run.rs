@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::image::{Code, Image};
 use super::instance::{Instance, LibrarySetup};
 use super::program::LibraryProgram;
+use super::state::LibraryState;
 use super::table;
 use crate::guest::{ExitReason, GuestReport, GuestStats, Limit};
 
@@ -164,7 +165,7 @@ fn run(code: &Code, instance: &Arc<Instance>, started: oneshot::Sender<()>) -> L
         Err(_) => (ExitReason::System("the host panicked on its behalf".to_owned()), None),
     };
     let stats = instance.stats();
-    instance.state().release();
+    instance.with(LibraryState::release);
     Left { reason, stats, image }
 }
 
@@ -173,7 +174,7 @@ fn exit_reason(instance: &Instance, returned: u32) -> ExitReason {
     if let Some(reason) = instance.ending() {
         return reason;
     }
-    let said = instance.state().said.take().filter(|said| !said.is_empty());
+    let said = instance.with(|state| state.said.take()).filter(|said| !said.is_empty());
     let or = |otherwise: &str| said.clone().unwrap_or_else(|| otherwise.to_owned());
     match returned {
         RUN_FINISHED => ExitReason::Finished,

@@ -17,7 +17,7 @@ use crate::guest::excess::{Excess, Limit};
 use crate::guest::kept::KeptBlocks;
 use crate::guest::meter::{Admission, Meter};
 use crate::guest::state::shorten;
-use crate::guest::{Feed, GuestStats, Level, Refusal};
+use crate::guest::{Feed, GuestStats, Refusal};
 
 /// Fewest blocks that a channel can have.
 const MIN_BLOCKS: u32 = 2;
@@ -25,10 +25,18 @@ const MIN_BLOCKS: u32 = 2;
 /// What a handle stands for.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    Subscription(Box<Deliveries<Base>>),
+    Subscription(Box<LibrarySubscription>),
     Publisher(Box<LibraryPublisher>),
     Loan(Loan),
     Block(BlockHandle),
+}
+
+/// A subscription of a native component.
+#[derive(Debug)]
+pub(crate) struct LibrarySubscription {
+    deliveries: Deliveries<Base>,
+    /// What it waits on, if it has a name of its own.
+    signal: Option<Arc<Signal>>,
 }
 
 /// What a running component has open, and what it has used.
@@ -93,11 +101,13 @@ impl LibraryState {
 
     // Subscriptions
 
+    /// `name`: what statistics call it, if it is not to be called as the component.
     pub(crate) fn open_subscription(
         &mut self,
         topic: &str,
         schema: &Schema,
         options: ReaderOptions,
+        name: Option<&str>,
     ) -> Result<u64, Error> {
         let limits = &self.setup.limits;
         if self.open.subscriptions >= limits.subscriptions {
@@ -105,18 +115,21 @@ impl LibraryState {
         }
         let reliable = options.overflow == blockcast_blocks::Overflow::Block;
         if !limits.back_pressure && reliable {
-            self.log(Level::Error, "its grant allows no subscription that publishers wait for");
+            tracing::warn!(topic, "a component's grant allows no subscription that publishers wait for");
             return Err(Error::Denied);
         }
-        let feed = self.setup.topics.feed(topic, schema, options, self.setup.control.signal());
+        let signal = name.map(Signal::named);
+        let waits_on = signal.as_ref().unwrap_or_else(|| self.setup.control.signal());
+        let feed = self.setup.topics.feed(topic, schema, options, waits_on);
         let feed = feed.map_err(|refusal| self.refused(refusal))?;
         if feed.is_unsealed() {
             // To native code a message that changes is undefined behaviour.
-            self.log(Level::Error, "an unsealed topic is not for native code");
+            tracing::warn!(topic, "an unsealed topic is not for native code");
             return Err(Error::Denied);
         }
         let deliveries = Deliveries::new(Box::new(feed), reliable, self.kept.clone(), self.excess.clone());
-        let handle = self.insert(Entry::Subscription(Box::new(deliveries)))?;
+        let handle =
+            self.insert(Entry::Subscription(Box::new(LibrarySubscription { deliveries, signal })))?;
         self.open.subscriptions += 1;
         Ok(handle)
     }
@@ -124,17 +137,17 @@ impl LibraryState {
     #[inline]
     pub(crate) fn subscription(&mut self, handle: u64) -> Result<&mut Deliveries<Base>, Error> {
         match self.entries.get_mut(handle) {
-            Some(Entry::Subscription(deliveries)) => Ok(deliveries),
+            Some(Entry::Subscription(subscription)) => Ok(&mut subscription.deliveries),
             _ => Err(Error::InvalidHandle),
         }
     }
 
     pub(crate) fn close_subscription(&mut self, handle: u64) {
         if self.subscription(handle).is_ok()
-            && let Some(Entry::Subscription(deliveries)) = self.entries.remove(handle)
+            && let Some(Entry::Subscription(subscription)) = self.entries.remove(handle)
         {
             self.open.subscriptions -= 1;
-            self.closed.add_deliveries(&deliveries);
+            self.closed.add_deliveries(&subscription.deliveries);
         }
     }
 
@@ -149,17 +162,18 @@ impl LibraryState {
         (batch, room): (*mut abi::Record, u32),
         released_before: u64,
     ) -> Result<u32, Error> {
-        let Some(Entry::Subscription(deliveries)) = self.entries.get_mut(handle) else {
+        let Some(Entry::Subscription(subscription)) = self.entries.get_mut(handle) else {
             return Err(Error::InvalidHandle);
         };
+        let deliveries = &mut subscription.deliveries;
         // SAFETY: the caller's promise.
         unsafe { deliveries.poll(&mut ThisProcess, &self.setup.limits, (batch, room), released_before) }
     }
 
     pub(crate) fn hold(&mut self, handle: u64, index: u64) -> Result<u32, Error> {
         match self.entries.get_mut(handle) {
-            Some(Entry::Subscription(deliveries)) => {
-                deliveries.hold(&mut ThisProcess, &self.setup.limits, index)
+            Some(Entry::Subscription(subscription)) => {
+                subscription.deliveries.hold(&mut ThisProcess, &self.setup.limits, index)
             }
             _ => Err(Error::InvalidHandle),
         }
@@ -261,7 +275,12 @@ impl LibraryState {
         let mut progress = false;
         for (_, entry) in self.entries.iter_mut() {
             progress |= match entry {
-                Entry::Subscription(deliveries) => deliveries.arm(),
+                Entry::Subscription(subscription) => {
+                    if let Some(signal) = &subscription.signal {
+                        signal.register(cx.waker());
+                    }
+                    subscription.deliveries.arm()
+                }
                 Entry::Publisher(publisher) => publisher.arm(cx),
                 Entry::Loan(_) | Entry::Block(_) => false,
             };
@@ -283,7 +302,8 @@ impl LibraryState {
         };
         for entry in self.entries.iter() {
             match entry {
-                Entry::Subscription(deliveries) => {
+                Entry::Subscription(subscription) => {
+                    let deliveries = &subscription.deliveries;
                     stats.add_deliveries(deliveries);
                     let now = deliveries.stats();
                     stats.attached = stats.attached.saturating_add(now.attached);
@@ -312,17 +332,13 @@ impl LibraryState {
         self.said = Some(shorten(text).to_owned());
     }
 
-    /// Passes a line on, or drops it where there are too many.
-    pub(crate) fn log(&mut self, level: Level, text: &str) {
-        let log = &self.setup.log;
-        match self.meter.lines().line() {
-            Admission::Line => log(level, shorten(text)),
-            Admission::LineAfter(dropped) => {
-                log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
-                log(level, shorten(text));
-            }
-            Admission::Dropped => self.excess.note(Limit::LogLines),
+    /// What becomes of a line of its log. One that is dropped counts as an excess.
+    pub(crate) fn line(&mut self) -> Admission {
+        let admission = self.meter.lines().line();
+        if let Admission::Dropped = admission {
+            self.excess.note(Limit::LogLines);
         }
+        admission
     }
 }
 

@@ -117,9 +117,11 @@ unsafe extern "C" fn log(context: *mut c_void, level: u32, text: Text) {
         3 => Level::Debug,
         _ => Level::Trace,
     };
-    value(context, |state| {
-        state.log(level, &String::from_utf8_lossy(text));
-        Ok(())
+    find(context, |instance| {
+        // A line is a call too; one that is refused is not written.
+        if instance.call(|_| Ok(())).is_ok() {
+            instance.log(level, &String::from_utf8_lossy(text));
+        }
     });
 }
 
@@ -157,8 +159,8 @@ unsafe extern "C" fn subscription_open(
         // SAFETY: valid views, by the contract.
         let (topic, schema) = unsafe { pointers::topic(topic, schema_name, fingerprint) }?;
         // SAFETY: null or options, by the contract.
-        let options = unsafe { pointers::reader_options(options) }?;
-        let opened = state.open_subscription(topic, &schema, options)?;
+        let (options, name) = unsafe { pointers::reader_options(options) }?;
+        let opened = state.open_subscription(topic, &schema, options, name.as_deref())?;
         // SAFETY: the component's place for it, by the contract.
         unsafe { answer.set(opened) };
         Ok(())

@@ -6,7 +6,7 @@ typedef struct { const uint8_t *start; size_t size; } text;
 typedef struct { uint8_t *address; size_t size; } area;
 typedef struct { uint64_t sequence, time; const uint8_t *address; uint32_t length, publisher, lost, reserved; } record;
 typedef struct { uint64_t block; uint8_t *address; size_t capacity; } loan;
-typedef struct { uint32_t size, overflow, history, depth; } subscription_options;
+typedef struct { uint32_t size, overflow, history, depth; text name; } subscription_options;
 typedef struct { uint32_t block_size, blocks, max_blocks; } size_class;
 typedef struct {
     uint32_t size, block_size, blocks, history, max_blocks, max_subscribers, timestamps, reuse, prefault, larger_count;
