@@ -79,6 +79,58 @@ fn three_guests_get_the_same_text_and_the_publishers_bytes_are_copied_once() {
 }
 
 #[test]
+fn three_libraries_get_the_same_text_without_a_copy() {
+    let run = start(&["--deployment", "library"]).end();
+    run.succeeded();
+    counted(&run, GENESIS);
+    let kinds = ["publisher", "subscriber 1", "subscriber 2"].map(|name| run.row(name).kind);
+    assert_eq!(kinds, ["library"; 3]);
+    assert_eq!(run.row("publisher").copied, Some(0), "{run:#?}");
+    // What it prints is what is printed where the apps are linked, but for times and how they run.
+    let linked = start(&NATIVE).end();
+    assert_eq!(run.text(), linked.text());
+    for name in ["publisher", "subscriber 1", "subscriber 2"] {
+        let (one, other) = (run.row(name), linked.row(name));
+        assert_eq!((one.messages, one.bytes), (other.messages, other.bytes), "{name}");
+    }
+    let run =
+        feed(&["--deployment", "library", "--blocks", "2", "--block-size", "128", "-"], b"to be\nor not\n");
+    run.succeeded();
+    counted(&run, "to be\nor not\n");
+}
+
+#[test]
+fn a_library_that_is_missing_broken_or_cannot_be_built_is_an_error() {
+    let folder = Scratch::folder();
+    let library = |variable: &str, value: &str| {
+        start_with(&["--deployment", "library"], |command| command.stdin(Stdio::null()).env(variable, value))
+            .end()
+    };
+    let missing = folder.path("nowhere");
+    library("BLOCKCAST_LIBRARIES", &missing)
+        .failed(&format!("there is no library at {missing}/libcomplex_publisher.so"));
+    let broken = folder.file("libcomplex_publisher.so", b"\x7fELF and then nothing");
+    let run = library("BLOCKCAST_LIBRARIES", folder.name());
+    assert_eq!((run.code, &*run.out), (Some(1), ""), "{run:#?}");
+    let message =
+        format!("complex: {broken} is not a shared library for this machine: it is damaged or cut off: ");
+    assert!(run.err.starts_with(&message), "{run:#?}");
+    let run = library("CARGO", "/bin/false");
+    assert_eq!((run.code, &*run.out), (Some(1), ""), "{run:#?}");
+    let message = "complex: complex-publisher cannot be built as a library: Cargo ended with exit status: 1";
+    assert!(run.err.starts_with(message) && run.err.contains("BLOCKCAST_LIBRARIES=FOLDER"), "{run:#?}");
+}
+
+#[test]
+fn a_bad_line_ends_a_library_with_the_same_words_and_everything_before_it_is_received() {
+    let folder = Scratch::folder();
+    let file = folder.file("text", b"fine\nbad \xFF\nnever");
+    let run = start(&["--deployment", "library", &file]).end();
+    run.failed(&format!("{file}: line 2 is not UTF-8: the byte at offset 9 of the text is wrong"));
+    counted(&run, "fine\n");
+}
+
+#[test]
 fn a_file_arrives() {
     let folder = Scratch::folder();
     let text: String =
@@ -280,7 +332,7 @@ fn a_publishing_guest_that_ends_without_a_word_does_not_keep_the_others_waiting(
 
 #[test]
 fn ctrl_c_ends_a_run_whose_input_never_ends_and_everything_published_is_received() {
-    for deployment in ["native", "mixed"] {
+    for deployment in ["native", "mixed", "library"] {
         let mut running =
             start_with(&["--deployment", deployment, "-"], |command| command.stdin(Stdio::piped()));
         let mut input = running.input();

@@ -1,11 +1,12 @@
-//! How the apps run: the same source as a task of this program or as a wasm guest.
+//! How the apps run: the same source as a task of this program, as a wasm guest or as a native library.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use blockcast::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource};
+use blockcast::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource, LibraryProgram};
 use clap::ValueEnum;
 
+use crate::library;
 use crate::running::GRACE;
 
 /// Where the three apps run.
@@ -17,6 +18,8 @@ pub enum Deployment {
     Mixed,
     /// All as guests, three separate components.
     Wasm,
+    /// All as native libraries, which are built for it.
+    Library,
 }
 
 impl fmt::Display for Deployment {
@@ -25,7 +28,19 @@ impl fmt::Display for Deployment {
             Self::Native => "native",
             Self::Mixed => "mixed",
             Self::Wasm => "wasm",
+            Self::Library => "library",
         })
+    }
+}
+
+impl Deployment {
+    /// How an app runs in it.
+    fn kind(self, app: App) -> Kind {
+        match (self, app) {
+            (Self::Native, _) | (Self::Mixed, App::Publisher | App::Subscriber(1)) => Kind::Native,
+            (Self::Mixed | Self::Wasm, _) => Kind::Guest,
+            (Self::Library, _) => Kind::Library,
+        }
     }
 }
 
@@ -45,6 +60,8 @@ pub enum Kind {
     Native,
     /// As a wasm guest.
     Guest,
+    /// As a native library.
+    Library,
 }
 
 impl fmt::Display for Kind {
@@ -52,6 +69,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Native => "native",
             Self::Guest => "wasm",
+            Self::Library => "library",
         })
     }
 }
@@ -59,43 +77,56 @@ impl fmt::Display for Kind {
 /// The apps' code, as far as it has to be loaded.
 pub struct Apps {
     deployment: Deployment,
-    publisher: Option<GuestProgram>,
-    subscriber: Option<GuestProgram>,
+    publisher: Program,
+    subscriber: Program,
+}
+
+/// The code of an app.
+enum Program {
+    /// A part of this program.
+    Linked,
+    Guest(GuestProgram),
+    Library(LibraryProgram),
+}
+
+impl Program {
+    fn load(broker: &Broker, kind: Kind, package: &str, folder: &str) -> Result<Self, String> {
+        let loaded = match kind {
+            Kind::Native => return Ok(Self::Linked),
+            Kind::Guest => broker.load(&GuestSource::File(guest_path(package, folder))).map(Self::Guest),
+            Kind::Library => {
+                let file = library::file(package)?;
+                // SAFETY: built from the source beside this one, or named by the user to be run: `blockcast::export!` makes
+                // of an app in safe Rust what the host expects.
+                unsafe { broker.load_library(file) }.map(Self::Library)
+            }
+        };
+        loaded.map_err(|error| {
+            let mut message = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                message = format!("{message}: {error}");
+                cause = error.source();
+            }
+            message
+        })
+    }
 }
 
 impl Apps {
-    /// Loads the guests that the deployment needs.
+    /// Loads what the deployment needs.
     pub fn load(broker: &Broker, deployment: Deployment) -> Result<Self, String> {
-        let load = |package: &str, folder: &str| {
-            let path = guest_path(package, folder);
-            broker.load(&GuestSource::File(path)).map(Some).map_err(|error| {
-                let mut message = error.to_string();
-                let mut cause = std::error::Error::source(&error);
-                while let Some(error) = cause {
-                    message = format!("{message}: {error}");
-                    cause = error.source();
-                }
-                message
-            })
-        };
-        let mut apps = Self { deployment, publisher: None, subscriber: None };
-        if apps.kind(App::Publisher) == Kind::Guest {
-            apps.publisher = load("complex-publisher", "publisher")?;
-        }
-        if apps.kind(App::Subscriber(2)) == Kind::Guest {
-            apps.subscriber = load("complex-subscriber", "subscriber")?;
-        }
-        Ok(apps)
+        let load = |app, package, folder| Program::load(broker, deployment.kind(app), package, folder);
+        Ok(Self {
+            deployment,
+            publisher: load(App::Publisher, "complex-publisher", "publisher")?,
+            subscriber: load(App::Subscriber(2), "complex-subscriber", "subscriber")?,
+        })
     }
 
     /// How an app runs.
     pub fn kind(&self, app: App) -> Kind {
-        match (self.deployment, app) {
-            (Deployment::Native, _) | (Deployment::Mixed, App::Publisher | App::Subscriber(1)) => {
-                Kind::Native
-            }
-            (Deployment::Mixed | Deployment::Wasm, _) => Kind::Guest,
-        }
+        self.deployment.kind(app)
     }
 
     /// Starts an app.
@@ -113,18 +144,15 @@ impl Apps {
             App::Publisher => grants.subscribe("text").publish("lines"),
             App::Subscriber(_) => grants.subscribe("lines").publish("reports"),
         };
-        let program = match app {
-            App::Publisher => &self.publisher,
-            App::Subscriber(_) => &self.subscriber,
+        let (program, name) = match app {
+            App::Publisher => (&self.publisher, "publisher".to_owned()),
+            App::Subscriber(number) => (&self.subscriber, format!("subscriber {number}")),
         };
-        let started = match (self.kind(app), program) {
-            (Kind::Guest, Some(program)) => broker.spawn_guest(program, grants, parameters),
-            _ => match app {
-                App::Publisher => broker.run("publisher", grants, parameters, complex_publisher::run),
-                App::Subscriber(number) => {
-                    broker.run(format!("subscriber {number}"), grants, parameters, complex_subscriber::run)
-                }
-            },
+        let started = match (program, self.kind(app), app) {
+            (Program::Guest(program), Kind::Guest, _) => broker.spawn_guest(program, grants, parameters),
+            (Program::Library(program), _, _) => broker.spawn_library(program, grants, parameters),
+            (_, _, App::Publisher) => broker.run(name, grants, parameters, complex_publisher::run),
+            (_, _, App::Subscriber(_)) => broker.run(name, grants, parameters, complex_subscriber::run),
         };
         started.map_err(|error| error.to_string())
     }

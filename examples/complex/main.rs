@@ -1,5 +1,5 @@
 //! The lines of a text, published in batches as `list<string>` that are built in place, and read where they
-//! lie by two subscribers: native tasks or wasm guests, from one source.
+//! lie by two subscribers: native tasks, wasm guests or native libraries, from one source.
 //!
 //! ```text
 //! input ──▶ topic "text" ──▶ publisher ──▶ topic "lines" ─┬▶ subscriber 1 ─┬▶ topic "reports" ──▶ table
@@ -9,6 +9,7 @@
 
 mod deployment;
 mod input;
+mod library;
 mod running;
 mod table;
 
@@ -35,8 +36,9 @@ struct Arguments {
     /// Text to publish: a file, or - for standard input. Without it the Book of Genesis, which is shipped.
     file: Option<String>,
 
-    /// How the apps run: `native` as tasks of this program, `wasm` as three guests, `mixed` with a native
-    /// publisher, a native subscriber and a guest.
+    /// How the apps run: `native` as tasks of this program, `wasm` as three guests, `library` as three native libraries, which
+    /// are built from their source with Cargo unless BLOCKCAST_LIBRARIES names the folder where they are, `mixed` with a
+    /// native publisher, a native subscriber and a guest.
     #[arg(long, value_enum, default_value_t = Deployment::Mixed)]
     deployment: Deployment,
 
