@@ -122,12 +122,13 @@ impl Component {
     }
 
     /// Asks the app to finish; it is not restarted any more. A guest that goes on regardless is ended when its
-    /// grace is over.
+    /// grace is over, and a native library is told to end.
     pub fn request_shutdown(&self) {
         self.control.request_shutdown();
     }
 
-    /// Ends the app: a guest within milliseconds, native code at its next `.await`, a pause before a restart at
+    /// Ends the app: a guest within milliseconds, a linked app at its next `.await`, a native library when it next calls the
+    /// host (if it does not return within its grace then, it is [abandoned](ExitReason::Abandoned)), a pause before a restart at
     /// once. What it held is released, and it is not restarted any more.
     pub fn cancel(&self) {
         self.control.cancel();
@@ -168,9 +169,9 @@ impl Component {
         self.status.borrow().runs - 1
     }
 
-    /// What a guest has done so far, in all its runs. Asks the running one, and waits for the answer for 50 ms at
+    /// What a guest or a native library has done so far, in all its runs. Asks the running one, and waits for the answer for 50 ms at
     /// most; one that is in the middle of a long instruction is counted as it was seen last. Nothing is counted for
-    /// native code, whose traffic is part of its topics' statistics.
+    /// linked apps, whose traffic is part of their topics' statistics.
     pub async fn stats(&self) -> GuestStats {
         if self.state() == ComponentState::Running {
             let asked = self.control.ask_stats();

@@ -7,7 +7,8 @@ use crate::guest::{GuestLimits, Isolation, WasiPart};
 /// Which topics a component may publish and subscribe to, and what a guest may use. Nothing is granted by
 /// default.
 ///
-/// For native code the grants are a contract (its calls are refused), for a guest they are a wall.
+/// For a guest the grants are a wall. For native code, linked or loaded, they are a contract: its calls are refused. Of the limits
+/// those of memory, windows, isolation and building in place have no meaning for native libraries; all others hold for them.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     publish: Vec<String>,

@@ -1,4 +1,4 @@
-//! Topics, admission, grants, statistics and the wasm host of Blockcast.
+//! Topics, admission, grants, statistics and the hosts of Blockcast: of wasm guests, and of native libraries.
 //!
 //! The broker is the control plane: it brings publishers and subscribers together and runs components. A
 //! message goes from a publisher's block to its subscribers without it.
@@ -18,7 +18,8 @@
 //! # Crates that do the work
 //! `wasmtime` runs guests; `tokio` gives each component a task and a timer; `flume` is the mailbox through
 //! which a subscription learns of new publishers; `crossbeam-epoch` guards the set of subscribers that a
-//! publisher wakes; `blake3` seals compiled guests; `wasmtime-wasi` serves programs, with the feature `wasi`; `tracing` tells of
+//! publisher wakes; `blake3` seals compiled guests; `libloading` loads native
+//! libraries, and `object` reads their files before; `wasmtime-wasi` serves programs, with the feature `wasi`; `tracing` tells of
 //! joins, refusals and ends.
 
 mod broker;
