@@ -91,15 +91,20 @@ impl Topic {
         signal: Arc<Signal>,
         memory: Option<ArenaMemory>,
     ) -> Result<Writer, OpenError> {
-        let config = options.channel(id, self.schema.clone());
+        let mut config = options.channel(id, self.schema.clone());
+        let mut members = self.open_members()?;
+        members.prune();
+        // Whoever is there takes part: otherwise a subscriber could keep publishers out by being there often enough.
+        let there = u32::try_from(members.subscriptions.len()).unwrap_or(u32::MAX);
+        if config.max_subscribers > 0 {
+            config.max_subscribers = config.max_subscribers.max(there);
+        }
         let made = match memory {
             Some(memory) => channel_over(config, signal, memory),
             None => channel_with(config, signal),
         };
         let writer = made.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
         let channel = writer.channel();
-        let mut members = self.open_members()?;
-        members.prune();
         for registration in &members.subscriptions {
             let reader = self.join(channel, registration.options, registration.feed.signal())?;
             registration.feed.add(reader);

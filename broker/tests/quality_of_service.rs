@@ -46,6 +46,21 @@ fn a_subscriber_that_leaves_before_it_has_looked_holds_nobody_up() {
 }
 
 #[test]
+fn hostile_number_of_subscriptions_does_not_keep_publishers_out() {
+    let broker = Broker::new();
+    let mut many: Vec<_> =
+        (0..200).map(|_| broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap()).collect();
+    let options = PublisherOptions::new().block_size(64).max_subscribers(2);
+    let mut publisher = broker.publisher::<Numbers>("t", options).expect("all of them are admitted");
+    send(&mut publisher, 7);
+    assert!(many.iter_mut().all(|subscriber| receive(subscriber) == Ok(7)));
+    // From then on its own limit holds.
+    assert!(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).is_err());
+    many.truncate(1);
+    assert!(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).is_ok());
+}
+
+#[test]
 fn a_message_goes_into_the_smallest_block_that_fits() {
     let broker = Broker::new();
     let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();

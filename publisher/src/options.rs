@@ -88,7 +88,8 @@ impl PublisherOptions {
         self
     }
 
-    /// Subscribers at a time: 1 to 65,536. 128 bytes each.
+    /// Subscribers at a time: 1 to 65,536. 128 bytes each. Those that the topic has when the publisher joins are admitted in
+    /// any case.
     #[must_use]
     pub fn max_subscribers(mut self, count: u32) -> Self {
         self.max_subscribers = count;
