@@ -7,12 +7,13 @@
 //!
 //! 1. notes the first such fault in the guest's [`WindowTable`] and advances the engine's epoch, so that
 //!    the guest is interrupted at its next loop or call, and ended at its next host call in any case;
-//! 2. gives the guest a private copy of the touched page, so that the write completes and reaches nobody:
+//! 2. gives the guest a private copy of the touched piece of the window, so that the write completes and reaches nobody:
 //!    the block and everybody else's view of it stay as they are.
 //!
-//! Private pages are few: [`PRIVATE_PAGES`] at a time, the oldest becoming the shared read-only page again, because
+//! A piece has several pages, so that a fill of a whole window, which nothing interrupts, is over soon. Private
+//! pieces are few: [`PRIVATE_PIECES`] at a time, the oldest becoming shared and read-only again, because
 //! each costs memory and up to two mappings (of which a process has a limited number). Any single instruction
-//! touches fewer pages than that, so the interrupted write always makes progress. Where no mapping is left the whole
+//! touches fewer pieces than that, so the interrupted write always makes progress. Where no mapping is left the whole
 //! window becomes private instead, which needs none; for the case that the process has one more than it may have,
 //! each guest has spare ones to let go of.
 //!
@@ -32,8 +33,11 @@ use super::sys;
 /// Windows that a guest can have at a time.
 pub(crate) const MAX_WINDOWS: usize = 128;
 
-/// Private copies of pages that a violating guest has at a time.
-pub(crate) const PRIVATE_PAGES: usize = 16;
+/// Private pieces of windows that a violating guest has at a time.
+const PRIVATE_PIECES: usize = 16;
+
+/// Bytes of a piece: a multiple of every page size.
+const PIECE: usize = 256 << 10;
 
 /// Mappings that a guest has in reserve: as many as it takes to prepare a thread.
 const SPARES: usize = 3;
@@ -55,6 +59,13 @@ impl Slot {
         let len = self.len.load(Ordering::Acquire);
         let position = address.wrapping_sub(self.start.load(Ordering::Relaxed));
         (position < len).then_some(position)
+    }
+
+    /// The piece in which `position` lies: where in the window it begins, its address, and its length.
+    fn piece(&self, position: usize) -> (usize, usize, usize) {
+        let piece = position & !(PIECE - 1);
+        let len = self.len.load(Ordering::Relaxed).saturating_sub(piece).min(PIECE);
+        (piece, self.start.load(Ordering::Relaxed).wrapping_add(piece), len)
     }
 
     /// Where in the file the byte at `position` of the window lies.
@@ -93,8 +104,8 @@ pub(crate) struct WindowTable {
     slots: [Slot; MAX_WINDOWS],
     /// The first violation, as [`Violation::to_bits`]; 0: none.
     violation: AtomicU64,
-    /// Addresses of the pages that are private copies now; 0: none.
-    private: [AtomicUsize; PRIVATE_PAGES],
+    /// Addresses of the pieces that are private copies now; 0: none.
+    private: [AtomicUsize; PRIVATE_PIECES],
     /// Which of `private` is reused next.
     next_private: AtomicUsize,
     /// Mappings to let go of in a process that has no other left; 0: there is none.
@@ -163,7 +174,7 @@ impl WindowTable {
         Violation::from_bits(self.violation.load(Ordering::Relaxed))
     }
 
-    /// Deals with a fault at `address`: if it lies in a window, notes the violation and makes the page writable as a
+    /// Deals with a fault at `address`: if it lies in a window, notes the violation and makes the piece writable as a
     /// private copy. Returns whether the interrupted instruction can go on. Async-signal-safe.
     fn resolve(&self, address: usize) -> Resolution {
         let Some((slot, entry, position)) = self
@@ -176,23 +187,23 @@ impl WindowTable {
         };
         let bits = Violation { slot, offset: position as u64 }.to_bits();
         let first = self.violation.compare_exchange(0, bits, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        let page = address & !(self.page_size - 1);
-        if self.private.iter().any(|private| private.load(Ordering::Relaxed) == page) {
+        let (piece, start, len) = entry.piece(position);
+        if self.private.iter().any(|private| private.load(Ordering::Relaxed) == start) {
             // It is writable already, so this fault has another cause: repeating the instruction would not end.
             return Resolution::Failed;
         }
-        let next = self.next_private.load(Ordering::Relaxed) % PRIVATE_PAGES;
+        let next = self.next_private.load(Ordering::Relaxed) % PRIVATE_PIECES;
         let place = &self.private[next];
         self.restore(place.swap(0, Ordering::Relaxed));
-        let offset = entry.in_file(position & !(self.page_size - 1));
         let file = entry.file.load(Ordering::Relaxed);
         // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
         let file = unsafe { borrow(file) };
-        // SAFETY: one page of a window, whose range and file the contract of `insert` describes. The only pointers into
-        // it are those of the interrupted write, which resumes on the same bytes.
-        let copied = unsafe { sys::replace_by_private_copy(page as *mut u8, self.page_size, file, offset) };
+        // SAFETY: whole pages of a window, whose range and file the contract of `insert` describes. The only pointers into
+        // them are those of the interrupted write, which resumes on the same bytes.
+        let copied =
+            unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, entry.in_file(piece)) };
         if copied.is_ok() {
-            place.store(page, Ordering::Relaxed);
+            place.store(start, Ordering::Relaxed);
             self.next_private.store(next + 1, Ordering::Relaxed);
         } else if !(self.make_private(entry) || self.let_go_of_spares() && self.make_private(entry)) {
             return Resolution::Failed;
@@ -220,18 +231,18 @@ impl WindowTable {
         any
     }
 
-    /// Makes a private page the shared read-only one again. A failure leaves it private, which harms nobody.
-    fn restore(&self, page: usize) {
-        if page == 0 {
+    /// Makes a private piece shared and read-only again. A failure leaves it private, which harms nobody.
+    fn restore(&self, start: usize) {
+        if start == 0 {
             return;
         }
         for slot in &self.slots {
-            if let Some(position) = slot.position(page) {
+            if let Some(position) = slot.position(start) {
+                let (piece, start, len) = slot.piece(position);
                 // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
                 let file = unsafe { borrow(slot.file.load(Ordering::Relaxed)) };
-                let offset = slot.in_file(position);
-                // SAFETY: one page of a window, as in `resolve`.
-                let _ = unsafe { sys::replace_by_view(page as *mut u8, self.page_size, file, offset) };
+                // SAFETY: whole pages of a window, as in `resolve`.
+                let _ = unsafe { sys::replace_by_view(start as *mut u8, len, file, slot.in_file(piece)) };
                 return;
             }
         }
@@ -256,11 +267,11 @@ unsafe fn borrow<'a>(file: RawFd) -> BorrowedFd<'a> {
 enum Resolution {
     /// The address lies in no window.
     NotOurs,
-    /// The page is writable now, and this was the guest's first violation.
+    /// The piece is writable now, and this was the guest's first violation.
     FirstViolation,
-    /// The page is writable now.
+    /// The piece is writable now.
     Resolved,
-    /// The page could not be made writable. A plain store of the guest still ends as an ordinary trap.
+    /// It could not be made writable. A plain store of the guest still ends as an ordinary trap.
     Failed,
 }
 
@@ -302,7 +313,8 @@ mod tests {
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::fs::FileExt;
 
-    const SIZE: usize = 1 << 20;
+    /// More pieces than are private at a time, and a part of one.
+    const SIZE: usize = 2 * PRIVATE_PIECES * PIECE + (64 << 10);
 
     struct Mapped {
         table: WindowTable,
@@ -333,7 +345,7 @@ mod tests {
         assert_eq!(table.resolve(base + 5000), Resolution::FirstViolation);
         // SAFETY: the page was just made writable.
         unsafe { ((base + 5000) as *mut u8).write(7) };
-        assert_eq!(table.resolve(base + 100_000), Resolution::Resolved);
+        assert_eq!(table.resolve(base + PIECE + 100_000), Resolution::Resolved);
         assert_eq!(table.violation(), Some(Violation { slot, offset: 5000 }));
         let mut seen = [9];
         File::from(file).read_exact_at(&mut seen, 5000).expect("readable");
@@ -341,22 +353,24 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_page_that_is_writable_already_is_not_swallowed() {
+    fn a_fault_in_a_piece_that_is_writable_already_is_not_swallowed() {
         let Mapped { table, memory, file: _open, .. } = mapped();
         let base = memory.base() as usize;
         assert_eq!(table.resolve(base), Resolution::FirstViolation);
-        assert_eq!(table.resolve(base + 1), Resolution::Failed);
+        assert_eq!(table.resolve(base + PIECE - 1), Resolution::Failed);
     }
 
     #[test]
-    fn private_pages_are_bounded_and_older_ones_are_shared_again() {
+    fn private_pieces_are_bounded_and_older_ones_are_shared_again() {
         let Mapped { table, memory, file, .. } = mapped();
-        let (base, page) = (memory.base() as usize, sys::page_size());
-        for index in 0..SIZE / page {
-            let address = base + index * page;
-            assert_ne!(table.resolve(address), Resolution::Failed);
-            // SAFETY: the page was just made writable.
-            unsafe { (address as *mut u8).write(7) };
+        let base = memory.base() as usize;
+        for piece in (0..SIZE).step_by(PIECE) {
+            assert_ne!(table.resolve(base + piece + 5000), Resolution::Failed);
+            // Its first byte and its last one, which lies in the same window.
+            for position in [piece, (piece + PIECE).min(SIZE) - 1] {
+                // SAFETY: the piece was just made writable.
+                unsafe { ((base + position) as *mut u8).write(7) };
+            }
         }
         // SAFETY: the first page of the window, readable.
         assert_eq!(unsafe { (base as *const u8).read_volatile() }, 0, "shared again");
