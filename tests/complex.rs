@@ -117,7 +117,7 @@ fn a_library_that_is_missing_broken_or_cannot_be_built_is_an_error() {
     assert!(run.err.starts_with(&message), "{run:#?}");
     let run = library("CARGO", "/bin/false");
     assert_eq!((run.code, &*run.out), (Some(1), ""), "{run:#?}");
-    let message = "complex: complex-publisher cannot be built as a library: Cargo ended with exit status: 1";
+    let message = "complex: complex-publisher cannot be built as a library: cargo ended with exit status: 1";
     assert!(run.err.starts_with(message) && run.err.contains("BLOCKCAST_LIBRARIES=FOLDER"), "{run:#?}");
 }
 

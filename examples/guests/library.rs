@@ -28,7 +28,8 @@ pub fn build(package: &str) -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("cargo ended with {}\n{said}", output.status));
     }
     let name = format!(
         "{}{}{}",

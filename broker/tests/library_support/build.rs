@@ -13,7 +13,9 @@ pub fn build(macros: &[&str]) -> PathBuf {
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("component-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("component.c"), include_str!("component.c")).expect("written");
-    std::fs::write(folder.join("table.h"), include_str!("table.h")).expect("written");
+    std::fs::write(folder.join("short.h"), include_str!("short.h")).expect("written");
+    let header = include_str!("../../../blocks/include/blockcast.h");
+    std::fs::write(folder.join("blockcast.h"), header).expect("written");
     let library = folder.join(format!("libcomponent-{number}.so"));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let built = Command::new(compiler)

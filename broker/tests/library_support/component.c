@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "table.h"
+#include "short.h"
 
 /* Gives up with the line where something is not as it must be. */
 #define MUST(condition) do { if (!(condition)) return wrong(h, __LINE__, #condition); } while (0)
