@@ -3,7 +3,8 @@
 //! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
 //! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
 //! when a quarter of the pool's blocks was received after it (32 at most), before its subscriber sleeps, and when its
-//! subscriber is dropped.
+//! subscriber is dropped. Where the subscriber may be overtaken, already when anything was received after it: whoever
+//! stalls then keeps its samples and the message received last, and nothing beside.
 //!
 //! Samples are handles on [`Record`]s, which belong to the subscriber. The window knows the record of each of the
 //! newest messages that is a sample:
@@ -87,10 +88,12 @@ unsafe impl Send for AttachmentWindow {}
 unsafe impl Sync for AttachmentWindow {}
 
 impl AttachmentWindow {
-    /// `name`: what statistics call the subscriber.
-    pub(crate) fn new(channel: Arc<Channel>, name: &str) -> Self {
-        // At most a quarter of the pool waits for a sample of one subscriber.
-        let reach = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
+    /// For `consumer`, whom statistics call `name`.
+    pub(crate) fn new(channel: Arc<Channel>, consumer: &Consumer, name: &str) -> Self {
+        // At most a quarter of the pool waits for a sample of one subscriber that the publisher waits for anyway. Where it
+        // goes on past the subscriber, any number of them may stall with a sample: nothing waits for these.
+        let quarter = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
+        let reach = if consumer.is_reliable() { quarter } else { 1 };
         let shared = Arc::new(Attachments { channel, name: name.to_owned(), records: Mutex::default() });
         shared.channel.remember(Arc::downgrade(&shared));
         let mut records = Vec::new();
@@ -283,7 +286,7 @@ mod tests {
         let mut writer = channel(config).unwrap();
         let channel = Arc::clone(writer.channel());
         let mut consumer = Consumer::join(channel.control(), 0, Pace::Reliable, 0).unwrap();
-        let mut window = AttachmentWindow::new(channel, "");
+        let mut window = AttachmentWindow::new(channel, &consumer, "");
         let mut receive = || {
             writer.try_loan(1).unwrap().publish(1).unwrap();
             assert_eq!(consumer.take(), Taken::Message);

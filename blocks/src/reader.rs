@@ -55,12 +55,13 @@ struct Run(Vec<Packed>);
 
 impl Reader {
     pub(crate) fn new(channel: Arc<Channel>, consumer: Consumer, cursor: u32, signal: Arc<Signal>) -> Self {
+        let window = AttachmentWindow::new(Arc::clone(&channel), &consumer, signal.name());
         Self {
             state: if consumer.is_reliable() { State::Plain } else { State::Guarded },
             base: channel.arena().base(),
             consumer,
             floor: NOTHING_TAKEN,
-            window: AttachmentWindow::new(Arc::clone(&channel), signal.name()),
+            window,
             batch: Box::default(),
             cursor,
             signal,

@@ -60,3 +60,43 @@ fn subscribers_that_stall_in_different_places_do_not_stop_the_publisher_together
         assert_eq!(reader.receive().expect_err("nothing is left"), ReceiveError::Empty);
     }
 }
+
+#[test]
+fn subscribers_that_stall_keep_their_samples_and_the_message_received_last_and_nothing_beside() {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (64, 64);
+    let mut writer = channel(config).expect("a channel");
+    let channel = writer.channel().clone();
+    let options = ReaderOptions { overflow: Overflow::DropOldest, ..ReaderOptions::default() };
+    let mut number = 0_u32;
+    let mut publish = || {
+        let mut loan = writer.try_loan(4).unwrap_or_else(|error| panic!("message {number}: {error}"));
+        loan[..4].copy_from_slice(&number.to_ne_bytes());
+        loan.publish(4).expect("fits");
+        number += 1;
+        number - 1
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..24 {
+        let mut reader = channel.join(&Bytes::schema(), options, Signal::new()).expect("joins");
+        let first = publish();
+        let sample = reader.receive_owned().expect("a message");
+        for _ in 0..20 {
+            let number = publish();
+            assert_eq!(reader.receive().expect("a message").bytes(), number.to_ne_bytes());
+            // And another sample, which is dropped soon.
+            let number = publish();
+            assert_eq!(reader.receive_owned().expect("a message").bytes(), number.to_ne_bytes());
+            if stalled.len() % 3 == 0 {
+                break;
+            }
+        }
+        stalled.push((reader, first, sample));
+    }
+    for _ in 0..200 {
+        publish();
+    }
+    for (_, first, sample) in &stalled {
+        assert_eq!(sample.bytes(), first.to_ne_bytes());
+    }
+}

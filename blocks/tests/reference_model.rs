@@ -153,9 +153,12 @@ impl Model {
         }
     }
 
-    /// A quarter of the pool: held back for samples.
-    fn quarter(&self) -> u64 {
-        u64::from(self.setting.blocks / 4).clamp(1, 32)
+    /// Messages held back at most for a sample: a quarter of the pool, where the publisher waits for the subscriber anyway.
+    fn reach(&self, overflow: Overflow) -> u64 {
+        match overflow {
+            Overflow::Block => u64::from(self.setting.blocks / 4).clamp(1, 32),
+            Overflow::DropOldest | Overflow::DropNewest => 1,
+        }
     }
 
     /// An eighth of the pool: claimed ahead, overtaken at a time.
@@ -287,7 +290,9 @@ impl Model {
                 Some((number, _)) if !self.samples.contains_key(number) => {
                     reader.attached.pop_front();
                 }
-                Some((_, sequence)) if reader.next - sequence <= self.quarter() => break Some(*sequence),
+                Some((_, sequence)) if reader.next - sequence <= self.reach(reader.overflow) => {
+                    break Some(*sequence);
+                }
                 Some(_) => self.count_oldest(reader),
             }
         }

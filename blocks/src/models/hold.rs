@@ -67,7 +67,7 @@ fn sample_dropped_elsewhere(cloned: bool) {
     quietly(move || {
         let (channel, mut ring) = channel_of(2);
         let mut receiver = ring.join(0, Pace::Reliable, 0);
-        let mut window = AttachmentWindow::new(Arc::clone(&channel), "");
+        let mut window = AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, "");
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();
@@ -114,7 +114,7 @@ fn hold_the_interval_follows_samples_that_are_dropped_elsewhere() {
     quietly(|| {
         let (channel, mut ring) = channel_of(2);
         let mut receiver = ring.join(0, Pace::Reliable, 0);
-        let mut window = AttachmentWindow::new(Arc::clone(&channel), "");
+        let mut window = AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, "");
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();
