@@ -201,3 +201,25 @@ fn a_subscriber_that_never_looked_holds_nobody_back_once_it_is_gone() {
     (4..100).for_each(|number| send(&mut publisher, number));
     assert_eq!(publisher.subscriber_count(), 0);
 }
+
+#[test]
+fn a_sample_outlives_its_subscriber_its_publisher_and_the_broker() {
+    let broker = Broker::new();
+    let options = PublisherOptions::new().block_size(64).blocks(4);
+    let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
+    let mut subscriber = broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap();
+    send(&mut publisher, 7);
+    let sample = subscriber.try_recv().unwrap();
+    let clone = sample.clone();
+    for number in 0..100 {
+        send(&mut publisher, number);
+        assert_eq!(receive(&mut subscriber), Ok(number));
+    }
+    drop(subscriber);
+    drop(publisher);
+    drop(broker);
+    drop(sample);
+    let elsewhere = std::thread::spawn(move || (clone.view()[0], clone.publisher(), clone.sequence().get()));
+    let (number, _, sequence) = elsewhere.join().unwrap();
+    assert_eq!((number, sequence), (7, 0));
+}
