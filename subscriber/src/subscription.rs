@@ -154,11 +154,26 @@ impl Subscription {
     pub fn is_ready(&mut self) -> bool {
         self.mailbox.over = false;
         self.admit();
+        if self.sole.is_none() && self.others.readers.len() == 1 {
+            // The others have ended.
+            self.sole = self.others.readers.pop();
+        }
         match &mut self.sole {
-            // Once it is closed, no message comes that the look after it does not find.
             Some(reader) => {
-                reader.has_message()
-                    || (reader.is_ready() && (reader.has_message() || self.mailbox.is_over()))
+                if reader.has_message() {
+                    return true;
+                }
+                if !reader.is_ready() {
+                    return false;
+                }
+                // It is closed: no message comes that this look does not find.
+                if reader.has_message() {
+                    return true;
+                }
+                // Its publisher's memory is not needed any more.
+                self.others.ended_losses += reader.lost();
+                self.sole = None;
+                self.mailbox.is_over()
             }
             None => match self.others.turn(&mut self.mailbox) {
                 Ok(_) => {
@@ -420,6 +435,32 @@ mod tests {
             assert_eq!(subscription.receive().unwrap().publisher(), PublisherId::new(100 + round));
             drop(next);
         }
+    }
+
+    #[test]
+    fn a_publisher_that_has_ended_and_was_received_leaves_no_memory_behind_and_the_one_that_stays_is_the_sole_one()
+     {
+        let (feed, mut subscription) = subscription();
+        let mut writer = open(1, &feed);
+        publish(&mut writer);
+        let memory = Arc::downgrade(writer.channel());
+        drop(writer);
+        assert!(subscription.is_ready());
+        drop(subscription.receive().unwrap());
+        assert!(memory.upgrade().is_some());
+        assert!(subscription.is_ready(), "the end");
+        assert!(memory.upgrade().is_none());
+        assert_eq!(subscription.receive().unwrap_err(), ReceiveError::Ended);
+
+        let mut writers: Vec<_> = (2..4).map(|number| open(number, &feed)).collect();
+        assert!(!subscription.is_ready() && subscription.sole.is_none());
+        drop(writers.remove(0));
+        assert!(!subscription.is_ready());
+        assert!(!subscription.is_ready() && subscription.sole.is_some());
+        publish(&mut writers[0]);
+        assert_eq!(subscription.receive().unwrap().publisher(), PublisherId::new(3));
+        drop(writers);
+        assert_eq!(subscription.receive().unwrap_err(), ReceiveError::Ended);
     }
 
     #[test]
