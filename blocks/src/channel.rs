@@ -10,7 +10,7 @@ use crate::control::{Control, Geometry, UNUSED};
 use crate::error::{ChannelError, JoinError};
 use crate::options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 use crate::pool::Layout;
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, next_serial};
 use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
@@ -99,6 +99,8 @@ impl ChannelConfig {
 /// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
 #[derive(Debug)]
 pub struct Channel {
+    /// Of all channels of this process no other one's.
+    serial: u64,
     config: ChannelConfig,
     layout: Layout,
     control: Control,
@@ -139,6 +141,7 @@ impl Channel {
             }
         };
         Ok(Arc::new(Self {
+            serial: next_serial(),
             holders: Mutex::default(),
             cursors: Mutex::new(vec![None; config.max_subscribers as usize]),
             config,
@@ -148,6 +151,12 @@ impl Channel {
             subscribers: Roster::new(),
             publisher,
         }))
+    }
+
+    /// Which channel of this process it is.
+    #[inline]
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// The publisher's number.

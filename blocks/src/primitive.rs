@@ -162,6 +162,13 @@ mod modelled {
     }
 }
 
+/// A number that this process has not had before.
+pub(crate) fn next_serial() -> u64 {
+    // Not loom's: it is part of no protocol.
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
 /// Lets other threads run.
 pub(crate) fn yield_now() {
     #[cfg(not(loom))]

@@ -135,8 +135,8 @@ impl Taken {
 #[derive(Debug)]
 pub struct SuspendedLoan {
     taken: Taken,
-    /// Whose block it is; kept, so that no other channel can be taken for it.
-    channel: Arc<Channel>,
+    /// Whose block it is: the channel's serial number, so that no other channel can be taken for it.
+    channel: u64,
 }
 
 impl SuspendedLoan {
@@ -235,8 +235,9 @@ impl Writer {
     ///
     /// # Errors
     /// The loan itself, if it is another writer's.
+    #[inline]
     pub fn resume(&mut self, loan: SuspendedLoan) -> Result<RawLoan<'_>, SuspendedLoan> {
-        if !Arc::ptr_eq(&self.channel, &loan.channel) {
+        if self.channel.serial() != loan.channel {
             return Err(loan);
         }
         self.loaned = loan.taken;
@@ -451,10 +452,11 @@ impl RawLoan<'_> {
 
     /// Puts the loan aside, so that the writer can be used meanwhile: for those who fill several blocks at a time, or
     /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
+    #[inline]
     pub fn suspend(self) -> SuspendedLoan {
         let loan = std::mem::ManuallyDrop::new(self);
         loan.writer.producer.note_loaned(0);
-        SuspendedLoan { taken: loan.writer.loaned, channel: Arc::clone(&loan.writer.channel) }
+        SuspendedLoan { taken: loan.writer.loaned, channel: loan.writer.channel.serial() }
     }
 
     #[inline(always)]

@@ -50,7 +50,9 @@ fn a_file_that_is_no_app_is_refused_and_says_why() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let nowhere = refused(&folder.join("libnowhere.so"));
     assert!(matches!(nowhere, LibraryError::Missing { .. }), "{nowhere}");
-    assert!(matches!(refused(folder), LibraryError::Unreadable { .. }));
+    for path in [folder, Path::new("/dev/zero")] {
+        assert!(matches!(refused(path), LibraryError::Unreadable { .. }), "{path:?}");
+    }
     let whole = std::fs::read(library()).expect("readable");
     let cases: [(&str, &[u8], &str); 4] = [
         ("empty.so", b"", "it is empty"),

@@ -55,7 +55,12 @@ impl LibraryFile {
 
 /// A file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
-    fs::read(path).map_err(|source| match source.kind() {
+    // Of what is no file there may be no end, or no beginning.
+    let is_file = |metadata: fs::Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    };
+    fs::metadata(path).and_then(is_file).and_then(|()| fs::read(path)).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => LibraryError::Missing { path: path.to_owned() },
         _ => LibraryError::Unreadable { path: path.to_owned(), source },
     })

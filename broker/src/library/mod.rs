@@ -8,7 +8,7 @@
 //! - `elf` looks at a file without running it, `image` loads the code, `program` keeps the file's bytes, `error` says why one cannot be loaded;
 //! - `run` drives one run and watches its time, `instance` is what its threads and its watchers share;
 //! - `table` and `block_table` are the functions that a component calls, `pointers` looks at what it passes, `wait` lets it sleep;
-//! - `state` keeps what it has open, under `handles` that are checked: subscriptions (`space`), publishers (`publisher`), loans and
+//! - `state` keeps what it has open, under `handles` that are checked: subscriptions (`subscription`, `space`), publishers (`publisher`), loans and
 //!   memory blocks (`lending`, `blocks`).
 //!
 //! What is delivered, held, published, counted and refused is decided by the same code as for guests (`guest/deliveries.rs`,
@@ -33,6 +33,7 @@ mod publisher;
 mod run;
 mod space;
 mod state;
+mod subscription;
 mod table;
 mod wait;
 

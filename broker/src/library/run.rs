@@ -174,6 +174,9 @@ fn exit_reason(instance: &Instance, returned: u32) -> ExitReason {
     if let Some(reason) = instance.ending() {
         return reason;
     }
+    if instance.setup.control.is_cancelled() {
+        return ExitReason::Cancelled; // it has returned before it was told
+    }
     let said = instance.with(|state| state.said.take()).filter(|said| !said.is_empty());
     let or = |otherwise: &str| said.clone().unwrap_or_else(|| otherwise.to_owned());
     match returned {

@@ -11,6 +11,7 @@ use super::handles::Handles;
 use super::instance::LibrarySetup;
 use super::publisher::LibraryPublisher;
 use super::space::{Base, ThisProcess};
+use super::subscription::LibrarySubscription;
 use crate::guest::abi::Error;
 use crate::guest::deliveries::Deliveries;
 use crate::guest::excess::{Excess, Limit};
@@ -29,14 +30,6 @@ pub(crate) enum Entry {
     Publisher(Box<LibraryPublisher>),
     Loan(Loan),
     Block(BlockHandle),
-}
-
-/// A subscription of a native component.
-#[derive(Debug)]
-pub(crate) struct LibrarySubscription {
-    deliveries: Deliveries<Base>,
-    /// What it waits on, if it has a name of its own.
-    signal: Option<Arc<Signal>>,
 }
 
 /// What a running component has open, and what it has used.
@@ -129,7 +122,7 @@ impl LibraryState {
         }
         let deliveries = Deliveries::new(Box::new(feed), reliable, self.kept.clone(), self.excess.clone());
         let handle =
-            self.insert(Entry::Subscription(Box::new(LibrarySubscription { deliveries, signal })))?;
+            self.insert(Entry::Subscription(Box::new(LibrarySubscription::new(deliveries, signal))))?;
         self.open.subscriptions += 1;
         Ok(handle)
     }
@@ -172,9 +165,14 @@ impl LibraryState {
 
     pub(crate) fn hold(&mut self, handle: u64, index: u64) -> Result<u32, Error> {
         match self.entries.get_mut(handle) {
-            Some(Entry::Subscription(subscription)) => {
-                subscription.deliveries.hold(&mut ThisProcess, &self.setup.limits, index)
-            }
+            Some(Entry::Subscription(subscription)) => subscription.hold(&self.setup.limits, index),
+            _ => Err(Error::InvalidHandle),
+        }
+    }
+
+    pub(crate) fn unhold(&mut self, handle: u64, hold: u32) -> Result<(), Error> {
+        match self.entries.get_mut(handle) {
+            Some(Entry::Subscription(subscription)) => subscription.unhold(hold),
             _ => Err(Error::InvalidHandle),
         }
     }

@@ -230,7 +230,7 @@ unsafe extern "C" fn subscription_hold(
 }
 
 unsafe extern "C" fn subscription_unhold(context: *mut c_void, subscription: u64, hold: u32) -> Status {
-    status(context, |state| state.subscription(subscription)?.unhold(&mut super::space::ThisProcess, hold))
+    status(context, |state| state.unhold(subscription, hold))
 }
 
 unsafe extern "C" fn subscription_leave(context: *mut c_void, subscription: u64) -> Status {

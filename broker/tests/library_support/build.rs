@@ -11,6 +11,7 @@ pub fn build(macros: &[&str]) -> PathBuf {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let folder =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("component-{}-{number}", std::process::id()));
+    remove_old();
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("component.c"), include_str!("component.c")).expect("written");
     std::fs::write(folder.join("short.h"), include_str!("short.h")).expect("written");
@@ -26,6 +27,18 @@ pub fn build(macros: &[&str]) -> PathBuf {
         .expect("there is a C compiler");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     library
+}
+
+/// Removes what tests have left that ran before.
+fn remove_old() {
+    for entry in std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("component-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // Another test may be at it.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The usual one.

@@ -146,6 +146,9 @@ static uint32_t handles(const host *h) {
     MUST(h->subscription_hold(c, s, 0, &late) == INVALID_HANDLE && late == 7); /* released */
     MUST(h->subscription_unhold(c, s, number + 1) == INVALID_HANDLE);
     MUST(h->subscription_unhold(c, s, number) == OK && h->subscription_unhold(c, s, number) == INVALID_HANDLE);
+    MUST(h->publisher_publish(c, p, (const uint8_t *)"x", 1, NULL) == OK && next(h, s, &r, 1) == OK);
+    MUST(h->subscription_hold(c, s, 1, &late) == OK && late != number);
+    MUST(h->subscription_unhold(c, s, number) == INVALID_HANDLE); /* its place is taken, and it is not it */
     h->subscription_close(c, s);
     MUST(h->subscription_poll(c, s, &r, 1, 0, &number) == INVALID_HANDLE);
     MUST(subscription(h, "own", 0, &other) == OK && other != s);
