@@ -16,6 +16,7 @@ pub struct RawMessage<'r> {
 impl RawMessage<'_> {
     /// The message's bytes, in place.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in `drop`.
         unsafe { bytes_at(&self.delivery.descriptor) }
@@ -23,18 +24,21 @@ impl RawMessage<'_> {
 
     /// Whether the bytes are known to be a value of the topic's layout.
     #[must_use]
+    #[inline]
     pub fn validity(&self) -> Validity {
         self.descriptor().validity
     }
 
     /// Position, time and length.
     #[must_use]
+    #[inline]
     pub fn descriptor(&self) -> Descriptor {
         self.delivery.descriptor
     }
 
     /// Who published it.
     #[must_use]
+    #[inline]
     pub fn publisher(&self) -> PublisherId {
         self.delivery.publisher
     }
@@ -47,6 +51,7 @@ impl RawMessage<'_> {
 }
 
 impl Drop for RawMessage<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.subscription.release_to(self.delivery.index + 1);
     }

@@ -72,7 +72,12 @@ impl Samples {
     }
 
     /// Index of the oldest message that a sample needs and the host does not hold.
+    #[inline]
     pub(super) fn oldest(&mut self) -> Option<u64> {
+        if self.0.is_empty() { None } else { self.oldest_of_some() }
+    }
+
+    fn oldest_of_some(&mut self) -> Option<u64> {
         while let Some(first) = self.0.front() {
             match first.upgrade() {
                 Some(kept) if !kept.is_held() => return Some(kept.delivery.index),

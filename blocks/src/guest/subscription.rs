@@ -116,6 +116,7 @@ impl Subscription {
     ///
     /// # Errors
     /// [`ReceiveError`]: nothing there, ended, messages were lost, or the host refuses.
+    #[inline]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         let delivery = self.take()?;
         Ok(RawMessage { subscription: self, delivery })
@@ -152,10 +153,13 @@ impl Subscription {
     }
 
     /// Whether a receive would find anything but [`ReceiveError::Empty`]. May call the host.
+    #[inline]
     pub fn is_ready(&mut self) -> bool {
-        if self.next < self.filled || self.found.is_some() {
-            return true;
-        }
+        self.next < self.filled || self.found.is_some() || self.look()
+    }
+
+    /// Asks the host whether there is something.
+    fn look(&mut self) -> bool {
         match self.refill() {
             Ok(()) => true,
             Err(ReceiveError::Empty) => false,
@@ -184,10 +188,12 @@ impl Subscription {
 
     /// Ready once a receive will not find the subscription empty. Before it waits, samples are turned into
     /// holds, so that a waiting guest does not hold back publishers.
+    #[inline]
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_ready() {
-            return Poll::Ready(());
-        }
+        if self.is_ready() { Poll::Ready(()) } else { self.wait(cx) }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.samples.hold_all() {
             self.tell();
         }
@@ -200,6 +206,7 @@ impl Subscription {
         Poll::Pending
     }
 
+    #[inline]
     fn take(&mut self) -> Result<Delivery, ReceiveError> {
         if let Some(found) = self.found.take() {
             return Err(found);
@@ -234,6 +241,7 @@ impl Subscription {
     }
 
     /// Releases every delivery below `index` but samples. The host learns it with the next batch or a little earlier.
+    #[inline]
     pub(super) fn release_to(&mut self, index: u64) {
         self.floor = self.floor.max(index);
         self.note_released();
@@ -263,6 +271,7 @@ impl Subscription {
     }
 
     /// Asks the host for the next batch.
+    #[inline(never)]
     fn refill(&mut self) -> Result<(), ReceiveError> {
         self.next = 0;
         self.filled = 0;
@@ -279,6 +288,7 @@ impl Subscription {
     }
 
     /// Tells the host what is released, without receiving.
+    #[inline(never)]
     fn tell(&mut self) {
         let released = self.tell_next();
         self.attached.deliveries.release(released);
@@ -332,6 +342,7 @@ impl fmt::Debug for Subscription {
 /// # Safety
 /// The descriptor was delivered to a subscription, and during `'a` it is neither released nor is the subscription closed,
 /// or it is held.
+#[inline]
 pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
     if descriptor.len == 0 {
         // A value of no bytes is aligned like any other.
