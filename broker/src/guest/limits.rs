@@ -33,6 +33,10 @@ pub struct GuestLimits {
     /// Blocks of its publishers that it fills, at a time.
     pub loans: u32,
     /// Handles on memory blocks, at a time. A guest that makes more is ended, since making one cannot fail.
+    ///
+    /// Each block that was attached takes an open file of the process, as does each of the guest's publishers and, with
+    /// strict isolation, each publisher that it subscribes to. Where the process has no more, attaching and opening are
+    /// `internal`.
     pub memory_blocks: u32,
     /// Bytes of memory blocks that the host manages, at a time.
     pub memory_block_bytes: u64,
