@@ -19,11 +19,11 @@
 ///
 /// Anything else does not compile, in no deployment:
 ///
-/// ```compile_fail,E0277
+/// ```compile_fail,E0631
 /// async fn run(lines: u32) -> Result<(), blockcast::AppError> { Ok(()) } // does not take a session
 /// blockcast::export!(run);
 /// ```
-/// ```compile_fail,E0277
+/// ```compile_fail,E0271
 /// async fn run(session: blockcast::Session) {} // does not return a result
 /// blockcast::export!(run);
 /// ```
