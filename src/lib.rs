@@ -19,8 +19,9 @@
 //! ```
 //!
 //! # Apps
-//! An app is an `async fn` that gets a [`Session`]. Linked into a program it is run by [`Broker::run`]; built
-//! for wasm32 with [`export!`] it is a component that [`Broker::spawn_guest`] runs. The source is the same.
+//! An app is an `async fn` that gets a [`Session`]. Linked into a program it is run by [`Broker::run`]. With [`export!`] the
+//! same source makes a component: built for wasm32 a guest, which [`Broker::spawn_guest`] runs in a sandbox; built with
+//! `RUSTFLAGS="--cfg blockcast_library"` a shared library, which [`Broker::spawn_library`] runs at the speed of linked code.
 //!
 //! # Crates
 //! | crate | contents |

@@ -1,7 +1,7 @@
 //! A lock that one thread takes without cost: [`Biased`].
 //!
 //! Its owner marks itself busy, then looks whether somebody else wants in; whoever else wants in says so, then looks whether
-//! the owner is busy. Each side stores first and loads second, as at a [gate](crate::gate), and the same asymmetric barrier
+//! the owner is busy. Each side stores first and loads second, as at a gate (`gate.rs`), and the same asymmetric barrier
 //! keeps them apart: the owner pays for a compiler barrier only, the others for a process-wide one.
 //!
 //! ```text

@@ -40,6 +40,9 @@
 //! This crate is the engine: bytes, sequences, blocks. Topics, types and tasks come with
 //! `blockcast-publisher`, `blockcast-subscriber` and `blockcast-broker`.
 //!
+//! Built for wasm, or with `--cfg blockcast_library`, it holds no engine: the same verbs (`guest`) over the functions of a host,
+//! which for a library are those of a table of C functions ([`abi`]).
+//!
 //! The way of a message, file by file: `channel` (makes the shared memory: `arena`, `control`), `writer`
 //! (loans), `producer` (publish, reclaim), `descriptor`, `consumer` (claim, take, let go), `reader` (by
 //! reference), `attachment` and `sample` (owned samples); `gate`, `signal`, `roster` and `park` wake whoever sleeps.
