@@ -93,6 +93,8 @@ macro_rules! export {
                 "a library is built with `panic = \"unwind\"`, so that a panic ends it alone and not its host"
             );
 
+            // In a section of its own, so that its version can be read without running anything.
+            #[unsafe(link_section = ".blockcast")]
             static BLOCKCAST_APP: $crate::guest::abi::App = $crate::guest::abi::App::new(
                 blockcast_run,
                 concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),

@@ -18,6 +18,9 @@
 //! tables only grow, at their ends, and whoever reads a table reads no more of it than it has ([`Host::read`], [`App::read`]): a
 //! host with more functions than an app knows runs it, an app that needs more than a host has is refused with both sizes.
 //!
+//! A library keeps its table in a section `.blockcast` of its file, if it can: then its version can be read, and another one refused,
+//! before anything of it runs.
+//!
 //! # Values
 //! * Every function takes the host's `context` first. It and the table stay valid until the library is closed.
 //! * A [`Status`] of 0 is success. Out-pointers are written on success only, and must be valid for that; they may be

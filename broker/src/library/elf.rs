@@ -66,7 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
     })
 }
 
-/// The section in which a file may say for which version it was built, as a number of 32 bits.
+/// The section in which a file may keep its table, which begins with the version for which it was built.
 const VERSION_SECTION: &str = ".blockcast";
 
 /// How ELF files call this machine.

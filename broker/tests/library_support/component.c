@@ -561,12 +561,10 @@ DECLARATIONS
 #endif
 __attribute__((constructor)) static void made(void) { CONSTRUCTOR; }
 
-__attribute__((unused)) static const app table = TABLE;
-
-#ifndef BUILT_FOR
-#define BUILT_FOR 1
+#ifndef SECTION
+#define SECTION ".blockcast"
 #endif
-__attribute__((section(".blockcast"), used)) static const uint32_t built_for = BUILT_FOR;
+__attribute__((section(SECTION), unused)) static const app table = TABLE;
 
 #ifndef NO_ENTRY
 __attribute__((visibility("default"))) const app *blockcast_app(const host *h) {

@@ -82,6 +82,7 @@ static uint32_t bc_run(const bc_host *host) {
 /* What `run` is, and what the app is called. The one symbol that the library exports is defined here. */
 #define BC_APP(title) \
     __attribute__((visibility("default"))) const bc_app *blockcast_app(const bc_host *host) { \
+        __attribute__((section(".blockcast"))) /* where its version can be read without running anything */ \
         static const bc_app app = {BC_VERSION, sizeof app, bc_run, {(const uint8_t *)(title), sizeof(title) - 1}}; \
         (void)host; \
         return &app; \
