@@ -393,10 +393,8 @@ async fn hostile_huge_fills_are_bounded_by_the_memory_and_end_with_the_computing
         (br $again))
       unreachable)"#;
     let guest = guest(body).limits(|limits| limits.compute = Some(100 * MS));
-    let began = Instant::now();
     let report = guest.run().await;
     assert_eq!(report.reason, ExitReason::Killed(Limit::Compute));
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(report.stats.computed >= 100 * MS && report.stats.memory > 60 << 20, "{:?}", report.stats);
 }
 

@@ -206,7 +206,8 @@ async fn a_program_that_talks_too_much_is_told_so_in_its_log_and_finishes() {
     let (reason, lines) = compiled(C, "talk").await;
     assert_eq!(reason, ExitReason::Finished);
     assert!(lines.len() >= 1000 && lines[999] == "line 999");
-    assert!(lines.len() <= 1002 * (began.elapsed().as_secs() as usize + 1), "{} lines", lines.len());
+    // A thousand at once and a thousand a second.
+    assert!(lines.len() <= 1010 + began.elapsed().as_millis() as usize, "{} lines", lines.len());
 }
 
 #[test]
@@ -231,10 +232,7 @@ async fn sleeper(limits: impl FnOnce(&mut GuestLimits), stop: impl FnOnce(&Guest
     let running = guest.spawn();
     tokio::time::sleep(20 * MS).await;
     stop(&guest);
-    let began = Instant::now();
-    let reason = running.await.expect("no panic").reason;
-    assert!(began.elapsed() < Duration::from_secs(10));
-    reason
+    running.await.expect("no panic").reason
 }
 
 #[tokio::test]
@@ -279,14 +277,13 @@ async fn hostile_flood_of_output_is_cut_short_and_does_not_stop_others() {
           (local.set $i (i32.add (local.get $i) (i32.const 1)))
           (br_if $again (i32.lt_u (local.get $i) (i32.const 1000))))
         (i32.const 0)"#,
-    );
-    let began = Instant::now();
+    )
+    .limits(|limits| limits.log_lines = Rate::per_second(0).burst(1000));
     let running = guest.spawn();
     // On the same thread.
-    tokio::time::timeout(Duration::from_secs(10), tokio::task::yield_now()).await.expect("gets its turn");
+    tokio::time::timeout(Duration::from_secs(60), tokio::task::yield_now()).await.expect("gets its turn");
     assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished);
-    let allowed = 1000 * (began.elapsed().as_secs() as usize + 1);
-    assert!(lines(&guest).len() <= allowed + 10, "{} lines", lines(&guest).len());
+    assert_eq!(lines(&guest).len(), 1000);
 }
 
 #[tokio::test]
