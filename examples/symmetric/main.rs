@@ -12,9 +12,16 @@ mod side;
 use std::fmt;
 
 use side::{Deployment, Side};
-use symmetric_app::{BURST, fold, reading};
+use symmetric_app::{Burst, fill, fold};
 
 type Error = Box<dyn std::error::Error>;
+
+/// Messages of 64 bytes, where next to nothing but the transport is measured, and of 4 and 64 KiB, which the apps fill and read.
+const BURSTS: [Burst; 3] = [
+    Burst { messages: 4096, numbers: 8 },
+    Burst { messages: 512, numbers: 512 },
+    Burst { messages: 64, numbers: 8192 },
+];
 
 /// Bursts that are not counted: everything is mapped and cached after them.
 const WARM_UP: usize = 20;
@@ -22,9 +29,17 @@ const WARM_UP: usize = 20;
 const ROUNDS: usize = 300;
 
 fn main() -> Result<(), Error> {
+    for burst in BURSTS {
+        compare(burst)?;
+    }
+    Ok(())
+}
+
+/// All deployments with this burst.
+fn compare(burst: Burst) -> Result<(), Error> {
     let mut sides = Vec::new();
     for deployment in Deployment::ALL {
-        match Side::start(deployment) {
+        match Side::start(deployment, burst) {
             Ok(side) => sides.push(side),
             Err(error) if std::env::args().any(|argument| argument == "--all") => {
                 return Err(format!("{deployment}: {error}").into());
@@ -39,13 +54,17 @@ fn main() -> Result<(), Error> {
         }
     }
     let rows: Vec<Row> = sides.into_iter().map(Side::finish).collect::<Result<_, _>>()?;
-    let expected = (0..u64::from(BURST)).fold(0, |sum, number| fold(sum, &reading(number)));
+    let mut reading = vec![0; burst.numbers];
+    let expected = (0..u64::from(burst.messages)).fold(0, |sum, number| {
+        fill(number, &mut reading);
+        fold(sum, &reading)
+    });
     for row in &rows {
         if row.checksums != (expected, expected) {
             return Err(format!("{} saw something else", row.deployment).into());
         }
     }
-    println!("{ROUNDS} bursts of {BURST} messages of 64 bytes; medians");
+    println!("{ROUNDS} bursts of {} messages of {} bytes; medians", burst.messages, burst.message_len());
     println!(
         "{:<10} {:>12} {:>8} {:>9} {:>12} {:>8} {:>9} {:>13}",
         "app", "received/s", "ns each", "of linked", "published/s", "ns each", "of linked", "ns, host call"
@@ -54,7 +73,7 @@ fn main() -> Result<(), Error> {
     for row in &rows {
         println!("{}", Line(row, linked));
     }
-    println!("every app received and published the same, checksum {expected:016x}");
+    println!("every app received and published the same, checksum {expected:016x}\n");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use blockcast::{
     Broker, Component, ExitReason, Grants, GuestSource, Publisher, PublisherOptions, Subscriber,
     SubscriberOptions,
 };
-use symmetric_app::{BURST, Reading, Told, burst_options, fold, reading};
+use symmetric_app::{Burst, Reading, Told, fold};
 
 use crate::{Error, Row, library};
 
@@ -29,19 +29,19 @@ pub enum Deployment {
 impl Deployment {
     pub const ALL: [Self; 3] = [Self::Linked, Self::Library, Self::Component];
 
-    fn start(self, broker: &Broker) -> Result<Component, Error> {
+    fn start(self, broker: &Broker, burst: Burst) -> Result<Component, Error> {
         let grants = Grants::new().subscribe("in").subscribe("go").publish("out").publish("told");
         Ok(match self {
-            Self::Linked => broker.run("linked", grants, [], symmetric_app::run)?,
+            Self::Linked => broker.run("linked", grants, burst.parameters(), symmetric_app::run)?,
             Self::Library => {
                 let file = library::build("symmetric-app")?;
                 // SAFETY: built just now from this repository's source, which is safe Rust with `blockcast::export!`.
                 let library = unsafe { broker.load_library(file) }?;
-                broker.spawn_library(&library, grants, [])?
+                broker.spawn_library(&library, grants, burst.parameters())?
             }
             Self::Component => {
                 let component = broker.load(&GuestSource::File(component_file()))?;
-                broker.spawn_guest(&component, grants, [])?
+                broker.spawn_guest(&component, grants, burst.parameters())?
             }
         })
     }
@@ -67,6 +67,7 @@ fn component_file() -> PathBuf {
 /// The app in one deployment.
 pub struct Side {
     deployment: Deployment,
+    burst: Burst,
     component: Component,
     go: Publisher<Reading>,
     input: Publisher<Reading>,
@@ -79,13 +80,13 @@ pub struct Side {
 
 impl Side {
     /// Starts the app and waits until it is there.
-    pub fn start(deployment: Deployment) -> Result<Self, Error> {
+    pub fn start(deployment: Deployment, burst: Burst) -> Result<Self, Error> {
         let broker = Broker::new();
         let output = broker.subscriber("out", SubscriberOptions::new())?;
         let told = broker.subscriber("told", SubscriberOptions::new())?;
-        let input = broker.publisher("in", burst_options())?;
+        let input = broker.publisher("in", burst.options())?;
         let go = broker.publisher("go", PublisherOptions::new().block_size(64).blocks(2))?;
-        let component = deployment.start(&broker)?;
+        let component = deployment.start(&broker, burst)?;
         let deadline = Instant::now() + PATIENCE;
         while input.subscriber_count() == 0 || go.subscriber_count() == 0 {
             if let Some(report) = component.report() {
@@ -96,14 +97,16 @@ impl Side {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Self { deployment, component, go, input, output, told, bursts: Vec::new(), checksum: 0 })
+        Ok(Self { deployment, burst, component, go, input, output, told, bursts: Vec::new(), checksum: 0 })
     }
 
     /// Lets the app receive a burst and publish one.
     pub fn burst(&mut self, counted: bool) -> Result<(), Error> {
         let deadline = Some(Instant::now() + PATIENCE);
-        for number in 0..u64::from(BURST) {
-            self.input.blocking_loan(deadline)?.send(&reading(number)[..])?;
+        for number in 0..u64::from(self.burst.messages) {
+            self.burst
+                .send(self.input.blocking_loan(deadline)?, number)
+                .map_err(|error| -> Error { error })?;
         }
         self.go.blocking_loan(deadline)?.send(&[0][..])?;
         let Self { deployment, component, told, .. } = self;
@@ -113,7 +116,7 @@ impl Side {
         })?;
         let told = Told::read(told.view()).ok_or("the app says something else")?;
         self.checksum = 0;
-        for _ in 0..BURST {
+        for _ in 0..self.burst.messages {
             self.checksum = fold(self.checksum, self.output.blocking_recv_ref(deadline)?.view());
         }
         self.bursts.extend(counted.then_some(told));
@@ -122,7 +125,7 @@ impl Side {
 
     /// Ends the app, and says what it has taken.
     pub fn finish(self) -> Result<Row, Error> {
-        let Self { deployment, component, go, input, bursts, checksum, .. } = self;
+        let Self { deployment, burst, component, go, input, bursts, checksum, .. } = self;
         drop((go, input));
         let reason = component.wait().reason;
         if reason != ExitReason::Finished {
@@ -139,8 +142,8 @@ impl Side {
         };
         Ok(Row {
             deployment,
-            receiving: median(|told| told.received as f64 / f64::from(BURST)),
-            publishing: median(|told| told.published as f64 / f64::from(BURST)),
+            receiving: median(|told| told.received as f64) / f64::from(burst.messages),
+            publishing: median(|told| told.published as f64) / f64::from(burst.messages),
             call: median(Told::call),
             checksums: (seen, checksum),
         })

@@ -4,15 +4,59 @@
 //! all that are published. So the time is that of the app and of whatever lies between it and the broker, and nobody's sleep.
 
 use blockcast::{
-    AppError, Pod, Publisher, PublisherOptions, RecvError, Session, Subscriber, SubscriberOptions,
+    AppError, Loan, Pod, Publisher, PublisherOptions, RecvError, Session, Subscriber, SubscriberOptions,
 };
 
-/// A reading: eight numbers.
+/// A reading: numbers.
 pub type Reading = Pod<u64>;
-/// Numbers in a reading.
-pub const NUMBERS: usize = 8;
-/// Messages in a burst.
-pub const BURST: u32 = 4096;
+
+/// What a burst consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Burst {
+    /// Messages.
+    pub messages: u32,
+    /// Numbers in each.
+    pub numbers: usize,
+}
+
+impl Burst {
+    /// The parameters that tell an app of it.
+    #[must_use]
+    pub fn parameters(self) -> [(String, String); 2] {
+        [("messages".to_owned(), self.messages.to_string()), ("numbers".to_owned(), self.numbers.to_string())]
+    }
+
+    fn asked_for(session: &Session) -> Result<Self, AppError> {
+        let parameter =
+            |name: &str| session.parameter(name).ok_or(format!("the parameter {name:?} is missing"));
+        Ok(Self { messages: parameter("messages")?.parse()?, numbers: parameter("numbers")?.parse()? })
+    }
+
+    /// Bytes of a message.
+    #[must_use]
+    pub fn message_len(self) -> usize {
+        self.numbers * size_of::<u64>()
+    }
+
+    /// Options for the publisher of a topic on which bursts are published.
+    #[must_use]
+    pub fn options(self) -> PublisherOptions {
+        PublisherOptions::new().block_size(self.message_len()).blocks(self.messages)
+    }
+
+    /// Builds message `number` in its block, and publishes it.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn send(self, loan: Loan<'_, Reading>, number: u64) -> Result<(), AppError> {
+        loan.send_with(|block| {
+            let mut builder = block.builder();
+            fill(number, &mut builder.elements()[..self.numbers]);
+            builder.finish(self.numbers)
+        })?;
+        Ok(())
+    }
+}
 /// Calls by which the cost of one is measured.
 const CALLS: u32 = 10_000;
 
@@ -50,16 +94,11 @@ impl Told {
     }
 }
 
-/// Options for the publisher of a topic on which bursts are published.
-#[must_use]
-pub fn burst_options() -> PublisherOptions {
-    PublisherOptions::new().block_size(NUMBERS * size_of::<u64>()).blocks(BURST)
-}
-
-/// The reading with this number.
-#[must_use]
-pub fn reading(number: u64) -> [u64; NUMBERS] {
-    std::array::from_fn(|place| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(8 * place as u32))
+/// Writes the reading with this number.
+pub fn fill(number: u64, reading: &mut [u64]) {
+    for (place, word) in (0..).zip(reading) {
+        *word = number.wrapping_add(place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Takes a reading into a checksum.
@@ -71,11 +110,12 @@ pub fn fold(checksum: u64, reading: &[u64]) -> u64 {
 /// The app. For each message on `go` it receives a burst from `in` and publishes one on `out`, and tells of both on `told`.
 ///
 /// # Errors
-/// If a topic cannot be opened, or a message is lost.
+/// If a parameter is missing or no number, a topic cannot be opened, or a message is lost.
 pub async fn run(session: Session) -> Result<(), AppError> {
+    let burst = Burst::asked_for(&session)?;
     let mut input: Subscriber<Reading> = session.subscriber("in", SubscriberOptions::new()).await?;
     let mut go: Subscriber<Reading> = session.subscriber("go", SubscriberOptions::new()).await?;
-    let mut output: Publisher<Reading> = session.publisher("out", burst_options()).await?;
+    let mut output: Publisher<Reading> = session.publisher("out", burst.options()).await?;
     let mut told =
         session.publisher::<Reading>("told", PublisherOptions::new().block_size(64).blocks(2)).await?;
     loop {
@@ -85,9 +125,9 @@ pub async fn run(session: Session) -> Result<(), AppError> {
             Err(error) => return Err(error.into()),
         }
         let began = session.now();
-        let checksum = receive(&mut input).await?;
+        let checksum = receive(&mut input, burst).await?;
         let between = session.now();
-        publish(&mut output).await?;
+        publish(&mut output, burst).await?;
         let ended = session.now();
         for _ in 0..CALLS {
             std::hint::black_box(session.shutdown_requested());
@@ -104,17 +144,17 @@ pub async fn run(session: Session) -> Result<(), AppError> {
 }
 blockcast::export!(run);
 
-async fn receive(input: &mut Subscriber<Reading>) -> Result<u64, AppError> {
+async fn receive(input: &mut Subscriber<Reading>, burst: Burst) -> Result<u64, AppError> {
     let mut checksum = 0;
-    for _ in 0..BURST {
+    for _ in 0..burst.messages {
         checksum = fold(checksum, input.recv_ref().await?.view());
     }
     Ok(checksum)
 }
 
-async fn publish(output: &mut Publisher<Reading>) -> Result<(), AppError> {
-    for number in 0..u64::from(BURST) {
-        output.loan().await?.send(&reading(number)[..])?;
+async fn publish(output: &mut Publisher<Reading>, burst: Burst) -> Result<(), AppError> {
+    for number in 0..u64::from(burst.messages) {
+        burst.send(output.loan().await?, number)?;
     }
     Ok(())
 }
