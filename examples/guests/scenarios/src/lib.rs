@@ -1,5 +1,5 @@
 //! Small apps in one component; the parameter `scenario` chooses. `tests/scenarios.rs` runs each of them linked in and
-//! as a guest, and expects the same. `tests/conformance.rs` runs the pairs and threes of [`conformance`] in every mix.
+//! as a guest, and expects the same. `tests/conformance.rs` runs the pairs and threes of `conformance` in every mix.
 //!
 //! All others read numbers from topics whose names start with `in` and publish what they found out on `out`.
 
