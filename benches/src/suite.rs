@@ -228,7 +228,7 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
     let rounds = if quick { 9 } else { 21 };
     let of_size = |payload| !quick || payload == 64 || payload == 64 << 10;
     for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
-        let shape = one_thread_shape(payload, 1);
+        let shape = delivery_shape(payload, 1);
         add("guest-delivery", |group, _| crate::guests::delivery(group.shape), shape, rounds);
     }
     for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
@@ -241,7 +241,7 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
     }
     for payload in PAYLOADS.into_iter().filter(|&payload| of_size(payload)) {
         for guests in GUESTS {
-            let shape = one_thread_shape(payload, guests);
+            let shape = delivery_shape(payload, guests);
             add("guest-fan-out", |group, _| crate::guests::fan_out(group.shape), shape, rounds.min(9));
         }
     }
@@ -251,6 +251,12 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
             add("guest-read", |group, _| crate::guests::reading(group.shape), shape, rounds);
         }
     }
+}
+
+/// As many blocks whatever their size, so that a batch has as many messages: next to nothing of them is written.
+#[cfg(feature = "guests")]
+fn delivery_shape(payload: usize, subscribers: usize) -> Shape {
+    Shape { blocks: POOL, ..one_thread_shape(payload, subscribers) }
 }
 
 /// Guests that all receive the same messages.

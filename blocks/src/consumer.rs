@@ -254,6 +254,12 @@ impl Consumer {
     /// Takes up to `limit` messages at once, for a reliable consumer: how many. [`nth_before`](Self::nth_before)
     /// finds them.
     pub(crate) fn take_run(&mut self, limit: u64) -> u64 {
+        self.take_each(limit, |_| {})
+    }
+
+    /// As [`take_run`](Self::take_run), and shows each of them on the way.
+    #[inline(always)]
+    pub(crate) fn take_each(&mut self, limit: u64, mut each: impl FnMut(Packed)) -> u64 {
         debug_assert!(self.is_reliable(), "what may be overtaken is checked after it was read");
         if self.head - self.next < limit {
             // Ordering: as in `take_packed`.
@@ -261,9 +267,15 @@ impl Consumer {
         }
         let count = limit.min(self.head - self.next);
         let end = self.next + count;
-        // Ordering: Relaxed, as in `take_present`.
-        let len = |sequence| len_of(self.seat.control().slot(sequence).word.load(Ordering::Relaxed));
-        let bytes = (self.next..end).map(len).sum();
+        let mut bytes = 0;
+        for sequence in self.next..end {
+            let slot = self.seat.control().slot(sequence);
+            // Ordering: Relaxed, as in `take_present`.
+            let word = slot.word.load(Ordering::Relaxed);
+            let time = slot.time.load(Ordering::Relaxed);
+            bytes += len_of(word);
+            each(Packed { sequence, word, time });
+        }
         self.next = end;
         self.count_bytes(bytes);
         count

@@ -152,6 +152,12 @@ impl Pool {
             .find_map(|class| class.spare.pop().map(|unit| (unit, class.capacity)))
     }
 
+    /// Whether there is a spare block of at least `len` bytes.
+    #[inline]
+    pub(crate) fn has(&self, len: usize) -> bool {
+        self.classes.iter().any(|class| class.capacity >= len && !class.spare.is_empty())
+    }
+
     /// Takes back a block.
     #[inline]
     pub(crate) fn give(&mut self, unit: u32) {

@@ -134,6 +134,13 @@ impl Producer {
         Some(unit_of(word))
     }
 
+    /// Whether a block of at least `len` bytes, which the largest have, is known to be free.
+    #[inline]
+    pub(crate) fn has_free(&self, len: usize) -> bool {
+        // What the ring names has the one size that there is.
+        self.oldest_free != self.watermark || self.pool.has(len)
+    }
+
     /// Takes a free block of at least `len` bytes out of the pool: its unit and capacity.
     pub(crate) fn take_spare(&mut self, len: usize) -> Option<(u32, usize)> {
         self.pool.take(len)

@@ -173,6 +173,23 @@ impl Reader {
         Ok(packed.unpack())
     }
 
+    /// As [`take`](Self::take), for up to `limit` messages that are there, where the publisher waits for this reader: shows the
+    /// descriptor of each, and returns how many. 0 where there is none, where there may be an end, and where messages may be lost:
+    /// [`take`](Self::take) tells.
+    #[inline]
+    pub fn take_each(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> u64 {
+        if !self.consumer.is_reliable() {
+            return 0;
+        }
+        let first = self.consumer.next();
+        let count = self.consumer.take_each(limit, |packed| each(packed.unpack()));
+        if count > 0 {
+            self.state = State::Guarded;
+            self.floor = self.floor.min(first);
+        }
+        count
+    }
+
     /// Takes the next message, whatever the reader's state; returns its descriptor word.
     #[inline(always)]
     fn receive_next(&mut self) -> Result<u64, ReceiveError> {

@@ -246,7 +246,18 @@ impl Writer {
     }
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
+    #[inline]
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+        if len <= self.block_size && self.producer.has_free(len) {
+            self.waits = false;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_unusual(cx, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_unusual(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         // However often it is polled, it is one loan.
         self.counted = self.waits;
         let polled = self.poll_block(cx, len);

@@ -224,7 +224,16 @@ impl Subscription {
     /// A reader of a publisher that has joined and was not taken in yet, for those who drive the readers on
     /// their own (a guest's host) and call none of the receiving methods.
     pub fn next_arrival(&mut self) -> Option<Reader> {
-        let arrival = self.mailbox.arrivals.try_recv().ok();
+        let Mailbox { arrived, arrivals, .. } = &self.mailbox;
+        // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
+        if !arrived.load(Ordering::Acquire) {
+            return None;
+        }
+        let arrival = arrivals.try_recv().ok().or_else(|| {
+            // Cleared before the last look: one that comes meanwhile sets it again.
+            arrived.store(false, Ordering::Relaxed);
+            arrivals.try_recv().ok()
+        });
         self.mailbox.had_publisher |= arrival.is_some();
         arrival
     }

@@ -1,7 +1,7 @@
 //! Guests of the broker.
 
 use anyhow::{Context, bail, ensure};
-use blockcast_blocks::{Bytes, Payload};
+use blockcast_blocks::{Bytes, Payload, Timestamps};
 use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource, Isolation};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
@@ -84,7 +84,11 @@ impl Delivery {
 
     fn of(shape: Shape, code: String, isolation: Isolation) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
-        let options = PublisherOptions::new().block_size(shape.payload).blocks(shape.blocks as u32);
+        // Lists carry no time.
+        let options = PublisherOptions::new()
+            .block_size(shape.payload)
+            .blocks(shape.blocks as u32)
+            .timestamps(Timestamps::Off);
         let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
         let program = load(&broker, code)?;
         let mut guests = Vec::new();

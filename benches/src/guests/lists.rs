@@ -6,6 +6,9 @@ use wasmtime::{Config, Engine, Store, StoreContextMut};
 use super::{GuestWork, pages, text};
 use crate::work::{FIRST, LAST, Shape, Tally};
 
+/// Bytes of the messages that are used in turns.
+const MESSAGES: usize = 256 << 20;
+
 /// What the host does with what a guest publishes: one copy into memory of its own, which is prepared and used
 /// in turns, as a pool of blocks is.
 struct Pool {
@@ -110,7 +113,9 @@ impl Delivery {
         let mut message = vec![1; shape.payload];
         message[0] = FIRST;
         message[shape.payload - 1] = LAST;
-        Ok(Self { store, instance, batch, messages: vec![message; shape.blocks] })
+        // Fewer where 64 of them would be gigabytes.
+        let messages = vec![message; (MESSAGES / shape.payload).clamp(1, shape.blocks)];
+        Ok(Self { store, instance, batch, messages })
     }
 
     fn deliver(&mut self, messages: u64) -> wasmtime::Result<Tally> {

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use blockcast_blocks::Signal;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
+use super::clock::ComputingClock;
 use super::stats::GuestStats;
 
 /// What a component was asked to do.
@@ -29,6 +29,8 @@ pub struct GuestControl {
     signal: Arc<Signal>,
     /// How often somebody has asked for the counters.
     asked: AtomicU64,
+    /// The last request that was answered.
+    answered: AtomicU64,
     /// The counters, and which request they answer.
     shown: watch::Sender<(u64, GuestStats)>,
     clock: ComputingClock,
@@ -54,6 +56,7 @@ impl GuestControl {
             latest: AtomicU8::new(Request::GoOn as u8),
             signal: Signal::named(name),
             asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             shown: watch::Sender::new((0, GuestStats::default())),
             clock: ComputingClock::default(),
             counter: Mutex::default(),
@@ -126,12 +129,13 @@ impl GuestControl {
     /// The request that was not answered yet, if there is one.
     pub(crate) fn stats_asked(&self) -> Option<u64> {
         let asked = self.asked.load(Ordering::Acquire);
-        (self.shown.borrow().0 != asked).then_some(asked)
+        (self.answered.load(Ordering::Relaxed) != asked).then_some(asked)
     }
 
     /// Answers requests up to `asked`.
     pub(crate) fn show_stats(&self, asked: u64, stats: GuestStats) {
         self.shown.send_replace((asked, stats));
+        self.answered.store(asked, Ordering::Relaxed);
     }
 
     /// The counters as they were shown last.
@@ -163,45 +167,4 @@ impl fmt::Debug for GuestControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuestControl").field("request", &*self.request.borrow()).finish_non_exhaustive()
     }
-}
-
-/// Adds up the processor time that a guest uses between its resumptions and its waits. Written by the task that runs
-/// the guest: between a resumption and the wait that follows it stays on one thread, whose clock is read.
-#[derive(Debug, Default)]
-pub(crate) struct ComputingClock {
-    /// Nanoseconds up to the last look.
-    total: AtomicU64,
-    /// What the thread's clock said then.
-    looked: AtomicU64,
-}
-
-impl ComputingClock {
-    /// A new run begins.
-    pub(crate) fn reset(&self) {
-        self.total.store(0, Ordering::Relaxed);
-    }
-
-    /// The guest goes on, on this thread. A system call.
-    pub(crate) fn resume(&self) {
-        self.looked.store(thread_time(), Ordering::Relaxed);
-    }
-
-    /// Counts what was used since the guest went on, or since the last look, on the same thread. A system call.
-    pub(crate) fn look(&self) -> Duration {
-        let now = thread_time();
-        let used = now.saturating_sub(self.looked.swap(now, Ordering::Relaxed));
-        Duration::from_nanos(self.total.fetch_add(used, Ordering::Relaxed).saturating_add(used))
-    }
-
-    /// What was counted.
-    fn computed(&self) -> Duration {
-        Duration::from_nanos(self.total.load(Ordering::Relaxed))
-    }
-}
-
-/// Nanoseconds of processor time that this thread has used.
-fn thread_time() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let part = |part: i64| u64::try_from(part).unwrap_or(0);
-    part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec))
 }

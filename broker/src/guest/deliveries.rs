@@ -224,12 +224,18 @@ impl<V: Sight> Deliveries<V> {
             let publisher = source.channel.publisher().get();
             let before = count;
             let mut run = Run { source: key, sequence: 0, count: 0 };
+            if self.reliable && !selective {
+                // SAFETY: fewer than `limit` were written, for which there is room (the caller's promise).
+                let (taken, bytes) =
+                    unsafe { source.take_run(&mut run, target.add(count as usize), limit - count) };
+                count += taken;
+                self.received_bytes += bytes;
+            }
             while count < limit
                 && let Some(received) = source.receive(self.reliable)
             {
-                let Descriptor { sequence, offset, len, time, validity } = received.descriptor;
+                let Descriptor { sequence, offset, len, .. } = received.descriptor;
                 self.received_bytes += u64::from(len);
-                let valid = if validity == Validity::Valid { VALID } else { 0 };
                 if selective {
                     // SAFETY: the sight is open and the source's. The message stays attached until it is hidden as often as it
                     // was shown: on release, and when a hold is given back.
@@ -238,19 +244,15 @@ impl<V: Sight> Deliveries<V> {
                     self.copied += shown?;
                     self.offsets.push_back(offset);
                 }
-                let delivery = Delivery {
-                    sequence: sequence.get(),
-                    time: time.as_nanos(),
-                    offset,
-                    length: len | valid,
-                    publisher,
-                    lost: u32::try_from(source.lost).unwrap_or(u32::MAX),
-                };
+                let lost = u32::try_from(source.lost).unwrap_or(u32::MAX);
+                let delivery = delivery(received.descriptor, publisher, lost);
                 self.lost += std::mem::take(&mut source.lost);
                 let record = source.sight.record(delivery);
                 // SAFETY: fewer than `limit` were written, for which there is room (the caller's promise).
                 unsafe { target.add(count as usize).write(record) };
-                self.samples.extend(received.sample);
+                if let Some(sample) = received.sample {
+                    self.samples.push_back(sample);
+                }
                 if sequence.get() != run.sequence + u64::from(run.count) {
                     let next = Run { source: key, sequence: sequence.get(), count: 0 };
                     let run = std::mem::replace(&mut run, next);
@@ -434,6 +436,11 @@ impl<V: Sight> Deliveries<V> {
         Error::Limit
     }
 
+    /// Messages delivered.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Bytes of the messages delivered.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes
@@ -469,6 +476,25 @@ impl<V: Sight> Source<V> {
             held: 0,
             ended: false,
         }
+    }
+
+    /// Takes the messages that are there, `limit` at most, of a publisher that waits for this subscription, and writes their
+    /// records to `target`: how many, and their bytes.
+    ///
+    /// # Safety
+    /// From `target` on there is memory for `limit` records, aligned to them, that nobody else uses during the call.
+    unsafe fn take_run(&mut self, run: &mut Run, target: *mut V::Record, limit: u32) -> (u32, u64) {
+        let Self { reader: Some(reader), sight, channel, .. } = self else { return (0, 0) };
+        let publisher = channel.publisher().get();
+        run.sequence = reader.next_sequence().get();
+        let mut bytes = 0;
+        reader.take_each(u64::from(limit), |descriptor| {
+            bytes += u64::from(descriptor.len);
+            // SAFETY: not more than `limit` are shown, for which there is room (the caller's promise).
+            unsafe { target.add(run.count as usize).write(sight.record(delivery(descriptor, publisher, 0))) };
+            run.count += 1;
+        });
+        (run.count, bytes)
     }
 
     /// The next message, if there is one.
@@ -508,10 +534,13 @@ impl<V: Sight> Source<V> {
     /// Announces that nobody will look for a while, and says whether there is something to look at.
     fn arm(&mut self, reliable: bool) -> bool {
         let Some(reader) = &mut self.reader else { return true };
-        reader.arm();
         // What the component keeps too many blocks for is no news.
-        let full = !reliable && self.share.is_used_up() && reader.has_message();
-        !full && reader.is_ready()
+        let full = !reliable && self.share.is_used_up();
+        if !full && reader.has_message() {
+            return true;
+        }
+        reader.arm();
+        !(full && reader.has_message()) && reader.is_ready()
     }
 
     /// Stops receiving and releases what is not held.
@@ -519,6 +548,14 @@ impl<V: Sight> Source<V> {
         self.ended = true;
         self.reader = None;
     }
+}
+
+/// What a component is told of a message.
+#[inline]
+fn delivery(descriptor: Descriptor, publisher: u32, lost: u32) -> Delivery {
+    let Descriptor { sequence, offset, len, time, validity } = descriptor;
+    let valid = if validity == Validity::Valid { VALID } else { 0 };
+    Delivery { sequence: sequence.get(), time: time.as_nanos(), offset, length: len | valid, publisher, lost }
 }
 
 impl<V> fmt::Debug for Deliveries<V> {

@@ -396,6 +396,11 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         Some(time) => Box::pin(tokio::time::sleep(time)),
         None => Box::pin(std::future::pending()),
     };
+    let gave_up_turn = timeout != 0 && state.has_lull();
+    if gave_up_turn {
+        tokio::task::yield_now().await;
+    }
+    let mut slept = false;
     let reasons = std::future::poll_fn(|cx| {
         state.show_stats();
         // Registered before anything is looked at, so that no change in between is missed.
@@ -425,8 +430,15 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         if timer.as_mut().poll(cx).is_ready() {
             reasons |= WakeReasons::TIMEOUT;
         }
-        if reasons == WakeReasons::empty() { Poll::Pending } else { Poll::Ready(reasons) }
+        if reasons == WakeReasons::empty() {
+            slept = true;
+            return Poll::Pending;
+        }
+        Poll::Ready(reasons)
     })
     .await;
+    if gave_up_turn && slept {
+        state.lull.was_in_vain();
+    }
     Ok(reasons)
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::control::GuestControl;
@@ -32,9 +33,6 @@ pub struct GuestReport {
 
 /// After how long a guest that stands on a thread without memory for it looks again.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// Far enough away to stand for never, near enough for every clock.
-const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
 impl GuestProgram {
     /// Runs the guest to its end, whatever that is. To be spawned as a task of its own on a runtime with a timer.
@@ -117,23 +115,21 @@ async fn supervise<F: Future>(
     work: F,
 ) -> Result<F::Output, ExitReason> {
     let mut work = pin!(work);
-    let (limit, time) = limit.unwrap_or((Limit::RunTime, NEVER));
-    let mut deadline = pin!(tokio::time::sleep(time));
-    // Two stages: the request to finish, then the grace.
-    let mut grace_over = pin!(async {
-        match grace {
-            Some(grace) => {
-                control.shutdown().await;
-                tokio::time::sleep(grace).await;
-            }
-            None => std::future::pending().await,
-        }
-    });
+    // Kept apart from the work: of what is in such a set nothing is looked at that was not woken.
+    let mut ends = FuturesUnordered::new();
+    ends.push(control.cancelled().map(|()| ExitReason::Cancelled).boxed());
+    if let Some((limit, time)) = limit {
+        ends.push(tokio::time::sleep(time).map(move |()| ExitReason::Killed(limit)).boxed());
+    }
+    if let Some(grace) = grace {
+        // Two stages: the request to finish, then the grace.
+        let over = control.shutdown().then(move |()| tokio::time::sleep(grace));
+        ends.push(over.map(|()| ExitReason::Killed(Limit::ShutdownGrace)).boxed());
+    }
     tokio::select! {
         biased;
         output = &mut work => Ok(output),
-        () = control.cancelled() => Err(ExitReason::Cancelled),
-        () = &mut deadline => Err(ExitReason::Killed(limit)),
-        () = &mut grace_over => Err(ExitReason::Killed(Limit::ShutdownGrace)),
+        // Told to end at once is the first reason, whatever else there is.
+        Some(reason) = ends.next() => Err(if control.is_cancelled() { ExitReason::Cancelled } else { reason }),
     }
 }

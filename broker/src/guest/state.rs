@@ -18,6 +18,7 @@ use super::fault::WindowTable;
 use super::handles::Handles;
 use super::kept::KeptBlocks;
 use super::limits::{GrowthLimiter, GuestLimits};
+use super::lull::Lull;
 use super::memory::{GuestMemory, Nursery};
 use super::meter::{Admission, Meter};
 use super::publisher::GuestPublisher;
@@ -90,6 +91,7 @@ pub(crate) struct GuestState {
     pub(crate) ending: Option<ExitReason>,
     /// Whether `wait` has reported the request to finish.
     pub(crate) shutdown_seen: bool,
+    pub(crate) lull: Lull,
     next_owner: u64,
 }
 
@@ -118,6 +120,7 @@ impl GuestState {
             said: None,
             ending: None,
             shutdown_seen: false,
+            lull: Lull::default(),
             next_owner: 0,
         }
     }
@@ -164,6 +167,12 @@ impl GuestState {
     #[inline]
     pub(crate) fn memory(&self) -> Option<&Arc<GuestMemory>> {
         self.nursery.memory()
+    }
+
+    /// Whether the guest, which has nothing left to do, is to let others run before it announces that it sleeps.
+    pub(crate) fn has_lull(&mut self) -> bool {
+        let received = self.subscriptions.iter().map(|(_, this)| this.deliveries().received()).sum();
+        self.lull.begins(received)
     }
 
     /// Called when the guest has computed for a whole tick.
