@@ -5,14 +5,15 @@ use std::future::Future;
 
 use crate::Session;
 
-/// What [`export!`](crate::export) accepts: an `async fn(Session) -> Result<(), E>` whose error can be displayed.
+/// What [`export!`](crate::export) accepts: an `async fn(Session) -> Result<(), E>` or a plain `fn(Session) -> Result<(), E>`
+/// whose error can be displayed.
 ///
-/// `K` tells kinds of functions apart and is always found by the compiler.
+/// `K` tells the two kinds apart and is always found by the compiler.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an app",
-    label = "not of the form `async fn(Session) -> Result<(), E>`",
-    note = "an app is `pub async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError>`; \
-            instead of `AppError` any error that implements `Display` will do"
+    label = "neither `async fn(Session) -> Result<(), E>` nor `fn(Session) -> Result<(), E>`",
+    note = "an app is `pub async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError>`, or the same without \
+            `async`; instead of `AppError` any error that implements `Display` will do"
 )]
 pub trait App<K> {
     /// Why it fails.
@@ -35,6 +36,22 @@ where
     type Error = E;
 
     fn run(self, session: Session) -> impl Future<Output = Result<(), E>> {
+        self(session)
+    }
+}
+
+/// The kind of a plain `fn` whose error is `E`.
+#[derive(Debug)]
+pub struct Blocking<E>(std::marker::PhantomData<E>);
+
+impl<A, E> App<Blocking<E>> for A
+where
+    A: FnOnce(Session) -> Result<(), E>,
+    E: Display,
+{
+    type Error = E;
+
+    async fn run(self, session: Session) -> Result<(), E> {
         self(session)
     }
 }

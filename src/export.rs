@@ -1,11 +1,11 @@
-//! Making an app's `async fn` the entry point of a component.
+//! Making an app's function the entry point of a component.
 
 /// Makes `run` the app that a component of this crate consists of: built for wasm32, of a guest; built with
 /// `--cfg blockcast_library`, of a shared library. Otherwise it only checks that `run` is an app: linked into a program
 /// it is given to the broker.
 ///
-/// `run` is an `async fn(Session) -> Result<(), AppError>`; any error that can be displayed will do. Use it
-/// once per crate.
+/// `run` is an `async fn(Session) -> Result<(), AppError>`, or a plain `fn` of the same form; any error that can be displayed will do.
+/// Use it once per crate.
 ///
 /// ```
 /// use blockcast::{AppError, Level, Session};
@@ -17,13 +17,37 @@
 /// blockcast::export!(run);
 /// ```
 ///
+/// A plain `fn` uses the blocking calls. Linked in and in a library it has a thread of its own, a guest is suspended while it waits:
+///
+/// ```
+/// use blockcast::{AppError, Pod, RecvError, Session};
+///
+/// pub fn run(session: Session) -> Result<(), AppError> {
+///     let mut numbers = session.blocking_subscriber::<Pod<u32>>("numbers", Default::default())?;
+///     let mut sums = session.blocking_publisher::<Pod<u32>>("sums", Default::default())?;
+///     loop {
+///         let sum = match numbers.blocking_recv_ref(None) {
+///             Ok(message) => message.view().iter().sum::<u32>(),
+///             Err(RecvError::Ended) => return Ok(()),
+///             Err(error) => return Err(error.into()),
+///         };
+///         sums.blocking_loan(None)?.send(&[sum][..])?;
+///     }
+/// }
+/// blockcast::export!(run);
+/// ```
+///
+/// When it is cancelled, a blocking call in which it waits does not return: linked in and in a library its stack is unwound from there,
+/// a guest is gone. In a guest there is no `Instant` to make a deadline of: wait for several things with
+/// [`Session::block_on`](crate::Session::block_on), of which one is [`Session::sleep`](crate::Session::sleep).
+///
 /// Anything else does not compile, in no deployment:
 ///
-/// ```compile_fail,E0631
+/// ```compile_fail,E0277
 /// async fn run(lines: u32) -> Result<(), blockcast::AppError> { Ok(()) } // does not take a session
 /// blockcast::export!(run);
 /// ```
-/// ```compile_fail,E0271
+/// ```compile_fail,E0277
 /// async fn run(session: blockcast::Session) {} // does not return a result
 /// blockcast::export!(run);
 /// ```
@@ -33,7 +57,16 @@
 /// blockcast::export!(run);
 /// ```
 /// ```compile_fail,E0277
-/// fn run(session: blockcast::Session) -> Result<(), blockcast::AppError> { Ok(()) } // is not async
+/// fn run(lines: u32) -> Result<(), blockcast::AppError> { Ok(()) } // does not take a session
+/// blockcast::export!(run);
+/// ```
+/// ```compile_fail,E0277
+/// fn run(session: blockcast::Session) {} // does not return a result
+/// blockcast::export!(run);
+/// ```
+/// ```compile_fail,E0277
+/// struct Silent;
+/// fn run(session: blockcast::Session) -> Result<(), Silent> { Ok(()) } // its error cannot be displayed
 /// blockcast::export!(run);
 /// ```
 /// ```compile_fail,E0428
@@ -57,8 +90,8 @@ pub fn check_app<K>(app: impl crate::App<K>) {
     drop(app);
 }
 
-/// Makes `run` the app that a guest of this crate consists of: an `async fn(Session) -> Result<(), AppError>`; any error
-/// that can be displayed will do. Use it once per crate.
+/// Makes `run` the app that a guest of this crate consists of: an `async fn(Session) -> Result<(), AppError>` or a plain `fn` of the
+/// same form; any error that can be displayed will do. Use it once per crate.
 #[cfg(target_family = "wasm")]
 #[macro_export]
 macro_rules! export {
@@ -78,8 +111,8 @@ macro_rules! export {
     };
 }
 
-/// Makes `run` the app that a shared library of this crate consists of: an `async fn(Session) -> Result<(), AppError>`; any
-/// error that can be displayed will do. Use it once per crate.
+/// Makes `run` the app that a shared library of this crate consists of: an `async fn(Session) -> Result<(), AppError>` or a plain
+/// `fn` of the same form; any error that can be displayed will do. Use it once per crate.
 ///
 /// The library exports one symbol, `blockcast_app`; see [`abi`](crate::guest::abi).
 #[cfg(all(blockcast_library, not(target_family = "wasm")))]

@@ -1,9 +1,10 @@
 //! An app's session in a wasm guest and in a shared library. Where an app is linked into the broker's program the broker provides
 //! the same.
 
+use std::future::Future;
 use std::time::Duration;
 
-use blockcast_blocks::guest::{Error as Code, HostError, Runtime, Subscription};
+use blockcast_blocks::guest::{Error as Code, HostError, Runtime, Subscription, block_on};
 use blockcast_blocks::{OpenError, Payload, Schema, Timestamp, Writer};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
@@ -15,6 +16,9 @@ pub use blockcast_blocks::guest::bindings;
 pub use blockcast_blocks::guest::{Level, Sleep};
 
 /// What an app is given: topics to open, parameters, time, a log.
+///
+/// Plain names are `async`; those that begin with `blocking_` block the thread (a guest has one) and are for apps that are a plain `fn`,
+/// which [`block_on`](Self::block_on) all others.
 #[derive(Debug)]
 pub struct Session(Runtime);
 
@@ -34,6 +38,18 @@ impl Session {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
+        self.blocking_publisher(topic, options)
+    }
+
+    /// As [`publisher`](Self::publisher), blocking the thread where that waits.
+    ///
+    /// # Errors
+    /// [`OpenError`]: not granted, another schema, a limit.
+    pub fn blocking_publisher<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>, OpenError> {
         OpenError::check_name(topic)?;
         let schema = P::schema();
         let writer = Writer::open(&self.0, topic, &schema, &options.writer())
@@ -46,6 +62,18 @@ impl Session {
     /// # Errors
     /// [`OpenError`]: not granted, another schema, a limit.
     pub async fn subscriber<P: Payload>(
+        &self,
+        topic: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>, OpenError> {
+        self.blocking_subscriber(topic, options)
+    }
+
+    /// As [`subscriber`](Self::subscriber), blocking the thread where that waits.
+    ///
+    /// # Errors
+    /// [`OpenError`]: not granted, another schema, a limit.
+    pub fn blocking_subscriber<P: Payload>(
         &self,
         topic: &str,
         options: SubscriberOptions,
@@ -69,9 +97,20 @@ impl Session {
         self.0.now()
     }
 
-    /// Completes after `duration`.
+    /// Completes `duration` from now; in the far future where that exceeds the clock.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.0.sleep(duration)
+    }
+
+    /// Blocks the thread for `duration`.
+    pub fn blocking_sleep(&self, duration: Duration) {
+        self.block_on(self.sleep(duration));
+    }
+
+    /// Drives `future` to its end, blocking the thread while it waits: how an app that is a plain `fn` waits for several things at once,
+    /// or for [the shutdown](Self::shutdown). When the app is cancelled meanwhile, this does not return.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        block_on(future)
     }
 
     /// Whether the app is asked to finish.

@@ -19,9 +19,10 @@
 //! ```
 //!
 //! # Apps
-//! An app is an `async fn` that gets a [`Session`]. Linked into a program it is run by [`Broker::run`]. With [`export!`] the
-//! same source makes a component: built for wasm32 a guest, which [`Broker::spawn_guest`] runs in a sandbox; built with
-//! `RUSTFLAGS="--cfg blockcast_library"` a shared library, which [`Broker::spawn_library`] runs at the speed of linked code.
+//! An app is an `async fn` that gets a [`Session`], or a plain `fn` that gets one and uses the blocking calls. Linked into a program it is
+//! run by [`Broker::run`]. With [`export!`] the same source makes a component: built for wasm32 a guest, which
+//! [`Broker::spawn_guest`] runs in a sandbox; built with `RUSTFLAGS="--cfg blockcast_library"` a shared library, which
+//! [`Broker::spawn_library`] runs at the speed of linked code.
 //!
 //! # Crates
 //! | crate | contents |
@@ -42,7 +43,9 @@ pub use blockcast_blocks::{
 pub use blockcast_flat_types as flat;
 pub use blockcast_flat_types::Flat;
 pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError};
-pub use blockcast_subscriber::{Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions};
+pub use blockcast_subscriber::{
+    Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions, Waitable, wait_any,
+};
 
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_blocks::{
@@ -50,21 +53,19 @@ pub use blockcast_blocks::{
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
-    Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants, GuestLimits,
-    GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, LibraryError, LibraryFile,
-    LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, StartError,
-    TopicStats, Validator,
+    AppOutcome, Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants,
+    GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, LibraryError,
+    LibraryFile, LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session,
+    Sleep, StartError, TopicStats, Validator,
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
     CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
 };
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub use blockcast_subscriber::{Waitable, wait_any};
 
 mod app;
 mod export;
-pub use app::{App, Async};
+pub use app::{App, Async, Blocking};
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 #[doc(hidden)]
 pub use export::check_app;
@@ -72,7 +73,7 @@ pub use export::check_app;
 #[cfg(any(target_family = "wasm", blockcast_library))]
 pub mod guest;
 #[cfg(any(target_family = "wasm", blockcast_library))]
-pub use guest::{Level, Session};
+pub use guest::{Level, Session, Sleep};
 
 /// Why an app ended: any error, told to whoever runs it.
 pub type AppError = Box<dyn std::error::Error + Send + Sync>;

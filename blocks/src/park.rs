@@ -1,10 +1,17 @@
-//! Blocking the calling thread until a poll is ready.
+//! Blocking the calling thread until a poll is ready, and leaving that when the thread's work is cancelled.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
+use crate::primitive::{AtomicU32, Ordering};
 pub use crate::spin::spin;
 
 struct Unpark(Thread);
@@ -21,18 +28,25 @@ impl Wake for Unpark {
 
 thread_local! {
     static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    /// What ends this thread's waiting.
+    static CANCELLATION: RefCell<Option<Cancellation>> = const { RefCell::new(None) };
 }
 
 /// Polls until ready, parking the thread in between; `None` if `deadline` passes first.
 ///
 /// The thread's waker is made once per thread, so waiting does not allocate. Polling happens at least once,
-/// also after the deadline.
+/// also after the deadline. In work that is [cancelled](Cancellation) it does not wait: it unwinds, or where it cannot returns
+/// `None`.
 pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     let waker = WAKER.with(Waker::clone);
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(value) = poll(&mut cx) {
             return Some(value);
+        }
+        if is_cancelled() {
+            unwind();
+            return None;
         }
         match deadline {
             None => thread::park(),
@@ -44,5 +58,180 @@ pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>
                 thread::park_timeout(left);
             }
         }
+    }
+}
+
+/// Polls a future until it is ready, parking the thread in between. In work that is [cancelled](Cancellation) it unwinds instead of
+/// waiting; where it cannot it goes on.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    loop {
+        if let Some(output) = until(None, |cx| future.as_mut().poll(cx)) {
+            return output;
+        }
+        // It was cancelled. Woken as ever: `until` has polled with this thread's waker.
+        thread::park();
+    }
+}
+
+/// Ends the waiting of one piece of work, from any thread: wherever the work would [wait](until) its stack is unwound, as by a panic
+/// that nobody is told of. What it holds is dropped on the way.
+///
+/// A thread that unwinds already, and a program in which a panic aborts, cannot be unwound: there [`until`] returns at once, as if the
+/// deadline had passed.
+#[derive(Clone, Default)]
+pub struct Cancellation(Arc<Requested>);
+
+#[derive(Default)]
+struct Requested {
+    cancelled: AtomicU32,
+    /// The thread that does the work, while it does.
+    thread: Mutex<Option<Thread>>,
+}
+
+/// How work has ended that did not return.
+pub enum Left {
+    /// It was cancelled while it waited, or before it began.
+    Cancelled,
+    /// It has panicked, with this.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// What unwinds.
+struct Unwinding;
+
+impl Cancellation {
+    /// Of work that nobody has cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the work where it waits, or when it next does.
+    pub fn cancel(&self) {
+        // Ordering: Release, before the thread is woken, pairs with the Acquire in `is_cancelled`: the thread looks before it parks,
+        // and unparking one that is about to park makes it go on.
+        self.0.cancelled.store(1, Ordering::Release);
+        if let Some(thread) = &*self.thread() {
+            thread.unpark();
+        }
+    }
+
+    /// Does `work` in this thread.
+    ///
+    /// # Errors
+    /// [`Left`] if it does not return.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, Left> {
+        *self.thread() = Some(thread::current());
+        let outer = CANCELLATION.replace(Some(self.clone()));
+        let outcome = if self.is_cancelled() {
+            Err(Left::Cancelled)
+        } else {
+            catch_unwind(AssertUnwindSafe(work)).map_err(|payload| match payload.downcast::<Unwinding>() {
+                Ok(_) => Left::Cancelled,
+                Err(payload) => Left::Panicked(payload),
+            })
+        };
+        CANCELLATION.set(outer);
+        *self.thread() = None;
+        outcome
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire) != 0
+    }
+
+    fn thread(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
+        // Changed by single assignments, so it is whole after a panic.
+        self.0.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancellation").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "Cancelled",
+            Self::Panicked(_) => "Panicked",
+        })
+    }
+}
+
+/// Whether what this thread does was cancelled. Waiting in a destructor of the thread's own variables cannot be.
+fn is_cancelled() -> bool {
+    let look = |current: &RefCell<Option<Cancellation>>| {
+        current.borrow().as_ref().is_some_and(Cancellation::is_cancelled)
+    };
+    CANCELLATION.try_with(look).unwrap_or(false)
+}
+
+/// Unwinds, where that is possible.
+#[cold]
+fn unwind() {
+    if cfg!(panic = "unwind") && !thread::panicking() {
+        resume_unwind(Box::new(Unwinding));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Tells when it is dropped, after it has tried to wait.
+    struct Waits(mpsc::Sender<Option<()>>);
+
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _ = self.0.send(until(None, |_| Poll::<()>::Pending));
+        }
+    }
+
+    #[test]
+    fn work_that_waits_is_unwound_when_it_is_cancelled_and_what_it_drops_does_not_wait_then() {
+        for blocks_on in [false, true] {
+            let cancellation = Cancellation::new();
+            let (dropped, was_dropped) = mpsc::channel();
+            let (begun, has_begun) = mpsc::channel();
+            let work = {
+                let cancellation = cancellation.clone();
+                thread::spawn(move || {
+                    cancellation.run(|| {
+                        let _waits = Waits(dropped);
+                        begun.send(()).unwrap();
+                        if blocks_on {
+                            block_on(std::future::pending::<()>());
+                        } else {
+                            until(None, |_| Poll::<()>::Pending);
+                        }
+                    })
+                })
+            };
+            has_begun.recv().unwrap();
+            cancellation.cancel();
+            assert!(matches!(work.join().unwrap(), Err(Left::Cancelled)));
+            assert_eq!(was_dropped.recv().unwrap(), None);
+            assert!(matches!(cancellation.run(|| ()), Err(Left::Cancelled)), "it stays cancelled");
+        }
+    }
+
+    #[test]
+    fn work_that_does_not_wait_returns_or_panics_as_ever_and_nothing_is_left_behind() {
+        let cancellation = Cancellation::new();
+        assert!(matches!(cancellation.run(|| 7), Ok(7)));
+        let panicked = cancellation.run(|| resume_unwind(Box::new("as asked")));
+        let Err(Left::Panicked(payload)) = panicked else { panic!("{panicked:?}") };
+        assert_eq!(payload.downcast_ref(), Some(&"as asked"));
+        cancellation.cancel();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert_eq!(until(Some(soon), |_| Poll::<()>::Pending), None, "this thread was not cancelled");
+        assert_eq!(block_on(async { 7 }), 7);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::component::{Component, ComponentOptions, run_native};
+use crate::component::{Component, ComponentOptions};
 use crate::granted::GrantedTopics;
 use crate::grants::Grants;
 use crate::guest::{
@@ -22,6 +21,7 @@ use crate::guest::{
     LoadError, LogSink, Validator,
 };
 use crate::library::{LibraryError, LibraryProgram, LibrarySetup};
+use crate::linked::{AppOutcome, Launch};
 use crate::restart::RestartPolicy;
 use crate::session::Session;
 use crate::stats::TopicStats;
@@ -161,14 +161,46 @@ impl Broker {
         Ok(())
     }
 
-    /// Runs an app that is linked into this program, as a task. `parameters` are what
-    /// [`Session::parameter`] answers.
+    /// Runs an app that is linked into this program: an `async fn` as a task, a plain `fn` on a thread of its own. `parameters` are
+    /// what [`Session::parameter`] answers.
     ///
     /// The app's panic ends the component, not the program.
     ///
+    /// ```
+    /// use blockcast_blocks::Pod;
+    /// use blockcast_broker::{Broker, Grants, OpenError, Session};
+    ///
+    /// fn greet(session: Session) -> Result<(), OpenError> {
+    ///     let mut numbers = session.blocking_publisher::<Pod<u32>>("numbers", Default::default())?;
+    ///     numbers.blocking_subscribers(1, None);
+    ///     numbers.blocking_loan(None).unwrap().send(&[1, 2, 3][..]).unwrap();
+    ///     Ok(())
+    /// }
+    ///
+    /// let broker = Broker::new();
+    /// let mut subscriber = broker.subscriber::<Pod<u32>>("numbers", Default::default())?;
+    /// let app = broker.run("greeter", Grants::new().publish("numbers"), [], greet)?;
+    /// assert_eq!(subscriber.blocking_recv_ref(None)?.view(), [1, 2, 3]);
+    /// assert!(app.wait().reason.is_success());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Cancelling a plain `fn`
+    /// When it is [cancelled](Component::cancel), the blocking call in which it next has to wait does not return: the app's stack is
+    /// unwound from there, so that everything that it holds is dropped, and it ends as [`Cancelled`]. Whoever catches
+    /// panics in between should let this one pass on (its payload is no text). Code that neither waits nor returns cannot be
+    /// ended: after the [grace](crate::GuestLimits::shutdown_grace) it is [`Abandoned`], and so is it in a program that is built with
+    /// `panic = "abort"`, unless it returns because blocking calls with a deadline report that it has passed. Threads that the app
+    /// has started are its own affair.
+    ///
+    /// Where it only uses `try_` methods it looks at [`Session::shutdown_requested`], which is true from then on.
+    ///
     /// # Errors
     /// [`StartError::Runtime`] and [`StartError::Closed`].
-    pub fn run<A, F, E>(
+    ///
+    /// [`Cancelled`]: crate::ExitReason::Cancelled
+    /// [`Abandoned`]: crate::ExitReason::Abandoned
+    pub fn run<K, A, R>(
         &self,
         name: impl Into<String>,
         grants: Grants,
@@ -176,15 +208,13 @@ impl Broker {
         app: A,
     ) -> Result<Component, StartError>
     where
-        A: FnOnce(Session) -> F,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: fmt::Display + 'static,
+        A: FnOnce(Session) -> R + Send + 'static,
+        R: AppOutcome<K>,
     {
         let options = ComponentOptions::new().name(name).grants(grants).parameters(parameters);
         let admitted = self.admit(options, "")?;
         // Begun here and once: it is never restarted.
-        let run = run_native(app(admitted.session(&self.shared)), Arc::clone(&admitted.control));
-        let mut run = Some(run.boxed());
+        let mut run = Some(R::run(app, admitted.launch(&self.shared)));
         Ok(admitted.spawn(RestartPolicy::never(), move || {
             run.take().unwrap_or_else(|| std::future::pending().boxed())
         }))
@@ -195,17 +225,19 @@ impl Broker {
     ///
     /// # Errors
     /// [`StartError::Runtime`] and [`StartError::Closed`].
-    pub fn supervise<A, F, E>(&self, options: ComponentOptions, mut app: A) -> Result<Component, StartError>
+    pub fn supervise<K, A, R>(&self, options: ComponentOptions, app: A) -> Result<Component, StartError>
     where
-        A: FnMut(Session) -> F + Send + 'static,
-        F: Future<Output = Result<(), E>> + Send + 'static,
-        E: fmt::Display + 'static,
+        A: FnMut(Session) -> R + Send + 'static,
+        R: AppOutcome<K>,
     {
         let policy = options.restart.clone();
         let admitted = self.admit(options, "")?;
         let (launch, shared) = (admitted.clone(), Arc::clone(&self.shared));
+        // A plain `fn` is called on the thread of its run. There is one run at a time, so nobody waits for the lock.
+        let app = Arc::new(Mutex::new(app));
         Ok(admitted.spawn(policy, move || {
-            run_native(app(launch.session(&shared)), Arc::clone(&launch.control)).boxed()
+            let app = Arc::clone(&app);
+            R::run(move |session| lock(&app)(session), launch.launch(&shared))
         }))
     }
 
@@ -416,15 +448,22 @@ struct Admitted {
 }
 
 impl Admitted {
-    fn session(&self, shared: &Arc<Shared>) -> Session {
-        Session::new(
+    /// What a run of a linked app begins with.
+    fn launch(&self, shared: &Arc<Shared>) -> Launch {
+        let session = Session::new(
             self.name.clone(),
             Arc::clone(shared),
-            self.options.grants.clone(),
-            self.options.parameters.clone(),
+            self.options.clone(),
             Arc::clone(&self.control),
-            self.options.log.clone(),
-        )
+            self.runtime.clone(),
+        );
+        Launch {
+            name: self.name.clone(),
+            session,
+            control: Arc::clone(&self.control),
+            grace: self.options.grants.guest_limits().shutdown_grace,
+            runtime: self.runtime.clone(),
+        }
     }
 
     fn spawn(

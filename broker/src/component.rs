@@ -1,15 +1,12 @@
 //! [`Component`]: the handle on a running app, linked or guest; [`ComponentOptions`]: how it is run.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use blockcast_blocks::park;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -127,9 +124,10 @@ impl Component {
         self.control.request_shutdown();
     }
 
-    /// Ends the app: a guest within milliseconds, a linked app at its next `.await`, a native library when it next calls the
-    /// host (if it does not return within its grace then, it is [abandoned](ExitReason::Abandoned)), a pause before a restart at
-    /// once. What it held is released, and it is not restarted any more.
+    /// Ends the app: a guest within milliseconds, a linked `async fn` at its next `.await`, a linked plain `fn` when it next has to
+    /// wait in a blocking call, which unwinds, a native library when it next calls the host (one of these two that does not
+    /// return within its grace is [abandoned](ExitReason::Abandoned)), a pause before a restart at once. What it held is
+    /// released, and it is not restarted any more.
     pub fn cancel(&self) {
         self.control.cancel();
     }
@@ -217,36 +215,7 @@ impl fmt::Debug for Component {
     }
 }
 
-/// One run of an app that is linked into the program.
-pub(crate) async fn run_native<F, E>(app: F, control: Arc<GuestControl>) -> GuestReport
-where
-    F: Future<Output = Result<(), E>>,
-    E: fmt::Display,
-{
-    let outcome = tokio::select! {
-        outcome = AssertUnwindSafe(app).catch_unwind() => outcome,
-        () = control.cancelled() => return report(ExitReason::Cancelled),
-    };
-    report(match outcome {
-        Ok(Ok(())) => ExitReason::Finished,
-        Ok(Err(error)) => ExitReason::Failed(error.to_string()),
-        Err(panic) => ExitReason::Trapped {
-            message: format!("panicked: {}", panic_text(&*panic)),
-            backtrace: String::new(),
-        },
-    })
-}
-
 /// The report of a component whose task went away with its runtime.
 fn gone() -> GuestReport {
-    report(ExitReason::Cancelled)
-}
-
-fn report(reason: ExitReason) -> GuestReport {
-    GuestReport { reason, stats: GuestStats::default() }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+    GuestReport { reason: ExitReason::Cancelled, stats: GuestStats::default() }
 }

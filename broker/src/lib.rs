@@ -28,6 +28,7 @@ mod granted;
 mod grants;
 pub mod guest;
 pub mod library;
+mod linked;
 mod restart;
 mod session;
 mod stats;
@@ -46,7 +47,8 @@ pub use guest::{
     LoadError, LogSink, OnExcess, Rate, Validator,
 };
 pub use library::{LibraryError, LibraryFile, LibraryProgram};
+pub use linked::{AppOutcome, Async, Blocking};
 pub use restart::{Restart, RestartPolicy};
-pub use session::Session;
+pub use session::{Session, Sleep};
 pub use stats::{Departed, TopicStats};
 pub use supervision::{ComponentState, Exit};

@@ -2,18 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use blockcast_blocks::{OpenError, Payload, Timestamp};
+use blockcast_blocks::{OpenError, Payload, Timestamp, park};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
+use tokio::runtime::Handle;
 
 use crate::broker::Shared;
+use crate::component::ComponentOptions;
 use crate::grants::Grants;
 use crate::guest::{GuestControl, Level, LogSink};
 
 /// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
 /// one source serves both.
+///
+/// Plain names are `async`; those that begin with `blocking_` block the thread and are for apps that are a plain `fn`, which
+/// [`block_on`](Self::block_on) all others. In an `async fn` they keep a thread from the tasks that share it.
 pub struct Session {
     name: String,
     shared: Arc<Shared>,
@@ -21,18 +30,19 @@ pub struct Session {
     parameters: BTreeMap<String, String>,
     control: Arc<GuestControl>,
     log: Option<LogSink>,
+    runtime: Handle,
 }
 
 impl Session {
     pub(crate) fn new(
         name: String,
         shared: Arc<Shared>,
-        grants: Grants,
-        parameters: BTreeMap<String, String>,
+        options: ComponentOptions,
         control: Arc<GuestControl>,
-        log: Option<LogSink>,
+        runtime: Handle,
     ) -> Self {
-        Self { name, shared, grants, parameters, control, log }
+        let ComponentOptions { grants, parameters, log, .. } = options;
+        Self { name, shared, grants, parameters, control, log, runtime }
     }
 
     /// The value that whoever started the app gave for `name`, if any.
@@ -51,6 +61,18 @@ impl Session {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
+        self.blocking_publisher(topic, options)
+    }
+
+    /// As [`publisher`](Self::publisher), blocking the thread where that waits.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn blocking_publisher<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>, OpenError> {
         self.grants.may_publish(topic)?;
         self.shared.publisher(&self.name, topic, options, None)
     }
@@ -61,6 +83,18 @@ impl Session {
     /// [`OpenError`].
     #[expect(clippy::unused_async, reason = "in a guest the same call may wait")]
     pub async fn subscriber<P: Payload>(
+        &self,
+        topic: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>, OpenError> {
+        self.blocking_subscriber(topic, options)
+    }
+
+    /// As [`subscriber`](Self::subscriber), blocking the thread where that waits.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn blocking_subscriber<P: Payload>(
         &self,
         topic: &str,
         options: SubscriberOptions,
@@ -94,9 +128,36 @@ impl Session {
         self.control.shutdown().await;
     }
 
-    /// Waits for `duration`.
-    pub async fn sleep(&self, duration: std::time::Duration) {
-        tokio::time::sleep(duration).await;
+    /// Completes `duration` from now; in the far future where that exceeds the clock.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        // Also for threads that know of no runtime.
+        let _runtime = self.runtime.enter();
+        Sleep(Box::pin(tokio::time::sleep(duration)))
+    }
+
+    /// Blocks the thread for `duration`.
+    pub fn blocking_sleep(&self, duration: Duration) {
+        self.block_on(self.sleep(duration));
+    }
+
+    /// Drives `future` to its end, blocking the thread while it waits: how an app that is a plain `fn` waits for several things at once, or for
+    /// [the shutdown](Self::shutdown). When the app is cancelled meanwhile, this does not return: see
+    /// [`Broker::run`](crate::Broker::run).
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        park::block_on(future)
+    }
+}
+
+/// Completes when its time has come; see [`Session::sleep`]. Dropping it cancels it.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep(Pin<Box<tokio::time::Sleep>>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
     }
 }
 
@@ -117,5 +178,32 @@ pub(crate) fn trace(component: &str, level: Level, text: &str) {
         Level::Info => tracing::info!(component, "{text}"),
         Level::Debug => tracing::debug!(component, "{text}"),
         Level::Trace => tracing::trace!(component, "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Broker;
+
+    #[test]
+    fn a_sleep_ends_its_duration_after_it_was_asked_for_whenever_it_is_polled_first() {
+        let broker = Broker::new();
+        let app = broker.run("sleeper", Grants::new(), [], |session: Session| {
+            let duration = Duration::from_millis(20);
+            let earliest = Instant::now() + duration;
+            let sleep = session.sleep(duration);
+            let latest = Instant::now() + duration;
+            std::thread::sleep(duration);
+            let deadline = sleep.0.deadline();
+            if !(earliest..=latest).contains(&deadline) {
+                return Err(format!("{deadline:?} is not within {earliest:?} and {latest:?}"));
+            }
+            session.block_on(sleep);
+            if Instant::now() < deadline { Err("early".to_owned()) } else { Ok(()) }
+        });
+        assert_eq!(app.unwrap().wait().reason, crate::ExitReason::Finished);
     }
 }

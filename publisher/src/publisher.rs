@@ -2,10 +2,10 @@
 
 use std::future::poll_fn;
 use std::marker::PhantomData;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, Writer};
+use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, Writer, park};
 
 use crate::loan::Loan;
 
@@ -117,11 +117,17 @@ impl<P: Payload> Publisher<P> {
 
     /// Waits until the topic has at least `count` subscribers.
     pub async fn subscribers(&mut self, count: u32) {
-        poll_fn(|cx| {
-            self.writer.register(cx);
-            if self.writer.subscriber_count() >= count { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        poll_fn(|cx| self.poll_subscribers(cx, count)).await;
+    }
+
+    /// As [`subscribers`](Self::subscribers), blocking the thread, or until `deadline` if there is one: false if it has passed.
+    pub fn blocking_subscribers(&mut self, count: u32, deadline: Option<Instant>) -> bool {
+        park::until(deadline, |cx| self.poll_subscribers(cx, count)).is_some()
+    }
+
+    fn poll_subscribers(&mut self, cx: &mut Context<'_>, count: u32) -> Poll<()> {
+        self.writer.register(cx);
+        if self.writer.subscriber_count() >= count { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The untyped end.

@@ -31,7 +31,6 @@ mod options;
 mod subscriber;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod subscription;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod wait;
 
 pub use blockcast_blocks::Overflow;
@@ -43,5 +42,4 @@ pub use options::SubscriberOptions;
 pub use subscriber::{RecvError, Subscriber};
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use subscription::{Subscription, SubscriptionFeed, subscription, subscription_with};
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use wait::{Waitable, wait_any};

@@ -5,7 +5,7 @@
 //! top of them, so that one source of publishers, subscribers and apps serves linked code, libraries and guests.
 //!
 //! ```text
-//!   app            async fn run(session)
+//!   app            async fn run(session), or a plain fn that blocks on its own
 //!    │  block_on   polls it; when it can go no further: ──▶ wait   (the only call that suspends)
 //!    │  reactor    who is woken when wait returns
 //!    ├─ Subscription    records of a batch ◀── poll, once per batch

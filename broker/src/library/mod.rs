@@ -41,3 +41,4 @@ pub use elf::LibraryFile;
 pub use error::LibraryError;
 pub(crate) use instance::LibrarySetup;
 pub use program::LibraryProgram;
+pub(crate) use run::STACK;

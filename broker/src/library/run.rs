@@ -20,7 +20,7 @@ use crate::guest::{ExitReason, GuestReport, GuestStats, Limit};
 const COMPUTE_TICK: Duration = Duration::from_millis(5);
 
 /// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
-const STACK: usize = 8 << 20;
+pub(crate) const STACK: usize = 8 << 20;
 
 /// What a component's thread leaves behind.
 struct Left {

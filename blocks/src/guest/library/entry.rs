@@ -1,4 +1,4 @@
-//! From the table's `run` to the app's `async fn`.
+//! From the table's `run` to the app's function.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

@@ -1,4 +1,4 @@
-//! From the component's export to the app's `async fn`.
+//! From the component's export to the app's function.
 
 use std::fmt::Display;
 use std::future::Future;
