@@ -1,7 +1,8 @@
 //! The topics that one component reaches: [`GrantedTopics`] joins the hosts of guests and libraries to the broker's topics.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer};
 use blockcast_publisher::PublisherOptions;
@@ -18,11 +19,17 @@ pub(crate) struct GrantedTopics {
     grants: Grants,
     /// Topics that it has created.
     created: AtomicU32,
+    /// The topics that it subscribes to: of each the [place](Place) that its subscriptions are clones of.
+    subscribed: Mutex<BTreeMap<String, Place>>,
 }
+
+/// A subscription among those of one component to one topic. There are as many as it has clones.
+#[derive(Clone, Debug, Default)]
+struct Place(Arc<()>);
 
 impl GrantedTopics {
     pub(crate) fn new(shared: Arc<Shared>, grants: Grants) -> Self {
-        Self { shared, grants, created: AtomicU32::new(0) }
+        Self { shared, grants, created: AtomicU32::new(0), subscribed: Mutex::default() }
     }
 
     /// A topic that is there, or is made if the guest may do that.
@@ -36,6 +43,20 @@ impl GrantedTopics {
         });
         opened.map_err(|error| if too_many { Refusal::Topics } else { refusal(&error) })
     }
+
+    /// A place for one more subscription of `topic`, while there is one. It is free again when it is dropped.
+    fn place(&self, topic: &str) -> Result<Place, Refusal> {
+        let limit = self.grants.guest_limits().subscriptions_per_topic;
+        // Whatever panics while it is locked leaves places.
+        let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Places are taken under the lock, and given back without: there may be fewer than are counted, and never more.
+        subscribed.retain(|_, place| Arc::strong_count(&place.0) > 1);
+        let taken = subscribed.get(topic).map_or(0, |place| Arc::strong_count(&place.0) - 1);
+        if taken >= limit as usize {
+            return Err(Refusal::SubscriptionsPerTopic);
+        }
+        Ok(subscribed.entry(topic.to_owned()).or_default().clone())
+    }
 }
 
 impl GrantedTopics {
@@ -48,9 +69,10 @@ impl GrantedTopics {
         signal: &Arc<Signal>,
     ) -> Result<TopicFeed, Refusal> {
         self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
+        let place = self.place(topic)?;
         let topic = self.open(topic, schema)?;
         let subscription = topic.subscribe(options, Arc::clone(signal)).map_err(|error| refusal(&error))?;
-        Ok(TopicFeed { subscription, unsealed: topic.is_unsealed() })
+        Ok(TopicFeed { subscription, unsealed: topic.is_unsealed(), _place: place })
     }
 
     /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block that is waited for
@@ -97,8 +119,10 @@ impl Exchange for GrantedTopics {
 
 /// A component's subscription to a topic.
 pub(crate) struct TopicFeed {
+    // Dropped in this order: the place is free when the topic was left.
     subscription: Subscription,
     unsealed: bool,
+    _place: Place,
 }
 
 impl Feed for TopicFeed {

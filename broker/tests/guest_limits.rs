@@ -265,7 +265,7 @@ async fn hostile_hoarder_with_many_subscriptions_has_one_share() {
             (br_if $open (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 40))))
           (loop $again (drop (call $wait (i64.const -1))) (br $again)) unreachable)"#
     );
-    let hoarder = start(&broker, &body, |_| ());
+    let hoarder = start(&broker, &body, |limits| limits.subscriptions_per_topic = 40);
     while publisher.subscriber_count() == 0 {
         tokio::task::yield_now().await;
     }
@@ -299,6 +299,45 @@ async fn hostile_guest_without_back_pressure_cannot_make_publishers_wait() {
       (i32.const 0))"#;
     let guest = guest(body).limits(|limits| limits.back_pressure = false);
     assert_eq!(guest.run().await.reason, ExitReason::Finished, "{:?}", guest.log);
+}
+
+/// Opens subscriptions of one topic until it is refused, gives one back and gets it again, and then waits.
+const CROWDS: &str = r#"(func (export "run") (result i32) (local $s i32) (local $last i32)
+  (loop $again
+    (local.set $s (call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0)))
+    (if (i32.ge_s (local.get $s) (i32.const 0)) (then (local.set $last (local.get $s)) (br $again))))
+  (call $expect (i32.const 1) (local.get $s) (i32.const -13))
+  (call $subscription.drop (local.get $last))
+  (drop (call $subscribe))
+  (call $expect (i32.const 2) (call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0)) (i32.const -13))
+  ;; Those of another topic are counted on their own.
+  (drop (call $open_with (i32.const 17) (i32.const 4) (i32.const 0) (i32.const 0)))
+  (call $log (i32.const 2) (i32.const 16) (i32.const 5))
+  (loop $wait (drop (call $wait (i64.const -1))) (br $wait)) unreachable)"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_subscriptions_in_a_loop_leave_places_for_honest_subscribers() {
+    let broker = Broker::new();
+    let mut publisher = publisher(&broker, 8);
+    let hostile: Vec<_> = (0..10).map(|_| start(&broker, CROWDS, |_| ())).collect();
+    for guest in &hostile {
+        let mut stats = guest.stats().await;
+        while stats.log_lines == 0 {
+            assert!(guest.report().is_none(), "{:?}", guest.report());
+            tokio::time::sleep(MS).await;
+            stats = guest.stats().await;
+        }
+        assert_eq!((stats.subscriptions, stats.refusals), (9, 2), "8 of one topic and one of another");
+    }
+    assert_eq!(publisher.subscriber_count(), 80);
+    for guest in &hostile[1..] {
+        guest.cancel();
+        guest.ended().await;
+    }
+    let mut honest = broker.subscriber::<Bytes>("topic", SubscriberOptions::new()).expect("there is a place");
+    publisher.try_loan().expect("a block").send(b"block").expect("fits");
+    assert_eq!(honest.try_recv_ref().expect("a message").view(), b"block");
+    assert_eq!(publisher.subscriber_count(), 9);
 }
 
 /// Opens and drops subscriptions to topics with 1000 different names, and reports how many there were.

@@ -60,6 +60,12 @@ fn refusing() -> Vec<Case> {
             "(call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0))",
         ),
         case(
+            Limit::SubscriptionsPerTopic,
+            |limits| limits.subscriptions_per_topic = 1,
+            RELIABLE,
+            "(call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 0))",
+        ),
+        case(
             Limit::Publishers,
             |limits| limits.publishers = 1,
             PUBLISHER,

@@ -93,6 +93,11 @@ fn hostile_excess_ends_a_native_component_where_the_grant_says_so() {
         limits.end_at = vec![Limit::Subscriptions];
     });
     assert_eq!(component.wait().reason, ExitReason::Killed(Limit::Subscriptions));
+    let component = start(&broker, "exceeds", |limits| {
+        limits.subscriptions_per_topic = 3;
+        limits.end_at = vec![Limit::SubscriptionsPerTopic];
+    });
+    assert_eq!(component.wait().reason, ExitReason::Killed(Limit::SubscriptionsPerTopic));
     let component =
         start(&broker, "exceeds", |limits| limits.host_calls = Some(Rate { per_second: 1, burst: 20 }));
     assert_eq!(component.wait().reason, ExitReason::Killed(Limit::HostCalls));

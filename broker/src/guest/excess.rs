@@ -55,6 +55,8 @@ limits! {
     Windows = "windows", "it wanted more address space for windows";
     /// [`GuestLimits::subscriptions`].
     Subscriptions = "subscriptions", "it wanted more subscriptions";
+    /// [`GuestLimits::subscriptions_per_topic`].
+    SubscriptionsPerTopic = "subscriptions-per-topic", "it wanted more subscriptions of one topic";
     /// [`GuestLimits::publishers`].
     Publishers = "publishers", "it wanted more publishers";
     /// [`GuestLimits::publisher_bytes`].

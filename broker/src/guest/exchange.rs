@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use blockcast_blocks::{InvalidPayload, JoinError, Reader, ReaderOptions, Schema, Signal, Writer};
 
+use super::excess::Limit;
+
 /// What a guest asks for when it opens a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockOptions {
@@ -34,12 +36,26 @@ pub enum Refusal {
     /// The topic does not exist, and the guest has created as many as it may.
     #[error("as many topics as it may were created")]
     Topics,
+    /// The guest has as many subscriptions of the topic as it may.
+    #[error("as many subscriptions of the topic as it may have are open")]
+    SubscriptionsPerTopic,
     /// The broker shuts down.
     #[error("the broker shuts down")]
     Closed,
     /// The system refused.
     #[error("the system refused")]
     Internal,
+}
+
+impl Refusal {
+    /// The limit of the guest's own that is reached, if that is why.
+    pub(crate) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::Topics => Some(Limit::Topics),
+            Self::SubscriptionsPerTopic => Some(Limit::SubscriptionsPerTopic),
+            _ => None,
+        }
+    }
 }
 
 /// Checks that bytes are a value of a topic's schema.

@@ -364,7 +364,7 @@ fn whole_pages(block_size: u32) -> u32 {
 impl GuestState {
     /// What the guest sees of a refusal.
     fn refused(&self, refusal: Refusal) -> Error {
-        if refusal == Refusal::Topics { self.refuse(Limit::Topics) } else { refusal.into() }
+        refusal.limit().map_or_else(|| refusal.into(), |limit| self.refuse(limit))
     }
 }
 
@@ -374,7 +374,7 @@ impl From<Refusal> for Error {
             Refusal::Denied => Self::Denied,
             Refusal::SchemaMismatch => Self::SchemaMismatch,
             Refusal::WrongSize => Self::WrongSize,
-            Refusal::Limit | Refusal::Topics => Self::Limit,
+            Refusal::Limit | Refusal::Topics | Refusal::SubscriptionsPerTopic => Self::Limit,
             Refusal::Closed => Self::Closed,
             Refusal::Internal => Self::Internal,
         }

@@ -26,6 +26,9 @@ pub struct GuestLimits {
     pub windows: u64,
     /// Subscriptions open at a time.
     pub subscriptions: u32,
+    /// Subscriptions of one topic open at a time. Each takes a place with every publisher of the topic, which has
+    /// [so many](blockcast_publisher::PublisherOptions::max_subscribers): this keeps a guest from taking them all.
+    pub subscriptions_per_topic: u32,
     /// Publishers open at a time.
     pub publishers: u32,
     /// Bytes of blocks that all its publishers have together.
@@ -88,6 +91,7 @@ impl Default for GuestLimits {
             memory: 64 << 20,
             windows: 1 << 30,
             subscriptions: 64,
+            subscriptions_per_topic: 8,
             publishers: 64,
             publisher_bytes: 256 << 20,
             loans: 64,

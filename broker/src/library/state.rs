@@ -85,7 +85,7 @@ impl LibraryState {
     }
 
     fn refused(&self, refusal: Refusal) -> Error {
-        if refusal == Refusal::Topics { self.refuse(Limit::Topics) } else { refusal.into() }
+        refusal.limit().map_or_else(|| refusal.into(), |limit| self.refuse(limit))
     }
 
     pub(super) fn insert(&mut self, entry: Entry) -> Result<u64, Error> {

@@ -156,6 +156,7 @@ pub struct Limits {
     memory: Option<Size>,
     windows: Option<Size>,
     subscriptions: Option<u32>,
+    subscriptions_per_topic: Option<u32>,
     publishers: Option<u32>,
     publisher_bytes: Option<Size>,
     loans: Option<u32>,
@@ -190,6 +191,7 @@ impl Limits {
         set(&mut limits.memory_block_bytes, self.memory_block_bytes);
         let set = |to: &mut u32, number: Option<u32>| *to = number.unwrap_or(*to);
         set(&mut limits.subscriptions, self.subscriptions);
+        set(&mut limits.subscriptions_per_topic, self.subscriptions_per_topic);
         set(&mut limits.publishers, self.publishers);
         set(&mut limits.loans, self.loans);
         set(&mut limits.memory_blocks, self.memory_blocks);
