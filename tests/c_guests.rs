@@ -2,17 +2,18 @@
 //!
 //! The guests are those beside their source (`examples/guests/c`), or those in the folder that `BLOCKCAST_GUESTS` names.
 
+#[path = "support/reports.rs"]
+mod reports;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Bytes, Component, ExitReason, Grants, GuestProgram, GuestSource, PublisherOptions, RecvError,
-    Subscriber, SubscriberOptions,
+    Broker, Bytes, Component, ExitReason, Grants, GuestProgram, GuestSource, PublisherOptions,
+    SubscriberOptions,
 };
-use complex_subscriber::{Report, ReportLayout, Tally};
-
-/// Long enough for every wait on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use complex_subscriber::Tally;
+use reports::{PATIENCE, parameters};
 
 fn c_guest(broker: &Broker, name: &str) -> GuestProgram {
     let folder = std::env::var_os("BLOCKCAST_GUESTS").map_or_else(
@@ -23,29 +24,11 @@ fn c_guest(broker: &Broker, name: &str) -> GuestProgram {
 }
 
 fn start(broker: &Broker, program: &GuestProgram, grants: Grants, parameters: &[(&str, &str)]) -> Component {
-    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    broker.spawn_guest(program, grants, parameters).expect("the guest starts")
+    broker.spawn_guest(program, grants, self::parameters(parameters)).expect("the guest starts")
 }
 
 fn subscriber(broker: &Broker, program: &GuestProgram, name: &str) -> Component {
     start(broker, program, Grants::new().subscribe("lines").publish("reports"), &[("name", name)])
-}
-
-/// The reports, by name, once all components have finished.
-fn reports(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {
-    for component in components {
-        assert_eq!(component.wait().reason, ExitReason::Finished, "{}", component.name());
-    }
-    let mut received = Vec::new();
-    loop {
-        match reports.blocking_recv_ref(Some(Instant::now() + PATIENCE)) {
-            Ok(report) => received.push(Report::read(report.view())),
-            Err(RecvError::Ended) => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    received.sort_by(|one, other| one.name.cmp(&other.name));
-    received
 }
 
 #[test]
@@ -54,9 +37,10 @@ fn what_a_guest_in_c_publishes_is_read_by_rust_and_by_c() {
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let rust = broker.load(&GuestSource::File(complex_subscriber::component_file())).expect("loads");
     let grants = Grants::new().subscribe("lines").publish("reports");
-    let name = [("name".to_owned(), "linked".to_owned())];
     let components = [
-        broker.run("linked", grants, name, complex_subscriber::run).expect("the app starts"),
+        broker
+            .run("linked", grants, parameters(&[("name", "linked")]), complex_subscriber::run)
+            .expect("the app starts"),
         subscriber(&broker, &rust, "rust"),
         subscriber(&broker, &c_guest(&broker, "c-subscriber"), "c"),
         start(
@@ -66,14 +50,8 @@ fn what_a_guest_in_c_publishes_is_read_by_rust_and_by_c() {
             &[("lines", "12345"), ("subscribers", "3")],
         ),
     ];
-    let expected: Tally =
-        (0..12345).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n").lines().collect();
-    let reports = reports(&components, &mut output);
-    let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
-    assert_eq!(names, ["c", "linked", "rust"]);
-    for report in reports {
-        assert_eq!((report.messages, report.tally), (124, expected), "{}", report.name);
-    }
+    let reports = reports::of(&components, &mut output);
+    reports::check(&reports, &["c", "linked", "rust"], 12345, 124);
 }
 
 #[test]
@@ -98,9 +76,26 @@ fn what_rust_publishes_is_read_by_a_guest_in_c() {
         input.blocking_loan(deadline).expect("a block comes free").send(chunk).expect("the chunk fits");
     }
     drop(input);
-    let reports = reports(&components, &mut output);
+    let reports = reports::of(&components, &mut output);
     assert_eq!(reports.len(), 1);
     assert_eq!((reports[0].name.as_str(), reports[0].tally), ("c", Tally::of(&text)));
+}
+
+#[test]
+fn large_messages_that_a_guest_in_c_builds_in_loaned_blocks_arrive_without_a_copy() {
+    let broker = Broker::new();
+    let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
+    let grants = Grants::new().subscribe("lines").publish("reports");
+    let name = parameters(&[("name", "linked")]);
+    let linked = broker.run("linked", grants, name, complex_subscriber::run).expect("the app starts");
+    let c = subscriber(&broker, &c_guest(&broker, "c-subscriber"), "c");
+    // More than a megabyte each, and more of them than there are blocks.
+    let asked = [("lines", "600000"), ("batch", "60000"), ("subscribers", "2")];
+    let publisher = start(&broker, &c_guest(&broker, "c-publisher"), Grants::new().publish("lines"), &asked);
+    let stats = publisher.wait().stats;
+    assert!(stats.published == 10 && stats.publish_copied_bytes == 0, "{stats:?}");
+    let reports = reports::of(&[linked, c, publisher], &mut output);
+    reports::check(&reports, &["c", "linked"], 600_000, 10);
 }
 
 #[test]

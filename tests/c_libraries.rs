@@ -3,18 +3,16 @@
 //! Built by `examples/guests/c/build --library`, with the C compiler of the machine. Where there is none the tests say so and check
 //! nothing.
 
+#[path = "support/reports.rs"]
+mod reports;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use blockcast::{
-    Broker, Component, ExitReason, Grants, LibraryFile, RecvError, Subscriber, SubscriberOptions,
-};
-use complex_subscriber::{Report, ReportLayout, Tally};
-
-/// Long enough for every wait on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use blockcast::{Broker, Component, ExitReason, Grants, LibraryFile, SubscriberOptions};
+use reports::parameters;
 
 /// The folder with the libraries, or `None` if there is no C compiler.
 fn folder() -> Option<&'static Path> {
@@ -40,25 +38,7 @@ fn start(broker: &Broker, name: &str, grants: Grants, parameters: &[(&str, &str)
     let file = folder()?.join(name).with_extension("so");
     // SAFETY: the apps in C keep to the contract of the table.
     let library = unsafe { broker.load_library(file) }.expect("the library loads");
-    let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Some(broker.spawn_library(&library, grants, parameters).expect("the library starts"))
-}
-
-/// The reports, by name, once all components have finished.
-fn reports(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {
-    for component in components {
-        assert_eq!(component.wait().reason, ExitReason::Finished, "{}", component.name());
-    }
-    let mut received = Vec::new();
-    loop {
-        match reports.blocking_recv_ref(Some(Instant::now() + PATIENCE)) {
-            Ok(report) => received.push(Report::read(report.view())),
-            Err(RecvError::Ended) => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    received.sort_by(|one, other| one.name.cmp(&other.name));
-    received
+    Some(broker.spawn_library(&library, grants, self::parameters(parameters)).expect("the library starts"))
 }
 
 #[test]
@@ -66,7 +46,7 @@ fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let grants = Grants::new().subscribe("lines").publish("reports");
-    let name = [("name".to_owned(), "linked".to_owned())];
+    let name = parameters(&[("name", "linked")]);
     let linked = broker.run("linked", grants.clone(), name, complex_subscriber::run).expect("the app starts");
     // Twice: each has variables of its own.
     let Some(one) = start(&broker, "c-subscriber", grants.clone(), &[("name", "one")]) else {
@@ -74,17 +54,28 @@ fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
     };
     let two = start(&broker, "c-subscriber", grants, &[("name", "two")]).expect("as the first");
     let publishes = Grants::new().publish("lines");
-    let parameters = [("lines", "12345"), ("subscribers", "3")];
-    let publisher = start(&broker, "c-publisher", publishes, &parameters).expect("as the first");
+    let asked = [("lines", "12345"), ("subscribers", "3")];
+    let publisher = start(&broker, "c-publisher", publishes, &asked).expect("as the first");
 
-    let expected: Tally =
-        (0..12345).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n").lines().collect();
-    let reports = reports(&[linked, one, two, publisher], &mut output);
-    let names: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
-    assert_eq!(names, ["linked", "one", "two"]);
-    for report in reports {
-        assert_eq!((report.messages, report.tally), (124, expected), "{}", report.name);
-    }
+    let reports = reports::of(&[linked, one, two, publisher], &mut output);
+    reports::check(&reports, &["linked", "one", "two"], 12345, 124);
+}
+
+#[test]
+fn large_messages_that_a_library_in_c_builds_in_loaned_blocks_arrive_without_a_copy() {
+    let broker = Broker::new();
+    let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
+    let grants = Grants::new().subscribe("lines").publish("reports");
+    let Some(c) = start(&broker, "c-subscriber", grants.clone(), &[("name", "c")]) else { return };
+    let name = parameters(&[("name", "linked")]);
+    let linked = broker.run("linked", grants, name, complex_subscriber::run).expect("the app starts");
+    let asked = [("lines", "600000"), ("batch", "60000"), ("subscribers", "2")];
+    let publisher =
+        start(&broker, "c-publisher", Grants::new().publish("lines"), &asked).expect("as the first");
+    let stats = publisher.wait().stats;
+    assert!(stats.published == 10 && stats.publish_copied_bytes == 0, "{stats:?}");
+    let reports = reports::of(&[linked, c, publisher], &mut output);
+    reports::check(&reports, &["c", "linked"], 600_000, 10);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 /* What an app in C calls. The same source is a guest (guest.h) or a shared library that the broker loads (library.h): the
  * compiler's target decides.
  *
- * Left out are memory blocks and loans: messages are published by a copy. The WIT files say what each function does.
+ * A message is published by a copy (bc_publish), or built in a block that is loaned (bc_loan_block, bc_publish_loan), which is for large
+ * ones. Left out are memory blocks for other purposes. The WIT files say what each function does.
  */
 #ifndef BC_APP_H
 #define BC_APP_H
@@ -27,6 +28,16 @@ static inline uint64_t bc_fnv(uint64_t hash, const void *bytes, uint32_t size) {
 static inline bc_error bc_publish(bc_publisher publisher, const void *message, uint32_t size) {
     for (;;) {
         bc_error error = bc_try_publish(publisher, message, size);
+        if (error != BC_EXHAUSTED) return error;
+        if (bc_wait(BC_FOREVER) & BC_SHUTDOWN) return BC_CLOSED;
+    }
+}
+
+/* Loans a block for a message of up to `size` bytes (0: as many as a block has), to be filled from `loan->address` on; waits for a free one.
+ * BC_CLOSED: it was asked to finish while it waited. */
+static inline bc_error bc_loan_block(bc_publisher publisher, uint32_t size, bc_loan *loan) {
+    for (;;) {
+        bc_error error = bc_try_loan(publisher, size, loan);
         if (error != BC_EXHAUSTED) return error;
         if (bc_wait(BC_FOREVER) & BC_SHUTDOWN) return BC_CLOSED;
     }

@@ -1,7 +1,7 @@
 /* app.h for a guest: the functions of wit/topics.wit and wit/session.wit by their lowered names.
  *
  * A guest is a plain core module: it exports `run` and its memory as `memory`, and imports nothing else.
- * The WIT files say what each function does. Left out are memory blocks and loans: messages are published by a copy.
+ * The WIT files say what each function does. Of memory blocks there is what loans need.
  *
  * Lowered means: a string or an area is two parameters, address and size; an enum is its number; a result that is no single
  * number goes to an area whose address is the last parameter. A `result` has its case at offset 0 (0 is ok) and its
@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define BC_TOPICS "blockcast:blocks/topics@0.1.0"
+#define BC_MEMORY "blockcast:blocks/memory-blocks@0.1.0"
 #define BC_SESSION "blockcast:blocks/session@0.1.0"
 #define BC_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
 #define BC_EXPORT(name) __attribute__((export_name(name), used))
@@ -41,6 +42,13 @@ typedef struct {
     uint32_t address, length /* bit 31: known to be valid */, publisher, lost;
 } bc_record;
 
+/* a block to be filled and published; what its bytes are is unspecified */
+typedef struct {
+    uint32_t block;
+    uint8_t *address;
+    size_t capacity;
+} bc_loan;
+
 /* a text; not terminated */
 typedef struct {
     const uint8_t *start;
@@ -52,6 +60,8 @@ typedef struct {
 
 typedef struct { uint8_t is_error; union { uint8_t error; uint32_t value; } __attribute__((aligned(4))); } bc_result32;
 typedef struct { uint8_t is_error; union { uint8_t error; uint64_t value; } __attribute__((aligned(8))); } bc_result64;
+typedef struct { uint32_t address, size; } bc_area;
+typedef struct { uint8_t is_error; union { uint8_t error; bc_area value; } __attribute__((aligned(4))); } bc_result_area;
 typedef struct { uint8_t is_error, error; } bc_result;
 typedef struct { uint8_t is_some; bc_text value; } bc_option;
 
@@ -70,9 +80,18 @@ void bc_raw_publisher_open(const uint8_t *topic, uint32_t topic_size, const uint
 BC_IMPORT(BC_TOPICS, "[method]publisher.block-size") uint32_t bc_block_size(bc_publisher);
 BC_IMPORT(BC_TOPICS, "[method]publisher.publish")
 void bc_raw_publish(bc_publisher, const void *message, uint32_t size, bc_result64 *result);
+BC_IMPORT(BC_TOPICS, "[method]publisher.loan") void bc_raw_loan(bc_publisher, uint32_t size, bc_result32 *result);
+BC_IMPORT(BC_TOPICS, "[method]publisher.publish-block")
+void bc_raw_publish_block(bc_publisher, uint32_t block, uint32_t length, bc_result64 *result);
 BC_IMPORT(BC_TOPICS, "[method]publisher.free-blocks") uint32_t bc_free_blocks(bc_publisher);
 BC_IMPORT(BC_TOPICS, "[method]publisher.subscriber-count") uint32_t bc_subscriber_count(bc_publisher);
 BC_IMPORT(BC_TOPICS, "[resource-drop]publisher") void bc_publisher_drop(bc_publisher);
+BC_IMPORT(BC_MEMORY, "[method]memory-block.minimum-size") uint32_t bc_raw_block_minimum_size(uint32_t block);
+BC_IMPORT(BC_MEMORY, "[static]memory-block.add-storage")
+void bc_raw_block_add_storage(uint32_t address, uint32_t size, bc_result *result);
+BC_IMPORT(BC_MEMORY, "[method]memory-block.attach")
+void bc_raw_block_attach(uint32_t block, uint32_t access, bc_result_area *result);
+BC_IMPORT(BC_MEMORY, "[resource-drop]memory-block") void bc_raw_block_drop(uint32_t block);
 BC_IMPORT(BC_TOPICS, "wait") uint32_t bc_wait(uint64_t timeout);
 BC_IMPORT(BC_SESSION, "parameter") void bc_raw_parameter(const uint8_t *name, uint32_t size, bc_option *result);
 BC_IMPORT(BC_SESSION, "log") void bc_raw_log(uint32_t level, const uint8_t *text, uint32_t size);
@@ -101,14 +120,31 @@ static inline bc_error bc_advertise(
     return BC_OK;
 }
 
+/* Grows the memory by `size` bytes, whole pages of wasm: where they begin, or 0. */
+static inline uint32_t bc_grow(uint32_t size) {
+    size_t page = __builtin_wasm_memory_grow(0, size >> 16);
+    return page == SIZE_MAX ? 0 : (uint32_t)(page << 16);
+}
+
 /* Grows the memory by what the subscription needs, and donates that. */
 static inline bc_error bc_make_room(bc_subscription subscription) {
     uint32_t size = bc_minimum_size(subscription);
     if (size == 0) return BC_OK;
-    size_t page = __builtin_wasm_memory_grow(0, size >> 16);
-    if (page == SIZE_MAX) return BC_LIMIT;
+    uint32_t address = bc_grow(size);
+    if (address == 0) return BC_LIMIT;
     bc_result result;
-    bc_raw_add_storage(subscription, (uint32_t)(page << 16), size, &result);
+    bc_raw_add_storage(subscription, address, size, &result);
+    return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
+}
+
+/* The same for a block that was loaned. Once for all blocks of a publisher. */
+static inline bc_error bc_make_room_for_loans(uint32_t block) {
+    uint32_t size = bc_raw_block_minimum_size(block);
+    if (size == 0) return BC_INTERNAL; /* the host contradicts itself */
+    uint32_t address = bc_grow(size);
+    if (address == 0) return BC_LIMIT;
+    bc_result result;
+    bc_raw_block_add_storage(address, size, &result);
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
@@ -133,6 +169,47 @@ static inline bc_error bc_poll(
 static inline bc_error bc_try_publish(bc_publisher publisher, const void *message, uint32_t size) {
     bc_result64 result;
     bc_raw_publish(publisher, message, size, &result);
+    return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
+}
+
+/* Returns a block that was not published. */
+static inline void bc_loan_drop(bc_loan *loan) {
+    if (loan->block) bc_raw_block_drop(loan->block);
+    *loan = (bc_loan){0};
+}
+
+/* Loans a block for a message of up to `size` bytes (0: as many as a block has). BC_EXHAUSTED: repeat it after bc_wait.
+ *
+ * From 512 KiB on (a setting of the host) it is the very block that subscribers read; a shorter one is copied when it is published, and
+ * bc_publish is the cheaper way. */
+static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loan *loan) {
+    *loan = (bc_loan){0};
+    bc_result32 loaned;
+    bc_raw_loan(publisher, size ? size : bc_block_size(publisher), &loaned);
+    if (loaned.is_error) return (bc_error)(loaned.error + 1);
+    loan->block = loaned.value;
+    bc_result_area attached;
+    for (;;) {
+        bc_raw_block_attach(loan->block, 1 /* write */, &attached);
+        if (!attached.is_error) break;
+        bc_error error = (bc_error)(attached.error + 1);
+        if (error == BC_NO_STORAGE) error = bc_make_room_for_loans(loan->block);
+        if (error != BC_OK) {
+            bc_loan_drop(loan);
+            return error;
+        }
+    }
+    loan->address = (uint8_t *)(uintptr_t)attached.value.address;
+    loan->capacity = attached.value.size;
+    return BC_OK;
+}
+
+/* Publishes the first `length` bytes of a loan, without a copy if it is the block that subscribers read. The loan is over, also
+ * where this fails: nothing may be written there any more. */
+static inline bc_error bc_publish_loan(bc_publisher publisher, bc_loan *loan, uint32_t length) {
+    bc_result64 result;
+    bc_raw_publish_block(publisher, loan->block, length, &result);
+    bc_loan_drop(loan);
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 

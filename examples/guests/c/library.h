@@ -46,6 +46,28 @@ static inline bc_error bc_try_publish(bc_publisher publisher, const void *messag
     return bc_the_host->publisher_publish(bc_the_host->context, publisher, message, size, &sequence);
 }
 
+/* Loans a block for a message of up to `size` bytes (0: as many as a block has): the very block that subscribers read. BC_EXHAUSTED: repeat
+ * it after bc_wait. */
+static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loan *loan) {
+    *loan = (bc_loan){0};
+    return bc_the_host->publisher_loan(bc_the_host->context, publisher, size, loan);
+}
+
+/* Returns a block that was not published. */
+static inline void bc_loan_drop(bc_loan *loan) {
+    bc_the_host->memory_block_close(bc_the_host->context, loan->block);
+    *loan = (bc_loan){0};
+}
+
+/* Publishes the first `length` bytes of a loan, without a copy. The loan is over, also where this fails: nothing may be written there any more. */
+static inline bc_error bc_publish_loan(bc_publisher publisher, bc_loan *loan, uint32_t length) {
+    bc_error error =
+        bc_the_host->publisher_publish_block(bc_the_host->context, publisher, loan->block, length, NULL, NULL);
+    if (error != BC_OK) bc_loan_drop(loan);
+    *loan = (bc_loan){0};
+    return error;
+}
+
 static inline void bc_subscription_drop(bc_subscription subscription) {
     bc_the_host->subscription_close(bc_the_host->context, subscription);
 }
