@@ -3,10 +3,11 @@
 mod guest_support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use blockcast_blocks::Bytes;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, Limit, Rate};
+use blockcast_blocks::{Bytes, InvalidPayload, Payload};
+use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, Limit, Rate, Validator};
 use blockcast_broker::{Broker, Component, ComponentOptions, Grants, GuestSource};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::SubscriberOptions;
@@ -435,6 +436,70 @@ async fn hostile_huge_fills_are_bounded_by_the_memory_and_end_with_the_computing
     let report = guest.run().await;
     assert_eq!(report.reason, ExitReason::Killed(Limit::Compute));
     assert!(report.stats.computed >= 100 * MS && report.stats.memory > 60 << 20, "{:?}", report.stats);
+}
+
+/// Publishes large messages without a pause, whatever comes of it: copied, and built in place.
+fn large_messages(in_place: bool) -> String {
+    const SIZE: u32 = 4 << 20;
+    let publish = if in_place {
+        format!(
+            "(local.set $b (call $filled_loan (local.get $p) (i32.const {SIZE}) (i32.const 7)))
+            (drop (call $publish_block (local.get $p) (local.get $b) (i32.const {SIZE})))
+            (call $block.drop (local.get $b))"
+        )
+    } else {
+        format!("(drop (call $publish (local.get $p) (i32.const 262144) (i32.const {SIZE})))")
+    };
+    format!(
+        r#"(func (export "run") (result i32) (local $p i32) (local $b i32)
+          (local.set $p (call $open_publisher (i32.const {SIZE}) (i32.const 2)))
+          (drop (call $grow (i32.const {SIZE})))
+          (loop $again {publish} (br $again)) unreachable)"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_large_messages_that_take_long_to_validate_end_with_the_time_that_is_granted() {
+    const VALIDATION: Duration = Duration::from_millis(20);
+    const GRANTED: Duration = Duration::from_millis(100);
+    for (in_place, valid) in [(false, false), (false, true), (true, false), (true, true)] {
+        let at = format!("in place: {in_place}, valid: {valid}");
+        let broker = Broker::new();
+        let validated = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&validated);
+        let validator: Validator = Arc::new(move |bytes| {
+            let began = Instant::now();
+            while began.elapsed() < VALIDATION {
+                std::hint::spin_loop();
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            let invalid = || InvalidPayload::of::<Bytes>(format!("{} bytes", bytes.len()));
+            if valid { Ok(()) } else { Err(invalid()) }
+        });
+        broker.declare("topic", &Bytes::schema(), Some(validator)).expect("declared");
+        let body = large_messages(in_place);
+
+        // Between two calls it is ended; what it is in the middle of it may finish.
+        let guest = start(&broker, &body, |limits| limits.compute = Some(GRANTED));
+        let report = guest.ended().await;
+        assert_eq!(report.reason, ExitReason::Killed(Limit::Compute), "{at}");
+        let computed = report.stats.computed;
+        assert!((GRANTED..GRANTED + 5 * VALIDATION).contains(&computed), "{at}: {computed:?}");
+
+        let guest = start(&broker, &body, |limits| limits.run_time = Some(GRANTED));
+        assert_eq!(guest.ended().await.reason, ExitReason::Killed(Limit::RunTime), "{at}");
+
+        let before = validated.load(Ordering::SeqCst);
+        let guest = start(&broker, &body, |_| ());
+        while validated.load(Ordering::SeqCst) == before {
+            assert!(guest.report().is_none(), "{at}: {:?}", guest.report());
+            tokio::time::sleep(MS).await;
+        }
+        guest.cancel();
+        assert_eq!(guest.ended().await.reason, ExitReason::Cancelled, "{at}");
+        let published = guest.stats().await.published;
+        assert!(if valid { published > 0 } else { published == 0 }, "{at}: {published}");
+    }
 }
 
 #[test]

@@ -74,8 +74,12 @@ pub struct GuestLimits {
     pub host_calls: Option<Rate>,
     /// Time in which the guest's instantiation, its start functions included, must be over.
     pub start_up: Duration,
-    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms. A single instruction is not
-    /// interrupted: the longest are `memory.fill` and `memory.copy`, whose length the guest's memory bounds.
+    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms.
+    ///
+    /// What is under way is not interrupted, so a guest may overdraw its time by one step: a single instruction, of which the longest
+    /// are `memory.fill` and `memory.copy`, whose length the guest's memory bounds; or one call into the host, of which the longest is to
+    /// publish a message. That takes as long as copying or sealing the message and validating it, and its length is bounded by
+    /// [`publisher_bytes`](Self::publisher_bytes). The same holds for the run time, the grace and for being cancelled.
     pub compute: Option<Duration>,
     /// Time from the call of `run` after which the guest is ended.
     pub run_time: Option<Duration>,
