@@ -21,22 +21,24 @@ use crate::sys::{self, memfd};
 /// process    base ─┘ read-write, shared
 /// guest      window ─┘ read-only, shared
 /// ```
+///
+/// An arena that is [prefaulted](crate::ChannelConfig::prefault) lies in large pages (2 MiB where pages have 4 KiB) as far as
+/// it fills such and the system has them: then its first and last bytes cost no walk through page tables each time, however many
+/// guests look at them.
 pub struct Arena {
     mapping: Reservation,
     file: OwnedFd,
+    alignment: usize,
 }
 
 impl Arena {
     /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
-    /// touched now, not at its first use. Six system calls.
+    /// touched now, not at its first use. Six system calls; with `prefault` one or two more, and another one per large page.
     pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Self> {
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
-        let file = memfd::sized(name, len)?;
-        let mapping = Reservation::new(len)?;
-        // SAFETY: the reservation is new, so nothing refers into it.
-        unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
-        memfd::seal(&file)?;
-        Ok(Self { mapping, file })
+        let arena = Self::map(memfd::sized(name, len)?, len, prefault)?;
+        memfd::seal(&arena.file)?;
+        Ok(arena)
     }
 
     /// An arena of at least `len` bytes, rounded up to whole pages, in memory that the user has brought. It is not sealed
@@ -45,11 +47,30 @@ impl Arena {
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
-        let file = memory.into_file(len)?;
-        let mapping = Reservation::new(len).map_err(refused)?;
+        Self::map(memory.into_file(len)?, len, prefault).map_err(refused)
+    }
+
+    /// Maps the first `len` bytes of a file, whole pages.
+    fn map(file: OwnedFd, len: usize, prefault: bool) -> rustix::io::Result<Self> {
+        let large = sys::large_page_size();
+        if !prefault || len < large {
+            let mapping = Reservation::new(len)?;
+            // SAFETY: the reservation is new, so nothing refers into it.
+            unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
+            return Ok(Self { mapping, file, alignment: sys::page_size() });
+        }
+        let mapping = Reservation::aligned(len, large)?;
         // SAFETY: the reservation is new, so nothing refers into it.
-        unsafe { mapping.map(0, len, file.as_fd(), prefault) }.map_err(refused)?;
-        Ok(Self { mapping, file })
+        unsafe { mapping.map(0, len, file.as_fd(), false) }?;
+        let gathered = mapping.gather(len);
+        if let Err(error) = gathered {
+            tracing::debug!(bytes = len, %error, "an arena does without large pages");
+        }
+        // What does not fill a large page, or is in none.
+        // SAFETY: nothing refers into it yet.
+        unsafe { mapping.map(0, len, file.as_fd(), true) }?;
+        let alignment = if gathered.is_ok() { large } else { sys::page_size() };
+        Ok(Self { mapping, file, alignment })
     }
 
     /// Length in bytes, a multiple of the page size.
@@ -68,6 +89,13 @@ impl Arena {
     #[must_use]
     pub fn memfd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// Mapped elsewhere from a multiple of this many bytes on, what is in large pages here is so there: the size of a large
+    /// page, or of a page where there are none.
+    #[must_use]
+    pub fn alignment(&self) -> usize {
+        self.alignment
     }
 
     /// First byte. The mapping is readable and writable, and valid as long as the arena.
@@ -101,6 +129,55 @@ mod tests {
         // SAFETY: the reservation is new, so nothing refers into it.
         let mapped = unsafe { window.map(0, arena.len(), arena.memfd(), false) };
         assert_eq!(mapped, Err(rustix::io::Errno::PERM));
+    }
+
+    /// Bytes of the mapping that begins at `start` that are mapped by large pages.
+    fn in_large_pages(start: NonNull<u8>) -> usize {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let from = format!("{:x}-", start.addr());
+        let lines = maps.lines().skip_while(|line| !line.starts_with(&from));
+        let mapped = lines.filter_map(|line| line.strip_prefix("ShmemPmdMapped:")).next().unwrap();
+        mapped.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn a_prefaulted_arena_is_in_large_pages_wherever_it_is_mapped() {
+        let large = sys::large_page_size();
+        let len = 2 * large + 5 * sys::page_size();
+        let arena = Arena::create("blockcast-test", len, true).unwrap();
+        assert_eq!(arena.len(), len);
+        if arena.alignment() != large {
+            eprintln!("this system has no large pages for shared memory");
+            return;
+        }
+        assert_eq!(in_large_pages(arena.base()), 2 * large);
+        let window = Reservation::aligned(len, arena.alignment()).unwrap();
+        // SAFETY: a mapping for reading at an address of the reservation, which is new.
+        let view = unsafe {
+            let flags =
+                rustix::mm::MapFlags::SHARED | rustix::mm::MapFlags::FIXED | rustix::mm::MapFlags::POPULATE;
+            let at = window.base().as_ptr().cast();
+            rustix::mm::mmap(at, len, rustix::mm::ProtFlags::READ, flags, arena.memfd(), 0)
+        };
+        assert!(view.is_ok());
+        assert_eq!(in_large_pages(window.base()), 2 * large);
+    }
+
+    #[test]
+    fn what_memory_that_was_brought_holds_stays_when_it_is_put_into_large_pages() {
+        let len = sys::large_page_size() + sys::page_size();
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, len as u64).unwrap();
+        for at in [1, 5000, len - 1] {
+            rustix::io::pwrite(&file, &[9], at as u64).unwrap();
+        }
+        let arena = Arena::map(file, len, true).unwrap();
+        for at in [1, 5000, len - 1] {
+            // SAFETY: within the arena, which nobody writes.
+            assert_eq!(unsafe { arena.base().add(at).read() }, 9);
+        }
+        // SAFETY: as above.
+        assert_eq!(unsafe { arena.base().add(2).read() }, 0);
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct ChannelConfig {
     pub timestamps: Timestamps,
     /// Which block is loaned next.
     pub reuse: Reuse,
-    /// Touch every page now rather than at its first use.
+    /// Touch every page now rather than at its first use, and put them into [large ones](crate::Arena) where possible.
     pub prefault: bool,
 }
 

@@ -82,7 +82,7 @@ mod native {
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::sample::RawSample;
     pub use crate::signal::Signal;
-    pub use crate::sys::page_size;
+    pub use crate::sys::{large_page_size, page_size};
     pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
 }
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]

@@ -50,7 +50,37 @@ async fn a_guest_reads_at_the_blocks_own_place_in_its_window() {
     }
     assert!(bytes.iter().all(|&byte| byte == u64::from(b'f')));
     assert_eq!(report.stats.received, addresses.len() as u64);
-    let views: Vec<_> = in_guest.iter().filter(|mapping| mapping.access == "r--s").collect();
+    let views = views(&in_guest, 16 * 4096);
     assert_eq!(views.len(), 1, "{in_guest:?}");
-    assert_eq!((views[0].offset, views[0].end - views[0].start), (0, 16 * 4096));
+    assert_eq!(views[0].offset, 0);
+}
+
+/// The mappings through which an arena of `len` bytes is read. The tests' arenas differ in it.
+fn views(mappings: &[process::Mapping], len: u64) -> Vec<&process::Mapping> {
+    mappings.iter().filter(|mapping| mapping.access == "r--s" && mapping.end - mapping.start == len).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_pages_of_an_arena_are_large_pages_of_a_guest() {
+    let engine = GuestEngine::new().expect("an engine");
+    let bus = Bus::new();
+    let mut writer = bus.writer_with("topic", 64 << 10, 64, |config| config.prefault = true);
+    let alignment = writer.channel().arena().alignment() as u64;
+    let guest = Guest::new(&engine, Arc::new(bus.clone()), READER);
+    let running = guest.spawn();
+    let mut own = bus.reader("topic");
+    while guest.reported('a').is_empty() {
+        if publish(&mut writer, b"first") {
+            own.take().expect("published");
+            own.release_before(own.next_sequence());
+        }
+        tokio::task::yield_now().await;
+    }
+    let in_guest = process::arena_mappings();
+    drop(writer);
+    assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished);
+    let views = views(&in_guest, 64 * (64 << 10));
+    assert_eq!(views.len(), 1, "{in_guest:?}");
+    // Where the system has none it is the size of a page, and nothing is asked.
+    assert_eq!(views[0].start % alignment, 0);
 }

@@ -84,11 +84,12 @@ impl Delivery {
 
     fn of(shape: Shape, code: String, isolation: Isolation) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
-        // Lists carry no time.
+        // Lists carry no time, and what they are made of is in memory too.
         let options = PublisherOptions::new()
             .block_size(shape.payload)
             .blocks(shape.blocks as u32)
-            .timestamps(Timestamps::Off);
+            .timestamps(Timestamps::Off)
+            .prefault(true);
         let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
         let program = load(&broker, code)?;
         let mut guests = Vec::new();

@@ -1,10 +1,13 @@
 //! Address space: a reservation into which files are mapped.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
 use rustix::io;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+use super::{large_page_size, page_size};
 
 /// A range of address space that is this value's alone: inaccessible at first, then file by file mapped,
 /// and given back as a whole on drop.
@@ -23,17 +26,66 @@ unsafe impl Sync for Reservation {}
 impl Reservation {
     /// Reserves `len` bytes (a multiple of the page size, not zero) without committing memory.
     pub(crate) fn new(len: usize) -> io::Result<Self> {
+        Self::aligned(len, 1)
+    }
+
+    /// As [`new`](Self::new), from a multiple of `alignment` on, which is a power of two.
+    pub(crate) fn aligned(len: usize, alignment: usize) -> io::Result<Self> {
+        let slack = alignment.saturating_sub(page_size());
+        let all = len.checked_add(slack).ok_or(io::Errno::NOMEM)?;
         // SAFETY: a null hint and no MAP_FIXED: the kernel picks a range that nothing else uses.
         let base = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
-                len,
+                all,
                 ProtFlags::empty(),
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(io::Errno::NOMEM)?;
-        Ok(Self { base, len })
+        let whole = Self { base, len: all };
+        let before = base.addr().get().next_multiple_of(alignment) - base.addr().get();
+        Ok(whole.cut(before, len))
+    }
+
+    /// What is left when all but `len` bytes from `start` on, whole pages, are given back.
+    fn cut(self, start: usize, len: usize) -> Self {
+        let whole = ManuallyDrop::new(self);
+        for (from, to) in [(0, start), (start + len, whole.len)] {
+            if from < to {
+                // SAFETY: within the reservation, whose beginning is known.
+                let unused = unsafe { whole.base.add(from) };
+                // SAFETY: pages of the reservation, into which nothing refers yet.
+                let unmapped = unsafe { munmap(unused.as_ptr().cast(), to - from) };
+                debug_assert!(unmapped.is_ok(), "munmap of a part of a reservation: {unmapped:?}");
+            }
+        }
+        // SAFETY: as above.
+        Self { base: unsafe { whole.base.add(start) }, len }
+    }
+
+    /// Puts what is mapped from the beginning on, `len` bytes, into large pages, as far as it fills such, with memory for
+    /// all of it. An error says that not all of it is, which changes nothing but how fast it is.
+    ///
+    /// It does not matter whether the system is set to do so on its own: the call asks for it (`MADV_COLLAPSE`,
+    /// Linux 6.1).
+    pub(crate) fn gather(&self, len: usize) -> io::Result<()> {
+        let large = large_page_size();
+        let len = len.min(self.len) / large * large;
+        for offset in (0..len).step_by(large) {
+            // A part without any memory would be left alone.
+            // SAFETY: within the range.
+            let page = unsafe { self.base.add(offset) };
+            // SAFETY: gives a page of this reservation memory, if something is mapped there.
+            unsafe { madvise(page.as_ptr().cast(), page_size(), Advice::LinuxPopulateRead) }?;
+        }
+        // SAFETY: moves the memory behind a part of this reservation; what it holds stays as it is.
+        let gathered = unsafe { libc::madvise(self.base.as_ptr().cast(), len, libc::MADV_COLLAPSE) };
+        if gathered == 0 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error();
+        Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL))
     }
 
     /// First byte of the range.

@@ -22,6 +22,13 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// Size of a large page in bytes: what one entry of the page tables' second level covers, with entries of 8 bytes.
+#[cfg(not(blockcast_library))]
+#[must_use]
+pub fn large_page_size() -> usize {
+    page_size() * (page_size() / 8)
+}
+
 /// `bytes` rounded up to whole pages, or `None` past the address space.
 #[cfg(not(blockcast_library))]
 pub(crate) fn whole_pages(bytes: usize) -> Option<usize> {

@@ -415,7 +415,7 @@ impl Memory {
                     LoanPlace::InPlace => lender.attach(means.windows, &loan.block, mode.is_write())?,
                     LoanPlace::Copied(Some(window)) => window.address,
                     LoanPlace::Copied(window) => {
-                        let place = Place { space: Owner::BLOCKS, owner: loan.owner };
+                        let place = Place { owner: loan.owner, ..Place::own(Owner::BLOCKS) };
                         window.insert(means.windows.set_aside(place, u64::from(whole.len))?).address
                     }
                 };

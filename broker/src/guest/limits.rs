@@ -44,7 +44,7 @@ pub struct GuestLimits {
     /// Bytes of memory blocks that the host manages, at a time.
     pub memory_block_bytes: u64,
     /// Messages of at least that many bytes are built in the block that subscribers read, shorter ones copied into it. It
-    /// takes two changes of page protection instead of a copy: about as long as copying 512 KiB, more where threads of the
+    /// takes two changes of page protection instead of a copy: about as long as copying 1 MiB, more where threads of the
     /// process run on other processors. [`u32::MAX`]: all are copied.
     pub in_place: u32,
     /// How much of its topics' arenas it sees.
@@ -101,7 +101,7 @@ impl Default for GuestLimits {
             loans: 64,
             memory_blocks: 1 << 8,
             memory_block_bytes: 64 << 20,
-            in_place: 512 << 10,
+            in_place: 1 << 20,
             isolation: Isolation::default(),
             topics: 64,
             attached: 1 << 16,

@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use blockcast_blocks::large_page_size;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::sys;
@@ -48,8 +49,9 @@ impl GuestMemory {
     fn new(size: usize, reserved: usize, guard: usize) -> Result<Self, String> {
         let reserved = reserved.max(size);
         let mapped = reserved.checked_add(guard).ok_or("a linear memory larger than the address space")?;
-        let base =
-            sys::reserve(mapped).map_err(|error| format!("no address space for a linear memory: {error}"))?;
+        // So that what starts at a multiple of a large page in the guest does so in this process.
+        let base = sys::reserve_aligned(mapped, large_page_size())
+            .map_err(|error| format!("no address space for a linear memory: {error}"))?;
         let memory = Self { base, size: AtomicUsize::new(0), reserved, mapped };
         memory.grow_to(size)?;
         Ok(memory)

@@ -14,7 +14,7 @@ use super::kept::KeptBlocks;
 use super::limits::GuestLimits;
 use super::space::{Delivery, NO_MESSAGE, Sight, Space};
 use super::view::View;
-use super::window::{Area, Owner, Place, Span, Window, WindowError, Windows};
+use super::window::{Area, Extent, GRANULE, Owner, Place, Span, Window, WindowError, Windows};
 
 /// Bytes of one record in a batch.
 const RECORD: u32 = size_of::<Record>() as u32;
@@ -51,10 +51,11 @@ impl Space for OwnWindows<'_> {
             // only other way out is the guest's end, after which its fault handler does not run any more.
             Some(view) => unsafe { view.open(self.windows, self.owner) },
             None => {
+                let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
                 let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
                 // SAFETY: the channel keeps the arena and so its file, which is sealed at this length; the caller keeps the
                 // channel until the sight is closed.
-                unsafe { self.windows.map(Place::own(self.owner), span, arena.len()) }
+                unsafe { self.windows.map(place, span, arena.len()) }
             }
         };
         match mapped {
@@ -101,6 +102,11 @@ impl Space for OwnWindows<'_> {
             self.windows.unmap(window);
         }
     }
+}
+
+/// Where the window of an arena had best start, so that large pages of the arena are large pages of the guest.
+fn alignment_of(channel: &Channel) -> u64 {
+    channel.arena().alignment() as u64
 }
 
 impl Sight for Shown {
@@ -173,8 +179,13 @@ impl GuestSubscription {
     pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
         let (deliveries, mut space) = self.parts(windows);
         deliveries.admit(&mut space)?;
-        let sizes = self.deliveries.hidden().map(|channel| channel.arena().len() as u64);
-        let missing = windows.missing(self.owner, sizes);
+        let alignment =
+            |channel| if self.isolation == Isolation::Arena { alignment_of(channel) } else { GRANULE };
+        let extents = self
+            .deliveries
+            .hidden()
+            .map(|channel| Extent::new(channel.arena().len() as u64).aligned(alignment(channel)));
+        let missing = windows.missing(self.owner, extents);
         self.asked = missing;
         // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
         Ok(u32::try_from(missing).unwrap_or(u32::MAX << 16))

@@ -36,6 +36,25 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
+/// As [`reserve`], from a multiple of `alignment` on: a power of two, at least the size of a page.
+pub(crate) fn reserve_aligned(len: usize, alignment: usize) -> io::Result<NonNull<u8>> {
+    let all = len.checked_add(alignment - page_size()).ok_or(io::ErrorKind::OutOfMemory)?;
+    let start = reserve(all)?;
+    let before = start.addr().get().next_multiple_of(alignment) - start.addr().get();
+    // SAFETY: within the range just reserved: at most `alignment` less a page.
+    let base = unsafe { start.add(before) };
+    // SAFETY: its end is within the range, or is its end.
+    let end = unsafe { base.add(len) };
+    for (from, len) in [(start, before), (end, all - before - len)] {
+        if len > 0 {
+            // What the system keeps is address space that nobody uses.
+            // SAFETY: pages of the range, to which nothing refers yet.
+            let _ = unsafe { release(from, len) };
+        }
+    }
+    Ok(base)
+}
+
 /// Makes a mapping of one inaccessible page that the system never joins with its neighbours. Letting go of it makes room for
 /// another mapping, in a process that has as many as it can have.
 pub(crate) fn spare() -> io::Result<NonNull<u8>> {
@@ -60,7 +79,7 @@ pub(crate) fn has_mappings_left() -> bool {
 /// Returns address space to the system.
 ///
 /// # Safety
-/// `start..start + len` is a whole mapping of the caller's, such as [`reserve`] makes, and nothing refers to it any more.
+/// `start..start + len` are whole pages of the caller's, such as [`reserve`] gives, and nothing refers to them any more.
 pub(crate) unsafe fn release(start: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller owns the range and has no references into it.
     Ok(unsafe { rustix::mm::munmap(start.as_ptr().cast(), len) }?)

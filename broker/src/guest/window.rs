@@ -12,41 +12,13 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+mod area;
+
 use super::fault::WindowTable;
 use super::memory::GuestMemory;
 use super::sys;
 
-/// Donations and windows start and end at multiples of this many bytes: a page of wasm, and at least
-/// a page of every machine.
-pub(crate) const GRANULE: u64 = 1 << 16;
-
-/// Rounds up to whole granules.
-pub(crate) const fn granules(bytes: u64) -> u64 {
-    bytes.next_multiple_of(GRANULE)
-}
-
-/// A range of a guest's linear memory, as the guest stated it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Area {
-    /// First byte.
-    pub(crate) address: u32,
-    /// Number of bytes.
-    pub(crate) size: u32,
-}
-
-impl Area {
-    const fn start(self) -> u64 {
-        self.address as u64
-    }
-
-    const fn end(self) -> u64 {
-        self.address as u64 + self.size as u64
-    }
-
-    const fn overlaps(self, other: Self) -> bool {
-        self.start() < other.end() && other.start() < self.end()
-    }
-}
+pub(crate) use area::{Area, Extent, GRANULE, granules};
 
 /// Whose donation or window it is: a subscription or a publisher of the guest, or all of its memory blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +36,14 @@ pub(crate) struct Place {
     pub(crate) space: Owner,
     /// Who is told of when the guest writes into it.
     pub(crate) owner: Owner,
+    /// A multiple of which it starts at if there is room: see [`Extent`].
+    pub(crate) alignment: u64,
 }
 
 impl Place {
     /// In the owner's own donations.
     pub(crate) const fn own(owner: Owner) -> Self {
-        Self { space: owner, owner }
+        Self { space: owner, owner, alignment: GRANULE }
     }
 }
 
@@ -287,12 +261,19 @@ impl Windows {
         Ok(())
     }
 
-    /// A range of `size` bytes (whole granules) in a donation of `owner` that overlaps no window and nothing `planned`.
-    fn room(&self, owner: Owner, size: u64, planned: &[Area]) -> Option<Area> {
+    /// A range in a donation of `owner` that overlaps no window and nothing `planned`: where it had best be, or else anywhere.
+    fn room(&self, owner: Owner, extent: Extent, planned: &[Area]) -> Option<Area> {
+        self.room_at(owner, extent, planned)
+            .or_else(|| self.room_at(owner, Extent { alignment: GRANULE, ..extent }, planned))
+    }
+
+    fn room_at(&self, owner: Owner, extent: Extent, planned: &[Area]) -> Option<Area> {
+        let Extent { size, alignment } = extent;
         let taken = || self.mappings.iter().map(|mapping| mapping.area).chain(planned.iter().copied());
         self.donations.iter().filter(|donation| donation.owner == owner).find_map(|donation| {
             let mut candidate = donation.area.start();
             loop {
+                candidate = candidate.checked_next_multiple_of(alignment)?;
                 if candidate.checked_add(size)? > donation.area.end() {
                     return None;
                 }
@@ -306,18 +287,21 @@ impl Windows {
         })
     }
 
-    /// How many bytes a single donation must have so that arenas of `sizes` (bytes to be set aside) that are not mapped
-    /// yet all fit, as far as they do not fit into what `owner` has donated already. Whole granules.
-    pub(crate) fn missing(&self, owner: Owner, sizes: impl Iterator<Item = u64>) -> u64 {
+    /// How many bytes a single donation must have so that all of `extents` that are not mapped yet fit, and begin where they
+    /// had best if the budget allows that, as far as they do not fit into what `owner` has donated already. Whole granules.
+    pub(crate) fn missing(&self, owner: Owner, extents: impl Iterator<Item = Extent>) -> u64 {
         let mut planned = Vec::new();
-        let mut missing = 0;
-        for size in sizes.map(granules) {
-            match self.room(owner, size, &planned) {
+        let (mut missing, mut with_slack) = (0, 0);
+        for extent in extents {
+            match self.room(owner, extent, &planned) {
                 Some(area) => planned.push(area),
-                None => missing += size,
+                None => {
+                    missing += extent.size;
+                    with_slack += extent.with_slack();
+                }
             }
         }
-        missing
+        if with_slack <= self.budget_left() { with_slack } else { missing }
     }
 
     /// How many bytes must be donated so that `count` windows of `size` bytes have room at the same time.
@@ -391,11 +375,11 @@ impl Windows {
     ) -> Result<Window, WindowError> {
         let Span { file, offset, len } = span;
         let page = sys::page_size();
-        let size = granules(reserved.max(len) as u64);
+        let extent = Extent::new(reserved.max(len) as u64).aligned(place.alignment);
         if len == 0 || !len.is_multiple_of(page) || !offset.is_multiple_of(page as u64) {
             return Err(WindowError::Unaligned);
         }
-        let area = self.room(place.space, size, &[]).ok_or(WindowError::NoRoom)?;
+        let area = self.room(place.space, extent, &[]).ok_or(WindowError::NoRoom)?;
         let start = self.locate(area)?;
         let slot = match access {
             Access::Write => None,
@@ -447,7 +431,7 @@ impl Windows {
 
     /// Sets donated address space aside as plain memory of the guest.
     pub(crate) fn set_aside(&mut self, place: Place, size: u64) -> Result<Window, WindowError> {
-        let area = self.room(place.space, granules(size.max(1)), &[]).ok_or(WindowError::NoRoom)?;
+        let area = self.room(place.space, Extent::new(size.max(1)), &[]).ok_or(WindowError::NoRoom)?;
         self.mappings.push(Mapping {
             slot: None,
             owner: place.owner,

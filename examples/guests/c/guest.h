@@ -180,7 +180,7 @@ static inline void bc_loan_drop(bc_loan *loan) {
 
 /* Loans a block for a message of up to `size` bytes (0: as many as a block has). BC_EXHAUSTED: repeat it after bc_wait.
  *
- * From 512 KiB on (a setting of the host) it is the very block that subscribers read; a shorter one is copied when it is published, and
+ * From 1 MiB on (a setting of the host) it is the very block that subscribers read; a shorter one is copied when it is published, and
  * bc_publish is the cheaper way. */
 static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loan *loan) {
     *loan = (bc_loan){0};

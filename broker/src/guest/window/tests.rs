@@ -110,10 +110,30 @@ fn windows_lie_side_by_side_in_their_owners_donations_only() {
 #[test]
 fn what_is_missing_counts_whole_pages_of_all_that_does_not_fit() {
     let mut windows = windows(u64::MAX);
-    assert_eq!(windows.missing(ME, [1, 65537].into_iter()), 3 * 65536);
+    assert_eq!(windows.missing(ME, [1, 65537].map(Extent::new).into_iter()), 3 * 65536);
     windows.donate(ME, area(0, 65536)).expect("accepted");
-    assert_eq!(windows.missing(ME, [1].into_iter()), 0);
-    assert_eq!(windows.missing(ME, [1, 1].into_iter()), 65536);
+    assert_eq!(windows.missing(ME, [1].map(Extent::new).into_iter()), 0);
+    assert_eq!(windows.missing(ME, [1, 1].map(Extent::new).into_iter()), 65536);
+}
+
+#[test]
+fn a_window_starts_at_a_multiple_of_its_alignment_where_there_is_room() {
+    let file = file(65536);
+    let extent = Extent::new(65536).aligned(u64::from(MIB));
+    let place = Place { alignment: u64::from(MIB), ..Place::own(ME) };
+    // SAFETY: the file lives as long as the windows.
+    let map =
+        |windows: &mut Windows| unsafe { windows.map(place, span(&file), 65536) }.expect("mapped").address;
+    let mut roomy = windows(u64::MAX);
+    let asked = roomy.missing(ME, [extent].into_iter());
+    assert_eq!(asked, u64::from(MIB), "wherever the donation begins");
+    roomy.donate(ME, area(65536, MIB)).expect("accepted");
+    assert_eq!(map(&mut roomy), MIB);
+    assert_eq!(map(&mut roomy), 65536, "anywhere rather than not at all");
+    let mut narrow = windows(2 * 65536);
+    assert_eq!(narrow.missing(ME, [extent].into_iter()), 65536, "the budget has no more");
+    narrow.donate(ME, area(65536, 65536)).expect("accepted");
+    assert_eq!(map(&mut narrow), 65536);
 }
 
 #[test]
@@ -136,7 +156,7 @@ fn donations_that_follow_one_another_are_one_and_can_be_taken_back_in_parts() {
         windows.donate(ME, area(address, 65536)).expect("accepted");
     }
     windows.donate(OTHER, area(MIB + 3 * 65536, 65536)).expect("accepted");
-    assert_eq!(windows.missing(ME, [3 * 65536].into_iter()), 0);
+    assert_eq!(windows.missing(ME, [3 * 65536].map(Extent::new).into_iter()), 0);
     assert_eq!(windows.missing_for(ME, 4, 65536), 65536, "the neighbour's does not count");
     // SAFETY: the file lives as long as the windows.
     let window = unsafe { windows.map(Place::own(ME), span(&file), 65536) }.expect("mapped");

@@ -1,0 +1,59 @@
+//! Ranges of a guest's linear memory: [`Area`], and the [`Extent`] of one that is looked for.
+
+/// Donations and windows start and end at multiples of this many bytes: a page of wasm, and at least
+/// a page of every machine.
+pub(crate) const GRANULE: u64 = 1 << 16;
+
+/// Rounds up to whole granules.
+pub(crate) const fn granules(bytes: u64) -> u64 {
+    bytes.next_multiple_of(GRANULE)
+}
+
+/// A range of a guest's linear memory, as the guest stated it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    /// First byte.
+    pub(crate) address: u32,
+    /// Number of bytes.
+    pub(crate) size: u32,
+}
+
+impl Area {
+    pub(super) const fn start(self) -> u64 {
+        self.address as u64
+    }
+
+    pub(super) const fn end(self) -> u64 {
+        self.address as u64 + self.size as u64
+    }
+
+    pub(super) const fn overlaps(self, other: Self) -> bool {
+        self.start() < other.end() && other.start() < self.end()
+    }
+}
+
+/// How large a range is to be, and where it had best start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Bytes, whole granules.
+    pub(super) size: u64,
+    /// A power of two, at least a granule. A range that starts at a multiple of it is preferred.
+    pub(super) alignment: u64,
+}
+
+impl Extent {
+    /// Of `bytes` at least, anywhere.
+    pub(crate) const fn new(bytes: u64) -> Self {
+        Self { size: granules(bytes), alignment: GRANULE }
+    }
+
+    /// From a multiple of `alignment`, a power of two, on if possible.
+    pub(crate) const fn aligned(self, alignment: u64) -> Self {
+        Self { alignment: if alignment > GRANULE { alignment } else { GRANULE }, ..self }
+    }
+
+    /// Bytes of which a part is so aligned, wherever they begin.
+    pub(super) const fn with_slack(self) -> u64 {
+        self.size + self.alignment - GRANULE
+    }
+}
