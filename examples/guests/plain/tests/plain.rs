@@ -1,0 +1,291 @@
+//! The app that is a plain `fn`, linked in, as a native library, as a component and as the core module inside of that.
+
+#[path = "../../library.rs"]
+mod library;
+#[path = "../../scenarios/tests/support/module.rs"]
+mod module;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::time::{Duration, Instant};
+
+use blockcast::{
+    Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, GuestLimits, GuestProgram,
+    GuestSource, LibraryProgram, Publisher, PublisherOptions, RecvError, RestartPolicy, Session, Subscriber,
+    SubscriberOptions,
+};
+use plain_app::Numbers;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Deployment {
+    Linked,
+    Library,
+    Component,
+    Module,
+}
+
+const ALL: [Deployment; 4] =
+    [Deployment::Linked, Deployment::Library, Deployment::Component, Deployment::Module];
+
+static COMPONENT: LazyLock<GuestProgram> = LazyLock::new(|| {
+    Broker::new().load(&GuestSource::File(plain_app::component_file())).expect("the guest loads")
+});
+
+static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
+    let file = std::fs::read(plain_app::component_file()).expect("the guest's file");
+    let module = module::core_module(&file).expect("a component has a core module");
+    Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
+});
+
+static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(|| {
+    let file = library::build("plain-app").unwrap_or_else(|why| panic!("the library does not build: {why}"));
+    // SAFETY: built just now from this crate's source, which is safe Rust with `blockcast::export!`.
+    unsafe { Broker::new().load_library(file) }.expect("the library loads")
+});
+
+/// The running app, and what it says.
+struct Running {
+    app: Component,
+    said: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(broker: &Broker, deployment: Deployment, does: &str) -> Self {
+        let (say, said) = mpsc::channel();
+        let options = ComponentOptions::new()
+            .name("plain")
+            .grants(Grants::new().subscribe("in*").publish("out"))
+            .parameter("does", does)
+            .log(Arc::new(move |_, line| drop(say.send(line.to_owned()))));
+        let app = match deployment {
+            Deployment::Linked => broker.supervise(options, plain_app::run),
+            Deployment::Library => broker.supervise_library(&LIBRARY, options),
+            Deployment::Component => broker.supervise_guest(&COMPONENT, options),
+            Deployment::Module => broker.supervise_guest(&MODULE, options),
+        };
+        Self { app: app.expect("starts"), said }
+    }
+
+    fn says(&self, line: &str) {
+        assert_eq!(self.said.recv_timeout(PATIENCE).as_deref(), Ok(line), "{:?}", self.app);
+    }
+
+    fn ends(self) -> ExitReason {
+        let deadline = Instant::now() + PATIENCE;
+        while self.app.report().is_none() {
+            assert!(Instant::now() < deadline, "it does not end: {:?}", self.app);
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        self.app.wait().reason
+    }
+}
+
+fn publisher(broker: &Broker, topic: &str) -> Publisher<Numbers> {
+    broker.publisher(topic, PublisherOptions::new().block_size(64).blocks(4)).expect("opens")
+}
+
+fn publish(publisher: &mut Publisher<Numbers>, number: u64) {
+    let loan = publisher.blocking_loan(Some(Instant::now() + PATIENCE)).expect("a block");
+    loan.send(&[number][..]).expect("fits");
+}
+
+fn joined(publisher: &mut Publisher<Numbers>) {
+    assert!(publisher.blocking_subscribers(1, Some(Instant::now() + PATIENCE)), "nobody subscribes");
+}
+
+fn next(subscriber: &mut Subscriber<Numbers>) -> Result<u64, RecvError> {
+    subscriber.blocking_recv_ref(Some(Instant::now() + PATIENCE)).map(|message| message.view()[0])
+}
+
+#[test]
+fn a_plain_fn_receives_and_publishes_with_blocking_calls() {
+    for deployment in ALL {
+        let broker = Broker::new();
+        let running = Running::start(&broker, deployment, "sums");
+        let mut numbers = publisher(&broker, "in");
+        joined(&mut numbers);
+        let mut sums = broker.subscriber::<Numbers>("out", SubscriberOptions::new()).expect("opens");
+        let sending = std::thread::spawn(move || (1..=100).for_each(|number| publish(&mut numbers, number)));
+        for number in 1..=100 {
+            assert_eq!(next(&mut sums), Ok(number * (number + 1) / 2), "{deployment:?}");
+        }
+        sending.join().expect("sends all");
+        assert_eq!(next(&mut sums), Err(RecvError::Ended), "{deployment:?}");
+        assert_eq!(running.ends(), ExitReason::Finished, "{deployment:?}");
+    }
+}
+
+#[test]
+fn a_plain_fn_waits_for_several_topics_at_once() {
+    for deployment in ALL {
+        let broker = Broker::new();
+        let mut sums = broker.subscriber::<Numbers>("out", SubscriberOptions::new()).expect("opens");
+        let running = Running::start(&broker, deployment, "several");
+        let (mut one, mut other) = (publisher(&broker, "in"), publisher(&broker, "in too"));
+        joined(&mut one);
+        joined(&mut other);
+        for number in 1..=50 {
+            publish(if number % 3 == 0 { &mut one } else { &mut other }, number);
+        }
+        drop((one, other));
+        assert_eq!(next(&mut sums), Ok(1275), "{deployment:?}");
+        assert_eq!(running.ends(), ExitReason::Finished, "{deployment:?}");
+    }
+}
+
+#[test]
+fn a_plain_fn_sleeps_fails_and_panics_as_an_async_one_does() {
+    for deployment in ALL {
+        let broker = Broker::new();
+        let ends = |does| Running::start(&broker, deployment, does).ends();
+        assert_eq!(ends("sleeps"), ExitReason::Finished, "{deployment:?}");
+        assert_eq!(ends("fails"), ExitReason::Failed("as asked".to_owned()), "{deployment:?}");
+        let panicked = ends("panics");
+        let ExitReason::Trapped { message, .. } = &panicked else { panic!("{deployment:?}: {panicked}") };
+        assert!(message.contains("as asked"), "{deployment:?}: {message}");
+    }
+}
+
+#[test]
+fn a_plain_fn_that_waits_for_it_finishes_when_it_is_asked_to() {
+    for deployment in ALL {
+        let broker = Broker::new();
+        let running = Running::start(&broker, deployment, "shutdown");
+        running.says("running");
+        running.app.request_shutdown();
+        running.says("asked to finish: true");
+        assert_eq!(running.ends(), ExitReason::Finished, "{deployment:?}");
+    }
+}
+
+#[test]
+fn a_plain_fn_is_cancelled_in_a_blocking_call_and_what_it_held_is_back() {
+    for deployment in ALL {
+        let broker = Broker::new();
+        let mut numbers = publisher(&broker, "in");
+        let running = Running::start(&broker, deployment, "waits");
+        joined(&mut numbers);
+        publish(&mut numbers, 0);
+        running.says("running");
+        running.app.cancel();
+        assert_eq!(running.ends(), ExitReason::Cancelled, "{deployment:?}");
+        assert_eq!((numbers.subscriber_count(), numbers.writer_mut().reclaim()), (0, 4), "{deployment:?}");
+
+        let mut taken = broker.subscriber::<Numbers>("out", SubscriberOptions::new()).expect("opens");
+        let running = Running::start(&broker, deployment, "waits for blocks");
+        running.says("running");
+        running.app.cancel();
+        assert_eq!(running.ends(), ExitReason::Cancelled, "{deployment:?}");
+        let received = std::iter::from_fn(|| next(&mut taken).ok()).count();
+        assert!((1..=4).contains(&received), "{deployment:?}: {received}");
+    }
+}
+
+/// Linked apps only: what can be seen from within the program.
+mod linked {
+    use super::*;
+
+    fn grants() -> Grants {
+        Grants::new().subscribe("in").publish("out")
+    }
+
+    #[test]
+    fn a_plain_fn_blocks_no_thread_of_the_runtime_and_is_unwound_when_it_is_cancelled() {
+        struct Held(Arc<AtomicU32>);
+        impl Drop for Held {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let broker = Broker::on_runtime(runtime.handle().clone());
+        let dropped = Arc::new(AtomicU32::new(0));
+        let waiting: Vec<_> = (0..8)
+            .map(|_| {
+                let held = Held(Arc::clone(&dropped));
+                let app = move |session: Session| {
+                    let _held = held;
+                    session.block_on(std::future::pending::<Result<(), String>>())
+                };
+                broker.run("waits", grants(), [], app).expect("starts")
+            })
+            .collect();
+        // The runtime's only thread has time for others.
+        let task = async |session: Session| {
+            session.sleep(Duration::from_millis(1)).await;
+            Ok::<(), String>(())
+        };
+        let task = broker.run("task", grants(), [], task).expect("starts");
+        assert_eq!(task.wait().reason, ExitReason::Finished);
+        waiting.iter().for_each(Component::cancel);
+        for app in &waiting {
+            assert_eq!(app.wait().reason, ExitReason::Cancelled);
+        }
+        assert_eq!(dropped.load(Ordering::SeqCst), 8);
+    }
+
+    #[test]
+    fn a_plain_fn_is_restarted_and_keeps_what_it_captured() {
+        let broker = Broker::new();
+        let mut runs = 0;
+        let policy = RestartPolicy {
+            initial: Duration::from_millis(1),
+            limit: Some(5),
+            ..RestartPolicy::on_failure()
+        };
+        let app = broker.supervise(ComponentOptions::new().name("app").restart(policy), move |_: Session| {
+            runs += 1;
+            assert!(runs != 2, "the second run");
+            if runs < 4 { Err(format!("run {runs}")) } else { Ok(()) }
+        });
+        let app = app.expect("starts");
+        assert_eq!(app.wait().reason, ExitReason::Finished);
+        assert_eq!((app.restarts(), app.state()), (3, ComponentState::Ended));
+        let failed = |number: usize| app.exits()[number].reason.to_string();
+        assert_eq!(
+            [failed(0), failed(1), failed(2)],
+            ["failed: run 1", "trapped: panicked: the second run", "failed: run 3"]
+        );
+    }
+
+    #[test]
+    fn a_plain_fn_that_computes_on_is_abandoned_when_its_grace_is_over() {
+        let broker = Broker::new();
+        let mut limits = GuestLimits::default();
+        limits.shutdown_grace = Duration::from_millis(20);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (running, runs) = mpsc::channel();
+        let app = broker.run("computes", grants().limits(limits), [], move |session: Session| {
+            running.send(()).map_err(|error| error.to_string())?;
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                std::hint::spin_loop();
+            }
+            assert!(session.shutdown_requested());
+            Ok::<(), String>(())
+        });
+        let app = app.expect("starts");
+        runs.recv_timeout(PATIENCE).expect("it runs");
+        app.cancel();
+        assert_eq!(app.wait().reason, ExitReason::Abandoned("cancelled".to_owned()));
+        drop(stop);
+    }
+
+    #[test]
+    fn a_broker_that_is_gone_cancels_a_plain_fn() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let broker = Broker::on_runtime(runtime.handle().clone());
+        let (alive, gone) = mpsc::channel::<()>();
+        let app = broker.run("waits", grants(), [], move |session: Session| {
+            let _alive = alive;
+            session.block_on(std::future::pending::<Result<(), String>>())
+        });
+        let app = app.expect("starts");
+        drop(runtime);
+        assert_eq!(gone.recv_timeout(PATIENCE), Err(mpsc::RecvTimeoutError::Disconnected));
+        assert_eq!(app.wait().reason, ExitReason::Cancelled);
+    }
+}
