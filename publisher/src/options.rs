@@ -112,7 +112,7 @@ impl PublisherOptions {
 
     /// Touches all memory when the publisher is opened rather than when it is first used, and puts it into large pages (2 MiB
     /// where pages have 4 KiB) as far as it fills such and the system has them: for large messages, and many guests.
-    /// About a tenth of a second per GiB.
+    /// About half a second per GiB.
     #[must_use]
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
