@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::abi::PublishingLine;
 use crate::gate::Gate;
+use crate::line::Slot;
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier};
 #[cfg(not(loom))]
 use crate::sys;
@@ -106,15 +108,6 @@ pub(crate) struct State {
     pub(crate) claimers: AtomicU32,
 }
 
-/// One descriptor.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Slot {
-    /// See [`crate::descriptor`].
-    pub(crate) word: AtomicU64,
-    pub(crate) time: AtomicU64,
-}
-
 /// One subscriber's line: written by that subscriber, read by the publisher when it reclaims.
 #[derive(Debug)]
 #[repr(C)]
@@ -188,6 +181,19 @@ impl Control {
         // SAFETY: `slots` is a power of two and `mask` one less, so the index is below it; `create`
         // initialised that many, alive as long as `_memory`.
         unsafe { &*self.slots.as_ptr().add(index) }
+    }
+
+    /// The words by which a publisher's line announces messages. Valid as long as a handle to the segment is kept.
+    pub(crate) fn publishing_line(&self) -> PublishingLine {
+        let Header { head, state, .. } = self.header();
+        PublishingLine {
+            slots: self.slots.as_ptr().cast(),
+            mask: self.mask,
+            next: std::ptr::from_ref(&head.next).cast_mut().cast(),
+            bytes: std::ptr::from_ref(&head.bytes).cast_mut().cast(),
+            waiters: std::ptr::from_ref(state.messages.word()).cast(),
+            ..PublishingLine::NONE
+        }
     }
 
     /// The cursors that have ever been used.

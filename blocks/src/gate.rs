@@ -18,7 +18,8 @@
 //! *settled* only when the waiter that switched it is past its barrier, others issue their own until then, and
 //! only a settled gate becomes quiet again.
 
-use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
+use crate::line::is_stirred;
+use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier};
 
 const ARMED: u32 = 1;
 const FENCED: u32 = 2;
@@ -77,15 +78,20 @@ impl Gate {
     /// To be called after something was published. True: somebody waits and must be woken by the caller.
     #[inline(always)]
     pub(crate) fn notified(&self, rounds: &mut QuietRounds) -> bool {
-        light_barrier();
-        // Ordering: Relaxed; a quiet gate is fenced by the waiter's process-wide barrier, and any other
-        // value is looked at again behind a fence.
-        self.word.load(Ordering::Relaxed) != 0 && self.waiter_behind_fence(rounds)
+        is_stirred(&self.word) && self.waiter_behind_fence(rounds)
     }
 
+    /// What [`is_stirred`] looks at.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// To be called where [`is_stirred`] was true, after something was published. True: somebody waits and must be woken by
+    /// the caller.
     #[cold]
     #[inline(never)]
-    fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
+    pub(crate) fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
         // Ordering: pairs with the fence in `arm`.
         #[cfg(not(blockcast_mutation = "gate_notifier_fence"))]
         fence(Ordering::SeqCst);

@@ -109,13 +109,15 @@ mod consumer;
 mod control;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod gate;
+#[cfg(not(target_family = "wasm"))]
+mod line;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod park;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod pool;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+#[cfg(not(target_family = "wasm"))]
 mod primitive;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod producer;

@@ -3,12 +3,17 @@
 //! Nothing else in this crate names `std::sync::atomic`, so that every protocol can be explored by loom
 //! (`RUSTFLAGS="--cfg loom"`).
 
+#![cfg_attr(
+    blockcast_library,
+    allow(dead_code, unused_imports, reason = "the side of an app that is a library only publishes")
+)]
+
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, blockcast_library)))]
 pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
 pub(crate) use modelled::{AtomicWaker, begin, interrupts_itself};
@@ -28,6 +33,7 @@ pub(crate) fn light_barrier() {
 /// The other half: orders this thread's earlier stores before its later loads, and makes every running
 /// thread of the process pass a full fence. 0.14 µs alone, about 10 µs while a second thread runs. False if the
 /// system failed to.
+#[cfg(not(blockcast_library))]
 #[must_use]
 pub(crate) fn heavy_barrier() -> bool {
     #[cfg(not(loom))]
@@ -37,6 +43,7 @@ pub(crate) fn heavy_barrier() -> bool {
 }
 
 /// Whether [`light_barrier`] may be relied on here.
+#[cfg(not(blockcast_library))]
 pub(crate) fn asymmetric_barriers() -> bool {
     #[cfg(not(loom))]
     return crate::sys::barrier::supported();

@@ -29,9 +29,10 @@
 //! whatever it frees. Where something is covered or held, where blocks have several sizes, or where the
 //! hottest block is wanted, blocks are looked at one by one and free ones go to the pool's stacks.
 
-use crate::control::{Control, UNBOUNDED, UNUSED};
+use crate::control::{Control, Header, UNBOUNDED, UNUSED};
 use crate::descriptor::{len_of, unit_of};
 use crate::gate::QuietRounds;
+use crate::line::Announcement;
 use crate::pool::Pool;
 use crate::primitive::{Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
 
@@ -57,6 +58,8 @@ pub(crate) struct Producer {
     limbo: Vec<Limbo>,
     /// Claimed intervals found by the latest second scan; kept for its capacity.
     claims: Vec<(u64, u64)>,
+    /// Blocks that were lent to the line and not published yet, as far as the head is known here.
+    lined: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +93,7 @@ impl Producer {
             pool,
             limbo: Vec::new(),
             claims: Vec::new(),
+            lined: 0,
         }
     }
 
@@ -106,9 +110,9 @@ impl Producer {
         self.limbo.len() as u32
     }
 
-    /// Free blocks.
+    /// Free blocks, those among them that wait at the line to be published.
     pub(crate) fn free(&self) -> u32 {
-        (self.watermark - self.oldest_free) as u32 + self.pool.spare()
+        (self.watermark - self.oldest_free) as u32 + self.pool.spare() + self.lined
     }
 
     /// The oldest sequence that was not let go of.
@@ -176,39 +180,79 @@ impl Producer {
     /// Sets the time of the message that is published next.
     #[inline(always)]
     pub(crate) fn stamp(&self, time: u64) {
-        let slot = self.control.slot(self.head);
-        // Ordering: Relaxed, and left alone where it is the same, as in `publish`.
-        if slot.time.load(Ordering::Relaxed) != time {
-            slot.time.store(time, Ordering::Relaxed);
-        }
+        self.control.slot(self.head).stamp(time);
     }
 
     /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
     ///
-    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's
-    /// block is none of them, and there are at least as many slots as blocks.
+    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, neither the caller's
+    /// block nor those at the line are one of them, and there are at least as many slots as blocks.
     #[inline(always)]
     pub(crate) fn publish(&mut self, word: u64) -> bool {
         let sequence = self.head;
         debug_assert!(sequence - self.oldest_free < u64::from(self.control.geometry().slots), "no free slot");
-        let slot = self.control.slot(sequence);
-        // A slot that already holds the descriptor (blocks come round in the same order) stays unwritten,
-        // so its cache line stays with the subscribers.
-        // Ordering: Relaxed; published by the Release store of the head.
-        if slot.word.load(Ordering::Relaxed) != word {
-            slot.word.store(word, Ordering::Relaxed);
-        }
         self.head = sequence + 1;
         self.bytes += len_of(word);
-        let header = self.control.header();
-        header.head.bytes.store(self.bytes, Ordering::Relaxed);
-        // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload
-        // are visible to whoever sees the new head.
-        #[cfg(not(blockcast_mutation = "publish_release"))]
-        header.head.next.store(self.head, Ordering::Release);
-        #[cfg(blockcast_mutation = "publish_release")]
-        header.head.next.store(self.head, Ordering::Relaxed);
-        header.state.messages.notified(&mut self.rounds)
+        let Header { head, state, .. } = self.control.header();
+        let announcement = Announcement {
+            slot: self.control.slot(sequence),
+            next: &head.next,
+            bytes: &head.bytes,
+            waiters: state.messages.word(),
+        };
+        announcement.publish(word, self.head, self.bytes) && self.wakes()
+    }
+
+    /// Whether somebody waits for what was published and must be woken. Looks behind a fence.
+    #[cold]
+    pub(crate) fn wakes(&mut self) -> bool {
+        self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
+    }
+
+    /// Lends a block that was taken to the line.
+    pub(crate) fn lend(&mut self) {
+        self.lined += 1;
+    }
+
+    /// Blocks that wait at the line to be published.
+    pub(crate) fn lined(&self) -> u32 {
+        self.lined
+    }
+
+    /// Takes a block back that was lent to the line, as a block that was taken. False: none is lent.
+    pub(crate) fn unlend(&mut self) -> bool {
+        let lent = self.lined > 0;
+        self.lined -= u32::from(lent);
+        lent
+    }
+
+    /// Takes in what the line has published since. To be called before anything that goes by the head.
+    ///
+    /// The line may go on meanwhile, in another thread: then what is known here is old, and old is safe. Reclaiming goes as far as the
+    /// head that is known. The sequences beyond it have blocks that count as lent here, which nobody else takes: every block is on
+    /// one side, and the line gets no further than the blocks that it was lent.
+    pub(crate) fn adopt(&mut self) {
+        let head = &self.control.header().head;
+        // Ordering: Acquire pairs with the line's Release: the descriptors below are visible, which reclaiming reads.
+        #[cfg(not(blockcast_mutation = "adopt_acquire"))]
+        let next = head.next.load(Ordering::Acquire);
+        #[cfg(blockcast_mutation = "adopt_acquire")]
+        let next = head.next.load(Ordering::Relaxed);
+        let published = next.saturating_sub(self.head);
+        if published > 0 {
+            // Fits: no more than blocks. A line that says otherwise breaks its contract.
+            self.lined = self.lined.saturating_sub(u32::try_from(published).unwrap_or(u32::MAX));
+            self.head = next;
+            // May be ahead of the head, where the line goes on: it counts when this publishes itself, and then it stands still.
+            self.bytes = head.bytes.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Messages that were published and their bytes, whoever has published them.
+    pub(crate) fn published(&self) -> (u64, u64) {
+        let head = &self.control.header().head;
+        // Ordering: Acquire, so that the bytes are at least those of that many messages.
+        (head.next.load(Ordering::Acquire), head.bytes.load(Ordering::Relaxed))
     }
 
     /// Gets blocks back; returns how many came free. Never waits.

@@ -22,6 +22,8 @@ use crate::stats::PoolStats;
 use crate::sys::clock;
 use crate::units::Sequence;
 
+mod line;
+
 /// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
 const LARGE_BLOCK: usize = 32 << 10;
 

@@ -146,6 +146,13 @@ pub(crate) struct TopicOutlet {
     validator: Option<Validator>,
 }
 
+impl TopicOutlet {
+    /// Messages that were published and their bytes, whoever has published them.
+    pub(crate) fn published(&self) -> (u64, u64) {
+        self.writer.published()
+    }
+}
+
 impl Outlet for TopicOutlet {
     #[inline]
     fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {

@@ -2,12 +2,14 @@
 
 use std::ffi::c_void;
 
+use super::line::{LineBlock, PublishingLine};
 use super::status::Status;
 use super::values::{
     Area, Loan, PublisherOptions, PublisherStats, Record, SubscriptionOptions, SubscriptionStats, Text,
 };
 
-/// What the host offers to a component. All pointers are set.
+/// What the host offers to a component. All pointers are set, but those of functions that were added later, at its end, in an
+/// earlier host.
 ///
 /// The functions are those of `wit/`, which says what they do; what is said here is what differs. Which pointers must be
 /// valid for how long, and which thread may call, is said in the [module](super).
@@ -180,6 +182,45 @@ pub struct Host {
     /// `memory-block.create-local`. The memory must stay valid until the last handle on it is closed.
     pub memory_block_create_local:
         unsafe extern "C" fn(context: *mut c_void, area: Area, block: *mut u64) -> Status,
+
+    // Added later; null in a host that does not have it.
+    /// Describes the publisher's line, by which the component can publish without a call: see [`PublishingLine`]. `line` has its own size set, and no
+    /// more is written. It is valid until the publisher is closed or `run` returns. Asked again, it is the same.
+    ///
+    /// `DENIED` where there is none: as the grant limits rates of publishing, as blocks are large or of several sizes or the last one that
+    /// was freed is wanted first, or as the topic is unsealed.
+    ///
+    /// One thread at a time publishes by it, and no other publishes with this publisher meanwhile, by whichever function.
+    pub publisher_line: Option<
+        unsafe extern "C" fn(context: *mut c_void, publisher: u64, line: *mut PublishingLine) -> Status,
+    >,
+    /// Lends up to `room` blocks for the line, writes them to `blocks` and their number, which is not 0 on success, to `count`. They go to be
+    /// published in any order, each once; those that are not come back when the publisher is closed. They count as loans.
+    ///
+    /// The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left.
+    pub publisher_take_blocks: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            publisher: u64,
+            room: u32,
+            blocks: *mut LineBlock,
+            count: *mut u32,
+        ) -> Status,
+    >,
+    /// Wakes whoever waits for what was published by the line. Also done where it returns `CANCELLED`.
+    pub publisher_published: Option<unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> Status>,
+    /// Publishes the first bytes of a block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
+    /// whether they are a value of the topic's schema. `word` is the block's. On success `sequence`, which may be null, is set; otherwise
+    /// the block stays lent.
+    pub publisher_publish_taken: Option<
+        unsafe extern "C" fn(
+            context: *mut c_void,
+            publisher: u64,
+            word: u64,
+            length: u32,
+            sequence: *mut u64,
+        ) -> Status,
+    >,
 }
 
 // SAFETY: function pointers, numbers and a pointer that only the host looks at, from any thread.

@@ -39,19 +39,27 @@
 //! some microseconds while it is busy. Only one thread at a time may be in `wait`, which lets the others in; a second one is sent back without a reason. When `run`
 //! returns no thread of the component may be left that runs its code.
 //!
+//! # A publisher's line
+//! A host may give a component the line of a publisher (`publisher_line`): the words by which its messages are announced. Then a message
+//! takes no call: blocks are taken many at a time, and the host is called when somebody waits for a message. Where handles and pointers are
+//! checked at every call, of this nothing is: it is a contract, as all is that native code does with memory. A component that
+//! breaks it publishes nonsense, and what others read of it is undefined. Nothing needs it: the calls do the same, and both may be mixed.
+//!
 //! # Cancelling
 //! Once a component is cancelled, functions that return a status return [`Status::CANCELLED`] and `wait` reports
-//! [`WAKE_CANCELLED`] at once, also to one that waits already. The component returns from `run` then, with any value.
+//! [`WAKE_CANCELLED`] at once, also to one that waits already; a line's word `over` is not 0. The component returns from `run` then, with any value.
 //! Native code that does neither cannot be stopped.
 
 mod app;
 mod host;
+mod line;
 mod negotiation;
 mod status;
 mod values;
 
 pub use app::{App, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 pub use host::Host;
+pub use line::{LineBlock, LineSlot, PublishingLine};
 pub use negotiation::Misfit;
 pub use status::Status;
 pub use values::{

@@ -53,7 +53,7 @@ const _: () = assert!(offset_of!(Host, context) == POINTERS && offset_of!(App, r
 
 impl Host {
     /// The size of the table's first edition: everything up to here is there in every host of this version.
-    pub const MINIMUM: usize = size_of::<Self>();
+    pub const MINIMUM: usize = offset_of!(Self, publisher_line);
 
     /// Reads a table that a host has given.
     ///
@@ -66,8 +66,8 @@ impl Host {
     pub unsafe fn read(table: *const Self) -> Result<Self, Misfit> {
         // SAFETY: as the caller promises.
         let copy = unsafe { copy(table, Self::MINIMUM, offset_of!(Self, parameter)..Self::MINIMUM) }?;
-        // SAFETY: all bytes were copied from a table of this version, or are those of a function that was checked not to be
-        // null.
+        // SAFETY: all bytes were copied from a table of this version, are those of a function that was checked not to be
+        // null, or 0, which stands for a function that is not there.
         Ok(unsafe { copy.assume_init() })
     }
 }
@@ -155,6 +155,14 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_the_first_edition_fits_and_lacks_what_was_added() {
+        let host = read(&words(VERSION, Host::MINIMUM)).expect("it fits");
+        assert!(host.publisher_line.is_none() && host.publisher_publish_taken.is_none());
+        let host = read(&words(VERSION, size_of::<Host>())).expect("it fits");
+        assert!(host.publisher_line.is_some() && host.publisher_publish_taken.is_some());
+    }
+
+    #[test]
     fn a_table_of_another_version_is_refused_after_its_head() {
         let head = [u64::from(VERSION + 1) as usize | 1 << 40];
         assert_eq!(read(&head).err(), Some(Misfit::Version { theirs: VERSION + 1, ours: VERSION }));
@@ -173,7 +181,10 @@ mod tests {
         words[1] = 0; // the context may be null
         assert!(read(&words).is_ok());
         words[WORDS - 1] = 0;
-        assert_eq!(read(&words).err(), Some(Misfit::Null(WORDS - 2)));
+        assert!(read(&words).is_ok(), "one that was added later");
+        let last = Host::MINIMUM / size_of::<usize>() - 1;
+        words[last] = 0;
+        assert_eq!(read(&words).err(), Some(Misfit::Null(last - 1)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod close;
 mod gate;
 mod hold;
 mod join;
+mod line;
 mod ring;
 mod wake;
 

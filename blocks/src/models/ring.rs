@@ -9,6 +9,7 @@ use crate::channel::{Channel, ChannelConfig};
 use crate::consumer::{Consumer, Pace, Taken};
 use crate::control::{Control, Geometry};
 use crate::descriptor::{Packed, Validity, pack, unit_of};
+use crate::line::Line;
 use crate::options::SizeClass;
 use crate::pool::{Layout, Pool};
 use crate::producer::{Producer, Reach};
@@ -33,6 +34,12 @@ impl Cells {
     fn write(&self, unit: u32, value: u64) {
         // SAFETY: loom checks that nobody else accesses the cell meanwhile; that is what the models are for.
         self.0[unit as usize].with_mut(|cell| unsafe { *cell = value });
+    }
+
+    /// Fills a block that was lent to the line, and publishes it by that. True: somebody may wait.
+    pub(super) fn publish_by_line(&self, line: &mut Line, unit: u32) -> bool {
+        self.write(unit, content(line.sequence()));
+        line.publish(pack(unit, 8, Validity::Valid), None)
     }
 
     /// Reads the message and checks that it is the one that its descriptor tells of.
@@ -104,6 +111,17 @@ impl Ring {
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));
         self.producer.publish(pack(unit, 8, Validity::Valid))
+    }
+
+    /// The line, by which another publishes.
+    pub(super) fn line(&self) -> Line {
+        // SAFETY: the models keep the ring for as long as they use its line.
+        unsafe { Line::new(&self.control.publishing_line()) }.expect("no null pointers")
+    }
+
+    /// Publishes a block that was lent to the line by it. True: somebody sleeps.
+    pub(super) fn publish_by_line(&mut self, line: &mut Line, unit: u32) -> bool {
+        self.cells.publish_by_line(line, unit) && self.producer.wakes()
     }
 
     /// Free blocks, once everything is passed and nothing is held.

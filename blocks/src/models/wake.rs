@@ -28,6 +28,11 @@ fn bed() -> (Arc<Bed>, Waker) {
 
 /// Subscribers that sleep until they have all `messages`, or until the end if the channel is `closed` then.
 fn for_messages(subscribers: u32, messages: u64, closed: bool, process_wide_barrier: bool) {
+    for_messages_by(false, subscribers, messages, closed, process_wide_barrier);
+}
+
+/// `line`: they are published by the line.
+fn for_messages_by(line: bool, subscribers: u32, messages: u64, closed: bool, process_wide_barrier: bool) {
     loom::model(move || {
         let mut ring = Ring::new(2, subscribers, 0);
         let signals: Vec<_> = (0..subscribers).map(|_| Signal::new()).collect();
@@ -56,9 +61,14 @@ fn for_messages(subscribers: u32, messages: u64, closed: bool, process_wide_barr
                 })
             })
             .collect();
+        let mut by_line = line.then(|| ring.line());
         for _ in 0..messages {
             let unit = ring.take_block().expect("as many blocks as messages");
-            if ring.publish_block(unit) {
+            let wakes = match &mut by_line {
+                Some(line) => ring.publish_by_line(line, unit),
+                None => ring.publish_block(unit),
+            };
+            if wakes {
                 signals.iter().for_each(|signal| signal.wake());
             }
         }
@@ -94,6 +104,12 @@ fn wake_a_subscriber_behind_a_process_wide_barrier() {
         for_messages(2, 1, false, true);
         for_messages(1, 1, true, true);
     });
+}
+
+#[test]
+fn wake_a_subscriber_that_waits_for_what_is_published_by_a_line() {
+    for_messages_by(true, 1, 2, false, false);
+    with_process_wide_barrier(|| for_messages_by(true, 1, 2, false, true));
 }
 
 #[test]

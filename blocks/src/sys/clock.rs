@@ -10,7 +10,6 @@ pub(crate) fn precise() -> Timestamp {
 }
 
 /// Now, to the kernel's tick (1 to 10 ms). About 5 ns on the same machine.
-#[cfg(not(blockcast_library))]
 pub(crate) fn coarse() -> Timestamp {
     read(ClockId::MonotonicCoarse)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+use blockcast_blocks::abi::LineBlock;
 use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
 
 use super::abi::{Error, PublisherStats};
@@ -42,6 +43,11 @@ impl<O: Outlet> Output<O> {
         Self { outlet, stats: PublisherStats::default(), refused: None, subscribers }
     }
 
+    /// Where it goes.
+    pub(crate) fn outlet(&self) -> &O {
+        &self.outlet
+    }
+
     #[inline]
     pub(crate) fn writer(&mut self) -> &mut Writer {
         self.outlet.writer().0
@@ -72,6 +78,12 @@ impl<O: Outlet> Output<O> {
         self.refused = Some(len as usize);
         self.stats.exhausted += 1;
         Error::Exhausted
+    }
+
+    /// Lends up to `room` blocks to the publisher's line: the first as [`take`](Self::take) takes it, more if they are free.
+    pub(crate) fn lend_to_line(&mut self, room: u32, lend: impl FnMut(LineBlock)) -> Result<u32, Error> {
+        let lent = self.outlet.writer().0.lend_to_line(room, lend);
+        lent.map_err(|error| self.not_taken(0, &error))
     }
 
     /// Takes back a block that was taken and is not published.

@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub(crate) struct Instance {
     id: usize,
     pub(crate) setup: Arc<LibrarySetup>,
     state: Biased<LibraryState>,
-    /// It is to end: its calls are refused.
-    over: AtomicBool,
+    /// Not 0: it is to end, and its calls are refused. The component may look at it until its library is closed.
+    over: Arc<AtomicU32>,
     /// Why, if it is the host that ends it.
     ending: Mutex<Option<ExitReason>>,
     /// Somebody called `wake`, and no `wait` has seen it.
@@ -65,7 +65,7 @@ impl Instance {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             state: Biased::new(LibraryState::new(Arc::clone(&setup))),
             setup,
-            over: AtomicBool::new(false),
+            over: Arc::default(),
             ending: Mutex::default(),
             woken: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
@@ -167,14 +167,24 @@ impl Instance {
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         // Ordering: pairs with `end`; who sees it finds the reason.
-        self.over.load(Ordering::Acquire)
+        self.over.load(Ordering::Acquire) != 0
     }
 
     /// Tells it to end: calls are refused from now on, and whoever waits goes on. The first reason counts.
     pub(crate) fn end(&self, reason: ExitReason) {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
-        self.over.store(true, Ordering::Release);
+        self.over.store(1, Ordering::Release);
         self.setup.control.signal().wake();
+    }
+
+    /// The word that says so, for the component to look at.
+    pub(crate) fn over(&self) -> *const u32 {
+        self.over.as_ptr()
+    }
+
+    /// Keeps that word.
+    pub(crate) fn keep_over(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.over)
     }
 
     /// Why the host has ended it, if it has.
@@ -222,6 +232,8 @@ pub(crate) struct Entered<'r>(&'r Arc<Instance>);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        // A component that keeps its publishers longer than its run finds that it is over before it looks at their lines.
+        self.0.over.store(1, Ordering::Release);
         CURRENT.set((0, std::ptr::null()));
         let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);
         runs.get_or_insert_default().remove(&self.0.id);

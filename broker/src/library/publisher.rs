@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
 
-use blockcast_blocks::abi::{PublisherStats, VALID};
+use blockcast_blocks::abi::{LineBlock, PublisherStats, PublishingLine, VALID};
 use blockcast_blocks::{Signal, SuspendedLoan};
 
 use crate::granted::TopicOutlet;
@@ -20,12 +20,69 @@ pub(crate) struct LibraryPublisher {
     unsealed: bool,
     /// Bytes of blocks that it may have.
     bytes: u64,
+    /// Whether the component has its line, by which it publishes past this.
+    lined: bool,
 }
+
+/// From this block size on there is no line: which block is used next is better decided when it is needed.
+const LARGE: usize = 32 << 10;
 
 impl LibraryPublisher {
     pub(crate) fn new(outlet: TopicOutlet, signal: Option<Arc<Signal>>, bytes: u64) -> Self {
         let unsealed = outlet.is_unsealed();
-        Self { output: Output::new(outlet), signal, unsealed, bytes }
+        Self { output: Output::new(outlet), signal, unsealed, bytes, lined: false }
+    }
+
+    /// The output, which knows what the line has published until now.
+    #[inline]
+    fn output(&mut self) -> &mut Output<TopicOutlet> {
+        if self.lined {
+            self.output.writer().adopt();
+        }
+        &mut self.output
+    }
+
+    /// The line, if there can be one. What the component publishes by it, it vouches for.
+    pub(crate) fn line(&mut self) -> Option<PublishingLine> {
+        let line = self.output.writer().line()?;
+        if self.unsealed || line.capacity >= LARGE {
+            return None;
+        }
+        self.lined = true;
+        Some(line)
+    }
+
+    /// Lends up to `room` blocks for the line, at least one.
+    pub(crate) fn lend_to_line(&mut self, room: u32, lend: impl FnMut(LineBlock)) -> Result<u32, Error> {
+        if !self.lined {
+            return Err(Error::Denied);
+        }
+        self.output().lend_to_line(room, lend)
+    }
+
+    /// Blocks that wait at the line to be published.
+    pub(crate) fn lent_to_line(&mut self) -> u32 {
+        self.output().writer().lent_to_line()
+    }
+
+    /// Wakes whoever waits for what the line has published.
+    pub(crate) fn wake_behind_line(&mut self) {
+        self.output().writer().wake_behind_line();
+    }
+
+    /// Publishes a block that was lent to the line; `length` as for [`publish`](Self::publish).
+    pub(crate) fn publish_from_line(&mut self, word: u64, length: u32) -> Result<u64, Error> {
+        let trust = self.trust(length);
+        let output = self.output();
+        let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
+        if block.capacity() < (length & !VALID) as usize {
+            output.writer().lend_again(block);
+            return Err(Error::WrongSize);
+        }
+        output.publish(block, length & !VALID, trust).map_err(|(block, error)| {
+            output.writer().lend_again(block);
+            error
+        })
     }
 
     /// Bytes of blocks that it may have.
@@ -34,31 +91,31 @@ impl LibraryPublisher {
     }
 
     pub(crate) fn block_size(&mut self) -> u32 {
-        self.output.block_size()
+        self.output().block_size()
     }
 
     /// Takes a block for up to `len` bytes.
     #[inline]
     pub(crate) fn lend(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
-        self.output.take(len)
+        self.output().take(len)
     }
 
     /// Takes a block for up to `len` bytes, if one is free already.
     #[inline]
     pub(crate) fn lend_free(&mut self, len: u32) -> Option<SuspendedLoan> {
-        self.output.take_free(len)
+        self.output().take_free(len)
     }
 
     /// First byte of a block that was lent.
     #[inline]
     pub(crate) fn address(&mut self, block: &SuspendedLoan) -> *mut u8 {
         // The block lies in the arena, so the sum does.
-        self.output.writer().channel().arena().base().as_ptr().wrapping_add(block.offset() as usize)
+        self.output().writer().channel().arena().base().as_ptr().wrapping_add(block.offset() as usize)
     }
 
     /// Takes back a block that was lent and is not published.
     pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
-        self.output.take_back(block);
+        self.output().take_back(block);
     }
 
     /// Publishes a block. `length`: bits 0 to 30 the number of bytes, bit 31 that the component vouches for them.
@@ -69,7 +126,7 @@ impl LibraryPublisher {
         length: u32,
     ) -> Result<u64, (SuspendedLoan, Error)> {
         let trust = self.trust(length);
-        self.output.publish(block, length & !VALID, trust)
+        self.output().publish(block, length & !VALID, trust)
     }
 
     /// Publishes a copy of the bytes from `message` on; `length` as for [`publish`](Self::publish).
@@ -79,9 +136,9 @@ impl LibraryPublisher {
     pub(crate) unsafe fn publish_copy(&mut self, message: *const u8, length: u32) -> Result<u64, Error> {
         let trust = self.trust(length);
         let len = length & !VALID;
-        let block = self.output.take(len)?;
+        let block = self.output().take(len)?;
         // Ranges of the arena are copied by way of a buffer, as they could overlap the block.
-        let arena = self.output.writer().channel().arena();
+        let arena = self.output().writer().channel().arena();
         let within = (message as usize).wrapping_sub(arena.base().as_ptr() as usize) < arena.len();
         let buffer = if within {
             // SAFETY: readable and unchanged, as the caller promises.
@@ -91,9 +148,9 @@ impl LibraryPublisher {
         };
         let source = buffer.as_ref().map_or(message, Vec::as_ptr);
         // SAFETY: readable and unchanged (the caller's promise), and outside of the arena, as was just seen to.
-        let published = unsafe { self.output.publish_copy(block, Some(source), len, trust) };
+        let published = unsafe { self.output().publish_copy(block, Some(source), len, trust) };
         published.map_err(|(block, error)| {
-            self.output.take_back(block);
+            self.output().take_back(block);
             error
         })
     }
@@ -107,11 +164,11 @@ impl LibraryPublisher {
     }
 
     pub(crate) fn subscribers(&mut self) -> u32 {
-        self.output.subscribers()
+        self.output().subscribers()
     }
 
     pub(crate) fn free_blocks(&mut self) -> u32 {
-        self.output.free_blocks()
+        self.output().free_blocks()
     }
 
     /// Announces that the component is about to sleep, and says whether it has reason not to.
@@ -119,12 +176,12 @@ impl LibraryPublisher {
         if let Some(signal) = &self.signal {
             signal.register(cx.waker());
         }
-        self.output.arm(cx)
+        self.output().arm(cx)
     }
 
     pub(crate) fn stats(&self) -> PublisherStats {
-        let crate::guest::abi::PublisherStats { published, bytes, copied, exhausted, free_blocks } =
-            self.output.stats();
+        let crate::guest::abi::PublisherStats { copied, exhausted, free_blocks, .. } = self.output.stats();
+        let (published, bytes) = self.output.outlet().published();
         PublisherStats { published, bytes, copied, exhausted, free_blocks }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,12 +23,15 @@ const COMPUTE_TICK: Duration = Duration::from_millis(5);
 /// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
 pub(crate) const STACK: usize = 8 << 20;
 
+/// What the component may look at until its library is closed: the table, and the word that says that it is over.
+type Kept = (Box<Host>, Arc<AtomicU32>);
+
 /// What a component's thread leaves behind.
 struct Left {
     reason: ExitReason,
     stats: GuestStats,
     /// To be closed once the thread is gone.
-    image: Option<(Image, Box<Host>)>,
+    image: Option<(Image, Kept)>,
 }
 
 impl LibraryProgram {
@@ -160,7 +164,9 @@ fn run(code: &Code, instance: &Arc<Instance>, started: oneshot::Sender<()>) -> L
         Ok((returned, image, host))
     }));
     let (reason, image) = match outcome {
-        Ok(Ok((returned, image, host))) => (exit_reason(instance, returned), Some((image, host))),
+        Ok(Ok((returned, image, host))) => {
+            (exit_reason(instance, returned), Some((image, (host, instance.keep_over()))))
+        }
         Ok(Err(reason)) => (instance.ending().unwrap_or(reason), None),
         Err(_) => (ExitReason::System("the host panicked on its behalf".to_owned()), None),
     };

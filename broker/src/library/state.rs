@@ -266,6 +266,37 @@ impl LibraryState {
         Ok(sequence)
     }
 
+    /// As `publisher_line`.
+    pub(crate) fn publisher_line(&mut self, handle: u64) -> Result<abi::PublishingLine, Error> {
+        let limits = &self.setup.limits;
+        let limited = limits.publish_messages.is_some() || limits.publish_bytes.is_some();
+        let publisher = self.publisher(handle)?;
+        if limited { Err(Error::Denied) } else { publisher.line().ok_or(Error::Denied) }
+    }
+
+    /// As `publisher_take_blocks`: up to `room` blocks, at least one.
+    pub(crate) fn take_blocks(
+        &mut self,
+        handle: u64,
+        room: u32,
+        lend: impl FnMut(abi::LineBlock),
+    ) -> Result<u32, Error> {
+        self.publisher(handle)?;
+        let lined: u32 = self
+            .entries
+            .iter_mut()
+            .map(|(_, entry)| match entry {
+                Entry::Publisher(publisher) => publisher.lent_to_line(),
+                _ => 0,
+            })
+            .sum();
+        let left = self.setup.limits.loans.saturating_sub(self.open.loans.saturating_add(lined));
+        if left == 0 {
+            return Err(self.refuse(Limit::Loans));
+        }
+        self.publisher(handle)?.lend_to_line(room.min(left), lend)
+    }
+
     // Everything
 
     /// Looks for reasons not to sleep, having registered the context's waker with what could bring one about.

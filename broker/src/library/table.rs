@@ -12,6 +12,7 @@ use blockcast_blocks::abi::{
 
 use super::block_table as blocks;
 use super::instance::{Instance, find};
+use super::line_table as lines;
 use super::pointers::{self, Out};
 use super::state::LibraryState;
 use super::wait::wait;
@@ -62,6 +63,10 @@ pub(crate) fn host(instance: &Instance) -> Host {
         memory_block_detach: blocks::detach,
         memory_block_create_partition: blocks::create_partition,
         memory_block_create_local: blocks::create_local,
+        publisher_line: Some(lines::line),
+        publisher_take_blocks: Some(lines::take_blocks),
+        publisher_published: Some(lines::published),
+        publisher_publish_taken: Some(lines::publish_taken),
     }
 }
 

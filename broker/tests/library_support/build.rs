@@ -15,6 +15,7 @@ pub fn build(macros: &[&str]) -> PathBuf {
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::write(folder.join("component.c"), include_str!("component.c")).expect("written");
     std::fs::write(folder.join("short.h"), include_str!("short.h")).expect("written");
+    std::fs::write(folder.join("lines.h"), include_str!("lines.h")).expect("written");
     let header = include_str!("../../../blocks/include/blockcast.h");
     std::fs::write(folder.join("blockcast.h"), header).expect("written");
     let library = folder.join(format!("libcomponent-{number}.so"));

@@ -49,6 +49,8 @@ static uint32_t next(const host *h, uint64_t s, record *r, uint64_t released) {
     }
 }
 
+#include "lines.h"
+
 static int runs_before;
 
 /* Publishes and receives as one should. */
@@ -540,6 +542,8 @@ static const struct { const char *name; uint32_t (*run)(const host *); } deeds[]
     {"publishes", publishes}, {"sleeps", sleeps}, {"timeouts", timeouts}, {"threads", threads}, {"ends-early", ends_early},
     {"forges", forges}, {"spins", spins}, {"nags", nags}, {"tarries", tarries}, {"fails", fails}, {"chats", chats},
     {"limits", limits}, {"exceeds", exceeds}, {"returns-nonsense", returns_nonsense}, {"loses", loses},
+    {"mixes", mixes}, {"exhausts", exhausts}, {"no-lines", no_lines}, {"limited-lines", limited_lines}, {"lines", lines},
+    {"looks-at-its-line", looks_at_its_line},
 };
 
 __attribute__((unused)) static uint32_t run(const host *h) {

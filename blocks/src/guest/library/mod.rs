@@ -7,6 +7,7 @@ mod cancel;
 mod deliveries;
 mod entry;
 mod executor;
+mod line;
 mod runtime;
 #[cfg(test)]
 mod tests;

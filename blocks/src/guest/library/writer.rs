@@ -1,14 +1,17 @@
 //! Publishing from a library: every message is built in the block that subscribers read.
 //!
-//! A message takes one call: the one that publishes it brings the next block along, if one is free.
+//! Where the host gives the publisher's line, a small message takes no call (`line`). Otherwise it takes one: the one that publishes it
+//! brings the next block along, if one is free.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::super::error::HostError;
 use super::super::park;
+use super::line::PublisherLine;
 use super::runtime::Runtime;
 use super::types::{Error, PublisherStats, answer};
 use crate::abi::{
@@ -53,8 +56,14 @@ pub struct WriterOptions {
 pub struct Writer {
     runtime: Runtime,
     publisher: u64,
+    /// Then all loans are its blocks.
+    line: Option<PublisherLine>,
     /// A loan for a small message that has not begun yet.
     next: Loan,
+    /// The block that is filled, while one is.
+    loaned: Loan,
+    /// Bytes that were asked for then.
+    asked: usize,
     schema: Schema,
     /// Of the smallest blocks, and of the largest.
     block_size: usize,
@@ -132,7 +141,10 @@ impl Writer {
         Ok(Self {
             runtime: runtime.clone(),
             publisher,
+            line: PublisherLine::open(host, publisher),
             next: Loan::NONE,
+            loaned: Loan::NONE,
+            asked: 0,
             schema: schema.clone(),
             block_size,
             largest,
@@ -156,7 +168,7 @@ impl Writer {
     /// The sequence that the next message gets.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
-        Sequence::new(self.sequence)
+        self.line.as_ref().map_or(Sequence::new(self.sequence), PublisherLine::next_sequence)
     }
 
     /// Subscribers of the topic now. One host call.
@@ -187,17 +199,35 @@ impl Writer {
     }
 
     /// Lends the block for a message of up to `len` bytes (0: as many as the smallest have). Never waits. A host call, unless
-    /// the last message has brought the block along.
+    /// the block is there already.
     ///
     /// # Errors
     /// [`LoanError::Exhausted`] when no block is free, [`LoanError::TooLarge`] when a block is too small.
     #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        if self.next.block == 0 || self.next.capacity < len {
+        if !self.is_lent(len) {
             self.lend(len)?;
         }
-        let loan = std::mem::replace(&mut self.next, Loan::NONE);
-        Ok(RawLoan { writer: self, loan, asked: len })
+        match &self.line {
+            Some(line) => {
+                let block = line.block().ok_or_else(|| self.refused(Error::Internal, len))?;
+                (self.loaned.address, self.loaned.capacity) = (block.as_ptr(), line.capacity());
+            }
+            None => {
+                self.asked = len;
+                self.loaned = std::mem::replace(&mut self.next, Loan::NONE);
+            }
+        }
+        Ok(RawLoan { writer: self })
+    }
+
+    /// Whether there is a block for a message of `len` bytes.
+    #[inline(always)]
+    fn is_lent(&self, len: usize) -> bool {
+        match &self.line {
+            Some(line) => line.block().is_some() && len <= line.capacity(),
+            None => self.next.block != 0 && len <= self.next.capacity,
+        }
     }
 
     /// Asks the host for a block, which becomes the next one. One that was too small goes back.
@@ -205,6 +235,10 @@ impl Writer {
     fn lend(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.largest {
             return Err(LoanError::TooLarge { needed: len, block_size: self.largest });
+        }
+        if let Some(line) = &mut self.line {
+            let refilled = line.refill(&self.runtime, self.publisher);
+            return refilled.map_err(|error| self.refused(error, len));
         }
         let loan = self.ask(len)?;
         let small = std::mem::replace(&mut self.next, loan);
@@ -235,6 +269,15 @@ impl Writer {
         }
     }
 
+    /// Wakes whoever waits for what was published by the line.
+    #[cold]
+    fn wake(&self) {
+        if let Some(line) = &self.line {
+            // It is published whatever the host says, which it says again at the next call.
+            let _ = line.wake(&self.runtime, self.publisher);
+        }
+    }
+
     fn give_back(&self, loan: Loan) {
         if loan.block != 0
             && let Ok(host) = self.runtime.host()
@@ -256,9 +299,11 @@ impl Writer {
     /// Ready when a loan of `len` bytes can be had; arranges that the task is woken when that may be so.
     #[inline]
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        if self.next.block != 0 && self.next.capacity >= len {
-            return Poll::Ready(Ok(()));
-        }
+        if self.is_lent(len) { Poll::Ready(Ok(())) } else { self.poll_lend(cx, len) }
+    }
+
+    #[inline(never)]
+    fn poll_lend(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         match self.lend(len) {
             Err(LoanError::Exhausted { .. }) => {}
             lent => return Poll::Ready(lent),
@@ -297,12 +342,9 @@ impl fmt::Debug for Writer {
 /// The right to fill and publish the next message; dropping it returns the block.
 ///
 /// Dereferences to as many bytes as the block has; their content is unspecified (zeros, or bytes of an earlier message).
-#[derive(Debug)]
 pub struct RawLoan<'w> {
+    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
     writer: &'w mut Writer,
-    loan: Loan,
-    /// Bytes that were asked for.
-    asked: usize,
 }
 
 // SAFETY: as for the writer.
@@ -332,17 +374,40 @@ impl RawLoan<'_> {
     }
 
     #[inline(always)]
-    fn publish_as(mut self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
-        if len > self.loan.capacity {
-            return Err(LoanError::TooLarge { needed: len, block_size: self.loan.capacity });
+    fn publish_as(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
+        let capacity = self.writer.loaned.capacity;
+        if len > capacity {
+            return Err(LoanError::TooLarge { needed: len, block_size: capacity });
         }
-        let Ok(host) = self.writer.runtime.host() else {
-            return Err(self.writer.refused(Error::Closed, len));
+        let mut loan = ManuallyDrop::new(self);
+        if let Some(line) = &mut loan.writer.line
+            && valid == VALID
+            && !line.is_over()
+        {
+            let (sequence, waited_for) = line.publish(len);
+            if waited_for {
+                loan.writer.wake();
+            }
+            return Ok(sequence);
+        }
+        ManuallyDrop::into_inner(loan).publish_by_call(len, valid)
+    }
+
+    #[inline(never)]
+    fn publish_by_call(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
+        let writer = &mut *self.writer;
+        if let Some(line) = &mut writer.line {
+            // One that the host is to check. Or the run is over, and the host says so.
+            let published = line.publish_checked(&writer.runtime, writer.publisher, len as u32 | valid);
+            return published.map_err(|error| self.writer.refused(error, len));
+        }
+        let Ok(host) = writer.runtime.host() else {
+            return Err(writer.refused(Error::Closed, len));
         };
         let (context, publish) = (host.context, host.publisher_publish_block);
         // The next message will want a block like this one, of the smallest size.
-        let mut next = Loan { capacity: self.asked, ..Loan::NONE };
-        let brings = self.loan.capacity < LARGE && self.loan.capacity <= self.writer.block_size;
+        let mut next = Loan { capacity: writer.asked, ..Loan::NONE };
+        let brings = writer.loaned.capacity < LARGE && writer.loaned.capacity <= writer.block_size;
         let place = if brings { &raw mut next } else { std::ptr::null_mut() };
         let mut sequence = 0;
         // SAFETY: as in `Writer::open`. A length has 31 bits, as no block is longer. Nothing refers to the bytes any more, as `self`
@@ -350,20 +415,20 @@ impl RawLoan<'_> {
         let status = unsafe {
             publish(
                 context,
-                self.writer.publisher,
-                self.loan.block,
+                writer.publisher,
+                writer.loaned.block,
                 len as u32 | valid,
                 &raw mut sequence,
                 place,
             )
         };
         // Dropped, it goes back.
-        answer(status).map_err(|error| self.writer.refused(error, len))?;
-        self.loan.block = 0;
+        answer(status).map_err(|error| writer.refused(error, len))?;
+        writer.loaned.block = 0;
         if next.block != 0 && !next.address.is_null() {
-            self.writer.next = next;
+            writer.next = next;
         }
-        self.writer.sequence = sequence.saturating_add(1);
+        writer.sequence = sequence.saturating_add(1);
         Ok(Sequence::new(sequence))
     }
 
@@ -372,15 +437,17 @@ impl RawLoan<'_> {
     /// # Errors
     /// [`LoanError::TooLarge`], [`LoanError::Exhausted`]; the loan is as before.
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
-        if len <= self.loan.capacity {
+        let writer = &mut *self.writer;
+        if len <= writer.loaned.capacity {
             return Ok(());
         }
-        if len > self.writer.largest {
-            return Err(LoanError::TooLarge { needed: len, block_size: self.writer.largest });
+        // Where there is a line, all blocks have one size.
+        if len > writer.largest || writer.line.is_some() {
+            return Err(LoanError::TooLarge { needed: len, block_size: writer.largest });
         }
-        let larger = self.writer.ask(len)?;
-        let small = std::mem::replace(&mut self.loan, larger);
-        self.writer.give_back(small);
+        let larger = writer.ask(len)?;
+        let small = std::mem::replace(&mut writer.loaned, larger);
+        writer.give_back(small);
         Ok(())
     }
 }
@@ -388,8 +455,10 @@ impl RawLoan<'_> {
 impl Drop for RawLoan<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.loan.block != 0 {
-            self.writer.give_back(self.loan);
+        // A block of the line stays there, and is the next one. No number stands for it.
+        let loan = std::mem::replace(&mut self.writer.loaned, Loan::NONE);
+        if loan.block != 0 {
+            self.writer.give_back(loan);
         }
     }
 }
@@ -400,8 +469,8 @@ impl Deref for RawLoan<'_> {
     #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the host has lent that many bytes there, which are initialised, to this loan alone until it is published or goes
-        // back, both of which need `self`; `ask` has checked that the address is not null.
-        unsafe { std::slice::from_raw_parts(self.loan.address, self.loan.capacity) }
+        // back, both of which need `self`; `ask` and `PublisherLine::block` have checked that the address is not null.
+        unsafe { std::slice::from_raw_parts(self.writer.loaned.address, self.writer.loaned.capacity) }
     }
 }
 
@@ -409,6 +478,12 @@ impl DerefMut for RawLoan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.loan.address, self.loan.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(self.writer.loaned.address, self.writer.loaned.capacity) }
+    }
+}
+
+impl fmt::Debug for RawLoan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawLoan").field("len", &self.len()).finish()
     }
 }

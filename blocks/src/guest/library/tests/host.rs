@@ -381,4 +381,8 @@ const TABLE: Host = Host {
     memory_block_detach: block_detach,
     memory_block_create_partition: block_part,
     memory_block_create_local: block_local,
+    publisher_line: None,
+    publisher_take_blocks: None,
+    publisher_published: None,
+    publisher_publish_taken: None,
 };

@@ -1,0 +1,82 @@
+//! A publisher's line: the words by which a component publishes without a call.
+
+use std::ptr;
+
+/// One descriptor of the ring.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LineSlot {
+    /// Bits 0 to 31: bytes of the message, at most 2^31 - 1. Bit 32: they were not checked. The others name the block.
+    pub word: u64,
+    /// When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
+    pub time: u64,
+}
+
+/// Where a publisher's messages are announced. See `publisher_line`.
+///
+/// A message with a block that `publisher_take_blocks` has lent is published by these steps, in this order. What is written here as
+/// an access to one word is an atomic one.
+///
+/// 1. Fill the block.
+/// 2. If `over` is not 0, publish nothing: the component is to end, as any call will say.
+/// 3. In the slot whose index is the sequence and `mask`: set `time`, unless it is that already, and set `word` to the block's word and the
+///    length, unless it is that already. The bytes must be a value of the topic's schema; what the component does not vouch for goes
+///    through `publisher_publish_taken`.
+/// 4. Set `bytes` to what it was and the length.
+/// 5. Set `next` to the sequence and 1, with release order. The message is published.
+/// 6. Read `waiters`, after 5 in the program's order: a compiler's barrier between them suffices, the host provides for the
+///    processor's. If it is not 0, call `publisher_published`.
+///
+/// The sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that has published.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PublishingLine {
+    /// Bytes of this struct; set by the component before it asks.
+    pub size: u32,
+    /// Which time the messages carry: [`TIMESTAMPS_COARSE`](super::TIMESTAMPS_COARSE) and its kin.
+    pub timestamps: u32,
+    /// The descriptors: one more than `mask`.
+    pub slots: *mut LineSlot,
+    /// Their number less one; a power of two less one.
+    pub mask: u64,
+    /// The sequence of the next message.
+    pub next: *mut u64,
+    /// Bytes of all messages published.
+    pub bytes: *mut u64,
+    /// Not 0: somebody may wait for a message.
+    pub waiters: *const u32,
+    /// Not 0: the component is to end. Unlike the other words it stays where it is until the library is closed.
+    pub over: *const u32,
+    /// Bytes that each block has.
+    pub capacity: usize,
+}
+
+impl PublishingLine {
+    /// None.
+    pub const NONE: Self = Self {
+        size: size_of::<Self>() as u32,
+        timestamps: 0,
+        slots: ptr::null_mut(),
+        mask: 0,
+        next: ptr::null_mut(),
+        bytes: ptr::null_mut(),
+        waiters: ptr::null(),
+        over: ptr::null(),
+        capacity: 0,
+    };
+}
+
+/// A block that was lent for a publisher's line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LineBlock {
+    /// Its descriptor's word, without a length.
+    pub word: u64,
+    /// Its first byte; aligned to 64.
+    pub address: *mut u8,
+}
+
+impl LineBlock {
+    /// None.
+    pub const NONE: Self = Self { word: 0, address: ptr::null_mut() };
+}

@@ -1,0 +1,99 @@
+//! A line beside the publisher whose blocks it publishes: nothing is lost, no slot and no block is used twice, whoever
+//! reclaims meanwhile.
+
+use std::sync::Arc;
+
+use loom::sync::Mutex;
+use loom::thread;
+
+use super::quietly;
+use super::ring::{Met, Ring};
+use crate::consumer::Pace;
+use crate::producer::Reach;
+
+#[test]
+fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
+    quietly(|| {
+        let mut ring = Ring::new(2, 1, 0);
+        let mut receiver = ring.join(0, Pace::Reliable, 0);
+        let subscriber = thread::spawn(move || {
+            let mut received = 0;
+            for _ in 0..2 {
+                match receiver.receive() {
+                    Met::Message(sequence) => {
+                        assert_eq!(sequence, received, "in order");
+                        received += 1;
+                    }
+                    Met::Empty => break,
+                    Met::Lost(_) | Met::Ended => unreachable!("reliable, and the publisher lives"),
+                }
+            }
+            (receiver, received)
+        });
+        let mut line = ring.line();
+        for by_line in [true, false, true] {
+            ring.producer.adopt();
+            let Some(unit) = ring.take_block() else { break };
+            if by_line {
+                ring.producer.lend();
+                let _ = ring.publish_by_line(&mut line, unit);
+            } else {
+                let _ = ring.publish_block(unit);
+                line.refresh();
+            }
+        }
+        ring.producer.adopt();
+        let published = ring.producer.head();
+        let (mut receiver, mut received) = subscriber.join().unwrap();
+        while let Met::Message(sequence) = receiver.receive() {
+            assert_eq!(sequence, received, "in order");
+            received += 1;
+        }
+        assert_eq!(received, published);
+        let _ = receiver.consumer.leave();
+        assert_eq!(ring.settle(), 2, "every block comes back");
+    });
+}
+
+#[test]
+fn line_goes_on_while_another_thread_reclaims() {
+    quietly(|| {
+        const BLOCKS: u32 = 3;
+        let mut ring = Ring::new(BLOCKS, 1, 0);
+        // A slot that was never written names block 0: it is to be the last that is used.
+        let units = [0; BLOCKS as usize].map(|_| ring.take_block().expect("all are free"));
+        units.iter().for_each(|&unit| ring.producer.give_back(unit));
+        let mut line = ring.line();
+        let ring = Arc::new(Mutex::new(ring));
+        let another = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                // As a component that is about to sleep looks whether there is a block.
+                let mut ring = ring.lock().unwrap();
+                ring.producer.adopt();
+                ring.producer.reclaim(Reach::Passed);
+                if let Some(unit) = ring.producer.take_oldest() {
+                    ring.producer.give_back(unit);
+                }
+            }
+        });
+        for _ in 0..2 {
+            let (unit, cells) = {
+                let mut ring = ring.lock().unwrap();
+                ring.producer.adopt();
+                let unit = ring.take_block().expect("nobody keeps any");
+                ring.producer.lend();
+                (unit, ring.cells.clone())
+            };
+            let _ = cells.publish_by_line(&mut line, unit);
+        }
+        another.join().unwrap();
+        let mut ring = ring.lock().unwrap();
+        ring.producer.adopt();
+        assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
+        assert_eq!(ring.settle(), BLOCKS, "every block comes back");
+        let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();
+        units.sort_unstable();
+        assert_eq!(units, (0..BLOCKS).collect::<Vec<_>>(), "and each of them once");
+    });
+}
