@@ -201,7 +201,7 @@ mod tests {
         for round in 0..100_u64 {
             for word in lent(&mut writer, 4) {
                 assert_eq!(
-                    line.publish(word | round % 64, Some(round + 1)),
+                    line.publish(word | (round % 64), Some(round + 1)),
                     round == u64::MAX,
                     "nobody sleeps"
                 );
