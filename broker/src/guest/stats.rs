@@ -31,7 +31,8 @@ pub struct GuestStats {
     pub log_lines: u64,
     /// Lines of its log that were dropped: too many in a second.
     pub log_lines_dropped: u64,
-    /// Processor time that it has used, the host's functions included that it called.
+    /// Processor time that it has used, the host's functions included that it called. Of stretches between two waits that
+    /// take up to 20 µs it is the time that they took, which is more where the system ran something else meanwhile.
     pub computed: Duration,
     /// Bytes of its linear memory, address space for windows included. Memories never shrink. 0 for native code, whose memory
     /// nobody counts.
