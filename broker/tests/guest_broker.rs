@@ -97,12 +97,12 @@ async fn a_broker_that_shuts_down_ends_waiting_guests() {
 /// Builds a message in place, publishes it, changes it, and publishes another one.
 const CHANGER: &str = r#"
     (func (export "run") (result i32) (local $p i32) (local $b i32)
-      (local.set $p (call $open_publisher (i32.const 600000) (i32.const 4)))
+      (local.set $p (call $open_publisher (i32.const 1200000) (i32.const 4)))
       (loop $wait
         (drop (call $wait (i64.const 5000000)))
         (br_if $wait (i32.eqz (call $publisher.subscriber-count (local.get $p)))))
-      (local.set $b (call $filled_loan (local.get $p) (i32.const 600000) (i32.const 7)))
-      (call $expect (i32.const 1) (call $publish_block (local.get $p) (local.get $b) (i32.const 600000)) (i32.const 0))
+      (local.set $b (call $filled_loan (local.get $p) (i32.const 1200000) (i32.const 7)))
+      (call $expect (i32.const 1) (call $publish_block (local.get $p) (local.get $b) (i32.const 1200000)) (i32.const 0))
       (i32.store8 (global.get $at) (i32.const 8))
       (call $expect (i32.const 2) (call $publish (local.get $p) (i32.const 4096) (i32.const 4)) (i32.const 0))
       (i32.const 0))

@@ -61,6 +61,11 @@ impl Delivery {
         Self::of(shape, subscriber(), Isolation::Arena)
     }
 
+    /// The blocks' memory is not asked for beforehand, so it does not lie in large pages.
+    pub(super) fn in_small_pages(shape: Shape) -> anyhow::Result<Self> {
+        Self::with(shape, subscriber(), Isolation::Arena, false)
+    }
+
     /// The guest sees what is delivered to it and nothing else.
     pub(super) fn strict(shape: Shape) -> anyhow::Result<Self> {
         Self::of(shape, subscriber(), Isolation::Strict)
@@ -83,13 +88,17 @@ impl Delivery {
     }
 
     fn of(shape: Shape, code: String, isolation: Isolation) -> anyhow::Result<Self> {
+        Self::with(shape, code, isolation, true)
+    }
+
+    fn with(shape: Shape, code: String, isolation: Isolation, prefault: bool) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
         // Lists carry no time, and what they are made of is in memory too.
         let options = PublisherOptions::new()
             .block_size(shape.payload)
             .blocks(shape.blocks as u32)
             .timestamps(Timestamps::Off)
-            .prefault(true);
+            .prefault(prefault);
         let mut publisher = broker.publisher::<Bytes>(TOPIC, options)?;
         let program = load(&broker, code)?;
         let mut guests = Vec::new();

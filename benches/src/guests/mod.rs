@@ -6,6 +6,8 @@ mod blocks;
 mod lists;
 pub mod start;
 
+use blockcast_blocks::large_page_size;
+
 use crate::rounds::{Lost, Timed};
 use crate::work::{Content, Shape, Tally};
 
@@ -33,11 +35,14 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
 /// The host publishes, several guests receive.
 #[must_use]
 pub fn fan_out(shape: Shape) -> Vec<Timed> {
-    let all = [
+    let mut all = vec![
         timed("blockcast", shape, blocks::Delivery::new(shape)),
         timed("list-u8", shape, lists::FanOut::new(shape)),
     ];
-    all.map(|timed| timed.of_payloads(shape.payload)).into()
+    if shape.payload * shape.blocks >= large_page_size() {
+        all.push(timed("blockcast-small-pages", shape, blocks::Delivery::in_small_pages(shape)));
+    }
+    all.into_iter().map(|timed| timed.of_payloads(shape.payload)).collect()
 }
 
 /// A guest fills every message anew, in its own memory or in the block, and publishes it; the host receives.
