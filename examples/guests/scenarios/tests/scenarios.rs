@@ -59,6 +59,8 @@ impl Stage {
         let mut limits = GuestLimits::default();
         // Some of them keep nearly all blocks.
         limits.pool_share = 100;
+        // Below the large messages of the scenarios.
+        limits.in_place = 512 << 10;
         let grants = Grants::new().subscribe("in*").publish("out").limits(limits);
         let parameters = [("scenario".to_owned(), scenario.to_owned())];
         let component = match deployment {
