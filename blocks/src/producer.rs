@@ -145,6 +145,19 @@ impl Producer {
         self.oldest_free != self.watermark || self.pool.has(len)
     }
 
+    /// As [`take_oldest`](Self::take_oldest), up to `most` blocks: shows the unit of each, and returns how many.
+    #[inline]
+    pub(crate) fn take_oldest_each(&mut self, most: u32, mut each: impl FnMut(u32)) -> u32 {
+        let first = self.oldest_free;
+        // Kept in a register: `each` may write memory.
+        let end = self.watermark.min(first + u64::from(most));
+        for sequence in first..end {
+            each(self.unit_at(sequence));
+        }
+        self.oldest_free = end;
+        (end - first) as u32
+    }
+
     /// Takes a free block of at least `len` bytes out of the pool: its unit and capacity.
     pub(crate) fn take_spare(&mut self, len: usize) -> Option<(u32, usize)> {
         self.pool.take(len)
@@ -209,9 +222,9 @@ impl Producer {
         self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
     }
 
-    /// Lends a block that was taken to the line.
-    pub(crate) fn lend(&mut self) {
-        self.lined += 1;
+    /// Lends blocks that were taken to the line.
+    pub(crate) fn lend(&mut self, blocks: u32) {
+        self.lined += blocks;
     }
 
     /// Blocks that wait at the line to be published.

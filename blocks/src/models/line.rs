@@ -35,7 +35,7 @@ fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
             ring.producer.adopt();
             let Some(unit) = ring.take_block() else { break };
             if by_line {
-                ring.producer.lend();
+                ring.producer.lend(1);
                 let _ = ring.publish_by_line(&mut line, unit);
             } else {
                 let _ = ring.publish_block(unit);
@@ -82,7 +82,7 @@ fn line_goes_on_while_another_thread_reclaims() {
                 let mut ring = ring.lock().unwrap();
                 ring.producer.adopt();
                 let unit = ring.take_block().expect("nobody keeps any");
-                ring.producer.lend();
+                ring.producer.lend(1);
                 (unit, ring.cells.clone())
             };
             let _ = cells.publish_by_line(&mut line, unit);

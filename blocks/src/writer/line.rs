@@ -41,25 +41,26 @@ impl Writer {
     ///
     /// # Errors
     /// [`LoanError::Exhausted`].
+    #[inline]
     pub fn lend_to_line(&mut self, room: u32, mut lend: impl FnMut(LineBlock)) -> Result<u32, LoanError> {
-        let mut taken = self.take_block(0)?;
+        let first = self.take_block(0)?;
         let most = room.min(self.producer.pool().blocks() / BLOCKS_PER_LENT);
-        let mut lent = 0;
-        loop {
+        let base = self.base;
+        let mut lend = |unit| {
             // SAFETY: units come from the pool, whose blocks all lie within the arena.
-            let address = unsafe { self.base.as_ptr().add(taken.unit as usize * BLOCK_ALIGNMENT) };
-            lend(LineBlock { word: pack(taken.unit, 0, Validity::Valid), address });
-            self.producer.lend();
+            let address = unsafe { base.as_ptr().add(unit as usize * BLOCK_ALIGNMENT) };
+            lend(LineBlock { word: pack(unit, 0, Validity::Valid), address });
+        };
+        lend(first.unit);
+        let mut lent = 1 + self.producer.take_oldest_each(most.saturating_sub(1), &mut lend);
+        while lent < most
+            && let Some((unit, _)) = self.producer.take_spare(0)
+        {
+            lend(unit);
             lent += 1;
-            if lent >= most {
-                return Ok(lent);
-            }
-            taken = match self.try_loan_free(0) {
-                // Not dropped, which would return it.
-                Some(loan) => std::mem::ManuallyDrop::new(loan).writer.loaned,
-                None => return Ok(lent),
-            };
         }
+        self.producer.lend(lent);
+        Ok(lent)
     }
 
     /// Blocks that wait at the line to be published.
@@ -82,7 +83,7 @@ impl Writer {
     /// Lends a block again that was [taken from the line](Self::take_from_line) and not published.
     pub fn lend_again(&mut self, loan: SuspendedLoan) {
         debug_assert_eq!(loan.channel, self.channel.serial(), "another writer's");
-        self.producer.lend();
+        self.producer.lend(1);
     }
 
     /// Wakes whoever waits for messages: called by a line that found that somebody may.

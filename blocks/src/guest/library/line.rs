@@ -4,14 +4,14 @@ use std::ptr::NonNull;
 
 use super::runtime::Runtime;
 use super::types::{Error, answer};
-use crate::abi::{Host, LineBlock, PublishingLine, TIMESTAMPS_COARSE, TIMESTAMPS_PRECISE};
+use crate::abi::{Host, LineBlock, Loan, PublishingLine, TIMESTAMPS_COARSE, TIMESTAMPS_PRECISE};
 use crate::line::Line;
 use crate::primitive::{AtomicU32, Ordering};
 use crate::sys::clock;
 use crate::units::Sequence;
 
 /// Blocks that are asked for at a time.
-const STASH: usize = 32;
+const STASH: usize = 64;
 
 /// The line of one publisher.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(super) struct PublisherLine {
     /// The next block of the stash, and how many there are.
     next: usize,
     filled: usize,
+    /// As the host has written them.
     stash: Box<[LineBlock; STASH]>,
 }
 
@@ -50,22 +51,21 @@ impl PublisherLine {
         })
     }
 
-    /// The block that is filled next: its first byte. `None` if the host is to be asked for one.
+    /// Takes a block out of the stash, as a loan whose handle is the block's word. [`Loan::NONE`] if the host is to be asked.
     #[inline(always)]
-    pub(super) fn block(&self) -> Option<NonNull<u8>> {
-        let block = self.stash.get(self.next)?;
-        if self.next == self.filled { None } else { NonNull::new(block.address) }
+    pub(super) fn take(&mut self) -> Loan {
+        match self.stash.get(self.next) {
+            Some(&LineBlock { word, address }) if self.next < self.filled => {
+                self.next += 1;
+                Loan { block: word, address, capacity: self.capacity }
+            }
+            _ => Loan::NONE,
+        }
     }
 
-    /// Bytes that each block has.
-    #[inline(always)]
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Asks the host for blocks. There are none left.
+    /// Asks the host for blocks, and takes one of them. There were none left.
     #[inline(never)]
-    pub(super) fn refill(&mut self, runtime: &Runtime, publisher: u64) -> Result<(), Error> {
+    pub(super) fn refill(&mut self, runtime: &Runtime, publisher: u64) -> Result<Loan, Error> {
         let host = runtime.host()?;
         let (_, take, _, _) = functions(host).ok_or(Error::Internal)?;
         let mut count = 0;
@@ -73,11 +73,10 @@ impl PublisherLine {
         let status =
             unsafe { take(host.context, publisher, STASH as u32, self.stash.as_mut_ptr(), &raw mut count) };
         answer(status)?;
-        self.next = 0;
-        self.filled = (count as usize).min(STASH);
-        match self.block() {
-            Some(_) => Ok(()),
-            None => Err(Error::Internal), // the host contradicts itself
+        (self.next, self.filled) = (0, (count as usize).min(STASH));
+        match self.take() {
+            Loan { address, .. } if address.is_null() => Err(Error::Internal), // the host contradicts itself
+            loan => Ok(loan),
         }
     }
 
@@ -90,18 +89,16 @@ impl PublisherLine {
         over.load(Ordering::Acquire) != 0
     }
 
-    /// Publishes `len` bytes of the block, a valid value. True: the host is to wake whoever waits.
+    /// Publishes `len` bytes of the block with this word, a valid value. True: the host is to wake whoever waits.
     #[inline(always)]
-    pub(super) fn publish(&mut self, len: usize) -> (Sequence, bool) {
+    pub(super) fn publish(&mut self, word: u64, len: usize) -> (Sequence, bool) {
         let sequence = Sequence::new(self.line.sequence());
-        let word = self.stash[self.next].word | len as u64;
-        self.next += 1;
         let time = match self.timestamps {
             TIMESTAMPS_COARSE => Some(clock::coarse().as_nanos()),
             TIMESTAMPS_PRECISE => Some(clock::precise().as_nanos()),
             _ => None, // slots start with it
         };
-        (sequence, self.line.publish(word, time))
+        (sequence, self.line.publish(word | len as u64, time))
     }
 
     /// Has whoever waits woken.
@@ -113,21 +110,19 @@ impl PublisherLine {
         answer(unsafe { published(host.context, publisher) })
     }
 
-    /// Has the host publish `len` bytes of the block, which it is to check.
+    /// Has the host publish the block with this word, whose bytes it is to check.
     #[inline(never)]
     pub(super) fn publish_checked(
         &mut self,
         runtime: &Runtime,
         publisher: u64,
-        length: u32,
+        (word, length): (u64, u32),
     ) -> Result<Sequence, Error> {
         let host = runtime.host()?;
         let (_, _, _, publish) = functions(host).ok_or(Error::Internal)?;
-        let word = self.stash[self.next].word;
         let mut sequence = 0;
         // SAFETY: as in `open`.
         answer(unsafe { publish(host.context, publisher, word, length, &raw mut sequence) })?;
-        self.next += 1;
         self.line.refresh();
         Ok(Sequence::new(sequence))
     }

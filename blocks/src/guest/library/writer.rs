@@ -58,11 +58,10 @@ pub struct Writer {
     publisher: u64,
     /// Then all loans are its blocks.
     line: Option<PublisherLine>,
-    /// A loan for a small message that has not begun yet.
-    next: Loan,
-    /// The block that is filled, while one is.
-    loaned: Loan,
-    /// Bytes that were asked for then.
+    /// The block that is filled, or that is there for the next message; no address: there is none. A block of the line has
+    /// its word as its handle.
+    lent: Loan,
+    /// Bytes that were asked for.
     asked: usize,
     schema: Schema,
     /// Of the smallest blocks, and of the largest.
@@ -142,8 +141,7 @@ impl Writer {
             runtime: runtime.clone(),
             publisher,
             line: PublisherLine::open(host, publisher),
-            next: Loan::NONE,
-            loaned: Loan::NONE,
+            lent: Loan::NONE,
             asked: 0,
             schema: schema.clone(),
             block_size,
@@ -208,26 +206,14 @@ impl Writer {
         if !self.is_lent(len) {
             self.lend(len)?;
         }
-        match &self.line {
-            Some(line) => {
-                let block = line.block().ok_or_else(|| self.refused(Error::Internal, len))?;
-                (self.loaned.address, self.loaned.capacity) = (block.as_ptr(), line.capacity());
-            }
-            None => {
-                self.asked = len;
-                self.loaned = std::mem::replace(&mut self.next, Loan::NONE);
-            }
-        }
+        self.asked = len;
         Ok(RawLoan { writer: self })
     }
 
     /// Whether there is a block for a message of `len` bytes.
     #[inline(always)]
     fn is_lent(&self, len: usize) -> bool {
-        match &self.line {
-            Some(line) => line.block().is_some() && len <= line.capacity(),
-            None => self.next.block != 0 && len <= self.next.capacity,
-        }
+        !self.lent.address.is_null() && len <= self.lent.capacity
     }
 
     /// Asks the host for a block, which becomes the next one. One that was too small goes back.
@@ -238,10 +224,11 @@ impl Writer {
         }
         if let Some(line) = &mut self.line {
             let refilled = line.refill(&self.runtime, self.publisher);
-            return refilled.map_err(|error| self.refused(error, len));
+            self.lent = refilled.map_err(|error| self.refused(error, len))?;
+            return Ok(());
         }
         let loan = self.ask(len)?;
-        let small = std::mem::replace(&mut self.next, loan);
+        let small = std::mem::replace(&mut self.lent, loan);
         self.give_back(small);
         Ok(())
     }
@@ -375,18 +362,20 @@ impl RawLoan<'_> {
 
     #[inline(always)]
     fn publish_as(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
-        let capacity = self.writer.loaned.capacity;
+        let capacity = self.writer.lent.capacity;
         if len > capacity {
             return Err(LoanError::TooLarge { needed: len, block_size: capacity });
         }
         let mut loan = ManuallyDrop::new(self);
-        if let Some(line) = &mut loan.writer.line
+        let writer = &mut *loan.writer;
+        if let Some(line) = &mut writer.line
             && valid == VALID
             && !line.is_over()
         {
-            let (sequence, waited_for) = line.publish(len);
+            let (sequence, waited_for) = line.publish(writer.lent.block, len);
+            writer.lent = line.take();
             if waited_for {
-                loan.writer.wake();
+                writer.wake();
             }
             return Ok(sequence);
         }
@@ -398,8 +387,12 @@ impl RawLoan<'_> {
         let writer = &mut *self.writer;
         if let Some(line) = &mut writer.line {
             // One that the host is to check. Or the run is over, and the host says so.
-            let published = line.publish_checked(&writer.runtime, writer.publisher, len as u32 | valid);
-            return published.map_err(|error| self.writer.refused(error, len));
+            let message = (writer.lent.block, len as u32 | valid);
+            let published = line.publish_checked(&writer.runtime, writer.publisher, message);
+            if published.is_ok() {
+                writer.lent = line.take();
+            }
+            return published.map_err(|error| writer.refused(error, len));
         }
         let Ok(host) = writer.runtime.host() else {
             return Err(writer.refused(Error::Closed, len));
@@ -407,7 +400,7 @@ impl RawLoan<'_> {
         let (context, publish) = (host.context, host.publisher_publish_block);
         // The next message will want a block like this one, of the smallest size.
         let mut next = Loan { capacity: writer.asked, ..Loan::NONE };
-        let brings = writer.loaned.capacity < LARGE && writer.loaned.capacity <= writer.block_size;
+        let brings = writer.lent.capacity < LARGE && writer.lent.capacity <= writer.block_size;
         let place = if brings { &raw mut next } else { std::ptr::null_mut() };
         let mut sequence = 0;
         // SAFETY: as in `Writer::open`. A length has 31 bits, as no block is longer. Nothing refers to the bytes any more, as `self`
@@ -416,7 +409,7 @@ impl RawLoan<'_> {
             publish(
                 context,
                 writer.publisher,
-                writer.loaned.block,
+                writer.lent.block,
                 len as u32 | valid,
                 &raw mut sequence,
                 place,
@@ -424,10 +417,9 @@ impl RawLoan<'_> {
         };
         // Dropped, it goes back.
         answer(status).map_err(|error| writer.refused(error, len))?;
-        writer.loaned.block = 0;
-        if next.block != 0 && !next.address.is_null() {
-            writer.next = next;
-        }
+        // Not dropped: what is there now is the next one.
+        let writer = &mut *ManuallyDrop::new(self).writer;
+        writer.lent = if next.block == 0 || next.address.is_null() { Loan::NONE } else { next };
         writer.sequence = sequence.saturating_add(1);
         Ok(Sequence::new(sequence))
     }
@@ -438,7 +430,7 @@ impl RawLoan<'_> {
     /// [`LoanError::TooLarge`], [`LoanError::Exhausted`]; the loan is as before.
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
         let writer = &mut *self.writer;
-        if len <= writer.loaned.capacity {
+        if len <= writer.lent.capacity {
             return Ok(());
         }
         // Where there is a line, all blocks have one size.
@@ -446,7 +438,7 @@ impl RawLoan<'_> {
             return Err(LoanError::TooLarge { needed: len, block_size: writer.largest });
         }
         let larger = writer.ask(len)?;
-        let small = std::mem::replace(&mut writer.loaned, larger);
+        let small = std::mem::replace(&mut writer.lent, larger);
         writer.give_back(small);
         Ok(())
     }
@@ -455,9 +447,9 @@ impl RawLoan<'_> {
 impl Drop for RawLoan<'_> {
     #[inline]
     fn drop(&mut self) {
-        // A block of the line stays there, and is the next one. No number stands for it.
-        let loan = std::mem::replace(&mut self.writer.loaned, Loan::NONE);
-        if loan.block != 0 {
+        // A block of the line stays, as the next one.
+        if self.writer.line.is_none() {
+            let loan = std::mem::replace(&mut self.writer.lent, Loan::NONE);
             self.writer.give_back(loan);
         }
     }
@@ -469,8 +461,8 @@ impl Deref for RawLoan<'_> {
     #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the host has lent that many bytes there, which are initialised, to this loan alone until it is published or goes
-        // back, both of which need `self`; `ask` and `PublisherLine::block` have checked that the address is not null.
-        unsafe { std::slice::from_raw_parts(self.writer.loaned.address, self.writer.loaned.capacity) }
+        // back, both of which need `self`; `is_lent` has checked that the address is not null.
+        unsafe { std::slice::from_raw_parts(self.writer.lent.address, self.writer.lent.capacity) }
     }
 }
 
@@ -478,7 +470,7 @@ impl DerefMut for RawLoan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.writer.loaned.address, self.writer.loaned.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(self.writer.lent.address, self.writer.lent.capacity) }
     }
 }
 
