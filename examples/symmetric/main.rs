@@ -11,6 +11,7 @@ mod side;
 
 use std::fmt;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use side::{Deployment, Side};
 use symmetric_app::{Burst, fill, fold};
 
@@ -29,10 +30,24 @@ const WARM_UP: usize = 20;
 const ROUNDS: usize = 300;
 
 fn main() -> Result<(), Error> {
+    // On all processors. What goes wrong is said when the library is started.
+    let _ = library::build("symmetric-app");
+    stay_on_one_processor();
     for burst in BURSTS {
         compare(burst)?;
     }
     Ok(())
+}
+
+/// Keeps this thread, and all that it starts, on one of the processors that it may use: on which of them an app finds the messages
+/// that another thread has written is not to make a difference. Where the system refuses, it does.
+fn stay_on_one_processor() {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    if let Some(processor) = (0..CpuSet::MAX_CPU).find(|&processor| allowed.is_set(processor)) {
+        let mut one = CpuSet::new();
+        one.set(processor);
+        let _ = sched_setaffinity(None, &one);
+    }
 }
 
 /// All deployments with this burst.
