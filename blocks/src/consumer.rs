@@ -5,6 +5,8 @@
 //! claims a window ahead of itself, messages yet unpublished included, so that the fence of a claim is paid
 //! once per window; after each descriptor it checks that the watermark has not passed it.
 
+use std::hint::cold_path;
+
 use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
 use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
@@ -233,6 +235,7 @@ impl Consumer {
             let head = self.seat.header().head.next.load(Ordering::Acquire);
             self.head = head;
             if next == head {
+                cold_path();
                 return None;
             }
         }

@@ -1,6 +1,7 @@
 //! The subscribing end of a channel: [`Reader`], and messages by reference.
 
 use std::fmt;
+use std::hint::cold_path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -105,6 +106,7 @@ impl Reader {
             // What came in between is counted when it is taken, as from here on everything is.
             self.state = State::Guarded;
         }
+        cold_path();
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })
     }
@@ -431,6 +433,7 @@ impl Drop for RawMessage<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.reader.state != State::Plain {
+            cold_path();
             self.reader.release_received();
         } else if self.reader.consumer.let_go_plain(self.word) {
             self.reader.wake_publisher();
