@@ -23,8 +23,7 @@ use crate::sys::{self, memfd};
 /// ```
 ///
 /// An arena that is [prefaulted](crate::ChannelConfig::prefault) lies in large pages (2 MiB where pages have 4 KiB) as far as
-/// it fills such and the system has them: then its first and last bytes cost no walk through page tables each time, however many
-/// guests look at them.
+/// it fills such and the system has them: then its blocks take fewer entries of page tables, of which each guest has its own.
 pub struct Arena {
     mapping: Reservation,
     file: OwnedFd,
@@ -33,7 +32,7 @@ pub struct Arena {
 
 impl Arena {
     /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
-    /// touched now, not at its first use. Six system calls; with `prefault` one or two more, and another one per large page.
+    /// touched now, not at its first use. Six system calls; with `prefault` up to four more, and one per large page.
     pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Self> {
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
         let arena = Self::map(memfd::sized(name, len)?, len, prefault)?;

@@ -1,7 +1,7 @@
 //! Holding a message that was taken by descriptor.
 
 use blockcast_blocks::{
-    Bytes, ChannelConfig, Payload, PublisherId, ReaderOptions, Sequence, Signal, Writer, channel,
+    Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, Sequence, Signal, Writer, channel,
 };
 
 fn publish(writer: &mut Writer, byte: u8) -> bool {
@@ -40,4 +40,36 @@ fn a_held_message_stays_while_later_ones_are_released_and_its_block_comes_back_a
     drop(again);
     writer.reclaim();
     assert_eq!((writer.pool().limbo, writer.pool().free), (0, 4));
+}
+
+#[test]
+fn messages_taken_at_once_stay_until_they_are_released_and_count_as_others_do() {
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.blocks, config.block_size) = (4, 64);
+    let mut writer = channel(config).expect("a channel");
+    let join = |writer: &Writer, overflow| {
+        let options = ReaderOptions { overflow, ..ReaderOptions::default() };
+        writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins")
+    };
+    let mut reader = join(&writer, Overflow::Block);
+    let mut taken = Vec::new();
+    assert_eq!(reader.take_each(9, |message| taken.push(message)), 0, "nothing there");
+    (0..4).for_each(|byte| assert!(publish(&mut writer, byte)));
+    assert_eq!(reader.take_each(3, |message| taken.push(message)), 3, "no more than asked for");
+    assert_eq!(reader.take_each(9, |message| taken.push(message)), 1);
+    assert_eq!(taken.iter().map(|message| message.sequence.get()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(!publish(&mut writer, 4), "all blocks are attached");
+    let held = reader.hold(Sequence::new(0)).expect("attached");
+    reader.release_before(Sequence::new(2));
+    assert!(publish(&mut writer, 4) && !publish(&mut writer, 5), "one is released, one is held");
+    assert_eq!(held.bytes(), [0]);
+    let stats = writer.channel().stats();
+    assert_eq!(stats.subscribers[0].bytes, 4, "{stats:?}");
+
+    let mut other = join(&writer, Overflow::DropOldest);
+    drop(held);
+    reader.release_before(Sequence::new(4));
+    assert!(publish(&mut writer, 6));
+    assert_eq!(other.take_each(9, |_| unreachable!("it may be overtaken")), 0);
+    assert_eq!(other.take().expect("a message").len, 1);
 }

@@ -1,7 +1,7 @@
 //! How much processor time a guest has used: [`ComputingClock`].
 //!
-//! The clock of a thread's processor time is read by a system call (300 ns), the clock of time in a fifteenth of that, and a
-//! guest that receives small messages goes on and waits again within 3 µs. So a short stretch counts with the time that it
+//! The clock of a thread's processor time is read by a system call, the clock of time without one, and a
+//! guest that receives small messages goes on and waits again within 3 µs, of which two such calls were a tenth. So a short stretch counts with the time that it
 //! took, which is at least the processor time, and at most [`SHORT`]. Of a longer one the processor may have been taken away
 //! meanwhile: it counts with what the thread has used since its clock was read last, which was not long before it began
 //! ([`RECENT`]). Nothing is counted short; too much by [`SHORT`] per stretch, or by [`RECENT`] if that is longer.

@@ -29,8 +29,6 @@ pub struct GuestControl {
     signal: Arc<Signal>,
     /// How often somebody has asked for the counters.
     asked: AtomicU64,
-    /// The last request that was answered.
-    answered: AtomicU64,
     /// The counters, and which request they answer.
     shown: watch::Sender<(u64, GuestStats)>,
     clock: ComputingClock,
@@ -56,7 +54,6 @@ impl GuestControl {
             latest: AtomicU8::new(Request::GoOn as u8),
             signal: Signal::named(name),
             asked: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
             shown: watch::Sender::new((0, GuestStats::default())),
             clock: ComputingClock::default(),
             counter: Mutex::default(),
@@ -129,13 +126,12 @@ impl GuestControl {
     /// The request that was not answered yet, if there is one.
     pub(crate) fn stats_asked(&self) -> Option<u64> {
         let asked = self.asked.load(Ordering::Acquire);
-        (self.answered.load(Ordering::Relaxed) != asked).then_some(asked)
+        (self.shown.borrow().0 != asked).then_some(asked)
     }
 
     /// Answers requests up to `asked`.
     pub(crate) fn show_stats(&self, asked: u64, stats: GuestStats) {
         self.shown.send_replace((asked, stats));
-        self.answered.store(asked, Ordering::Relaxed);
     }
 
     /// The counters as they were shown last.

@@ -1,6 +1,6 @@
 //! Whether a guest that has nothing left to do lets others run before it announces that it sleeps: [`Lull`].
 //!
-//! Announcing it and being woken cost both sides some 100 ns, and after it the publisher fences each of its next messages
+//! Announcing it and being woken cost both sides several atomic operations, and after it the publisher fences each of its next messages
 //! (see `gate.rs` of the blocks). If the publisher shares the guest's thread, or is about to go on on another, a turn
 //! given up spares all of that. It costs the runtime a turn of its own, so it is worth it for whoever has received many messages
 //! since the last time, and while it is not in vain.

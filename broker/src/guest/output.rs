@@ -20,13 +20,6 @@ pub(crate) enum Trust {
     Vouched,
 }
 
-/// Why a message was not published.
-enum Unpublished {
-    NoBlock(LoanError),
-    /// The block is still to be given back.
-    Refused(SuspendedLoan, Error),
-}
-
 /// One publisher: blocks that it takes and publishes, and what it has to be told.
 pub(crate) struct Output<O> {
     outlet: O,
@@ -105,40 +98,6 @@ impl<O: Outlet> Output<O> {
         let published = publish(loan, len as usize, trust, validator)?;
         self.count(len);
         Ok(published)
-    }
-
-    /// Takes a block and publishes a copy of `len` bytes from `source` on in it.
-    ///
-    /// # Safety
-    /// As for [`publish_copy`](Self::publish_copy).
-    #[inline]
-    pub(crate) unsafe fn copy_and_publish(
-        &mut self,
-        source: *const u8,
-        len: u32,
-        trust: Trust,
-    ) -> Result<u64, Error> {
-        let (writer, validator) = self.outlet.writer();
-        let published = writer.try_loan(len as usize).map_err(Unpublished::NoBlock).and_then(|mut loan| {
-            if let Some(target) = loan.get_mut(..len as usize) {
-                // SAFETY: readable, and not in the arena (the caller's promise), in which the block is that is exclusively ours.
-                unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) };
-            }
-            publish(loan, len as usize, trust, validator)
-                .map_err(|(block, error)| Unpublished::Refused(block, error))
-        });
-        match published {
-            Ok(published) => {
-                self.stats.copied += u64::from(len);
-                self.count(len);
-                Ok(published)
-            }
-            Err(Unpublished::NoBlock(error)) => Err(self.not_taken(len, &error)),
-            Err(Unpublished::Refused(block, error)) => {
-                self.take_back(block);
-                Err(error)
-            }
-        }
     }
 
     /// Publishes a copy of `len` bytes from `source` on in a block that was taken.

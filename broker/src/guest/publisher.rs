@@ -81,10 +81,12 @@ impl GuestPublisher {
     /// Publishes a copy of the bytes of `message`: copied once, then checked where the guest cannot change them any more.
     pub(crate) fn publish(&mut self, windows: &Windows, message: Area) -> Result<u64, Error> {
         let source = windows.ordinary(message)?;
-        let trust = self.trust();
-        // SAFETY: `size` accessible bytes of the guest's memory, which nobody else touches during a host call; the arena is
-        // another mapping.
-        unsafe { self.output.copy_and_publish(source, message.size, trust) }
+        let block = self.output.take(message.size)?;
+        // A block that is not published goes back.
+        self.publish_copy(block, Some(source), message.size).map_err(|(block, error)| {
+            self.take_back(block);
+            error
+        })
     }
 
     /// Lends a block for a message of up to `size` bytes.
