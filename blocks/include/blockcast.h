@@ -267,7 +267,8 @@ typedef struct {
 
 // One descriptor of the ring.
 typedef struct {
-    // Bits 0 to 31: bytes of the message, at most 2^31 - 1. Bit 32: they were not checked. The others name the block.
+    // Bits 0 to 31: bytes of the message, at most 2^31 - 1. Bit 32: they were not checked. Bits 33 to 63: where the block starts, in
+    // units of 64 bytes from `base` of the line.
     uint64_t word;
     // When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
     uint64_t time;
@@ -275,20 +276,23 @@ typedef struct {
 
 // Where a publisher's messages are announced. See `publisher_line`.
 //
-// A message with a block that `publisher_take_blocks` has lent is published by these steps, in this order. What is written here as
-// an access to one word is an atomic one.
+// `publisher_take_blocks` lends blocks for it, which are published in the order in which the ring names them: sequence by sequence from
+// `first` on, each in the slot whose index is the sequence and `mask`. A message is published by these steps, in this order. What is
+// written here as an access to one word is an atomic one.
 //
-// 1. Fill the block.
-// 2. If `over` is not 0, publish nothing: the component is to end, as any call will say.
-// 3. In the slot whose index is the sequence and `mask`: set `time`, unless it is that already, and set `word` to the block's word and the
-//    length, unless it is that already. The bytes must be a value of the topic's schema; what the component does not vouch for goes
-//    through `publisher_publish_taken`.
+// 1. Read the `word` of the slot that names the next block, and fill the block. That slot may be the one that 3 writes to.
+// 2. If `over` is not 0, publish nothing: the component is to end, as any call will say. Who has few blocks at a time may leave it to
+//    the next `publisher_take_blocks`.
+// 3. In the slot of the message's sequence: set `time`, unless it is that already, and set `word` to bits 33 to 63 of the block's word and
+//    the length, unless it is that already. The bytes must be a value of the topic's schema; what the component does not vouch for
+//    goes through `publisher_publish_taken`.
 // 4. Set `bytes` to what it was and the length.
 // 5. Set `next` to the sequence and 1, with release order. The message is published.
 // 6. Read `waiters`, after 5 in the program's order: a compiler's barrier between them suffices, the host provides for the
 //    processor's. If it is not 0, call `publisher_published`.
 //
-// The sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that has published.
+// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that has published. After
+// one other than `publisher_publish_taken` no blocks are lent any more.
 typedef struct {
     // Bytes of this struct; set by the component before it asks.
     uint32_t size;
@@ -306,17 +310,11 @@ typedef struct {
     const uint32_t *waiters;
     // Not 0: the component is to end. Unlike the other words it stays where it is until the library is closed.
     const uint32_t *over;
+    // Where blocks start from; aligned to 64.
+    uint8_t *base;
     // Bytes that each block has.
     size_t capacity;
 } bc_publishing_line;
-
-// A block that was lent for a publisher's line.
-typedef struct {
-    // Its descriptor's word, without a length.
-    uint64_t word;
-    // Its first byte; aligned to 64.
-    uint8_t *address;
-} bc_line_block;
 
 // What the host offers to a component. All pointers are set, but those of functions that were added later, at its end, in an
 // earlier host.
@@ -457,27 +455,28 @@ typedef struct {
     // `memory-block.create-local`. The memory must stay valid until the last handle on it is closed.
     bc_status (*memory_block_create_local)(void *context, bc_area area, uint64_t *block);
     // Describes the publisher's line, by which the component can publish without a call: see `PublishingLine`. `line` has its own size set, and no
-    // more is written. It is valid until the publisher is closed or `run` returns. Asked again, it is the same.
+    // more is written. It is valid until the publisher is closed, or the library is. Asked again, it is the same.
     //
     // `DENIED` where there is none: as the grant limits rates of publishing, as blocks are large or of several sizes or the last one that
     // was freed is wanted first, or as the topic is unsealed.
     //
     // One thread at a time publishes by it, and no other publishes with this publisher meanwhile, by whichever function.
     bc_status (*publisher_line)(void *context, uint64_t publisher, bc_publishing_line *line);
-    // Lends up to `room` blocks for the line, writes them to `blocks` and their number, which is not 0 on success, to `count`. They go to be
-    // published in any order, each once; those that are not come back when the publisher is closed. They count as loans.
+    // Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
+    // sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
+    // function or of one that publishes otherwise, and when the publisher is closed. They count as loans.
     //
     // The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left.
     bc_status (*publisher_take_blocks)(void *context,
                                        uint64_t publisher,
                                        uint32_t room,
-                                       bc_line_block *blocks,
+                                       uint64_t *first,
                                        uint32_t *count);
     // Wakes whoever waits for what was published by the line. Also done where it returns `CANCELLED`.
     bc_status (*publisher_published)(void *context, uint64_t publisher);
-    // Publishes the first bytes of a block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
-    // whether they are a value of the topic's schema. `word` is the block's. On success `sequence`, which may be null, is set; otherwise
-    // the block stays lent.
+    // Publishes the first bytes of the next block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
+    // whether they are a value of the topic's schema. `word` is the block's, as its slot says it or without its lower bits. On success
+    // `sequence`, which may be null, is set; otherwise the block stays lent.
     bc_status (*publisher_publish_taken)(void *context,
                                          uint64_t publisher,
                                          uint64_t word,

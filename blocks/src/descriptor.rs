@@ -62,6 +62,12 @@ pub(crate) fn unit_of(word: u64) -> u32 {
     (word >> 33) as u32
 }
 
+/// The word of a message whose bytes are valid, in the block so many bytes from the arena's start.
+#[inline(always)]
+pub(crate) fn word_at(offset: usize, len: usize) -> u64 {
+    (offset as u64) << (33 - BLOCK_ALIGNMENT.trailing_zeros()) | len as u64
+}
+
 /// Bytes from the arena's start, in a slot's word.
 #[inline(always)]
 pub(crate) fn offset_of(word: u64) -> usize {
@@ -130,6 +136,8 @@ mod tests {
             assert_eq!(descriptor.sequence, Sequence::new(5));
             assert_eq!(descriptor.offset, u64::from(unit) * 64);
             assert_eq!(unit_of(pack(unit, len, validity)), unit);
+            let at = word_at(descriptor.offset as usize, len as usize);
+            assert_eq!(at, pack(unit, len, Validity::Valid));
             assert_eq!(descriptor.len, len);
             assert_eq!(descriptor.validity, validity);
             assert_eq!(descriptor.time.as_nanos(), 9);

@@ -18,10 +18,11 @@
     )
 )]
 
+use std::hint::cold_path;
 use std::ptr::NonNull;
 
 use crate::abi::PublishingLine;
-use crate::descriptor::len_of;
+use crate::descriptor::{len_of, offset_of, word_at};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, light_barrier};
 
 /// One descriptor.
@@ -92,11 +93,11 @@ pub(crate) fn is_stirred(gate: &AtomicU32) -> bool {
 /// The right to publish blocks that were lent: all that the engine's publisher has, but for free blocks and for waking.
 ///
 /// # Rules
-/// One line publishes at a time, and while it does nobody else publishes to the channel. Every block that it publishes was lent
-/// to it before ([`Writer::lend_to_line`](crate::Writer::lend_to_line)) and is published once. That keeps the ring whole
-/// without a look at it: every sequence from the oldest free one to the head has a block of its own, the lent ones are none of
-/// them, and there are at least as many slots as blocks. A block that is published moves from one side of that sum to the
-/// other, so the slot at the head is free as long as there is a block to publish.
+/// One line publishes at a time, and while it does nobody else publishes to the channel. What it publishes was lent to it before
+/// ([`Writer::lend_to_line`](crate::Writer::lend_to_line)), as a range of sequences whose slots name the blocks: the front of the
+/// queue of free ones, and it is published in that order, each once. That keeps the ring whole without a look at it: every
+/// sequence from the first of the range to the head has a block of its own, and there are at least as many slots as blocks. So the
+/// slot at the head is free, or it is the one that names the block that is published there.
 #[derive(Debug)]
 pub(crate) struct Line {
     slots: NonNull<Slot>,
@@ -107,6 +108,10 @@ pub(crate) struct Line {
     /// The sequence of the next message, and the bytes of those before it, as they stand at the head.
     sequence: u64,
     published: u64,
+    /// The sequence that the last block that was lent is followed by when it is published.
+    end: u64,
+    /// How far behind the message's sequence the one lies whose slot names its block: the same for all that were lent together.
+    behind: u64,
 }
 
 // SAFETY: it leads to atomics only, which may be reached from any thread.
@@ -126,8 +131,11 @@ impl Line {
             waiters: NonNull::new(line.waiters.cast_mut().cast())?,
             sequence: 0,
             published: 0,
+            end: 0,
+            behind: 0,
         };
         new.refresh();
+        new.end = new.sequence;
         Some(new)
     }
 
@@ -139,38 +147,69 @@ impl Line {
         (self.sequence, self.published) = (next.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     }
 
+    /// From now on it has the blocks that were lent to it: those that the slots of `count` sequences from `first` on name.
+    pub(crate) fn take_up(&mut self, first: u64, count: u32) {
+        self.behind = self.sequence.wrapping_sub(first);
+        self.end = self.sequence.wrapping_add(u64::from(count));
+    }
+
+    /// The block that the next message is published in: bytes from the arena's start. `None` if no more is lent.
+    #[inline(always)]
+    pub(crate) fn block(&self) -> Option<usize> {
+        if self.sequence == self.end {
+            cold_path();
+            return None;
+        }
+        let named = self.slot(self.sequence.wrapping_sub(self.behind));
+        // Ordering: Relaxed; written by this thread, or before it was lent to it.
+        Some(offset_of(named.word.load(Ordering::Relaxed)))
+    }
+
     /// The sequence that the next message gets.
     #[inline(always)]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Publishes a block that was lent, under the next sequence. True: somebody may wait, and the engine is to look.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, word: u64, time: Option<u64>) -> bool {
-        let sequence = self.sequence;
+    fn slot(&self, sequence: u64) -> &Slot {
         // SAFETY: there are `mask + 1` slots, as long as the line is used (`new`), and the index is not larger than `mask`.
-        let slot = unsafe { &*self.slots.as_ptr().add((sequence & self.mask) as usize) };
-        if let Some(time) = time {
-            slot.stamp(time);
-        }
-        self.sequence = sequence + 1;
-        self.published += len_of(word);
+        unsafe { &*self.slots.as_ptr().add((sequence & self.mask) as usize) }
+    }
+
+    /// Sets the time of the message that is published next.
+    #[inline(always)]
+    pub(crate) fn stamp(&self, time: u64) {
+        self.slot(self.sequence).stamp(time);
+    }
+
+    /// Publishes `len` valid bytes of the next block that was lent, which starts `offset` bytes after the arena, under the next
+    /// sequence. True: somebody may wait, and the engine is to look.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, offset: usize, len: usize) -> bool {
+        let (sequence, word) = (self.sequence, word_at(offset, len));
+        let slot = self.slot(sequence);
         // SAFETY: they lead to words of the channel's header, which are there as long as the line is used (`new`).
         let (next, bytes, waiters) =
             unsafe { (self.next.as_ref(), self.bytes.as_ref(), self.waiters.as_ref()) };
-        Announcement { slot, next, bytes, waiters }.publish(word, self.sequence, self.published)
+        let published = self.published + len_of(word);
+        let stirred = Announcement { slot, next, bytes, waiters }.publish(word, sequence + 1, published);
+        (self.sequence, self.published) = (sequence + 1, published);
+        stirred
     }
 }
 
 #[cfg(all(test, not(any(loom, blockcast_library))))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::channel::ChannelConfig;
-    use crate::descriptor::offset_of;
-    use crate::options::{ReaderOptions, Reuse, SizeClass, Timestamps};
+    use crate::descriptor::Validity;
+    use crate::options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
+    use crate::reader::Reader;
     use crate::signal::Signal;
-    use crate::{LoanError, PublisherId, Schema, Writer, channel};
+    use crate::{LoanError, PublisherId, RawSample, ReceiveError, Schema, Sequence, Writer, channel};
 
     fn config(blocks: u32) -> ChannelConfig {
         let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("line"));
@@ -183,77 +222,82 @@ mod tests {
         unsafe { Line::new(&writer.line().expect("one size, oldest first")) }.expect("no null pointers")
     }
 
-    fn lent(writer: &mut Writer, room: u32) -> Vec<u64> {
-        let mut words = Vec::new();
-        writer.adopt();
-        let lent = writer.lend_to_line(room, |block| words.push(block.word)).expect("a block is free");
-        assert_eq!(lent as usize, words.len());
-        words
+    /// Lends up to `room` blocks to the line; returns how many.
+    fn lend(writer: &mut Writer, line: &mut Line, room: u32) -> u32 {
+        let (first, count) = writer.lend_to_line(room).expect("a block is free");
+        line.refresh();
+        line.take_up(first, count);
+        count
+    }
+
+    /// Publishes so many bytes of the next block.
+    fn publish(line: &mut Line, len: usize) -> usize {
+        let offset = line.block().expect("one is lent");
+        assert!(!line.publish(offset, len), "nobody sleeps");
+        offset
+    }
+
+    fn join(writer: &Writer, options: ReaderOptions) -> Reader {
+        writer.channel().join(&Schema::named("line"), options, Signal::new()).expect("there is room")
     }
 
     #[test]
     fn what_the_line_publishes_is_received_where_it_lies_and_its_blocks_come_back() {
         let mut writer = channel(config(8)).expect("a small channel");
-        let options = ReaderOptions::default();
-        let mut reader =
-            writer.channel().join(&Schema::named("line"), options, Signal::new()).expect("there is room");
+        let mut reader = join(&writer, ReaderOptions::default());
         let mut line = line(&writer);
-        for round in 0..100_u64 {
-            for word in lent(&mut writer, 4) {
-                assert_eq!(
-                    line.publish(word | (round % 64), Some(round + 1)),
-                    round == u64::MAX,
-                    "nobody sleeps"
-                );
+        for round in 0..100 {
+            for _ in 0..lend(&mut writer, &mut line, 4) {
+                line.stamp(round + 1);
+                let offset = publish(&mut line, round as usize % 64);
                 let message = reader.receive().expect("it was published");
                 let descriptor = message.descriptor();
-                assert_eq!(descriptor.offset as usize, offset_of(word));
+                assert_eq!((descriptor.offset as usize, descriptor.validity), (offset, Validity::Valid));
                 assert_eq!(u64::from(descriptor.len), round % 64);
-                assert_eq!(
-                    (descriptor.sequence, descriptor.time.as_nanos()),
-                    (reader_sequence(&line), round + 1)
-                );
+                let sequence = Sequence::new(line.sequence() - 1);
+                assert_eq!((descriptor.sequence, descriptor.time.as_nanos()), (sequence, round + 1));
             }
+            assert_eq!(line.block(), None);
         }
         writer.adopt();
         assert_eq!((writer.published().0, writer.lent_to_line()), (line.sequence(), 0));
         assert_eq!(writer.reclaim(), 8);
     }
 
-    /// The sequence of the message published last.
-    fn reader_sequence(line: &Line) -> crate::Sequence {
-        crate::Sequence::new(line.sequence() - 1)
-    }
-
     #[test]
     fn lent_blocks_are_free_ones_that_nobody_else_gets() {
-        let mut writer = channel(config(4)).expect("a small channel");
+        let mut writer = channel(config(16)).expect("a small channel");
+        let mut reader = join(&writer, ReaderOptions::default());
         let mut line = line(&writer);
-        let words: Vec<u64> = (0..4).flat_map(|_| lent(&mut writer, 9)).collect();
-        assert_eq!(
-            (words.len(), writer.pool().free, writer.lent_to_line()),
-            (4, 4, 4),
-            "one at a time of four"
-        );
-        assert_eq!(writer.lend_to_line(1, |_| {}).err(), Some(LoanError::Exhausted { blocks: 4 }));
-        assert_eq!(writer.channel().stats().loaned, 0);
-        for word in words {
-            let _ = line.publish(word | 8, None);
-        }
+        assert_eq!(lend(&mut writer, &mut line, 9), 4, "of sixteen");
+        assert_eq!((writer.pool().free, writer.lent_to_line()), (16, 4));
+        let others: Vec<_> = (0..12).map(|_| writer.try_loan(64).expect("free").suspend()).collect();
+        assert_eq!(writer.try_loan(64).err(), Some(LoanError::Exhausted { blocks: 16 }));
+        assert_eq!((writer.pool().free, writer.channel().stats().loaned), (4, 12));
+        let mut offsets: Vec<_> = (0..4).map(|_| publish(&mut line, 8)).collect();
         writer.adopt();
         assert_eq!((writer.published(), writer.lent_to_line(), writer.pool().free), ((4, 32), 0, 0));
-        assert!(writer.try_loan(64).is_ok(), "with no subscriber all are free again");
+        assert_eq!(writer.lend_to_line(1).err(), Some(LoanError::Exhausted { blocks: 16 }));
+        offsets.extend(others.iter().map(|loan| loan.offset() as usize));
+        offsets.sort_unstable();
+        assert_eq!(offsets, (0..16).map(|block| block * 64).collect::<Vec<_>>());
+        for loan in others {
+            drop(writer.resume(loan));
+        }
+        while reader.receive().is_ok() {}
+        assert_eq!(writer.reclaim(), 16);
     }
 
     #[test]
     fn a_line_and_its_writer_publish_in_turns() {
-        let mut writer = channel(config(4)).expect("a small channel");
+        let mut writer = channel(config(8)).expect("a small channel");
         let mut line = line(&writer);
         for round in 0..50 {
-            for word in lent(&mut writer, 1) {
-                let _ = line.publish(word | 3, None);
-            }
-            writer.adopt();
+            assert_eq!(lend(&mut writer, &mut line, 2), 2);
+            let _ = publish(&mut line, 3);
+            assert_eq!(writer.lent_to_line(), 2, "as far as is known");
+            writer.recall_from_line();
+            assert_eq!(writer.lent_to_line(), 0);
             let sequence = writer.try_loan(5).expect("one is free").publish(5).expect("it fits");
             assert_eq!(sequence.get(), 2 * round + 1);
             line.refresh();
@@ -261,6 +305,142 @@ mod tests {
                 (line.sequence(), writer.published()),
                 (2 * round + 2, (2 * round + 2, 8 * (round + 1)))
             );
+        }
+        assert_eq!(writer.reclaim(), 8, "with no subscriber all are free");
+    }
+
+    #[test]
+    fn the_next_block_of_the_line_can_be_taken_back_and_lent_again() {
+        let mut writer = channel(config(8)).expect("a small channel");
+        let mut line = line(&writer);
+        assert_eq!(lend(&mut writer, &mut line, 2), 2);
+        let (word, other) = (word_at(line.block().expect("one is lent"), 0), word_at(64 * 8, 0));
+        assert!(writer.take_from_line(other).is_none(), "no block of the channel");
+        let loan = writer.take_from_line(word | 5).expect("the next one, whatever the length");
+        assert!(writer.take_from_line(word).is_none(), "another one is the next");
+        writer.lend_again(loan);
+        let loan = writer.take_from_line(word).expect("as before");
+        let offset = loan.offset();
+        let sequence = writer.resume(loan).expect("its own").publish(1).expect("it fits");
+        line.refresh();
+        assert_ne!(publish(&mut line, 1) as u64, offset);
+        assert_eq!((sequence.get(), line.block(), line.sequence()), (0, None, 2));
+        writer.adopt();
+        assert_eq!((writer.lent_to_line(), writer.reclaim()), (0, 8));
+        assert!(writer.take_from_line(word).is_none(), "none is lent");
+    }
+
+    /// What happens to a channel with a line.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Lend(u32),
+        ByLine,
+        /// By the writer, after a recall.
+        Otherwise,
+        /// A loan is put aside.
+        SetAside,
+        Resume(usize),
+        /// By one of the subscribers, which may keep the message.
+        Receive(usize, bool),
+        Drop(usize),
+        Look,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => (1_u32..6).prop_map(Step::Lend),
+            6 => Just(Step::ByLine),
+            1 => Just(Step::Otherwise),
+            1 => Just(Step::SetAside),
+            1 => any::<usize>().prop_map(Step::Resume),
+            6 => (0_usize..2, any::<bool>()).prop_map(|(reader, keep)| Step::Receive(reader, keep)),
+            2 => any::<usize>().prop_map(Step::Drop),
+            1 => Just(Step::Look),
+        ]
+    }
+
+    /// A sample shows the message that it is of, whatever was published since.
+    fn check(sample: &RawSample) {
+        assert_eq!(sample.bytes(), sample.descriptor().sequence.get().to_le_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_publishes_and_whatever_is_kept_every_message_is_the_one_it_says(
+            steps in proptest::collection::vec(step(), 1..400)
+        ) {
+            const BLOCKS: u32 = 16;
+            let mut writer = channel(config(BLOCKS)).expect("a small channel");
+            let slow = ReaderOptions { overflow: Overflow::DropOldest, ..ReaderOptions::default() };
+            let mut readers = [join(&writer, ReaderOptions::default()), join(&writer, slow)];
+            let mut line = line(&writer);
+            let (mut aside, mut samples) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Lend(room) => {
+                        if let Ok((first, count)) = writer.lend_to_line(room) {
+                            line.refresh();
+                            line.take_up(first, count);
+                        } else {
+                            line.take_up(0, 0);
+                        }
+                    }
+                    Step::ByLine => {
+                        if let Some(offset) = line.block() {
+                            let start = writer.channel().arena().base().as_ptr().wrapping_add(offset);
+                            // SAFETY: a block of the arena, which was lent to the line and is written by it alone.
+                            unsafe { start.cast::<[u8; 8]>().write(line.sequence().to_le_bytes()) };
+                            prop_assert!(!line.publish(offset, 8), "nobody sleeps");
+                        }
+                    }
+                    Step::Otherwise => {
+                        writer.recall_from_line();
+                        let sequence = writer.next_sequence();
+                        if let Ok(mut loan) = writer.try_loan(8) {
+                            loan[..8].copy_from_slice(&sequence.get().to_le_bytes());
+                            prop_assert_eq!(loan.publish(8), Ok(sequence));
+                        }
+                        line.refresh();
+                        line.take_up(0, 0);
+                    }
+                    Step::SetAside => {
+                        writer.adopt();
+                        aside.extend(writer.try_loan(8).ok().map(|loan| loan.suspend()));
+                    }
+                    Step::Resume(which) if !aside.is_empty() => {
+                        writer.adopt();
+                        drop(writer.resume(aside.swap_remove(which % aside.len())));
+                    }
+                    Step::Receive(reader, keep) => {
+                        if let Ok(sample) = readers[reader].receive_owned() {
+                            check(&sample);
+                            samples.extend(keep.then_some(sample));
+                        }
+                    }
+                    Step::Drop(which) if !samples.is_empty() => drop(samples.swap_remove(which % samples.len())),
+                    Step::Look => {
+                        writer.adopt();
+                        let _ = writer.reclaim();
+                    }
+                    Step::Resume(_) | Step::Drop(_) => {}
+                }
+                samples.iter().for_each(check);
+            }
+            writer.recall_from_line();
+            samples.clear();
+            for loan in aside {
+                drop(writer.resume(loan));
+            }
+            for reader in &mut readers {
+                while !matches!(reader.receive_owned(), Err(ReceiveError::Empty)) {}
+            }
+            writer.reclaim();
+            let mut all: Vec<u64> = Vec::new();
+            while let Ok(loan) = writer.try_loan(8) {
+                all.push(loan.suspend().offset() / 64);
+            }
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..u64::from(BLOCKS)).collect::<Vec<_>>(), "all come back, each once");
         }
     }
 

@@ -180,12 +180,6 @@ impl Pool {
         false
     }
 
-    /// Whether a block begins at `unit`, where all have one size.
-    pub(crate) fn is_block(&self, unit: u32) -> bool {
-        let units = self.layout.places[0].units_per_block;
-        unit.is_multiple_of(units) && unit / units < self.blocks()
-    }
-
     /// The number of the block at `unit`, for its hold count.
     #[inline]
     pub(crate) fn block_of(&self, unit: u32) -> u32 {

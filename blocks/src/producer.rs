@@ -30,7 +30,7 @@
 //! hottest block is wanted, blocks are looked at one by one and free ones go to the pool's stacks.
 
 use crate::control::{Control, Header, UNBOUNDED, UNUSED};
-use crate::descriptor::{len_of, unit_of};
+use crate::descriptor::{Validity, len_of, pack, unit_of};
 use crate::gate::QuietRounds;
 use crate::line::Announcement;
 use crate::pool::Pool;
@@ -60,6 +60,8 @@ pub(crate) struct Producer {
     claims: Vec<(u64, u64)>,
     /// Blocks that were lent to the line and not published yet, as far as the head is known here.
     lined: u32,
+    /// The slots of so many sequences before this one name them, in the order in which they are published.
+    lent_until: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,7 @@ impl Producer {
             limbo: Vec::new(),
             claims: Vec::new(),
             lined: 0,
+            lent_until: 0,
         }
     }
 
@@ -112,7 +115,13 @@ impl Producer {
 
     /// Free blocks, those among them that wait at the line to be published.
     pub(crate) fn free(&self) -> u32 {
-        (self.watermark - self.oldest_free) as u32 + self.pool.spare() + self.lined
+        self.queued() + self.pool.spare() + self.lined
+    }
+
+    /// Free blocks that the ring names.
+    fn queued(&self) -> u32 {
+        // Wraps where blocks were put before the first sequence of all.
+        self.watermark.wrapping_sub(self.oldest_free) as u32
     }
 
     /// The oldest sequence that was not let go of.
@@ -134,7 +143,7 @@ impl Producer {
         }
         // Ordering: Relaxed; our own store.
         let word = self.control.slot(self.oldest_free).word.load(Ordering::Relaxed);
-        self.oldest_free += 1;
+        self.oldest_free = self.oldest_free.wrapping_add(1);
         Some(unit_of(word))
     }
 
@@ -143,19 +152,6 @@ impl Producer {
     pub(crate) fn has_free(&self, len: usize) -> bool {
         // What the ring names has the one size that there is.
         self.oldest_free != self.watermark || self.pool.has(len)
-    }
-
-    /// As [`take_oldest`](Self::take_oldest), up to `most` blocks: shows the unit of each, and returns how many.
-    #[inline]
-    pub(crate) fn take_oldest_each(&mut self, most: u32, mut each: impl FnMut(u32)) -> u32 {
-        let first = self.oldest_free;
-        // Kept in a register: `each` may write memory.
-        let end = self.watermark.min(first + u64::from(most));
-        for sequence in first..end {
-            each(self.unit_at(sequence));
-        }
-        self.oldest_free = end;
-        (end - first) as u32
     }
 
     /// Takes a free block of at least `len` bytes out of the pool: its unit and capacity.
@@ -198,12 +194,16 @@ impl Producer {
 
     /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
     ///
-    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, neither the caller's
-    /// block nor those at the line are one of them, and there are at least as many slots as blocks.
+    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's block is
+    /// none of them, and there are at least as many slots as blocks. The slots that name what the line was lent are not counted in
+    /// that: where this may reach them, [`recall`](Self::recall) comes first.
     #[inline(always)]
     pub(crate) fn publish(&mut self, word: u64) -> bool {
         let sequence = self.head;
-        debug_assert!(sequence - self.oldest_free < u64::from(self.control.geometry().slots), "no free slot");
+        debug_assert!(
+            sequence.wrapping_sub(self.oldest_named()) < u64::from(self.control.geometry().slots),
+            "no free slot"
+        );
         self.head = sequence + 1;
         self.bytes += len_of(word);
         let Header { head, state, .. } = self.control.header();
@@ -222,9 +222,59 @@ impl Producer {
         self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
     }
 
-    /// Lends blocks that were taken to the line.
-    pub(crate) fn lend(&mut self, blocks: u32) {
-        self.lined += blocks;
+    /// Lends up to `most` free blocks to the line, which has none, `taken` among them, which was taken: those that the slots of so many
+    /// sequences name. Returns the first of these, and how many.
+    ///
+    /// The line publishes them in this order, so it has read a name before it is overwritten: as `publish` states, the slot at the head
+    /// is at most the one that names the next block of the queue, which the lent ones are the front of.
+    pub(crate) fn lend(&mut self, taken: u32, most: u32) -> (u64, u32) {
+        debug_assert_eq!(self.lined, 0, "recalled");
+        self.put_in_front(taken);
+        let most = most.max(1);
+        while self.queued() < most
+            && let Some((unit, _)) = self.pool.take(0)
+        {
+            self.put_in_front(unit);
+        }
+        let first = self.oldest_free;
+        self.lined = self.queued().min(most);
+        self.lent_until = first.wrapping_add(u64::from(self.lined));
+        self.oldest_free = self.lent_until;
+        (first, self.lined)
+    }
+
+    /// Puts a block that was taken in front of the ring's queue.
+    ///
+    /// The slot is free, as in [`publish`](Self::publish): it is that of the last sequence for which there are blocks. Who is
+    /// still to read what it tells of was overtaken, and finds that out as it does there.
+    fn put_in_front(&mut self, unit: u32) {
+        self.oldest_free = self.oldest_free.wrapping_sub(1);
+        // Where it was taken from, as a rule.
+        if self.unit_at(self.oldest_free) != unit {
+            let word = pack(unit, 0, Validity::Valid);
+            // Ordering: Relaxed; whoever may not take it for a descriptor has seen the watermark pass it.
+            self.control.slot(self.oldest_free).word.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The sequence from which on slots name blocks that may be needed.
+    fn oldest_named(&self) -> u64 {
+        if self.lined == 0 { self.oldest_free } else { self.lent_until.wrapping_sub(u64::from(self.lined)) }
+    }
+
+    /// Takes back what was lent to the line and not published. The line stands still, and has no blocks after that.
+    pub(crate) fn recall(&mut self) {
+        #[cfg(not(blockcast_mutation = "recall_adopts"))]
+        self.adopt();
+        if self.lent_until == self.oldest_free {
+            self.oldest_free = self.oldest_named();
+        } else {
+            // Others were taken out of the queue behind them.
+            for before in (1..=u64::from(self.lined)).rev() {
+                self.pool.give(self.unit_at(self.lent_until.wrapping_sub(before)));
+            }
+        }
+        self.lined = 0;
     }
 
     /// Blocks that wait at the line to be published.
@@ -232,11 +282,16 @@ impl Producer {
         self.lined
     }
 
-    /// Takes a block back that was lent to the line, as a block that was taken. False: none is lent.
-    pub(crate) fn unlend(&mut self) -> bool {
-        let lent = self.lined > 0;
+    /// Takes the next block of the line back, as a block that was taken. False: it is another one, or none is lent.
+    pub(crate) fn unlend(&mut self, unit: u32) -> bool {
+        let lent = self.lined > 0 && self.unit_at(self.oldest_named()) == unit;
         self.lined -= u32::from(lent);
         lent
+    }
+
+    /// Lends the block again that was taken back last, if nothing was published since.
+    pub(crate) fn lend_again(&mut self) {
+        self.lined += 1;
     }
 
     /// Takes in what the line has published since. To be called before anything that goes by the head.
@@ -338,11 +393,11 @@ impl Producer {
     /// Moves the free blocks of the ring's queue, which ends at `end`, to the pool.
     #[inline]
     fn empty_queue(&mut self, end: u64) {
-        for sequence in self.oldest_free..end {
-            let unit = self.unit_at(sequence);
+        while self.oldest_free != end {
+            let unit = self.unit_at(self.oldest_free);
             self.pool.give(unit);
+            self.oldest_free = self.oldest_free.wrapping_add(1);
         }
-        self.oldest_free = end;
     }
 
     /// Keeps the descriptor of a claimed message where its subscriber finds it when the slot is overwritten.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use blockcast_blocks::Bytes;
 use blockcast_broker::{Broker, Component, ExitReason, Rate};
+use blockcast_publisher::PublisherOptions;
 use library_support::{load, options, start};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,6 +76,17 @@ fn a_subscriber_that_sleeps_is_woken_and_counters_are_right_from_outside() {
     }
     component.request_shutdown();
     drop(subscriber);
+    finishes(&component, &broker);
+}
+
+#[test]
+fn hostile_publishing_after_the_end_reaches_what_stays_until_the_library_is_closed() {
+    let broker = Broker::new();
+    let component = start(&broker, "leaves-a-line", |_| {});
+    // Nobody else keeps the channel. Others come and go, so that what is not kept goes too, and this process with it.
+    while component.report().is_none() {
+        drop(broker.publisher::<Bytes>("own", PublisherOptions::new().block_size(64).blocks(2)));
+    }
     finishes(&component, &broker);
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use super::line::{LineBlock, PublishingLine};
+use super::line::PublishingLine;
 use super::status::Status;
 use super::values::{
     Area, Loan, PublisherOptions, PublisherStats, Record, SubscriptionOptions, SubscriptionStats, Text,
@@ -185,7 +185,7 @@ pub struct Host {
 
     // Added later; null in a host that does not have it.
     /// Describes the publisher's line, by which the component can publish without a call: see [`PublishingLine`]. `line` has its own size set, and no
-    /// more is written. It is valid until the publisher is closed or `run` returns. Asked again, it is the same.
+    /// more is written. It is valid until the publisher is closed, or the library is. Asked again, it is the same.
     ///
     /// `DENIED` where there is none: as the grant limits rates of publishing, as blocks are large or of several sizes or the last one that
     /// was freed is wanted first, or as the topic is unsealed.
@@ -194,8 +194,9 @@ pub struct Host {
     pub publisher_line: Option<
         unsafe extern "C" fn(context: *mut c_void, publisher: u64, line: *mut PublishingLine) -> Status,
     >,
-    /// Lends up to `room` blocks for the line, writes them to `blocks` and their number, which is not 0 on success, to `count`. They go to be
-    /// published in any order, each once; those that are not come back when the publisher is closed. They count as loans.
+    /// Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
+    /// sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
+    /// function or of one that publishes otherwise, and when the publisher is closed. They count as loans.
     ///
     /// The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left.
     pub publisher_take_blocks: Option<
@@ -203,15 +204,15 @@ pub struct Host {
             context: *mut c_void,
             publisher: u64,
             room: u32,
-            blocks: *mut LineBlock,
+            first: *mut u64,
             count: *mut u32,
         ) -> Status,
     >,
     /// Wakes whoever waits for what was published by the line. Also done where it returns `CANCELLED`.
     pub publisher_published: Option<unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> Status>,
-    /// Publishes the first bytes of a block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
-    /// whether they are a value of the topic's schema. `word` is the block's. On success `sequence`, which may be null, is set; otherwise
-    /// the block stays lent.
+    /// Publishes the first bytes of the next block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
+    /// whether they are a value of the topic's schema. `word` is the block's, as its slot says it or without its lower bits. On success
+    /// `sequence`, which may be null, is set; otherwise the block stays lent.
     pub publisher_publish_taken: Option<
         unsafe extern "C" fn(
             context: *mut c_void,

@@ -59,7 +59,7 @@ mod values;
 
 pub use app::{App, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 pub use host::Host;
-pub use line::{LineBlock, LineSlot, PublishingLine};
+pub use line::{LineSlot, PublishingLine};
 pub use negotiation::Misfit;
 pub use status::Status;
 pub use values::{

@@ -10,8 +10,14 @@ use crate::primitive::{interruptible, offline};
 
 /// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
 fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
+    publisher_or_line_against(false, blocks, messages, looks, pace);
+}
+
+/// As [`publisher_against`]; `line`: they are published by the line, to which two blocks are lent at a time.
+fn publisher_or_line_against(line: bool, blocks: u32, messages: u64, looks: u32, pace: Pace) {
     quietly(move || {
         let mut ring = Ring::new(blocks, 1, 0);
+        let mut line = line.then(|| ring.line());
         let mut receiver = ring.join(0, pace, 0);
         let subscriber = thread::spawn(move || {
             let (mut received, mut lost) = (0, 0);
@@ -30,8 +36,12 @@ fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
         });
         let mut published = 0;
         for _ in 0..messages {
-            published += u64::from(ring.publish());
+            published += u64::from(match &mut line {
+                Some(line) => ring.publish_by_line(line, 2).is_some(),
+                None => ring.publish(),
+            });
         }
+        ring.producer.recall();
         let (mut receiver, mut received, mut lost) = subscriber.join().unwrap();
         loop {
             match receiver.receive() {
@@ -52,6 +62,11 @@ const OVERTAKABLE: Pace = Pace::Overtakable { window: 1, depth: u64::MAX };
 #[test]
 fn claim_no_block_is_written_while_an_overtaken_subscriber_reads_it() {
     publisher_against(2, 4, 2, OVERTAKABLE);
+}
+
+#[test]
+fn claim_no_block_is_written_by_a_line_while_an_overtaken_subscriber_reads_it() {
+    publisher_or_line_against(true, 2, 4, 2, OVERTAKABLE);
 }
 
 #[test]

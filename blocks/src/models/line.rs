@@ -32,17 +32,20 @@ fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
         });
         let mut line = ring.line();
         for by_line in [true, false, true] {
-            ring.producer.adopt();
-            let Some(unit) = ring.take_block() else { break };
             if by_line {
-                ring.producer.lend(1);
-                let _ = ring.publish_by_line(&mut line, unit);
+                // Where there are two, one of them comes back.
+                if ring.lend(&mut line, 2) == 0 {
+                    break;
+                }
+                let _ = ring.cells.publish_by_line(&mut line);
             } else {
+                ring.producer.recall();
+                let Some(unit) = ring.take_block() else { break };
                 let _ = ring.publish_block(unit);
                 line.refresh();
             }
         }
-        ring.producer.adopt();
+        ring.producer.recall();
         let published = ring.producer.head();
         let (mut receiver, mut received) = subscriber.join().unwrap();
         while let Met::Message(sequence) = receiver.receive() {
@@ -78,18 +81,50 @@ fn line_goes_on_while_another_thread_reclaims() {
             }
         });
         for _ in 0..2 {
-            let (unit, cells) = {
+            let cells = {
                 let mut ring = ring.lock().unwrap();
-                ring.producer.adopt();
-                let unit = ring.take_block().expect("nobody keeps any");
-                ring.producer.lend(1);
-                (unit, ring.cells.clone())
+                assert_ne!(ring.lend(&mut line, 1), 0, "nobody keeps any");
+                ring.cells.clone()
             };
-            let _ = cells.publish_by_line(&mut line, unit);
+            let _ = cells.publish_by_line(&mut line);
         }
         another.join().unwrap();
         let mut ring = ring.lock().unwrap();
         ring.producer.adopt();
+        assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
+        assert_eq!(ring.settle(), BLOCKS, "every block comes back");
+        let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();
+        units.sort_unstable();
+        assert_eq!(units, (0..BLOCKS).collect::<Vec<_>>(), "and each of them once");
+    });
+}
+
+#[test]
+fn line_has_what_was_lent_to_it_to_itself_while_another_thread_reclaims() {
+    quietly(|| {
+        const BLOCKS: u32 = 3;
+        let mut ring = Ring::new(BLOCKS, 1, 0);
+        let mut line = ring.line();
+        assert_eq!(ring.lend(&mut line, 2), 2);
+        let cells = ring.cells.clone();
+        let ring = Arc::new(Mutex::new(ring));
+        let another = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                let mut ring = ring.lock().unwrap();
+                ring.producer.adopt();
+                ring.producer.reclaim(Reach::Passed);
+                while let Some(unit) = ring.producer.take_oldest() {
+                    ring.producer.give_back(unit);
+                }
+            }
+        });
+        assert!(cells.publish_by_line(&mut line).is_some());
+        assert!(cells.publish_by_line(&mut line).is_some());
+        assert!(cells.publish_by_line(&mut line).is_none(), "two were lent");
+        another.join().unwrap();
+        let mut ring = ring.lock().unwrap();
+        ring.producer.recall();
         assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
         assert_eq!(ring.settle(), BLOCKS, "every block comes back");
         let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();

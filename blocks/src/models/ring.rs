@@ -11,6 +11,7 @@ use crate::control::{Control, Geometry};
 use crate::descriptor::{Packed, Validity, pack, unit_of};
 use crate::line::Line;
 use crate::options::SizeClass;
+use crate::payload::BLOCK_ALIGNMENT;
 use crate::pool::{Layout, Pool};
 use crate::producer::{Producer, Reach};
 use crate::schema::Schema;
@@ -36,10 +37,11 @@ impl Cells {
         self.0[unit as usize].with_mut(|cell| unsafe { *cell = value });
     }
 
-    /// Fills a block that was lent to the line, and publishes it by that. True: somebody may wait.
-    pub(super) fn publish_by_line(&self, line: &mut Line, unit: u32) -> bool {
-        self.write(unit, content(line.sequence()));
-        line.publish(pack(unit, 8, Validity::Valid), None)
+    /// Fills the next block that was lent to the line, and publishes it by that. True: somebody may wait. `None`: there is none.
+    pub(super) fn publish_by_line(&self, line: &mut Line) -> Option<bool> {
+        let offset = line.block()?;
+        self.write((offset / BLOCK_ALIGNMENT) as u32, content(line.sequence()));
+        Some(line.publish(offset, 8))
     }
 
     /// Reads the message and checks that it is the one that its descriptor tells of.
@@ -119,9 +121,22 @@ impl Ring {
         unsafe { Line::new(&self.control.publishing_line()) }.expect("no null pointers")
     }
 
-    /// Publishes a block that was lent to the line by it. True: somebody sleeps.
-    pub(super) fn publish_by_line(&mut self, line: &mut Line, unit: u32) -> bool {
-        self.cells.publish_by_line(line, unit) && self.producer.wakes()
+    /// Lends up to `most` free blocks to the line, as a writer does. Returns how many.
+    pub(super) fn lend(&mut self, line: &mut Line, most: u32) -> u32 {
+        self.producer.recall();
+        let Some(unit) = self.take_block() else { return 0 };
+        let (first, count) = self.producer.lend(unit, most);
+        line.take_up(first, count);
+        count
+    }
+
+    /// Publishes the next block of the line by it; up to `most` are lent to it if it has none. True: somebody sleeps. `None`: no block
+    /// is free.
+    pub(super) fn publish_by_line(&mut self, line: &mut Line, most: u32) -> Option<bool> {
+        if line.block().is_none() && self.lend(line, most) == 0 {
+            return None;
+        }
+        Some(self.cells.publish_by_line(line)? && self.producer.wakes())
     }
 
     /// Free blocks, once everything is passed and nothing is held.

@@ -63,12 +63,11 @@ fn for_messages_by(line: bool, subscribers: u32, messages: u64, closed: bool, pr
             .collect();
         let mut by_line = line.then(|| ring.line());
         for _ in 0..messages {
-            let unit = ring.take_block().expect("as many blocks as messages");
             let wakes = match &mut by_line {
-                Some(line) => ring.publish_by_line(line, unit),
-                None => ring.publish_block(unit),
+                Some(line) => ring.publish_by_line(line, 2),
+                None => ring.take_block().map(|unit| ring.publish_block(unit)),
             };
-            if wakes {
+            if wakes.expect("as many blocks as messages") {
                 signals.iter().for_each(|signal| signal.wake());
             }
         }

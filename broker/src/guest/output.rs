@@ -3,7 +3,6 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-use blockcast_blocks::abi::LineBlock;
 use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
 
 use super::abi::{Error, PublisherStats};
@@ -74,8 +73,9 @@ impl<O: Outlet> Output<O> {
     }
 
     /// Lends up to `room` blocks to the publisher's line: the first as [`take`](Self::take) takes it, more if they are free.
-    pub(crate) fn lend_to_line(&mut self, room: u32, lend: impl FnMut(LineBlock)) -> Result<u32, Error> {
-        let lent = self.outlet.writer().0.lend_to_line(room, lend);
+    /// Returns the first sequence that names one, and how many there are.
+    pub(crate) fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
+        let lent = self.outlet.writer().0.lend_to_line(room);
         lent.map_err(|error| self.not_taken(0, &error))
     }
 

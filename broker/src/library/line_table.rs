@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use blockcast_blocks::abi::{LineBlock, PublishingLine, Status};
+use blockcast_blocks::abi::{PublishingLine, Status};
 
 use super::instance::find;
 use super::pointers::Out;
@@ -35,22 +35,18 @@ pub(super) unsafe extern "C" fn take_blocks(
     context: *mut c_void,
     publisher: u64,
     room: u32,
-    blocks: *mut LineBlock,
+    first: *mut u64,
     count: *mut u32,
 ) -> Status {
     status(context, |state| {
-        let count = Out::new(count)?;
-        Out::new(blocks)?;
+        let (first, count) = (Out::new(first)?, Out::new(count)?);
         if room == 0 {
             return Err(Error::WrongSize);
         }
-        let mut place = blocks;
-        let lent = state.take_blocks(publisher, room, |block| {
-            // SAFETY: no more than there is room for, by the contract; the place is aligned.
-            unsafe { place.write(block) };
-            place = place.wrapping_add(1);
-        })?;
+        let (sequence, lent) = state.take_blocks(publisher, room)?;
         // SAFETY: the component's place for it, by the contract.
+        unsafe { first.set(sequence) };
+        // SAFETY: as above.
         unsafe { count.set(lent) };
         Ok(())
     })

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
 
-use blockcast_blocks::abi::{LineBlock, PublisherStats, PublishingLine, VALID};
-use blockcast_blocks::{Signal, SuspendedLoan};
+use blockcast_blocks::abi::{PublisherStats, PublishingLine, VALID};
+use blockcast_blocks::{Channel, Signal, SuspendedLoan};
 
 use crate::granted::TopicOutlet;
 use crate::guest::Outlet;
@@ -52,12 +52,25 @@ impl LibraryPublisher {
         Some(line)
     }
 
-    /// Lends up to `room` blocks for the line, at least one.
-    pub(crate) fn lend_to_line(&mut self, room: u32, lend: impl FnMut(LineBlock)) -> Result<u32, Error> {
+    /// What the line leads to, if the component has it.
+    pub(crate) fn behind_line(&mut self) -> Option<Arc<Channel>> {
+        self.lined.then(|| Arc::clone(self.output.writer().channel()))
+    }
+
+    /// Lends up to `room` blocks for the line, at least one. Returns the first sequence that names one, and how many.
+    pub(crate) fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
         if !self.lined {
             return Err(Error::Denied);
         }
-        self.output().lend_to_line(room, lend)
+        self.output.lend_to_line(room)
+    }
+
+    /// Takes back what was lent for the line, as something else is published or lent.
+    #[inline]
+    pub(crate) fn recall_from_line(&mut self) {
+        if self.lined {
+            self.output.writer().recall_from_line();
+        }
     }
 
     /// Blocks that wait at the line to be published.
@@ -126,7 +139,8 @@ impl LibraryPublisher {
         length: u32,
     ) -> Result<u64, (SuspendedLoan, Error)> {
         let trust = self.trust(length);
-        self.output().publish(block, length & !VALID, trust)
+        self.recall_from_line();
+        self.output.publish(block, length & !VALID, trust)
     }
 
     /// Publishes a copy of the bytes from `message` on; `length` as for [`publish`](Self::publish).
@@ -136,9 +150,10 @@ impl LibraryPublisher {
     pub(crate) unsafe fn publish_copy(&mut self, message: *const u8, length: u32) -> Result<u64, Error> {
         let trust = self.trust(length);
         let len = length & !VALID;
-        let block = self.output().take(len)?;
+        self.recall_from_line();
+        let block = self.output.take(len)?;
         // Ranges of the arena are copied by way of a buffer, as they could overlap the block.
-        let arena = self.output().writer().channel().arena();
+        let arena = self.output.writer().channel().arena();
         let within = (message as usize).wrapping_sub(arena.base().as_ptr() as usize) < arena.len();
         let buffer = if within {
             // SAFETY: readable and unchanged, as the caller promises.
@@ -148,9 +163,9 @@ impl LibraryPublisher {
         };
         let source = buffer.as_ref().map_or(message, Vec::as_ptr);
         // SAFETY: readable and unchanged (the caller's promise), and outside of the arena, as was just seen to.
-        let published = unsafe { self.output().publish_copy(block, Some(source), len, trust) };
+        let published = unsafe { self.output.publish_copy(block, Some(source), len, trust) };
         published.map_err(|(block, error)| {
-            self.output().take_back(block);
+            self.output.take_back(block);
             error
         })
     }

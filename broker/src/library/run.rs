@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use blockcast_blocks::Channel;
 use blockcast_blocks::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -23,8 +24,9 @@ const COMPUTE_TICK: Duration = Duration::from_millis(5);
 /// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
 pub(crate) const STACK: usize = 8 << 20;
 
-/// What the component may look at until its library is closed: the table, and the word that says that it is over.
-type Kept = (Box<Host>, Arc<AtomicU32>);
+/// What the component may look at until its library is closed: the table, the word that says that it is over, and what the lines of
+/// publishers that it has not closed lead to.
+type Kept = (Box<Host>, Arc<AtomicU32>, Vec<Arc<Channel>>);
 
 /// What a component's thread leaves behind.
 struct Left {
@@ -164,14 +166,13 @@ fn run(code: &Code, instance: &Arc<Instance>, started: oneshot::Sender<()>) -> L
         Ok((returned, image, host))
     }));
     let (reason, image) = match outcome {
-        Ok(Ok((returned, image, host))) => {
-            (exit_reason(instance, returned), Some((image, (host, instance.keep_over()))))
-        }
+        Ok(Ok((returned, image, host))) => (exit_reason(instance, returned), Some((image, host))),
         Ok(Err(reason)) => (instance.ending().unwrap_or(reason), None),
         Err(_) => (ExitReason::System("the host panicked on its behalf".to_owned()), None),
     };
     let stats = instance.stats();
-    instance.with(LibraryState::release);
+    let lines = instance.with(LibraryState::release);
+    let image = image.map(|(image, host)| (image, (host, instance.keep_over(), lines)));
     Left { reason, stats, image }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockcast_blocks::abi::{self, VALID};
-use blockcast_blocks::{ReaderOptions, Schema, Signal};
+use blockcast_blocks::{Channel, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
@@ -274,14 +274,9 @@ impl LibraryState {
         if limited { Err(Error::Denied) } else { publisher.line().ok_or(Error::Denied) }
     }
 
-    /// As `publisher_take_blocks`: up to `room` blocks, at least one.
-    pub(crate) fn take_blocks(
-        &mut self,
-        handle: u64,
-        room: u32,
-        lend: impl FnMut(abi::LineBlock),
-    ) -> Result<u32, Error> {
-        self.publisher(handle)?;
+    /// As `publisher_take_blocks`: up to `room` blocks, at least one. Returns the first sequence that names one, and how many.
+    pub(crate) fn take_blocks(&mut self, handle: u64, room: u32) -> Result<(u64, u32), Error> {
+        self.publisher(handle)?.recall_from_line();
         let lined: u32 = self
             .entries
             .iter_mut()
@@ -294,7 +289,7 @@ impl LibraryState {
         if left == 0 {
             return Err(self.refuse(Limit::Loans));
         }
-        self.publisher(handle)?.lend_to_line(room.min(left), lend)
+        self.publisher(handle)?.lend_to_line(room.min(left))
     }
 
     // Everything
@@ -345,8 +340,14 @@ impl LibraryState {
         stats
     }
 
-    /// Gives everything back that the component has open. What its handles stood for, they do not stand for any more.
-    pub(crate) fn release(&mut self) {
+    /// Gives everything back that the component has open. What its handles stood for, they do not stand for any more. Returns what
+    /// its lines lead to.
+    pub(crate) fn release(&mut self) -> Vec<Arc<Channel>> {
+        let lines = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
+            Entry::Publisher(publisher) => publisher.behind_line(),
+            _ => None,
+        });
+        let lines = lines.collect();
         let handles: Vec<u64> = self.entries.iter_mut().map(|(handle, _)| handle).collect();
         for &handle in &handles {
             self.close_block(handle);
@@ -355,6 +356,7 @@ impl LibraryState {
             self.close_subscription(handle);
             self.close_publisher(handle);
         }
+        lines
     }
 
     pub(crate) fn fail(&mut self, text: &str) {

@@ -430,6 +430,35 @@ static uint32_t ends_early(const host *h) {
     return 0;
 }
 
+/* Leaves a thread behind that goes on publishing by a line after the end, and does not look whether it may. */
+static struct {
+    const host *h;
+    uint64_t p, b;
+    line l;
+} left;
+
+static void *publishes_late(void *data) {
+    const uint32_t *over = left.l.over;
+    left.l.over = &(uint32_t){0};
+    while (!__atomic_load_n(over, __ATOMIC_ACQUIRE)) usleep(100);
+    usleep(20000); /* everything is given back meanwhile */
+    (void)data;
+    for (int i = 0; i < 2; i++) (void)put(left.h, left.p, &left.l, &left.b, "late", 4);
+    return NULL;
+}
+
+static uint32_t leaves_a_line(const host *h) {
+    uint32_t count;
+    left.h = h;
+    MUST(publisher(h, "own", 8, &left.p) == OK && line_of(h, left.p, &left.l) == OK);
+    MUST(h->publisher_take_blocks(h->context, left.p, 2, &left.b, &count) == OK && count == 2);
+    MUST(put(h, left.p, &left.l, &left.b, "in time", 7) == OK);
+    MUST(h->publisher_take_blocks(h->context, left.p, 2, &left.b, &count) == OK && count == 2);
+    MUST(pthread_create(&late, NULL, publishes_late, NULL) == 0);
+    has_late = 1;
+    return 0;
+}
+
 /* Uses a context that it was not given. */
 static uint32_t forges(const host *h) {
     host forged = *h;
@@ -543,7 +572,7 @@ static const struct { const char *name; uint32_t (*run)(const host *); } deeds[]
     {"forges", forges}, {"spins", spins}, {"nags", nags}, {"tarries", tarries}, {"fails", fails}, {"chats", chats},
     {"limits", limits}, {"exceeds", exceeds}, {"returns-nonsense", returns_nonsense}, {"loses", loses},
     {"mixes", mixes}, {"exhausts", exhausts}, {"no-lines", no_lines}, {"limited-lines", limited_lines}, {"lines", lines},
-    {"looks-at-its-line", looks_at_its_line},
+    {"looks-at-its-line", looks_at_its_line}, {"leaves-a-line", leaves_a_line},
 };
 
 __attribute__((unused)) static uint32_t run(const host *h) {

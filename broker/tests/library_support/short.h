@@ -11,7 +11,6 @@ typedef bc_publisher_options publisher_options;
 typedef bc_subscription_stats subscription_stats;
 typedef bc_publisher_stats publisher_stats;
 typedef bc_publishing_line line;
-typedef bc_line_block line_block;
 typedef bc_host host;
 typedef bc_app app;
 

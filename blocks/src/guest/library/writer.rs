@@ -58,9 +58,10 @@ pub struct Writer {
     publisher: u64,
     /// Then all loans are its blocks.
     line: Option<PublisherLine>,
-    /// The block that is filled, or that is there for the next message; no address: there is none. A block of the line has
-    /// its word as its handle.
+    /// The block that is filled, or that is there for the next message. One of the line has no handle.
     lent: Loan,
+    /// Bytes that it has and 1; 0: there is none.
+    room: usize,
     /// Bytes that were asked for.
     asked: usize,
     schema: Schema,
@@ -137,11 +138,13 @@ impl Writer {
         // SAFETY: as above.
         let block_size = unsafe { (host.publisher_block_size)(host.context, publisher) } as usize;
         let largest = options.larger.iter().map(|class| class.block_size).fold(block_size, usize::max);
+        let line = PublisherLine::open(host, publisher);
         Ok(Self {
             runtime: runtime.clone(),
             publisher,
-            line: PublisherLine::open(host, publisher),
+            line,
             lent: Loan::NONE,
+            room: 0,
             asked: 0,
             schema: schema.clone(),
             block_size,
@@ -213,7 +216,7 @@ impl Writer {
     /// Whether there is a block for a message of `len` bytes.
     #[inline(always)]
     fn is_lent(&self, len: usize) -> bool {
-        !self.lent.address.is_null() && len <= self.lent.capacity
+        len < self.room
     }
 
     /// Asks the host for a block, which becomes the next one. One that was too small goes back.
@@ -224,13 +227,20 @@ impl Writer {
         }
         if let Some(line) = &mut self.line {
             let refilled = line.refill(&self.runtime, self.publisher);
-            self.lent = refilled.map_err(|error| self.refused(error, len))?;
+            let loan = refilled.map_err(|error| self.refused(error, len))?;
+            let _ = self.put(loan);
             return Ok(());
         }
         let loan = self.ask(len)?;
-        let small = std::mem::replace(&mut self.lent, loan);
+        let small = self.put(loan);
         self.give_back(small);
         Ok(())
+    }
+
+    /// Makes this the next block, and returns what was.
+    fn put(&mut self, loan: Loan) -> Loan {
+        self.room = if loan.address.is_null() { 0 } else { loan.capacity.saturating_add(1) };
+        std::mem::replace(&mut self.lent, loan)
     }
 
     fn ask(&self, len: usize) -> Result<Loan, LoanError> {
@@ -370,10 +380,12 @@ impl RawLoan<'_> {
         let writer = &mut *loan.writer;
         if let Some(line) = &mut writer.line
             && valid == VALID
-            && !line.is_over()
         {
-            let (sequence, waited_for) = line.publish(writer.lent.block, len);
-            writer.lent = line.take();
+            let (sequence, waited_for) = line.publish(writer.lent.address, len);
+            match line.block() {
+                Some(address) => writer.lent.address = address, // all have the same capacity
+                None => writer.room = 0,
+            }
             if waited_for {
                 writer.wake();
             }
@@ -387,12 +399,11 @@ impl RawLoan<'_> {
         let writer = &mut *self.writer;
         if let Some(line) = &mut writer.line {
             // One that the host is to check. Or the run is over, and the host says so.
-            let message = (writer.lent.block, len as u32 | valid);
+            let message = (writer.lent.address.cast_const(), len as u32 | valid);
             let published = line.publish_checked(&writer.runtime, writer.publisher, message);
-            if published.is_ok() {
-                writer.lent = line.take();
-            }
-            return published.map_err(|error| writer.refused(error, len));
+            let (sequence, next) = published.map_err(|error| writer.refused(error, len))?;
+            let _ = writer.put(next.unwrap_or(Loan::NONE));
+            return Ok(sequence);
         }
         let Ok(host) = writer.runtime.host() else {
             return Err(writer.refused(Error::Closed, len));
@@ -419,7 +430,7 @@ impl RawLoan<'_> {
         answer(status).map_err(|error| writer.refused(error, len))?;
         // Not dropped: what is there now is the next one.
         let writer = &mut *ManuallyDrop::new(self).writer;
-        writer.lent = if next.block == 0 || next.address.is_null() { Loan::NONE } else { next };
+        let _ = writer.put(if next.block == 0 { Loan::NONE } else { next });
         writer.sequence = sequence.saturating_add(1);
         Ok(Sequence::new(sequence))
     }
@@ -438,7 +449,7 @@ impl RawLoan<'_> {
             return Err(LoanError::TooLarge { needed: len, block_size: writer.largest });
         }
         let larger = writer.ask(len)?;
-        let small = std::mem::replace(&mut writer.lent, larger);
+        let small = writer.put(larger);
         writer.give_back(small);
         Ok(())
     }
@@ -449,7 +460,7 @@ impl Drop for RawLoan<'_> {
     fn drop(&mut self) {
         // A block of the line stays, as the next one.
         if self.writer.line.is_none() {
-            let loan = std::mem::replace(&mut self.writer.lent, Loan::NONE);
+            let loan = self.writer.put(Loan::NONE);
             self.writer.give_back(loan);
         }
     }
