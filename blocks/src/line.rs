@@ -18,7 +18,6 @@
     )
 )]
 
-use std::hint::cold_path;
 use std::ptr::NonNull;
 
 use crate::abi::PublishingLine;
@@ -153,16 +152,18 @@ impl Line {
         self.end = self.sequence.wrapping_add(u64::from(count));
     }
 
-    /// The block that the next message is published in: bytes from the arena's start. `None` if no more is lent.
+    /// Whether it has a block for the next message.
     #[inline(always)]
-    pub(crate) fn block(&self) -> Option<usize> {
-        if self.sequence == self.end {
-            cold_path();
-            return None;
-        }
+    pub(crate) fn has_block(&self) -> bool {
+        self.sequence != self.end
+    }
+
+    /// That block: bytes from the arena's start. Another message's, if it [has](Self::has_block) none.
+    #[inline(always)]
+    pub(crate) fn block(&self) -> usize {
         let named = self.slot(self.sequence.wrapping_sub(self.behind));
         // Ordering: Relaxed; written by this thread, or before it was lent to it.
-        Some(offset_of(named.word.load(Ordering::Relaxed)))
+        offset_of(named.word.load(Ordering::Relaxed))
     }
 
     /// The sequence that the next message gets.
@@ -232,7 +233,8 @@ mod tests {
 
     /// Publishes so many bytes of the next block.
     fn publish(line: &mut Line, len: usize) -> usize {
-        let offset = line.block().expect("one is lent");
+        assert!(line.has_block());
+        let offset = line.block();
         assert!(!line.publish(offset, len), "nobody sleeps");
         offset
     }
@@ -257,7 +259,7 @@ mod tests {
                 let sequence = Sequence::new(line.sequence() - 1);
                 assert_eq!((descriptor.sequence, descriptor.time.as_nanos()), (sequence, round + 1));
             }
-            assert_eq!(line.block(), None);
+            assert!(!line.has_block());
         }
         writer.adopt();
         assert_eq!((writer.published().0, writer.lent_to_line()), (line.sequence(), 0));
@@ -314,7 +316,7 @@ mod tests {
         let mut writer = channel(config(8)).expect("a small channel");
         let mut line = line(&writer);
         assert_eq!(lend(&mut writer, &mut line, 2), 2);
-        let (word, other) = (word_at(line.block().expect("one is lent"), 0), word_at(64 * 8, 0));
+        let (word, other) = (word_at(line.block(), 0), word_at(64 * 8, 0));
         assert!(writer.take_from_line(other).is_none(), "no block of the channel");
         let loan = writer.take_from_line(word | 5).expect("the next one, whatever the length");
         assert!(writer.take_from_line(word).is_none(), "another one is the next");
@@ -324,7 +326,7 @@ mod tests {
         let sequence = writer.resume(loan).expect("its own").publish(1).expect("it fits");
         line.refresh();
         assert_ne!(publish(&mut line, 1) as u64, offset);
-        assert_eq!((sequence.get(), line.block(), line.sequence()), (0, None, 2));
+        assert_eq!((sequence.get(), line.has_block(), line.sequence()), (0, false, 2));
         writer.adopt();
         assert_eq!((writer.lent_to_line(), writer.reclaim()), (0, 8));
         assert!(writer.take_from_line(word).is_none(), "none is lent");
@@ -386,7 +388,8 @@ mod tests {
                         }
                     }
                     Step::ByLine => {
-                        if let Some(offset) = line.block() {
+                        if line.has_block() {
+                            let offset = line.block();
                             let start = writer.channel().arena().base().as_ptr().wrapping_add(offset);
                             // SAFETY: a block of the arena, which was lent to the line and is written by it alone.
                             unsafe { start.cast::<[u8; 8]>().write(line.sequence().to_le_bytes()) };

@@ -39,7 +39,7 @@ impl Cells {
 
     /// Fills the next block that was lent to the line, and publishes it by that. True: somebody may wait. `None`: there is none.
     pub(super) fn publish_by_line(&self, line: &mut Line) -> Option<bool> {
-        let offset = line.block()?;
+        let offset = line.has_block().then(|| line.block())?;
         self.write((offset / BLOCK_ALIGNMENT) as u32, content(line.sequence()));
         Some(line.publish(offset, 8))
     }
@@ -133,7 +133,7 @@ impl Ring {
     /// Publishes the next block of the line by it; up to `most` are lent to it if it has none. True: somebody sleeps. `None`: no block
     /// is free.
     pub(super) fn publish_by_line(&mut self, line: &mut Line, most: u32) -> Option<bool> {
-        if line.block().is_none() && self.lend(line, most) == 0 {
+        if !line.has_block() && self.lend(line, most) == 0 {
             return None;
         }
         Some(self.cells.publish_by_line(line)? && self.producer.wakes())

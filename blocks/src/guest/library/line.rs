@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::runtime::Runtime;
 use super::types::{Error, answer};
-use crate::abi::{Host, Loan, PublishingLine, TIMESTAMPS_COARSE, TIMESTAMPS_PRECISE};
+use crate::abi::{Host, PublishingLine, TIMESTAMPS_COARSE, TIMESTAMPS_PRECISE};
 use crate::descriptor::word_at;
 use crate::line::Line;
 use crate::sys::clock;
@@ -43,15 +43,21 @@ impl PublisherLine {
         })
     }
 
-    /// The first byte of the next block. `None`: the host is to be asked.
-    #[inline(always)]
-    pub(super) fn block(&self) -> Option<*mut u8> {
-        Some(self.base.as_ptr().wrapping_add(self.line.block()?))
+    /// Bytes of each block.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    /// That block as a loan, which has no handle.
-    fn loan(&self) -> Option<Loan> {
-        Some(Loan { block: 0, address: self.block()?, capacity: self.capacity })
+    /// Whether there is a block for the next message. Otherwise the host is to be asked.
+    #[inline(always)]
+    pub(super) fn has_block(&self) -> bool {
+        self.line.has_block()
+    }
+
+    /// The first byte of that block.
+    #[inline(always)]
+    pub(super) fn block(&self) -> *mut u8 {
+        self.base.as_ptr().wrapping_add(self.line.block())
     }
 
     /// How far from the arena's start the block with this first byte lies.
@@ -60,9 +66,9 @@ impl PublisherLine {
         (block as usize).wrapping_sub(self.base.as_ptr() as usize)
     }
 
-    /// Asks the host for blocks, of which there are none left, and returns the next one.
+    /// Asks the host for blocks, of which there are none left.
     #[inline(never)]
-    pub(super) fn refill(&mut self, runtime: &Runtime, publisher: u64) -> Result<Loan, Error> {
+    pub(super) fn refill(&mut self, runtime: &Runtime, publisher: u64) -> Result<(), Error> {
         let host = runtime.host()?;
         let (_, take, _, _) = functions(host).ok_or(Error::Internal)?;
         let (mut first, mut count) = (0, 0);
@@ -70,7 +76,7 @@ impl PublisherLine {
         let status = unsafe { take(host.context, publisher, AT_A_TIME, &raw mut first, &raw mut count) };
         answer(status)?;
         self.line.take_up(first, count);
-        self.loan().ok_or(Error::Internal) // the host contradicts itself
+        if count == 0 { Err(Error::Internal) } else { Ok(()) } // the host contradicts itself
     }
 
     /// Publishes `len` bytes of this block, the next one, a valid value. True: the host is to wake whoever waits.
@@ -94,21 +100,21 @@ impl PublisherLine {
         answer(unsafe { published(host.context, publisher) })
     }
 
-    /// Has the host publish this block, the next one, whose bytes it is to check. Returns also the block after it.
+    /// Has the host publish this block, the next one, whose bytes it is to check.
     #[inline(never)]
     pub(super) fn publish_checked(
         &mut self,
         runtime: &Runtime,
         publisher: u64,
         (block, length): (*const u8, u32),
-    ) -> Result<(Sequence, Option<Loan>), Error> {
+    ) -> Result<Sequence, Error> {
         let host = runtime.host()?;
         let (_, _, _, publish) = functions(host).ok_or(Error::Internal)?;
         let (mut sequence, word) = (0, word_at(self.offset(block), 0));
         // SAFETY: as in `open`.
         answer(unsafe { publish(host.context, publisher, word, length, &raw mut sequence) })?;
         self.line.refresh();
-        Ok((Sequence::new(sequence), self.loan()))
+        Ok(Sequence::new(sequence))
     }
 
     /// The sequence that the next message gets.

@@ -4,6 +4,7 @@
 //! brings the next block along, if one is free.
 
 use std::fmt;
+use std::hint::cold_path;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
@@ -58,7 +59,8 @@ pub struct Writer {
     publisher: u64,
     /// Then all loans are its blocks.
     line: Option<PublisherLine>,
-    /// The block that is filled, or that is there for the next message. One of the line has no handle.
+    /// The block that is filled, or that is there for the next message. One of the line has no handle, and its address is set when it
+    /// is loaned.
     lent: Loan,
     /// Bytes that it has and 1; 0: there is none.
     room: usize,
@@ -209,7 +211,10 @@ impl Writer {
         if !self.is_lent(len) {
             self.lend(len)?;
         }
-        self.asked = len;
+        match &self.line {
+            Some(line) => self.lent.address = line.block(),
+            None => self.asked = len,
+        }
         Ok(RawLoan { writer: self })
     }
 
@@ -226,9 +231,10 @@ impl Writer {
             return Err(LoanError::TooLarge { needed: len, block_size: self.largest });
         }
         if let Some(line) = &mut self.line {
+            let capacity = line.capacity();
             let refilled = line.refill(&self.runtime, self.publisher);
-            let loan = refilled.map_err(|error| self.refused(error, len))?;
-            let _ = self.put(loan);
+            refilled.map_err(|error| self.refused(error, len))?;
+            (self.lent.capacity, self.room) = (capacity, capacity.saturating_add(1));
             return Ok(());
         }
         let loan = self.ask(len)?;
@@ -382,9 +388,9 @@ impl RawLoan<'_> {
             && valid == VALID
         {
             let (sequence, waited_for) = line.publish(writer.lent.address, len);
-            match line.block() {
-                Some(address) => writer.lent.address = address, // all have the same capacity
-                None => writer.room = 0,
+            if !line.has_block() {
+                cold_path();
+                writer.room = 0;
             }
             if waited_for {
                 writer.wake();
@@ -401,9 +407,10 @@ impl RawLoan<'_> {
             // One that the host is to check. Or the run is over, and the host says so.
             let message = (writer.lent.address.cast_const(), len as u32 | valid);
             let published = line.publish_checked(&writer.runtime, writer.publisher, message);
-            let (sequence, next) = published.map_err(|error| writer.refused(error, len))?;
-            let _ = writer.put(next.unwrap_or(Loan::NONE));
-            return Ok(sequence);
+            if !line.has_block() {
+                writer.room = 0;
+            }
+            return published.map_err(|error| writer.refused(error, len));
         }
         let Ok(host) = writer.runtime.host() else {
             return Err(writer.refused(Error::Closed, len));
@@ -472,7 +479,7 @@ impl Deref for RawLoan<'_> {
     #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the host has lent that many bytes there, which are initialised, to this loan alone until it is published or goes
-        // back, both of which need `self`; `is_lent` has checked that the address is not null.
+        // back, both of which need `self`; `try_loan` has made sure of it.
         unsafe { std::slice::from_raw_parts(self.writer.lent.address, self.writer.lent.capacity) }
     }
 }
