@@ -457,8 +457,7 @@ typedef struct {
     // Describes the publisher's line, by which the component can publish without a call: see `PublishingLine`. `line` has its own size set, and no
     // more is written. It is valid until the publisher is closed, or the library is. Asked again, it is the same.
     //
-    // `DENIED` where there is none: as the grant limits rates of publishing, as blocks are large or of several sizes or the last one that
-    // was freed is wanted first, or as the topic is unsealed.
+    // `DENIED` where there is none: as the grant limits rates of publishing, as blocks are of several sizes, or as the topic is unsealed.
     //
     // One thread at a time publishes by it, and no other publishes with this publisher meanwhile, by whichever function.
     bc_status (*publisher_line)(void *context, uint64_t publisher, bc_publishing_line *line);
@@ -466,7 +465,8 @@ typedef struct {
     // sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
     // function or of one that publishes otherwise, and when the publisher is closed. They count as loans.
     //
-    // The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left.
+    // The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left, and none where the block
+    // that was freed last is wanted first.
     bc_status (*publisher_take_blocks)(void *context,
                                        uint64_t publisher,
                                        uint32_t room,

@@ -257,12 +257,12 @@ impl Consumer {
     /// Takes up to `limit` messages at once, for a reliable consumer: how many. [`nth_before`](Self::nth_before)
     /// finds them.
     pub(crate) fn take_run(&mut self, limit: u64) -> u64 {
-        self.take_each(limit, |_| {})
+        self.take_each(limit, |_| {}).0
     }
 
-    /// As [`take_run`](Self::take_run), and shows each of them on the way.
+    /// As [`take_run`](Self::take_run), and shows each of them on the way. Returns how many, and their bytes.
     #[inline(always)]
-    pub(crate) fn take_each(&mut self, limit: u64, mut each: impl FnMut(Packed)) -> u64 {
+    pub(crate) fn take_each(&mut self, limit: u64, mut each: impl FnMut(Packed)) -> (u64, u64) {
         debug_assert!(self.is_reliable(), "what may be overtaken is checked after it was read");
         if self.head - self.next < limit {
             // Ordering: as in `take_packed`.
@@ -281,7 +281,7 @@ impl Consumer {
         }
         self.next = end;
         self.count_bytes(bytes);
-        count
+        (count, bytes)
     }
 
     /// The message that a reliable consumer took `distance` messages before the one to take next; 1 is the

@@ -65,11 +65,13 @@ pub mod descriptor;
 pub mod error;
 pub mod options;
 pub mod stats;
+mod when_ready;
 
 pub use descriptor::{Descriptor, Validity};
 pub use error::{ChannelError, JoinError, LoanError, MemoryError, OpenError, ReceiveError};
 pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 pub use stats::{ChannelStats, HolderStats, PoolStats, ReaderStats};
+pub use when_ready::WhenReady;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod abi;

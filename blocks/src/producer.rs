@@ -266,10 +266,10 @@ impl Producer {
     pub(crate) fn recall(&mut self) {
         #[cfg(not(blockcast_mutation = "recall_adopts"))]
         self.adopt();
-        if self.lent_until == self.oldest_free {
+        if self.lent_until == self.oldest_free && !self.one_by_one {
             self.oldest_free = self.oldest_named();
         } else {
-            // Others were taken out of the queue behind them.
+            // Others were taken out of the queue behind them, or there is none.
             for before in (1..=u64::from(self.lined)).rev() {
                 self.pool.give(self.unit_at(self.lent_until.wrapping_sub(before)));
             }

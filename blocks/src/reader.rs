@@ -176,20 +176,20 @@ impl Reader {
     }
 
     /// As [`take`](Self::take), for up to `limit` messages that are there, where the publisher waits for this reader: shows the
-    /// descriptor of each, and returns how many. 0 where there is none, where there may be an end, and where messages may be lost:
+    /// descriptor of each, and returns how many, and their bytes. 0 where there is none, where there may be an end, and where messages may be lost:
     /// [`take`](Self::take) tells.
     #[inline]
-    pub fn take_each(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> u64 {
+    pub fn take_each(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
         if !self.consumer.is_reliable() {
-            return 0;
+            return (0, 0);
         }
         let first = self.consumer.next();
-        let count = self.consumer.take_each(limit, |packed| each(packed.unpack()));
+        let (count, bytes) = self.consumer.take_each(limit, |packed| each(packed.unpack()));
         if count > 0 {
             self.state = State::Guarded;
             self.floor = self.floor.min(first);
         }
-        count
+        (count, bytes)
     }
 
     /// Takes the next message, whatever the reader's state; returns its descriptor word.

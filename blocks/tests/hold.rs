@@ -53,10 +53,10 @@ fn messages_taken_at_once_stay_until_they_are_released_and_count_as_others_do() 
     };
     let mut reader = join(&writer, Overflow::Block);
     let mut taken = Vec::new();
-    assert_eq!(reader.take_each(9, |message| taken.push(message)), 0, "nothing there");
+    assert_eq!(reader.take_each(9, |message| taken.push(message)), (0, 0), "nothing there");
     (0..4).for_each(|byte| assert!(publish(&mut writer, byte)));
-    assert_eq!(reader.take_each(3, |message| taken.push(message)), 3, "no more than asked for");
-    assert_eq!(reader.take_each(9, |message| taken.push(message)), 1);
+    assert_eq!(reader.take_each(3, |message| taken.push(message)).0, 3, "no more than asked for");
+    assert_eq!(reader.take_each(9, |message| taken.push(message)).0, 1);
     assert_eq!(taken.iter().map(|message| message.sequence.get()).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert!(!publish(&mut writer, 4), "all blocks are attached");
     let held = reader.hold(Sequence::new(0)).expect("attached");
@@ -70,6 +70,6 @@ fn messages_taken_at_once_stay_until_they_are_released_and_count_as_others_do() 
     drop(held);
     reader.release_before(Sequence::new(4));
     assert!(publish(&mut writer, 6));
-    assert_eq!(other.take_each(9, |_| unreachable!("it may be overtaken")), 0);
+    assert_eq!(other.take_each(9, |_| unreachable!("it may be overtaken")).0, 0);
     assert_eq!(other.take().expect("a message").len, 1);
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, Writer, park};
+use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, WhenReady, Writer, park};
 
 use crate::loan::Loan;
 
@@ -63,17 +63,22 @@ impl<P: Payload> Publisher<P> {
     ///
     /// # Errors
     /// None while the host is alive; a guest whose host is shutting down gets an error here.
-    pub async fn loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
-        self.loan_sized(0).await
+    #[inline]
+    pub fn loan(&mut self) -> impl Future<Output = Result<Loan<'_, P>, LoanError>> {
+        self.loan_sized(0)
     }
 
     /// Loans a block of at least `bytes`, waiting for one to come free. Cancel-safe.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`], and as for [`loan`](Self::loan).
-    pub async fn loan_sized(&mut self, bytes: usize) -> Result<Loan<'_, P>, LoanError> {
-        poll_fn(|cx| self.writer.poll_loanable(cx, bytes)).await?;
-        self.try_loan_sized(bytes)
+    #[inline]
+    pub fn loan_sized(&mut self, bytes: usize) -> impl Future<Output = Result<Loan<'_, P>, LoanError>> {
+        WhenReady::new(
+            self,
+            move |publisher: &mut Self, cx| publisher.writer.poll_loanable(cx, bytes),
+            move |publisher| publisher.try_loan_sized(bytes),
+        )
     }
 
     /// Loans a block of at least `bytes` (0: any), blocking the thread until one comes free, or until

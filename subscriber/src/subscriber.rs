@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use blockcast_blocks::{InvalidPayload, Payload, ReceiveError, park};
+use blockcast_blocks::{InvalidPayload, Payload, ReceiveError, WhenReady, park};
 use futures::Stream;
 
 use crate::Subscription;
@@ -111,27 +111,35 @@ impl<P: Payload> Subscriber<P> {
     ///
     /// # Errors
     /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
-    pub async fn recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
-        self.ready().await;
-        self.try_recv_ref()
+    #[inline]
+    pub fn recv_ref(&mut self) -> impl Future<Output = Result<Message<'_, P>, RecvError>> {
+        self.once_ready(Self::try_recv_ref)
     }
 
     /// Waits for the next message and receives it as an owned sample. Cancel-safe.
     ///
     /// # Errors
     /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
-    pub async fn recv(&mut self) -> Result<Sample<P>, RecvError> {
-        self.ready().await;
-        self.try_recv()
+    #[inline]
+    pub fn recv(&mut self) -> impl Future<Output = Result<Sample<P>, RecvError>> {
+        self.once_ready(Self::try_recv)
     }
 
     /// Waits for messages and receives up to `limit` of one publisher by reference. Cancel-safe.
     ///
     /// # Errors
     /// [`RecvError::Ended`], [`RecvError::Lost`].
-    pub async fn recv_batch(&mut self, limit: usize) -> Result<Batch<'_, P>, RecvError> {
-        self.ready().await;
-        self.try_recv_batch(limit)
+    #[inline]
+    pub fn recv_batch(&mut self, limit: usize) -> impl Future<Output = Result<Batch<'_, P>, RecvError>> {
+        self.once_ready(move |subscriber| subscriber.try_recv_batch(limit))
+    }
+
+    #[inline(always)]
+    fn once_ready<'s, R>(
+        &'s mut self,
+        receive: impl Fn(&'s mut Self) -> Result<R, RecvError> + Unpin,
+    ) -> impl Future<Output = Result<R, RecvError>> {
+        WhenReady::new(self, |subscriber: &mut Self, cx| subscriber.poll_ready(cx).map(Ok), receive)
     }
 
     /// Receives until the end by reference, and calls `each` with every message, loss and invalid message in order. In

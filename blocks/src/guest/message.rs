@@ -3,14 +3,17 @@
 use std::fmt;
 
 use super::sample::RawSample;
-use super::subscription::{Delivery, Subscription, bytes_at};
+use super::subscription::{Subscription, VALID, bytes_at, bytes_of, validity_of};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
 /// A message by reference, released on drop.
 pub struct RawMessage<'r> {
+    // Receives nothing else while this message borrows it.
     pub(super) subscription: &'r mut Subscription,
-    pub(super) delivery: Delivery,
+    pub(super) address: u64,
+    /// As in its record.
+    pub(super) length: u32,
 }
 
 impl RawMessage<'_> {
@@ -19,41 +22,41 @@ impl RawMessage<'_> {
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in `drop`.
-        unsafe { bytes_at(&self.delivery.descriptor) }
+        unsafe { bytes_at(self.address, self.length & !VALID) }
     }
 
     /// Whether the bytes are known to be a value of the topic's layout.
     #[must_use]
     #[inline]
     pub fn validity(&self) -> Validity {
-        self.descriptor().validity
+        validity_of(self.length)
     }
 
     /// Position, time and length.
     #[must_use]
     #[inline]
     pub fn descriptor(&self) -> Descriptor {
-        self.delivery.descriptor
+        self.subscription.current().descriptor
     }
 
     /// Who published it.
     #[must_use]
     #[inline]
     pub fn publisher(&self) -> PublisherId {
-        self.delivery.publisher
+        self.subscription.current().publisher
     }
 
     /// Keeps the message for as long as the returned sample lives.
     #[must_use]
     pub fn into_sample(self) -> RawSample {
-        self.subscription.attach(self.delivery) // `drop` releases the reference, the sample keeps the message
+        self.subscription.attach_current() // `drop` releases the reference, the sample keeps the message
     }
 }
 
 impl Drop for RawMessage<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.subscription.release_to(self.delivery.index + 1);
+        self.subscription.release_taken();
     }
 }
 
@@ -86,7 +89,7 @@ impl RawBatch<'_> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         self.descriptors.iter().map(|descriptor| {
             // SAFETY: the subscription, which is borrowed exclusively, took the messages and releases them in `drop`.
-            (*descriptor, unsafe { bytes_at(descriptor) })
+            (*descriptor, unsafe { bytes_of(descriptor) })
         })
     }
 }

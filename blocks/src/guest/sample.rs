@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::attached::Attached;
-use super::subscription::{Delivery, bytes_at};
+use super::subscription::{Delivery, bytes_of};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
@@ -110,7 +110,7 @@ impl RawSample {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: the descriptor was taken from the subscription that `Kept` keeps open; until the host holds the
         // message its subscription does not release it (`Samples::oldest`), and the hold lasts until `Kept` is dropped.
-        unsafe { bytes_at(&self.0.delivery.descriptor) }
+        unsafe { bytes_of(&self.0.delivery.descriptor) }
     }
 
     /// Whether the bytes are known to be a value of the topic's layout.

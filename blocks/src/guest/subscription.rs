@@ -3,8 +3,8 @@
 //! # Releasing
 //! The host learns what was released with the next batch that it is asked for. While a batch is being worked off
 //! that would keep blocks from a publisher that waits for them, so a call that only releases is
-//! made in between, every [`RELEASE_MESSAGES`] messages or [`RELEASE_BYTES`] bytes: rare enough for small messages
-//! not to notice, and at once for large ones. Before the component waits the host is told the rest.
+//! made in between, every [`RELEASE_MESSAGES`] messages, every quarter of a larger batch or every [`RELEASE_BYTES`] bytes: rare enough for
+//! small messages not to notice, and at once for large ones. Before the component waits the host is told the rest.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::schema::Schema;
 use crate::units::{PublisherId, Sequence, Timestamp};
 
 /// Records per batch.
-const BATCH: usize = 128;
-/// Messages after which the host is told that they were released.
-const RELEASE_MESSAGES: u32 = 32;
+const BATCH: usize = 256;
+/// Messages after which the host is told that they were released, in batches of up to four times as many.
+const RELEASE_MESSAGES: usize = 32;
 /// Bytes after which the host is told that they were released.
 const RELEASE_BYTES: u64 = 64 * 1024;
 /// Bit of [`Record::length`]: the bytes are known to be valid.
-const VALID: u32 = 1 << 31;
+pub(super) const VALID: u32 = 1 << 31;
 
 /// The sequence of a record that tells of a loss which no message follows yet.
 const NO_MESSAGE: u64 = u64::MAX;
@@ -55,14 +55,15 @@ pub struct Subscription {
     /// The next record of the batch, and how many there are.
     next: usize,
     filled: usize,
+    /// Those from `next` to here are messages, with nothing to be told before them: neither a loss to the app nor a release to the host.
+    plain: usize,
+    /// The next record when the host was told what is released.
+    told: usize,
+    /// Deliveries that were taken before the batch, less records of the batch that were none. Wraps.
+    before: u64,
     /// Everything before this number is not needed by reference any more.
     floor: u64,
-    /// Index of the next delivery to be taken.
-    taken: u64,
     samples: Samples,
-    /// Messages and bytes taken since the host was told what is released.
-    untold: u32,
-    untold_bytes: u64,
     lost: u64,
     /// What looking for messages has found in place of one.
     found: Option<ReceiveError>,
@@ -89,11 +90,11 @@ impl Subscription {
             batch: vec![Record::default(); BATCH].into_boxed_slice(),
             next: 0,
             filled: 0,
+            plain: 0,
+            told: 0,
+            before: 0,
             floor: 0,
-            taken: 0,
             samples: Samples::default(),
-            untold: 0,
-            untold_bytes: 0,
             lost: 0,
             found: None,
         })
@@ -118,8 +119,8 @@ impl Subscription {
     /// [`ReceiveError`]: nothing there, ended, messages were lost, or the host refuses.
     #[inline]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
-        let delivery = self.take()?;
-        Ok(RawMessage { subscription: self, delivery })
+        let (address, length) = self.take()?;
+        Ok(RawMessage { subscription: self, address, length })
     }
 
     /// Receives up to `limit` messages of one publisher by reference, which are released together when the batch
@@ -128,15 +129,16 @@ impl Subscription {
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
-        let first = self.take()?;
+        self.take()?;
+        let first = self.current();
         let mut descriptors = vec![first.descriptor];
         // From what the host delivered already, and up to a loss: it is told before the message that follows it.
         let follows = |record: &Record| record.lost == 0 && record.publisher == first.publisher.get();
         while descriptors.len() < limit
             && self.batch[self.next..self.filled].first().is_some_and(follows)
-            && let Ok(delivery) = self.take()
+            && self.take().is_ok()
         {
-            descriptors.push(delivery.descriptor);
+            descriptors.push(self.current().descriptor);
         }
         Ok(RawBatch { subscription: self, descriptors })
     }
@@ -146,20 +148,24 @@ impl Subscription {
     /// # Errors
     /// As for [`receive`](Self::receive).
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
-        let delivery = self.take()?;
-        let sample = self.attach(delivery);
-        self.release_to(delivery.index + 1);
+        self.take()?;
+        let sample = self.attach_current();
+        self.release_taken();
         Ok(sample)
     }
 
     /// Whether a receive would find anything but [`ReceiveError::Empty`]. May call the host.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
-        self.next < self.filled || self.found.is_some() || self.look()
+        self.next < self.plain || self.look()
     }
 
-    /// Asks the host whether there is something.
+    /// Asks the host whether there is something, if it is not known.
+    #[inline(never)]
     fn look(&mut self) -> bool {
+        if self.next < self.filled || self.found.is_some() {
+            return true;
+        }
         match self.refill() {
             Ok(()) => true,
             Err(ReceiveError::Empty) => false,
@@ -206,75 +212,96 @@ impl Subscription {
         Poll::Pending
     }
 
+    /// Takes the next message: its address, and its length with the bit that says that the bytes are known to be valid.
     #[inline]
-    fn take(&mut self) -> Result<Delivery, ReceiveError> {
+    fn take(&mut self) -> Result<(u64, u32), ReceiveError> {
+        if self.next >= self.plain {
+            self.go_on()?;
+        }
+        let record = self.batch.get(self.next).ok_or(ReceiveError::Empty)?;
+        self.next += 1;
+        Ok((record.address(), record.length))
+    }
+
+    /// Does what comes before the next message: asks for a batch, tells the host what is released, tells of a loss.
+    #[inline(never)]
+    fn go_on(&mut self) -> Result<(), ReceiveError> {
         if let Some(found) = self.found.take() {
             return Err(found);
         }
         if self.next == self.filled {
             self.refill()?;
-        } else if self.untold >= RELEASE_MESSAGES || self.untold_bytes >= RELEASE_BYTES {
+        } else if self.next > self.told {
             self.tell();
         }
         let record = self.batch.get_mut(self.next).ok_or(ReceiveError::Empty)?;
         if record.lost > 0 {
             let lost = u64::from(std::mem::take(&mut record.lost));
             self.lost += lost;
-            self.next += usize::from(record.sequence == NO_MESSAGE);
+            if record.sequence == NO_MESSAGE {
+                self.next += 1;
+                self.told = self.next;
+                self.before = self.before.wrapping_sub(1);
+            }
             return Err(ReceiveError::Lost(lost));
         }
-        let record = *record;
-        let len = record.length & !VALID;
-        let index = self.taken;
-        self.next += 1;
-        self.taken += 1;
-        self.untold += 1;
-        self.untold_bytes += u64::from(len);
+        let limit = self.filled.min(self.next + RELEASE_MESSAGES.max(self.filled / 4));
+        let ahead = self.batch.get(self.next..limit).unwrap_or_default();
+        let (lost, bytes) = ahead.iter().fold((0, 0), |(lost, bytes), record| {
+            (lost | record.lost, bytes + u64::from(record.length & !VALID))
+        });
+        self.plain = if lost == 0 && bytes <= RELEASE_BYTES { limit } else { self.next + plain_of(ahead) };
+        Ok(())
+    }
+
+    /// Deliveries that were taken.
+    #[inline]
+    fn taken(&self) -> u64 {
+        self.before.wrapping_add(self.next as u64)
+    }
+
+    /// The message that was taken last, until something else is received.
+    #[inline]
+    pub(super) fn current(&self) -> Delivery {
+        let record = self.next.checked_sub(1).and_then(|last| self.batch.get(last)).copied();
+        let record = record.unwrap_or_default();
         let descriptor = Descriptor {
             sequence: Sequence::new(record.sequence),
             offset: record.address(),
-            len,
+            len: record.length & !VALID,
             time: Timestamp::from_nanos(record.time),
-            validity: if record.length & VALID != 0 { Validity::Valid } else { Validity::Unchecked },
+            validity: validity_of(record.length),
         };
-        Ok(Delivery { index, descriptor, publisher: PublisherId::new(record.publisher) })
+        let index = self.taken().wrapping_sub(1);
+        Delivery { index, descriptor, publisher: PublisherId::new(record.publisher) }
     }
 
-    /// Releases every delivery below `index` but samples. The host learns it with the next batch or a little earlier.
+    /// Releases everything taken but samples. The host learns it with the next batch or a little earlier.
     #[inline]
-    pub(super) fn release_to(&mut self, index: u64) {
-        self.floor = self.floor.max(index);
-        self.note_released();
-    }
-
-    /// Releases everything taken but samples.
     pub(super) fn release_taken(&mut self) {
-        self.floor = self.taken;
-        self.note_released();
-    }
-
-    #[inline]
-    fn note_released(&mut self) {
+        self.floor = self.taken();
         let released = self.released();
         self.attached.release(released);
     }
 
     /// Tells the host at once what was released.
     pub fn flush(&mut self) {
-        if self.untold > 0 {
+        if self.next > self.told {
             self.tell();
         }
     }
 
-    pub(super) fn attach(&mut self, delivery: Delivery) -> RawSample {
+    /// Keeps the message that was taken last.
+    pub(super) fn attach_current(&mut self) -> RawSample {
+        let delivery = self.current();
         self.samples.attach(&self.attached, delivery)
     }
 
     /// Asks the host for the next batch.
     #[inline(never)]
     fn refill(&mut self) -> Result<(), ReceiveError> {
-        self.next = 0;
-        self.filled = 0;
+        self.before = self.taken();
+        (self.next, self.filled, self.plain) = (0, 0, 0);
         let released = self.tell_next();
         match self.attached.deliveries.poll(&mut self.batch, released) {
             Ok(0) | Err(Error::Busy) => Err(ReceiveError::Empty),
@@ -296,8 +323,7 @@ impl Subscription {
 
     /// What is released, for the host to be told right away.
     fn tell_next(&mut self) -> u64 {
-        self.untold = 0;
-        self.untold_bytes = 0;
+        self.told = self.next;
         let released = self.released();
         self.attached.tell(released);
         released
@@ -331,10 +357,28 @@ impl Drop for Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("taken", &self.taken)
+            .field("taken", &self.taken())
             .field("lost", &self.lost)
             .finish_non_exhaustive()
     }
+}
+
+/// How many of the records come before a loss, and before the host is to be told.
+#[cold]
+fn plain_of(ahead: &[Record]) -> usize {
+    let mut bytes = 0;
+    let is_plain = |record: &&Record| {
+        let plain = record.lost == 0 && bytes < RELEASE_BYTES;
+        bytes += u64::from(record.length & !VALID);
+        plain
+    };
+    ahead.iter().take_while(is_plain).count()
+}
+
+/// What the length of a record says about the message's bytes.
+#[inline]
+pub(super) fn validity_of(length: u32) -> Validity {
+    if length & VALID != 0 { Validity::Valid } else { Validity::Unchecked }
 }
 
 /// The bytes that a descriptor names.
@@ -343,17 +387,27 @@ impl fmt::Debug for Subscription {
 /// The descriptor was delivered to a subscription, and during `'a` it is neither released nor is the subscription closed,
 /// or it is held.
 #[inline]
-pub(super) unsafe fn bytes_at<'a>(descriptor: &Descriptor) -> &'a [u8] {
-    if descriptor.len == 0 {
+pub(super) unsafe fn bytes_of<'a>(descriptor: &Descriptor) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { bytes_at(descriptor.offset, descriptor.len) }
+}
+
+/// The bytes of a message that was delivered at `address`.
+///
+/// # Safety
+/// As for [`bytes_of`].
+#[inline]
+pub(super) unsafe fn bytes_at<'a>(address: u64, len: u32) -> &'a [u8] {
+    if len == 0 {
         // A value of no bytes is aligned like any other.
         let nowhere = std::ptr::without_provenance(BLOCK_ALIGNMENT);
         // SAFETY: a slice of no bytes may lie anywhere but at 0.
         return unsafe { std::slice::from_raw_parts(nowhere, 0) };
     }
-    let start = std::ptr::with_exposed_provenance::<u8>(descriptor.offset as usize);
+    let start = std::ptr::with_exposed_provenance::<u8>(address as usize);
     // SAFETY: the host has said that the message lies there: a guest's in address space that nothing else in
     // the guest uses (see `Windows::reserve`), a library's in the block itself. It keeps the bytes readable and unchanged until
     // the delivery is released and no longer held, which the caller excludes for `'a`. A length has 31 bits: below
     // `isize::MAX`.
-    unsafe { std::slice::from_raw_parts(start, descriptor.len as usize) }
+    unsafe { std::slice::from_raw_parts(start, len as usize) }
 }

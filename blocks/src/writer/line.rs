@@ -11,14 +11,14 @@ const BLOCKS_PER_LENT: u32 = 4;
 
 impl Writer {
     /// The words by which messages are announced, for another who publishes with this writer's blocks. `None` where it may not: where
-    /// blocks have several sizes, or the one that was freed last is to be used first.
+    /// blocks have several sizes.
     ///
     /// They stay valid as long as the writer. What is [lent](Self::lend_to_line) is published by the line, under the rules that
     /// [`PublishingLine`] states. Whatever else is done with the writer from then on, [`adopt`](Self::adopt) is called before it,
     /// and [`recall_from_line`](Self::recall_from_line) before it publishes otherwise.
     #[must_use]
     pub fn line(&self) -> Option<PublishingLine> {
-        if !self.uniform || self.hottest {
+        if !self.uniform {
             return None;
         }
         let timestamps = match self.timestamps {
@@ -37,8 +37,9 @@ impl Writer {
     }
 
     /// Lends up to `room` blocks to the line, at least one: the first as [`try_loan`](Self::try_loan) takes it, more only
-    /// where they are free already and most of the pool remains. Returns the first sequence whose slot names one, and how many there
-    /// are. What was lent before comes [back](Self::recall_from_line).
+    /// where they are free already and most of the pool remains, and none where the one that was freed last is to be used first, as
+    /// that is only known when it is needed. Returns the first sequence whose slot names one, and how many there are. What was lent
+    /// before comes [back](Self::recall_from_line).
     ///
     /// # Errors
     /// [`LoanError::Exhausted`].
@@ -46,7 +47,7 @@ impl Writer {
     pub fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), LoanError> {
         self.recall_from_line();
         let first = self.take_block(0)?;
-        let most = room.min(self.producer.pool().blocks() / BLOCKS_PER_LENT);
+        let most = if self.hottest { 1 } else { room.min(self.producer.pool().blocks() / BLOCKS_PER_LENT) };
         Ok(self.producer.lend(first.unit, most))
     }
 

@@ -483,17 +483,19 @@ impl<V: Sight> Source<V> {
     ///
     /// # Safety
     /// From `target` on there is memory for `limit` records, aligned to them, that nobody else uses during the call.
+    // Not inlined: what the loop needs stays in registers.
+    #[inline(never)]
     unsafe fn take_run(&mut self, run: &mut Run, target: *mut V::Record, limit: u32) -> (u32, u64) {
         let Self { reader: Some(reader), sight, channel, .. } = self else { return (0, 0) };
         let publisher = channel.publisher().get();
         run.sequence = reader.next_sequence().get();
-        let mut bytes = 0;
-        reader.take_each(u64::from(limit), |descriptor| {
-            bytes += u64::from(descriptor.len);
+        let mut place = target;
+        let (count, bytes) = reader.take_each(u64::from(limit), |descriptor| {
             // SAFETY: not more than `limit` are shown, for which there is room (the caller's promise).
-            unsafe { target.add(run.count as usize).write(sight.record(delivery(descriptor, publisher, 0))) };
-            run.count += 1;
+            unsafe { place.write(sight.record(delivery(descriptor, publisher, 0))) };
+            place = place.wrapping_add(1);
         });
+        run.count = count as u32; // not more than `limit`
         (run.count, bytes)
     }
 

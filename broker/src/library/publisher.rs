@@ -24,9 +24,6 @@ pub(crate) struct LibraryPublisher {
     lined: bool,
 }
 
-/// From this block size on there is no line: which block is used next is better decided when it is needed.
-const LARGE: usize = 32 << 10;
-
 impl LibraryPublisher {
     pub(crate) fn new(outlet: TopicOutlet, signal: Option<Arc<Signal>>, bytes: u64) -> Self {
         let unsealed = outlet.is_unsealed();
@@ -45,7 +42,7 @@ impl LibraryPublisher {
     /// The line, if there can be one. What the component publishes by it, it vouches for.
     pub(crate) fn line(&mut self) -> Option<PublishingLine> {
         let line = self.output.writer().line()?;
-        if self.unsealed || line.capacity >= LARGE {
+        if self.unsealed {
             return None;
         }
         self.lined = true;
