@@ -231,7 +231,7 @@ impl Subscription {
         }
         if self.next == self.filled {
             self.refill()?;
-        } else if self.next > self.told {
+        } else if self.next >= self.told_at_latest() || self.bytes_untold() >= RELEASE_BYTES {
             self.tell();
         }
         let record = self.batch.get_mut(self.next).ok_or(ReceiveError::Empty)?;
@@ -240,18 +240,27 @@ impl Subscription {
             self.lost += lost;
             if record.sequence == NO_MESSAGE {
                 self.next += 1;
-                self.told = self.next;
                 self.before = self.before.wrapping_sub(1);
             }
             return Err(ReceiveError::Lost(lost));
         }
-        let limit = self.filled.min(self.next + RELEASE_MESSAGES.max(self.filled / 4));
+        let limit = self.filled.min(self.told_at_latest());
         let ahead = self.batch.get(self.next..limit).unwrap_or_default();
-        let (lost, bytes) = ahead.iter().fold((0, 0), |(lost, bytes), record| {
-            (lost | record.lost, bytes + u64::from(record.length & !VALID))
-        });
-        self.plain = if lost == 0 && bytes <= RELEASE_BYTES { limit } else { self.next + plain_of(ahead) };
+        let before = self.bytes_untold();
+        let lost = ahead.iter().fold(0, |lost, record| lost | record.lost);
+        let plain = lost == 0 && before + bytes_in(ahead) <= RELEASE_BYTES;
+        self.plain = if plain { limit } else { self.next + plain_of(ahead, before) };
         Ok(())
+    }
+
+    /// The record before which the host is told what is released, however small the messages are.
+    fn told_at_latest(&self) -> usize {
+        self.told + RELEASE_MESSAGES.max(self.filled / 4)
+    }
+
+    /// Bytes of the messages that were taken since the host was told what is released.
+    fn bytes_untold(&self) -> u64 {
+        bytes_in(self.batch.get(self.told..self.next).unwrap_or_default())
     }
 
     /// Deliveries that were taken.
@@ -363,10 +372,14 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// How many of the records come before a loss, and before the host is to be told.
+/// Bytes of the messages that the records tell of.
+fn bytes_in(records: &[Record]) -> u64 {
+    records.iter().map(|record| u64::from(record.length & !VALID)).sum()
+}
+
+/// How many of the records come before a loss, and before the host is to be told; `bytes` is what it was not told before.
 #[cold]
-fn plain_of(ahead: &[Record]) -> usize {
-    let mut bytes = 0;
+fn plain_of(ahead: &[Record], mut bytes: u64) -> usize {
     let is_plain = |record: &&Record| {
         let plain = record.lost == 0 && bytes < RELEASE_BYTES;
         bytes += u64::from(record.length & !VALID);

@@ -1,7 +1,7 @@
 //! Publishing from a library: every message is built in the block that subscribers read.
 //!
-//! Where the host gives the publisher's line, a small message takes no call (`line`). Otherwise it takes one: the one that publishes it
-//! brings the next block along, if one is free.
+//! Where the host gives the publisher's line, a message takes no call: the calls are those for blocks, for many small ones at a time
+//! (`line`). Otherwise it takes one: the one that publishes it brings the next block along, if one is free and small.
 
 use std::fmt;
 use std::hint::cold_path;
