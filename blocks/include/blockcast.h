@@ -291,8 +291,9 @@ typedef struct {
 // 6. Read `waiters`, after 5 in the program's order: a compiler's barrier between them suffices, the host provides for the
 //    processor's. If it is not 0, call `publisher_published`.
 //
-// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that has published. After
-// one other than `publisher_publish_taken` no blocks are lent any more.
+// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that publishes. After a call
+// of `publisher_take_blocks`, `publisher_publish` or `publisher_publish_block` with this publisher, whatever it returns, no block is lent
+// any more that was lent before.
 typedef struct {
     // Bytes of this struct; set by the component before it asks.
     uint32_t size;
@@ -310,10 +311,10 @@ typedef struct {
     const uint32_t *waiters;
     // Not 0: the component is to end. Unlike the other words it stays where it is until the library is closed.
     const uint32_t *over;
-    // Where blocks start from; aligned to 64.
-    uint8_t *base;
     // Bytes that each block has.
     size_t capacity;
+    // Where blocks start from; aligned to 64.
+    uint8_t *base;
 } bc_publishing_line;
 
 // What the host offers to a component. All pointers are set, but those of functions that were added later, at its end, in an
@@ -459,11 +460,13 @@ typedef struct {
     //
     // `DENIED` where there is none: as the grant limits rates of publishing, as blocks are of several sizes, or as the topic is unsealed.
     //
-    // One thread at a time publishes by it, and no other publishes with this publisher meanwhile, by whichever function.
+    // One thread at a time publishes by it, and meanwhile no other publishes with this publisher, by whichever function, takes blocks for it or
+    // closes it. Loans, waiting and statistics do no harm.
     bc_status (*publisher_line)(void *context, uint64_t publisher, bc_publishing_line *line);
     // Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
     // sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
-    // function or of one that publishes otherwise, and when the publisher is closed. They count as loans.
+    // function or of one that publishes otherwise, whatever it returns, and when the publisher is closed. Together they count as one loan
+    // when blocks are taken.
     //
     // The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left, and none where the block
     // that was freed last is wanted first.

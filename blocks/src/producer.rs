@@ -292,6 +292,7 @@ impl Producer {
     /// Lends the block again that was taken back last, if nothing was published since.
     pub(crate) fn lend_again(&mut self) {
         self.lined += 1;
+        self.note_loaned(0);
     }
 
     /// Takes in what the line has published since. To be called before anything that goes by the head.

@@ -51,10 +51,11 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { owner, poll, take } = &mut *self;
         let waiting = owner.as_deref_mut().expect("a future is not polled again once it is ready");
-        ready!(poll(waiting, cx))?;
-        match owner.take() {
-            Some(owner) => Poll::Ready(take(owner)),
-            None => unreachable!("it was looked at"),
+        let there = ready!(poll(waiting, cx));
+        match (there, owner.take()) {
+            (Ok(()), Some(owner)) => Poll::Ready(take(owner)),
+            (Err(error), _) => Poll::Ready(Err(error)),
+            (Ok(()), None) => unreachable!("it was looked at"),
         }
     }
 }

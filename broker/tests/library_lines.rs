@@ -44,7 +44,7 @@ fn there_is_no_line_where_it_could_not_keep_what_calls_promise() {
 }
 
 #[test]
-fn a_limited_rate_excludes_a_line_and_lent_blocks_are_loans() {
+fn a_limited_rate_excludes_a_line_and_what_a_line_has_is_one_loan() {
     let broker = Broker::new();
     finishes(&start(&broker, "limited-lines", |limits| limits.loans = 2), &broker);
     for rate in [

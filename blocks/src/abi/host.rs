@@ -189,13 +189,15 @@ pub struct Host {
     ///
     /// `DENIED` where there is none: as the grant limits rates of publishing, as blocks are of several sizes, or as the topic is unsealed.
     ///
-    /// One thread at a time publishes by it, and no other publishes with this publisher meanwhile, by whichever function.
+    /// One thread at a time publishes by it, and meanwhile no other publishes with this publisher, by whichever function, takes blocks for it or
+    /// closes it. Loans, waiting and statistics do no harm.
     pub publisher_line: Option<
         unsafe extern "C" fn(context: *mut c_void, publisher: u64, line: *mut PublishingLine) -> Status,
     >,
     /// Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
     /// sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
-    /// function or of one that publishes otherwise, and when the publisher is closed. They count as loans.
+    /// function or of one that publishes otherwise, whatever it returns, and when the publisher is closed. Together they count as one loan
+    /// when blocks are taken.
     ///
     /// The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left, and none where the block
     /// that was freed last is wanted first.

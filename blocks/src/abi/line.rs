@@ -30,8 +30,9 @@ pub struct LineSlot {
 /// 6. Read `waiters`, after 5 in the program's order: a compiler's barrier between them suffices, the host provides for the
 ///    processor's. If it is not 0, call `publisher_published`.
 ///
-/// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that has published. After
-/// one other than `publisher_publish_taken` no blocks are lent any more.
+/// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that publishes. After a call
+/// of `publisher_take_blocks`, `publisher_publish` or `publisher_publish_block` with this publisher, whatever it returns, no block is lent
+/// any more that was lent before.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PublishingLine {
@@ -51,10 +52,10 @@ pub struct PublishingLine {
     pub waiters: *const u32,
     /// Not 0: the component is to end. Unlike the other words it stays where it is until the library is closed.
     pub over: *const u32,
-    /// Where blocks start from; aligned to 64.
-    pub base: *mut u8,
     /// Bytes that each block has.
     pub capacity: usize,
+    /// Where blocks start from; aligned to 64.
+    pub base: *mut u8,
 }
 
 impl PublishingLine {
@@ -68,7 +69,7 @@ impl PublishingLine {
         bytes: ptr::null_mut(),
         waiters: ptr::null(),
         over: ptr::null(),
-        base: ptr::null_mut(),
         capacity: 0,
+        base: ptr::null_mut(),
     };
 }

@@ -295,7 +295,9 @@ impl Subscription {
 
     /// Tells the host at once what was released.
     pub fn flush(&mut self) {
-        if self.next > self.told {
+        let released = self.released();
+        self.attached.release(released);
+        if self.attached.is_untold() {
             self.tell();
         }
     }

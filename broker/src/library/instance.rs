@@ -232,7 +232,7 @@ pub(crate) struct Entered<'r>(&'r Arc<Instance>);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        // A component that keeps its publishers longer than its run finds that it is over before it looks at their lines.
+        // For a component that looks. One that does not and publishes by a line after this reaches what `run` keeps.
         self.0.over.store(1, Ordering::Release);
         CURRENT.set((0, std::ptr::null()));
         let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);

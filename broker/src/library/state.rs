@@ -277,19 +277,16 @@ impl LibraryState {
     /// As `publisher_take_blocks`: up to `room` blocks, at least one. Returns the first sequence that names one, and how many.
     pub(crate) fn take_blocks(&mut self, handle: u64, room: u32) -> Result<(u64, u32), Error> {
         self.publisher(handle)?.recall_from_line();
-        let lined: u32 = self
-            .entries
-            .iter_mut()
-            .map(|(_, entry)| match entry {
-                Entry::Publisher(publisher) => publisher.lent_to_line(),
-                _ => 0,
-            })
-            .sum();
-        let left = self.setup.limits.loans.saturating_sub(self.open.loans.saturating_add(lined));
-        if left == 0 {
+        // What waits at a line is one loan, however many blocks that are, so that no publisher takes the others' loans for a stock.
+        let lines = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
+            Entry::Publisher(publisher) => (publisher.lent_to_line() > 0).then_some(()),
+            _ => None,
+        });
+        let lines = u32::try_from(lines.count()).unwrap_or(u32::MAX);
+        if self.open.loans.saturating_add(lines) >= self.setup.limits.loans {
             return Err(self.refuse(Limit::Loans));
         }
-        self.publisher(handle)?.lend_to_line(room.min(left))
+        self.publisher(handle)?.lend_to_line(room)
     }
 
     // Everything

@@ -78,6 +78,10 @@ static uint32_t mixes(const host *h) {
         taken += all;
     }
     MUST(h->publisher_stats(c, p, &stats) == OK && stats.published == taken);
+    /* A call that publishes takes the blocks back, also where it fails. */
+    MUST(h->publisher_take_blocks(c, p, 2, &b, &count) == OK && count == 2);
+    MUST(h->publisher_publish(c, p, (const uint8_t *)"", 1 << 20, NULL) == TOO_LARGE);
+    MUST(h->publisher_publish_taken(c, p, word_of(&l, b), 1, NULL) == INVALID_HANDLE);
     /* One that the host is to look at. */
     MUST(h->publisher_take_blocks(c, p, 2, &b, &count) == OK && count == 2);
     uint64_t word = word_of(&l, b);
@@ -172,6 +176,7 @@ static uint32_t limited_lines(const host *h) {
     uint64_t p, other, b, others, number = 0;
     uint32_t count;
     line l, others_line;
+    loan lent;
     text value;
     MUST(publisher(h, "own", 32, &p) == OK && publisher(h, "own", 32, &other) == OK);
     if (h->parameter(c, of("rate"), &value)) {
@@ -179,14 +184,14 @@ static uint32_t limited_lines(const host *h) {
         return 0;
     }
     MUST(line_of(h, p, &l) == OK && line_of(h, other, &others_line) == OK);
-    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == OK && count == 2);
-    MUST(h->publisher_take_blocks(c, other, 8, &others, &count) == LIMIT);
-    MUST(put(h, p, &l, &b, "", 0) == OK);
-    MUST(h->publisher_take_blocks(c, other, 8, &others, &count) == OK && count == 1);
-    MUST(put(h, p, &l, &b, (const char *)&number, 8) == OK);
-    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == OK && count == 1);
+    /* However many blocks a line has, they are one loan. */
+    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == OK && count == 8);
+    MUST(h->publisher_take_blocks(c, other, 1, &others, &count) == OK && count == 1);
+    MUST(h->publisher_loan(c, p, 1, &lent) == OK);
+    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == LIMIT); /* and those that it had came back */
     MUST(put(h, other, &others_line, &others, "", 0) == OK);
-    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == OK && count == 2); /* those that it had came back */
+    MUST(h->publisher_take_blocks(c, p, 8, &b, &count) == OK && count == 8);
+    MUST(put(h, p, &l, &b, (const char *)&number, 8) == OK);
     return 0;
 }
 

@@ -112,8 +112,9 @@ impl PublisherLine {
         let (_, _, _, publish) = functions(host).ok_or(Error::Internal)?;
         let (mut sequence, word) = (0, word_at(self.offset(block), 0));
         // SAFETY: as in `open`.
-        answer(unsafe { publish(host.context, publisher, word, length, &raw mut sequence) })?;
-        self.line.refresh();
+        let status = unsafe { publish(host.context, publisher, word, length, &raw mut sequence) };
+        self.line.refresh(); // it may be published whatever the host says
+        answer(status)?;
         Ok(Sequence::new(sequence))
     }
 

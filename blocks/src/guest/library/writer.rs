@@ -404,7 +404,7 @@ impl RawLoan<'_> {
     fn publish_by_call(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
         let writer = &mut *self.writer;
         if let Some(line) = &mut writer.line {
-            // One that the host is to check. Or the run is over, and the host says so.
+            // One that the host is to check.
             let message = (writer.lent.address.cast_const(), len as u32 | valid);
             let published = line.publish_checked(&writer.runtime, writer.publisher, message);
             if !line.has_block() {
