@@ -33,7 +33,7 @@ pub struct GuestLimits {
     pub publishers: u32,
     /// Bytes of blocks that all its publishers have together.
     pub publisher_bytes: u64,
-    /// Blocks of its publishers that it fills, at a time.
+    /// Blocks of its publishers that it fills, at a time. What a native library's line has in stock counts as one.
     pub loans: u32,
     /// Handles on memory blocks, at a time. A guest that makes more is ended, since making one cannot fail.
     ///
