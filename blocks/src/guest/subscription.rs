@@ -246,10 +246,7 @@ impl Subscription {
         }
         let limit = self.filled.min(self.told_at_latest());
         let ahead = self.batch.get(self.next..limit).unwrap_or_default();
-        let before = self.bytes_untold();
-        let lost = ahead.iter().fold(0, |lost, record| lost | record.lost);
-        let plain = lost == 0 && before + bytes_in(ahead) <= RELEASE_BYTES;
-        self.plain = if plain { limit } else { self.next + plain_of(ahead, before) };
+        self.plain = self.next + plain_of(ahead, self.bytes_untold());
         Ok(())
     }
 
@@ -380,7 +377,6 @@ fn bytes_in(records: &[Record]) -> u64 {
 }
 
 /// How many of the records come before a loss, and before the host is to be told; `bytes` is what it was not told before.
-#[cold]
 fn plain_of(ahead: &[Record], mut bytes: u64) -> usize {
     let is_plain = |record: &&Record| {
         let plain = record.lost == 0 && bytes < RELEASE_BYTES;
