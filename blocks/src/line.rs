@@ -184,7 +184,7 @@ impl Line {
         self.slot(self.sequence).stamp(time);
     }
 
-    /// Publishes `len` valid bytes of the next block that was lent, which starts `offset` bytes after the arena, under the next
+    /// Publishes `len` valid bytes of the next block that was lent, which starts `offset` bytes into the arena, under the next
     /// sequence. True: somebody may wait, and the engine is to look.
     #[inline(always)]
     pub(crate) fn publish(&mut self, offset: usize, len: usize) -> bool {

@@ -58,6 +58,13 @@ fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
     });
 }
 
+fn every_block_comes_back_once(ring: &mut Ring, blocks: u32) {
+    assert_eq!(ring.settle(), blocks);
+    let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();
+    units.sort_unstable();
+    assert_eq!(units, (0..blocks).collect::<Vec<_>>());
+}
+
 #[test]
 fn line_goes_on_while_another_thread_reclaims() {
     quietly(|| {
@@ -92,10 +99,7 @@ fn line_goes_on_while_another_thread_reclaims() {
         let mut ring = ring.lock().unwrap();
         ring.producer.adopt();
         assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
-        assert_eq!(ring.settle(), BLOCKS, "every block comes back");
-        let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();
-        units.sort_unstable();
-        assert_eq!(units, (0..BLOCKS).collect::<Vec<_>>(), "and each of them once");
+        every_block_comes_back_once(&mut ring, BLOCKS);
     });
 }
 
@@ -126,9 +130,6 @@ fn line_has_what_was_lent_to_it_to_itself_while_another_thread_reclaims() {
         let mut ring = ring.lock().unwrap();
         ring.producer.recall();
         assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
-        assert_eq!(ring.settle(), BLOCKS, "every block comes back");
-        let mut units: Vec<u32> = std::iter::from_fn(|| ring.take_block()).collect();
-        units.sort_unstable();
-        assert_eq!(units, (0..BLOCKS).collect::<Vec<_>>(), "and each of them once");
+        every_block_comes_back_once(&mut ring, BLOCKS);
     });
 }

@@ -15,8 +15,8 @@
 //! `guest/output.rs`, `guest/storage.rs`, `guest/meter.rs`).
 //!
 //! # Lines
-//! A channel is shared memory, and a native component has it mapped already. So for small messages it is given the
-//! publisher's *line*, once: where descriptors, head and gate are. It takes blocks, many at a time, and publishes them by the stores that a linked
+//! A channel is shared memory, and a native component has it mapped already. So it is given the
+//! publisher's *line*, once: where descriptors, head and gate are. It takes blocks, many small ones at a time, and publishes them by the stores that a linked
 //! publisher makes, with the same code (`blockcast_blocks`, `line.rs`); a call is made for blocks, and where somebody waits for a
 //! message. The host's own publisher takes in what was published past it before it does anything itself.
 //!
