@@ -1,6 +1,7 @@
 //! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::any::Any;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::arena::Arena;
 use crate::attachment::Attachments;
@@ -16,7 +17,11 @@ use crate::roster::Roster;
 use crate::schema::Schema;
 use crate::signal::Signal;
 use crate::stats::{ChannelStats, HolderStats, ReaderStats};
+use crate::sys;
 use crate::units::{PublisherId, Sequence};
+
+/// Bytes that the publisher keeps for each block on its own: a place among the spare blocks and one in limbo.
+const PRIVATE_BYTES: u64 = 20;
 
 /// How a channel is made. Sizes are in bytes, the rest counts.
 #[derive(Clone, Debug)]
@@ -62,6 +67,30 @@ impl ChannelConfig {
             timestamps: Timestamps::default(),
             reuse: Reuse::default(),
             prefault: false,
+        }
+    }
+
+    /// Bytes of memory that the channel takes at most: blocks, descriptors, cursors and what the publisher keeps for each
+    /// block, in whole pages. A thousand small blocks take far more than their payload.
+    ///
+    /// # Errors
+    /// [`ChannelError::Config`] for a number out of range.
+    pub fn memory(&self) -> Result<u64, ChannelError> {
+        let layout = self.layout()?;
+        let impossible = || ChannelError::Config("the channel exceeds the address space".to_owned());
+        let arena = sys::whole_pages(layout.len).ok_or_else(impossible)? as u64;
+        let control = self.geometry(&layout).bytes().ok_or_else(impossible)?;
+        let cursors = u64::from(self.max_subscribers) * size_of::<Option<Arc<Signal>>>() as u64;
+        Ok(arena + control + u64::from(layout.blocks) * PRIVATE_BYTES + cursors)
+    }
+
+    /// How large the control segment is.
+    fn geometry(&self, layout: &Layout) -> Geometry {
+        Geometry {
+            // Every block that is published and not reclaimed has a slot.
+            slots: layout.blocks.next_power_of_two(),
+            cursors: self.max_subscribers,
+            blocks: layout.blocks,
         }
     }
 
@@ -113,6 +142,8 @@ pub struct Channel {
     pub(crate) subscribers: Roster,
     /// The publisher that waits for blocks.
     pub(crate) publisher: Arc<Signal>,
+    /// Dropped last: the memory is free by then.
+    charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Channel {
@@ -126,13 +157,7 @@ impl Channel {
         let len = layout.len;
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
-        let geometry = Geometry {
-            // Every block that is published and not reclaimed has a slot.
-            slots: layout.blocks.next_power_of_two(),
-            cursors: config.max_subscribers,
-            blocks: layout.blocks,
-        };
-        let control = Control::create(geometry).map_err(refused)?;
+        let control = Control::create(config.geometry(&layout)).map_err(refused)?;
         let arena = match memory {
             Some(memory) => Arena::over(memory, len, config.prefault)?,
             None => {
@@ -150,6 +175,7 @@ impl Channel {
             arena,
             subscribers: Roster::new(),
             publisher,
+            charge: OnceLock::new(),
         }))
     }
 
@@ -181,6 +207,15 @@ impl Channel {
     #[must_use]
     pub fn arena(&self) -> &Arena {
         &self.arena
+    }
+
+    /// Keeps `charge` until the channel's memory is free, whoever of publisher, subscribers and samples uses it last: so that
+    /// whoever accounts for the memory learns when it is given back. A channel has one charge; a second one is returned.
+    ///
+    /// # Errors
+    /// `charge`, if the channel has one already.
+    pub fn charge(&self, charge: Box<dyn Any + Send + Sync>) -> Result<(), Box<dyn Any + Send + Sync>> {
+        self.charge.set(charge)
     }
 
     /// True once the publisher is gone; messages may be left to receive.
@@ -358,6 +393,41 @@ mod tests {
 
     fn join(writer: &Writer) -> Result<Reader, JoinError> {
         writer.channel().join(&Schema::named("test"), ReaderOptions::default(), Signal::new())
+    }
+
+    #[test]
+    fn the_memory_that_a_channel_takes_counts_what_is_mapped_beside_the_blocks() {
+        let config = |blocks, block_size| {
+            let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
+            (config.blocks, config.block_size) = (blocks, block_size);
+            config
+        };
+        let bytes = |config: &ChannelConfig| config.memory().unwrap();
+        for (blocks, block_size) in [(2, 1), (64, 1000), (1 << 20, 1)] {
+            let config = config(blocks, block_size);
+            let channel = channel(config.clone()).unwrap();
+            let control = channel.channel().config.geometry(&channel.channel().layout).bytes().unwrap();
+            let mapped = channel.channel().arena().len() as u64 + control;
+            assert!(bytes(&config) >= mapped, "{blocks} of {block_size}");
+        }
+        assert!(bytes(&config(1 << 20, 1)) > 100 << 20, "a million blocks of a byte");
+        assert!(matches!(config(1, 1).memory(), Err(ChannelError::Config(_))));
+    }
+
+    #[test]
+    fn a_charge_is_kept_until_the_last_sample_is_dropped() {
+        let charge = Arc::new(());
+        let mut writer = small();
+        assert!(writer.channel().charge(Box::new(Arc::clone(&charge))).is_ok());
+        assert!(writer.channel().charge(Box::new(())).is_err(), "it has one");
+        let mut reader = join(&writer).unwrap();
+        writer.try_loan(1).unwrap().publish(1).unwrap();
+        drop(writer);
+        let sample = reader.receive_owned().unwrap();
+        drop(reader);
+        assert_eq!(Arc::strong_count(&charge), 2);
+        drop(sample);
+        assert_eq!(Arc::strong_count(&charge), 1);
     }
 
     #[derive(Default)]

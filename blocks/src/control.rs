@@ -49,6 +49,43 @@ pub(crate) struct Geometry {
     pub(crate) blocks: u32,
 }
 
+/// Where the parts of a control segment begin after its header, in bytes, and its length in whole pages.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    len: usize,
+    slots: usize,
+    cursors: usize,
+    holds: usize,
+    kept: usize,
+}
+
+impl Geometry {
+    /// Bytes that a control segment takes, in whole pages. `None` if there is no such segment.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        #[cfg(not(loom))]
+        return Some(self.places()?.len as u64);
+        #[cfg(loom)]
+        return Some(0);
+    }
+
+    #[cfg(not(loom))]
+    fn places(self) -> Option<Places> {
+        use std::alloc::Layout;
+
+        if !self.slots.is_power_of_two() || self.cursors == 0 || self.blocks == 0 {
+            return None;
+        }
+        let whole = Layout::new::<Header>();
+        let (whole, slots) = whole.extend(Layout::array::<Slot>(self.slots as usize).ok()?).ok()?;
+        let cursors = Layout::array::<CachePadded<Cursor>>(self.cursors as usize).ok()?;
+        let (whole, cursors) = whole.extend(cursors).ok()?;
+        let (whole, holds) = whole.extend(Layout::array::<AtomicU32>(self.blocks as usize).ok()?).ok()?;
+        let (whole, kept) = whole.extend(Layout::array::<Kept>(self.blocks as usize).ok()?).ok()?;
+        Some(Places { len: sys::whole_pages(whole.size())?, slots, cursors, holds, kept })
+    }
+}
+
 /// What publisher and subscribers share beside slots and cursors.
 #[derive(Debug)]
 #[repr(C)]
@@ -384,24 +421,10 @@ struct Memory {
 impl Control {
     /// Makes a control segment in a sealed memfd. Eight system calls.
     pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
-        use std::alloc::Layout;
         use std::os::fd::AsFd;
 
-        let invalid = rustix::io::Errno::INVAL;
-        if !geometry.slots.is_power_of_two() || geometry.cursors == 0 || geometry.blocks == 0 {
-            return Err(invalid);
-        }
-        let whole = Layout::new::<Header>();
-        let array = |layout: Layout, of: Result<Layout, _>| {
-            of.and_then(|next| layout.extend(next)).map_err(|_| invalid)
-        };
-        let (whole, slots_at) = array(whole, Layout::array::<Slot>(geometry.slots as usize))?;
-        let (whole, cursors_at) =
-            array(whole, Layout::array::<CachePadded<Cursor>>(geometry.cursors as usize))?;
-        let (whole, holds_at) = array(whole, Layout::array::<AtomicU32>(geometry.blocks as usize))?;
-        let (whole, kept_at) = array(whole, Layout::array::<Kept>(geometry.blocks as usize))?;
-        let len = sys::whole_pages(whole.size()).ok_or(invalid)?;
-
+        let places = geometry.places().ok_or(rustix::io::Errno::INVAL)?;
+        let Places { len, slots: slots_at, cursors: cursors_at, holds: holds_at, kept: kept_at } = places;
         let file = sys::memfd::sized("blockcast-control", len)?;
         let mapping = sys::mapping::Reservation::new(len)?;
         // SAFETY: the reservation is new, so nothing refers into it.
