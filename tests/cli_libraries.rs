@@ -1,6 +1,6 @@
 //! The command line tool and native libraries: run beside guests, never unawares, looked into without being run.
 
-#[path = "../broker/tests/library_support/build.rs"]
+#[path = "../broker/tests/libraries/support/build.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
 mod build;
 

@@ -3,7 +3,7 @@
 //! One broker lives for the whole run; each input gets a fresh guest, a publisher and a subscriber of the host's own beside
 //! it. Afterwards nothing may be left: every block is back, no arena is mapped into a guest, no file is open, and the
 //! guest has ended for a reason that has a name. The same runs without a sanitizer in the broker's tests
-//! (`broker/tests/arbitrary_calls.rs`), where the seeds come from.
+//! (`broker/tests/guests/arbitrary_calls.rs`), where the seeds come from.
 #![no_main]
 
 #[path = "../../broker/tests/guest_support/arbitrary_calls.rs"]

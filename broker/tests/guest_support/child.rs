@@ -1,4 +1,5 @@
-//! Tests that a mistake would end with the process: they run in a process of their own.
+//! Tests that run in a process of their own: a mistake would end the process, or they look at all of it (its open
+//! files, its mappings), which other tests of the program change meanwhile.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -12,9 +13,26 @@ const DONE: i32 = 77;
 /// Longest time that a child may take: what takes longer hangs, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Runs `body`, the content of the test called `name`, in a process of its own, and fails if that dies.
-pub fn in_child(name: &str, body: impl FnOnce()) {
-    let name = &full_name(name);
+/// Runs a closure, the content of the test with this name in the calling module, in a process of its own, and fails if
+/// that dies.
+macro_rules! in_child {
+    ($name:expr, $body:expr) => {
+        $crate::guest_support::child::run(module_path!(), $name, $body)
+    };
+}
+
+/// Like [`in_child!`], for a future.
+macro_rules! in_child_async {
+    ($name:expr, $body:expr) => {
+        $crate::guest_support::child::run_async(module_path!(), $name, $body)
+    };
+}
+
+pub(crate) use {in_child, in_child_async};
+
+/// Runs `body`, the content of the test `name` in the module `path`, in a process of its own.
+pub fn run(path: &str, name: &str, body: impl FnOnce()) {
+    let name = &full_name(path, name);
     if std::env::var_os(CHILD).is_some_and(|child| child == name.as_str()) {
         body();
         std::process::exit(DONE);
@@ -45,16 +63,17 @@ pub fn in_child(name: &str, body: impl FnOnce()) {
     );
 }
 
-/// The name by which the test harness knows the test `name` of the file that uses this module.
-fn full_name(name: &str) -> String {
-    let path = module_path!().trim_end_matches("guest_support::child");
-    let (_crate, modules) = path.split_once("::").expect("a crate and a module");
-    format!("{modules}{name}")
+/// The name by which the test harness knows the test `name` in the module `path`.
+fn full_name(path: &str, name: &str) -> String {
+    match path.split_once("::") {
+        Some((_crate, modules)) => format!("{modules}::{name}"),
+        None => name.to_owned(),
+    }
 }
 
-/// As [`in_child`], for an async body.
-pub fn in_child_async(name: &str, body: impl Future<Output = ()>) {
-    in_child(name, || {
+/// Like [`run`], for a future.
+pub fn run_async(path: &str, name: &str, body: impl Future<Output = ()>) {
+    run(path, name, || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_time()

@@ -1,6 +1,12 @@
 //! What the guest tests share: a bus of topics, components written as text, and a look at the process from outside.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "every test program uses a part of it"
+)]
 
 pub mod bus;
 pub mod child;
@@ -23,20 +29,19 @@ pub enum Form {
     Module,
 }
 
-/// What they are where the test does not say: `guest_modules` has all the tests once more.
-pub const FORM: Form = if matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"guest_modules") {
-    Form::Module
-} else {
-    Form::Component
-};
+/// Which guests a module of tests is about: the same tests run for several kinds.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub form: Form,
+    pub isolation: Isolation,
+}
 
-/// What guests see of arenas where the test does not say: `guest_strict` and `guest_copied` have the tests of guests that
-/// read once more.
-pub const ISOLATION: Isolation = match env!("CARGO_CRATE_NAME").as_bytes() {
-    b"guest_strict" => Isolation::Strict,
-    b"guest_copied" => Isolation::Copied,
-    _ => Isolation::Arena,
-};
+impl Kind {
+    /// A guest of this kind whose module body is `body`; see [`wat::component`].
+    pub fn guest(self, engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Guest {
+        Guest::of_form(self.form, engine, exchange, body).limits(|limits| limits.isolation = self.isolation)
+    }
+}
 
 impl Form {
     /// A guest of this form; see [`wat::component`].
@@ -60,12 +65,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A guest whose module body is `body` (see [`wat::component`]).
+    /// A component whose module body is `body` (see [`wat::component`]).
     pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
-        Self::of_form(FORM, engine, exchange, body)
+        Self::of_form(Form::Component, engine, exchange, body)
     }
 
-    /// As [`new`](Self::new), for a guest of a form.
+    /// Like [`new`](Self::new), for a guest of the given form.
     pub fn of_form(form: Form, engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
         let program = GuestProgram::load(engine, &form.guest("test", body));
         Self::of_program(program.unwrap_or_else(|error| panic!("{error}\n{body}")), exchange)
@@ -75,13 +80,11 @@ impl Guest {
     pub fn of_program(program: GuestProgram, exchange: Arc<dyn Exchange>) -> Self {
         let log = Log::default();
         let lines = Arc::clone(&log);
-        let mut limits = GuestLimits::default();
-        limits.isolation = ISOLATION;
         let setup = GuestSetup {
             name: "test".to_owned(),
             exchange,
             parameters: BTreeMap::new(),
-            limits,
+            limits: GuestLimits::default(),
             wasi: Vec::new(),
             log: Arc::new(move |_: Level, line: &str| lines.lock().unwrap().push(line.to_owned())),
             control: GuestControl::new(),

@@ -1,0 +1,14 @@
+//! Guests that receive copies keep what guests to which blocks are mapped promise.
+
+#[path = "delivery.rs"]
+mod delivery;
+#[path = "lifecycle.rs"]
+mod lifecycle;
+#[path = "publishing.rs"]
+mod publishing;
+
+use blockcast_broker::guest::Isolation;
+
+use crate::guest_support::{Form, Kind};
+
+const KIND: Kind = Kind { form: Form::Component, isolation: Isolation::Copied };

@@ -1,0 +1,26 @@
+//! Core modules keep what components promise.
+
+#[path = "broker.rs"]
+mod broker;
+#[path = "delivery.rs"]
+mod delivery;
+#[path = "donations.rs"]
+mod donations;
+#[path = "in_place.rs"]
+mod in_place;
+#[path = "lifecycle.rs"]
+mod lifecycle;
+#[path = "memory_blocks.rs"]
+mod memory_blocks;
+#[path = "publishing.rs"]
+mod publishing;
+#[path = "violations.rs"]
+mod violations;
+#[path = "zero_copy.rs"]
+mod zero_copy;
+
+use blockcast_broker::guest::Isolation;
+
+use crate::guest_support::{Form, Kind};
+
+const KIND: Kind = Kind { form: Form::Module, isolation: Isolation::Arena };

@@ -1,0 +1,20 @@
+//! Guests under strict isolation keep what guests that see whole arenas promise.
+
+#[path = "delivery.rs"]
+mod delivery;
+#[path = "donations.rs"]
+mod donations;
+#[path = "in_place.rs"]
+mod in_place;
+#[path = "lifecycle.rs"]
+mod lifecycle;
+#[path = "publishing.rs"]
+mod publishing;
+#[path = "violations.rs"]
+mod violations;
+
+use blockcast_broker::guest::Isolation;
+
+use crate::guest_support::{Form, Kind};
+
+const KIND: Kind = Kind { form: Form::Component, isolation: Isolation::Strict };

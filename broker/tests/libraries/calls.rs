@@ -1,0 +1,110 @@
+//! What native components can do, and that what they should not do is an error.
+
+use crate::support::start;
+use blockcast_broker::{Broker, ExitReason, Limit, Rate};
+
+/// Runs a component that does this to its end; nothing of it is left then.
+#[track_caller]
+fn finishes(deed: &str) {
+    let broker = Broker::new();
+    let report = start(&broker, deed, |_| {}).wait();
+    assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
+    for topic in broker.topics() {
+        assert_eq!(
+            (topic.subscriptions, topic.publishers.len(), topic.departed.attached),
+            (0, 0, 0),
+            "{topic}"
+        );
+    }
+}
+
+#[test]
+fn a_component_publishes_and_receives_in_place() {
+    finishes("works");
+}
+
+#[test]
+fn hostile_forged_closed_and_mistaken_handles_are_invalid() {
+    finishes("handles");
+}
+
+#[test]
+fn hostile_null_and_odd_pointers_and_numbers_out_of_range_are_refused() {
+    finishes("ranges");
+}
+
+#[test]
+fn memory_blocks_follow_the_rules_that_guests_have() {
+    finishes("blocks");
+}
+
+#[test]
+fn hostile_leaks_are_given_back_at_the_end() {
+    finishes("leaks");
+}
+
+#[test]
+fn waiting_ends_with_the_time_and_when_it_is_woken() {
+    finishes("timeouts");
+}
+
+#[test]
+fn calls_from_other_threads_of_the_component_are_let_in_one_at_a_time() {
+    finishes("threads");
+}
+
+#[test]
+fn hostile_contexts_that_were_made_up_reach_nothing() {
+    finishes("forges");
+}
+
+#[test]
+fn hostile_calls_after_the_end_reach_nothing() {
+    finishes("ends-early");
+}
+
+#[test]
+fn slow_subscriptions_are_told_what_they_lost() {
+    finishes("loses");
+}
+
+#[test]
+fn limits_of_the_grant_hold_for_native_components() {
+    let broker = Broker::new();
+    let component = start(&broker, "limits", |limits| {
+        (limits.subscriptions, limits.publishers, limits.loans, limits.attached, limits.held) =
+            (1, 1, 2, 3, 1);
+        limits.memory_block_bytes = 2 << 20;
+        limits.publish_messages = Some(Rate { per_second: 20, burst: 3 });
+    });
+    let report = component.wait();
+    assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
+    assert!(report.stats.refusals >= 7, "{report:?}");
+    assert_eq!((report.stats.published, report.stats.received), (4, 3), "{report:?}");
+}
+
+#[test]
+fn hostile_excess_ends_a_native_component_where_the_grant_says_so() {
+    let broker = Broker::new();
+    let component = start(&broker, "exceeds", |limits| {
+        limits.subscriptions = 3;
+        limits.end_at = vec![Limit::Subscriptions];
+    });
+    assert_eq!(component.wait().reason, ExitReason::Killed(Limit::Subscriptions));
+    let component = start(&broker, "exceeds", |limits| {
+        limits.subscriptions_per_topic = 3;
+        limits.end_at = vec![Limit::SubscriptionsPerTopic];
+    });
+    assert_eq!(component.wait().reason, ExitReason::Killed(Limit::SubscriptionsPerTopic));
+    let component =
+        start(&broker, "exceeds", |limits| limits.host_calls = Some(Rate { per_second: 1, burst: 20 }));
+    assert_eq!(component.wait().reason, ExitReason::Killed(Limit::HostCalls));
+}
+
+#[test]
+fn hostile_chatter_is_dropped_and_counted() {
+    let broker = Broker::new();
+    let report = start(&broker, "chats", |limits| limits.log_lines = Rate::per_second(10)).wait();
+    assert_eq!(report.reason, ExitReason::Finished);
+    assert!(report.stats.log_lines < 100 && report.stats.log_lines_dropped > 4000, "{report:?}");
+}
