@@ -23,11 +23,16 @@ pub enum ExitReason {
         /// Where: the guest's functions, innermost first. May be empty.
         backtrace: String,
     },
-    /// It wrote into a block that it may only read. Nobody else has seen the write.
+    /// It wrote to a block that it may only read. Nobody else has seen the write.
     ReadOnlyViolation {
-        /// The topic whose block it was. Empty: it was a memory block of its own.
+        /// The topic of the block. Empty for a memory block of the guest's own.
         topic: String,
-        /// Where in the arena (or in what was attached of the memory block) the first write was, in bytes.
+        /// Where the first such write was, in bytes from the start of the topic's arena, or of the attached part of the
+        /// memory block.
+        ///
+        /// This is one of the bytes that the write covers and that the guest may only read, but not necessarily the
+        /// first of them: the processor and the C library choose the order in which they write several bytes. It helps
+        /// to find the mistake and must not be compared with an exact number.
         offset: u64,
     },
     /// It was ended for exceeding a limit.
@@ -69,10 +74,13 @@ impl fmt::Display for ExitReason {
             Self::Failed(text) => write!(f, "failed: {text}"),
             Self::Trapped { message, .. } => write!(f, "trapped: {message}"),
             Self::ReadOnlyViolation { topic, offset } if topic.is_empty() => {
-                write!(f, "wrote into a memory block that it was to read (byte {offset})")
+                write!(
+                    f,
+                    "wrote to a memory block that is attached for reading (byte {offset} of the attached part)"
+                )
             }
             Self::ReadOnlyViolation { topic, offset } => {
-                write!(f, "wrote into a read-only block of topic \"{topic}\" (byte {offset} of its arena)")
+                write!(f, "wrote to a read-only block of topic \"{topic}\" (byte {offset} of its arena)")
             }
             Self::Killed(limit) => write!(f, "ended: {limit}"),
             Self::Cancelled => f.write_str("cancelled"),

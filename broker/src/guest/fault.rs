@@ -79,7 +79,8 @@ impl Slot {
 pub(crate) struct Violation {
     /// The window.
     pub(crate) slot: usize,
-    /// First byte touched, counted from the start of the window: for a topic the start of its arena.
+    /// The byte at which the processor stopped, counted from the start of the window: for a topic the start of its
+    /// arena. A write of several bytes need not begin with its first one.
     pub(crate) offset: u64,
 }
 

@@ -601,7 +601,7 @@ impl Windows {
         self.donations.retain(|donation| donation.owner != owner);
     }
 
-    /// The first write into a window: whose window it was, and the offset in its arena.
+    /// The first write to a window: the window's owner, and the offset in its arena of a byte of that write.
     pub(crate) fn violation(&self) -> Option<(Option<Owner>, u64)> {
         let violation = self.table.violation()?;
         let mapping = self.mappings.iter().find(|mapping| mapping.slot == Some(violation.slot));

@@ -15,11 +15,12 @@ pub mod wasi;
 pub mod wat;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use blockcast_broker::guest::{
-    Exchange, GuestControl, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSetup, GuestSource,
-    Isolation, Level,
+    Exchange, ExitReason, GuestControl, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSetup,
+    GuestSource, Isolation, Level,
 };
 
 /// What the guests of a test are.
@@ -51,6 +52,18 @@ impl Form {
             Self::Module => wat::module(body),
         };
         GuestSource::bytes(name, code.into_bytes())
+    }
+}
+
+/// Checks that a guest ended because of a write to the `bytes` of a read-only block of `topic`.
+///
+/// Any of these bytes may be the one that the violation names: the processor and the C library choose the order in which
+/// they write several bytes.
+#[track_caller]
+pub fn assert_violation(reason: &ExitReason, topic: &str, bytes: Range<u64>, offence: &str) {
+    match reason {
+        ExitReason::ReadOnlyViolation { topic: of, offset } if of == topic && bytes.contains(offset) => (),
+        other => panic!("{offence}: {other:?}, and not a violation of {topic:?} within {bytes:?}"),
     }
 }
 

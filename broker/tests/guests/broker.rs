@@ -1,6 +1,7 @@
 //! Guests on a real broker, beside native code.
 
 use super::KIND;
+use crate::guest_support::assert_violation;
 use blockcast_blocks::{Bytes, OpenError, Payload};
 use blockcast_broker::{Broker, ExitReason, Grants, GuestSource};
 
@@ -141,8 +142,7 @@ async fn hostile_change_of_a_published_message_ends_the_guest_where_the_topic_is
     let changer = broker.load(&source("changer", CHANGER)).expect("loads");
     let changing = broker.spawn_guest(&changer, Grants::new().publish("topic"), []).expect("starts");
     let message = subscriber.recv().await.expect("a message");
-    let expected = ExitReason::ReadOnlyViolation { topic: "topic".to_owned(), offset: 0 };
-    assert_eq!(changing.ended().await.reason, expected);
+    assert_violation(&changing.ended().await.reason, "topic", 0..1, CHANGER);
     assert!(message.view().iter().all(|&byte| byte == 7));
     let closed = broker.declare_unsealed("topic", &Bytes::schema()).expect_err("refused");
     assert_eq!(closed, OpenError::Sealed { topic: "topic".to_owned() });

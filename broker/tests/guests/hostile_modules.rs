@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
-use crate::guest_support::{Form, Guest, process};
+use crate::guest_support::{Form, Guest, assert_violation, process};
 use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
 const MS: Duration = Duration::from_millis(1);
@@ -293,11 +293,7 @@ fn hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged() {
             }
             assert!(publish(&mut writer, &[7; 4096]));
             let reason = running.await.expect("no panic").reason;
-            let ExitReason::ReadOnlyViolation { topic, offset } = reason else {
-                panic!("{offence}: {reason}")
-            };
-            // Whichever part of its result the host stores first.
-            assert!(topic == "topic" && offset < 64, "{offence}: {topic:?}, {offset}");
+            assert_violation(&reason, "topic", 0..64, offence);
             let message = own.receive().expect("the message");
             assert!(message.bytes().iter().all(|&byte| byte == 7), "{offence}");
         }

@@ -1,11 +1,12 @@
 //! Guests that build large messages in the block that subscribers read.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::KIND;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
-use crate::guest_support::{Guest, process};
+use crate::guest_support::{Guest, assert_violation, process};
 use blockcast_blocks::Reader;
 use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, GuestReport};
 
@@ -75,34 +76,33 @@ async fn publishing(
     (running.await.expect("no panic"), guest, seen)
 }
 
-/// Runs `body`, after which the process must be as before.
+/// Runs `body`, after which the process must be as before. The guest finishes, or violates one of these bytes.
 async fn end(
     bus: Bus,
     limits: impl FnOnce(&mut GuestLimits),
     body: &str,
-    expected: &ExitReason,
+    violated: Option<Range<u64>>,
     messages: &[(usize, u8)],
 ) {
     let before = (process::open_files(), process::reserved(), process::arena_mappings());
     let (report, guest, seen) = publishing(bus, limits, body).await;
-    assert_eq!(report.reason, *expected, "{:?}", guest.log.lock());
+    match violated {
+        Some(bytes) => assert_violation(&report.reason, "topic", bytes, body),
+        None => assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock()),
+    }
     assert_eq!(seen, messages);
     // It has the bus, which keeps the channels.
     drop(guest);
     assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
 }
 
-fn violation(offset: u64) -> ExitReason {
-    ExitReason::ReadOnlyViolation { topic: "topic".to_owned(), offset }
-}
-
 fn finishes(test: &str, body: &str, messages: &[(usize, u8)]) {
-    in_child_async!(test, end(Bus::new(), |_| (), body, &ExitReason::Finished, messages));
+    in_child_async!(test, end(Bus::new(), |_| (), body, None, messages));
 }
 
-fn violates(test: &str, offset: u64, body: &str, messages: &[(usize, u8)]) {
+fn violates(test: &str, bytes: Range<u64>, body: &str, messages: &[(usize, u8)]) {
     let body = format!("{body} (loop $for_ever (br $for_ever))");
-    in_child_async!(test, end(Bus::new(), |_| (), &body, &violation(offset), messages));
+    in_child_async!(test, end(Bus::new(), |_| (), &body, Some(bytes), messages));
 }
 
 fn expect(number: u32, actual: &str, expected: i32) -> String {
@@ -251,7 +251,7 @@ fn hostile_store_into_a_published_block_is_a_violation() {
         "(i32.store8 offset=7 (global.get $at) (i32.const 1))".to_owned(),
     ]
     .concat();
-    violates("hostile_store_into_a_published_block_is_a_violation", 7, &body, &[(400_000, 50)]);
+    violates("hostile_store_into_a_published_block_is_a_violation", 7..8, &body, &[(400_000, 50)]);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn hostile_fill_of_a_published_block_is_a_violation() {
         "(memory.fill (global.get $at) (i32.const 1) (i32.const 400000))".to_owned(),
     ]
     .concat();
-    violates("hostile_fill_of_a_published_block_is_a_violation", 0, &body, &[(400_000, 50)]);
+    violates("hostile_fill_of_a_published_block_is_a_violation", 0..400_000, &body, &[(400_000, 50)]);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn hostile_store_through_another_handle_after_publishing_is_a_violation() {
     .concat();
     violates(
         "hostile_store_through_another_handle_after_publishing_is_a_violation",
-        8192,
+        8192..8193,
         &body,
         &[(400_000, 50)],
     );
@@ -297,7 +297,7 @@ fn hostile_store_after_detaching_and_before_publishing_is_a_violation() {
         format!("(drop {})", publish(400_000)),
     ]
     .concat();
-    violates("hostile_store_after_detaching_and_before_publishing_is_a_violation", 9, &body, &[]);
+    violates("hostile_store_after_detaching_and_before_publishing_is_a_violation", 9..10, &body, &[]);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn hostile_store_beside_the_loan_is_a_violation() {
             "(i64.store offset=524284 (global.get $at) (i64.const -1))",
         ] {
             let body = [&fill(400_000, 50), store, "(loop $for_ever (br $for_ever))"].concat();
-            end(Bus::new(), |_| (), &body, &violation(u64::from(CAPACITY)), &[]).await;
+            end(Bus::new(), |_| (), &body, Some(u64::from(CAPACITY)..u64::from(CAPACITY) + 4), &[]).await;
         }
     });
 }
@@ -322,7 +322,7 @@ fn hostile_return_area_in_a_published_block_is_a_violation() {
         "(call $publisher.loan (local.get $p) (i32.const 1000) (global.get $at))".to_owned(),
     ]
     .concat();
-    violates("hostile_return_area_in_a_published_block_is_a_violation", 0, &body, &[(400_000, 50)]);
+    violates("hostile_return_area_in_a_published_block_is_a_violation", 0..400_000, &body, &[(400_000, 50)]);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn hostile_return_area_in_its_own_loan_harms_only_the_message() {
             .to_owned(),
     ]
     .concat();
-    violates("hostile_return_area_in_its_own_loan_harms_only_the_message", 0, &body, &[(400_000, 50)]);
+    violates("hostile_return_area_in_its_own_loan_harms_only_the_message", 0..64, &body, &[(400_000, 50)]);
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn hostile_loans_beyond_blocks_and_limits_are_refused() {
             expect(12, "(call $publish (local.get $p) (i32.const 0) (i32.const 10))", EXHAUSTED),
         ]
         .concat();
-        end(Bus::new(), |_| (), &body, &ExitReason::Finished, &[]).await;
+        end(Bus::new(), |_| (), &body, None, &[]).await;
         let body = [
             fill(400_000, 1),
             fill(400_000, 1),
@@ -399,7 +399,7 @@ fn hostile_loans_beyond_blocks_and_limits_are_refused() {
             fill(400_000, 1),
         ]
         .concat();
-        end(Bus::new(), |limits| limits.loans = 2, &body, &ExitReason::Finished, &[]).await;
+        end(Bus::new(), |limits| limits.loans = 2, &body, None, &[]).await;
     });
 }
 
@@ -417,7 +417,7 @@ fn hostile_bytes_that_are_invalid_are_refused_after_sealing_and_can_be_put_right
                 expect(12, &publish(size), 0),
             ]
             .concat();
-            end(Bus::new(), |_| (), &body, &ExitReason::Finished, &[(size as usize, 34)]).await;
+            end(Bus::new(), |_| (), &body, None, &[(size as usize, 34)]).await;
         }
     });
 }
@@ -498,7 +498,7 @@ fn an_unsealed_block_stays_writable_and_nothing_is_validated() {
     ]
     .concat();
     in_child_async!("an_unsealed_block_stays_writable_and_nothing_is_validated", async move {
-        end(Bus::unsealed(), |_| (), &body, &ExitReason::Finished, &[(400_000, b'!')]).await;
+        end(Bus::unsealed(), |_| (), &body, None, &[(400_000, b'!')]).await;
     });
 }
 
