@@ -1,6 +1,6 @@
 //! [`Latest`]: a topic as a value cell.
 
-use blockcast_blocks::Payload;
+use blockcast_blocks::{Payload, Timestamp};
 
 use crate::message::Sample;
 use crate::subscriber::{RecvError, Subscriber};
@@ -9,7 +9,13 @@ use crate::subscriber::{RecvError, Subscriber};
 ///
 /// Give it a subscriber that was opened with [`SubscriberOptions::latest`](crate::SubscriberOptions::latest),
 /// and the publisher a history of at least 1 (`PublisherOptions::latest`), so that a value that was published
-/// before is there at once. With several publishers the value is the one received last.
+/// before is there at once.
+///
+/// # Several publishers
+/// The latest value is the one published last, by the messages' [time](Sample::time): a value never gives way to one with
+/// an earlier time. Where that does not decide (the times are equal, as those of one tick of the coarse clock are, or a
+/// publisher does not stamp), it is the one received last: that of the publisher that joined last if the other one had ended
+/// by then, otherwise any of them.
 #[derive(Debug)]
 pub struct Latest<P: Payload> {
     subscriber: Subscriber<P>,
@@ -32,7 +38,7 @@ impl<P: Payload> Latest<P> {
         // Not until nothing is there: publishers that never pause would keep us for ever.
         for _ in 0..self.subscriber.subscription_mut().backlog() {
             match self.subscriber.try_recv() {
-                Ok(sample) => self.current = Some(sample),
+                Ok(sample) => self.put(sample),
                 Err(RecvError::Lost(_)) => {}
                 Err(RecvError::Empty | RecvError::Ended) => break,
                 Err(error) => return Err(error),
@@ -41,7 +47,19 @@ impl<P: Payload> Latest<P> {
         Ok(self.current.as_ref())
     }
 
-    /// Waits until there is a newer value than the one seen last, and returns it.
+    /// Keeps a value unless a later one is there.
+    fn put(&mut self, sample: Sample<P>) {
+        let later = |current: &Sample<P>| {
+            // A publisher that does not stamp knows no time.
+            sample.time() != Timestamp::NONE && sample.time() < current.time()
+        };
+        if !self.current.as_ref().is_some_and(later) {
+            self.current = Some(sample);
+        }
+    }
+
+    /// Waits until another value was published since the one seen last, and returns the latest. That is the same one again if
+    /// the other is older.
     ///
     /// # Errors
     /// [`RecvError::Ended`] when no newer value can come, [`RecvError::Invalid`].
@@ -49,7 +67,7 @@ impl<P: Payload> Latest<P> {
         loop {
             match self.subscriber.recv().await {
                 Ok(sample) => {
-                    self.current = Some(sample);
+                    self.put(sample);
                     break;
                 }
                 Err(RecvError::Lost(_) | RecvError::Empty) => {}

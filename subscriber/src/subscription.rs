@@ -1,5 +1,6 @@
 //! [`Subscription`]: all publishers of a topic as one source of messages.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +99,16 @@ impl fmt::Debug for SubscriptionFeed {
     }
 }
 
-/// All publishers of a topic, received in turns. Messages of one publisher keep their order.
+/// All publishers of a topic as one source of messages.
+///
+/// # Order
+/// - Messages of one publisher keep their order.
+/// - If a publisher ended before another one joined, all its messages come before those of the other. So a publisher that
+///   is restarted goes on where it left off, however far behind the subscriber is.
+/// - Publishers that were there at the same time take turns, and nothing is promised about the order between them. A
+///   publisher that is silent keeps nobody waiting.
+///
+/// This holds for every way of receiving.
 #[repr(C)]
 pub struct Subscription {
     /// The reader of the publisher, where there is one only, as there mostly is. It lies here, so that a message
@@ -154,9 +164,9 @@ impl Subscription {
     pub fn is_ready(&mut self) -> bool {
         self.mailbox.over = false;
         self.admit();
-        if self.sole.is_none() && self.others.readers.len() == 1 {
-            // The others have ended.
-            self.sole = self.others.readers.pop();
+        if self.sole.is_none() {
+            // The others may have ended.
+            self.sole = self.others.take_sole();
         }
         match &mut self.sole {
             Some(reader) => {
@@ -189,7 +199,7 @@ impl Subscription {
     /// per publisher for a loss. One load per publisher.
     pub fn backlog(&mut self) -> u64 {
         self.admit();
-        self.sole.iter_mut().chain(&mut self.others.readers).map(Reader::backlog).sum()
+        self.readers_mut().map(Reader::backlog).sum()
     }
 
     /// Ready once a receive will not find the subscription empty.
@@ -206,7 +216,8 @@ impl Subscription {
         // One that arrived before this rang the bell in vain, so it must be armed with the others. One that arrives from
         // now on rings.
         self.admit();
-        self.sole.iter_mut().chain(&mut self.others.readers).for_each(Reader::arm);
+        // Those that still wait for their turn as well: looking once more may take them in.
+        self.readers_mut().for_each(Reader::arm);
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -218,7 +229,13 @@ impl Subscription {
 
     /// The readers of the publishers that are there now.
     pub fn readers(&self) -> impl Iterator<Item = &Reader> {
-        self.sole.iter().chain(&self.others.readers)
+        let Others { readers, later, .. } = &self.others;
+        self.sole.iter().chain(readers).chain(later)
+    }
+
+    fn readers_mut(&mut self) -> impl Iterator<Item = &mut Reader> {
+        let Others { readers, later, .. } = &mut self.others;
+        self.sole.iter_mut().chain(readers).chain(later)
     }
 
     /// A reader of a publisher that has joined and was not taken in yet, for those who drive the readers on
@@ -268,29 +285,66 @@ impl Subscription {
         }
         // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
         self.mailbox.arrived.store(false, Ordering::Relaxed);
-        let others = &mut self.others.readers;
-        others.extend(self.sole.take());
+        self.others.readers.extend(self.sole.take());
         while let Ok(reader) = self.mailbox.arrivals.try_recv() {
             self.mailbox.had_publisher = true;
-            others.push(reader);
+            self.others.add(reader);
         }
-        if others.len() == 1 {
-            self.sole = others.pop();
-        }
+        self.sole = self.others.take_sole();
     }
 }
 
 /// The readers, where there are several.
 #[derive(Debug, Default)]
 struct Others {
+    /// They are received from in turns.
     readers: Vec<Reader>,
     /// Whose turn it is.
     current: usize,
+    /// Readers of publishers that joined after one of `readers` had ended, in the order in which they joined. Empty if
+    /// none of `readers` has ended.
+    later: VecDeque<Reader>,
     /// Losses told by readers that have ended.
     ended_losses: u64,
 }
 
 impl Others {
+    /// Adds the reader of a publisher that has joined.
+    fn add(&mut self, reader: Reader) {
+        self.forget_ended();
+        self.later.push_back(reader);
+        self.take_in();
+    }
+
+    /// Removes those that have ended and were received.
+    fn forget_ended(&mut self) {
+        let Self { readers, ended_losses, .. } = self;
+        readers.retain_mut(|reader| {
+            let over = is_over(reader);
+            *ended_losses += if over { reader.lost() } else { 0 };
+            !over
+        });
+    }
+
+    /// Lets those join the turns that have waited for others to be received. Returns whether there were any.
+    ///
+    /// A publisher that ended before another one joined was closed when that one was added, so it is enough to look which are
+    /// closed. Those that were closed a little later go first as well, which does no harm: what they have left is finite.
+    fn take_in(&mut self) -> bool {
+        let before = self.later.len();
+        while !self.readers.iter().any(|reader| reader.channel().is_closed())
+            && let Some(next) = self.later.pop_front()
+        {
+            self.readers.push(next);
+        }
+        self.later.len() < before
+    }
+
+    /// The reader, if there is no other one.
+    fn take_sole(&mut self) -> Option<Reader> {
+        if self.readers.len() == 1 && self.later.is_empty() { self.readers.pop() } else { None }
+    }
+
     /// The reader to receive from next: the first in turn that has a message, or a loss
     /// to tell of.
     #[inline(never)]
@@ -302,11 +356,14 @@ impl Others {
             if reader.has_message() {
                 return Ok(&mut self.readers[self.current]);
             }
-            if reader.is_ready() && !reader.has_message() {
+            if is_over(reader) {
                 // Ended: its place is taken by the last, which is tried in its stead.
                 self.ended_losses += reader.lost();
                 self.readers.swap_remove(self.current);
                 self.current = self.current.wrapping_sub(1).min(self.readers.len());
+                if self.take_in() {
+                    tried = 0;
+                }
             } else {
                 reader.let_go_of_dropped();
                 tried += 1;
@@ -319,6 +376,12 @@ impl Others {
     fn turn_back(&mut self) {
         self.current = self.current.checked_sub(1).unwrap_or(self.readers.len() - 1);
     }
+}
+
+/// Whether the publisher has ended and everything was received.
+fn is_over(reader: &mut Reader) -> bool {
+    // Looks once more for a message where it is closed: none comes that this look does not find.
+    reader.is_ready() && !reader.has_message()
 }
 
 /// The subscription's end of the mailbox through which publishers join.
