@@ -43,9 +43,7 @@ const WAYS: [(&str, Receive); 9] = [
     ("try_recv_ref", |subscriber| {
         subscriber.try_recv_ref().map(|message| message.view().to_vec()).unwrap_or_default()
     }),
-    ("try_recv", |subscriber| {
-        subscriber.try_recv().map(|sample| sample.view().to_vec()).unwrap_or_default()
-    }),
+    ("try_recv", |subscriber| subscriber.try_recv().map(|sample| sample.view().to_vec()).unwrap_or_default()),
     ("try_recv_batch", |subscriber| {
         let batch = subscriber.try_recv_batch(7);
         batch.map(|batch| batch.views().map(|view| view.expect("bytes")[0]).collect()).unwrap_or_default()

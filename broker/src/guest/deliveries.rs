@@ -76,6 +76,9 @@ pub(crate) struct Deliveries<V> {
     /// Whether publishers wait for it, so that nothing is lost.
     reliable: bool,
     sources: Slab<Source<V>>,
+    /// Readers of publishers that joined after one of `sources` had ended, in the order in which they joined: they become
+    /// sources when all of that one was delivered, as natively.
+    later: VecDeque<Reader>,
     /// Keys of `sources` are smaller than this.
     keys: usize,
     /// The source that is served first in the next batch.
@@ -113,6 +116,7 @@ impl<V: Sight> Deliveries<V> {
             feed: Some(feed),
             reliable,
             sources: Slab::new(),
+            later: VecDeque::new(),
             keys: 0,
             turn: 0,
             runs: VecDeque::new(),
@@ -144,11 +148,27 @@ impl<V: Sight> Deliveries<V> {
         while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
             // No cursor is free for us: too many subscribers for the publisher's configuration.
             let reader = joined.map_err(|_| Error::Limit)?;
+            self.later.push_back(reader);
+            // One by one: it may have ended before the next one joined.
+            self.take_in();
+        }
+        self.take_in();
+        Ok(())
+    }
+
+    /// Makes sources of those that wait for others to end, unless there is one that has ended and is not delivered. Returns
+    /// whether there were any.
+    fn take_in(&mut self) -> bool {
+        let before = self.later.len();
+        while !self.later.is_empty()
+            && !self.sources.iter_mut().any(|(_, source)| source.is_ending())
+            && let Some(reader) = self.later.pop_front()
+        {
             let key = self.sources.insert(Source::new(reader, &self.kept));
             self.keys = self.keys.max(key + 1);
             self.short = true;
         }
-        Ok(())
+        self.later.len() < before
     }
 
     /// Takes in publishers that joined, and makes their arenas visible as far as there is room.
@@ -186,20 +206,25 @@ impl<V: Sight> Deliveries<V> {
         if most == 0 {
             return Ok(0);
         }
-        self.admit(space)?;
-        if std::mem::take(&mut self.short) {
-            return Err(Error::NoStorage);
+        loop {
+            self.admit(space)?;
+            if std::mem::take(&mut self.short) {
+                return Err(Error::NoStorage);
+            }
+            let room = limits.attached.saturating_sub(self.attached);
+            if room == 0 {
+                return Err(self.limit(Limit::Attached));
+            }
+            // SAFETY: the caller's promise.
+            let count = unsafe { self.deliver(space, target, most.min(room)) }?;
+            if count > 0 {
+                return Ok(count);
+            }
+            // Whoever has waited for those that turned out to have ended is next.
+            if !self.take_in() {
+                return self.nothing();
+            }
         }
-        let room = limits.attached.saturating_sub(self.attached);
-        if room == 0 {
-            return Err(self.limit(Limit::Attached));
-        }
-        // SAFETY: the caller's promise.
-        let count = unsafe { self.deliver(space, target, most.min(room)) }?;
-        if count > 0 {
-            return Ok(count);
-        }
-        self.nothing()
     }
 
     /// Writes up to `limit` records to `target`. Losses that no message follows yet have a record of their own.
@@ -282,7 +307,7 @@ impl<V: Sight> Deliveries<V> {
 
     /// What a poll without a message returns.
     fn nothing(&mut self) -> Result<u32, Error> {
-        let mut open = self.feed.as_ref().is_some_and(|feed| feed.is_open());
+        let mut open = !self.later.is_empty() || self.feed.as_ref().is_some_and(|feed| feed.is_open());
         let mut full = false;
         for (_, source) in &mut self.sources {
             if !source.sight.is_open() && source.has_message() {
@@ -397,6 +422,7 @@ impl<V: Sight> Deliveries<V> {
     /// Ends the delivery but not the holds.
     pub(crate) fn leave(&mut self, space: &mut impl Space<Sight = V>) {
         self.feed = None;
+        self.later.clear();
         self.release_before(space, u64::MAX);
         for (_, source) in &mut self.sources {
             source.end();
@@ -427,6 +453,7 @@ impl<V: Sight> Deliveries<V> {
             }
             over = false;
         }
+        // Whoever waits is behind one that has ended, which was looked at.
         over && !self.closed && self.feed.as_ref().is_some_and(|feed| !feed.is_open())
     }
 
@@ -457,8 +484,10 @@ impl<V: Sight> Deliveries<V> {
             lost: self.lost,
             attached: self.attached,
             held: u32::try_from(self.holds.len()).unwrap_or(u32::MAX),
-            publishers: u32::try_from(self.sources.iter().filter(|(_, source)| !source.ended).count())
-                .unwrap_or(u32::MAX),
+            publishers: u32::try_from(
+                self.later.len() + self.sources.iter().filter(|(_, source)| !source.ended).count(),
+            )
+            .unwrap_or(u32::MAX),
         }
     }
 }
@@ -525,6 +554,17 @@ impl<V: Sight> Source<V> {
                 }
             }
         }
+    }
+
+    /// Whether the publisher has ended and not all that it published was delivered. One of which everything was is marked as
+    /// ended, seen by the component or not.
+    fn is_ending(&mut self) -> bool {
+        if self.ended || !self.channel.is_closed() {
+            return false;
+        }
+        // Losses that were not told yet go with the source's last record.
+        self.ended = !self.has_message() && self.lost == 0;
+        !self.ended
     }
 
     /// Whether there is a message, or a loss to be told of. Takes nothing: what the component does not ask for may still be

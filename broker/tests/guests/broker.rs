@@ -147,3 +147,37 @@ async fn hostile_change_of_a_published_message_ends_the_guest_where_the_topic_is
     let closed = broker.declare_unsealed("topic", &Bytes::schema()).expect_err("refused");
     assert_eq!(closed, OpenError::Sealed { topic: "topic".to_owned() });
 }
+
+/// Receives nothing until it is asked to end, then everything: each message's first byte counts on from the last.
+const PATIENT: &str = r#"
+    (func (export "run") (result i32) (local $s i32) (local $r i32) (local $n i32)
+      (local.set $s (call $subscribe))
+      (loop $again (br_if $again (i32.eqz (i32.and (call $wait (i64.const -1)) (i32.const 4)))))
+      (loop $messages
+        (local.set $r (call $next (local.get $s)))
+        (if (local.get $r) (then
+          (call $expect (i32.const 1) (i32.load8_u (i32.load offset=16 (local.get $r))) (local.get $n))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br $messages))))
+      (call $expect (i32.const 2) (local.get $n) (i32.const 30))
+      (i32.const 0))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_publisher_left_comes_before_all_of_one_that_joined_after_it_ended() {
+    let broker = Broker::new();
+    let patient = broker.load(&source("patient", PATIENT)).expect("loads");
+    let reading = broker.spawn_guest(&patient, Grants::new().subscribe("topic"), []).expect("starts");
+    while broker.topic("topic").is_none_or(|topic| topic.subscriptions == 0) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    for first in [0, 10, 20_u8] {
+        let mut publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+        for byte in first..first + 10 {
+            publisher.try_loan().expect("a block").send(&[byte]).expect("fits");
+        }
+    }
+    reading.request_shutdown();
+    let report = reading.ended().await;
+    assert_eq!((report.reason, report.stats.received), (ExitReason::Finished, 30));
+}
