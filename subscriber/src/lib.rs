@@ -18,6 +18,11 @@
 //! One with [`Overflow::DropNewest`] keeps the oldest and is told after them. [`Latest`] is a topic as a value
 //! cell, where skipping is no loss.
 //!
+//! # Order
+//! Messages of one publisher keep their order. If a publisher ended before another one joined, as at a restart, all its
+//! messages come before those of the other. Publishers that were there at the same time take turns, in no promised order, and
+//! one that is silent keeps nobody waiting. The same holds for every way of receiving, in guests and libraries too.
+//!
 //! # Several topics
 //! [`wait_any`] blocks until one of several subscribers has something; in `async` code any combinator does.
 //!

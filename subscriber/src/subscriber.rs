@@ -60,7 +60,8 @@ impl From<ReceiveError> for RecvError {
     }
 }
 
-/// Receives the messages of layout `P` of one topic, from all its publishers.
+/// Receives the messages of layout `P` of one topic, from all its publishers, in the [order](crate#order) that the crate
+/// documents.
 ///
 /// Dropping it lets go of everything but the samples that live on.
 #[derive(Debug)]
