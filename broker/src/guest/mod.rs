@@ -91,7 +91,7 @@ pub use compiled::{CacheError, CacheStats, GuestCache, PrecompiledError};
 pub use control::GuestControl;
 pub use engine::{EngineError, GuestEngine};
 pub use excess::{Limit, OnExcess, UnknownLimit};
-pub use exchange::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+pub use exchange::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal, Validator};
 pub use exit::{ExitReason, LoadError};
 pub use isolation::Isolation;
 pub use limits::{GuestLimits, Rate};
