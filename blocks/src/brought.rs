@@ -1,6 +1,6 @@
 //! Memory that the user brings for an arena: [`ArenaMemory`].
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat};
 use rustix::io::Errno;
@@ -70,12 +70,6 @@ impl ArenaMemory {
     }
 }
 
-impl AsFd for ArenaMemory {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,8 +96,8 @@ mod tests {
         for seals in [SealFlags::empty(), SealFlags::SHRINK, SealFlags::SHRINK | SealFlags::SEAL] {
             let memory = checked(memfd(8192, SEALABLE, seals)).unwrap();
             assert_eq!(memory.len(), 8192);
-            assert!(fcntl_get_seals(&memory).unwrap().contains(SealFlags::SHRINK));
-            assert!(ftruncate(&memory, 4096).is_err());
+            assert!(fcntl_get_seals(&memory.file).unwrap().contains(SealFlags::SHRINK));
+            assert!(ftruncate(&memory.file, 4096).is_err());
         }
     }
 

@@ -135,14 +135,39 @@ impl<P: Payload> Publisher<P> {
         if self.writer.subscriber_count() >= count { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The untyped end.
+    /// Looks for blocks that came free and returns how many are free now. Never waits.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    pub fn reclaim(&mut self) -> u32 {
+        self.writer.reclaim()
+    }
+
+    /// The untyped end, to look at.
+    ///
+    /// It is never lent as `&mut`: two publishers could exchange their writers, and each would write its own type
+    /// to the topic of the other.
+    ///
+    /// ```compile_fail,E0599
+    /// # use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, channel};
+    /// # use blockcast_publisher::Publisher;
+    /// # let writer = |schema| channel(ChannelConfig::new(PublisherId::new(1), schema)).unwrap();
+    /// let mut words = Publisher::<Pod<u32>>::new(writer(Pod::<u32>::schema()))?;
+    /// let mut bytes = Publisher::<Pod<u8>>::new(writer(Pod::<u8>::schema()))?;
+    /// std::mem::swap(words.writer_mut(), bytes.writer_mut());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    /// Looking is allowed:
+    /// ```
+    /// # use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, channel};
+    /// # use blockcast_publisher::Publisher;
+    /// # let writer = |schema| channel(ChannelConfig::new(PublisherId::new(1), schema)).unwrap();
+    /// let mut words = Publisher::<Pod<u32>>::new(writer(Pod::<u32>::schema()))?;
+    /// let mut bytes = Publisher::<Pod<u8>>::new(writer(Pod::<u8>::schema()))?;
+    /// assert_ne!(words.writer().schema(), bytes.writer().schema());
+    /// assert_eq!((words.reclaim(), bytes.reclaim()), (64, 64));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
-    }
-
-    /// The untyped end, for what the typed one does not offer.
-    pub fn writer_mut(&mut self) -> &mut Writer {
-        &mut self.writer
     }
 }

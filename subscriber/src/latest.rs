@@ -36,7 +36,7 @@ impl<P: Payload> Latest<P> {
     /// [`RecvError::Invalid`] for a value that is not of the topic's layout; the previous one stays.
     pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
         // Not until nothing is there: publishers that never pause would keep us for ever.
-        for _ in 0..self.subscriber.subscription_mut().backlog() {
+        for _ in 0..self.subscriber.backlog() {
             match self.subscriber.try_recv() {
                 Ok(sample) => self.put(sample),
                 Err(RecvError::Lost(_)) => {}

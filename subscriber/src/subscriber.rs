@@ -233,15 +233,40 @@ impl<P: Payload> Subscriber<P> {
         self.subscription.lost()
     }
 
-    /// The untyped subscription.
+    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and
+    /// one per publisher for a loss.
+    pub fn backlog(&mut self) -> u64 {
+        self.subscription.backlog()
+    }
+
+    /// The untyped subscription, to look at.
+    ///
+    /// It is never lent as `&mut`: two subscribers could exchange their subscriptions, and each would read the
+    /// messages of the other as its own type.
+    ///
+    /// ```compile_fail,E0599
+    /// # use blockcast_blocks::{Bytes, Pod};
+    /// # use blockcast_subscriber::{Subscriber, subscription};
+    /// # let (_feed, one) = subscription();
+    /// # let (_other, two) = subscription();
+    /// // SAFETY: there are no publishers.
+    /// let mut words = unsafe { Subscriber::<Pod<u32>>::new(one) };
+    /// // SAFETY: as above.
+    /// let mut bytes = unsafe { Subscriber::<Bytes>::new(two) };
+    /// std::mem::swap(words.subscription_mut(), bytes.subscription_mut());
+    /// ```
+    /// Looking is allowed:
+    /// ```
+    /// # use blockcast_blocks::{Bytes, Pod};
+    /// # use blockcast_subscriber::{Subscriber, subscription};
+    /// # let (_feed, one) = subscription();
+    /// // SAFETY: there are no publishers.
+    /// let mut words = unsafe { Subscriber::<Pod<u32>>::new(one) };
+    /// assert_eq!((words.backlog(), words.subscription().lost()), (0, 0));
+    /// ```
     #[must_use]
     pub fn subscription(&self) -> &Subscription {
         &self.subscription
-    }
-
-    /// The untyped subscription, for what the typed one does not offer.
-    pub fn subscription_mut(&mut self) -> &mut Subscription {
-        &mut self.subscription
     }
 
     fn block(&mut self, deadline: Option<Instant>) -> Result<(), RecvError> {

@@ -64,6 +64,11 @@ impl GuestPublisher {
         &self.topic
     }
 
+    /// Bytes of its blocks.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(crate) fn block_size(&mut self) -> u32 {
         self.output.block_size()
     }

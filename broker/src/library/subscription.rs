@@ -66,8 +66,7 @@ mod tests {
 
     struct Arrivals(Subscription);
 
-    // SAFETY: the readers come from the subscription, which alone has them, and no component writes to the topic.
-    unsafe impl Feed for Arrivals {
+    impl Feed for Arrivals {
         fn next_joined(&mut self) -> Option<Result<Reader, blockcast_blocks::JoinError>> {
             self.0.next_arrival().map(Ok)
         }

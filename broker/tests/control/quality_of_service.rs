@@ -175,7 +175,7 @@ fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics()
     send(&mut publisher, 1);
     std::mem::forget(subscriber.try_recv().unwrap());
     drop(subscriber);
-    publisher.writer_mut().reclaim();
+    publisher.reclaim();
     let stats = &broker.topic("t").unwrap().publishers[0];
     assert_eq!((stats.held, stats.holds, stats.subscribers.len()), (1, 1, 0));
     assert_eq!((&*stats.holders[0].name, stats.holders[0].messages), ("careless", 1));

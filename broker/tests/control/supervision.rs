@@ -47,7 +47,7 @@ async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_wit
         while guest.restarts() < run || publisher.subscriber_count() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(publisher.writer_mut().reclaim(), 4, "what the former run held is back");
+        assert_eq!(publisher.reclaim(), 4, "what the former run held is back");
         publish(&mut publisher, b"block");
         while guest.exits().len() as u64 <= run {
             tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_wit
     }
     assert_eq!(report.reason, exits[3].reason);
     assert_eq!(guest.stats().await.received, 4, "all runs together");
-    assert_eq!(publisher.writer_mut().reclaim(), 4);
+    assert_eq!(publisher.reclaim(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,11 +134,7 @@ impl Stage {
         drop(subscriber);
         let kept =
             history.min(u32::try_from(publisher.writer().channel().stats().published).unwrap_or(u32::MAX));
-        assert_eq!(
-            publisher.writer_mut().reclaim(),
-            BLOCKS - kept,
-            "every block of the host's publisher is back"
-        );
+        assert_eq!(publisher.reclaim(), BLOCKS - kept, "every block of the host's publisher is back");
         drop(publisher);
         for (topic, _) in TOPICS {
             let topic = self.broker.topic(topic).expect("declared");

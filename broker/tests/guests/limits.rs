@@ -245,7 +245,7 @@ async fn hostile_hoarder_keeps_its_share_of_a_pool_and_the_publisher_goes_on() {
     assert_eq!(kept, 16, "a quarter of 64 blocks");
     hoarder.cancel();
     assert_eq!(hoarder.ended().await.reason, ExitReason::Cancelled);
-    assert_eq!(publisher.writer_mut().reclaim(), 64, "all blocks are back");
+    assert_eq!(publisher.reclaim(), 64, "all blocks are back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,7 +287,7 @@ async fn hostile_hoarder_with_many_subscriptions_has_one_share() {
     assert_eq!(stats.subscriptions, 40, "{stats:?}");
     hoarder.cancel();
     assert_eq!(hoarder.ended().await.reason, ExitReason::Cancelled);
-    assert_eq!(publisher.writer_mut().reclaim(), 64, "all blocks are back");
+    assert_eq!(publisher.reclaim(), 64, "all blocks are back");
 }
 
 #[tokio::test]

@@ -17,7 +17,6 @@ mod strict;
 
 mod arbitrary_calls;
 mod cache;
-mod departed;
 mod exhaustion;
 mod hostile_code;
 mod hostile_components;

@@ -171,7 +171,7 @@ fn a_plain_fn_is_cancelled_in_a_blocking_call_and_what_it_held_is_back() {
         running.says("running");
         running.app.cancel();
         assert_eq!(running.ends(), ExitReason::Cancelled, "{deployment:?}");
-        assert_eq!((numbers.subscriber_count(), numbers.writer_mut().reclaim()), (0, 4), "{deployment:?}");
+        assert_eq!((numbers.subscriber_count(), numbers.reclaim()), (0, 4), "{deployment:?}");
 
         let mut taken = broker.subscriber::<Numbers>("out", SubscriberOptions::new()).expect("opens");
         let running = Running::start(&broker, deployment, "waits for blocks");
