@@ -182,6 +182,7 @@ pub mod derived {
         Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView, Rewritable, Rewritten,
     };
     pub use crate::target::Target;
+    pub use crate::to_flat::{KeyOrder, Text};
     pub use crate::validator::Validator;
 }
 

@@ -1,5 +1,8 @@
 //! Ordinary Rust values that can be written as a flat type.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use crate::error::BuildError;
 use crate::flat_type::{FlatType, Header};
 use crate::index::Index;
@@ -34,14 +37,125 @@ pub trait ToFlat<T: FlatType> {
         list.push_all(values.iter())
     }
 
-    /// Gives the text of a value that is written as a string.
+    /// How to get the text of a value that is written as a string. Only this crate can say so.
     #[doc(hidden)]
-    const TEXT: Option<fn(&Self) -> &str> = None;
+    const TEXT: Option<Text<T, Self>> = None;
 
-    /// Whether the order of `Self`, if it has one, is that of the map keys that it is written as: a sorted map of
-    /// such keys needs no look at their order when it is written.
+    /// That the order of `Self` is the order of the map keys that it is written as, so that nobody needs to compare
+    /// the keys of a sorted map when it is written. Only this crate can say so.
     #[doc(hidden)]
-    const IN_KEY_ORDER: bool = false;
+    const KEY_ORDER: Option<KeyOrder<T, Self>> = None;
+}
+
+/// The text of a `U`, all of which a `T` consists of.
+///
+/// ```compile_fail,E0308
+/// # use blockcast_flat_types::*;
+/// #[derive(Flat, Clone, Copy, Debug)]
+/// enum Sign { Plus, Minus }
+///
+/// impl ToFlat<Sign> for String {
+///     const TEXT: Option<Text<Sign, String>> = <String as ToFlat<String>>::TEXT; // a string's, not a sign's
+/// #   fn write_to<'b, I: Index>(&self, place: Place<'b, Sign, I>) -> Result<Finished<'b>, BuildError> {
+/// #       Sign::Plus.write_to(place)
+/// #   }
+/// #   fn end_after<I: Index>(&self, cursor: usize) -> usize { cursor }
+/// #   fn matches<I: Index>(&self, _: Sign) -> bool { false }
+/// }
+/// # use blockcast_flat_types::derived::Text;
+/// ```
+/// Without it:
+/// ```
+/// # use blockcast_flat_types::*;
+/// #[derive(Flat, Clone, Copy, Debug, PartialEq)]
+/// enum Sign { Plus, Minus }
+///
+/// impl ToFlat<Sign> for String {
+///     fn write_to<'b, I: Index>(&self, place: Place<'b, Sign, I>) -> Result<Finished<'b>, BuildError> {
+///         if self == "+" { Sign::Plus.write_to(place) } else { Sign::Minus.write_to(place) }
+///     }
+///     fn end_after<I: Index>(&self, cursor: usize) -> usize { cursor }
+///     fn matches<I: Index>(&self, _: Sign) -> bool { false }
+/// }
+/// let bytes = Flat::<Vec<Sign>>::to_vec(vec!["+".to_owned()])?;
+/// assert_eq!(Flat::<Vec<Sign>>::read(&bytes)?, [Sign::Plus]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Lists of strings are written by it without a call per element. A `Text` is a promise that `T` is laid out as a
+/// string, which is why nobody else can make one, and why it is of use for this `T` and this `U` alone.
+#[doc(hidden)]
+pub struct Text<T, U: ?Sized> {
+    of: fn(&U) -> &str,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<U: ?Sized> Text<String, U> {
+    /// `of` returns what is written.
+    pub(crate) const fn new(of: fn(&U) -> &str) -> Self {
+        Text { of, kind: PhantomData }
+    }
+}
+
+impl<T, U: ?Sized> Text<T, U> {
+    /// The function that returns the text.
+    #[inline]
+    pub(crate) const fn of(&self) -> fn(&U) -> &str {
+        self.of
+    }
+}
+
+impl<T, U: ?Sized> fmt::Debug for Text<T, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text")
+    }
+}
+
+/// The promise that values of `U` are ordered as the keys `T` that they are written as.
+///
+/// ```compile_fail,E0308
+/// # use blockcast_flat_types::*;
+/// # use blockcast_flat_types::derived::KeyOrder;
+/// #[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// struct Reversed(std::cmp::Reverse<u32>);
+///
+/// impl ToFlat<u32> for Reversed {
+///     const KEY_ORDER: Option<KeyOrder<u32, Reversed>> = <u32 as ToFlat<u32>>::KEY_ORDER; // of numbers only
+/// #   fn write_to<'b, I: Index>(&self, place: Place<'b, u32, I>) -> Result<Finished<'b>, BuildError> {
+/// #       self.0.0.write_to(place)
+/// #   }
+/// #   fn end_after<I: Index>(&self, cursor: usize) -> usize { cursor }
+/// #   fn matches<I: Index>(&self, view: u32) -> bool { self.0.0 == view }
+/// }
+/// ```
+/// Without it an order that is not the keys' is found:
+/// ```
+/// # use blockcast_flat_types::*;
+/// #[derive(PartialEq, Eq, PartialOrd, Ord)]
+/// struct Reversed(std::cmp::Reverse<u32>);
+///
+/// impl ToFlat<u32> for Reversed {
+///     fn write_to<'b, I: Index>(&self, place: Place<'b, u32, I>) -> Result<Finished<'b>, BuildError> {
+///         self.0.0.write_to(place)
+///     }
+///     fn end_after<I: Index>(&self, cursor: usize) -> usize { cursor }
+///     fn matches<I: Index>(&self, view: u32) -> bool { self.0.0 == view }
+/// }
+/// let map: std::collections::BTreeMap<_, _> = (1..3).map(|n| (Reversed(std::cmp::Reverse(n)), n)).collect();
+/// type Numbers = Flat<std::collections::BTreeMap<u32, u32>>;
+/// assert_eq!(Numbers::to_vec(map), Err(BuildError::KeyOrder));
+/// ```
+#[doc(hidden)]
+pub struct KeyOrder<T, U: ?Sized>(PhantomData<fn(&U) -> T>);
+
+impl<T, U: ?Sized> KeyOrder<T, U> {
+    pub(crate) const KEPT: Option<Self> = Some(KeyOrder(PhantomData));
+}
+
+impl<T, U: ?Sized> fmt::Debug for KeyOrder<T, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyOrder")
+    }
 }
 
 /// Where a list's data end; see [`ToFlat::end_after`].
@@ -78,10 +192,13 @@ impl<T: FlatType, U: ToFlat<T> + ?Sized> ToFlat<T> for &U {
         U::matches(self, view)
     }
 
-    const TEXT: Option<fn(&Self) -> &str> = match U::TEXT {
-        Some(_) => Some(|value| U::TEXT.map_or("", |text| text(value))),
+    const TEXT: Option<Text<T, Self>> = match U::TEXT {
+        Some(_) => Some(Text { of: |value| U::TEXT.map_or("", |text| (text.of)(value)), kind: PhantomData }),
         None => None,
     };
 
-    const IN_KEY_ORDER: bool = U::IN_KEY_ORDER;
+    const KEY_ORDER: Option<KeyOrder<T, Self>> = match U::KEY_ORDER {
+        Some(_) => KeyOrder::KEPT,
+        None => None,
+    };
 }

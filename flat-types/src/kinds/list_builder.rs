@@ -239,7 +239,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
     ) -> Result<(), BuildError> {
         if let Some(text) = V::TEXT {
             let headers = self.start + self.count * Header::<T, I>::SIZE..self.end();
-            let Some(count) = self.target.put_texts(headers, values, text)? else {
+            let Some(count) = self.target.put_texts(headers, values, text.of())? else {
                 return Err(BuildError::ListFull { capacity: self.capacity });
             };
             self.count += count;

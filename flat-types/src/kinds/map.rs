@@ -250,7 +250,7 @@ where
         &self,
         place: Place<'b, BTreeMap<K, V>, I>,
     ) -> Result<Finished<'b>, BuildError> {
-        if A::IN_KEY_ORDER { place.builder().in_order(self) } else { place.builder().entries(self) }
+        if A::KEY_ORDER.is_some() { place.builder().in_order(self) } else { place.builder().entries(self) }
     }
 
     fn end_after<I: Index>(&self, cursor: usize) -> usize {

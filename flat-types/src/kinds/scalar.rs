@@ -8,7 +8,7 @@ use crate::index::Index;
 use crate::kinds::ListItems;
 use crate::schema::Type;
 use crate::target::{Finished, Place, Target};
-use crate::to_flat::ToFlat;
+use crate::to_flat::{KeyOrder, ToFlat};
 use crate::validator::Validator;
 
 /// Writes a scalar.
@@ -111,7 +111,7 @@ macro_rules! numbers {
                 list.push_numbers(values)
             }
 
-            const IN_KEY_ORDER: bool = true;
+            const KEY_ORDER: Option<KeyOrder<$type, $type>> = KeyOrder::KEPT;
         }
     )+ };
 }
@@ -179,7 +179,7 @@ impl ToFlat<bool> for bool {
         list.push_bytes(values)
     }
 
-    const IN_KEY_ORDER: bool = true;
+    const KEY_ORDER: Option<KeyOrder<bool, bool>> = KeyOrder::KEPT;
 }
 
 // SAFETY: the view reads its own bytes through a checked slice.
@@ -246,5 +246,5 @@ impl ToFlat<char> for char {
         list.push_bytes(values)
     }
 
-    const IN_KEY_ORDER: bool = true;
+    const KEY_ORDER: Option<KeyOrder<char, char>> = KeyOrder::KEPT;
 }

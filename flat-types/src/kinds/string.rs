@@ -10,7 +10,7 @@ use crate::flat_type::{FlatType, Header, tail};
 use crate::index::Index;
 use crate::schema::Type;
 use crate::target::{Finished, Place, Target};
-use crate::to_flat::ToFlat;
+use crate::to_flat::{KeyOrder, Text, ToFlat};
 use crate::validator::Validator;
 
 /// Checks that `bytes`, which are at `start`, are UTF-8.
@@ -219,8 +219,8 @@ impl ToFlat<String> for str {
         self == view
     }
 
-    const TEXT: Option<fn(&str) -> &str> = Some(|text| text);
-    const IN_KEY_ORDER: bool = true;
+    const TEXT: Option<Text<String, str>> = Some(Text::new(|text| text));
+    const KEY_ORDER: Option<KeyOrder<String, str>> = KeyOrder::KEPT;
 }
 
 macro_rules! text {
@@ -241,8 +241,8 @@ macro_rules! text {
                 **self == *view
             }
 
-            const TEXT: Option<for<'t> fn(&'t $type) -> &'t str> = Some(|text| text);
-            const IN_KEY_ORDER: bool = true;
+            const TEXT: Option<Text<String, Self>> = Some(Text::new(|text| text));
+            const KEY_ORDER: Option<KeyOrder<String, Self>> = KeyOrder::KEPT;
         }
     )+ };
 }

@@ -9,7 +9,7 @@ use crate::index::Index;
 use crate::kinds::{RecordBuilder, RecordValidator};
 use crate::schema::Type;
 use crate::target::{BuildFn, Finished, Place, Target};
-use crate::to_flat::ToFlat;
+use crate::to_flat::{KeyOrder, ToFlat};
 use crate::validator::Validator;
 
 /// Writes a tuple, element by element. `R` is what is still to be written: `finish` exists once it is `()`.
@@ -164,7 +164,8 @@ macro_rules! tuples {
                 $(self.$n.matches::<I>(view.$n))&&+
             }
 
-            const IN_KEY_ORDER: bool = $($U::IN_KEY_ORDER)&&+;
+            const KEY_ORDER: Option<KeyOrder<($($T,)+), Self>> =
+                if $($U::KEY_ORDER.is_some())&&+ { KeyOrder::KEPT } else { None };
         }
     };
 }
