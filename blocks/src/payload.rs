@@ -19,9 +19,39 @@ pub const BLOCK_ALIGNMENT: usize = 64;
 /// Two payloads with equal [schemas](Payload::schema) agree on what a valid message is: bytes that one's
 /// [`validate`](Payload::validate) accepts, or that one's builder or [`WriteFrom::write_from`] completes, may be
 /// given to the other's [`view`](Payload::view). For a published message that is all that a subscriber checks.
+///
+/// A view has no interior mutability: several threads and processes read the block while it lives, as bytes too.
 pub unsafe trait Payload: 'static {
-    /// What a subscriber reads; borrows the block.
-    type View<'a>: Copy;
+    /// What a subscriber reads; borrows the block. Every subscriber has one of the same block, each on a thread of its
+    /// own. So a `Pod` of what threads must not share, or an archive of it, is no payload:
+    ///
+    /// ```compile_fail,E0277
+    /// # use blockcast_blocks::PodType;
+    /// #[derive(Clone, Copy)]
+    /// #[repr(transparent)]
+    /// struct Local(u32, std::marker::PhantomData<*const u32>);
+    /// // SAFETY: a `u32`.
+    /// unsafe impl bytemuck::Zeroable for Local {}
+    /// // SAFETY: as above.
+    /// unsafe impl bytemuck::Pod for Local {}
+    /// impl PodType for Local {
+    ///     const NAME: &'static str = "local";
+    /// }
+    /// ```
+    /// ```
+    /// # use blockcast_blocks::PodType;
+    /// #[derive(Clone, Copy)]
+    /// #[repr(transparent)]
+    /// struct Shared(u32, std::marker::PhantomData<u32>);
+    /// // SAFETY: a `u32`.
+    /// unsafe impl bytemuck::Zeroable for Shared {}
+    /// // SAFETY: as above.
+    /// unsafe impl bytemuck::Pod for Shared {}
+    /// impl PodType for Shared {
+    ///     const NAME: &'static str = "shared";
+    /// }
+    /// ```
+    type View<'a>: Copy + Send + Sync;
     /// What a publisher fills; borrows the block.
     type Builder<'b>;
     /// Proof that a builder was completed. Its lifetime is invariant, so that a proof for one block

@@ -10,7 +10,7 @@ use crate::schema::Schema;
 ///
 /// Implemented for the number types. For a type of your own derive [`bytemuck::Pod`] and implement this
 /// with a name that changes whenever the fields do.
-pub trait PodType: bytemuck::Pod {
+pub trait PodType: bytemuck::Pod + Send + Sync {
     /// Name of the element in the schema, such as `u64`.
     const NAME: &'static str;
 }

@@ -27,8 +27,8 @@ use crate::validator::Validator;
 )]
 pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
     /// What a reader gets: the value itself for scalars, `&str` for a string, a small `Copy` type that
-    /// borrows the message for everything else.
-    type View<'a, I: Index>: Copy + fmt::Debug;
+    /// borrows the message for everything else. Several threads read a message at once.
+    type View<'a, I: Index>: Copy + fmt::Debug + Send + Sync;
 
     /// What a writer fills. It is consumed by the calls that complete the value.
     type Builder<'b, I: Index>;
