@@ -1,17 +1,13 @@
 //! A Rust type as it is, archived by rkyv straight into the block and read there.
 
-use blockcast::{ArchiveType, Broker, PublisherOptions, Rkyv, SubscriberOptions};
+use blockcast::{Broker, PublisherOptions, Rkyv, SubscriberOptions, archive};
 
-#[derive(rkyv::Archive, rkyv::Serialize)]
+/// `#[archive]` derives rkyv's traits, and a schema that names each field and its type.
+#[archive]
 struct Reading {
     sensor: String,
     values: Vec<f64>,
     note: Option<String>,
-}
-
-// SAFETY: the name belongs to this layout alone.
-unsafe impl ArchiveType for Reading {
-    const NAME: &'static str = "example.reading.v1";
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -35,7 +35,10 @@
 //! Everything that an app needs is re-exported here.
 
 #[cfg(feature = "rkyv")]
-pub use blockcast_blocks::{ArchiveType, Rkyv};
+#[doc(hidden)]
+pub use blockcast_blocks::__archive;
+#[cfg(feature = "rkyv")]
+pub use blockcast_blocks::{ArchiveType, Rkyv, archive};
 pub use blockcast_blocks::{
     BuildError, Bytes, InvalidPayload, LoanError, OpenError, Overflow, Payload, Pod, PodType, PublisherId,
     Reuse, RoomError, Schema, Sequence, SizeClass, Timestamp, Timestamps, WriteFrom,

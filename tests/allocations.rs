@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use blockcast::{
-    ArchiveType, Broker, Flat, Payload, Pod, PublisherOptions, Rkyv, SizeClass, SubscriberOptions, WriteFrom,
+    Broker, Flat, Payload, Pod, PublisherOptions, Rkyv, SizeClass, SubscriberOptions, WriteFrom, archive,
 };
 
 /// Counts what this thread allocates.
@@ -61,15 +61,10 @@ where
     allocations(|| round(1000))
 }
 
-#[derive(rkyv::Archive, rkyv::Serialize)]
+#[archive]
 struct Reading {
     sensor: String,
     values: Vec<f64>,
-}
-
-// SAFETY: the name belongs to this layout alone.
-unsafe impl ArchiveType for Reading {
-    const NAME: &'static str = "test.reading";
 }
 
 #[test]

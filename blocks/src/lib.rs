@@ -55,7 +55,7 @@ pub mod schema;
 pub mod units;
 
 #[cfg(feature = "rkyv")]
-pub use self::rkyv::{ArchiveType, Rkyv};
+pub use self::rkyv::{ArchiveType, Rkyv, archive};
 pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, RoomError, WriteFrom};
 pub use pod::{Pod, PodType};
 pub use schema::{Schema, fingerprint_of};

@@ -55,22 +55,22 @@ pub enum Nested {
     Both(#[rkyv(omit_bounds)] Vec<Nested>),
 }
 
-// SAFETY: no other type here has this name.
+// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
 unsafe impl ArchiveType for Archived {
     const NAME: &'static str = "fuzz.archived";
 }
 
-// SAFETY: no other type here has this name.
+// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
 unsafe impl ArchiveType for Form {
     const NAME: &'static str = "fuzz.form";
 }
 
-// SAFETY: no other type here has this name.
+// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
 unsafe impl ArchiveType for Nested {
     const NAME: &'static str = "fuzz.nested";
 }
 
-// SAFETY: no other type here has this name.
+// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
 unsafe impl ArchiveType for Texts {
     const NAME: &'static str = "fuzz.texts";
 }

@@ -1,10 +1,11 @@
-//! `#[derive(Flat)]`, which is documented where it is used: in `blockcast-flat-types`.
+//! `#[derive(Flat)]`, which is documented where it is used: in `blockcast-flat-types`. And [`macro@archive`].
 //!
 //! One file per kind of type: `input` checks what can be checked in the source and points at what cannot be laid
 //! out, `record` makes structs, `newtype` tuple structs, `variant` enums with payloads, `plain` enums
 //! without payloads and flags; `library` finds out what to call the library. What a field's type must be able to do is left to the compiler, with the field's
 //! own place in the source.
 
+mod archive;
 mod input;
 mod library;
 mod newtype;
@@ -22,6 +23,31 @@ use input::Input;
 pub fn derive_flat(tokens: TokenStream) -> TokenStream {
     let input = parse_macro_input!(tokens as DeriveInput);
     expand(input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Archives a struct or enum with rkyv and makes it a message's type: `Rkyv<Reading>`. Safe, and read without a check.
+///
+/// It derives `rkyv::Archive` and `rkyv::Serialize`, so the type does not, and implements `ArchiveType` with a schema that
+/// names each field and its type, and those of their fields. Two programs understand each other if these are equal. Every
+/// field is an `ArchiveType`: one of the standard library, or with `#[archive]` of its own.
+///
+/// ```ignore
+/// #[archive]
+/// #[derive(Debug)]
+/// #[rkyv(derive(Debug))]
+/// struct Reading {
+///     sensor: String,
+///     values: Vec<f64>,
+/// }
+/// ```
+///
+/// The macro takes documentation, derives, `#[rkyv(derive(..))]` and `#[rkyv(compare(..))]`, and no other attributes, as
+/// these could change what is archived; put attribute macros of others above it. A type has no parameters, and does not
+/// contain itself. For everything else implement `ArchiveType` by hand, which is unsafe.
+#[proc_macro_attribute]
+pub fn archive(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as syn::Item);
+    archive::archive(&arguments.into(), item).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 fn expand(source: DeriveInput) -> syn::Result<proc_macro2::TokenStream> {

@@ -9,25 +9,39 @@ use quote::quote;
 ///
 /// Someone who depends on `blockcast` alone need not know that there is a crate of flat types.
 pub(crate) fn path() -> TokenStream {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .and_then(|folder| std::fs::read_to_string(Path::new(&folder).join("Cargo.toml")).ok());
-    if manifest.is_some_and(|manifest| through_facade(&manifest)) {
+    if manifest().is_some_and(|manifest| through_facade(&manifest)) {
         quote!(::blockcast::flat)
     } else {
         quote!(::blockcast_flat_types)
     }
 }
 
+/// The path of the library with the messages' layouts, `blockcast-blocks`.
+pub(crate) fn blocks() -> TokenStream {
+    let of_blocks = manifest().is_some_and(|manifest| {
+        names(&manifest, "blockcast-blocks") || manifest.contains("name = \"blockcast-blocks\"")
+    });
+    if of_blocks { quote!(::blockcast_blocks) } else { quote!(::blockcast) }
+}
+
+/// The manifest of the crate that is being compiled.
+fn manifest() -> Option<String> {
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
+    std::fs::read_to_string(Path::new(&folder).join("Cargo.toml")).ok()
+}
+
 /// Whether a manifest names the facade but not the library.
 fn through_facade(manifest: &str) -> bool {
-    let names = |package: &str| {
-        manifest.lines().map(str::trim).any(|line| {
-            let key = line.split(['=', '.']).next().unwrap_or_default().trim();
-            let table = line.trim_matches(['[', ']']).rsplit_once("dependencies.").map(|(_, name)| name);
-            key == package || table == Some(package)
-        })
-    };
-    names("blockcast") && !names("blockcast-flat-types")
+    names(manifest, "blockcast") && !names(manifest, "blockcast-flat-types")
+}
+
+/// Whether `package` is among the dependencies of a manifest.
+fn names(manifest: &str, package: &str) -> bool {
+    manifest.lines().map(str::trim).any(|line| {
+        let key = line.split(['=', '.']).next().unwrap_or_default().trim();
+        let table = line.trim_matches(['[', ']']).rsplit_once("dependencies.").map(|(_, name)| name);
+        key == package || table == Some(package)
+    })
 }
 
 #[cfg(test)]

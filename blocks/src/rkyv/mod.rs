@@ -3,6 +3,15 @@
 //! A value is serialised straight into its block, whose bytes the subscriber accesses in place. The archive's
 //! root lies at the end of the message, as rkyv's does, so a message has exactly the archive's length; blocks
 //! are aligned to 64 bytes, which is enough for every alignment that rkyv writes.
+//!
+//! # Who vouches for the bytes
+//! A subscriber in the publisher's process reads an archive without a check, so that reading costs the same whatever the
+//! archive's size. What rkyv writes is valid only if every implementation of `rkyv::Archive` and `rkyv::Serialize` that
+//! takes part is right, and these are safe traits. Therefore a message's type is an [`ArchiveType`], which is `unsafe` to
+//! implement by hand. [`archive`] does it safely: it derives rkyv's traits for the type itself and takes only fields that
+//! are `ArchiveType`s too, down to those of the standard library. The schema then names each field and its type.
+//!
+//! Bytes from guests and other programs are validated in any case.
 
 use std::any::Any;
 use std::fmt;
@@ -20,19 +29,92 @@ use rkyv::validation::archive::ArchiveValidator;
 use rkyv::validation::shared::SharedValidator;
 use rkyv::{Archive, Portable, Serialize};
 
+mod derive;
+mod layout;
+mod types;
+
+pub use blockcast_flat_types_derive::archive;
+pub use layout::Layout;
+
+/// What the macro's code is made of. Not a part of the interface.
+#[doc(hidden)]
+pub use ::core::stringify;
+#[doc(hidden)]
+pub use ::rkyv as library;
+
 use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
 use crate::schema::Schema;
 
-/// A type whose archives travel on topics, with a name that tells its layout from others.
+/// A type whose archives travel on topics and are read there without a check.
+///
+/// The types of the standard library that consist of data have it: numbers, `bool`, `char`, `String`, `Option`,
+/// `Result`, `Vec`, `VecDeque`, `Box`, arrays, tuples of up to 8, `BTreeMap` and `BTreeSet`. Give it to a type of your
+/// own with [`#[archive]`](archive), which is safe.
+///
+/// ```compile_fail,E0277
+/// # use blockcast_blocks::archive;
+/// struct Forged;
+///
+/// // Safe code, which writes nothing at all: the archive is whatever was in the block.
+/// impl rkyv::Archive for Forged {
+///     type Archived = rkyv::string::ArchivedString;
+///     type Resolver = ();
+///     fn resolve(&self, (): (), _: rkyv::Place<Self::Archived>) {}
+/// }
+/// impl<S: rkyv::rancor::Fallible + ?Sized> rkyv::Serialize<S> for Forged {
+///     fn serialize(&self, _: &mut S) -> Result<(), S::Error> { Ok(()) }
+/// }
+///
+/// #[archive]
+/// struct Reading { sensor: Forged } // nobody vouches for it
+/// ```
+/// With a field that somebody vouches for it compiles:
+/// ```
+/// # use blockcast_blocks::{ArchiveType, archive};
+/// struct Vouched;
+///
+/// impl rkyv::Archive for Vouched {
+///     type Archived = rkyv::string::ArchivedString;
+///     type Resolver = rkyv::string::StringResolver;
+///     fn resolve(&self, resolver: Self::Resolver, out: rkyv::Place<Self::Archived>) {
+///         rkyv::string::ArchivedString::resolve_from_str("fixed", resolver, out);
+///     }
+/// }
+/// impl<S: rkyv::ser::Writer + rkyv::rancor::Fallible<Error: rkyv::rancor::Source> + ?Sized> rkyv::Serialize<S> for Vouched {
+///     fn serialize(&self, to: &mut S) -> Result<Self::Resolver, S::Error> {
+///         rkyv::string::ArchivedString::serialize_from_str("fixed", to)
+///     }
+/// }
+/// // SAFETY: the two functions above write an archived string together, which asks for 4 bytes of alignment. The name is
+/// // ours.
+/// unsafe impl ArchiveType for Vouched {
+///     const NAME: &'static str = "example.vouched.v1";
+/// }
+///
+/// #[archive]
+/// struct Reading { sensor: Vouched }
+/// ```
 ///
 /// # Safety
-/// Two types with equal [`NAME`](Self::NAME)s and archives of equal size have the same archived layout: a
-/// subscriber reads what a publisher wrote without checking it, if their names are equal. Nothing in an archive asks for
-/// an alignment of more than 32 bytes; where the archived type itself does, [`Rkyv`] of it does not compile.
+/// Whoever implements this vouches for three things:
+///
+/// * What [`Serialize`] and [`Archive::resolve`] of the type write into any block is a valid `Self::Archived`, as its
+///   `CheckBytes` defines it, whatever the value. Both are safe traits, so this is an obligation for *every* implementation
+///   that takes part: a hand-written one, a field's, the one behind a `#[rkyv(with = ..)]`. That rkyv's derive macros made
+///   the type's own is not enough if one of its fields has a hand-written one.
+/// * Two types with the same [`layout`](Self::layout) and archives of the same size have the same archived layout. A
+///   subscriber reads what a publisher of another program wrote if these are equal.
+/// * Nothing in an archive asks for an alignment of more than 32 bytes. ([`Rkyv`] of a type whose archive itself does
+///   not compile.)
 pub unsafe trait ArchiveType: Archive + 'static {
     /// Name of the layout in the schema, such as `reading.v2`. Change it whenever the fields or their order
     /// do: rkyv has no schema of its own that could be compared.
     const NAME: &'static str;
+
+    /// Appends to a schema what tells this layout from others: the name, unless the type has parts that say more.
+    fn layout(layout: &mut Layout) {
+        layout.text(Self::NAME);
+    }
 }
 
 /// Alignment in bytes that archived types may ask for: rkyv pads by less than that. Blocks would do for more.
@@ -47,6 +129,28 @@ const MAX_DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 ///
 /// The archive is validated with bytecheck where the bytes are not the publisher's own typed write; then values that
 /// are nested more than 512 pointers deep, such as long linked lists, are refused.
+///
+/// Several threads read an archive at once, so it is `Send` and `Sync`:
+/// ```compile_fail,E0277
+/// # use blockcast_blocks::{ArchiveType, Payload, Rkyv};
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct Local(std::marker::PhantomData<*const u8>);
+/// // SAFETY: nothing is written.
+/// unsafe impl ArchiveType for Local {
+///     const NAME: &'static str = "example.local";
+/// }
+/// println!("{}", Rkyv::<Local>::schema());
+/// ```
+/// ```
+/// # use blockcast_blocks::{ArchiveType, Payload, Rkyv};
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct Shared(std::marker::PhantomData<u8>);
+/// // SAFETY: nothing is written.
+/// unsafe impl ArchiveType for Shared {
+///     const NAME: &'static str = "example.shared";
+/// }
+/// println!("{}", Rkyv::<Shared>::schema());
+/// ```
 pub struct Rkyv<T>(PhantomData<fn() -> T>);
 
 impl<T> fmt::Debug for Rkyv<T> {
@@ -156,11 +260,12 @@ impl<'b, T> RkyvBuilder<'b, T> {
     }
 }
 
-// SAFETY: equal schemas mean equal names and sizes, for which `ArchiveType` promises equal layouts.
+// SAFETY: equal schemas mean equal texts and sizes, for which `ArchiveType` promises equal layouts, and that what is written is
+// valid. `Portable` rules out interior mutability.
 unsafe impl<T> Payload for Rkyv<T>
 where
     T: ArchiveType,
-    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
+    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + Send + Sync + 'static,
 {
     type View<'a> = &'a T::Archived;
     type Builder<'b> = RkyvBuilder<'b, T>;
@@ -168,7 +273,9 @@ where
 
     fn schema() -> Schema {
         let _checked = Self::alignment();
-        Schema::named(format!("rkyv:{}:{}", T::NAME, size_of::<T::Archived>()))
+        let mut layout = Layout::new();
+        T::layout(&mut layout);
+        Schema::named(layout.finish(size_of::<T::Archived>()))
     }
 
     fn alignment() -> usize {
@@ -202,7 +309,7 @@ where
 impl<T> WriteFrom<T> for Rkyv<T>
 where
     T: ArchiveType + for<'w, 'a> Serialize<BlockSerializer<'w, 'a>>,
-    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + 'static,
+    T::Archived: Portable + for<'a> CheckBytes<HighValidator<'a, Error>> + Send + Sync + 'static,
 {
     unsafe fn write_from<'b>(value: &T, block: &'b mut [u8]) -> Result<RkyvBuilt<'b>, BuildError> {
         RkyvBuilder { block, brand: PhantomData }.write(value)
@@ -220,7 +327,7 @@ mod tests {
         notes: Vec<(u32, Option<String>)>,
     }
 
-    // SAFETY: no other type of the tests has this name.
+    // SAFETY: rkyv's own code alone writes the archive; no other type of the tests has this name.
     unsafe impl ArchiveType for Reading {
         const NAME: &'static str = "test.reading";
     }
@@ -291,7 +398,7 @@ mod tests {
         Link(#[rkyv(omit_bounds)] Box<Chain>),
     }
 
-    // SAFETY: no other type of the tests has this name.
+    // SAFETY: rkyv's own code alone writes the archive; no other type of the tests has this name.
     unsafe impl ArchiveType for Chain {
         const NAME: &'static str = "test.chain";
     }
