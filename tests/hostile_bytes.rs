@@ -4,11 +4,12 @@
 //! typed subscriber, copied or built in place.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockcast::{
     ArchiveType, Broker, Component, ExitReason, Flat, Grants, GuestLimits, GuestSource, Payload,
-    PublisherOptions, RecvError, Rkyv, SubscriberOptions,
+    PublisherOptions, RecvError, Rkyv, SubscriberOptions, Validator,
 };
 
 #[derive(Flat)]
@@ -91,14 +92,27 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-/// With a typed subscriber there before: only what is valid arrives, and nothing of what arrives is checked again.
+/// Accepts everything.
+fn lenient() -> Option<Validator> {
+    Some(Arc::new(|_| Ok(())))
+}
+
+/// With a typed subscriber there before: only what is valid arrives, and nothing of what arrives is checked again. A rule
+/// that accepts everything makes no difference.
 fn check_host<P: Payload>(valid: &[u8]) {
+    for rule in [None, lenient()] {
+        check_host_with::<P>(valid, rule);
+    }
+}
+
+fn check_host_with<P: Payload>(valid: &[u8], rule: Option<Validator>) {
     let messages = candidates(valid);
     let good: Vec<&Vec<u8>> = messages.iter().filter(|message| P::validate(message).is_ok()).collect();
     assert!(!good.is_empty() && good.len() < messages.len());
     for in_place in [1, u32::MAX] {
         let broker = Broker::new();
-        let mut subscriber = broker.subscriber::<P>("t", SubscriberOptions::new()).expect("a new topic");
+        broker.declare("t", &P::schema(), rule.clone()).expect("a new topic");
+        let mut subscriber = broker.subscriber::<P>("t", SubscriberOptions::new()).expect("the same layout");
         let guest =
             start(&broker, publisher(P::schema().name(), P::schema().fingerprint(), &messages, 8), in_place);
         for message in &good {
@@ -112,10 +126,18 @@ fn check_host<P: Payload>(valid: &[u8]) {
     }
 }
 
-/// With nobody there before who knows the layout, everything is published, and a subscriber finds out itself.
+/// With nobody there before who knows the layout, everything is published, and a subscriber finds out itself, whatever a
+/// rule has accepted.
 fn check_subscriber<P: Payload>(valid: &[u8]) {
+    for rule in [None, lenient()] {
+        check_subscriber_with::<P>(valid, rule);
+    }
+}
+
+fn check_subscriber_with<P: Payload>(valid: &[u8], rule: Option<Validator>) {
     let messages = candidates(valid);
     let broker = Broker::new();
+    broker.declare("t", &P::schema(), rule).expect("a new topic");
     let guest = start(
         &broker,
         publisher(P::schema().name(), P::schema().fingerprint(), &messages, messages.len() + 2),

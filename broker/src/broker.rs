@@ -385,23 +385,21 @@ impl Broker {
         }))
     }
 
-    /// Brings a topic into being, so that nobody else decides what it carries. Where it exists already with the same
-    /// schema only the `validator` is learnt, by which the bytes that guests publish are checked; typed publishers and
-    /// subscribers of this process bring one along.
+    /// Creates a topic, so that nobody else decides what it carries. If it exists already with the same schema, only the
+    /// `rule` is added.
+    ///
+    /// A rule decides which messages components may publish: one that it refuses is an error for the publisher, and
+    /// nobody sees it. The rule comes on top of the layout's own check, which typed publishers and subscribers of this
+    /// process bring along and which runs first. A rule does not vouch for the layout: if the broker does not know it,
+    /// typed subscribers check each message themselves. Rules do not apply to publishers of the program itself, to
+    /// messages for which a native library vouches, and to [unsealed](Self::declare_unsealed) topics.
     ///
     /// # Errors
-    /// [`OpenError::SchemaMismatch`], [`OpenError::BadName`], [`OpenError::Closed`].
-    pub fn declare(
-        &self,
-        topic: &str,
-        schema: &Schema,
-        validator: Option<Validator>,
-    ) -> Result<(), OpenError> {
+    /// [`OpenError::SchemaMismatch`], [`OpenError::BadName`], [`OpenError::Closed`], and [`OpenError::Refused`] if the
+    /// topic was declared with another rule.
+    pub fn declare(&self, topic: &str, schema: &Schema, rule: Option<Validator>) -> Result<(), OpenError> {
         let topic = self.shared.open_topic(topic, schema, None, &mut || true)?;
-        if let Some(validator) = validator {
-            topic.learn_validator(|| validator);
-        }
-        Ok(())
+        rule.map_or(Ok(()), |rule| topic.set_rule(rule))
     }
 
     fn admit(&self, options: ComponentOptions, name: &str) -> Result<Admitted, StartError> {
@@ -536,7 +534,7 @@ impl Shared {
         &self,
         name: &str,
         schema: &Schema,
-        validator: Option<fn() -> Validator>,
+        layout: Option<fn() -> Validator>,
         may_create: &mut dyn FnMut() -> bool,
     ) -> Result<Arc<Topic>, OpenError> {
         let topic = {
@@ -557,8 +555,8 @@ impl Shared {
             }
         };
         topic.admits(schema)?;
-        if let Some(validator) = validator {
-            topic.learn_validator(validator);
+        if let Some(layout) = layout {
+            topic.learn_layout(layout);
         }
         Ok(topic)
     }

@@ -10,7 +10,7 @@ use blockcast_subscriber::Subscription;
 
 use crate::broker::Shared;
 use crate::grants::Grants;
-use crate::guest::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+use crate::guest::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal};
 use crate::topic::Topic;
 
 /// A broker's topics as far as they are granted.
@@ -87,11 +87,13 @@ impl GrantedTopics {
         self.grants.may_publish(topic).map_err(|error| refusal(&error))?;
         let joined = self.shared.publish(self.open(topic, schema)?, options, signal, None);
         let (topic, writer) = joined.map_err(|error| refusal(&error))?;
-        Ok(TopicOutlet { topic, writer, validator: None })
+        Ok(TopicOutlet { topic, writer })
     }
 }
 
-impl Exchange for GrantedTopics {
+// SAFETY: readers and writers come from the topic of that name, which has admitted the schema; whether a topic is unsealed
+// is decided when it is made, and the broker refuses native subscribers of an unsealed one.
+unsafe impl Exchange for GrantedTopics {
     fn subscribe(
         &self,
         topic: &str,
@@ -125,7 +127,9 @@ pub(crate) struct TopicFeed {
     _place: Place,
 }
 
-impl Feed for TopicFeed {
+// SAFETY: the readers come from the topic's subscription, which alone has them. The host seals what components publish
+// unless the topic is unsealed.
+unsafe impl Feed for TopicFeed {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
         self.subscription.next_arrival().map(Ok)
     }
@@ -143,7 +147,6 @@ impl Feed for TopicFeed {
 pub(crate) struct TopicOutlet {
     topic: Arc<Topic>,
     writer: Writer,
-    validator: Option<Validator>,
 }
 
 impl TopicOutlet {
@@ -153,13 +156,12 @@ impl TopicOutlet {
     }
 }
 
-impl Outlet for TopicOutlet {
+// SAFETY: the outlet has one writer, which it shares with nobody. The topic takes its layout's check from a `Payload` of its
+// schema only, and payloads of one schema agree on what is valid. The broker refuses native subscribers of an unsealed topic.
+unsafe impl Outlet for TopicOutlet {
     #[inline]
-    fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
-        if self.validator.is_none() {
-            self.validator = self.topic.validator();
-        }
-        (&mut self.writer, self.validator.as_ref())
+    fn writer(&mut self) -> (&mut Writer, Checks<'_>) {
+        (&mut self.writer, self.topic.checks())
     }
 
     fn subscribers(&self) -> u32 {

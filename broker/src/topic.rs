@@ -1,6 +1,6 @@
 //! [`Topic`]: a name and a schema, and who takes part.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use blockcast_blocks::{
     ArenaMemory, Channel, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
@@ -9,16 +9,19 @@ use blockcast_blocks::{
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{Subscription, SubscriptionFeed, subscription_with};
 
-use crate::guest::Validator;
+use crate::guest::{Checks, Validator};
 use crate::stats::{Departed, TopicStats};
 
 /// The participants of one topic. On nobody's path: publishers and subscribers meet in their channels.
-#[derive(Debug)]
 pub(crate) struct Topic {
     name: Arc<str>,
     schema: Schema,
     /// Guests may go on writing into what they have published.
     unsealed: bool,
+    /// The schema's own check, once a typed participant of this process has brought it.
+    layout: OnceLock<Validator>,
+    /// The program's own rule for what components publish.
+    rule: OnceLock<Validator>,
     members: Mutex<Members>,
 }
 
@@ -32,7 +35,6 @@ struct Members {
     totals: Departed,
     /// Of subscriptions that are there, and of some that have left.
     subscriptions: Vec<Registration>,
-    validator: Option<Validator>,
     closed: bool,
 }
 
@@ -44,7 +46,14 @@ struct Registration {
 impl Topic {
     pub(crate) fn new(name: &str, schema: Schema) -> Result<Self, OpenError> {
         OpenError::check_name(name)?;
-        Ok(Self { name: name.into(), schema, unsealed: false, members: Mutex::default() })
+        Ok(Self {
+            name: name.into(),
+            schema,
+            unsealed: false,
+            layout: OnceLock::new(),
+            rule: OnceLock::new(),
+            members: Mutex::default(),
+        })
     }
 
     /// The topic, in which guests may go on writing into what they have published.
@@ -73,13 +82,27 @@ impl Topic {
         })
     }
 
-    /// Learns how bytes of the schema are checked, from the first typed participant in this process.
-    pub(crate) fn learn_validator(&self, validator: impl FnOnce() -> Validator) {
-        self.members().validator.get_or_insert_with(validator);
+    /// Learns how bytes of the schema are checked, from the first typed participant in this process. `check` is that of a
+    /// [`Payload`](blockcast_blocks::Payload) with the topic's schema.
+    pub(crate) fn learn_layout(&self, check: fn() -> Validator) {
+        self.layout.get_or_init(check);
     }
 
-    pub(crate) fn validator(&self) -> Option<Validator> {
-        self.members().validator.clone()
+    /// Adds the program's own rule for what components publish.
+    ///
+    /// # Errors
+    /// [`OpenError::Refused`] if the topic has another rule.
+    pub(crate) fn set_rule(&self, rule: Validator) -> Result<(), OpenError> {
+        if Arc::ptr_eq(self.rule.get_or_init(|| Arc::clone(&rule)), &rule) {
+            return Ok(());
+        }
+        Err(OpenError::Refused(format!("topic {:?} was declared with another rule", self.name)))
+    }
+
+    /// What a message of a component is checked against.
+    #[inline]
+    pub(crate) fn checks(&self) -> Checks<'_> {
+        Checks { layout: self.layout.get(), rule: self.rule.get() }
     }
 
     /// Adds a publisher. Every subscription of the topic has joined its channel before this returns, so
@@ -185,6 +208,16 @@ impl Members {
         }
         self.departed.retain(|channel| channel.strong_count() > 0);
         self.totals.attached = self.departed.len();
+    }
+}
+
+impl std::fmt::Debug for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topic")
+            .field("name", &self.name)
+            .field("unsealed", &self.unsealed)
+            .field("members", &self.members)
+            .finish_non_exhaustive()
     }
 }
 

@@ -150,18 +150,6 @@ impl PublisherOptions {
         self.history
     }
 
-    /// Bytes that all blocks have together, at most.
-    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
-    #[must_use]
-    pub fn most_bytes(&self) -> u64 {
-        let first = (self.block_size, self.max_blocks.unwrap_or(0).max(self.blocks));
-        let larger = self.larger.iter().map(|class| (class.block_size, class.max_blocks.max(class.blocks)));
-        let sizes = std::iter::once(first).chain(larger);
-        sizes.fold(0, |sum: u64, (size, count)| {
-            sum.saturating_add((size as u64).saturating_mul(u64::from(count)))
-        })
-    }
-
     /// What these options ask of a guest's host.
     #[cfg(target_family = "wasm")]
     #[must_use]

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use blockcast_blocks::Signal;
 use tokio::sync::watch;
 
+use super::account::ChannelAccount;
 use super::clock::ComputingClock;
 use super::stats::GuestStats;
 
@@ -25,6 +26,8 @@ pub struct GuestControl {
     request: watch::Sender<Request>,
     /// The same, for looking at it often.
     latest: AtomicU8,
+    /// When it was asked to finish, or told to end.
+    asked_at: OnceLock<Instant>,
     /// What the guest's `wait` sleeps on.
     signal: Arc<Signal>,
     /// How often somebody has asked for the counters.
@@ -32,6 +35,8 @@ pub struct GuestControl {
     /// The counters, and which request they answer.
     shown: watch::Sender<(u64, GuestStats)>,
     clock: ComputingClock,
+    /// What its publishers have left behind, over all its runs.
+    account: ChannelAccount,
     /// Counts a run whose counters can be read at any time.
     counter: Mutex<Option<Counter>>,
 }
@@ -52,10 +57,12 @@ impl GuestControl {
         Arc::new(Self {
             request: watch::Sender::new(Request::GoOn),
             latest: AtomicU8::new(Request::GoOn as u8),
+            asked_at: OnceLock::new(),
             signal: Signal::named(name),
             asked: AtomicU64::new(0),
             shown: watch::Sender::new((0, GuestStats::default())),
             clock: ComputingClock::default(),
+            account: ChannelAccount::default(),
             counter: Mutex::default(),
         })
     }
@@ -72,6 +79,7 @@ impl GuestControl {
     }
 
     fn raise(&self, to: Request) {
+        self.asked_at.get_or_init(Instant::now);
         // Ordering: Release, before anybody is woken: who is woken, or learns of the request otherwise, sees it.
         self.latest.fetch_max(to as u8, Ordering::Release);
         self.request.send_if_modified(|request| std::mem::replace(request, to.max(*request)) < to);
@@ -88,6 +96,11 @@ impl GuestControl {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.latest.load(Ordering::Acquire) >= Request::End as u8
+    }
+
+    /// When the component was asked to finish, if it was.
+    pub(crate) fn asked_at(&self) -> Option<Instant> {
+        self.asked_at.get().copied()
     }
 
     /// Returns once the component was asked to finish.
@@ -152,6 +165,11 @@ impl GuestControl {
 
     pub(crate) fn clock(&self) -> &ComputingClock {
         &self.clock
+    }
+
+    /// What the channels of its publishers take.
+    pub(crate) fn account(&self) -> &ChannelAccount {
+        &self.account
     }
 
     pub(crate) fn signal(&self) -> &Arc<Signal> {

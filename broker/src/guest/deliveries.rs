@@ -94,6 +94,8 @@ pub(crate) struct Deliveries<V> {
     /// Deliveries in `runs`.
     attached: u32,
     holds: Slab<Held>,
+    /// A source joined that has no cursor for us, and the component was not told yet.
+    refused: bool,
     /// A source joined for which there is no room, and the component was not told yet.
     short: bool,
     /// The component was told that it is over.
@@ -125,6 +127,7 @@ impl<V: Sight> Deliveries<V> {
             first: 0,
             attached: 0,
             holds: Slab::new(),
+            refused: false,
             short: false,
             closed: false,
             reported: false,
@@ -144,16 +147,38 @@ impl<V: Sight> Deliveries<V> {
     }
 
     /// Takes in publishers that joined.
-    fn join(&mut self) -> Result<(), Error> {
+    fn join(&mut self) {
+        let mut joined_now = false;
         while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
             // No cursor is free for us: too many subscribers for the publisher's configuration.
-            let reader = joined.map_err(|_| Error::Limit)?;
+            let Ok(reader) = joined else {
+                self.refused = true;
+                continue;
+            };
+            joined_now = true;
             self.later.push_back(reader);
             // One by one: it may have ended before the next one joined.
             self.take_in();
         }
         self.take_in();
-        Ok(())
+        if joined_now {
+            self.bound_departed();
+        }
+    }
+
+    /// Bounds the closed publishers whose messages the subscription keeps. Only another publisher that joins makes them more.
+    fn bound_departed(&self) {
+        let sources = self.sources.iter().filter(|(_, source)| source.channel.is_closed()).count();
+        let later = self.later.iter().filter(|reader| reader.channel().is_closed()).count();
+        if sources + later > self.kept.departed() {
+            self.excess.note(Limit::DepartedPerSubscription);
+        }
+    }
+
+    /// Takes in publishers that joined, on behalf of a component that does not look itself, so that their number is
+    /// bounded.
+    pub(crate) fn look(&mut self) {
+        self.join();
     }
 
     /// Makes sources of those that wait for others to end, unless there is one that has ended and is not delivered. Returns
@@ -174,7 +199,10 @@ impl<V: Sight> Deliveries<V> {
     /// Takes in publishers that joined, and makes their arenas visible as far as there is room.
     pub(crate) fn admit(&mut self, space: &mut impl Space<Sight = V>) -> Result<(), Error> {
         self.reported = false;
-        self.join()?;
+        self.join();
+        if std::mem::take(&mut self.refused) {
+            return Err(Error::Limit);
+        }
         for (_, source) in &mut self.sources {
             if !source.sight.is_open() {
                 // SAFETY: the source keeps the channel, and is not dropped before its sight is closed (`retire`); the only
@@ -433,6 +461,8 @@ impl<V: Sight> Deliveries<V> {
     /// Announces that the component is about to sleep, and says whether it has reason not to. A reason counts once:
     /// one that waits for something else is not woken again and again by what it does not look at.
     pub(crate) fn arm(&mut self) -> bool {
+        // In any case: one that does not look keeps the memory of publishers that have left.
+        self.join();
         !self.reported && {
             self.reported = self.is_worth_a_look();
             self.reported
@@ -440,7 +470,7 @@ impl<V: Sight> Deliveries<V> {
     }
 
     fn is_worth_a_look(&mut self) -> bool {
-        if self.join().is_err() || self.short {
+        if self.refused || self.short {
             return true;
         }
         let mut over = true;

@@ -1,6 +1,7 @@
 //! The engine that all guests of a broker share: compiled code, host functions, and the clock that interrupts.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -82,6 +83,11 @@ impl GuestEngine {
         &self.modules
     }
 
+    /// What a guest of this engine sees of its clock.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse { ticks: Arc::clone(&self.ticker.ticks), seen: 0 }
+    }
+
     /// Keeps the clock ticking for as long as the value lives.
     pub(crate) fn running(self: &Arc<Self>) -> Running {
         self.ticker.shared.change(|clock| clock.guests += 1);
@@ -131,6 +137,29 @@ fn config() -> Config {
     config
 }
 
+/// Tells a guest that a tick has passed, for one load.
+///
+/// The engine interrupts wasm code at its loops and function entries only. Code that runs straight on, from one host call to
+/// the next, is interrupted at host calls, by this.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    ticks: Arc<AtomicU64>,
+    seen: u64,
+}
+
+impl Pulse {
+    /// Whether a tick has passed since the last [`catch_up`](Self::catch_up).
+    #[inline]
+    pub(crate) fn has_moved(&self) -> bool {
+        // Ordering: Relaxed; whoever sees a tick a little later is interrupted a little later.
+        self.ticks.load(Ordering::Relaxed) != self.seen
+    }
+
+    pub(crate) fn catch_up(&mut self) {
+        self.seen = self.ticks.load(Ordering::Relaxed);
+    }
+}
+
 /// A guest that may be computing.
 pub(crate) struct Running(Arc<GuestEngine>);
 
@@ -163,20 +192,24 @@ impl Shared {
 /// The thread that advances the engine's epoch while there are guests. Ends when dropped.
 struct Ticker {
     shared: Arc<Shared>,
+    ticks: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
     fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let clock = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("blockcast-epoch".to_owned()).spawn(move || tick(&clock, &engine))?;
-        Ok(Self { shared, thread: Some(thread) })
+        // Apart from what it shares else, so that its cache line is written once per tick and not more often.
+        let ticks = Arc::new(AtomicU64::new(0));
+        let (clock, counter) = (Arc::clone(&shared), Arc::clone(&ticks));
+        let thread = thread::Builder::new()
+            .name("blockcast-epoch".to_owned())
+            .spawn(move || tick(&clock, &counter, &engine))?;
+        Ok(Self { shared, ticks, thread: Some(thread) })
     }
 }
 
-fn tick(shared: &Shared, engine: &Engine) {
+fn tick(shared: &Shared, ticks: &AtomicU64, engine: &Engine) {
     let mut clock = shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
     while !clock.stopped {
         if clock.guests == 0 {
@@ -185,6 +218,7 @@ fn tick(shared: &Shared, engine: &Engine) {
             drop(clock);
             thread::sleep(TICK);
             engine.increment_epoch();
+            ticks.fetch_add(1, Ordering::Relaxed);
             clock = shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -60,7 +60,12 @@ limits! {
     /// [`GuestLimits::publishers`].
     Publishers = "publishers", "it wanted more publishers";
     /// [`GuestLimits::publisher_bytes`].
-    PublisherBytes = "publisher-bytes", "it wanted more memory for blocks";
+    PublisherBytes = "publisher-bytes", "it wanted more memory for publishers";
+    /// [`GuestLimits::departed_publishers`].
+    DepartedPublishers = "departed-publishers", "too many of its closed publishers are still being read";
+    /// [`GuestLimits::departed_per_subscription`].
+    DepartedPerSubscription = "departed-per-subscription",
+        "a subscription left the messages of too many closed publishers";
     /// [`GuestLimits::loans`].
     Loans = "loans", "it wanted to fill more blocks at a time";
     /// [`GuestLimits::memory_blocks`].
@@ -97,7 +102,15 @@ impl Limit {
     /// Whether there is nothing to refuse: exceeding it always ends the guest.
     #[must_use]
     pub const fn always_ends(self) -> bool {
-        matches!(self, Self::HostCalls | Self::StartUp | Self::Compute | Self::RunTime | Self::ShutdownGrace)
+        matches!(
+            self,
+            Self::DepartedPerSubscription
+                | Self::HostCalls
+                | Self::StartUp
+                | Self::Compute
+                | Self::RunTime
+                | Self::ShutdownGrace
+        )
     }
 
     const fn number(self) -> u8 {

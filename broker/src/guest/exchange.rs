@@ -1,5 +1,6 @@
 //! What the wasm host needs of the rest of the broker: joining topics.
 
+use std::fmt;
 use std::sync::Arc;
 
 use blockcast_blocks::{InvalidPayload, JoinError, Reader, ReaderOptions, Schema, Signal, Writer};
@@ -58,11 +59,27 @@ impl Refusal {
     }
 }
 
-/// Checks that bytes are a value of a topic's schema.
+/// Checks the bytes of a message. It is called on the thread that publishes and must be quick.
 pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), InvalidPayload> + Send + Sync>;
 
+/// What a message of a component is checked against before anybody sees it.
+#[derive(Clone, Copy, Default)]
+pub struct Checks<'t> {
+    /// The schema's own check. What it accepts is marked as valid, and typed subscribers in this process do not check it
+    /// again. `None` if the broker does not know the layout: no message is marked then.
+    pub layout: Option<&'t Validator>,
+    /// The program's own rule, applied after the layout's check. What it accepts is not marked as valid.
+    pub rule: Option<&'t Validator>,
+}
+
 /// The topics that one guest reaches, as far as it was granted them.
-pub trait Exchange: Send + Sync {
+///
+/// # Safety
+/// The host maps what it gets from here into the guest and reads it while other threads may use it. Therefore
+/// - every reader of a [`Feed`] belongs to a channel of the topic and schema that were asked for;
+/// - an [`Outlet`] keeps the promises of its trait, for the topic and schema that were asked for;
+/// - all feeds and outlets of a topic agree on `is_unsealed`, and native code never subscribes to an unsealed topic.
+pub unsafe trait Exchange: Send + Sync {
     /// Subscribes to a topic. `signal` is woken by messages, by publishers that join and by the end.
     ///
     /// # Errors
@@ -89,7 +106,12 @@ pub trait Exchange: Send + Sync {
 }
 
 /// A guest's subscription as the broker sees it. Dropping it leaves the topic.
-pub trait Feed: Send {
+///
+/// # Safety
+/// - Every reader belongs to a channel of the subscription's topic, and nobody else has it.
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same. If it is false, no component can write into a message of
+///   the topic that was published.
+pub unsafe trait Feed: Send {
     /// A publisher of the topic that was not returned before. Cheap when there is none.
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>>;
 
@@ -104,9 +126,16 @@ pub trait Feed: Send {
 }
 
 /// A guest's publisher as the broker sees it. Dropping it ends the channel.
-pub trait Outlet: Send {
-    /// The writing end, and how bytes are checked against the topic's schema, where the broker knows that.
-    fn writer(&mut self) -> (&mut Writer, Option<&Validator>);
+///
+/// # Safety
+/// - [`writer`](Self::writer) always returns the same writer, and nothing else uses it while the outlet lives. The guest
+///   gets write access to that writer's blocks.
+/// - The [`layout`](Checks::layout) check is that of the schema of the writer's channel: it accepts only bytes that every
+///   [`Payload`](blockcast_blocks::Payload) of that schema may [view](blockcast_blocks::Payload::view).
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same. If it is true, no native code subscribes to the channel.
+pub unsafe trait Outlet: Send {
+    /// The writing end, and the checks of what is published through it.
+    fn writer(&mut self) -> (&mut Writer, Checks<'_>);
 
     /// Subscriptions of the topic now.
     fn subscribers(&self) -> u32;
@@ -118,8 +147,9 @@ pub trait Outlet: Send {
     }
 }
 
-impl Outlet for Box<dyn Outlet> {
-    fn writer(&mut self) -> (&mut Writer, Option<&Validator>) {
+// SAFETY: the box passes every call on to one outlet, which keeps the promises.
+unsafe impl Outlet for Box<dyn Outlet> {
+    fn writer(&mut self) -> (&mut Writer, Checks<'_>) {
         (**self).writer()
     }
 
@@ -129,5 +159,12 @@ impl Outlet for Box<dyn Outlet> {
 
     fn is_unsealed(&self) -> bool {
         (**self).is_unsealed()
+    }
+}
+
+impl fmt::Debug for Checks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (layout, rule) = (self.layout.is_some(), self.rule.is_some());
+        f.debug_struct("Checks").field("layout", &layout).field("rule", &rule).finish()
     }
 }

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use blockcast_blocks::descriptor::MAX_MESSAGE_LEN;
-use blockcast_blocks::{Overflow, ReaderOptions, Schema};
+use blockcast_blocks::{ChannelConfig, Overflow, PublisherId, ReaderOptions, Schema};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::abi::{
@@ -329,25 +329,31 @@ fn open_publisher(
     state.require_started()?;
     let (topic, schema) = topic_and_schema(topic.as_ref(), schema.as_ref(), fingerprint)?;
     let limits = &state.setup.limits;
-    let used: u64 = state.publishers.iter().map(|(_, publisher)| publisher.bytes()).sum();
     if options.block_size == 0 || options.blocks == 0 {
         return Err(Error::WrongSize);
     }
     let blocks = options.blocks.max(MIN_BLOCKS);
-    if state.publishers.len() >= limits.publishers as usize {
-        return Err(state.refuse(Limit::Publishers));
-    }
-    let bytes = u64::from(options.block_size).saturating_mul(u64::from(blocks));
-    if bytes.saturating_add(used) > limits.publisher_bytes {
-        return Err(state.refuse(Limit::PublisherBytes));
-    }
     // A host that copies shows no block to its guest, also not to be filled.
     let in_place = if limits.isolation == Isolation::Copied { u32::MAX } else { limits.in_place };
     let block_size =
         if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
     let options = BlockOptions { block_size, blocks, history: options.history };
+    let config = ChannelConfig {
+        block_size: block_size as usize,
+        blocks,
+        history: options.history,
+        // The number does not matter for the size.
+        ..ChannelConfig::new(PublisherId::new(0), schema.clone())
+    };
+    let bytes = config.memory().map_err(|_| Error::WrongSize)?;
+    // Fits: publishers are limited by a number of 32 bits.
+    let open = state.publishers.len() as u32;
+    let charge = state.setup.control.account().charge(bytes, open, limits);
+    let charge = charge.map_err(|limit| state.refuse(limit))?;
     let outlet = state.setup.exchange.publish(&topic, &schema, options, state.setup.control.signal());
-    let outlet = outlet.map_err(|refusal| state.refused(refusal))?;
+    let mut outlet = outlet.map_err(|refusal| state.refused(refusal))?;
+    let charged = charge.leave_with(outlet.writer().0.channel(), limits);
+    charged.map_err(|limit| state.refuse(limit))?;
     let owner = state.new_owner();
     let rep = state.publishers.insert(GuestPublisher::new(owner, topic, outlet, in_place));
     // Fits: publishers are limited by a number of 32 bits.
@@ -401,7 +407,7 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         tokio::task::yield_now().await;
     }
     let mut slept = false;
-    let reasons = std::future::poll_fn(|cx| {
+    let reasons = std::future::poll_fn(|cx| -> Poll<wasmtime::Result<WakeReasons>> {
         state.show_stats();
         // Registered before anything is looked at, so that no change in between is missed.
         state.signal().register(cx.waker());
@@ -409,6 +415,10 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         let mut progress = false;
         for (_, subscription) in &mut state.subscriptions {
             progress |= subscription.arm();
+        }
+        // A subscription may keep the messages of too many publishers.
+        if let Err(error) = state.excess.settle() {
+            return Poll::Ready(Err(error));
         }
         for (_, publisher) in &mut state.publishers {
             progress |= publisher.arm(cx);
@@ -434,9 +444,9 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
             slept = true;
             return Poll::Pending;
         }
-        Poll::Ready(reasons)
+        Poll::Ready(Ok(reasons))
     })
-    .await;
+    .await?;
     if gave_up_turn && slept {
         state.lull.was_in_vain();
     }

@@ -20,6 +20,11 @@ impl KeptBlocks {
         Self { limits: Arc::new(limits.clone()), counts: Arc::default() }
     }
 
+    /// Closed publishers whose messages one subscription may keep.
+    pub(super) fn departed(&self) -> usize {
+        self.limits.departed_per_subscription as usize
+    }
+
     /// The guest's share of a publisher's blocks.
     pub(super) fn share_of(&self, channel: &Channel) -> Share {
         // Whatever panics while the map is locked leaves it whole.

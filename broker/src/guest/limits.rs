@@ -31,8 +31,18 @@ pub struct GuestLimits {
     pub subscriptions_per_topic: u32,
     /// Publishers open at a time.
     pub publishers: u32,
-    /// Bytes of blocks that all its publishers have together.
+    /// Bytes of memory that the channels of all its publishers take together, in whole pages: blocks, and per block and
+    /// subscriber what the host keeps beside them ([`ChannelConfig::memory`](blockcast_blocks::ChannelConfig::memory)).
+    ///
+    /// A publisher that is closed counts until its memory is free: until every subscriber has received its messages and
+    /// dropped the samples. So does one that a former run of a restarted component has left.
     pub publisher_bytes: u64,
+    /// Closed publishers whose memory is not free yet, at a time. Opening another one is refused then. Each takes two open
+    /// files of the process.
+    pub departed_publishers: u32,
+    /// Publishers of one subscription that are closed while the subscription still has their messages: it has not
+    /// received all, or keeps some. One more ends the component, since the host cannot free their memory otherwise.
+    pub departed_per_subscription: u32,
     /// Blocks of its publishers that it fills, at a time. What a native library's line has in stock counts as one.
     pub loans: u32,
     /// Handles on memory blocks, at a time. A guest that makes more is ended, since making one cannot fail.
@@ -74,7 +84,8 @@ pub struct GuestLimits {
     pub host_calls: Option<Rate>,
     /// Time in which the guest's instantiation, its start functions included, must be over.
     pub start_up: Duration,
-    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms.
+    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms: at loops, calls of
+    /// functions and host calls.
     ///
     /// What is under way is not interrupted, so a guest may overdraw its time by one step: a single instruction, of which the longest
     /// are `memory.fill` and `memory.copy`, whose length the guest's memory bounds; or one call into the host, of which the longest is to
@@ -98,6 +109,8 @@ impl Default for GuestLimits {
             subscriptions_per_topic: 8,
             publishers: 64,
             publisher_bytes: 256 << 20,
+            departed_publishers: 64,
+            departed_per_subscription: 256,
             loans: 64,
             memory_blocks: 1 << 8,
             memory_block_bytes: 64 << 20,

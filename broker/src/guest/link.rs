@@ -269,8 +269,8 @@ impl<'a> ComponentLinkage<'a> {
         linker.instance(TOPICS)?.func_wrap_async("wait", |mut host: Host<'_>, (timeout,): (u64,)| {
             Box::new(async move { Ok((host::wait(host.data_mut(), timeout).await?,)) })
         })?;
-        linker.instance(SESSION)?.func_wrap("parameter", |host: Host<'_>, (name,): (WasmStr,)| {
-            host.data().enter()?;
+        linker.instance(SESSION)?.func_wrap("parameter", |mut host: Host<'_>, (name,): (WasmStr,)| {
+            host.data_mut().enter()?;
             let name = Option::<Text>::lift(name, &host)?;
             Ok((host::parameter(host.data(), name.as_ref()),))
         })?;
@@ -286,7 +286,7 @@ impl Linkage for ComponentLinkage<'_> {
     ) -> wasmtime::Result<()> {
         let mut interface = self.0.instance(interface)?;
         interface.resource(T::NAME, ResourceType::host::<T>(), move |mut host, rep| {
-            host.data().enter()?;
+            host.data_mut().enter()?;
             drop(host.data_mut(), rep)
         })
     }
@@ -299,7 +299,7 @@ impl Linkage for ComponentLinkage<'_> {
     ) -> wasmtime::Result<()> {
         let mut interface = self.0.instance(interface)?;
         interface.func_wrap(name, move |mut host: Host<'_>, lifted: P::Lifted| {
-            host.data().enter()?;
+            host.data_mut().enter()?;
             let parameters = P::lift(lifted, &host)?;
             Ok(call(host.data_mut(), parameters)?.lower())
         })

@@ -20,7 +20,8 @@
 //! - `subscription` and `publisher` stand behind the resources that a guest opens, `deliveries` and `kept` count what was delivered and is
 //!   kept of it, wherever the `space` shows it, and `output` what is published: these also stand behind native libraries; `host` and `block_calls`
 //!   are the functions that it imports (see `wit/`), `exchange` what they need of the broker;
-//! - `limits` says what a guest may use, `meter` counts what it uses, `excess` decides what comes of too much;
+//! - `limits` says what a guest may use, `meter` counts what it uses, `account` what its publishers' channels take, `excess` decides
+//!   what comes of too much;
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
 //!   `canonical`, `handles`);
 //! - `wasi` is what ordinary programs get beside it, where they are granted it;
@@ -49,6 +50,7 @@
 //! it everything that it held. The process and the other participants go on.
 
 pub(crate) mod abi;
+pub(crate) mod account;
 mod block_calls;
 mod blocks;
 mod canonical;
@@ -91,7 +93,7 @@ pub use compiled::{CacheError, CacheStats, GuestCache, PrecompiledError};
 pub use control::GuestControl;
 pub use engine::{EngineError, GuestEngine};
 pub use excess::{Limit, OnExcess, UnknownLimit};
-pub use exchange::{BlockOptions, Exchange, Feed, Outlet, Refusal, Validator};
+pub use exchange::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal, Validator};
 pub use exit::{ExitReason, LoadError};
 pub use isolation::Isolation;
 pub use limits::{GuestLimits, Rate};

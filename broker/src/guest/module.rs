@@ -35,7 +35,7 @@ impl<'a> ModuleLinkage<'a> {
             "wait",
             |mut caller: Caller<'_, GuestState>, (timeout,): (u64,)| {
                 Box::new(async move {
-                    enter(caller.data())?;
+                    enter(caller.data_mut())?;
                     Ok(host::wait(caller.data_mut(), timeout).await?.as_array()[0])
                 })
             },
@@ -70,7 +70,7 @@ impl<'a> ModuleLinkage<'a> {
 
 /// What every host call begins with. A component's engine sees to the second itself.
 #[inline]
-fn enter(state: &GuestState) -> wasmtime::Result<()> {
+fn enter(state: &mut GuestState) -> wasmtime::Result<()> {
     state.enter()?;
     if state.called_back {
         return Err(trap(format!("a host call from inside of {REALLOC}")));
@@ -127,8 +127,8 @@ impl Linkage for ModuleLinkage<'_> {
 /// `session.parameter`: the value goes to memory that the guest's own allocator provides.
 async fn parameter(mut caller: Caller<'_, GuestState>, name: Area, area: u32) -> wasmtime::Result<()> {
     const OPTION: Layout = Layout { size: 12, align: 4 };
+    enter(caller.data_mut())?;
     let state = caller.data();
-    enter(state)?;
     let name = Text::read(state, name)?;
     let area = return_area(area, OPTION, state)? as usize;
     let value = host::parameter(state, name.as_ref());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
 
 use super::abi::{Error, PublisherStats};
-use super::exchange::{Outlet, Validator};
+use super::exchange::{Checks, Outlet, Validator};
 
 /// Whether the bytes of a message are a value of the topic's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +93,9 @@ impl<O: Outlet> Output<O> {
         len: u32,
         trust: Trust,
     ) -> Result<u64, (SuspendedLoan, Error)> {
-        let (writer, validator) = self.outlet.writer();
+        let (writer, checks) = self.outlet.writer();
         let loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
-        let published = publish(loan, len as usize, trust, validator)?;
+        let published = publish(loan, len as usize, trust, checks)?;
         self.count(len);
         Ok(published)
     }
@@ -112,7 +112,7 @@ impl<O: Outlet> Output<O> {
         len: u32,
         trust: Trust,
     ) -> Result<u64, (SuspendedLoan, Error)> {
-        let (writer, validator) = self.outlet.writer();
+        let (writer, checks) = self.outlet.writer();
         let mut loan = writer.resume(block).map_err(|block| (block, Error::Internal))?;
         let Some(target) = loan.get_mut(..len as usize) else {
             return Err((loan.suspend(), Error::TooLarge));
@@ -122,7 +122,7 @@ impl<O: Outlet> Output<O> {
             Some(source) => unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) },
             None => target.fill(0),
         }
-        let published = publish(loan, len as usize, trust, validator)?;
+        let published = publish(loan, len as usize, trust, checks)?;
         self.stats.copied += u64::from(len);
         self.count(len);
         Ok(published)
@@ -177,20 +177,27 @@ fn publish(
     loan: RawLoan<'_>,
     len: usize,
     trust: Trust,
-    validator: Option<&Validator>,
+    checks: Checks<'_>,
 ) -> Result<u64, (SuspendedLoan, Error)> {
     let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
-    let checked = match (trust, validator) {
-        (Trust::Validate, Some(validate)) => Some(validate(bytes)),
-        (Trust::Vouched, _) => Some(Ok(())),
-        (Trust::Validate | Trust::Nothing, _) => None,
+    let valid = match trust {
+        Trust::Vouched => true,
+        Trust::Nothing => false,
+        Trust::Validate => {
+            // The layout's check comes first: a rule may rely on it.
+            let refused = |check: &&Validator| check(bytes).is_err();
+            if checks.layout.as_ref().is_some_and(refused) || checks.rule.as_ref().is_some_and(refused) {
+                return Err((loan.suspend(), Error::InvalidPayload));
+            }
+            checks.layout.is_some()
+        }
     };
-    let published = match checked {
-        Some(Err(_)) => return Err((loan.suspend(), Error::InvalidPayload)),
-        // SAFETY: the topic's validator has just accepted these bytes, where nobody can change them any more; or native code
+    let published = if valid {
+        // SAFETY: the layout's own check has just accepted these bytes, which nobody can change any more; or native code
         // vouches for them, which by the contract under which it was loaded has built them as a value of the schema.
-        Some(Ok(())) => unsafe { loan.publish_valid(len) },
-        None => loan.publish(len),
+        unsafe { loan.publish_valid(len) }
+    } else {
+        loan.publish(len)
     };
     // The length was looked at, and nothing else is refused.
     Ok(published.map_or(0, |sequence| sequence.get()))

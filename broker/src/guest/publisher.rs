@@ -64,11 +64,6 @@ impl GuestPublisher {
         &self.topic
     }
 
-    /// Bytes of its blocks.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(crate) fn block_size(&mut self) -> u32 {
         self.output.block_size()
     }

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -46,7 +46,7 @@ impl GuestProgram {
         let table = Arc::new(WindowTable::new());
         let engine = self.engine().wasm();
         let nursery = Nursery::default();
-        let state = GuestState::new(setup, Arc::clone(&table), nursery.clone());
+        let state = GuestState::new(setup, Arc::clone(&table), nursery.clone(), self.engine().pulse());
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.growth);
         store.set_hostcall_fuel(GuestEngine::call_bytes());
@@ -91,6 +91,8 @@ impl GuestProgram {
         }
         let control = Arc::clone(&store.data().setup.control);
         let limits = store.data().setup.limits.clone();
+        let end = Instant::now().checked_add(limits.start_up);
+        store.data_mut().deadline = end.map(|end| (end, Limit::StartUp));
         let instantiate = nursery.scope(self.code().instantiate(&mut *store));
         let entry =
             match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {

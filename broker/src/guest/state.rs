@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use blockcast_blocks::Signal;
 use slab::Slab;
@@ -11,6 +12,7 @@ use wasmtime::Trap;
 use super::abi::{Error, Level, PublisherStats};
 use super::blocks::{Means, MemoryBlocks};
 use super::control::GuestControl;
+use super::engine::Pulse;
 use super::excess::{Excess, Limit};
 use super::exchange::Exchange;
 use super::exit::ExitReason;
@@ -93,11 +95,18 @@ pub(crate) struct GuestState {
     pub(crate) shutdown_seen: bool,
     pub(crate) lull: Lull,
     next_owner: u64,
+    pulse: Pulse,
+    /// Until when what it does now must be over, and what it exceeds then.
+    pub(crate) deadline: Option<(Instant, Limit)>,
+    /// When `run` was called.
+    began: Option<Instant>,
+    /// It is to end, and was in a function that cannot end it.
+    over: bool,
 }
 
 impl GuestState {
     /// `nursery` is where the guest's memory is going to be.
-    pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>, nursery: Nursery) -> Self {
+    pub(crate) fn new(setup: GuestSetup, table: Arc<WindowTable>, nursery: Nursery, pulse: Pulse) -> Self {
         let excess = Excess::new(&setup.limits);
         let meter = Meter::new(&setup.limits);
         Self {
@@ -122,14 +131,34 @@ impl GuestState {
             shutdown_seen: false,
             lull: Lull::default(),
             next_owner: 0,
+            pulse,
+            deadline: None,
+            began: None,
+            over: false,
         }
     }
 
-    /// What every host call begins with: a guest that has written where it may only read goes no further.
+    /// What every host call begins with: a guest that has written where it may only read goes no further, nor does one that is
+    /// cancelled or has used up its time. Code without loops is interrupted nowhere else.
     #[inline]
-    pub(crate) fn enter(&self) -> wasmtime::Result<()> {
+    pub(crate) fn enter(&mut self) -> wasmtime::Result<()> {
         self.meter.call(&self.excess)?;
-        if self.windows.violated() { Err(ended()) } else { Ok(()) }
+        if self.windows.violated() {
+            return Err(ended());
+        }
+        if self.over || self.pulse.has_moved() || self.setup.control.is_cancelled() {
+            self.tick()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// As [`enter`](Self::enter), of a function that cannot end the guest itself. False if the guest is to end: every later
+    /// call and the next tick do that.
+    #[cfg(feature = "wasi")]
+    pub(crate) fn may_enter(&mut self) -> bool {
+        self.over = self.over || self.enter().is_err();
+        !self.over
     }
 
     /// What a host call returns that is refused because of a limit. It [settles](Self::settle) then.
@@ -175,13 +204,18 @@ impl GuestState {
         self.lull.begins(received)
     }
 
-    /// Called when the guest has computed for a whole tick.
+    /// Called when the guest has computed for a whole tick, and at its first host call after one.
+    #[cold]
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        if self.windows.violated() {
+        if self.over || self.windows.violated() {
             return Err(ended());
         }
+        self.pulse.catch_up();
         let computed = self.setup.control.clock().look();
         self.show_stats();
+        for (_, subscription) in &mut self.subscriptions {
+            subscription.look();
+        }
         // What a program writes to its standard output is noted without a host function of ours that settles it.
         self.excess.settle()?;
         if self.setup.control.is_cancelled() {
@@ -192,7 +226,23 @@ impl GuestState {
         {
             return Err(self.end(ExitReason::Killed(Limit::Compute)));
         }
-        Ok(())
+        match self.overdue() {
+            Some(limit) => Err(self.end(ExitReason::Killed(limit))),
+            None => Ok(()),
+        }
+    }
+
+    /// The limit of time that is over. A guest that returns to its task now and then is ended by that (`run`).
+    fn overdue(&self) -> Option<Limit> {
+        let now = Instant::now();
+        if let Some((at, limit)) = self.deadline
+            && now >= at
+        {
+            return Some(limit);
+        }
+        let asked = self.setup.control.asked_at()?.max(self.began?);
+        let grace_is_over = now.saturating_duration_since(asked) >= self.setup.limits.shutdown_grace;
+        grace_is_over.then_some(Limit::ShutdownGrace)
     }
 
     /// The memory blocks, and what they need beside themselves.
@@ -240,6 +290,10 @@ impl GuestState {
 
     /// Lets the guest have to do with topics, and with windows in its memory.
     pub(crate) fn start(&mut self) {
+        let now = Instant::now();
+        self.began = Some(now);
+        let end = self.setup.limits.run_time.and_then(|time| now.checked_add(time));
+        self.deadline = end.map(|end| (end, Limit::RunTime));
         if let Some(memory) = self.nursery.memory() {
             self.windows.open(Arc::clone(memory));
         }

@@ -257,6 +257,11 @@ impl GuestSubscription {
         windows.withdraw(self.owner);
     }
 
+    /// Takes in publishers that joined, of a guest that does not look itself.
+    pub(crate) fn look(&mut self) {
+        self.deliveries.look();
+    }
+
     /// Announces that the guest is about to sleep, and says whether it has reason not to.
     pub(crate) fn arm(&mut self) -> bool {
         self.deliveries.arm()

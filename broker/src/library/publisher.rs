@@ -18,16 +18,14 @@ pub(crate) struct LibraryPublisher {
     /// What it waits on, if it has a name of its own.
     signal: Option<Arc<Signal>>,
     unsealed: bool,
-    /// Bytes of blocks that it may have.
-    bytes: u64,
     /// Whether the component has its line, by which it publishes past this.
     lined: bool,
 }
 
 impl LibraryPublisher {
-    pub(crate) fn new(outlet: TopicOutlet, signal: Option<Arc<Signal>>, bytes: u64) -> Self {
+    pub(crate) fn new(outlet: TopicOutlet, signal: Option<Arc<Signal>>) -> Self {
         let unsealed = outlet.is_unsealed();
-        Self { output: Output::new(outlet), signal, unsealed, bytes, lined: false }
+        Self { output: Output::new(outlet), signal, unsealed, lined: false }
     }
 
     /// The output, which knows what the line has published until now.
@@ -93,11 +91,6 @@ impl LibraryPublisher {
             output.writer().lend_again(block);
             error
         })
-    }
-
-    /// Bytes of blocks that it may have.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     pub(crate) fn block_size(&mut self) -> u32 {

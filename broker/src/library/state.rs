@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockcast_blocks::abi::{self, VALID};
-use blockcast_blocks::{Channel, ReaderOptions, Schema, Signal};
+use blockcast_blocks::{Channel, PublisherId, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
@@ -18,7 +18,7 @@ use crate::guest::excess::{Excess, Limit};
 use crate::guest::kept::KeptBlocks;
 use crate::guest::meter::{Admission, Meter};
 use crate::guest::state::shorten;
-use crate::guest::{Feed, GuestStats, Refusal};
+use crate::guest::{Feed, GuestStats, Outlet, Refusal};
 
 /// Fewest blocks that a channel can have.
 const MIN_BLOCKS: u32 = 2;
@@ -191,30 +191,22 @@ impl LibraryState {
         if options.get_block_size() == 0 || options.get_blocks() == 0 {
             return Err(Error::WrongSize);
         }
-        if self.open.publishers >= limits.publishers {
-            return Err(self.refuse(Limit::Publishers));
-        }
         let options = if options.get_blocks() < MIN_BLOCKS { options.blocks(MIN_BLOCKS) } else { options };
-        let used: u64 = self.publishers().map(LibraryPublisher::bytes).sum();
-        let bytes = options.most_bytes();
-        if bytes.saturating_add(used) > limits.publisher_bytes {
-            return Err(self.refuse(Limit::PublisherBytes));
-        }
+        // The number does not matter for the size.
+        let config = options.channel(PublisherId::new(0), schema.clone());
+        let bytes = config.memory().map_err(|_| Error::WrongSize)?;
+        let charge = self.setup.control.account().charge(bytes, self.open.publishers, limits);
+        let charge = charge.map_err(|limit| self.refuse(limit))?;
         let own = name.map(Signal::named);
         let signal = own.as_ref().unwrap_or_else(|| self.setup.control.signal());
         let outlet = self.setup.topics.outlet(topic, schema, options, Arc::clone(signal));
-        let outlet = outlet.map_err(|refusal| self.refused(refusal))?;
-        let publisher = LibraryPublisher::new(outlet, own, bytes);
+        let mut outlet = outlet.map_err(|refusal| self.refused(refusal))?;
+        let charged = charge.leave_with(outlet.writer().0.channel(), limits);
+        charged.map_err(|limit| self.refuse(limit))?;
+        let publisher = LibraryPublisher::new(outlet, own);
         let handle = self.insert(Entry::Publisher(Box::new(publisher)))?;
         self.open.publishers += 1;
         Ok(handle)
-    }
-
-    fn publishers(&self) -> impl Iterator<Item = &LibraryPublisher> {
-        self.entries.iter().filter_map(|entry| match entry {
-            Entry::Publisher(publisher) => Some(&**publisher),
-            _ => None,
-        })
     }
 
     #[inline]

@@ -66,7 +66,8 @@ mod tests {
 
     struct Arrivals(Subscription);
 
-    impl Feed for Arrivals {
+    // SAFETY: the readers come from the subscription, which alone has them, and no component writes to the topic.
+    unsafe impl Feed for Arrivals {
         fn next_joined(&mut self) -> Option<Result<Reader, blockcast_blocks::JoinError>> {
             self.0.next_arrival().map(Ok)
         }

@@ -97,10 +97,16 @@ pub(super) fn always(context: *mut c_void, call: impl FnOnce(&mut LibraryState))
     let _ = find(context, |instance| instance.always(call));
 }
 
+/// Counts a call that is answered in any case. One too many ends the run all the same.
+fn count(instance: &Instance) {
+    let _ = instance.call(|_| Ok(()));
+}
+
 // Interface `session`. In each function the component vouches for its pointers as the table's description says.
 
 unsafe extern "C" fn parameter(context: *mut c_void, name: Text, value: *mut Text) -> u32 {
     let found = find(context, |instance| {
+        count(instance);
         // SAFETY: a valid view, by the contract.
         let name = unsafe { name.str() }?;
         let found = instance.setup.parameters.get(name)?;
@@ -136,13 +142,18 @@ unsafe extern "C" fn fail(context: *mut c_void, text: Text) {
     always(context, |state| state.fail(&String::from_utf8_lossy(text)));
 }
 
-unsafe extern "C" fn now(_context: *mut c_void) -> u64 {
+unsafe extern "C" fn now(context: *mut c_void) -> u64 {
+    find(context, count);
     crate::guest::host::now()
 }
 
 unsafe extern "C" fn shutdown_requested(context: *mut c_void) -> u32 {
     // A run that has ended is to finish.
-    find(context, |instance| instance.setup.control.is_shutdown_requested()).unwrap_or(true).into()
+    let requested = find(context, |instance| {
+        count(instance);
+        instance.setup.control.is_shutdown_requested()
+    });
+    requested.unwrap_or(true).into()
 }
 
 unsafe extern "C" fn wake(context: *mut c_void) {

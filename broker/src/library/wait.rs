@@ -66,6 +66,12 @@ fn look(
             state.shutdown_seen = true;
             reasons |= WAKE_SHUTDOWN;
         }
+        // A subscription may keep the messages of too many publishers.
+        if state.excess.settle().is_err()
+            && let Some(limit) = state.excess.ending()
+        {
+            instance.end(ExitReason::Killed(limit));
+        }
         reasons
     });
     if control.is_cancelled() {

@@ -14,6 +14,8 @@ mod lifecycle;
 mod memory_blocks;
 #[path = "publishing.rs"]
 mod publishing;
+#[path = "straight_line.rs"]
+mod straight_line;
 #[path = "violations.rs"]
 mod violations;
 #[path = "zero_copy.rs"]

@@ -6,6 +6,8 @@ mod delivery;
 mod lifecycle;
 #[path = "publishing.rs"]
 mod publishing;
+#[path = "straight_line.rs"]
+mod straight_line;
 
 use blockcast_broker::guest::Isolation;
 

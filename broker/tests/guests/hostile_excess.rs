@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::guest_support::Form;
-use blockcast_blocks::{Bytes, Payload};
+use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
 use blockcast_broker::guest::{ExitReason, GuestLimits, Limit, Rate};
 use blockcast_broker::{Broker, Component, Grants};
 use blockcast_publisher::PublisherOptions;
@@ -71,8 +71,14 @@ fn refusing() -> Vec<Case> {
         ),
         case(
             Limit::PublisherBytes,
-            |limits| limits.publisher_bytes = 300,
+            |limits| limits.publisher_bytes = memory(64, 4) + 1000,
             PUBLISHER,
+            "(call $open_publisher (i32.const 64) (i32.const 2))",
+        ),
+        case(
+            Limit::DepartedPublishers,
+            |limits| limits.departed_publishers = 1,
+            closed(),
             "(call $open_publisher (i32.const 64) (i32.const 2))",
         ),
         case(
@@ -140,6 +146,18 @@ fn both(subscription: &str) -> &'static str {
     format!("{subscription} (call $expect (i32.const 9) {ONE} (i32.const 1))").leak()
 }
 
+/// A publisher that was closed when a subscription of the guest's own still had its message.
+fn closed() -> &'static str {
+    format!("{RELIABLE} {} (call $publisher.drop (local.get $p))", published()).leak()
+}
+
+/// What a channel with such blocks takes.
+fn memory(block_size: usize, blocks: u32) -> u64 {
+    let config =
+        ChannelConfig { block_size, blocks, ..ChannelConfig::new(PublisherId::new(1), Bytes::schema()) };
+    config.memory().expect("in range")
+}
+
 /// A publisher that has published a message.
 fn published() -> &'static str {
     format!("{PUBLISHER} (call $expect (i32.const 9) {PUBLISH} (i32.const 0))").leak()
@@ -155,6 +173,7 @@ fn ending() -> Vec<Case> {
             "",
             "(loop (result i32) (drop (call $now)) (br 0))",
         ),
+        case(Limit::DepartedPerSubscription, |limits| limits.departed_per_subscription = 0, closed(), ONE),
         case(Limit::Compute, |limits| limits.compute = Some(20 * MS), "", "(loop (result i32) (br 0))"),
         case(Limit::RunTime, |limits| limits.run_time = Some(20 * MS), "", forever),
         case(Limit::ShutdownGrace, |limits| limits.shutdown_grace = 20 * MS, "", forever),

@@ -17,6 +17,7 @@ mod strict;
 
 mod arbitrary_calls;
 mod cache;
+mod departed;
 mod exhaustion;
 mod hostile_code;
 mod hostile_components;

@@ -98,7 +98,7 @@ async fn hostile_publishers_beyond_the_limits_are_refused() {
     let body = r#"
       (call $expect (i32.const 1) (call $open_publisher (i32.const 0) (i32.const 4)) (i32.const -3))
       (call $expect (i32.const 2) (call $open_publisher (i32.const 64) (i32.const 0)) (i32.const -3))
-      (call $expect (i32.const 3) (call $open_publisher (i32.const -1) (i32.const -1)) (i32.const -13))
+      (call $expect (i32.const 3) (call $open_publisher (i32.const -1) (i32.const -1)) (i32.const -3))
       (call $expect (i32.const 4) (call $open_publisher (i32.const 0x20000000) (i32.const 4)) (i32.const -13))
       (loop $open (br_if $open (i32.ge_s (call $open_publisher (i32.const 64) (i32.const 2)) (i32.const 0))))
       (call $expect (i32.const 5) (call $result) (i32.const -13))

@@ -10,6 +10,8 @@ mod in_place;
 mod lifecycle;
 #[path = "publishing.rs"]
 mod publishing;
+#[path = "straight_line.rs"]
+mod straight_line;
 #[path = "violations.rs"]
 mod violations;
 

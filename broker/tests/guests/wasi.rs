@@ -382,3 +382,35 @@ fn hostile_results_of_wasi_in_a_block_are_a_violation() {
         assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
     });
 }
+
+#[tokio::test]
+async fn hostile_straight_line_calls_of_wasi_end_with_the_first_one_after_it_is_cancelled() {
+    let write = "(call $write (local.get $out) (i32.const 4096) (i32.const 6) (i32.const 1088))";
+    for call in [
+        write,
+        "(drop (call $clock))",
+        "(call $drop_pollable (call $sleep (i64.const 1)))",
+        "(drop (call $stderr))",
+        "(call $block (call $sleep (i64.const 0)))",
+    ] {
+        let mut guest = program(&format!(
+            "(local $out i32) (local.set $out (call $stdout)) {write} {} (i32.const 0)",
+            call.repeat(20)
+        ));
+        let (log, control) = (Arc::clone(&guest.log), Arc::clone(&guest.setup.control));
+        guest.setup.log = Arc::new(move |_, line: &str| {
+            log.lock().unwrap().push(line.to_owned());
+            control.cancel();
+        });
+        assert_eq!(guest.run().await.reason, ExitReason::Cancelled, "{call}");
+        assert_eq!(lines(&guest), ["hello"], "{call}");
+    }
+}
+
+#[tokio::test]
+async fn calls_of_wasi_count_as_host_calls() {
+    let guest = program(&format!("{} (i32.const 0)", "(drop (call $clock))".repeat(50)));
+    assert_eq!(guest.run().await.stats.host_calls, 50);
+    let guest = guest.limits(|limits| limits.host_calls = Some(Rate::per_second(0).burst(10)));
+    assert_eq!(guest.run().await.reason, ExitReason::Killed(Limit::HostCalls));
+}

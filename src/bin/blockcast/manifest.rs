@@ -159,6 +159,8 @@ pub struct Limits {
     subscriptions_per_topic: Option<u32>,
     publishers: Option<u32>,
     publisher_bytes: Option<Size>,
+    departed_publishers: Option<u32>,
+    departed_per_subscription: Option<u32>,
     loans: Option<u32>,
     memory_blocks: Option<u32>,
     memory_block_bytes: Option<Size>,
@@ -193,6 +195,8 @@ impl Limits {
         set(&mut limits.subscriptions, self.subscriptions);
         set(&mut limits.subscriptions_per_topic, self.subscriptions_per_topic);
         set(&mut limits.publishers, self.publishers);
+        set(&mut limits.departed_publishers, self.departed_publishers);
+        set(&mut limits.departed_per_subscription, self.departed_per_subscription);
         set(&mut limits.loans, self.loans);
         set(&mut limits.memory_blocks, self.memory_blocks);
         set(&mut limits.topics, self.topics);

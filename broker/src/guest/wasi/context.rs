@@ -21,6 +21,8 @@ const MAX_RANDOM: u64 = 1 << 20;
 pub(crate) struct Wasi {
     context: WasiCtx,
     table: ResourceTable,
+    /// What a guest is shown that is to end.
+    empty: Option<Box<(WasiCtx, ResourceTable)>>,
 }
 
 impl Wasi {
@@ -42,7 +44,18 @@ impl Wasi {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Self { context: context.build(), table }
+        Self { context: context.build(), table, empty: None }
+    }
+
+    /// What a guest is shown that is to end: no resource, no random byte, no argument. A function of WASI that takes a
+    /// resource traps on it, and no other one takes long.
+    fn empty(&mut self) -> WasiCtxView<'_> {
+        let (ctx, table) = &mut **self.empty.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(0);
+            Box::new((WasiCtx::builder().max_random_size(0).build(), table))
+        });
+        WasiCtxView { ctx, table }
     }
 }
 
@@ -53,7 +66,12 @@ impl fmt::Debug for Wasi {
 }
 
 impl WasiView for GuestState {
+    /// Every function of WASI begins here. It counts as a host call, and none goes on for a guest that is cancelled or has
+    /// used up its time.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        if !self.may_enter() {
+            return self.wasi.empty();
+        }
         WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
     }
 }
