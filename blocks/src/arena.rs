@@ -1,8 +1,9 @@
 //! Where payload bytes live: [`Arena`].
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
 
 use crate::brought::ArenaMemory;
 use crate::error::ChannelError;
@@ -24,25 +25,32 @@ use crate::sys::{self, memfd};
 ///
 /// An arena that is [prefaulted](crate::ChannelConfig::prefault) lies in large pages (2 MiB where pages have 4 KiB) as far as
 /// it fills such and the system has them: then its blocks take fewer entries of page tables, of which each guest has its own.
+///
+/// # Its file
+/// The mapping needs no open file. The publisher keeps the file open for those who map it elsewhere, and so do subscribers
+/// that [ask for it](crate::ReaderOptions::maps). Whoever comes later finds it closed.
 pub struct Arena {
     mapping: Reservation,
-    file: OwnedFd,
+    file: Weak<OwnedFd>,
     alignment: usize,
 }
+
+/// An arena, and what keeps its file open.
+pub(crate) type Opened = (Arena, Arc<OwnedFd>);
 
 impl Arena {
     /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
     /// touched now, not at its first use. Six system calls; with `prefault` up to four more, and one per large page.
-    pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Self> {
+    pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Opened> {
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
-        let arena = Self::map(memfd::sized(name, len)?, len, prefault)?;
-        memfd::seal(&arena.file)?;
-        Ok(arena)
+        let (arena, file) = Self::map(memfd::sized(name, len)?, len, prefault)?;
+        memfd::seal(&file)?;
+        Ok((arena, file))
     }
 
     /// An arena of at least `len` bytes, rounded up to whole pages, in memory that the user has brought. It is not sealed
     /// against further writing: that is up to who brought it.
-    pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Self, ChannelError> {
+    pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Opened, ChannelError> {
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
@@ -50,13 +58,15 @@ impl Arena {
     }
 
     /// Maps the first `len` bytes of a file, whole pages.
-    fn map(file: OwnedFd, len: usize, prefault: bool) -> rustix::io::Result<Self> {
+    fn map(file: OwnedFd, len: usize, prefault: bool) -> rustix::io::Result<Opened> {
+        let file = Arc::new(file);
+        let opened = |mapping, alignment| Self { mapping, file: Arc::downgrade(&file), alignment };
         let large = sys::large_page_size();
         if !prefault || len < large {
             let mapping = Reservation::new(len)?;
             // SAFETY: the reservation is new, so nothing refers into it.
             unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
-            return Ok(Self { mapping, file, alignment: sys::page_size() });
+            return Ok((opened(mapping, sys::page_size()), file));
         }
         let mapping = Reservation::aligned(len, large)?;
         // SAFETY: the reservation is new, so nothing refers into it.
@@ -69,7 +79,20 @@ impl Arena {
         // SAFETY: nothing refers into it yet.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
         let alignment = if gathered.is_ok() { large } else { sys::page_size() };
-        Ok(Self { mapping, file, alignment })
+        Ok((opened(mapping, alignment), file))
+    }
+
+    /// Gives the memory back to the system, as far as nobody else has mapped it. The address space stays reserved.
+    ///
+    /// # Safety
+    /// Nobody reads or writes the arena through this mapping any more, and nothing refers into it.
+    #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
+    pub(crate) unsafe fn release(&self) {
+        // SAFETY: the caller's promise.
+        if let Err(error) = unsafe { self.mapping.clear() } {
+            // The memory is free when the arena is dropped.
+            tracing::debug!(%error, "an arena that nobody needs stays mapped");
+        }
     }
 
     /// Length in bytes, a multiple of the page size.
@@ -84,10 +107,10 @@ impl Arena {
         false
     }
 
-    /// The file behind the arena, for mapping it elsewhere.
+    /// The file behind the arena, for mapping it elsewhere, while it is open.
     #[must_use]
-    pub fn memfd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub fn memfd(&self) -> Option<Arc<OwnedFd>> {
+        self.file.upgrade()
     }
 
     /// Mapped elsewhere from a multiple of this many bytes on, what is in large pages here is so there: the size of a large
@@ -117,16 +140,16 @@ mod tests {
 
     #[test]
     fn an_arena_is_written_through_its_own_mapping_only() {
-        let arena = Arena::create("blockcast-test", 10_000, false).unwrap();
+        let (arena, file) = Arena::create("blockcast-test", 10_000, false).unwrap();
         // SAFETY: the mapping is writable, and nobody else knows the arena.
         unsafe { arena.base().write(7) };
         let mut byte = [0];
-        assert_eq!(rustix::io::pread(arena.memfd(), &mut byte, 0), Ok(1));
+        assert_eq!(rustix::io::pread(&file, &mut byte, 0), Ok(1));
         assert_eq!(byte, [7]);
-        assert_eq!(rustix::io::pwrite(arena.memfd(), &byte, 0), Err(rustix::io::Errno::PERM));
+        assert_eq!(rustix::io::pwrite(&file, &byte, 0), Err(rustix::io::Errno::PERM));
         let window = Reservation::new(arena.len()).unwrap();
         // SAFETY: the reservation is new, so nothing refers into it.
-        let mapped = unsafe { window.map(0, arena.len(), arena.memfd(), false) };
+        let mapped = unsafe { window.map(0, arena.len(), file.as_fd(), false) };
         assert_eq!(mapped, Err(rustix::io::Errno::PERM));
     }
 
@@ -143,7 +166,7 @@ mod tests {
     fn a_prefaulted_arena_is_in_large_pages_wherever_it_is_mapped() {
         let large = sys::large_page_size();
         let len = 2 * large + 5 * sys::page_size();
-        let arena = Arena::create("blockcast-test", len, true).unwrap();
+        let (arena, file) = Arena::create("blockcast-test", len, true).unwrap();
         assert_eq!(arena.len(), len);
         if arena.alignment() != large {
             eprintln!("this system has no large pages for shared memory");
@@ -156,7 +179,7 @@ mod tests {
             let flags =
                 rustix::mm::MapFlags::SHARED | rustix::mm::MapFlags::FIXED | rustix::mm::MapFlags::POPULATE;
             let at = window.base().as_ptr().cast();
-            rustix::mm::mmap(at, len, rustix::mm::ProtFlags::READ, flags, arena.memfd(), 0)
+            rustix::mm::mmap(at, len, rustix::mm::ProtFlags::READ, flags, &file, 0)
         };
         assert!(view.is_ok());
         assert_eq!(in_large_pages(window.base()), 2 * large);
@@ -170,7 +193,7 @@ mod tests {
         for at in [1, 5000, len - 1] {
             rustix::io::pwrite(&file, &[9], at as u64).unwrap();
         }
-        let arena = Arena::map(file, len, true).unwrap();
+        let (arena, _file) = Arena::map(file, len, true).unwrap();
         for at in [1, 5000, len - 1] {
             // SAFETY: within the arena, which nobody writes.
             assert_eq!(unsafe { arena.base().add(at).read() }, 9);
@@ -181,11 +204,11 @@ mod tests {
 
     #[test]
     fn an_arena_can_neither_shrink_nor_grow() {
-        let arena = Arena::create("blockcast-test", 10_000, false).unwrap();
+        let (arena, file) = Arena::create("blockcast-test", 10_000, false).unwrap();
         assert_eq!(arena.len() % sys::page_size(), 0);
-        let seals = fcntl_get_seals(arena.memfd()).unwrap();
+        let seals = fcntl_get_seals(&file).unwrap();
         assert!(seals.contains(SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL));
-        assert!(ftruncate(arena.memfd(), 0).is_err());
-        assert!(ftruncate(arena.memfd(), 1 << 20).is_err());
+        assert!(ftruncate(&file, 0).is_err());
+        assert!(ftruncate(&file, 1 << 20).is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::arena::Arena;
 use crate::attachment::Attachments;
@@ -137,7 +138,7 @@ pub struct Channel {
     /// The samples of subscribers that are there, and of some that have left.
     holders: Mutex<Vec<Weak<Attachments>>>,
     /// Who has which cursor.
-    cursors: Mutex<Vec<Option<Arc<Signal>>>>,
+    places: Mutex<Places>,
     /// Subscribers that wait for messages.
     pub(crate) subscribers: Roster,
     /// The publisher that waits for blocks.
@@ -146,29 +147,40 @@ pub struct Channel {
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
+/// The cursors of a channel, and who has them.
+#[derive(Debug, Default)]
+struct Places {
+    signals: Vec<Option<Arc<Signal>>>,
+    /// Subscribers that have a cursor and are not done with joining.
+    joining: u32,
+    /// The memory of the blocks was given back: nobody joins any more.
+    released: bool,
+}
+
 impl Channel {
     /// `memory`: where the blocks are to be, if the user has brought that.
     pub(crate) fn create(
         config: ChannelConfig,
         publisher: Arc<Signal>,
         memory: Option<ArenaMemory>,
-    ) -> Result<Arc<Self>, ChannelError> {
+    ) -> Result<(Arc<Self>, Arc<OwnedFd>), ChannelError> {
         let layout = config.layout()?;
         let len = layout.len;
         let refused =
             |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
         let control = Control::create(config.geometry(&layout)).map_err(refused)?;
-        let arena = match memory {
+        let (arena, file) = match memory {
             Some(memory) => Arena::over(memory, len, config.prefault)?,
             None => {
                 let name = format!("blockcast-arena-{}", config.publisher.get());
                 Arena::create(&name, len, config.prefault).map_err(refused)?
             }
         };
-        Ok(Arc::new(Self {
+        let signals = vec![None; config.max_subscribers as usize];
+        let channel = Self {
             serial: next_serial(),
             holders: Mutex::default(),
-            cursors: Mutex::new(vec![None; config.max_subscribers as usize]),
+            places: Mutex::new(Places { signals, ..Places::default() }),
             config,
             layout,
             control,
@@ -176,7 +188,8 @@ impl Channel {
             subscribers: Roster::new(),
             publisher,
             charge: OnceLock::new(),
-        }))
+        };
+        Ok((Arc::new(channel), file))
     }
 
     /// Which channel of this process it is.
@@ -228,7 +241,8 @@ impl Channel {
     /// lost where its options allow losses. `signal` is woken for new messages and at the end.
     ///
     /// # Errors
-    /// [`JoinError::SchemaMismatch`] and [`JoinError::Full`].
+    /// [`JoinError::SchemaMismatch`], [`JoinError::Full`] and, if the publisher has gone and its memory or its file as well,
+    /// [`JoinError::Ended`].
     pub fn join(
         self: &Arc<Self>,
         schema: &Schema,
@@ -241,23 +255,31 @@ impl Channel {
                 subscriber: schema.clone(),
             });
         }
+        let file = if options.maps { Some(self.arena.memfd().ok_or(JoinError::Ended)?) } else { None };
         let cursor = {
-            let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-            let free = cursors.iter().position(Option::is_none);
+            let mut places = self.places();
+            if places.released {
+                return Err(JoinError::Ended);
+            }
+            let free = places.signals.iter().position(Option::is_none);
             let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
-            cursors[free] = Some(Arc::clone(&signal));
+            places.signals[free] = Some(Arc::clone(&signal));
+            places.joining += 1;
             free as u32
         };
         self.subscribers.add(&signal);
         let joined = Consumer::join(&self.control, cursor, self.pace(options), options.history);
+        self.places().joining -= 1;
         let Some(consumer) = joined else {
             self.leave(cursor, &signal);
             return Err(JoinError::Barrier);
         };
+        // Its publisher may have left meanwhile.
+        self.release_if_unneeded();
         tracing::debug!(publisher = %self.publisher(), subscriber = signal.name(), "subscriber joined");
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
-        Ok(Reader::new(Arc::clone(self), consumer, cursor, signal))
+        Ok(Reader::new(Arc::clone(self), consumer, cursor, signal, file))
     }
 
     /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
@@ -291,8 +313,30 @@ impl Channel {
     /// Frees the cursor of a reader that has left.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
         self.subscribers.remove(signal);
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)[cursor as usize] = None;
+        self.places().signals[cursor as usize] = None;
         self.publisher.wake();
+        self.release_if_unneeded();
+    }
+
+    /// Gives the memory of the blocks back if the publisher has gone and nobody can read them any more.
+    pub(crate) fn release_if_unneeded(&self) {
+        // Models look at `Control::is_needed` itself: whoever waited for the lock in one would wait for ever.
+        #[cfg(not(loom))]
+        if self.is_closed() {
+            let mut places = self.places();
+            if places.released || places.joining > 0 || self.control.is_needed() {
+                return;
+            }
+            places.released = true;
+            // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received everything and
+            // let go of it, nobody holds a block, and nobody joins any more: nothing refers into the arena, now or later.
+            unsafe { self.arena.release() };
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        // Changed by single assignments, so it is whole after a panic.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -323,6 +367,7 @@ impl Channel {
         if unhold(&self.control, block) {
             self.publisher.wake();
         }
+        self.release_if_unneeded();
     }
 
     /// A snapshot of the counters. Loads and one lock of the control plane; exact while the channel rests.
@@ -336,8 +381,8 @@ impl Channel {
         let watermark = header.state.watermark.load(Ordering::Relaxed);
         let unreclaimed = u32::try_from(published.saturating_sub(watermark)).unwrap_or(u32::MAX);
         let oldest = pool.oldest_kept.load(Ordering::Relaxed);
-        let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        let joined = self.control.used_cursors().iter().zip(cursors.iter());
+        let places = self.places();
+        let joined = self.control.used_cursors().iter().zip(&places.signals);
         let subscribers = joined.filter_map(|(line, signal)| {
             let start = line.joined_at()?;
             let low = line.low.load(Ordering::Acquire);

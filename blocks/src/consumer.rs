@@ -334,6 +334,12 @@ impl Consumer {
         self.seat.header().state.closed.load(Ordering::Acquire) != 0
     }
 
+    /// Whether the publisher is gone and everything was taken.
+    pub(crate) fn has_ended(&self) -> bool {
+        // Ordering: Acquire, after the mark was seen: the last head.
+        self.is_closed() && self.seat.header().head.next.load(Ordering::Acquire) == self.next
+    }
+
     #[inline(always)]
     fn taken(&mut self, word: u64, time: u64) -> Packed {
         let sequence = self.next;

@@ -284,6 +284,27 @@ impl Control {
         unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
     }
 
+    /// Whether anybody may still read a block of a channel that has [ended](crate::producer::Producer::close): somebody has
+    /// not received all of it, is attached to a message, or holds a block. Once that is over it is over for good, if
+    /// nobody joins meanwhile.
+    #[cfg_attr(loom, allow(dead_code, reason = "a model calls it, not the channel"))]
+    pub(crate) fn is_needed(&self) -> bool {
+        // Ordering: Acquire; the last head, since the channel was seen to be closed.
+        let head = self.header().head.next.load(Ordering::Acquire);
+        // Ordering: Acquire pairs with the Release in `Consumer::let_go` and `Seat::vacate`: what was read by interval was
+        // read, and what became a counted hold is counted in what is loaded below.
+        #[cfg(not(blockcast_mutation = "needed_acquire"))]
+        const ACQUIRE: Ordering = Ordering::Acquire;
+        #[cfg(blockcast_mutation = "needed_acquire")]
+        const ACQUIRE: Ordering = Ordering::Relaxed;
+        // An unused cursor is behind nothing.
+        if self.used_cursors().iter().any(|cursor| cursor.low.load(ACQUIRE) < head) {
+            return true;
+        }
+        // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
+        self.header().held.load(ACQUIRE) != 0
+    }
+
     /// The hold counts of all blocks.
     #[inline(always)]
     pub(crate) fn holds(&self) -> &[AtomicU32] {
@@ -409,12 +430,11 @@ impl Cursor {
     }
 }
 
-/// What keeps a control segment's memory.
+/// What keeps a control segment's memory. Its file is closed: nobody maps it again.
 #[cfg(not(loom))]
 #[derive(Debug)]
 struct Memory {
     _mapping: sys::mapping::Reservation,
-    _file: std::os::fd::OwnedFd,
 }
 
 #[cfg(not(loom))]
@@ -458,7 +478,7 @@ impl Control {
             // SAFETY: as above, `index < blocks`.
             unsafe { kept.add(index).write(Kept::new()) };
         }
-        let _memory = Arc::new(Memory { _mapping: mapping, _file: file });
+        let _memory = Arc::new(Memory { _mapping: mapping });
         let mask = u64::from(geometry.slots - 1);
         Ok(Self { header, slots, cursors, holds, kept, mask, geometry, _memory })
     }

@@ -93,6 +93,9 @@ pub enum JoinError {
         /// Most subscribers at a time.
         limit: u32,
     },
+    /// The publisher is gone, and so is its memory.
+    #[error("the publisher has gone")]
+    Ended,
     /// The system refused a process-wide barrier (`membarrier`), as it may when it is short of memory: try again.
     #[error("the system refused a process-wide memory barrier")]
     Barrier,

@@ -25,6 +25,9 @@ pub struct ReaderOptions {
     pub depth: Option<u32>,
     /// Earlier messages to start with, as far as the channel keeps a history.
     pub history: u64,
+    /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host does into its guests: it keeps the file of
+    /// the arena open.
+    pub maps: bool,
 }
 
 /// Whether and how exactly messages are stamped with the time.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hint::cold_path;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,8 @@ pub struct Reader {
     cursor: u32,
     signal: Arc<Signal>,
     channel: Arc<Channel>,
+    /// Of the arena, for those who map it.
+    file: Option<Arc<OwnedFd>>,
 }
 
 /// How a message is received and let go of.
@@ -55,7 +58,13 @@ enum State {
 struct Run(Vec<Packed>);
 
 impl Reader {
-    pub(crate) fn new(channel: Arc<Channel>, consumer: Consumer, cursor: u32, signal: Arc<Signal>) -> Self {
+    pub(crate) fn new(
+        channel: Arc<Channel>,
+        consumer: Consumer,
+        cursor: u32,
+        signal: Arc<Signal>,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Self {
         let window = AttachmentWindow::new(Arc::clone(&channel), &consumer, signal.name());
         Self {
             state: if consumer.is_reliable() { State::Plain } else { State::Guarded },
@@ -67,7 +76,14 @@ impl Reader {
             cursor,
             signal,
             channel,
+            file,
         }
+    }
+
+    /// What keeps the file of the arena open, if this reader was joined to [map](crate::ReaderOptions::maps) it.
+    #[must_use]
+    pub fn arena_file(&self) -> Option<&Arc<OwnedFd>> {
+        self.file.as_ref()
     }
 
     /// The channel that it reads.
@@ -246,6 +262,12 @@ impl Reader {
     /// Whether there is something to receive: a message, a loss or the end.
     pub fn is_ready(&mut self) -> bool {
         self.consumer.is_ready()
+    }
+
+    /// Whether the publisher has gone and everything was received.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.consumer.has_ended()
     }
 
     /// Whether there is a message to receive, or a loss to be told of.

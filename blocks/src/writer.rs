@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -62,7 +63,7 @@ fn make(
     publisher: Arc<Signal>,
     memory: Option<ArenaMemory>,
 ) -> Result<Writer, ChannelError> {
-    let channel = Channel::create(config, publisher, memory)?;
+    let (channel, file) = Channel::create(config, publisher, memory)?;
     let config = channel.config();
     let hottest = match config.reuse {
         Reuse::BySize => config.block_size >= LARGE_BLOCK,
@@ -81,6 +82,8 @@ fn make(
         loaned: Taken { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
+        file: Some(file),
+        departure: None,
         channel,
     })
 }
@@ -108,8 +111,14 @@ pub struct Writer {
     timestamps: Timestamps,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
     overtake: u64,
+    /// Keeps the arena's file open.
+    file: Option<Arc<OwnedFd>>,
+    departure: Option<Departure>,
     channel: Arc<Channel>,
 }
+
+/// What is done when the publisher has gone.
+struct Departure(Box<dyn FnOnce() + Send + Sync>);
 
 // SAFETY: `base` points into the arena of `channel`, which is shared by many threads anyway; bytes behind it
 // are reached through a loan only, which borrows the writer.
@@ -189,6 +198,12 @@ impl Writer {
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
         Sequence::new(self.producer.head())
+    }
+
+    /// Calls `tell` once this publisher is dropped, in the thread that drops it, after the channel has ended. A later call
+    /// replaces it.
+    pub fn on_departure(&mut self, tell: impl FnOnce() + Send + Sync + 'static) {
+        self.departure = Some(Departure(Box::new(tell)));
     }
 
     /// Loans a block for a message of up to `len` bytes. Never waits; no allocation, no system call.
@@ -383,9 +398,16 @@ impl Writer {
     }
 }
 
+/// Ends the channel, and gives back what no subscriber needs: the file at once, and the memory of the blocks unless somebody
+/// has messages to receive, is attached to one or keeps samples. Then it is given back when that is over.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.producer.close();
+        self.file = None;
+        self.channel.release_if_unneeded();
+        if let Some(Departure(tell)) = self.departure.take() {
+            tell();
+        }
         self.channel.subscribers.wake_all();
     }
 }

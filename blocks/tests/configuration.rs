@@ -115,7 +115,7 @@ fn subscribers_may_ask_for_whatever_depth_and_history() {
             for history in [0, 1, u64::MAX] {
                 let mut writer = channel(ChannelConfig { history: 1, ..config() }).expect("a channel");
                 publish(&mut writer);
-                let options = ReaderOptions { overflow, depth, history };
+                let options = ReaderOptions { overflow, depth, history, ..ReaderOptions::default() };
                 let mut reader =
                     writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
                 let early = u64::from(history > 0);

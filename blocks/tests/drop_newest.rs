@@ -10,7 +10,8 @@ fn open(blocks: u32, depth: u32) -> (Writer, Reader) {
     let config =
         ChannelConfig { block_size: 64, blocks, ..ChannelConfig::new(PublisherId::new(1), schema.clone()) };
     let writer = channel(config).unwrap();
-    let options = ReaderOptions { overflow: Overflow::DropNewest, depth: Some(depth), history: 0 };
+    let options =
+        ReaderOptions { overflow: Overflow::DropNewest, depth: Some(depth), ..ReaderOptions::default() };
     let reader = writer.channel().join(&schema, options, Signal::new()).unwrap();
     (writer, reader)
 }

@@ -27,13 +27,13 @@ pub(crate) struct Topic {
 
 #[derive(Default)]
 struct Members {
-    /// Of publishers that are there, and of some that have left.
+    /// Of publishers that are there.
     channels: Vec<Arc<Channel>>,
     /// Of publishers that have left; alive while somebody reads or holds what they published.
     departed: Vec<Weak<Channel>>,
     /// What they published.
     totals: Departed,
-    /// Of subscriptions that are there, and of some that have left.
+    /// Of subscriptions that are there.
     subscriptions: Vec<Registration>,
     closed: bool,
 }
@@ -108,7 +108,7 @@ impl Topic {
     /// Adds a publisher. Every subscription of the topic has joined its channel before this returns, so
     /// that nothing is published past anybody.
     pub(crate) fn publish(
-        &self,
+        self: &Arc<Self>,
         id: PublisherId,
         options: &PublisherOptions,
         signal: Arc<Signal>,
@@ -126,20 +126,31 @@ impl Topic {
             Some(memory) => channel_over(config, signal, memory),
             None => channel_with(config, signal),
         };
-        let writer = made.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
-        let channel = writer.channel();
-        for registration in &members.subscriptions {
-            let reader = self.join(channel, registration.options, registration.feed.signal())?;
+        let mut writer =
+            made.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
+        let channel = Arc::clone(writer.channel());
+        let join = |registration: &Registration| {
+            self.join(&channel, registration.options, registration.feed.signal())
+        };
+        // All or none: a publisher that does not come into being is nobody's.
+        let readers = members.subscriptions.iter().map(join).collect::<Result<Vec<_>, _>>()?;
+        for (registration, reader) in members.subscriptions.iter().zip(readers) {
             registration.feed.add(reader);
         }
         tracing::info!(topic = &*self.name, publisher = %id, "publisher joined");
-        members.channels.push(Arc::clone(channel));
+        let (topic, left) = (Arc::downgrade(self), Arc::downgrade(&channel));
+        writer.on_departure(move || {
+            if let (Some(topic), Some(channel)) = (topic.upgrade(), left.upgrade()) {
+                topic.publisher_left(&channel);
+            }
+        });
+        members.channels.push(channel);
         Ok(writer)
     }
 
     /// Adds a subscription to all publishers of the topic, those that come later included.
     pub(crate) fn subscribe(
-        &self,
+        self: &Arc<Self>,
         options: ReaderOptions,
         signal: Arc<Signal>,
     ) -> Result<Subscription, OpenError> {
@@ -147,8 +158,19 @@ impl Topic {
         let mut members = self.open_members()?;
         members.prune();
         for channel in &members.channels {
-            feed.add(self.join(channel, options, feed.signal())?);
+            match channel.join(&self.schema, options, Arc::clone(feed.signal())) {
+                Ok(reader) => drop(feed.add(reader)),
+                // It left just now.
+                Err(JoinError::Ended) => {}
+                Err(reason) => return Err(self.refused(reason)),
+            }
         }
+        let topic = Arc::downgrade(self);
+        feed.on_departure(move || {
+            if let Some(topic) = topic.upgrade() {
+                topic.subscriber_left();
+            }
+        });
         tracing::info!(topic = &*self.name, publishers = members.channels.len(), "subscriber joined");
         members.subscriptions.push(Registration { feed, options });
         Ok(subscription)
@@ -179,9 +201,31 @@ impl Topic {
         options: ReaderOptions,
         signal: &Arc<Signal>,
     ) -> Result<blockcast_blocks::Reader, OpenError> {
-        channel
-            .join(&self.schema, options, Arc::clone(signal))
-            .map_err(|reason: JoinError| OpenError::Join { topic: self.name.to_string(), reason })
+        channel.join(&self.schema, options, Arc::clone(signal)).map_err(|reason| self.refused(reason))
+    }
+
+    fn refused(&self, reason: JoinError) -> OpenError {
+        OpenError::Join { topic: self.name.to_string(), reason }
+    }
+
+    /// Gives up what a publisher that has left leaves behind and nobody needs, whether its subscribers look or not.
+    fn publisher_left(&self, channel: &Arc<Channel>) {
+        let feeds: Vec<_> = {
+            let mut members = self.members();
+            members.count_departed();
+            members.subscriptions.iter().map(|registration| registration.feed.clone()).collect()
+        };
+        // Not under the lock: this wakes subscribers.
+        feeds.iter().for_each(|feed| feed.forget_ended(channel));
+    }
+
+    /// Forgets a subscription that has left.
+    fn subscriber_left(&self) {
+        let mut members = self.members();
+        let gone = |registration: &mut Registration| registration.feed.is_closed();
+        let left: Vec<_> = members.subscriptions.extract_if(.., gone).collect();
+        drop(members);
+        drop(left);
     }
 
     fn open_members(&self) -> Result<MutexGuard<'_, Members>, OpenError> {
@@ -199,6 +243,13 @@ impl Members {
     /// Forgets who has left.
     fn prune(&mut self) {
         self.subscriptions.retain(|registration| !registration.feed.is_closed());
+        self.count_departed();
+        self.departed.retain(|channel| channel.strong_count() > 0);
+        self.totals.attached = self.departed.len();
+    }
+
+    /// Lets go of the channels of publishers that have left.
+    fn count_departed(&mut self) {
         for channel in self.channels.extract_if(.., |channel| channel.is_closed()) {
             let stats = channel.stats();
             self.totals.publishers += 1;
@@ -206,8 +257,6 @@ impl Members {
             self.totals.bytes += stats.bytes;
             self.departed.push(Arc::downgrade(&channel));
         }
-        self.departed.retain(|channel| channel.strong_count() > 0);
-        self.totals.attached = self.departed.len();
     }
 }
 

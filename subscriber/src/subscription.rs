@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use blockcast_blocks::{RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
+use blockcast_blocks::{Channel, RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
 
 /// Makes a subscription without publishers, and the feed through which the broker adds them.
 #[must_use]
@@ -17,48 +17,44 @@ pub fn subscription() -> (SubscriptionFeed, Subscription) {
 /// As [`subscription`], waiting on a signal that is there already.
 #[must_use]
 pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
-    let (sender, arrivals) = flume::unbounded();
-    let arrived = Arc::new(AtomicBool::new(false));
-    let left = Arc::new(AtomicBool::new(false));
-    let feed = SubscriptionFeed {
-        sender,
-        arrivals: arrivals.clone(),
-        arrived: Arc::clone(&arrived),
-        left: Arc::clone(&left),
-        bell: Bell(Arc::clone(&signal)),
-    };
+    let mailbox = Arc::new(Mailbox::default());
+    mailbox.letters().feeds = 1;
+    let feed = SubscriptionFeed { mailbox: Arc::clone(&mailbox), signal: Arc::clone(&signal) };
     let subscription = Subscription {
         sole: None,
-        mailbox: Mailbox { arrived, arrivals, left, had_publisher: false, over: false },
+        arrivals: Arrivals { mailbox: Arc::clone(&mailbox), over: false },
         others: Others::default(),
         signal,
+        _leaving: Leaving(mailbox),
     };
     (feed, subscription)
 }
 
-/// The broker's end of a subscription: a mailbox (a `flume` channel) of readers, one per publisher.
+/// The broker's end of a subscription: it puts readers, one per publisher, into the subscription's mailbox.
 ///
 /// When the last feed is dropped no publisher can come any more, and a subscription without publishers ends.
-#[derive(Clone)]
 pub struct SubscriptionFeed {
-    // Dropped in this order: the bell rings when the mailbox may already be disconnected.
-    sender: flume::Sender<Reader>,
-    /// The other end, to empty the mailbox of a subscription that is gone.
-    arrivals: flume::Receiver<Reader>,
-    /// Set after a reader was sent, so that an empty mailbox is known without its lock.
-    arrived: Arc<AtomicBool>,
-    /// Set when the subscription is gone, before it empties the mailbox.
-    left: Arc<AtomicBool>,
-    bell: Bell,
+    mailbox: Arc<Mailbox>,
+    signal: Arc<Signal>,
 }
 
-/// Wakes the subscription when it is dropped.
-#[derive(Clone)]
-struct Bell(Arc<Signal>);
+impl Clone for SubscriptionFeed {
+    fn clone(&self) -> Self {
+        self.mailbox.letters().feeds += 1;
+        Self { mailbox: Arc::clone(&self.mailbox), signal: Arc::clone(&self.signal) }
+    }
+}
 
-impl Drop for Bell {
+impl Drop for SubscriptionFeed {
     fn drop(&mut self) {
-        self.0.wake();
+        let last = {
+            let mut letters = self.mailbox.letters();
+            letters.feeds -= 1;
+            letters.feeds == 0
+        };
+        if last {
+            self.signal.wake();
+        }
     }
 }
 
@@ -66,30 +62,60 @@ impl SubscriptionFeed {
     /// What the subscription waits on; readers for it are joined with this.
     #[must_use]
     pub fn signal(&self) -> &Arc<Signal> {
-        &self.bell.0
+        &self.signal
     }
 
     /// Adds a publisher. Whatever it publishes from the reader's start on will be received. False, and the
     /// reader is dropped, if the subscription is gone.
     pub fn add(&self, reader: Reader) -> bool {
-        // Cannot fail: there is a receiver in `self`.
-        let added = self.sender.send(reader).is_ok() && !self.is_closed();
-        if !added {
-            // Sent after the subscription had emptied its mailbox, or just before: nobody else would look there.
-            self.arrivals.drain().for_each(drop);
+        let refused = {
+            let mut letters = self.mailbox.letters();
+            if letters.left {
+                Some(reader)
+            } else {
+                letters.readers.push_back(reader);
+                letters.had_publisher = true;
+                // Ordering: Release pairs with the Acquire in `Subscription::admit`, which then takes the lock.
+                self.mailbox.arrived.store(true, Ordering::Release);
+                None
+            }
+        };
+        self.signal.wake();
+        refused.is_none()
+    }
+
+    /// Drops the reader of a publisher that has ended, if the subscription has not looked since it joined and there is
+    /// nothing to receive. Otherwise it would keep memory until the subscription looks.
+    pub fn forget_ended(&self, publisher: &Arc<Channel>) {
+        let ended = {
+            let mut letters = self.mailbox.letters();
+            // The last ones are the most likely to leave without having been looked at.
+            let at = letters.readers.iter().rposition(|reader| Arc::ptr_eq(reader.channel(), publisher));
+            at.filter(|&at| letters.readers[at].has_ended()).and_then(|at| letters.readers.remove(at))
+        };
+        if ended.is_some() {
+            drop(ended);
+            // It is not among those whom their end wakes any more.
+            self.signal.wake();
         }
-        // Ordering: Release pairs with the Acquire in `Subscription::admit`: who sees it finds the reader.
-        self.arrived.store(true, Ordering::Release);
-        self.bell.0.wake();
-        added
+    }
+
+    /// Calls `tell` once the subscription has gone and its readers have left, in the thread that drops it; at once if it has
+    /// gone already. A later call replaces it.
+    pub fn on_departure(&self, tell: impl FnOnce() + Send + 'static) {
+        let mut letters = self.mailbox.letters();
+        if letters.left {
+            drop(letters);
+            tell();
+        } else {
+            letters.departure = Some(Departure(Box::new(tell)));
+        }
     }
 
     /// Whether the subscription is gone.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        // Ordering: Acquire pairs with the Release in the mailbox's drop. Who sends a reader that the drop did not find took
-        // the mailbox's lock after it, and sees this.
-        self.left.load(Ordering::Acquire)
+        self.mailbox.letters().left
     }
 }
 
@@ -114,9 +140,11 @@ pub struct Subscription {
     /// The reader of the publisher, where there is one only, as there mostly is. It lies here, so that a message
     /// finds it without a detour.
     sole: Option<Reader>,
-    mailbox: Mailbox,
+    arrivals: Arrivals,
     others: Others,
     signal: Arc<Signal>,
+    // Dropped last.
+    _leaving: Leaving,
 }
 
 impl Subscription {
@@ -128,8 +156,8 @@ impl Subscription {
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive().map_err(|error| self.mailbox.end(error)),
-            None => self.others.turn(&mut self.mailbox)?.receive(),
+            Some(reader) => reader.receive().map_err(|error| self.arrivals.end(error)),
+            None => self.others.turn(&mut self.arrivals)?.receive(),
         }
     }
 
@@ -141,8 +169,8 @@ impl Subscription {
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_batch(limit).map_err(|error| self.mailbox.end(error)),
-            None => self.others.turn(&mut self.mailbox)?.receive_batch(limit),
+            Some(reader) => reader.receive_batch(limit).map_err(|error| self.arrivals.end(error)),
+            None => self.others.turn(&mut self.arrivals)?.receive_batch(limit),
         }
     }
 
@@ -154,15 +182,15 @@ impl Subscription {
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_owned().map_err(|error| self.mailbox.end(error)),
-            None => self.others.turn(&mut self.mailbox)?.receive_owned(),
+            Some(reader) => reader.receive_owned().map_err(|error| self.arrivals.end(error)),
+            None => self.others.turn(&mut self.arrivals)?.receive_owned(),
         }
     }
 
     /// Whether a receive would find anything but [`ReceiveError::Empty`]. If that is the end, the next receive tells so,
     /// also if a publisher has arrived in between.
     pub fn is_ready(&mut self) -> bool {
-        self.mailbox.over = false;
+        self.arrivals.over = false;
         self.admit();
         if self.sole.is_none() {
             // The others may have ended.
@@ -183,14 +211,14 @@ impl Subscription {
                 // Its publisher's memory is not needed any more.
                 self.others.ended_losses += reader.lost();
                 self.sole = None;
-                self.mailbox.is_over()
+                self.arrivals.is_over()
             }
-            None => match self.others.turn(&mut self.mailbox) {
+            None => match self.others.turn(&mut self.arrivals) {
                 Ok(_) => {
                     self.others.turn_back();
                     true
                 }
-                Err(error) => error != ReceiveError::Empty && self.mailbox.is_over(),
+                Err(error) => error != ReceiveError::Empty && self.arrivals.is_over(),
             },
         }
     }
@@ -239,26 +267,25 @@ impl Subscription {
     }
 
     /// A reader of a publisher that has joined and was not taken in yet, for those who drive the readers on
-    /// their own (a guest's host) and call none of the receiving methods.
+    /// their own (a guest's host) and call none of the receiving methods. If one was returned before that has
+    /// [ended](Reader::has_ended) and was not received, this one is to be received after it.
     pub fn next_arrival(&mut self) -> Option<Reader> {
-        let Mailbox { arrived, arrivals, .. } = &self.mailbox;
+        let Arrivals { mailbox, .. } = &self.arrivals;
         // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
-        if !arrived.load(Ordering::Acquire) {
+        if !mailbox.arrived.load(Ordering::Acquire) {
             return None;
         }
-        let arrival = arrivals.try_recv().ok().or_else(|| {
-            // Cleared before the last look: one that comes meanwhile sets it again.
-            arrived.store(false, Ordering::Relaxed);
-            arrivals.try_recv().ok()
-        });
-        self.mailbox.had_publisher |= arrival.is_some();
+        let mut letters = mailbox.letters();
+        let arrival = letters.readers.pop_front();
+        // Under the lock, under which it is set.
+        mailbox.arrived.store(!letters.readers.is_empty(), Ordering::Relaxed);
         arrival
     }
 
-    /// Whether the topic still waits for its first publisher.
+    /// Whether a publisher is there that was not taken in yet, or the topic still waits for its first.
     #[must_use]
     pub fn awaits_publisher(&self) -> bool {
-        self.mailbox.awaits_publisher()
+        self.arrivals.is_open()
     }
 
     /// What wakes this subscription.
@@ -271,7 +298,7 @@ impl Subscription {
     #[inline(always)]
     fn admit(&mut self) {
         // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
-        if self.mailbox.arrived.load(Ordering::Acquire) {
+        if self.arrivals.mailbox.arrived.load(Ordering::Acquire) {
             self.admit_arrivals();
         }
     }
@@ -279,17 +306,19 @@ impl Subscription {
     #[cold]
     #[inline(never)]
     fn admit_arrivals(&mut self) {
-        if self.mailbox.over {
+        if self.arrivals.over {
             // The end was found, and is told first.
             return;
         }
-        // Cleared before the mailbox is emptied: one that comes meanwhile sets it again.
-        self.mailbox.arrived.store(false, Ordering::Relaxed);
+        let arrived = {
+            let mailbox = &self.arrivals.mailbox;
+            let mut letters = mailbox.letters();
+            // Under the lock, under which it is set.
+            mailbox.arrived.store(false, Ordering::Relaxed);
+            std::mem::take(&mut letters.readers)
+        };
         self.others.readers.extend(self.sole.take());
-        while let Ok(reader) = self.mailbox.arrivals.try_recv() {
-            self.mailbox.had_publisher = true;
-            self.others.add(reader);
-        }
+        arrived.into_iter().for_each(|reader| self.others.add(reader));
         self.sole = self.others.take_sole();
     }
 }
@@ -319,8 +348,8 @@ impl Others {
     /// Removes those that have ended and were received.
     fn forget_ended(&mut self) {
         let Self { readers, ended_losses, .. } = self;
-        readers.retain_mut(|reader| {
-            let over = is_over(reader);
+        readers.retain(|reader| {
+            let over = reader.has_ended();
             *ended_losses += if over { reader.lost() } else { 0 };
             !over
         });
@@ -348,7 +377,7 @@ impl Others {
     /// The reader to receive from next: the first in turn that has a message, or a loss
     /// to tell of.
     #[inline(never)]
-    fn turn(&mut self, mailbox: &mut Mailbox) -> Result<&mut Reader, ReceiveError> {
+    fn turn(&mut self, arrivals: &mut Arrivals) -> Result<&mut Reader, ReceiveError> {
         let mut tried = 0;
         while tried < self.readers.len() {
             self.current = (self.current + 1) % self.readers.len();
@@ -356,7 +385,7 @@ impl Others {
             if reader.has_message() {
                 return Ok(&mut self.readers[self.current]);
             }
-            if is_over(reader) {
+            if reader.has_ended() {
                 // Ended: its place is taken by the last, which is tried in its stead.
                 self.ended_losses += reader.lost();
                 self.readers.swap_remove(self.current);
@@ -369,7 +398,7 @@ impl Others {
                 tried += 1;
             }
         }
-        Err(if self.readers.is_empty() { mailbox.end(ReceiveError::Ended) } else { ReceiveError::Empty })
+        Err(if self.readers.is_empty() { arrivals.end(ReceiveError::Ended) } else { ReceiveError::Empty })
     }
 
     /// Takes back the last turn of one that has a message: it was not received.
@@ -378,32 +407,75 @@ impl Others {
     }
 }
 
-/// Whether the publisher has ended and everything was received.
-fn is_over(reader: &mut Reader) -> bool {
-    // Looks once more for a message where it is closed: none comes that this look does not find.
-    reader.is_ready() && !reader.has_message()
+/// Through which publishers join: the broker puts readers in, the subscription takes them out.
+#[derive(Debug, Default)]
+struct Mailbox {
+    /// There are readers in it: known without the lock.
+    arrived: AtomicBool,
+    letters: Mutex<Letters>,
 }
 
-/// The subscription's end of the mailbox through which publishers join.
-#[derive(Debug)]
-struct Mailbox {
-    arrived: Arc<AtomicBool>,
-    arrivals: flume::Receiver<Reader>,
-    left: Arc<AtomicBool>,
+#[derive(Debug, Default)]
+struct Letters {
+    readers: VecDeque<Reader>,
+    /// There was a reader, or there is one.
     had_publisher: bool,
+    /// Those who may put readers in.
+    feeds: usize,
+    /// The subscription is gone.
+    left: bool,
+    departure: Option<Departure>,
+}
+
+/// What is done when the subscription has gone.
+struct Departure(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Departure").finish_non_exhaustive()
+    }
+}
+
+impl Mailbox {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        // Changed by single assignments, so it is whole after a panic.
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The subscription's end of the mailbox.
+#[derive(Debug)]
+struct Arrivals {
+    mailbox: Arc<Mailbox>,
     /// The end was found, and is still to be told.
     over: bool,
 }
 
 /// A reader that was never taken in must not hold its publisher back.
-impl Drop for Mailbox {
+impl Drop for Arrivals {
     fn drop(&mut self) {
-        self.left.store(true, Ordering::Release);
-        self.arrivals.drain().for_each(drop);
+        let mut letters = self.mailbox.letters();
+        letters.left = true;
+        let readers = std::mem::take(&mut letters.readers);
+        drop(letters);
+        drop(readers);
     }
 }
 
-impl Mailbox {
+/// Tells that the subscription has gone.
+#[derive(Debug)]
+struct Leaving(Arc<Mailbox>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let departure = self.0.letters().departure.take();
+        if let Some(Departure(tell)) = departure {
+            tell();
+        }
+    }
+}
+
+impl Arrivals {
     /// What the end of all publishers that were taken in means: there may be others meanwhile.
     #[inline(always)]
     fn end(&mut self, error: ReceiveError) -> ReceiveError {
@@ -426,13 +498,8 @@ impl Mailbox {
     #[cold]
     #[inline(never)]
     fn is_open(&self) -> bool {
-        // In this order: when nobody can leave a reader any more, all of them were left before.
-        self.awaits_publisher() || !self.arrivals.is_empty()
-    }
-
-    /// Whether the topic still waits for its first publisher.
-    fn awaits_publisher(&self) -> bool {
-        !self.had_publisher && !self.arrivals.is_disconnected()
+        let letters = self.mailbox.letters();
+        !letters.readers.is_empty() || (!letters.had_publisher && letters.feeds > 0)
     }
 }
 

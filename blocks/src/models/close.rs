@@ -4,7 +4,8 @@ use loom::thread;
 
 use super::quietly;
 use super::ring::{Met, Ring, channel_of};
-use crate::consumer::Pace;
+use crate::consumer::{Pace, unhold};
+use crate::descriptor::unit_of;
 use crate::options::ReaderOptions;
 use crate::signal::Signal;
 
@@ -36,6 +37,33 @@ fn closing(pace: Pace) {
 fn close_the_end_comes_after_the_last_message() {
     closing(Pace::Reliable);
     closing(Pace::Overtakable { window: 1, depth: u64::MAX });
+}
+
+#[test]
+fn close_the_memory_is_given_back_once_nobody_reads_it_any_more() {
+    for pace in [Pace::Reliable, Pace::Overtakable { window: 1, depth: u64::MAX }] {
+        quietly(move || {
+            let mut ring = Ring::new(2, 1, 0);
+            let mut receiver = ring.join(0, pace, 0);
+            assert!(ring.publish());
+            let subscriber = thread::spawn(move || {
+                assert_eq!(receiver.take(), Met::Message(0));
+                let held = receiver.consumer.current();
+                receiver.consumer.hold(unit_of(held.word));
+                let _ = receiver.consumer.let_go(1);
+                receiver.cells.check(held);
+                let _ = unhold(receiver.consumer.control(), unit_of(held.word));
+                receiver
+            });
+            ring.producer.close();
+            if !ring.control.is_needed() {
+                ring.cells.release();
+            }
+            let receiver = subscriber.join().unwrap();
+            assert!(!ring.control.is_needed(), "nothing is left to receive");
+            drop(receiver);
+        });
+    }
 }
 
 #[test]

@@ -37,6 +37,11 @@ impl Cells {
         self.0[unit as usize].with_mut(|cell| unsafe { *cell = value });
     }
 
+    /// Gives all blocks back to the system.
+    pub(super) fn release(&self) {
+        (0..self.0.len()).for_each(|unit| self.write(unit as u32, 0));
+    }
+
     /// Fills the next block that was lent to the line, and publishes it by that. True: somebody may wait. `None`: there is none.
     pub(super) fn publish_by_line(&self, line: &mut Line) -> Option<bool> {
         let offset = line.has_block().then(|| line.block())?;
@@ -151,7 +156,7 @@ impl Ring {
 pub(super) fn channel_of(blocks: u32) -> (Arc<Channel>, Ring) {
     let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("model"));
     (config.blocks, config.block_size, config.max_subscribers) = (blocks, 64, 1);
-    let channel = Channel::create(config, Signal::new(), None).expect("a small channel");
+    let (channel, _file) = Channel::create(config, Signal::new(), None).expect("a small channel");
     let ring = Ring::with(channel.control().clone(), channel.layout(), &channel.config().classes(), 0);
     (channel, ring)
 }

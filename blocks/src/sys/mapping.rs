@@ -88,6 +88,18 @@ impl Reservation {
         Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL))
     }
 
+    /// Replaces everything that is mapped by inaccessible address space, which takes no memory.
+    ///
+    /// # Safety
+    /// No reference into the range exists, and nobody accesses it from now on.
+    #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
+    pub(crate) unsafe fn clear(&self) -> io::Result<()> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: the range belongs to this reservation alone and, by the contract, nobody misses what is mapped there.
+        unsafe { mmap_anonymous(self.base.as_ptr().cast(), self.len, ProtFlags::empty(), flags) }?;
+        Ok(())
+    }
+
     /// First byte of the range.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base

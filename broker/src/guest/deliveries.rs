@@ -10,9 +10,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use blockcast_blocks::{Channel, Descriptor, Reader, ReceiveError, Sequence, Validity};
+use blockcast_blocks::{Channel, Descriptor, JoinError, Reader, ReceiveError, Sequence, Validity};
 use slab::Slab;
 
 use super::abi::{Error, SubscriptionStats};
@@ -27,8 +28,9 @@ const VALID: u32 = 1 << 31;
 
 /// One publisher of the topic.
 struct Source<V> {
-    /// Keeps the arena's file open for as long as it may be mapped.
     channel: Arc<Channel>,
+    /// Keeps the arena's file open for as long as it may be mapped.
+    _file: Option<Arc<OwnedFd>>,
     /// Gone once the subscription has left: then only holds keep the source.
     reader: Option<Reader>,
     /// Where the component sees its arena.
@@ -150,10 +152,14 @@ impl<V: Sight> Deliveries<V> {
     fn join(&mut self) {
         let mut joined_now = false;
         while let Some(joined) = self.feed.as_mut().and_then(|feed| feed.next_joined()) {
-            // No cursor is free for us: too many subscribers for the publisher's configuration.
-            let Ok(reader) = joined else {
-                self.refused = true;
-                continue;
+            let reader = match joined {
+                Ok(reader) => reader,
+                Err(JoinError::Ended) => continue,
+                // No cursor is free for us: too many subscribers for the publisher's configuration.
+                Err(_) => {
+                    self.refused = true;
+                    continue;
+                }
             };
             joined_now = true;
             self.later.push_back(reader);
@@ -205,8 +211,9 @@ impl<V: Sight> Deliveries<V> {
         }
         for (_, source) in &mut self.sources {
             if !source.sight.is_open() {
-                // SAFETY: the source keeps the channel, and is not dropped before its sight is closed (`retire`); the only
-                // other way out is the end of the subscription, whose space takes back all that it showed, or of the component.
+                // SAFETY: the source keeps the channel and the arena's file, and is not dropped before its sight is closed
+                // (`retire`); the only other way out is the end of the subscription, whose space takes back all that it
+                // showed, or of the component.
                 unsafe { space.open(&mut source.sight, &source.channel) }?;
             }
         }
@@ -528,6 +535,7 @@ impl<V: Sight> Source<V> {
             share: kept.share_of(reader.channel()),
             full: false,
             channel: Arc::clone(reader.channel()),
+            _file: reader.arena_file().cloned(),
             reader: Some(reader),
             sight: V::default(),
             lost: 0,

@@ -15,6 +15,7 @@
 //! writable instead, and neither is promised.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::task::Context;
 
 use blockcast_blocks::SuspendedLoan;
@@ -127,7 +128,8 @@ impl GuestPublisher {
 
     fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
         let arena = self.output.writer().channel().arena();
-        let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
+        let file = arena.memfd().ok_or(Error::Internal)?; // open while the writer is there
+        let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
         let place = Place { owner: self.owner, ..Place::own(Owner::BLOCKS) };
         // SAFETY: the writer keeps the arena and so its file and its mapping, which is one shared mapping of all of it. The
         // window is unmapped before the writer is dropped (`withdraw`); the only other way out is the guest's end.

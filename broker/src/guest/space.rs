@@ -29,7 +29,7 @@ pub(crate) trait Space {
     /// Makes an arena visible; false if there is no room for it. It stays so until it is [closed](Self::close).
     ///
     /// # Safety
-    /// The caller keeps the channel until `sight` is closed, or until the component has ended.
+    /// The caller keeps the channel, and the arena's file open, until `sight` is closed, or until the component has ended.
     unsafe fn open(&mut self, sight: &mut Self::Sight, channel: &Arc<Channel>) -> Result<bool, Error>;
 
     /// Whether messages must be shown and hidden one by one.

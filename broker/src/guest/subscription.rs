@@ -1,6 +1,7 @@
 //! A guest's subscription: windows over the arenas of a topic's publishers, and [deliveries](Deliveries) in them.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use blockcast_blocks::Channel;
@@ -51,10 +52,11 @@ impl Space for OwnWindows<'_> {
             // only other way out is the guest's end, after which its fault handler does not run any more.
             Some(view) => unsafe { view.open(self.windows, self.owner) },
             None => {
+                // Only if nobody could map it when the subscription joined.
+                let Some(file) = arena.memfd() else { return Ok(false) };
                 let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
-                let span = Span { file: arena.memfd(), offset: 0, len: arena.len() };
-                // SAFETY: the channel keeps the arena and so its file, which is sealed at this length; the caller keeps the
-                // channel until the sight is closed.
+                let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
+                // SAFETY: the file is sealed at this length; the caller keeps it open until the sight is closed.
                 unsafe { self.windows.map(place, span, arena.len()) }
             }
         };

@@ -112,11 +112,16 @@ impl View {
             return Ok(0);
         }
         let end = offset + u64::from(len);
-        let mapped = self.pages_to_map(windows, offset, end);
+        let mut mapped = self.pages_to_map(windows, offset, end);
         if let Some((first, len)) = mapped {
-            let span = Span { file: arena.memfd(), offset: first, len };
-            // SAFETY: the caller keeps the arena's file open, which is as long as the arena.
-            unsafe { windows.show(window, first, span) }?;
+            match arena.memfd() {
+                Some(file) => {
+                    let span = Span { file: file.as_fd(), offset: first, len };
+                    // SAFETY: the caller keeps the arena's file open, which is as long as the arena.
+                    unsafe { windows.show(window, first, span) }?;
+                }
+                None => mapped = None,
+            }
         }
         let mut copied = 0;
         for (start, end) in copied_parts(offset, end, mapped) {

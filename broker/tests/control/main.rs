@@ -4,5 +4,6 @@
 mod guest_support;
 
 mod brought_memory;
+mod departure;
 mod quality_of_service;
 mod supervision;
