@@ -40,7 +40,8 @@ pub struct ChannelConfig {
     pub max_blocks: Option<u32>,
     /// Further blocks of larger sizes, ascending. A loan gets the smallest block that fits and is free.
     pub larger: Vec<SizeClass>,
-    /// Messages kept for subscribers that join late: 0 up to 2 less than there are blocks of each size.
+    /// Messages kept for subscribers that join late: 0 up to 2 less than there are blocks of each size. A subscriber starts with
+    /// as many of them as it [asks for](ReaderOptions::history), and never with more.
     pub history: u32,
     /// Subscribers at a time: 1 to 65,536. 128 bytes each.
     pub max_subscribers: u32,
@@ -268,7 +269,9 @@ impl Channel {
             free as u32
         };
         self.subscribers.add(&signal);
-        let joined = Consumer::join(&self.control, cursor, self.pace(options), options.history);
+        // More may be there, as blocks are reclaimed late, and how many differs from run to run.
+        let history = options.history.min(u64::from(self.config.history));
+        let joined = Consumer::join(&self.control, cursor, self.pace(options), history);
         self.places().joining -= 1;
         let Some(consumer) = joined else {
             self.leave(cursor, &signal);

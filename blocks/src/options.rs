@@ -23,7 +23,8 @@ pub struct ReaderOptions {
     /// `DropNewest`: a quarter of the publisher's blocks if `None`, at most half of them, and at least 1.
     /// `Block`: does not apply, the publisher's blocks are the limit.
     pub depth: Option<u32>,
-    /// Earlier messages to start with, as far as the channel keeps a history.
+    /// Earlier messages to start with: the last so many, or the channel's whole [history](crate::ChannelConfig::history) if that
+    /// is shorter.
     pub history: u64,
     /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host does into its guests: it keeps the file of
     /// the arena open.

@@ -81,7 +81,8 @@ impl PublisherOptions {
         self
     }
 
-    /// Messages kept for subscribers that join late: 0 up to the number of blocks less 2.
+    /// Messages kept for subscribers that join late: 0 up to the number of blocks less 2. A subscriber starts with as many of
+    /// them as it asks for, and never with more.
     #[must_use]
     pub fn history(mut self, messages: u32) -> Self {
         self.history = messages;

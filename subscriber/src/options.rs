@@ -38,7 +38,7 @@ impl SubscriberOptions {
         self
     }
 
-    /// Start with up to that many earlier messages of each publisher, as far as it keeps a history.
+    /// Start with the last so many messages of each publisher that is there, or with its whole history if that is shorter.
     #[must_use]
     pub fn history(mut self, messages: u32) -> Self {
         self.reader.history = u64::from(messages);

@@ -238,7 +238,8 @@ impl Model {
     }
 
     fn join(&mut self, overflow: Overflow, depth: Option<u32>, history: u64) -> Subscriber {
-        let next = self.head.saturating_sub(history).max(self.watermark);
+        let next = self.head.saturating_sub(history.min(u64::from(self.setting.history)));
+        assert!(self.watermark <= next, "the history is there");
         let blocks = self.setting.blocks;
         let (window, depth) = match overflow {
             Overflow::Block => (u64::MAX, u64::MAX),
