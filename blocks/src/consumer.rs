@@ -349,6 +349,14 @@ impl Consumer {
         Packed { sequence, word, time }
     }
 
+    /// Makes the last `count` messages, of so many bytes, the next ones to be taken again. None of them was let go of, so
+    /// that the interval covers them; where their slots may have been overwritten, taking them finds that out.
+    pub(crate) fn take_back(&mut self, count: u64, len: u64) {
+        self.next -= count;
+        let bytes = &self.seat.line().bytes;
+        bytes.store(bytes.load(Ordering::Relaxed) - len, Ordering::Relaxed);
+    }
+
     #[inline(always)]
     pub(crate) fn count_bytes(&self, len: u64) {
         let bytes = &self.seat.line().bytes;

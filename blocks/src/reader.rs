@@ -489,6 +489,16 @@ impl RawBatch<'_> {
         self.len == 0
     }
 
+    /// Gives the messages from `index` on back, as if they had not been received: they are received next, or counted as lost
+    /// where the publisher has overtaken this reader meanwhile.
+    pub fn return_from(&mut self, index: usize) {
+        let returned = self.len.saturating_sub(index);
+        let bytes = self.iter().skip(index).map(|(descriptor, _)| u64::from(descriptor.len)).sum();
+        self.reader.consumer.take_back(returned as u64, bytes);
+        self.reader.batch.0.truncate(index);
+        self.len -= returned;
+    }
+
     /// Position and bytes of each message, in order.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {

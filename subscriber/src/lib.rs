@@ -29,6 +29,9 @@
 //! # Ending
 //! When every publisher of the topic is gone and everything was received: [`RecvError::Ended`]. A topic that
 //! never had a publisher has not ended.
+//!
+//! Unread messages of a publisher that has gone keep all its blocks, in two memory mappings and without a file descriptor, until
+//! they are received or the subscriber is dropped.
 
 mod latest;
 mod message;

@@ -1,5 +1,6 @@
 //! What is received: [`Message`] by reference, [`Sample`] owned, [`Batch`] of several.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -165,7 +166,8 @@ impl<P: Payload> fmt::Debug for Sample<P> {
     }
 }
 
-/// Several messages of one publisher by reference, let go of together when this is dropped.
+/// Several messages of one publisher by reference, let go of together when this is dropped: all of them count as
+/// received, seen or not.
 pub struct Batch<'s, P: Payload> {
     raw: RawBatch<'s>,
     payload: PhantomData<fn() -> P>,
@@ -197,9 +199,37 @@ impl<'s, P: Payload> Batch<'s, P> {
         })
     }
 
+    /// Calls `each` with the values in order. If it panics, the messages behind the one that it was called with count as not
+    /// received.
+    pub(crate) fn for_each(self, each: &mut impl FnMut(Result<P::View<'_>, RecvError>)) {
+        let rest = Rest { raw: self.raw, seen: Cell::new(0) };
+        for (index, (descriptor, bytes)) in rest.raw.iter().enumerate() {
+            // Before anything of the user's is called: a message that makes it panic is not seen for ever.
+            rest.seen.set(index + 1);
+            let checked = checked::<P>(descriptor.validity, bytes);
+            // SAFETY: as for `Message::view`.
+            each(checked.map(|()| unsafe { P::view(bytes) }));
+        }
+    }
+
     /// Position, offset in the arena, length and time of each message, in order.
     pub fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
         self.raw.iter().map(|(descriptor, _)| descriptor)
+    }
+}
+
+/// A batch that is being worked off. Gives back what was not seen.
+struct Rest<'s> {
+    raw: RawBatch<'s>,
+    seen: Cell<usize>,
+}
+
+impl Drop for Rest<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.seen.get() < self.raw.len() {
+            self.raw.return_from(self.seen.get());
+        }
     }
 }
 

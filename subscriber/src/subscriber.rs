@@ -144,9 +144,11 @@ impl<P: Payload> Subscriber<P> {
     }
 
     /// Receives until the end by reference, and calls `each` with every message, loss and invalid message in order. In
-    /// batches: one claim and one release for up to 32 messages of a publisher. They are let go of together, also when
-    /// `each` panics, and what it has not seen of them then is not seen again. No copy. Cancel-safe: nothing is waited for
-    /// within a batch.
+    /// batches: one claim and one release for up to 32 messages of a publisher, which are let go of together. No copy.
+    /// Cancel-safe: nothing is waited for within a batch.
+    ///
+    /// If `each` panics, the message that it was called with counts as received. Those behind it in the batch are received
+    /// next, or counted as lost if the subscriber may lose messages and the publisher has overtaken it meanwhile.
     ///
     /// # Errors
     /// [`RecvError::Refused`], in a guest.
@@ -189,7 +191,7 @@ impl<P: Payload> Subscriber<P> {
         each: &mut impl FnMut(Result<P::View<'_>, RecvError>),
     ) -> Result<ControlFlow<()>, RecvError> {
         match self.try_recv_batch(BATCH) {
-            Ok(batch) => batch.views().for_each(each),
+            Ok(batch) => batch.for_each(each),
             Err(RecvError::Ended) => return Ok(ControlFlow::Break(())),
             Err(RecvError::Lost(count)) => each(Err(RecvError::Lost(count))),
             Err(RecvError::Empty) => {}

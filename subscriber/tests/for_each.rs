@@ -76,6 +76,60 @@ fn losses_and_invalid_messages_are_told_and_cost_no_other_message() {
 }
 
 #[test]
+fn a_panic_costs_no_message_but_the_one_that_it_was_about() {
+    for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
+        let (mut writer, mut subscriber) =
+            pair::<Pod<u64>>(SubscriberOptions::new().overflow(overflow).depth(32));
+        (0..20_u64).for_each(|number| publish(&mut writer, &number.to_ne_bytes()));
+        let bytes = |subscriber: &Subscriber<Pod<u64>>| {
+            subscriber.subscription().readers().next().expect("there").channel().stats().subscribers[0].bytes
+        };
+        let mut seen = Vec::new();
+        for panics_at in [0, 7, 8] {
+            let each = |numbers: Result<&[u64], RecvError>| {
+                seen.push(numbers.expect("valid")[0]);
+                if seen.last() == Some(&panics_at) {
+                    std::panic::resume_unwind(Box::new(()));
+                }
+            };
+            let receive = || subscriber.blocking_for_each_ref(None, each);
+            assert!(catch_unwind(AssertUnwindSafe(receive)).is_err());
+            assert_eq!(bytes(&subscriber), (panics_at + 1) * 8);
+        }
+        drop(writer);
+        let each = |numbers: Result<&[u64], RecvError>| seen.push(numbers.expect("valid")[0]);
+        assert_eq!(subscriber.blocking_for_each_ref(None, each), Ok(()));
+        assert_eq!(seen, (0..20).collect::<Vec<_>>(), "{overflow:?}");
+        assert_eq!(subscriber.lost(), 0);
+    }
+}
+
+#[test]
+fn what_a_panic_keeps_from_being_seen_and_the_publisher_takes_meanwhile_is_counted_as_lost() {
+    let options = SubscriberOptions::new().overflow(Overflow::DropOldest);
+    let (mut writer, mut subscriber) = pair::<Pod<u64>>(options);
+    (0..20_u64).for_each(|number| publish(&mut writer, &number.to_ne_bytes()));
+    let panics = |_: Result<&[u64], RecvError>| {
+        (20..200_u64).for_each(|number| publish(&mut writer, &number.to_ne_bytes()));
+        std::panic::resume_unwind(Box::new(()));
+    };
+    let receive = || subscriber.blocking_for_each_ref(None, panics);
+    assert!(catch_unwind(AssertUnwindSafe(receive)).is_err());
+    drop(writer);
+    let (mut next, mut seen) = (1, 1);
+    let each = |numbers: Result<&[u64], RecvError>| match numbers {
+        Ok(numbers) => {
+            assert_eq!(numbers, [next]);
+            (next, seen) = (next + 1, seen + 1);
+        }
+        Err(RecvError::Lost(count)) => next += count,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(subscriber.blocking_for_each_ref(None, each), Ok(()));
+    assert!(next == 200 && subscriber.lost() > 0 && seen + subscriber.lost() == 200);
+}
+
+#[test]
 fn a_deadline_ends_it_also_while_messages_keep_coming_and_a_panic_lets_go_of_the_batch() {
     let (mut writer, mut subscriber) = pair::<Bytes>(SubscriberOptions::new());
     let soon = Some(Instant::now() + Duration::from_millis(20));

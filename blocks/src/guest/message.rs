@@ -85,6 +85,13 @@ impl RawBatch<'_> {
         self.descriptors.is_empty()
     }
 
+    /// Gives the messages from `index` on back, as if they had not been received: they are received next.
+    pub fn return_from(&mut self, index: usize) {
+        let returned = self.descriptors.len().saturating_sub(index);
+        self.descriptors.truncate(index);
+        self.subscription.take_back(returned);
+    }
+
     /// Position and bytes of each message, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         self.descriptors.iter().map(|descriptor| {

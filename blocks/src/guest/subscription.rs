@@ -160,6 +160,11 @@ impl Subscription {
         self.next < self.plain || self.look()
     }
 
+    /// Makes the last `count` messages of a batch, none of which was released, the next ones to be taken again.
+    pub(super) fn take_back(&mut self, count: usize) {
+        self.next -= count;
+    }
+
     /// Asks the host whether there is something, if it is not known.
     #[inline(never)]
     fn look(&mut self) -> bool {
