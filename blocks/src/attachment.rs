@@ -6,6 +6,13 @@
 //! subscriber is dropped. Where the subscriber may be overtaken, already when anything was received after it: whoever
 //! stalls then keeps its samples and the message received last, and nothing beside.
 //!
+//! Where the pool has fewer than 8 blocks every sample is a counted hold from the start: its block returns when it is
+//! dropped, not at its subscriber's next receive.
+//!
+//! A subscriber that may lose messages must not stop the publisher, so its samples are [limited](SampleLimit). Before it
+//! receives another message, its samples are counted holds and paid for: by what every such subscriber may keep, or out of
+//! what all of them may keep together.
+//!
 //! Samples are handles on [`Record`]s, which belong to the subscriber. The window knows the record of each of the
 //! newest messages that is a sample:
 //!
@@ -20,6 +27,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::channel::Channel;
 use crate::consumer::Consumer;
 use crate::descriptor::Packed;
+use crate::options::{Overflow, ReaderOptions};
+use crate::primitive::{AtomicU32, Ordering};
 use crate::sample::{RawSample, Record};
 use crate::stats::HolderStats;
 use crate::units::Sequence;
@@ -33,10 +42,43 @@ const RECORDS: usize = if cfg!(loom) { 2 } else { 8 };
 /// No sample is attached by interval.
 const NONE: u64 = u64::MAX;
 
+/// From this number of blocks on, samples are attached by interval.
+const FEW_BLOCKS: u32 = 8;
+
+/// How many samples a subscriber may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SampleLimit {
+    /// Any number.
+    None,
+    /// So many, at least 1.
+    Own(u32),
+    /// `own`, and a part of what all such subscribers may keep together, which is a quarter of `spare` blocks.
+    Shared { own: u32, spare: u32 },
+}
+
+impl SampleLimit {
+    pub(crate) fn new(channel: &Channel, options: ReaderOptions) -> Self {
+        match (options.samples, options.overflow) {
+            (Some(u32::MAX), _) | (None, Overflow::Block) => Self::None,
+            (Some(samples), _) => Self::Own(samples.max(1)),
+            (None, _) => {
+                let spare = channel.spare_blocks();
+                Self::Shared { own: u32::from(spare >= 4), spare }
+            }
+        }
+    }
+}
+
 /// What one subscriber shares with its samples.
 #[derive(Debug)]
 pub(crate) struct Attachments {
     pub(crate) channel: Arc<Channel>,
+    /// Whether `kept` is known.
+    limited: bool,
+    /// Counted holds.
+    kept: AtomicU32,
+    /// Those of them that are taken from what all such subscribers may keep.
+    charged: AtomicU32,
     /// What statistics call the subscriber; may be empty.
     name: String,
     /// Keeps the records, which the subscriber adds to, until it and the last sample are gone. `Arc`s, since unlike boxes
@@ -54,6 +96,26 @@ impl Attachments {
             kept.fold((0, u64::MAX), |(messages, oldest), sequence| (messages + 1, oldest.min(sequence)));
         let oldest = Sequence::new(oldest);
         (messages > 0).then(|| HolderStats { name: self.name.clone(), messages, oldest })
+    }
+
+    /// Counts a hold, before a sample owns it.
+    fn note_kept(&self) {
+        if self.limited {
+            self.kept.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives up a counted hold.
+    pub(crate) fn give_up_hold(&self, block: u32) {
+        if self.limited {
+            // Ordering: Relaxed; numbers that nothing else depends on. Never more are charged than are kept.
+            self.kept.fetch_sub(1, Ordering::Relaxed);
+            let one_less = |charged: u32| charged.checked_sub(1);
+            if self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+                self.channel.discharge_sample();
+            }
+        }
+        self.channel.give_up_hold(block);
     }
 }
 
@@ -73,6 +135,11 @@ pub(crate) struct AttachmentWindow {
     /// Where `latest` is in `records`.
     turn: usize,
     round: Round,
+    limit: SampleLimit,
+    /// Where samples are limited: there may be counted holds.
+    keeps: bool,
+    /// Samples are counted holds from the start.
+    at_once: bool,
 }
 
 /// What was seen of the records since the search for a free one has last looked at all of them.
@@ -89,12 +156,20 @@ unsafe impl Sync for AttachmentWindow {}
 
 impl AttachmentWindow {
     /// For `consumer`, whom statistics call `name`.
-    pub(crate) fn new(channel: Arc<Channel>, consumer: &Consumer, name: &str) -> Self {
+    pub(crate) fn new(channel: Arc<Channel>, consumer: &Consumer, limit: SampleLimit, name: &str) -> Self {
         // At most a quarter of the pool waits for a sample of one subscriber that the publisher waits for anyway. Where it
         // goes on past the subscriber, any number of them may stall with a sample: nothing waits for these.
         let quarter = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
         let reach = if consumer.is_reliable() { quarter } else { 1 };
-        let shared = Arc::new(Attachments { channel, name: name.to_owned(), records: Mutex::default() });
+        let at_once = !cfg!(loom) && channel.layout().blocks < FEW_BLOCKS;
+        let shared = Arc::new(Attachments {
+            channel,
+            limited: limit != SampleLimit::None,
+            kept: AtomicU32::new(0),
+            charged: AtomicU32::new(0),
+            name: name.to_owned(),
+            records: Mutex::default(),
+        });
         shared.channel.remember(Arc::downgrade(&shared));
         let mut records = Vec::new();
         add_records(&shared, &mut records, RECORDS);
@@ -108,7 +183,59 @@ impl AttachmentWindow {
             records,
             turn: 0,
             round: Round::default(),
+            limit,
+            keeps: false,
+            at_once,
         }
+    }
+
+    /// Whether the number of samples is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limit != SampleLimit::None
+    }
+
+    /// Whether [`make_room`](Self::make_room) has something to do before another message is received.
+    #[inline(always)]
+    pub(crate) fn may_be_full(&self) -> bool {
+        (self.keeps || self.is_used()) && self.is_limited()
+    }
+
+    /// Messages that may be received together.
+    pub(crate) fn batch_limit(&self, consumer: &Consumer) -> usize {
+        match self.limit {
+            SampleLimit::Shared { spare, .. } => consumer.batch_limit(spare),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Makes sure that another message may be received: turns what is attached by interval into counted holds, and pays for
+    /// them.
+    ///
+    /// # Errors
+    /// How many samples are kept, if that is too many.
+    pub(crate) fn make_room(&mut self, consumer: &Consumer) -> Result<(), u32> {
+        self.count_all(consumer);
+        let kept = || self.shared.kept.load(Ordering::Relaxed);
+        let full = match self.limit {
+            SampleLimit::None => false,
+            SampleLimit::Own(most) => kept() >= most,
+            SampleLimit::Shared { own, spare } => {
+                let charged = &self.shared.charged;
+                loop {
+                    // Samples are dropped meanwhile: fewer are kept than this says, but no more.
+                    if kept() <= own.saturating_add(charged.load(Ordering::Relaxed)) {
+                        break false;
+                    }
+                    if !self.shared.channel.charge_sample(spare / 4) {
+                        break true;
+                    }
+                    charged.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let kept = kept();
+        self.keeps = kept > 0;
+        if full && kept > 0 { Err(kept) } else { Ok(()) }
     }
 
     /// Whether a sample may be attached by interval.
@@ -121,6 +248,9 @@ impl AttachmentWindow {
     /// window reaches is turned into counted holds. Allocates where half as many samples are kept as there are records.
     #[inline(always)]
     pub(crate) fn attach(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
+        if self.at_once {
+            return self.count(consumer, packed);
+        }
         let sequence = packed.sequence;
         if self.first == NONE {
             self.first = sequence;
@@ -133,11 +263,14 @@ impl AttachmentWindow {
     }
 
     /// Turns a message that `consumer`'s interval covers into a counted hold at once.
+    #[inline(never)]
     pub(crate) fn count(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
         // SAFETY: `shared` keeps its records.
         let record = unsafe { self.free_record().as_ref() };
         let sample = record.attach_counted(packed);
         consumer.hold(record.block(&self.shared.channel));
+        self.shared.note_kept();
+        self.keeps = true;
         // The strong reference that a counted sample owns.
         std::mem::forget(Arc::clone(&self.shared));
         sample
@@ -205,17 +338,19 @@ impl AttachmentWindow {
 
     #[cold]
     #[inline(never)]
-    fn count_attached(&self, consumer: &Consumer, sequence: u64) {
+    fn count_attached(&mut self, consumer: &Consumer, sequence: u64) {
         let record = self.record(sequence);
         let block = record.block(&self.shared.channel);
         // Count first: from the exchange on the sample may give the hold up.
         consumer.hold(block);
+        self.shared.note_kept();
         let strong = Arc::clone(&self.shared);
         if record.count() {
             // The samples own it now.
             std::mem::forget(strong);
+            self.keeps = true;
         } else {
-            self.shared.channel.give_up_hold(block);
+            self.shared.give_up_hold(block);
         }
     }
 
@@ -286,7 +421,7 @@ mod tests {
         let mut writer = channel(config).unwrap();
         let channel = Arc::clone(writer.channel());
         let mut consumer = Consumer::join(channel.control(), 0, Pace::Reliable, 0).unwrap();
-        let mut window = AttachmentWindow::new(channel, &consumer, "");
+        let mut window = AttachmentWindow::new(channel, &consumer, SampleLimit::None, "");
         let mut receive = || {
             writer.try_loan(1).unwrap().publish(1).unwrap();
             assert_eq!(consumer.take(), Taken::Message);

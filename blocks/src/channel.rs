@@ -5,14 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::arena::Arena;
-use crate::attachment::Attachments;
+use crate::attachment::{Attachments, SampleLimit};
 use crate::brought::ArenaMemory;
 use crate::consumer::{Consumer, Pace, unhold};
 use crate::control::{Control, Geometry, UNUSED};
 use crate::error::{ChannelError, JoinError};
 use crate::options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
 use crate::pool::Layout;
-use crate::primitive::{Ordering, next_serial};
+use crate::primitive::{AtomicU32, Ordering, next_serial};
 use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
@@ -138,6 +138,8 @@ pub struct Channel {
     arena: Arena,
     /// The samples of subscribers that are there, and of some that have left.
     holders: Mutex<Vec<Weak<Attachments>>>,
+    /// Samples that subscribers which may lose messages keep beyond those that each of them may keep.
+    charged: AtomicU32,
     /// Who has which cursor.
     places: Mutex<Places>,
     /// Subscribers that wait for messages.
@@ -181,6 +183,7 @@ impl Channel {
         let channel = Self {
             serial: next_serial(),
             holders: Mutex::default(),
+            charged: AtomicU32::new(0),
             places: Mutex::new(Places { signals, ..Places::default() }),
             config,
             layout,
@@ -279,10 +282,11 @@ impl Channel {
         };
         // Its publisher may have left meanwhile.
         self.release_if_unneeded();
+        let limit = SampleLimit::new(self, options);
         tracing::debug!(publisher = %self.publisher(), subscriber = signal.name(), "subscriber joined");
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
-        Ok(Reader::new(Arc::clone(self), consumer, cursor, signal, file))
+        Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
     }
 
     /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
@@ -349,6 +353,26 @@ impl Channel {
     /// Where the blocks lie.
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Blocks of which subscribers that may lose messages can take some without stopping the publisher: of the size of which
+    /// there are fewest, without the history.
+    pub(crate) fn spare_blocks(&self) -> u32 {
+        let most = self.config.classes().iter().map(|class| class.max_blocks).min().unwrap_or(0);
+        most.saturating_sub(self.config.history)
+    }
+
+    /// Takes one of the samples that subscribers which may lose messages can keep together, `most` of them. False if they keep
+    /// that many.
+    pub(crate) fn charge_sample(&self, most: u32) -> bool {
+        // Ordering: Relaxed; a count that nothing else depends on.
+        let more = |charged: u32| (charged < most).then_some(charged + 1);
+        self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives one back.
+    pub(crate) fn discharge_sample(&self) {
+        self.charged.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Keeps track of one more subscriber's samples.

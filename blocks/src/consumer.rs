@@ -168,6 +168,17 @@ impl Consumer {
         Packed { word, ..self.current() }
     }
 
+    /// Messages that may be taken together by a consumer that the publisher goes on past, if all such consumers share
+    /// `spare` blocks. One that keeps the oldest takes no more than is kept for it in any case.
+    pub(crate) fn batch_limit(&self, spare: u32) -> usize {
+        if self.is_reliable() || self.keeping.is_some() {
+            return usize::MAX;
+        }
+        // Ordering: Relaxed; a rule of thumb while others join.
+        let sharing = self.seat.header().state.claimers.load(Ordering::Relaxed).max(1);
+        1 + (spare / 8 / sharing) as usize
+    }
+
     /// Whether the publisher waits for this consumer.
     #[inline(always)]
     pub(crate) fn is_reliable(&self) -> bool {

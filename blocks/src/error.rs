@@ -115,6 +115,13 @@ pub enum ReceiveError {
     /// them.
     #[error("{0} messages were lost")]
     Lost(u64),
+    /// The subscriber keeps as many samples of this publisher as it may, and receives nothing until it has dropped some: see
+    /// [`ReaderOptions::samples`](crate::ReaderOptions::samples).
+    #[error("{kept} samples of one publisher are kept, and no more may be: drop some, or allow more")]
+    TooManySamples {
+        /// How many it keeps.
+        kept: u32,
+    },
     /// In a guest: the host does not deliver.
     #[error("the host does not deliver: {0}")]
     Refused(&'static str),

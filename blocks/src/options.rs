@@ -6,11 +6,13 @@ pub enum Overflow {
     /// The publisher waits, or gets [`Exhausted`](crate::LoanError::Exhausted). Nothing is lost.
     #[default]
     Block,
-    /// The publisher goes on; the subscriber loses its oldest messages and is told how many.
+    /// The publisher goes on; the subscriber loses its oldest messages and is told how many. What it may keep is
+    /// [limited](ReaderOptions::samples), so that it never stops the publisher.
     DropOldest,
     /// The publisher goes on; the subscriber keeps the oldest messages, up to its depth. Once it has that
     /// many, everything newer is lost until it has received all of them; then it is told how many were lost
-    /// and goes on with the next one to be published.
+    /// and goes on with the next one to be published. What is kept for it takes blocks: the publisher goes on as long as it
+    /// has more blocks than all such subscribers together have depth.
     DropNewest,
 }
 
@@ -26,6 +28,17 @@ pub struct ReaderOptions {
     /// Earlier messages to start with: the last so many, or the channel's whole [history](crate::ChannelConfig::history) if that
     /// is shorter.
     pub history: u64,
+    /// Samples that the subscriber may keep at a time. With that many of this publisher it receives nothing but
+    /// [`ReceiveError::TooManySamples`](crate::ReceiveError::TooManySamples) until it has dropped some.
+    ///
+    /// `None`, the default, with [`Overflow::Block`]: as many as it likes, since its publisher waits for it anyway.
+    ///
+    /// `None` with another policy: as many as do not stop the publisher. With *b* blocks beyond the history, which is the
+    /// number of the size of which there are fewest, all such subscribers together may keep *b* / 4 samples; beside these
+    /// each may keep the message received last and, if *b* is 4 or more, one before it. A batch has at most one message and
+    /// an equal share of *b* / 8. So the publisher goes on if *b* is at least 4 for each of these subscribers, or 2 for a
+    /// single one.
+    pub samples: Option<u32>,
     /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host does into its guests: it keeps the file of
     /// the arena open.
     pub maps: bool,

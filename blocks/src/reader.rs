@@ -7,11 +7,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::attachment::AttachmentWindow;
+use crate::attachment::{AttachmentWindow, SampleLimit};
 use crate::channel::Channel;
 use crate::consumer::{Consumer, Taken};
 use crate::descriptor::{self, Descriptor, Packed, Validity, len_of, validity_of};
 use crate::error::ReceiveError;
+#[cfg(doc)]
+use crate::options::ReaderOptions;
 use crate::sample::RawSample;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
@@ -61,13 +63,14 @@ impl Reader {
     pub(crate) fn new(
         channel: Arc<Channel>,
         consumer: Consumer,
-        cursor: u32,
-        signal: Arc<Signal>,
+        (cursor, signal): (u32, Arc<Signal>),
+        limit: SampleLimit,
         file: Option<Arc<OwnedFd>>,
     ) -> Self {
-        let window = AttachmentWindow::new(Arc::clone(&channel), &consumer, signal.name());
+        let window = AttachmentWindow::new(Arc::clone(&channel), &consumer, limit, signal.name());
+        let plain = consumer.is_reliable() && !window.is_limited();
         Self {
-            state: if consumer.is_reliable() { State::Plain } else { State::Guarded },
+            state: if plain { State::Plain } else { State::Guarded },
             base: channel.arena().base(),
             consumer,
             floor: NOTHING_TAKEN,
@@ -123,17 +126,20 @@ impl Reader {
             self.state = State::Guarded;
         }
         cold_path();
+        self.make_room()?;
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })
     }
 
     /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
-    /// batch is dropped.
+    /// batch is dropped. A subscriber that may lose messages gets [fewer](ReaderOptions::samples) at a time.
     ///
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.batch.0.clear();
+        self.make_room()?;
+        let limit = limit.min(self.window.batch_limit(&self.consumer));
         if self.consumer.is_reliable() {
             let mut len = self.consumer.take_run(limit as u64) as usize;
             if len == 0 {
@@ -161,6 +167,7 @@ impl Reader {
     /// As for [`receive`](Self::receive).
     #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
+        self.make_room()?;
         let packed = match self.consumer.take_packed() {
             Ok(packed) => packed,
             Err(other) => {
@@ -169,7 +176,7 @@ impl Reader {
             }
         };
         let sample = self.attach(packed);
-        if self.consumer.let_go(self.window.first().min(self.floor)) {
+        if self.consumer.let_go(self.window.first().min(self.floor).min(self.consumer.next())) {
             self.wake_publisher();
         }
         Ok(sample)
@@ -206,6 +213,21 @@ impl Reader {
             self.floor = self.floor.min(first);
         }
         (count, bytes)
+    }
+
+    /// Makes sure that one more message may be received, where the number of samples is limited.
+    #[inline(always)]
+    fn make_room(&mut self) -> Result<(), ReceiveError> {
+        if self.window.may_be_full() { self.make_room_for_samples() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn make_room_for_samples(&mut self) -> Result<(), ReceiveError> {
+        if !self.consumer.has_message() {
+            // Nothing is received, or the end.
+            return Ok(());
+        }
+        self.window.make_room(&self.consumer).map_err(|kept| ReceiveError::TooManySamples { kept })
     }
 
     /// Takes the next message, whatever the reader's state; returns its descriptor word.
@@ -355,7 +377,7 @@ impl Reader {
     #[inline(never)]
     fn settle(&mut self) {
         let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
-        let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable();
+        let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable() && !self.window.is_limited();
         self.state = if plain { State::Plain } else { State::Guarded };
         if self.consumer.let_go(oldest.min(self.consumer.next())) {
             self.wake_publisher();

@@ -150,8 +150,8 @@ impl Record {
         // The last one, and counted: nobody else changes the record any more.
         let attachments = this.attachments;
         // SAFETY: we own a strong reference.
-        let channel = unsafe { &(*attachments.as_ptr()).channel };
-        channel.give_up_hold(this.block(channel));
+        let shared = unsafe { attachments.as_ref() };
+        shared.give_up_hold(this.block(&shared.channel));
         // Ordering: Release, as in `RawSample::drop`.
         this.state.store(FREE, Ordering::Release);
         // SAFETY: the strong reference came with the count; the pointer was made from an `Arc`.
@@ -161,6 +161,9 @@ impl Record {
 
 /// A message that stays in place for as long as this value lives. Freely sent, cloned, and dropped in any
 /// order.
+///
+/// When the last clone is dropped its block returns at once, with one exception: if nothing was received after it, and the
+/// publisher has 8 blocks or more, the block returns when the subscriber receives, waits, or is dropped.
 ///
 /// Dropping costs one compare-exchange and cloning one addition; dropping a sample that outlived its subscriber's
 /// window costs three or four atomic operations.

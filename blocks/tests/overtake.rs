@@ -10,7 +10,8 @@ fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
         let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
         (config.blocks, config.block_size) = (16, 64);
         let mut writer = channel(config).expect("a channel");
-        let options = ReaderOptions { overflow: Overflow::DropOldest, ..ReaderOptions::default() };
+        let samples = Some(9); // more than it may keep by default
+        let options = ReaderOptions { overflow: Overflow::DropOldest, samples, ..ReaderOptions::default() };
         let mut reader = writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
         let mut samples = Vec::new();
         for number in 0..200 {

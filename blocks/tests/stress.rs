@@ -179,8 +179,10 @@ fn restless(
         let depth = random.one_in(2).then(|| 1 + random.below(40) as u32);
         let history = if random.one_in(3) { random.below(100) } else { 0 };
         let before = shared.published.load(Ordering::Acquire);
-        let mut reader =
-            join(channel, ReaderOptions { overflow, depth, history, ..ReaderOptions::default() });
+        let mut reader = join(
+            channel,
+            ReaderOptions { overflow, depth, history, samples: Some(u32::MAX), ..ReaderOptions::default() },
+        );
         let mut account = Account::new(&reader);
         let after = shared.published.load(Ordering::Acquire);
         assert!(account.start <= after.max(before) + 1, "what was published after the join is received");

@@ -37,7 +37,11 @@ impl<P: Payload> Latest<P> {
     pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
         // Not until nothing is there: publishers that never pause would keep us for ever.
         for _ in 0..self.subscriber.backlog() {
-            match self.subscriber.try_recv() {
+            let mut received = self.subscriber.try_recv();
+            if self.is_in_the_way(&received) {
+                received = self.subscriber.try_recv();
+            }
+            match received {
                 Ok(sample) => self.put(sample),
                 Err(RecvError::Lost(_)) => {}
                 Err(RecvError::Empty | RecvError::Ended) => break,
@@ -45,6 +49,11 @@ impl<P: Payload> Latest<P> {
             }
         }
         Ok(self.current.as_ref())
+    }
+
+    /// Lets go of the value if nothing is received because of it: the publisher has fewer than four blocks beyond its history.
+    fn is_in_the_way(&mut self, received: &Result<Sample<P>, RecvError>) -> bool {
+        matches!(received, Err(RecvError::TooManySamples { .. })) && self.current.take().is_some()
     }
 
     /// Keeps a value unless a later one is there.
@@ -65,7 +74,11 @@ impl<P: Payload> Latest<P> {
     /// [`RecvError::Ended`] when no newer value can come, [`RecvError::Invalid`].
     pub async fn changed(&mut self) -> Result<&Sample<P>, RecvError> {
         loop {
-            match self.subscriber.recv().await {
+            let received = self.subscriber.recv().await;
+            if self.is_in_the_way(&received) {
+                continue;
+            }
+            match received {
                 Ok(sample) => {
                     self.put(sample);
                     break;

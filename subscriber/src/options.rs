@@ -45,6 +45,21 @@ impl SubscriberOptions {
         self
     }
 
+    /// Samples of each publisher that the subscriber may keep at a time, at least 1. With that many it receives nothing but
+    /// [`RecvError::TooManySamples`](crate::RecvError::TooManySamples) until it has dropped some.
+    ///
+    /// By default a subscriber with [`Overflow::Block`] may keep any number: its publisher waits for it anyway. Subscribers
+    /// with another policy may keep as many as do not stop the publisher: all of them together a quarter of its blocks beyond
+    /// the history, and each beside that the message received last and, if there are 4 such blocks or more, one before it.
+    /// A larger number set here is the program's responsibility: the publisher needs that many blocks more.
+    ///
+    /// In a guest or a library the limits of its grant apply instead.
+    #[must_use]
+    pub fn samples(mut self, most: u32) -> Self {
+        self.reader.samples = Some(most.max(1));
+        self
+    }
+
     /// What statistics call it. Otherwise it goes by the name of its component, if it has one.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {

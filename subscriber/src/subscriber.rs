@@ -36,6 +36,13 @@ pub enum RecvError {
     /// No message came before the deadline.
     #[error("no message came before the deadline")]
     Deadline,
+    /// The subscriber keeps as many samples of a publisher as it may, and receives nothing until it has dropped some: see
+    /// [`SubscriberOptions::samples`](crate::SubscriberOptions::samples).
+    #[error("{kept} samples of one publisher are kept, and no more may be: drop some, or allow more")]
+    TooManySamples {
+        /// How many it keeps.
+        kept: u32,
+    },
     /// In a guest: the host does not deliver.
     #[error("the host does not deliver: {0}")]
     Refused(&'static str),
@@ -54,6 +61,7 @@ impl From<ReceiveError> for RecvError {
         match error {
             ReceiveError::Ended => Self::Ended,
             ReceiveError::Lost(count) => Self::Lost(count),
+            ReceiveError::TooManySamples { kept } => Self::TooManySamples { kept },
             ReceiveError::Refused(reason) => Self::Refused(reason),
             _ => Self::Empty,
         }
@@ -151,7 +159,7 @@ impl<P: Payload> Subscriber<P> {
     /// next, or counted as lost if the subscriber may lose messages and the publisher has overtaken it meanwhile.
     ///
     /// # Errors
-    /// [`RecvError::Refused`], in a guest.
+    /// [`RecvError::TooManySamples`] if samples that were received otherwise are kept, and [`RecvError::Refused`] in a guest.
     pub async fn for_each_ref(
         &mut self,
         mut each: impl FnMut(Result<P::View<'_>, RecvError>),
@@ -168,7 +176,7 @@ impl<P: Payload> Subscriber<P> {
     ///
     /// # Errors
     /// [`RecvError::Deadline`], looked at between batches; what is there goes on to be received by the next call. And
-    /// [`RecvError::Refused`], in a guest.
+    /// those of [`for_each_ref`](Self::for_each_ref).
     pub fn blocking_for_each_ref(
         &mut self,
         deadline: Option<Instant>,

@@ -8,7 +8,7 @@ use loom::thread;
 
 use super::quietly;
 use super::ring::{Met, Ring, channel_of};
-use crate::attachment::AttachmentWindow;
+use crate::attachment::{AttachmentWindow, SampleLimit};
 use crate::consumer::{Pace, unhold};
 use crate::descriptor::unit_of;
 
@@ -67,7 +67,8 @@ fn sample_dropped_elsewhere(cloned: bool) {
     quietly(move || {
         let (channel, mut ring) = channel_of(2);
         let mut receiver = ring.join(0, Pace::Reliable, 0);
-        let mut window = AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, "");
+        let mut window =
+            AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, SampleLimit::None, "");
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();
@@ -114,7 +115,8 @@ fn hold_the_interval_follows_samples_that_are_dropped_elsewhere() {
     quietly(|| {
         let (channel, mut ring) = channel_of(2);
         let mut receiver = ring.join(0, Pace::Reliable, 0);
-        let mut window = AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, "");
+        let mut window =
+            AttachmentWindow::new(Arc::clone(&channel), &receiver.consumer, SampleLimit::None, "");
         assert!(ring.publish());
         assert_eq!(receiver.take(), Met::Message(0));
         let message = receiver.consumer.current();

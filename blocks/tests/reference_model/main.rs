@@ -382,6 +382,9 @@ impl Model {
 
     fn attach(&mut self, reader: &mut Subscriber, sequence: u64) -> u64 {
         reader.pinned = true;
+        if self.setting.max_blocks < 8 {
+            return self.new_sample(sequence, true);
+        }
         self.oldest(reader);
         let number = self.new_sample(sequence, false);
         reader.attached.push_back((number, sequence));

@@ -50,7 +50,13 @@ impl Pair {
             }
             Step::Join { overflow, depth, history } => {
                 let Some(index) = self.readers.iter().position(Option::is_none) else { return };
-                let options = ReaderOptions { overflow, depth, history, ..ReaderOptions::default() };
+                let options = ReaderOptions {
+                    overflow,
+                    depth,
+                    history,
+                    samples: Some(u32::MAX),
+                    ..ReaderOptions::default()
+                };
                 let channel = self.writer.as_ref().expect("open until the end").channel();
                 let reader =
                     channel.join(&Bytes::schema(), options, Signal::new()).expect("a cursor is free");

@@ -289,7 +289,13 @@ fn open_subscription(
         abi::Overflow::DropNewest => Overflow::DropNewest,
     };
     let depth = (options.depth != 0).then_some(options.depth);
-    let options = ReaderOptions { overflow, depth, history: u64::from(options.history), maps: true };
+    let options = ReaderOptions {
+        overflow,
+        depth,
+        history: u64::from(options.history),
+        samples: Some(u32::MAX),
+        maps: true,
+    };
     let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal());
     let feed = feed.map_err(|refusal| state.refused(refusal))?;
     let isolation = state.setup.limits.isolation;

@@ -131,7 +131,16 @@ pub(crate) unsafe fn reader_options(
     let depth = (given.depth != 0).then_some(given.depth);
     // SAFETY: a valid view, as the caller promises.
     let name = unsafe { own_name(given.name) }?;
-    Ok((ReaderOptions { overflow, depth, history: u64::from(given.history), maps: false }, name))
+    Ok((
+        ReaderOptions {
+            overflow,
+            depth,
+            history: u64::from(given.history),
+            samples: Some(u32::MAX),
+            maps: false,
+        },
+        name,
+    ))
 }
 
 /// How a component wants to publish, and what it wants to be called.
