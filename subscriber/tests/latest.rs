@@ -110,3 +110,27 @@ fn the_latest_of_a_long_queue_is_told_and_what_came_before_is_skipped() {
         assert_eq!(latest.get().expect("bytes").expect("the last").bytes(), 69_u64.to_ne_bytes());
     }
 }
+
+#[test]
+fn the_latest_value_needs_no_more_than_two_blocks_whoever_else_keeps_values() {
+    for blocks in 2..=8 {
+        let (feed, subscriber) = subscriber();
+        let mut latest = Latest::new(subscriber);
+        let options = SubscriberOptions::new().overflow(Overflow::DropOldest).depth(1);
+        let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+        (config.blocks, config.block_size) = (blocks, 64);
+        let mut writer = channel(config).expect("a channel");
+        let join = |options: SubscriberOptions| {
+            writer.channel().join(&Bytes::schema(), options.reader(), feed.signal().clone()).expect("joins")
+        };
+        let mut hoarder = if blocks < 8 { None } else { Some(join(options)) };
+        assert!(feed.add(join(options)));
+        let mut kept = Vec::new();
+        for value in 0..100 {
+            publish(&mut writer, value);
+            kept.extend(hoarder.as_mut().and_then(|hoarder| hoarder.receive_owned().ok()));
+            let told = latest.get().expect("bytes").expect("a value");
+            assert_eq!(told.bytes(), value.to_ne_bytes(), "{blocks} blocks");
+        }
+    }
+}
