@@ -150,12 +150,24 @@ pub struct Channel {
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
+/// Keeps the memory of a channel's blocks accessible, also once its publisher has gone and nobody has anything to receive: for
+/// code that may still write a block that was lent to it.
+#[derive(Debug)]
+pub struct ArenaPin(Arc<Channel>);
+
+impl Drop for ArenaPin {
+    fn drop(&mut self) {
+        self.0.places().pins -= 1;
+        self.0.release_if_unneeded();
+    }
+}
+
 /// The cursors of a channel, and who has them.
 #[derive(Debug, Default)]
 struct Places {
     signals: Vec<Option<Arc<Signal>>>,
-    /// Subscribers that have a cursor and are not done with joining.
-    joining: u32,
+    /// Reasons to keep the memory of the blocks for now: subscribers that are just joining, and [pins](ArenaPin).
+    pins: u32,
     /// The memory of the blocks was given back: nobody joins any more.
     released: bool,
 }
@@ -268,14 +280,14 @@ impl Channel {
             let free = places.signals.iter().position(Option::is_none);
             let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
             places.signals[free] = Some(Arc::clone(&signal));
-            places.joining += 1;
+            places.pins += 1;
             free as u32
         };
         self.subscribers.add(&signal);
         // More may be there, as blocks are reclaimed late, and how many differs from run to run.
         let history = options.history.min(u64::from(self.config.history));
         let joined = Consumer::join(&self.control, cursor, self.pace(options), history);
-        self.places().joining -= 1;
+        self.places().pins -= 1;
         let Some(consumer) = joined else {
             self.leave(cursor, &signal);
             return Err(JoinError::Barrier);
@@ -325,18 +337,26 @@ impl Channel {
         self.release_if_unneeded();
     }
 
+    /// Keeps the memory of the blocks accessible for as long as the pin lives, if its publisher is there.
+    #[must_use]
+    pub fn pin(self: &Arc<Self>) -> ArenaPin {
+        self.places().pins += 1;
+        ArenaPin(Arc::clone(self))
+    }
+
     /// Gives the memory of the blocks back if the publisher has gone and nobody can read them any more.
     pub(crate) fn release_if_unneeded(&self) {
         // Models look at `Control::is_needed` itself: whoever waited for the lock in one would wait for ever.
         #[cfg(not(loom))]
         if self.is_closed() {
             let mut places = self.places();
-            if places.released || places.joining > 0 || self.control.is_needed() {
+            if places.released || places.pins > 0 || self.control.is_needed() {
                 return;
             }
             places.released = true;
             // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received everything and
-            // let go of it, nobody holds a block, and nobody joins any more: nothing refers into the arena, now or later.
+            // let go of it, nobody holds a block or has pinned the arena, and nobody joins any more: nothing refers into it, now
+            // or later.
             unsafe { self.arena.release() };
         }
     }

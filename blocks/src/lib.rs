@@ -80,7 +80,7 @@ pub mod abi;
 mod native {
     pub use crate::arena::Arena;
     pub use crate::brought::ArenaMemory;
-    pub use crate::channel::{Channel, ChannelConfig};
+    pub use crate::channel::{ArenaPin, Channel, ChannelConfig};
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::sample::RawSample;
     pub use crate::signal::Signal;

@@ -111,3 +111,16 @@ fn the_file_is_open_while_the_publisher_is_there_or_somebody_maps_it() {
     assert!(channel.arena().memfd().is_none());
     assert_eq!(join(&channel, maps).expect_err("it cannot map it"), JoinError::Ended);
 }
+
+#[test]
+fn a_pin_keeps_the_memory_of_a_publisher_that_has_gone() {
+    let writer = open();
+    let channel = Arc::clone(writer.channel());
+    let pins = [channel.pin(), channel.pin()];
+    drop(writer);
+    for pin in pins {
+        assert!(memory_at(channel.arena().base()).is_some());
+        drop(pin);
+    }
+    assert_eq!(memory_at(channel.arena().base()), None);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use blockcast_blocks::abi::{PublisherStats, PublishingLine, VALID};
-use blockcast_blocks::{Channel, Signal, SuspendedLoan};
+use blockcast_blocks::{ArenaPin, Signal, SuspendedLoan};
 
 use crate::granted::TopicOutlet;
 use crate::guest::Outlet;
@@ -48,8 +48,8 @@ impl LibraryPublisher {
     }
 
     /// What the line leads to, if the component has it.
-    pub(crate) fn behind_line(&mut self) -> Option<Arc<Channel>> {
-        self.lined.then(|| Arc::clone(self.output.writer().channel()))
+    pub(crate) fn behind_line(&mut self) -> Option<ArenaPin> {
+        self.lined.then(|| self.output.writer().channel().pin())
     }
 
     /// Lends up to `room` blocks for the line, at least one. Returns the first sequence that names one, and how many.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use blockcast_blocks::Channel;
+use blockcast_blocks::ArenaPin;
 use blockcast_blocks::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -26,7 +26,7 @@ pub(crate) const STACK: usize = 8 << 20;
 
 /// What the component may look at until its library is closed: the table, the word that says that it is over, and what the lines of
 /// publishers that it has not closed lead to.
-type Kept = (Box<Host>, Arc<AtomicU32>, Vec<Arc<Channel>>);
+type Kept = (Box<Host>, Arc<AtomicU32>, Vec<ArenaPin>);
 
 /// What a component's thread leaves behind.
 struct Left {

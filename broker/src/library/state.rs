@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockcast_blocks::abi::{self, VALID};
-use blockcast_blocks::{Channel, PublisherId, ReaderOptions, Schema, Signal};
+use blockcast_blocks::{ArenaPin, PublisherId, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
@@ -331,7 +331,7 @@ impl LibraryState {
 
     /// Gives everything back that the component has open. What its handles stood for, they do not stand for any more. Returns what
     /// its lines lead to.
-    pub(crate) fn release(&mut self) -> Vec<Arc<Channel>> {
+    pub(crate) fn release(&mut self) -> Vec<ArenaPin> {
         let lines = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
             Entry::Publisher(publisher) => publisher.behind_line(),
             _ => None,
