@@ -38,21 +38,29 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Identity of a publisher (and so of its channel), unique within one broker.
+/// Identity of a publisher (and so of its channel), unique within one broker for as long as it lives.
+///
+/// A guest or a library sees the lower 32 bits: to it, publishers of which one is the 2^32nd after the other are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublisherId(u32);
+pub struct PublisherId(u64);
 
 impl PublisherId {
     /// The publisher with the given number.
     #[must_use]
-    pub const fn new(number: u32) -> Self {
+    pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The number.
     #[must_use]
-    pub const fn get(self) -> u32 {
+    pub const fn get(self) -> u64 {
         self.0
+    }
+
+    /// The number as components see it: its lower 32 bits. Not a key.
+    #[must_use]
+    pub const fn short(self) -> u32 {
+        self.0 as u32
     }
 }
 

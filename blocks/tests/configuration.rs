@@ -7,7 +7,7 @@ use blockcast_blocks::{
 };
 
 fn config() -> ChannelConfig {
-    let mut config = ChannelConfig::new(PublisherId::new(u32::MAX), Bytes::schema());
+    let mut config = ChannelConfig::new(PublisherId::new(u64::MAX), Bytes::schema());
     (config.blocks, config.block_size) = (4, 64);
     config
 }

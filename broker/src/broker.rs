@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use blockcast_blocks::{ArenaMemory, OpenError, Payload, PublisherId, Schema, Signal, Writer};
@@ -40,7 +40,8 @@ pub struct Broker {
 pub(crate) struct Shared {
     topics: Mutex<BTreeMap<String, Arc<Topic>>>,
     closed: AtomicBool,
-    next_publisher: AtomicU32,
+    /// Never wraps: numbers serve as keys. 2^64 publishers take longer than any process lives.
+    next_publisher: AtomicU64,
     components: Mutex<Vec<Arc<GuestControl>>>,
     engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
     tasks: Tasks,
@@ -94,7 +95,7 @@ impl Broker {
             shared: Arc::new(Shared {
                 topics: Mutex::default(),
                 closed: AtomicBool::new(false),
-                next_publisher: AtomicU32::new(1),
+                next_publisher: AtomicU64::new(1),
                 components: Mutex::default(),
                 engine: OnceLock::new(),
                 tasks,
@@ -637,4 +638,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn log_of(name: &str) -> LogSink {
     let name: Arc<str> = name.into();
     Arc::new(move |level, text| crate::session::trace(&name, level, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use blockcast_blocks::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn publisher_numbers_are_unique_beyond_32_bits() {
+        let broker = Broker::new();
+        let first = u64::from(u32::MAX) - 1;
+        broker.shared.next_publisher.store(first, Ordering::Relaxed);
+        let options = || PublisherOptions::new().blocks(2).block_size(64);
+        let _publishers = [(); 4].map(|()| broker.publisher::<Bytes>("topic", options()).expect("opens"));
+        let topic = broker.topic("topic").expect("it is there");
+        let numbers: Vec<_> = topic.publishers.iter().map(|channel| channel.publisher.get()).collect();
+        assert_eq!(numbers, [first, first + 1, first + 2, first + 3]);
+    }
 }

@@ -15,6 +15,9 @@
 //! A subscriber with [`Overflow::Block`] loses nothing. One with [`Overflow::DropOldest`] that falls behind
 //! gets [`RecvError::Lost`] with the exact number, once, before the next message.
 //!
+//! It never stops the publisher, whatever it keeps: [`SubscriberOptions::samples`] limits that, and whoever exceeds the limit
+//! gets [`RecvError::TooManySamples`].
+//!
 //! One with [`Overflow::DropNewest`] keeps the oldest and is told after them. [`Latest`] is a topic as a value
 //! cell, where skipping is no loss.
 //!

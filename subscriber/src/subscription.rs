@@ -521,7 +521,7 @@ mod tests {
 
     use super::*;
 
-    fn open(number: u32, feed: &SubscriptionFeed) -> Writer {
+    fn open(number: u64, feed: &SubscriptionFeed) -> Writer {
         let schema = Schema::named("test");
         let mut config = ChannelConfig::new(PublisherId::new(number), schema.clone());
         (config.blocks, config.block_size) = (8, 64);

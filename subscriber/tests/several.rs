@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One publisher's life: joins the subscription, publishes, now and then slowly, and leaves.
 fn publish(number: u32, feed: &SubscriptionFeed) {
-    let mut config = ChannelConfig::new(PublisherId::new(number), Numbers::schema());
+    let mut config = ChannelConfig::new(PublisherId::new(u64::from(number)), Numbers::schema());
     (config.blocks, config.block_size) = (4, 64);
     let mut writer = channel(config).expect("a channel");
     let options = SubscriberOptions::new().reader();

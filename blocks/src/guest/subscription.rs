@@ -133,7 +133,7 @@ impl Subscription {
         let first = self.current();
         let mut descriptors = vec![first.descriptor];
         // From what the host delivered already, and up to a loss: it is told before the message that follows it.
-        let follows = |record: &Record| record.lost == 0 && record.publisher == first.publisher.get();
+        let follows = |record: &Record| record.lost == 0 && record.publisher == first.publisher.short();
         while descriptors.len() < limit
             && self.batch[self.next..self.filled].first().is_some_and(follows)
             && self.take().is_ok()
@@ -284,7 +284,7 @@ impl Subscription {
             validity: validity_of(record.length),
         };
         let index = self.taken().wrapping_sub(1);
-        Delivery { index, descriptor, publisher: PublisherId::new(record.publisher) }
+        Delivery { index, descriptor, publisher: PublisherId::new(u64::from(record.publisher)) }
     }
 
     /// Releases everything taken but samples. The host learns it with the next batch or a little earlier.

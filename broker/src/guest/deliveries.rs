@@ -281,7 +281,7 @@ impl<V: Sight> Deliveries<V> {
             if !source.sight.is_open() {
                 continue;
             }
-            let publisher = source.channel.publisher().get();
+            let publisher = source.channel.publisher().short();
             let before = count;
             let mut run = Run { source: key, sequence: 0, count: 0 };
             if self.reliable && !selective {
@@ -554,7 +554,7 @@ impl<V: Sight> Source<V> {
     #[inline(never)]
     unsafe fn take_run(&mut self, run: &mut Run, target: *mut V::Record, limit: u32) -> (u32, u64) {
         let Self { reader: Some(reader), sight, channel, .. } = self else { return (0, 0) };
-        let publisher = channel.publisher().get();
+        let publisher = channel.publisher().short();
         run.sequence = reader.next_sequence().get();
         let mut place = target;
         let (count, bytes) = reader.take_each(u64::from(limit), |descriptor| {

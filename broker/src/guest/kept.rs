@@ -12,7 +12,7 @@ use super::limits::GuestLimits;
 #[derive(Clone, Debug)]
 pub(crate) struct KeptBlocks {
     limits: Arc<GuestLimits>,
-    counts: Arc<Mutex<BTreeMap<u32, Weak<AtomicU32>>>>,
+    counts: Arc<Mutex<BTreeMap<u64, Weak<AtomicU32>>>>,
 }
 
 impl KeptBlocks {
@@ -65,5 +65,27 @@ pub(super) struct Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.kept.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Signal, channel};
+
+    use super::*;
+
+    #[test]
+    fn publishers_whose_numbers_have_the_same_lower_32_bits_have_shares_of_their_own() {
+        let schema = Schema::named("test");
+        let [mut one, another] = [1, 1 + (1 << 32)].map(|number| {
+            let config = ChannelConfig::new(PublisherId::new(number), schema.clone());
+            channel(ChannelConfig { blocks: 2, ..config }).expect("a channel")
+        });
+        let kept = KeptBlocks::new(&GuestLimits::default());
+        let [share, other] = [kept.share_of(one.channel()), kept.share_of(another.channel())];
+        let mut reader = one.channel().join(&schema, ReaderOptions::default(), Signal::new()).expect("joins");
+        one.try_loan(1).expect("a block").publish(1).expect("fits");
+        let _kept = share.keep(reader.receive_owned().expect("a message"));
+        assert!(share.is_used_up() && !other.is_used_up());
     }
 }

@@ -51,7 +51,7 @@ impl Bus {
         blocks: u32,
         change: impl FnOnce(&mut ChannelConfig),
     ) -> Writer {
-        let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
+        let mut config = ChannelConfig::new(PublisherId::new(u64::from(self.number())), Bytes::schema());
         (config.block_size, config.blocks) = (block_size, blocks);
         change(&mut config);
         self.add(topic, channel(config).expect("a channel"))
@@ -184,7 +184,7 @@ unsafe impl Exchange for Bus {
         if *schema != Bytes::schema() {
             return Err(Refusal::SchemaMismatch);
         }
-        let mut config = ChannelConfig::new(PublisherId::new(self.number()), Bytes::schema());
+        let mut config = ChannelConfig::new(PublisherId::new(u64::from(self.number())), Bytes::schema());
         (config.block_size, config.blocks) = (options.block_size as usize, options.blocks);
         let writer = self.add(topic, channel(config).map_err(|_| Refusal::Internal)?);
         Ok(Box::new(BusOutlet { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))

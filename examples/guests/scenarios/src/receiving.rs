@@ -125,11 +125,9 @@ pub(crate) async fn origins(session: &Session) -> Result<(), AppError> {
     let mut found = Vec::new();
     loop {
         match numbers.recv_ref().await {
-            Ok(message) => found.extend([
-                u64::from(message.publisher().get()),
-                message.sequence().get(),
-                number(message.view()),
-            ]),
+            Ok(message) => {
+                found.extend([message.publisher().get(), message.sequence().get(), number(message.view())])
+            }
             Err(RecvError::Ended) => break,
             Err(error) => return Err(error.into()),
         }

@@ -43,13 +43,13 @@ pub(super) async fn publish_as_one_of_two(session: &Session, first: u64) -> Resu
 pub(super) async fn receive_from_two(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     // By publisher: its messages' sequences and numbers.
-    let mut found: Vec<(u32, Vec<(u64, u64)>)> = Vec::new();
+    let mut found: Vec<(blockcast::PublisherId, Vec<(u64, u64)>)> = Vec::new();
     let mut told = false;
     let mut go = publisher(session, "both", 2).await?;
     go.subscribers(2).await;
     loop {
         let (id, place, number) = match numbers.recv_ref().await {
-            Ok(message) => (message.publisher().get(), message.sequence().get(), number(message.view())),
+            Ok(message) => (message.publisher(), message.sequence().get(), number(message.view())),
             Err(blockcast::RecvError::Ended) => break,
             Err(error) => return Err(error.into()),
         };
