@@ -52,7 +52,7 @@ pub use blockcast_subscriber::{
 
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_blocks::{
-    ArenaMemory, ChannelError, ChannelStats, MemoryError, PoolStats, ReaderStats, page_size, park,
+    ArenaMemory, ChannelError, ChannelStats, MemoryError, PoolStats, ReaderStats, page_size, park, text,
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{

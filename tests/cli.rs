@@ -461,3 +461,44 @@ fn the_readme_runs_the_demo() {
     assert!(readme.contains("run examples/deployment/lines.toml"));
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/deployment/lines.toml").exists());
 }
+
+#[test]
+fn hostile_texts_of_a_guest_neither_forge_lines_nor_reach_the_terminal() {
+    let folder = Folder::new("texts");
+    let body = r#"(data (i32.const 64) "a\nroot INFO  forged\1b[2J\e2\80\aeb")
+      (func $"f\nroot ERROR forged\u{202e}" unreachable)
+      (func (export "run") (result i32) (call $log (i32.const 2) (i32.const 64) (i32.const 28))
+        (call $"f\nroot ERROR forged\u{202e}") (i32.const 0))"#;
+    let body = body.replacen("(data", "(import \"memory\" \"memory\" (memory 1)) (data", 1);
+    let component = component(&body).replace(
+        "(with \"host\"",
+        "(with \"memory\" (instance (export \"memory\" (memory $memory \"memory\")))) (with \"host\"",
+    );
+    let guest = folder.file("guest.wat", &component);
+    let module = r#"(module (import "a\nblockcast: forged\u{202e}" "b" (func)) (memory (export "memory") 1)
+      (func (export "run") (result i32) (i32.const 0)))"#;
+    let refused = folder.file("refused.wat", module);
+    let outputs = [
+        output(&["run", &guest]),
+        output(&["run", "--json", &guest]),
+        output(&["run", &refused]),
+        output(&["inspect", &refused]),
+        output(&["inspect", "--json", &refused]),
+    ];
+    for output in &outputs {
+        for text in [stdout(output), stderr(output)] {
+            let hidden = text.chars().any(|c| matches!(c, '\u{1b}' | '\u{202e}'));
+            assert!(!hidden, "{text:?}");
+            let forged =
+                text.lines().any(|line| line.starts_with("root") || line.contains("blockcast: forged"));
+            let named =
+                |line: &&str| line.contains("blockcast: forged") && !line.contains("a\\nblockcast: forged");
+            assert!(!forged || text.lines().find(named).is_none(), "{text}");
+        }
+    }
+    assert!(
+        stderr(&outputs[0]).contains(r"a\nroot INFO  forged\u{1b}[2J\u{202e}b"),
+        "{}",
+        stderr(&outputs[0])
+    );
+}

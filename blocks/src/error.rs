@@ -131,8 +131,10 @@ pub enum ReceiveError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A topic's name has 1 to 255 bytes and no control characters.
-    #[error("{0:?} is no name for a topic: 1 to 255 bytes, no control characters")]
+    /// A topic's name has 1 to 255 bytes and only visible characters: see [`text::is_invisible`](crate::text::is_invisible).
+    #[error(
+        "{0:?} cannot be the name of a topic, which has 1 to 255 bytes and no control or format characters"
+    )]
     BadName(String),
     /// The topic exists with another schema.
     #[error("topic {topic:?} carries {}, asked for {asked}", carried(existing.as_ref()))]
@@ -189,6 +191,11 @@ pub enum OpenError {
     Refused(String),
 }
 
+/// Whether a character cannot be in a topic's name. A tab cannot either.
+fn is_name_breaking(c: char) -> bool {
+    c == '\t' || crate::text::is_invisible(c)
+}
+
 /// Longest name of a topic in bytes.
 const MAX_NAME: usize = 255;
 
@@ -198,7 +205,7 @@ impl OpenError {
     /// # Errors
     /// [`OpenError::BadName`].
     pub fn check_name(topic: &str) -> Result<(), Self> {
-        if topic.is_empty() || topic.len() > MAX_NAME || topic.chars().any(char::is_control) {
+        if topic.is_empty() || topic.len() > MAX_NAME || topic.chars().any(is_name_breaking) {
             return Err(Self::BadName(topic.to_owned()));
         }
         Ok(())

@@ -65,6 +65,7 @@ pub mod descriptor;
 pub mod error;
 pub mod options;
 pub mod stats;
+pub mod text;
 mod when_ready;
 
 pub use descriptor::{Descriptor, Validity};

@@ -42,7 +42,8 @@ impl Schema {
 
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:016x})", self.name, self.fingerprint)
+        // A guest or a library chooses it.
+        write!(f, "{} ({:016x})", crate::text::line(&self.name), self.fingerprint)
     }
 }
 

@@ -22,10 +22,11 @@ impl Signal {
         Arc::new(Self::default())
     }
 
-    /// A signal of a party that statistics call `name`.
+    /// A signal of a party that statistics call `name`, with invisible characters [escaped](crate::text::line).
     #[must_use]
     pub fn named(name: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), ..Self::default() })
+        let name = crate::text::line(&name.into()).into_owned();
+        Arc::new(Self { name, ..Self::default() })
     }
 
     /// What statistics call the party; may be empty.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use blockcast_blocks::{ArenaMemory, OpenError, Payload, PublisherId, Schema, Signal, Writer};
+use blockcast_blocks::{ArenaMemory, OpenError, Payload, PublisherId, Schema, Signal, Writer, text};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use futures::FutureExt;
@@ -405,7 +405,8 @@ impl Broker {
 
     fn admit(&self, options: ComponentOptions, name: &str) -> Result<Admitted, StartError> {
         let runtime = self.shared.tasks.handle()?;
-        let name = options.name.clone().unwrap_or_else(|| name.to_owned());
+        // It is the name of a thread, and part of the log.
+        let name = text::line(options.name.as_deref().unwrap_or(name)).into_owned();
         let control = self.shared.admit_component(&name)?;
         Ok(Admitted { name, control, options, runtime })
     }

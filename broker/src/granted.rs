@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer};
+use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer, text};
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::Subscription;
 
 use crate::broker::Shared;
 use crate::grants::Grants;
+use crate::guest::meter::{Admission, LineGate};
 use crate::guest::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal};
 use crate::topic::Topic;
 
@@ -19,6 +20,8 @@ pub(crate) struct GrantedTopics {
     grants: Grants,
     /// Topics that it has created.
     created: AtomicU32,
+    /// Lines of the host's log about what it was refused, which it can cause as often as it likes.
+    lines: LineGate,
     /// The topics that it subscribes to: of each the [place](Place) that its subscriptions are clones of.
     subscribed: Mutex<BTreeMap<String, Place>>,
 }
@@ -29,7 +32,8 @@ struct Place(Arc<()>);
 
 impl GrantedTopics {
     pub(crate) fn new(shared: Arc<Shared>, grants: Grants) -> Self {
-        Self { shared, grants, created: AtomicU32::new(0), subscribed: Mutex::default() }
+        let lines = LineGate::new(grants.guest_limits().log_lines);
+        Self { shared, grants, created: AtomicU32::new(0), lines, subscribed: Mutex::default() }
     }
 
     /// A topic that is there, or is made if the guest may do that.
@@ -41,7 +45,32 @@ impl GrantedTopics {
             too_many = self.created.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_err();
             !too_many
         });
-        opened.map_err(|error| if too_many { Refusal::Topics } else { refusal(&error) })
+        opened.map_err(|error| if too_many { Refusal::Topics } else { self.refusal(&error) })
+    }
+
+    /// Tells the host's log of something about the component and a topic, as often as the component may log lines.
+    pub(crate) fn warn(&self, topic: &str, what: &str) {
+        if !matches!(self.lines.line(), Admission::Dropped) {
+            tracing::warn!(topic = &*text::line(topic), "{what}");
+        }
+    }
+
+    fn refusal(&self, error: &OpenError) -> Refusal {
+        if !matches!(self.lines.line(), Admission::Dropped) {
+            let error = error.to_string();
+            tracing::warn!(error = &*text::line(&error), "a component was refused a topic");
+        }
+        match error {
+            OpenError::Denied { .. } => Refusal::Denied,
+            OpenError::SchemaMismatch { .. } => Refusal::SchemaMismatch,
+            OpenError::Channel { reason: blockcast_blocks::ChannelError::Config(_), .. } => {
+                Refusal::WrongSize
+            }
+            OpenError::Join { .. } => Refusal::Limit,
+            OpenError::BadName(_) => Refusal::Denied,
+            OpenError::Closed => Refusal::Closed,
+            _ => Refusal::Internal,
+        }
     }
 
     /// A place for one more subscription of `topic`, while there is one. It is free again when it is dropped.
@@ -68,10 +97,11 @@ impl GrantedTopics {
         options: ReaderOptions,
         signal: &Arc<Signal>,
     ) -> Result<TopicFeed, Refusal> {
-        self.grants.may_subscribe(topic).map_err(|error| refusal(&error))?;
+        self.grants.may_subscribe(topic).map_err(|error| self.refusal(&error))?;
         let place = self.place(topic)?;
         let topic = self.open(topic, schema)?;
-        let subscription = topic.subscribe(options, Arc::clone(signal)).map_err(|error| refusal(&error))?;
+        let subscription =
+            topic.subscribe(options, Arc::clone(signal)).map_err(|error| self.refusal(&error))?;
         Ok(TopicFeed { subscription, unsealed: topic.is_unsealed(), _place: place })
     }
 
@@ -84,10 +114,10 @@ impl GrantedTopics {
         options: PublisherOptions,
         signal: Arc<Signal>,
     ) -> Result<TopicOutlet, Refusal> {
-        self.grants.may_publish(topic).map_err(|error| refusal(&error))?;
+        self.grants.may_publish(topic).map_err(|error| self.refusal(&error))?;
         let joined = self.shared.publish(self.open(topic, schema)?, options, signal, None);
-        let (topic, writer) = joined.map_err(|error| refusal(&error))?;
-        Ok(TopicOutlet { topic, writer })
+        let (topic, writer) = joined.map_err(|error| self.refusal(&error))?;
+        Ok(TopicOutlet { writer, topic: Left(topic) })
     }
 }
 
@@ -145,8 +175,18 @@ unsafe impl Feed for TopicFeed {
 
 /// A component's publisher of a topic.
 pub(crate) struct TopicOutlet {
-    topic: Arc<Topic>,
+    // Dropped in this order: the topic lets go of the channel once it is closed, so that its charge ends if nobody reads it.
     writer: Writer,
+    topic: Left,
+}
+
+/// The topic of a publisher, which is tidied when the publisher has left.
+struct Left(Arc<Topic>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.tidy();
+    }
 }
 
 impl TopicOutlet {
@@ -161,7 +201,7 @@ impl TopicOutlet {
 unsafe impl Outlet for TopicOutlet {
     #[inline]
     fn writer(&mut self) -> (&mut Writer, Checks<'_>) {
-        (&mut self.writer, self.topic.checks())
+        (&mut self.writer, self.topic.0.checks())
     }
 
     fn subscribers(&self) -> u32 {
@@ -169,19 +209,6 @@ unsafe impl Outlet for TopicOutlet {
     }
 
     fn is_unsealed(&self) -> bool {
-        self.topic.is_unsealed()
-    }
-}
-
-fn refusal(error: &OpenError) -> Refusal {
-    tracing::warn!(%error, "a component was refused a topic");
-    match error {
-        OpenError::Denied { .. } => Refusal::Denied,
-        OpenError::SchemaMismatch { .. } => Refusal::SchemaMismatch,
-        OpenError::Channel { reason: blockcast_blocks::ChannelError::Config(_), .. } => Refusal::WrongSize,
-        OpenError::Join { .. } => Refusal::Limit,
-        OpenError::BadName(_) => Refusal::Denied,
-        OpenError::Closed => Refusal::Closed,
-        _ => Refusal::Internal,
+        self.topic.0.is_unsealed()
     }
 }

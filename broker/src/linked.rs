@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use crate::guest::state::line;
 use crate::guest::{ExitReason, GuestControl, GuestReport, GuestStats};
 use crate::library::STACK;
 use crate::session::Session;
@@ -145,7 +146,7 @@ impl Drop for CancelOnDrop {
 fn returned<E: Display>(result: Result<(), E>) -> ExitReason {
     match result {
         Ok(()) => ExitReason::Finished,
-        Err(error) => ExitReason::Failed(error.to_string()),
+        Err(error) => ExitReason::Failed(line(&error.to_string()).into_owned()),
     }
 }
 
@@ -153,7 +154,7 @@ fn panicked(panic: &(dyn Any + Send)) -> ExitReason {
     let text = panic.downcast_ref::<&str>().copied();
     let text =
         text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
-    ExitReason::Trapped { message: format!("panicked: {text}"), backtrace: String::new() }
+    ExitReason::Trapped { message: line(&format!("panicked: {text}")).into_owned(), backtrace: String::new() }
 }
 
 /// Why a component has ended whose thread ended in a way in which threads do not end.

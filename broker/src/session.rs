@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::broker::Shared;
 use crate::component::ComponentOptions;
 use crate::grants::Grants;
+use crate::guest::state::line;
 use crate::guest::{GuestControl, Level, LogSink};
 
 /// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
@@ -106,8 +107,8 @@ impl Session {
     /// Writes a line to the app's log.
     pub fn log(&self, level: Level, text: &str) {
         match &self.log {
-            Some(log) => log(level, text),
-            None => trace(&self.name, level, text),
+            Some(log) => log(level, &line(text)),
+            None => trace(&self.name, level, &line(text)),
         }
     }
 

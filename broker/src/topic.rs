@@ -176,6 +176,11 @@ impl Topic {
         Ok(subscription)
     }
 
+    /// Lets go of the memory of those who have left, as far as nobody reads it.
+    pub(crate) fn tidy(&self) {
+        self.members().prune();
+    }
+
     /// Lets nobody join any more. Subscriptions end when the publishers that are there have gone.
     pub(crate) fn close(&self) {
         let mut members = self.members();

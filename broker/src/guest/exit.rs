@@ -1,14 +1,22 @@
 //! How a guest ends, and why one cannot be loaded.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::PathBuf;
 
+use blockcast_blocks::text;
 use wasmtime::WasmBacktrace;
 
 use super::excess::Limit;
+use super::state::{MAX_TEXT, line};
+
+/// Longest name of a function or a module in a backtrace, in bytes.
+const MAX_NAME: usize = 256;
 
 /// Why a guest has ended. Whatever the reason, everything that it held is released by then.
+///
+/// Texts that a component chooses (what it says about its end, names of its functions) are at most 8 KiB long each, with
+/// invisible characters [escaped](blockcast_blocks::text::line).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {
@@ -20,7 +28,7 @@ pub enum ExitReason {
     Trapped {
         /// What happened, and what the guest itself said about it.
         message: String,
-        /// Where: the guest's functions, innermost first. May be empty.
+        /// Where: the guest's functions, innermost first, one per line. May be empty.
         backtrace: String,
     },
     /// It wrote to a block that it may only read. Nobody else has seen the write.
@@ -58,13 +66,29 @@ impl ExitReason {
     /// The end that the engine reports with `error`; `said` is what the guest left with `fail`.
     pub(crate) fn from_trap(error: &wasmtime::Error, said: Option<&str>) -> Self {
         let cause = error.root_cause().to_string();
+        let cause = line(&cause);
         let message = match said {
             Some(said) if !said.is_empty() => format!("{said} ({cause})"),
-            _ => cause,
+            _ => cause.into_owned(),
         };
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string).unwrap_or_default();
-        Self::Trapped { message, backtrace }
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        Self::Trapped { message: line(&message).into_owned(), backtrace }
     }
+}
+
+/// The functions of a backtrace. The guest chooses their names.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    let mut frames = String::from("error while executing at wasm backtrace:");
+    for (number, frame) in backtrace.frames().iter().enumerate() {
+        let module = frame.module().name().unwrap_or("<unknown>");
+        let unnamed = format!("<wasm function {}>", frame.func_index());
+        let function = frame.func_name().unwrap_or(&unnamed);
+        let (module, function) = (text::line_within(module, MAX_NAME), text::line_within(function, MAX_NAME));
+        let offset = frame.module_offset().unwrap_or_default();
+        // Writing to a string does not fail.
+        let _ = write!(frames, "\n{number:>5}: {offset:#8x} - {module}!{function}");
+    }
+    text::lines_within(&frames, MAX_TEXT).into_owned()
 }
 
 impl fmt::Display for ExitReason {
@@ -80,6 +104,7 @@ impl fmt::Display for ExitReason {
                 )
             }
             Self::ReadOnlyViolation { topic, offset } => {
+                let topic = text::line(topic);
                 write!(f, "wrote to a read-only block of topic \"{topic}\" (byte {offset} of its arena)")
             }
             Self::Killed(limit) => write!(f, "ended: {limit}"),

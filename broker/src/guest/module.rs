@@ -15,7 +15,7 @@ use super::canonical::{Flat, Layout, Place, locate, return_area, trap, write};
 use super::exit::LoadError;
 use super::host;
 use super::link::{HostResource, Linkage, Outcome, Parameters, Text};
-use super::state::{GuestState, shorten};
+use super::state::{GuestState, line};
 use super::window::Area;
 
 /// Name of the export with which the host gets memory for a result.
@@ -174,7 +174,7 @@ fn check_imports(guest: &str, module: &Module) -> Result<(), LoadError> {
         None => Ok(()),
         Some(import) => Err(LoadError::UnknownImport {
             guest: guest.to_owned(),
-            import: shorten(&format!("{}::{}", import.module(), import.name())).to_owned(),
+            import: line(&format!("{}::{}", import.module(), import.name())).into_owned(),
         }),
     }
 }

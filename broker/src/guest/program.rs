@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use blockcast_blocks::text;
 use wasmtime::component::types::{ComponentItem, Type};
 use wasmtime::component::{self, Component};
 use wasmtime::{InstancePre, Module, Store, TypedFunc};
@@ -15,7 +16,7 @@ use super::compiled::{Label, PrecompiledError};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
 use super::module;
-use super::state::{GuestState, shorten};
+use super::state::{GuestState, MAX_TEXT, line};
 use super::wasi::{WasiNeeds, WasiPart};
 
 /// Largest guest that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
@@ -44,15 +45,15 @@ impl GuestSource {
 
     fn name(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Bytes { name, .. } => name.clone(),
+            Self::File(path) => line(&path.display().to_string()).into_owned(),
+            Self::Bytes { name, .. } => line(name).into_owned(),
         }
     }
 
     fn read(&self) -> Result<Arc<[u8]>, LoadError> {
         match self {
-            Self::Bytes { name, code } if code.len() as u64 > MAX_CODE => {
-                Err(LoadError::TooLarge { guest: name.clone(), bytes: code.len() as u64, most: MAX_CODE })
+            Self::Bytes { code, .. } if code.len() as u64 > MAX_CODE => {
+                Err(LoadError::TooLarge { guest: self.name(), bytes: code.len() as u64, most: MAX_CODE })
             }
             Self::Bytes { code, .. } => Ok(Arc::clone(code)),
             Self::File(path) => match read(path) {
@@ -91,7 +92,8 @@ impl From<&Path> for GuestSource {
 
 /// What the engine says, of which the guest may have written any amount.
 fn told(error: &wasmtime::Error) -> String {
-    shorten(&format!("{error:#}")).to_owned()
+    // A line after the first is indented, so that it does not pass for one of the host's.
+    text::lines_within(&format!("{error:#}").replace('\n', "\n    "), MAX_TEXT).into_owned()
 }
 
 /// The content of a file, up to one byte more than is accepted.
@@ -382,7 +384,7 @@ fn check_imports(guest: &str, engine: &GuestEngine, component: &Component) -> Re
     match unknown {
         None => Ok(needs),
         Some((import, _)) => {
-            Err(LoadError::UnknownImport { guest: guest.to_owned(), import: shorten(import).to_owned() })
+            Err(LoadError::UnknownImport { guest: guest.to_owned(), import: line(import).into_owned() })
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What the broker keeps for one running guest: the data of its store.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blockcast_blocks::Signal;
+use blockcast_blocks::{Signal, text};
 use slab::Slab;
 use wasmtime::Trap;
 
@@ -34,7 +35,8 @@ use super::window::{Owner, Windows};
 /// Longest text of a log line or of a failure that is kept, in bytes.
 pub(crate) const MAX_TEXT: usize = 8 << 10;
 
-/// Receives the lines of a guest's log.
+/// Receives the lines of a component's log, one at a time: at most 8 KiB, without a line break, invisible characters
+/// [escaped](blockcast_blocks::text::line).
 pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// What a run of a guest is given.
@@ -282,7 +284,7 @@ impl GuestState {
                 status => ExitReason::Failed(format!("it exited with status {status}")),
             },
             Err(error) if !self.started && !error.is::<Trap>() => {
-                ExitReason::NotStarted(format!("{error:#}"))
+                ExitReason::NotStarted(line(&format!("{error:#}")).into_owned())
             }
             Err(error) => ExitReason::from_trap(&error, self.said.as_deref()),
         }
@@ -353,16 +355,16 @@ impl GuestState {
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
-        self.said = Some(shorten(text).to_owned());
+        self.said = Some(line(text).into_owned());
     }
 
     /// Passes a line on, or drops it where there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
         match self.meter.lines().line() {
-            Admission::Line => (self.setup.log)(level, shorten(text)),
+            Admission::Line => (self.setup.log)(level, &line(text)),
             Admission::LineAfter(dropped) => {
                 (self.setup.log)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
-                (self.setup.log)(level, shorten(text));
+                (self.setup.log)(level, &line(text));
             }
             Admission::Dropped => self.excess.note(Limit::LogLines),
         }
@@ -387,6 +389,11 @@ impl fmt::Debug for GuestState {
 fn add_published(stats: &mut GuestStats, publisher: &GuestPublisher) {
     let PublisherStats { published, bytes, copied, .. } = publisher.stats();
     stats.add_published(published, bytes, copied);
+}
+
+/// The text of a component as a line of a log or of an error: at most [`MAX_TEXT`] bytes, all of them visible.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    text::line_within(text, MAX_TEXT)
 }
 
 /// The beginning of `text`, at most [`MAX_TEXT`] bytes.

@@ -17,7 +17,7 @@ use super::state::LibraryState;
 use crate::granted::GrantedTopics;
 use crate::guest::abi::Error;
 use crate::guest::meter::Admission;
-use crate::guest::state::shorten;
+use crate::guest::state::line;
 use crate::guest::{ExitReason, GuestControl, GuestLimits, GuestStats, Level, Limit, LogSink};
 
 /// What a run of a native component is given.
@@ -146,10 +146,10 @@ impl Instance {
         let written = catch_unwind(AssertUnwindSafe(|| {
             let log = &self.setup.log;
             match self.with(LibraryState::line) {
-                Admission::Line => log(level, shorten(text)),
+                Admission::Line => log(level, &line(text)),
                 Admission::LineAfter(dropped) => {
                     log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
-                    log(level, shorten(text));
+                    log(level, &line(text));
                 }
                 Admission::Dropped => {
                     if self.with(|state| state.excess.settle()).is_err() {

@@ -17,7 +17,7 @@ use crate::guest::deliveries::Deliveries;
 use crate::guest::excess::{Excess, Limit};
 use crate::guest::kept::KeptBlocks;
 use crate::guest::meter::{Admission, Meter};
-use crate::guest::state::shorten;
+use crate::guest::state::line;
 use crate::guest::{Feed, GuestStats, Outlet, Refusal};
 
 /// Fewest blocks that a channel can have.
@@ -108,7 +108,9 @@ impl LibraryState {
         }
         let reliable = options.overflow == blockcast_blocks::Overflow::Block;
         if !limits.back_pressure && reliable {
-            tracing::warn!(topic, "a component's grant allows no subscription that publishers wait for");
+            self.setup
+                .topics
+                .warn(topic, "a component's grant allows no subscription that publishers wait for");
             return Err(Error::Denied);
         }
         let signal = name.map(Signal::named);
@@ -117,7 +119,7 @@ impl LibraryState {
         let feed = feed.map_err(|refusal| self.refused(refusal))?;
         if feed.is_unsealed() {
             // To native code a message that changes is undefined behaviour.
-            tracing::warn!(topic, "an unsealed topic is not for native code");
+            self.setup.topics.warn(topic, "an unsealed topic is not for native code");
             return Err(Error::Denied);
         }
         let deliveries = Deliveries::new(Box::new(feed), reliable, self.kept.clone(), self.excess.clone());
@@ -349,7 +351,7 @@ impl LibraryState {
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
-        self.said = Some(shorten(text).to_owned());
+        self.said = Some(line(text).into_owned());
     }
 
     /// What becomes of a line of its log. One that is dropped counts as an excess.

@@ -16,6 +16,8 @@ mod memory_blocks;
 mod publishing;
 #[path = "straight_line.rs"]
 mod straight_line;
+#[path = "texts.rs"]
+mod texts;
 #[path = "violations.rs"]
 mod violations;
 #[path = "zero_copy.rs"]

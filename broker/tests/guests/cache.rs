@@ -295,3 +295,57 @@ fn hostile_precompiled_guests_are_refused_with_the_reason() {
     assert!(matches!(written, Err(PrecompiledError::Load(_))));
     assert!(!folder.0.join("no-run").exists());
 }
+
+#[test]
+fn hostile_links_in_the_place_of_the_folder_are_refused() {
+    let folder = Folder::new("real");
+    GuestCache::open(&folder.0).expect("a cache");
+    let link = Folder::new("linked");
+    symlink(&folder.0, &link.0).expect("linked");
+    // A slash at the end follows a link where the system is asked.
+    for path in [link.0.clone(), link.0.join(""), link.0.join(".")] {
+        let error = GuestCache::open(&path).expect_err("refused");
+        assert!(matches!(&error, CacheError::Folder { .. }), "{error}");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+    // On the way to it there may be one.
+    let inner = link.0.join("inner");
+    GuestCache::open(&inner).expect("a folder of its own");
+    fs::remove_file(&link.0).expect("removed");
+}
+
+#[test]
+fn files_of_others_in_the_folder_stay_whatever_their_age() {
+    let folder = Folder::new("others");
+    GuestCache::open(&folder.0).expect("a cache");
+    let digits = "0123456789abcdef";
+    let name = |name: &str| folder.0.join(name);
+    let unfinished = name(&format!("blockcast-{digits}.new"));
+    let compiled = name(&format!("{}.guest", digits.repeat(4)));
+    let others = [
+        name("draft.new"),
+        name(&format!("{digits}.new")),
+        name(&format!("blockcast-{}.new", digits.to_uppercase())),
+        name(&format!("blockcast-{digits}0.new")),
+        name("notes.guest"),
+    ];
+    let target = name("target");
+    let link = name(&format!("blockcast-{}.new", digits.replace('0', "f")));
+    for file in others.iter().chain([&unfinished, &compiled, &target]) {
+        fs::write(file, "content").expect("written");
+        let two_hours = std::time::Duration::from_secs(7200);
+        let then = std::time::SystemTime::now() - two_hours;
+        fs::File::options().write(true).open(file).expect("opens").set_modified(then).expect("set");
+    }
+    symlink(&target, &link).expect("linked");
+    // Every file but the newest is one too many.
+    let cache = GuestCache::open(&folder.0).expect("a cache").limit(0);
+    let engine = GuestEngine::with_cache(cache).expect("an engine");
+    load(&engine, Form::Component, 0);
+    for file in others.iter().chain([&target, &link]) {
+        assert!(file.symlink_metadata().is_ok(), "{file:?} is gone");
+    }
+    assert!(!unfinished.exists(), "ours, and given up");
+    assert!(!compiled.exists(), "ours, and not used for longest");
+    assert_eq!(folder.compiled().len(), 2, "the newest one of ours, and the notes");
+}

@@ -414,3 +414,13 @@ async fn calls_of_wasi_count_as_host_calls() {
     let guest = guest.limits(|limits| limits.host_calls = Some(Rate::per_second(0).burst(10)));
     assert_eq!(guest.run().await.reason, ExitReason::Killed(Limit::HostCalls));
 }
+
+#[tokio::test]
+async fn hostile_marks_in_a_line_that_a_program_prints_are_escaped() {
+    let guest = of_body(
+        r#"(data (i32.const 4096) "a\0d\1b[2J\e2\80\aeb\n") (func (export "run") (result i32)
+          (call $write (call $stdout) (i32.const 4096) (i32.const 11) (i32.const 1088)) (i32.const 0))"#,
+    );
+    assert_eq!(guest.run().await.reason, ExitReason::Finished);
+    assert_eq!(lines(&guest), [r"a\r\u{1b}[2J\u{202e}b"]);
+}

@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use blockcast::{Broker, GuestSource, LibraryFile};
+use blockcast::{Broker, GuestSource, LibraryFile, text};
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeRef};
 
 use crate::args::Inspect;
-use crate::log::printable;
+use crate::log::{printable, printable_json};
 use crate::{Refused, units};
 
 /// Bytes of a page of wasm.
@@ -60,7 +60,8 @@ pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
         let inspection = Inspection::of(&broker, file)?;
         all_run &= inspection.runs_here;
         if arguments.json {
-            println!("{}", serde_json::to_string(&inspection).map_err(|error| error.to_string())?);
+            let json = serde_json::to_string(&inspection).map_err(|error| error.to_string())?;
+            println!("{}", printable_json(&json));
         } else {
             print!("{}{}", if number > 0 { "\n" } else { "" }, inspection.text());
         }
@@ -177,9 +178,9 @@ impl Inspection {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}\n", self.file);
+        let mut shown = format!("{}\n", text::line(&self.file));
         let mut line = |what: &str, value: &str| {
-            let _ = writeln!(text, "  {what:<9}  {}", printable(&value.replace('\n', "\n             ")));
+            let _ = writeln!(shown, "  {what:<9}  {}", printable(&value.replace('\n', "\n             ")));
         };
         let kind = if self.kind.is_empty() { "neither a component nor a core module" } else { self.kind };
         line("kind", kind);
@@ -200,16 +201,16 @@ impl Inspection {
             line("memory", &format!("{} at first, {most} at most", units::of_bytes(memory.minimum_bytes)));
         }
         for import in &self.imports {
-            line("imports", &format!("{} ({})", import.name, import.kind));
+            line("imports", &format!("{} ({})", text::line(&import.name), import.kind));
         }
         for export in &self.exports {
-            line("exports", &format!("{} ({})", export.name, export.kind));
+            line("exports", &format!("{} ({})", text::line(&export.name), export.kind));
         }
         if !self.wasi.is_empty() {
             line("needs", &format!("WASI: {} (to be granted)", self.wasi.join(", ")));
         }
         for needed in &self.needs {
-            line("needs", needed);
+            line("needs", &text::line(needed));
         }
         if native {
             line(
@@ -221,7 +222,7 @@ impl Inspection {
             None => line("runs here", "yes"),
             Some(reason) => line("runs here", &format!("no: {reason}")),
         }
-        text
+        shown
     }
 }
 

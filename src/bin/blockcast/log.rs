@@ -1,10 +1,11 @@
 //! What guests log, on the standard error: one line each, with the guest's name.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use blockcast::{Level, LogSink};
+use blockcast::{Level, LogSink, text};
 
 /// Which lines are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl FromStr for Filter {
 
 /// Where the log of the guest `name` goes, as far as `filter` lets it.
 pub fn sink(name: &str, width: usize, filter: Filter) -> LogSink {
-    let prefix = format!("{name:<width$}");
+    let prefix = padded(name, width);
     Arc::new(move |level, text| {
         if filter.admits(level) {
             print(&prefix, word(level), text);
@@ -47,7 +48,11 @@ pub fn sink(name: &str, width: usize, filter: Filter) -> LogSink {
 
 /// A line of this program about the guest `name`.
 pub fn about(name: &str, width: usize, word: &str, text: &str) {
-    print(&format!("{name:<width$}"), word, text);
+    print(&padded(name, width), word, text);
+}
+
+fn padded(name: &str, width: usize) -> String {
+    format!("{:<width$}", text::line(name))
 }
 
 fn print(prefix: &str, word: &str, text: &str) {
@@ -59,10 +64,25 @@ fn print(prefix: &str, word: &str, text: &str) {
     }
 }
 
-/// A guest writes what it likes (lines of its log, the reason why it failed, names of what it imports), but nothing that
-/// moves the cursor.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && !matches!(c, '\t' | '\n') { '\u{fffd}' } else { c }).collect()
+/// Text for the terminal that may have several lines. Guests, libraries and files choose much of it; none of it moves the
+/// cursor or turns the text around.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    text::lines(text)
+}
+
+/// JSON for the terminal: characters that are not shown are escaped as JSON escapes them.
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if text::is_invisible(c) {
+            // Only a string of the document can contain one.
+            let mut units = [0; 2];
+            shown.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 fn word(level: Level) -> &'static str {

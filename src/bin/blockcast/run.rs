@@ -250,7 +250,7 @@ impl Reporter<'_> {
         let guests = &self.components[..self.guests];
         let snapshot = Snapshot::take(self.began.elapsed(), guests, &self.broker.topics()).await;
         if self.json {
-            println!("{}", snapshot.json());
+            println!("{}", log::printable_json(&snapshot.json()));
         } else {
             println!("{}", log::printable(&snapshot.table()));
         }

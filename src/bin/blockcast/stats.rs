@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockcast::{Component, ComponentState, GuestStats, TopicStats};
+use blockcast::{Component, ComponentState, GuestStats, TopicStats, text};
 use serde::Serialize;
 
 use crate::units;
@@ -150,7 +150,7 @@ impl Guest {
     fn row(&self) -> Vec<String> {
         let memory = units::of_bytes(self.memory.saturating_sub(self.windows));
         vec![
-            self.name.clone(),
+            cell(&self.name),
             self.state.to_owned(),
             self.restarts.to_string(),
             self.received.to_string(),
@@ -186,7 +186,7 @@ impl Topic {
 
     fn row(&self) -> Vec<String> {
         vec![
-            self.name.clone(),
+            cell(&self.name),
             self.publishers.to_string(),
             self.subscriptions.to_string(),
             self.published.to_string(),
@@ -196,6 +196,11 @@ impl Topic {
             self.attached.to_string(),
         ]
     }
+}
+
+/// The cell of a table.
+fn cell(text: &str) -> String {
+    text::line(text).into_owned()
 }
 
 fn first_line(text: &str) -> &str {

@@ -4,20 +4,37 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
+use rustix::io::Errno;
 
 use crate::guest::sys;
 
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 
-/// Ending of files that are being written.
-const UNFINISHED: &str = ".new";
+/// How files are called that are being written.
+const UNFINISHED: Naming = Naming { prefix: "blockcast-", digits: 16, suffix: ".new" };
 
 /// Age in seconds at which a file that is being written is given up.
 const ABANDONED: i64 = 3600;
+
+/// How files of one kind are called: hexadecimal digits between two texts.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    pub(crate) prefix: &'static str,
+    pub(crate) digits: usize,
+    pub(crate) suffix: &'static str,
+}
+
+impl Naming {
+    fn matches(&self, name: &str) -> bool {
+        let digits = name.strip_prefix(self.prefix).and_then(|name| name.strip_suffix(self.suffix));
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        digits.is_some_and(|digits| digits.len() == self.digits && digits.bytes().all(is_digit))
+    }
+}
 
 /// An open folder. All files are reached through it, so it stays the same one whatever
 /// becomes of its path.
@@ -34,17 +51,27 @@ pub(crate) struct Entry {
 }
 
 impl Folder {
-    /// Opens a folder that only we can change, and makes it if it is not there.
+    /// Opens a folder that only we can change, and makes it if it is not there. It is not a symbolic link; folders on
+    /// the way to it may be.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let folder = Self::at(path)?;
+        // Without a slash at the end, behind which a link would be followed.
+        let path: PathBuf = path.components().collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let folder = Self::with_flags(&path, OFlags::NOFOLLOW).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => refused("it is a symbolic link"),
+            error => error.into(),
+        })?;
         ours(&rustix::fs::fstat(&folder.0)?, 0o022)?;
         Ok(folder)
     }
 
     /// A folder that is there, whoever it belongs to.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self::with_flags(path, OFlags::empty())?)
+    }
+
+    fn with_flags(path: &Path, more: OFlags) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more;
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
@@ -82,7 +109,8 @@ impl Folder {
     }
 
     fn write_beside(&self, bytes: &[u8], place: impl FnOnce(&str) -> io::Result<()>) -> io::Result<()> {
-        let temporary = format!("{:016x}{UNFINISHED}", u64::from_le_bytes(random()?));
+        let Naming { prefix, digits, suffix } = UNFINISHED;
+        let temporary = format!("{prefix}{:0digits$x}{suffix}", u64::from_le_bytes(random()?));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.0, temporary.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
         let mut file = File::from(file);
@@ -105,8 +133,8 @@ impl Folder {
         Ok(rustix::fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// The files whose names end like this. Removes what was not finished long ago.
-    pub(crate) fn entries(&self, ending: &str) -> io::Result<Vec<Entry>> {
+    /// Our files of this kind. Removes those of ours that were not finished long ago.
+    pub(crate) fn entries(&self, naming: &Naming) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         for entry in Dir::read_from(&self.0)? {
@@ -114,11 +142,17 @@ impl Folder {
             let Ok(name) = entry.file_name().to_str() else { continue };
             // Another process may have removed it just now.
             let Ok(stat) = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+            if !is_file || stat.st_uid != sys::effective_user() {
+                continue;
+            }
             #[allow(clippy::unnecessary_cast, reason = "types differ between machines")]
             let used = stat.st_mtime as i64;
-            if name.ends_with(UNFINISHED) && now.saturating_sub(used) > ABANDONED {
-                let _ = self.remove(name);
-            } else if name.ends_with(ending) {
+            if UNFINISHED.matches(name) {
+                if now.saturating_sub(used) > ABANDONED {
+                    let _ = self.remove(name);
+                }
+            } else if naming.matches(name) {
                 let len = u64::try_from(stat.st_size).unwrap_or(0);
                 entries.push(Entry { name: name.to_owned(), len, used });
             }

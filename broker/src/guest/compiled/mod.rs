@@ -5,13 +5,14 @@
 //!
 //! Refused are: a file of which a single byte differs from what was written, by an attacker or by a failing disk; a file that
 //! was put in another's place; code of another engine (version, settings, processor); a file sealed with another key; a
-//! folder or file that others own or can write to, symbolic links, a key that others can read. A file is checked in the
-//! copy in memory that is then used, not on disk.
+//! folder or file that others own or can write to, a folder or file that is a symbolic link, a key that others can read. A file
+//! is checked in the copy in memory that is then used, not on disk.
 //!
 //! Not protected from: whoever can read the key or has the rights of the user, since they could replace the broker as well.
 //!
 //! Files are written beside their place and then renamed, so any number of processes can share a folder, also while one of them
-//! is killed. When the files together exceed a limit, those not used for longest are removed.
+//! is killed. When the files together exceed a limit, those not used for longest are removed. Only files are ever removed that
+//! are ours by name, kind and owner.
 
 use std::fmt;
 use std::io;
@@ -21,15 +22,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 mod folder;
 mod seal;
 
-use folder::Folder;
+use super::state::line;
+use folder::{Folder, Naming};
 use seal::{Broken, Key};
 pub(crate) use seal::{EngineId, Label};
 
 /// Name of the file with the key.
 const KEY_FILE: &str = "key";
 
-/// Ending of files with compiled code.
-const ENDING: &str = ".guest";
+/// How files with compiled code are called: see [`Label::file_name`].
+const COMPILED: Naming = Naming { prefix: "", digits: 64, suffix: ".guest" };
 
 /// Bytes that the files may have together, where nothing else is said.
 const LIMIT: u64 = 1 << 30;
@@ -193,7 +195,7 @@ impl GuestCache {
             }
             Err((_, reason)) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(folder = %self.path.display(), file = name, reason, "a compiled guest is not used");
+                tracing::warn!(folder = %shown(&self.path), file = name, reason = &*line(&reason), "a compiled guest is not used");
                 // What is in its place is replaced if that is possible; a folder there is not.
                 let _ = self.folder.remove(&name);
                 None
@@ -206,13 +208,13 @@ impl GuestCache {
         let name = label.file_name();
         let kept = self.folder.replace(&name, &seal::seal(&self.key, label, code));
         if let Err(error) = kept.and_then(|()| self.prune(&name)) {
-            tracing::warn!(folder = %self.path.display(), %error, "a compiled guest is not kept");
+            tracing::warn!(folder = %shown(&self.path), %error, "a compiled guest is not kept");
         }
     }
 
     /// Removes files that were not used for longest, but `newest`, until the limit is kept.
     fn prune(&self, newest: &str) -> io::Result<()> {
-        let mut entries = self.folder.entries(ENDING)?;
+        let mut entries = self.folder.entries(&COMPILED)?;
         let mut total: u64 = entries.iter().map(|entry| entry.len).sum();
         entries.retain(|entry| entry.name != newest);
         entries.sort_by_key(|entry| entry.used);
@@ -260,6 +262,11 @@ impl fmt::Debug for GuestCache {
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
+}
+
+/// A path for the log.
+fn shown(path: &Path) -> String {
+    line(&path.display().to_string()).into_owned()
 }
 
 /// Folder and name of a file.

@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::guest::abi::Level;
 use crate::guest::excess::{Excess, Limit};
 use crate::guest::meter::{Admission, LineGate};
-use crate::guest::state::{LogSink, MAX_TEXT};
+use crate::guest::state::{LogSink, MAX_TEXT, line};
 
 /// Bytes that a program may write at a time.
 const PERMIT: usize = 64 << 10;
@@ -61,7 +61,7 @@ impl Lines {
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
+        let bytes = std::mem::take(&mut self.line);
         match self.gate.line() {
             Admission::Line => {}
             Admission::LineAfter(dropped) => {
@@ -69,7 +69,7 @@ impl Lines {
             }
             Admission::Dropped => return self.excess.note(Limit::LogLines),
         }
-        (self.sink)(self.level, &String::from_utf8_lossy(&line));
+        (self.sink)(self.level, &line(&String::from_utf8_lossy(&bytes)));
     }
 }
 
