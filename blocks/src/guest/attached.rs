@@ -13,8 +13,9 @@ pub(super) struct Attached {
     told: AtomicU64,
 }
 
-// Ordering: both numbers only grow, an old one does no harm, and what is done with the messages is ordered by the calls
-// to the host. Hence Relaxed throughout.
+// Ordering: both numbers only grow, and an old one does no harm. `released` is stored with Release and loaded with Acquire by
+// the thread that tells the host, which may be another one: what was read in the messages happens before the host uses their
+// blocks again. `told` says nothing about messages, hence Relaxed.
 impl Attached {
     pub(super) fn new(deliveries: Deliveries) -> Self {
         Self { deliveries, released: AtomicU64::new(0), told: AtomicU64::new(0) }
@@ -23,7 +24,7 @@ impl Attached {
     /// Notes that deliveries before number `released` are released.
     #[inline]
     pub(super) fn release(&self, released: u64) {
-        self.released.store(released, Ordering::Relaxed);
+        self.released.store(released, Ordering::Release);
     }
 
     /// Notes that the host is told right away that deliveries before number `released` are released.
@@ -41,7 +42,7 @@ impl Attached {
     /// Tells the host what is released. To be called before the component waits: the app may look at this subscription
     /// again only when somebody who waits for these blocks has gone on.
     pub(super) fn flush(&self) {
-        let released = self.released.load(Ordering::Relaxed);
+        let released = self.released.load(Ordering::Acquire);
         self.told.store(released, Ordering::Relaxed);
         self.deliveries.release(released);
     }

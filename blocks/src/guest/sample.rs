@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use super::attached::Attached;
@@ -32,7 +32,8 @@ impl Kept {
         let Ok(number) = self.attached.deliveries.handle().hold(self.delivery.index) else {
             return false;
         };
-        // Ordering: a guest has one thread.
+        // Ordering: Relaxed; besides the subscription, which stores it, only `drop` reads it, after the count of the `Arc`, which
+        // orders the two.
         self.hold.store(number.wrapping_add(1), Ordering::Relaxed);
         true
     }
@@ -83,6 +84,7 @@ impl Samples {
                 Some(kept) if !kept.is_held() => return Some(kept.delivery.index),
                 _ => self.0.pop_front(),
             };
+            dropped_elsewhere();
         }
         None
     }
@@ -96,8 +98,19 @@ impl Samples {
     pub(super) fn hold_all(&mut self) -> bool {
         let before = self.0.len();
         self.0.retain(|sample| sample.upgrade().is_some_and(|kept| !kept.is_held() && !kept.hold()));
-        self.0.len() < before
+        let found = self.0.len() < before;
+        if found {
+            dropped_elsewhere();
+        }
+        found
     }
+}
+
+/// Orders what other threads have read in samples before the release of these: a sample was found to be gone.
+fn dropped_elsewhere() {
+    // Ordering: Acquire pairs with the Release with which the last clone of a sample is dropped. `Weak::upgrade` loads Relaxed when it
+    // fails.
+    fence(Ordering::Acquire);
 }
 
 /// A message that stays in place for as long as this value lives. Cloned without a host call, dropped in any order.
