@@ -4,22 +4,41 @@
 //! the owner is busy. Each side stores first and loads second, as at a gate (`gate.rs`), and the same asymmetric barrier
 //! keeps them apart: the owner pays for a compiler barrier only, the others for a process-wide one.
 //!
+//! Whoever is inside may call code that comes back: the second entry is [refused](Refused::Inside).
+//!
 //! ```text
 //!  owner      busy = 1 ─ light ─ wanted? ── no ──▶ in ──▶ busy = 0
-//!                                  └─ yes: busy = 0, takes its turn with the others ──▶ in
+//!                                  └─ yes: busy = 0, takes its turn with the others, busy = 1 ──▶ in
 //!  another    takes its turn ─ wanted = 1 ─ heavy ─ waits while busy ──▶ in ──▶ wanted = 0
 //! ```
 
 use std::fmt;
+#[cfg(not(loom))]
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::primitive::{
-    AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, yield_now,
+    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, yield_now,
 };
 
 #[cfg(loom)]
 use loom::{cell::UnsafeCell, sync::Mutex};
 #[cfg(not(loom))]
-use std::{cell::UnsafeCell, sync::Mutex};
+use std::{
+    cell::UnsafeCell,
+    sync::{Mutex, MutexGuard, TryLockError},
+};
+
+/// Why nobody is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The thread is inside already: code that was called from there came back.
+    #[error("called from within a call to the same component")]
+    Inside,
+    /// Somebody else was inside for the whole time.
+    #[error("busy")]
+    Busy,
+}
 
 /// A value that one thread at a time looks at: its owner nearly for free, any other thread for some microseconds.
 pub struct Biased<T> {
@@ -29,6 +48,8 @@ pub struct Biased<T> {
     wanted: AtomicU32,
     /// Among those that are not the owner, and the owner when it finds that it must wait.
     turn: Mutex<()>,
+    /// The thread whose turn it is, unless it is the owner; 0 if there is none.
+    holder: AtomicU64,
     /// The system has no process-wide barrier: both sides fence.
     fenced: bool,
     value: UnsafeCell<T>,
@@ -44,18 +65,26 @@ impl<T> Biased<T> {
             busy: AtomicU32::new(0),
             wanted: AtomicU32::new(0),
             turn: Mutex::new(()),
+            holder: AtomicU64::new(0),
             fenced: !asymmetric_barriers(),
             value: UnsafeCell::new(value),
         }
     }
 
-    /// Looks at the value as its owner. Two stores and a load, unless another thread wants in.
+    /// Looks at the value as its owner. Two stores and two loads, unless another thread wants in.
+    ///
+    /// # Errors
+    /// [`Refused::Inside`] if `look` comes back here.
     ///
     /// # Safety
-    /// At any time there is one owner: calls do not overlap, those from another thread than the last one happen after
-    /// it (as after a join), and `look` calls neither this nor [`from_elsewhere`](Self::from_elsewhere).
+    /// At any time there is one owner: one thread calls this, and another one only after the last call of the former has
+    /// returned, which happens before (as after a join).
     #[inline]
-    pub unsafe fn as_owner<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
+    pub unsafe fn as_owner<R>(&self, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+        // Ordering: Relaxed; the owner alone writes it.
+        if self.busy.load(Ordering::Relaxed) != 0 {
+            return Err(Refused::Inside);
+        }
         // Ordering: Relaxed; the barrier orders it before the load, for whoever passes the other half.
         self.busy.store(1, Ordering::Relaxed);
         if self.fenced {
@@ -66,12 +95,12 @@ impl<T> Biased<T> {
         }
         // Ordering: Acquire pairs with the Release with which the last one who was inside has left.
         if self.wanted.load(Ordering::Acquire) != 0 {
-            return self.wait_for_turn(look);
+            return Ok(self.wait_for_turn(look));
         }
         let _inside = Inside(&self.busy);
         // SAFETY: nobody else is inside: whoever wanted in before our store has been seen, and whoever does
-        // after it sees it and waits until `_inside` is dropped. The owner itself does not come twice (the caller's promise).
-        unsafe { self.look(look) }
+        // after it sees it and waits until `_inside` is dropped. The owner itself found that it was not busy.
+        Ok(unsafe { self.look(look) })
     }
 
     #[cold]
@@ -90,15 +119,43 @@ impl<T> Biased<T> {
             }
             yield_now();
         };
-        // SAFETY: others are inside during their turn only, and this is ours.
+        // For the owner alone, should it come back: the others wait for the turn.
+        self.busy.store(1, Ordering::Relaxed);
+        // Dropped before `_turn`.
+        let _inside = Inside(&self.busy);
+        // SAFETY: others are inside during their turn only, and this is ours. The owner was not inside, or it would not have come here.
         unsafe { self.look(look) }
     }
 
-    /// Looks at the value as another thread than its owner. Waits until the owner has left: `look` of either side should be
+    /// Looks at the value as another thread than its owner. Waits until the others have left: `look` of either side should be
     /// short. A process-wide barrier: 0.14 µs alone, about 10 µs while other threads run.
     ///
-    /// `look` must not call this or [`as_owner`](Self::as_owner): it would wait for itself.
-    pub fn from_elsewhere<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
+    /// # Errors
+    /// [`Refused::Inside`] if `look` comes back here. As the owner, or by way of a thread for which it waits, it must not.
+    pub fn from_elsewhere<R>(&self, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+        self.enter(None, look)
+    }
+
+    /// As [`from_elsewhere`](Self::from_elsewhere), for those who had better give up than wait for something that may wait for
+    /// them.
+    ///
+    /// # Errors
+    /// [`Refused::Inside`]; [`Refused::Busy`] if there was no way in for as long as `patience`.
+    #[cfg(not(loom))]
+    pub fn within<R>(&self, patience: Duration, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+        // Too far away for the clock is as good as never.
+        self.enter(Instant::now().checked_add(patience), look)
+    }
+
+    fn enter<R>(&self, deadline: Option<Instant>, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        // Ordering: Relaxed; what this thread itself has written there it sees.
+        if cfg!(not(loom)) && self.holder.load(Ordering::Relaxed) == this_thread() {
+            return Err(Refused::Inside);
+        }
+        #[cfg(not(loom))]
+        let _turn = self.take_turn(deadline.is_some(), is_late)?;
+        #[cfg(loom)]
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Ordering: Relaxed; the barrier orders it before the load.
         self.wanted.store(1, Ordering::Relaxed);
@@ -114,11 +171,30 @@ impl<T> Biased<T> {
         }
         // Ordering: Acquire pairs with the Release with which the owner leaves.
         while self.busy.load(Ordering::Acquire) != 0 {
+            if is_late() {
+                return Err(Refused::Busy);
+            }
             yield_now();
         }
+        let _held = Held::new(&self.holder);
         // SAFETY: it is our turn, so no other thread is inside but the owner at most; that was seen to have left, and when
-        // it comes next it finds `wanted` set and waits for a turn.
-        unsafe { self.look(look) }
+        // it comes next it finds `wanted` set and waits for a turn. This thread is not inside, as it was not the holder.
+        Ok(unsafe { self.look(look) })
+    }
+
+    #[cfg(not(loom))]
+    fn take_turn(&self, gives_up: bool, is_late: impl Fn() -> bool) -> Result<MutexGuard<'_, ()>, Refused> {
+        if !gives_up {
+            return Ok(self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if is_late() => return Err(Refused::Busy),
+                Err(TryLockError::WouldBlock) => yield_now(),
+            }
+        }
     }
 
     /// # Safety
@@ -145,6 +221,35 @@ impl Drop for Inside<'_> {
     }
 }
 
+/// The time for which a thread that is not the owner is inside.
+struct Held<'l>(&'l AtomicU64);
+
+impl<'l> Held<'l> {
+    fn new(holder: &'l AtomicU64) -> Self {
+        // Ordering: Relaxed; of interest to this thread only.
+        holder.store(this_thread(), Ordering::Relaxed);
+        Self(holder)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A number that no other thread has, and that is not 0.
+fn this_thread() -> u64 {
+    // A model's threads are one to the system, and none of them comes back.
+    #[cfg(loom)]
+    return u64::MAX;
+    #[cfg(not(loom))]
+    {
+        thread_local!(static HERE: u8 = const { 0 });
+        HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+    }
+}
+
 impl<T> fmt::Debug for Biased<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Biased").finish_non_exhaustive()
@@ -156,6 +261,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// Long enough for a thread to look once.
+    const MOMENT: Duration = Duration::from_millis(1);
+
     #[test]
     fn one_at_a_time_is_inside_owner_and_others() {
         const ROUNDS: u64 = 2_000;
@@ -165,28 +273,30 @@ mod tests {
                 let counted = Arc::clone(&counted);
                 std::thread::spawn(move || {
                     for _ in 0..ROUNDS {
-                        counted.from_elsewhere(|(one, two)| {
+                        let looked = counted.from_elsewhere(|(one, two)| {
                             *one += 1;
                             *two += 1;
                             assert_eq!(one, two);
                         });
+                        looked.expect("it is not inside");
                     }
                 })
             })
             .collect();
         for _ in 0..ROUNDS * 100 {
             // SAFETY: this thread alone is the owner.
-            unsafe {
+            let looked = unsafe {
                 counted.as_owner(|(one, two)| {
                     *one += 1;
                     *two += 1;
                     assert_eq!(one, two);
-                });
-            }
+                })
+            };
+            looked.expect("it is not inside");
         }
         others.into_iter().for_each(|other| other.join().expect("no panic"));
         // SAFETY: as above.
-        assert_eq!(unsafe { counted.as_owner(|both| *both) }, (ROUNDS * 102, ROUNDS * 102));
+        assert_eq!(unsafe { counted.as_owner(|both| *both) }, Ok((ROUNDS * 102, ROUNDS * 102)));
     }
 
     #[test]
@@ -198,8 +308,30 @@ mod tests {
         // SAFETY: this thread alone is the owner.
         let panicked = std::panic::AssertUnwindSafe(|| unsafe { lock.as_owner(panics) });
         std::panic::catch_unwind(panicked).expect_err("it panics");
-        assert_eq!(lock.from_elsewhere(|value| *value), 1);
+        assert_eq!(lock.from_elsewhere(|value| *value), Ok(1));
         // SAFETY: as above.
-        assert_eq!(unsafe { lock.as_owner(|value| *value) }, 1);
+        assert_eq!(unsafe { lock.as_owner(|value| *value) }, Ok(1));
+    }
+
+    #[test]
+    fn who_comes_back_is_refused_and_lets_nobody_in_beside_itself() {
+        let lock = Biased::new(0);
+        let elsewhere = || std::thread::scope(|scope| scope.spawn(|| lock.within(MOMENT, |_| ())).join());
+        let comes_back = |_: &mut i32| {
+            // SAFETY: this thread alone is the owner.
+            assert_eq!(unsafe { lock.as_owner(|_| ()) }, Err(Refused::Inside));
+            assert_eq!(elsewhere().expect("no panic"), Err(Refused::Busy));
+            // SAFETY: as above.
+            assert_eq!(unsafe { lock.as_owner(|_| ()) }, Err(Refused::Inside));
+        };
+        // SAFETY: as above.
+        assert_eq!(unsafe { lock.as_owner(comes_back) }, Ok(()));
+        let inside = lock.from_elsewhere(|_| {
+            assert_eq!(lock.from_elsewhere(|_| ()), Err(Refused::Inside));
+            assert_eq!(lock.within(MOMENT, |_| ()), Err(Refused::Inside));
+            assert_eq!(elsewhere().expect("no panic"), Err(Refused::Busy));
+        });
+        assert_eq!(inside, Ok(()));
+        assert_eq!(elsewhere().expect("no panic"), Ok(()));
     }
 }

@@ -36,8 +36,15 @@
 //! # Threads
 //! `run` is called on a thread of its own. Any thread of the component may call any function from the time that `run` is called
 //! until it returns: the host lets one call at a time in. The thread of `run` is let in without cost, others pay
-//! some microseconds while it is busy. Only one thread at a time may be in `wait`, which lets the others in; a second one is sent back without a reason. When `run`
-//! returns no thread of the component may be left that runs its code.
+//! some microseconds while it is busy. Only one thread at a time may be in `wait`, which lets the others in; a second one is sent
+//! back without a reason. A call made from within another one, by code of the host's program that the host calls, is `busy`.
+//!
+//! # After `run` has returned
+//! Calls are refused, and `wait` returns. Messages that were delivered and not released, loans and memory blocks stay where they
+//! are, for thread-local destructors and for threads that the component has left behind. The host closes the library when the
+//! threads are gone that its code has created with `pthread_create`. If they take longer than the shutdown grace, the component
+//! is abandoned. Threads that other code creates for the component (a shared C++ runtime does) the host does not see: they must
+//! be gone before `run` returns.
 //!
 //! # A publisher's line
 //! A host may give a component the line of a publisher (`publisher_line`): the words by which its messages are announced. Then a message

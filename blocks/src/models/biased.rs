@@ -13,16 +13,16 @@ fn owner_against_another() {
         let lock = Arc::new(Biased::new(0));
         let other = {
             let lock = Arc::clone(&lock);
-            thread::spawn(move || lock.from_elsewhere(|value| *value += 1))
+            thread::spawn(move || lock.from_elsewhere(|value| *value += 1).expect("it is not inside"))
         };
         for _ in 0..2 {
             // SAFETY: this thread alone is the owner.
-            unsafe { lock.as_owner(|value| *value += 1) };
+            unsafe { lock.as_owner(|value| *value += 1) }.expect("it is not inside");
         }
         offline();
         other.join().expect("no panic");
         // SAFETY: as above.
-        assert_eq!(unsafe { lock.as_owner(|value| *value) }, 3);
+        assert_eq!(unsafe { lock.as_owner(|value| *value) }, Ok(3));
     });
 }
 

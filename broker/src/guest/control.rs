@@ -41,8 +41,8 @@ pub struct GuestControl {
     counter: Mutex<Option<Counter>>,
 }
 
-/// The counters of a run, unless it is over.
-pub(crate) type Counter = Box<dyn Fn() -> Option<GuestStats> + Send + Sync>;
+/// The counters of a run, unless it is over or cannot be asked now.
+pub(crate) type Counter = Arc<dyn Fn() -> Option<GuestStats> + Send + Sync>;
 
 impl GuestControl {
     /// For a run that nobody has asked to stop.
@@ -121,8 +121,9 @@ impl GuestControl {
     /// Asks the guest's host side for its counters; what is returned numbers the request.
     pub(crate) fn ask_stats(&self) -> u64 {
         let asked = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stats) = counter.as_ref().and_then(|counter| counter()) {
+        // Called when nothing is locked: it waits, and others ask meanwhile.
+        let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(stats) = counter.and_then(|counter| counter()) {
             self.show_stats(asked, stats);
             return asked;
         }
@@ -144,7 +145,14 @@ impl GuestControl {
 
     /// Answers requests up to `asked`.
     pub(crate) fn show_stats(&self, asked: u64, stats: GuestStats) {
-        self.shown.send_replace((asked, stats));
+        // A later request may be answered before an earlier one.
+        self.shown.send_if_modified(|shown| {
+            let is_news = asked >= shown.0;
+            if is_news {
+                *shown = (asked, stats);
+            }
+            is_news
+        });
     }
 
     /// The counters as they were shown last.

@@ -68,7 +68,29 @@ struct Held {
     /// Where in the arena it lies.
     offset: u64,
     /// Dropped to release the block.
-    _sample: Kept,
+    sample: Kept,
+}
+
+/// Messages that native code may still read although its subscription has ended. Each keeps its block; nothing else of the
+/// publisher is kept, which goes on.
+#[derive(Default)]
+pub(crate) struct Unreleased {
+    attached: Vec<Kept>,
+    held: Vec<Kept>,
+    /// Of publishers whose messages cannot be kept one by one: these wait.
+    readers: Vec<Reader>,
+}
+
+impl Unreleased {
+    /// Messages that were neither released nor held.
+    pub(crate) fn attached(&self) -> u32 {
+        u32::try_from(self.attached.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Holds.
+    pub(crate) fn held(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// The deliveries to one subscription.
@@ -438,7 +460,7 @@ impl<V: Sight> Deliveries<V> {
         let sample = from.share.keep(sample);
         from.held += 1;
         space.keep(&mut from.sight, offset);
-        let hold = self.holds.insert(Held { source, offset, _sample: sample });
+        let hold = self.holds.insert(Held { source, offset, sample });
         // Fits: holds are limited by a number of 32 bits.
         Ok(hold as u32)
     }
@@ -463,6 +485,24 @@ impl<V: Sight> Deliveries<V> {
             source.end();
         }
         self.retire(space);
+    }
+
+    /// Ends the subscription. What is delivered and not released stays as it is for as long as the returned value lives.
+    pub(crate) fn into_unreleased(mut self) -> Unreleased {
+        let mut unreleased = Unreleased::default();
+        for run in self.runs.iter().filter(|_| self.reliable) {
+            let source = &mut self.sources[run.source];
+            for sequence in run.sequence..run.sequence + u64::from(run.count) {
+                let Some(reader) = &mut source.reader else { break };
+                match reader.hold(Sequence::new(sequence)) {
+                    Some(sample) => unreleased.attached.push(source.share.keep(sample)),
+                    None => unreleased.readers.extend(source.reader.take()),
+                }
+            }
+        }
+        unreleased.attached.extend(self.samples);
+        unreleased.held.extend(self.holds.into_iter().map(|(_, held)| held.sample));
+        unreleased
     }
 
     /// Announces that the component is about to sleep, and says whether it has reason not to. A reason counts once:

@@ -47,8 +47,10 @@ pub enum ExitReason {
     Killed(Limit),
     /// It was ended because its owner asked for it, before it had finished on its own.
     Cancelled,
-    /// It is native code that was told to end and has not returned within its grace: the text says why it was to end. It
-    /// cannot be ended: its thread goes on with what it holds, which is given back should it return. It is not restarted.
+    /// It is native code that was told to end, or has returned, and one of its threads goes on when its
+    /// [grace](super::GuestLimits::shutdown_grace) is over: the text says which. It cannot be ended. Its subscriptions and
+    /// publishers are closed, but the library stays loaded and the blocks that it had stay where they are: they are given
+    /// back once its threads are gone. It is not restarted, so it never has more of them than its limits allow.
     Abandoned(String),
     /// It could not be started: the text says why.
     NotStarted(String),
@@ -109,7 +111,7 @@ impl fmt::Display for ExitReason {
             }
             Self::Killed(limit) => write!(f, "ended: {limit}"),
             Self::Cancelled => f.write_str("cancelled"),
-            Self::Abandoned(why) => write!(f, "abandoned, as it did not return when it was {why}"),
+            Self::Abandoned(why) => write!(f, "abandoned, as it goes on: {why}"),
             Self::NotStarted(text) => write!(f, "not started: {text}"),
             Self::System(text) => write!(f, "ended: {text}"),
         }

@@ -57,7 +57,7 @@ impl Share {
 }
 
 /// A message whose block the guest keeps.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     pub(super) sample: RawSample,
     kept: Arc<AtomicU32>,
 }

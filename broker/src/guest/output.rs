@@ -15,8 +15,22 @@ pub(crate) enum Trust {
     Validate,
     /// Not worth a look: they can still change.
     Nothing,
-    /// They are: who has written them vouches for it.
+    /// They are: who has written them vouches for it, or they were checked already.
     Vouched,
+    /// They are not, or the program's rule is against them.
+    Refused,
+}
+
+impl Trust {
+    /// What the checks find. Each is code of the program.
+    pub(crate) fn found(checks: Checks<'_>, bytes: &[u8]) -> Self {
+        // The layout's check comes first: a rule may rely on it.
+        let refused = |check: &&Validator| check(bytes).is_err();
+        if checks.layout.as_ref().is_some_and(refused) || checks.rule.as_ref().is_some_and(refused) {
+            return Self::Refused;
+        }
+        if checks.layout.is_some() { Self::Vouched } else { Self::Nothing }
+    }
 }
 
 /// One publisher: blocks that it takes and publishes, and what it has to be told.
@@ -43,6 +57,11 @@ impl<O: Outlet> Output<O> {
     #[inline]
     pub(crate) fn writer(&mut self) -> &mut Writer {
         self.outlet.writer().0
+    }
+
+    /// What its messages are checked against.
+    pub(crate) fn checks(&mut self) -> Checks<'_> {
+        self.outlet.writer().1
     }
 
     pub(crate) fn block_size(&mut self) -> u32 {
@@ -180,17 +199,11 @@ fn publish(
     checks: Checks<'_>,
 ) -> Result<u64, (SuspendedLoan, Error)> {
     let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
+    let trust = if trust == Trust::Validate { Trust::found(checks, bytes) } else { trust };
     let valid = match trust {
         Trust::Vouched => true,
         Trust::Nothing => false,
-        Trust::Validate => {
-            // The layout's check comes first: a rule may rely on it.
-            let refused = |check: &&Validator| check(bytes).is_err();
-            if checks.layout.as_ref().is_some_and(refused) || checks.rule.as_ref().is_some_and(refused) {
-                return Err((loan.suspend(), Error::InvalidPayload));
-            }
-            checks.layout.is_some()
-        }
+        Trust::Refused | Trust::Validate => return Err((loan.suspend(), Error::InvalidPayload)),
     };
     let published = if valid {
         // SAFETY: the layout's own check has just accepted these bytes, which nobody can change any more; or native code

@@ -179,6 +179,18 @@ impl Storages {
         self.0.iter().map(|(_, storage)| committed(storage)).sum()
     }
 
+    /// Takes out the host's memory; nothing can be attached to it any more.
+    pub(crate) fn take_memory(&mut self) -> Vec<HostMemory> {
+        let mut taken = Vec::new();
+        for (_, storage) in &mut self.0 {
+            if let Memory::Managed { bytes, .. } = &mut storage.memory {
+                taken.extend(bytes.take());
+                storage.memory = Memory::Gone;
+            }
+        }
+        taken
+    }
+
     /// Takes out the blocks that a publisher has lent; nothing can be attached to them any more.
     pub(crate) fn take_loans_of(&mut self, publisher: u64) -> Vec<SuspendedLoan> {
         let mut taken = Vec::new();

@@ -4,6 +4,7 @@
 //! component, share no static variable, as two instances of a guest share none; and a file that is replaced on disk while it
 //! runs harms nobody.
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,12 +17,16 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::elf::{self, LibraryFile};
 use super::error::LibraryError;
+use super::imports::{self, Slot};
+use super::threads;
 
 /// The bytes of a library's file.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
     path: Arc<Path>,
     bytes: Arc<[u8]>,
+    /// Where the address of `pthread_create` is put.
+    creates: Arc<[Slot]>,
 }
 
 impl Code {
@@ -29,8 +34,12 @@ impl Code {
     pub(crate) fn read(path: &Path) -> Result<Self, LibraryError> {
         let bytes = elf::read(path)?;
         LibraryFile::examine(path, &bytes)?;
-        let path = path.into();
-        Ok(Self { path, bytes: bytes.into() })
+        let damaged = |error: object::Error| LibraryError::NotALibrary {
+            path: path.to_owned(),
+            reason: format!("it is damaged or cut off: {error}"),
+        };
+        let creates = imports::slots(&bytes, "pthread_create").map_err(damaged)?;
+        Ok(Self { path: path.into(), bytes: bytes.into(), creates: creates.into() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -79,6 +88,11 @@ impl Image {
         };
         // SAFETY: the caller vouches for the code that this runs.
         let library = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
+        // SAFETY: the places are those of the file that was just loaded, none of whose code runs.
+        let library = unsafe { redirect(library, &code.creates) }.map_err(|error| LibraryError::Refused {
+            path: code.owned_path(),
+            reason: format!("its threads cannot be watched: {error}"),
+        })?;
         let misfit = |misfit| LibraryError::Misfit { path: code.owned_path(), misfit };
         let mut image = Self { library: Some(library), app: NO_APP, file: Some(file) };
         let library = image.library.as_ref().ok_or_else(|| misfit(Misfit::Missing))?;
@@ -95,6 +109,55 @@ impl Image {
     /// How the app is run.
     pub(crate) fn app(&self) -> &App {
         &self.app
+    }
+}
+
+/// What the loader knows an image by: the first part of its `struct link_map`.
+#[repr(C)]
+struct LinkMap {
+    /// What is added to the file's addresses.
+    start: usize,
+}
+
+/// Makes the library start its threads by [`threads::create`].
+///
+/// # Safety
+/// At `slots` the loader has put the address of `pthread_create`, and no code of the library runs.
+unsafe fn redirect(library: Library, slots: &[Slot]) -> io::Result<Library> {
+    let handle = library.into_raw();
+    // SAFETY: it comes from `into_raw`.
+    let library = unsafe { Library::from_raw(handle) };
+    let mut map: *const LinkMap = std::ptr::null();
+    let place: *mut c_void = (&raw mut map).cast();
+    // SAFETY: the handle is a library's that is loaded; the answer is a pointer, for which there is room.
+    if unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, place) } != 0 || map.is_null() {
+        return Err(io::Error::other("the loader does not say where the library is"));
+    }
+    // SAFETY: the loader keeps it for as long as the library is loaded.
+    let start = unsafe { (*map).start };
+    for slot in slots {
+        let address = start.wrapping_add(slot.offset as usize);
+        let slot_at = std::ptr::with_exposed_provenance_mut::<usize>(address);
+        if slot.is_sealed {
+            protect(address, libc::PROT_READ | libc::PROT_WRITE)?;
+        }
+        // SAFETY: 8 bytes of the library's data, aligned, which hold the address of a function of this type.
+        unsafe { slot_at.write_volatile(threads::create as *const () as usize) };
+        if slot.is_sealed {
+            protect(address, libc::PROT_READ)?;
+        }
+    }
+    Ok(library)
+}
+
+/// Changes what may be done with the page of an address of a library's data.
+fn protect(address: usize, allowed: libc::c_int) -> io::Result<()> {
+    let page = blockcast_blocks::page_size();
+    let start = std::ptr::with_exposed_provenance_mut(address & !(page - 1));
+    // SAFETY: the page is a library's, which the loader has made read-only after relocation, and this thread alone uses it now.
+    match unsafe { libc::mprotect(start, page, allowed) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

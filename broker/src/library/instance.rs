@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use blockcast_blocks::abi::Status;
-use blockcast_blocks::biased::Biased;
+use blockcast_blocks::biased::{Biased, Refused};
 
 use super::state::LibraryState;
+use super::validation::Validation;
 use crate::granted::GrantedTopics;
 use crate::guest::abi::Error;
 use crate::guest::meter::Admission;
+use crate::guest::output::Trust;
 use crate::guest::state::line;
 use crate::guest::{ExitReason, GuestControl, GuestLimits, GuestStats, Level, Limit, LogSink};
 
@@ -46,6 +48,9 @@ pub(crate) struct Instance {
     /// The clock of the processor time of the thread that runs it.
     clock: OnceLock<libc::clockid_t>,
 }
+
+/// How long whoever asks for the counters waits for a call that goes on: it may be waiting for the one who asks.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The runs that go on, for calls from threads that are not those of `run`.
 static RUNS: RwLock<Option<HashMap<usize, Arc<Instance>>>> = RwLock::new(None);
@@ -91,18 +96,26 @@ impl Instance {
         Entered(self)
     }
 
-    /// Looks at the state. `look` calls nothing that comes back here: neither the component nor what its owner has
-    /// given to be called.
+    /// Looks at the state. `look` had better call no code of the program (validators, log sinks): that runs before or after.
+    /// Some cannot be avoided, wakers and `tracing` layers.
+    ///
+    /// # Errors
+    /// [`Refused::Inside`] if `look` comes back here.
     #[inline]
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut LibraryState) -> R) -> R {
-        let (id, instance) = CURRENT.get();
-        if id == self.id && std::ptr::eq(instance, self) {
-            // SAFETY: this thread, which `enter` made the one of this run, is the only one for which this is so; it does not
-            // come back here while it looks.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut LibraryState) -> R) -> Result<R, Refused> {
+        if self.is_current() {
+            // SAFETY: this thread, which `enter` made the one of this run, is the only one for which this is so.
             unsafe { self.state.as_owner(look) }
         } else {
             self.state.from_elsewhere(look)
         }
+    }
+
+    /// Whether the calling thread is the one of this run.
+    #[inline]
+    fn is_current(&self) -> bool {
+        let (id, instance) = CURRENT.get();
+        id == self.id && std::ptr::eq(instance, self)
     }
 
     /// Does a call that can be refused.
@@ -111,20 +124,41 @@ impl Instance {
         &self,
         body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
     ) -> Result<T, Status> {
+        self.answer(body, |state| state.meter.call(&state.excess))
+    }
+
+    /// Does the second part of a call that was counted.
+    pub(crate) fn go_on<T>(
+        &self,
+        body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
+    ) -> Result<T, Status> {
+        self.answer(body, |_| Ok(()))
+    }
+
+    #[inline]
+    fn answer<T>(
+        &self,
+        body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
+        count: impl FnOnce(&mut LibraryState) -> Result<(), wasmtime::Error>,
+    ) -> Result<T, Status> {
         if self.is_over() {
             return Err(Status::CANCELLED);
         }
         let answered = catch_unwind(AssertUnwindSafe(|| {
             self.with(|state| {
-                state.meter.call(&state.excess)?;
+                if state.is_released() {
+                    return Ok(Err(Error::Closed)); // meanwhile
+                }
+                count(state)?;
                 let answer = body(state);
                 state.excess.settle().map(|()| answer)
             })
         }));
         match answered {
-            Ok(Ok(answer)) => answer.map_err(status_of),
-            Ok(Err(_)) => {
-                let limit = self.with(|state| state.excess.ending());
+            Ok(Err(Refused::Inside | Refused::Busy)) => Err(Status::BUSY),
+            Ok(Ok(Ok(answer))) => answer.map_err(status_of),
+            Ok(Ok(Err(_))) => {
+                let limit = self.with(|state| state.excess.ending()).ok().flatten();
                 self.end(ExitReason::Killed(limit.unwrap_or(Limit::HostCalls)));
                 Err(Status::CANCELLED)
             }
@@ -137,7 +171,19 @@ impl Instance {
 
     /// Does a call that cannot be refused, also when the run is to end.
     pub(crate) fn always<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Option<T> {
-        catch_unwind(AssertUnwindSafe(|| self.with(body))).ok()
+        catch_unwind(AssertUnwindSafe(|| self.with(body))).ok()?.ok()
+    }
+
+    /// Has what it is about to publish checked by code of the program, which may call back: nothing is looked at meanwhile.
+    ///
+    /// # Safety
+    /// The bytes are readable, and nobody writes them meanwhile.
+    pub(crate) unsafe fn validate(&self, validation: &Validation) -> Result<Trust, Status> {
+        // SAFETY: the caller's promise.
+        catch_unwind(AssertUnwindSafe(|| unsafe { validation.run() })).map_err(|_| {
+            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+            Status::CANCELLED
+        })
     }
 
     /// Passes a line of its log on, or drops it where there are too many.
@@ -145,14 +191,15 @@ impl Instance {
         // The log is called outside of the lock: it may look at this component.
         let written = catch_unwind(AssertUnwindSafe(|| {
             let log = &self.setup.log;
-            match self.with(LibraryState::line) {
+            // One that is written from within a call cannot be counted.
+            match self.with(LibraryState::line).unwrap_or(Admission::Line) {
                 Admission::Line => log(level, &line(text)),
                 Admission::LineAfter(dropped) => {
                     log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
                     log(level, &line(text));
                 }
                 Admission::Dropped => {
-                    if self.with(|state| state.excess.settle()).is_err() {
+                    if matches!(self.with(|state| state.excess.settle()), Ok(Err(_))) {
                         self.end(ExitReason::Killed(Limit::LogLines));
                     }
                 }
@@ -182,11 +229,6 @@ impl Instance {
         self.over.as_ptr()
     }
 
-    /// Keeps that word.
-    pub(crate) fn keep_over(&self) -> Arc<AtomicU32> {
-        Arc::clone(&self.over)
-    }
-
     /// Why the host has ended it, if it has.
     pub(crate) fn ending(&self) -> Option<ExitReason> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -211,9 +253,11 @@ impl Instance {
         Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
     }
 
-    /// The counters.
-    pub(crate) fn stats(&self) -> GuestStats {
-        GuestStats { computed: self.computed(), ..self.with(|state| state.stats()) }
+    /// The counters, unless a call goes on that does not end: it may be waiting for whoever asks.
+    pub(crate) fn stats(&self) -> Option<GuestStats> {
+        let look = |state: &mut LibraryState| state.stats();
+        let looked = if self.is_current() { self.with(look) } else { self.state.within(PATIENCE, look) };
+        Some(GuestStats { computed: self.computed(), ..looked.ok()? })
     }
 }
 
@@ -234,6 +278,8 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         // For a component that looks. One that does not and publishes by a line after this reaches what `run` keeps.
         self.0.over.store(1, Ordering::Release);
+        // One of its threads that waits goes on, and finds out.
+        self.0.setup.control.signal().wake();
         CURRENT.set((0, std::ptr::null()));
         let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);
         runs.get_or_insert_default().remove(&self.0.id);

@@ -3,12 +3,13 @@
 use std::ptr::NonNull;
 
 use blockcast_blocks::SuspendedLoan;
-use blockcast_blocks::abi::{self, Area, VALID};
+use blockcast_blocks::abi::{self, Area};
 
 use super::blocks::{AttachError, BlockHandle, Loan, Memory, access_of};
 use super::state::{Entry, LibraryState};
 use crate::guest::abi::Error;
 use crate::guest::excess::Limit;
+use crate::guest::output::Trust;
 
 impl LibraryState {
     /// As `publisher.loan`, attached for writing.
@@ -44,9 +45,14 @@ impl LibraryState {
     }
 
     /// As `publisher.publish-block`; the handle is closed on success.
-    pub(crate) fn publish_block(&mut self, publisher: u64, block: u64, length: u32) -> Result<u64, Error> {
+    pub(crate) fn publish_block(
+        &mut self,
+        publisher: u64,
+        block: u64,
+        len: u32,
+        trust: Trust,
+    ) -> Result<u64, Error> {
         self.publisher(publisher)?;
-        let len = length & !VALID;
         match self.entries.get_mut(block) {
             Some(Entry::Loan(loan)) if loan.publisher == publisher => {
                 if loan.block.is_none() {
@@ -56,13 +62,13 @@ impl LibraryState {
                     return Err(Error::WrongSize);
                 }
             }
-            Some(Entry::Block(_)) => return self.publish_storage(publisher, block, length),
+            Some(Entry::Block(_)) => return self.publish_storage(publisher, block, len, trust),
             _ => return Err(Error::InvalidHandle),
         }
         self.may_publish()?;
         let Some(Entry::Loan(loan)) = self.entries.get_mut(block) else { return Err(Error::Internal) };
         let Some(lent) = loan.block.take() else { return Err(Error::Internal) };
-        match self.publisher(publisher)?.publish(lent, length) {
+        match self.publisher(publisher)?.publish(lent, len, trust) {
             Ok(sequence) => {
                 self.entries.remove(block);
                 self.open.blocks -= 1;
@@ -85,8 +91,7 @@ impl LibraryState {
     }
 
     /// Publishes a loan with which more was done than to fill it.
-    fn publish_storage(&mut self, publisher: u64, block: u64, length: u32) -> Result<u64, Error> {
-        let len = length & !VALID;
+    fn publish_storage(&mut self, publisher: u64, block: u64, len: u32, trust: Trust) -> Result<u64, Error> {
         let handle = self.block(block)?;
         let storage = self.storages.get_mut(handle);
         match &storage.memory {
@@ -108,7 +113,7 @@ impl LibraryState {
             return Err(Error::Internal); // looked at above
         };
         let Some(lent) = loan.block.take() else { return Err(Error::Internal) };
-        match self.publisher(publisher)?.publish(lent, length) {
+        match self.publisher(publisher)?.publish(lent, len, trust) {
             Ok(sequence) => {
                 self.open.loans -= 1;
                 self.meter.published(u64::from(len));

@@ -2,11 +2,12 @@
 
 use std::ffi::c_void;
 
-use blockcast_blocks::abi::{PublishingLine, Status};
+use blockcast_blocks::abi::{PublishingLine, Status, VALID};
 
 use super::instance::find;
 use super::pointers::Out;
-use super::table::{always, status};
+use super::state::LibraryState;
+use super::table::{always, publishing, status};
 use crate::guest::abi::Error;
 
 // In each function the component vouches for its pointers as the table's description says.
@@ -69,14 +70,18 @@ pub(super) unsafe extern "C" fn publish_taken(
     length: u32,
     sequence: *mut u64,
 ) -> Status {
-    status(context, |state| {
+    let len = length & !VALID;
+    let find = |state: &mut LibraryState| state.line_validation(publisher, word, len);
+    let publish = |state: &mut LibraryState, trust| {
         let answer = Out::optional(sequence)?;
         state.may_publish()?;
-        let published = state.publisher(publisher)?.publish_from_line(word, length)?;
+        let published = state.publisher(publisher)?.publish_from_line(word, len, trust)?;
         if let Some(answer) = answer {
             // SAFETY: the component's place for it, by the contract.
             unsafe { answer.set(published) };
         }
         Ok(())
-    })
+    };
+    // SAFETY: the component does not write the block any more, by the contract.
+    unsafe { publishing(context, length, find, publish) }
 }

@@ -39,7 +39,9 @@ mod elf;
 mod error;
 mod handles;
 mod image;
+mod imports;
 mod instance;
+mod left_behind;
 mod lending;
 mod line_table;
 mod pointers;
@@ -50,6 +52,8 @@ mod space;
 mod state;
 mod subscription;
 mod table;
+mod threads;
+mod validation;
 mod wait;
 
 pub use elf::LibraryFile;

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
 
-use blockcast_blocks::abi::{PublisherStats, PublishingLine, VALID};
+use blockcast_blocks::abi::{PublisherStats, PublishingLine};
 use blockcast_blocks::{ArenaPin, Signal, SuspendedLoan};
 
 use crate::granted::TopicOutlet;
-use crate::guest::Outlet;
 use crate::guest::abi::Error;
 use crate::guest::output::{Output, Trust};
+use crate::guest::{Checks, Outlet, Validator};
 
 /// A publisher of a native component.
 pub(crate) struct LibraryPublisher {
@@ -47,9 +47,9 @@ impl LibraryPublisher {
         Some(line)
     }
 
-    /// What the line leads to, if the component has it.
-    pub(crate) fn behind_line(&mut self) -> Option<ArenaPin> {
-        self.lined.then(|| self.output.writer().channel().pin())
+    /// Keeps the memory of its blocks and of what its line leads to.
+    pub(crate) fn pin(&mut self) -> ArenaPin {
+        self.output.writer().channel().pin()
     }
 
     /// Lends up to `room` blocks for the line, at least one. Returns the first sequence that names one, and how many.
@@ -78,16 +78,29 @@ impl LibraryPublisher {
         self.output().writer().wake_behind_line();
     }
 
-    /// Publishes a block that was lent to the line; `length` as for [`publish`](Self::publish).
-    pub(crate) fn publish_from_line(&mut self, word: u64, length: u32) -> Result<u64, Error> {
-        let trust = self.trust(length);
+    /// The bytes of the block that `word` names, the next one of the line.
+    pub(crate) fn on_line(&mut self, word: u64, len: u32) -> Result<*const u8, Error> {
         let output = self.output();
         let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
-        if block.capacity() < (length & !VALID) as usize {
+        let (offset, capacity) = (block.offset() as usize, block.capacity());
+        output.writer().lend_again(block);
+        if capacity < len as usize {
+            return Err(Error::WrongSize);
+        }
+        // The block lies in the arena, so the sum does.
+        Ok(output.writer().channel().arena().base().as_ptr().wrapping_add(offset).cast_const())
+    }
+
+    /// Publishes a block that was lent to the line.
+    pub(crate) fn publish_from_line(&mut self, word: u64, len: u32, trust: Trust) -> Result<u64, Error> {
+        let trust = self.trust(trust);
+        let output = self.output();
+        let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
+        if block.capacity() < len as usize {
             output.writer().lend_again(block);
             return Err(Error::WrongSize);
         }
-        output.publish(block, length & !VALID, trust).map_err(|(block, error)| {
+        output.publish(block, len, trust).map_err(|(block, error)| {
             output.writer().lend_again(block);
             error
         })
@@ -121,25 +134,48 @@ impl LibraryPublisher {
         self.output().take_back(block);
     }
 
-    /// Publishes a block. `length`: bits 0 to 30 the number of bytes, bit 31 that the component vouches for them.
+    /// What its messages are checked against if the component does not vouch for them: the layout's check and the program's
+    /// rule.
+    pub(crate) fn checks(&mut self) -> (Option<Validator>, Option<Validator>) {
+        if self.unsealed {
+            return (None, None); // they can still change
+        }
+        let Checks { layout, rule } = self.output.checks();
+        (layout.cloned(), rule.cloned())
+    }
+
+    /// Whether there is a block for a message of `len` bytes now.
+    pub(crate) fn has_block(&mut self, len: u32) -> Result<(), Error> {
+        self.recall_from_line();
+        let block = self.output.take(len)?;
+        self.output.take_back(block);
+        Ok(())
+    }
+
+    /// Publishes a block.
     #[inline]
     pub(crate) fn publish(
         &mut self,
         block: SuspendedLoan,
-        length: u32,
+        len: u32,
+        trust: Trust,
     ) -> Result<u64, (SuspendedLoan, Error)> {
-        let trust = self.trust(length);
+        let trust = self.trust(trust);
         self.recall_from_line();
-        self.output.publish(block, length & !VALID, trust)
+        self.output.publish(block, len, trust)
     }
 
-    /// Publishes a copy of the bytes from `message` on; `length` as for [`publish`](Self::publish).
+    /// Publishes a copy of the bytes from `message` on.
     ///
     /// # Safety
     /// So many bytes from there on are readable, and nobody writes them meanwhile.
-    pub(crate) unsafe fn publish_copy(&mut self, message: *const u8, length: u32) -> Result<u64, Error> {
-        let trust = self.trust(length);
-        let len = length & !VALID;
+    pub(crate) unsafe fn publish_copy(
+        &mut self,
+        message: *const u8,
+        len: u32,
+        trust: Trust,
+    ) -> Result<u64, Error> {
+        let trust = self.trust(trust);
         self.recall_from_line();
         let block = self.output.take(len)?;
         // Ranges of the arena are copied by way of a buffer, as they could overlap the block.
@@ -160,12 +196,8 @@ impl LibraryPublisher {
         })
     }
 
-    fn trust(&self, length: u32) -> Trust {
-        match (self.unsealed, length & VALID != 0) {
-            (true, _) => Trust::Nothing,
-            (false, true) => Trust::Vouched,
-            (false, false) => Trust::Validate,
-        }
+    fn trust(&self, trust: Trust) -> Trust {
+        if self.unsealed { Trust::Nothing } else { trust }
     }
 
     pub(crate) fn subscribers(&mut self) -> u32 {

@@ -1,12 +1,11 @@
 //! One run of a native component, from loading its code to closing it.
 
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use blockcast_blocks::ArenaPin;
 use blockcast_blocks::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -16,6 +15,7 @@ use super::instance::{Instance, LibrarySetup};
 use super::program::LibraryProgram;
 use super::state::LibraryState;
 use super::table;
+use super::threads::Threads;
 use crate::guest::{ExitReason, GuestReport, GuestStats, Limit};
 
 /// How often the processor time is looked at of a component for which it is limited.
@@ -24,33 +24,126 @@ const COMPUTE_TICK: Duration = Duration::from_millis(5);
 /// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
 pub(crate) const STACK: usize = 8 << 20;
 
-/// What the component may look at until its library is closed: the table, the word that says that it is over, and what the lines of
-/// publishers that it has not closed lead to.
-type Kept = (Box<Host>, Arc<AtomicU32>, Vec<ArenaPin>);
+/// How often it is looked whether the threads that a component has left behind are gone: at first, and in the long run.
+const THREADS_TICK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// What a component's thread leaves behind.
 struct Left {
     reason: ExitReason,
     stats: GuestStats,
-    /// To be closed once the thread is gone.
-    image: Option<(Image, Kept)>,
+    remains: Remains,
+}
+
+/// What code of the component may use until there is none left: the image, the table, and by way of the run the blocks that it
+/// had, the parameters and the word that says that it is over.
+///
+/// Dropping it waits for the component's threads, in a thread of its own.
+struct Remains(Option<Kept>);
+
+/// Fields in the order in which they are dropped.
+struct Kept {
+    thread: Option<JoinHandle<()>>,
+    image: Option<Image>,
+    host: Option<Box<Host>>,
+    instance: Arc<Instance>,
+    threads: Arc<Threads>,
+}
+
+impl Remains {
+    /// Threads that the component has started and that are not gone.
+    fn threads_left(&self) -> usize {
+        self.0.as_ref().map_or(0, |kept| kept.threads.left())
+    }
+
+    /// The thread of `run` is to be joined.
+    fn join_first(&mut self, thread: JoinHandle<()>) {
+        if let Some(kept) = &mut self.0 {
+            kept.thread = Some(thread);
+        }
+    }
+
+    /// Joins the thread of `run`. False if it has panicked.
+    fn join(&mut self) -> bool {
+        let thread = self.0.as_mut().and_then(|kept| kept.thread.take());
+        thread.is_none_or(|thread| thread.join().is_ok())
+    }
+
+    /// This thread is to be gone first, which nobody joins.
+    fn wait_for(&self, thread: libc::pid_t) {
+        if let Some(kept) = &self.0 {
+            kept.threads.note(thread);
+        }
+    }
+
+    /// Closes the library and gives everything back. All threads are gone.
+    fn close(mut self) {
+        if let Some(kept) = self.0.take() {
+            kept.close();
+        }
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let Some(kept) = self.0.take() else { return };
+        // If there is no thread for it, nothing is ever given back: threads of the component may use it.
+        let kept = ManuallyDrop::new(kept);
+        let closer = std::thread::Builder::new().name("blockcast-close".to_owned());
+        let closing = closer.spawn(move || ManuallyDrop::into_inner(kept).wait_and_close());
+        if let Err(error) = closing {
+            tracing::warn!(%error, "no thread is left to close a library: it stays loaded, with its blocks");
+        }
+    }
+}
+
+impl Kept {
+    fn wait_and_close(mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let (mut pause, longest) = THREADS_TICK;
+        while self.threads.left() > 0 {
+            std::thread::sleep(pause);
+            pause = longest.min(pause * 2);
+        }
+        self.close();
+    }
+
+    fn close(self) {
+        let Self { image, host, instance, .. } = self;
+        drop(image);
+        drop(host);
+        // Dropped when nothing is looked at any more.
+        let _left = instance.with(LibraryState::forget);
+    }
 }
 
 impl LibraryProgram {
     /// Runs the app to its end, whatever that is. When the future completes the library is closed and everything that the app
-    /// had open is given back, unless it was told to end and has not returned: see [`ExitReason::Abandoned`].
+    /// had open is given back, unless one of its threads goes on: see [`ExitReason::Abandoned`].
+    ///
+    /// ```text
+    ///  app returns ─▶ release: nobody waits for it, its blocks stay ─▶ its thread is joined ─▶ the others are gone ─▶
+    ///      the library is closed ─▶ forget: its blocks are given back
+    /// ```
+    /// Code of the app runs until the library is closed: thread-local destructors, and threads that it has left behind.
     pub(crate) async fn run(&self, setup: LibrarySetup) -> GuestReport {
         let instance = Instance::new(setup);
         let counted = Arc::downgrade(&instance);
-        instance.setup.control.count_with(Box::new(move || counted.upgrade().map(|run| run.stats())));
+        instance.setup.control.count_with(Arc::new(move || counted.upgrade()?.stats()));
         let (started, has_started) = oneshot::channel();
         let (leave, left) = oneshot::channel();
         let thread = std::thread::Builder::new().name(self.name().to_owned()).stack_size(STACK).spawn({
             let (code, instance) = (self.code().clone(), Arc::clone(&instance));
             move || {
-                if let Err(Left { image, .. }) = leave.send(run(&code, &instance, started)) {
-                    // Nobody is left to close it, and this thread cannot: its thread-local variables may be the library's.
-                    std::mem::forget(image);
+                let threads = Arc::<Threads>::default();
+                // SAFETY: what remains of the run keeps them until all of its threads are gone.
+                unsafe { threads.adopt() };
+                // SAFETY: a system call without arguments.
+                let own = unsafe { libc::gettid() };
+                if let Err(left) = leave.send(run(&code, &instance, &threads, started)) {
+                    // Nobody joins this thread, whose thread-local variables may be the library's.
+                    left.remains.wait_for(own);
                 }
             }
         });
@@ -62,7 +155,8 @@ impl LibraryProgram {
             }
         };
         // A task of its own: it goes on if this one does not wait for it any more.
-        let mut gone = tokio::spawn(close(left, thread));
+        let grace = instance.setup.limits.shutdown_grace;
+        let mut gone = tokio::spawn(close(left, thread, grace));
         let told = EndOnDrop(&instance);
         let reason = tokio::select! {
             biased;
@@ -74,25 +168,48 @@ impl LibraryProgram {
         match tokio::time::timeout(instance.setup.limits.shutdown_grace, &mut gone).await {
             Ok(report) => report.unwrap_or_else(|_| lost()),
             Err(_) => {
-                let stats = instance.stats();
+                // What it has open is closed as if it had returned: nobody waits for it. What it may reach stays.
+                let _ = instance.with(LibraryState::release);
+                let stats = instance.stats().unwrap_or_else(|| instance.setup.control.shown_stats());
                 GuestReport { reason: ExitReason::Abandoned(reason.to_string()), stats }
             }
         }
     }
 }
 
-/// Waits until the thread is gone, then closes the library.
-async fn close(left: oneshot::Receiver<Left>, thread: JoinHandle<()>) -> GuestReport {
-    let Ok(Left { reason, stats, image }) = left.await else { return lost() };
-    // Both take microseconds, but destructors of the library run in them.
-    let closed = spawn_blocking(move || {
-        let joined = thread.join();
-        drop(image);
-        joined.is_ok()
-    });
-    match closed.await {
-        Ok(true) => GuestReport { reason, stats },
-        _ => lost(),
+/// Waits until the threads are gone, then closes the library. Those that the component has started have time until the grace is
+/// over.
+async fn close(left: oneshot::Receiver<Left>, thread: JoinHandle<()>, grace: Duration) -> GuestReport {
+    let Ok(Left { reason, stats, mut remains }) = left.await else { return lost() };
+    remains.join_first(thread);
+    // Both this and closing take microseconds, but destructors of the library run in them.
+    let joined = spawn_blocking(move || (remains.join(), remains));
+    let Ok((true, remains)) = joined.await else { return lost() };
+    let (mut pause, longest) = THREADS_TICK;
+    let deadline = Instant::now().checked_add(grace);
+    loop {
+        let threads = remains.threads_left();
+        if threads == 0 {
+            break;
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let (number, go) = if threads == 1 {
+                ("1 thread".to_owned(), "goes")
+            } else {
+                (format!("{threads} threads"), "go")
+            };
+            // Closed when they are gone.
+            return GuestReport {
+                reason: ExitReason::Abandoned(format!("{reason}, but {number} of it {go} on")),
+                stats,
+            };
+        }
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+    match spawn_blocking(move || remains.close()).await {
+        Ok(()) => GuestReport { reason, stats },
+        Err(_) => lost(),
     }
 }
 
@@ -146,12 +263,14 @@ impl Drop for EndOnDrop<'_> {
 }
 
 /// The component's thread.
-fn run(code: &Code, instance: &Arc<Instance>, started: oneshot::Sender<()>) -> Left {
+fn run(code: &Code, instance: &Arc<Instance>, threads: &Arc<Threads>, started: oneshot::Sender<()>) -> Left {
+    // Not closed here whatever happens: this thread's destructors may be the library's.
+    let (mut image, mut host) = (None, None);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: whoever loaded the program has vouched for the file, and these are its bytes.
-        let image =
-            unsafe { Image::open(code) }.map_err(|error| ExitReason::NotStarted(error.to_string()))?;
-        let host = Box::new(table::host(instance));
+        let opened = unsafe { Image::open(code) };
+        let image = image.insert(opened.map_err(|error| ExitReason::NotStarted(error.to_string()))?);
+        let host = host.insert(Box::new(table::host(instance)));
         let entered = instance.enter();
         // Nobody listens if it took too long: it is to end then.
         let _ = started.send(());
@@ -160,20 +279,20 @@ fn run(code: &Code, instance: &Arc<Instance>, started: oneshot::Sender<()>) -> L
         } else {
             // SAFETY: the library's own function, called as the contract says: with a table that is kept until the library
             // is closed, on a thread of its own.
-            unsafe { (image.app().run)(&raw const *host) }
+            unsafe { (image.app().run)(&raw const **host) }
         };
         drop(entered);
-        Ok((returned, image, host))
+        Ok(returned)
     }));
-    let (reason, image) = match outcome {
-        Ok(Ok((returned, image, host))) => (exit_reason(instance, returned), Some((image, host))),
-        Ok(Err(reason)) => (instance.ending().unwrap_or(reason), None),
-        Err(_) => (ExitReason::System("the host panicked on its behalf".to_owned()), None),
+    let reason = match outcome {
+        Ok(Ok(returned)) => exit_reason(instance, returned),
+        Ok(Err(reason)) => instance.ending().unwrap_or(reason),
+        Err(_) => ExitReason::System("the host panicked on its behalf".to_owned()),
     };
-    let stats = instance.stats();
-    let lines = instance.with(LibraryState::release);
-    let image = image.map(|(image, host)| (image, (host, instance.keep_over(), lines)));
-    Left { reason, stats, image }
+    let stats = instance.stats().unwrap_or_else(|| instance.setup.control.shown_stats());
+    let _ = instance.with(LibraryState::release);
+    let (instance, threads) = (Arc::clone(instance), Arc::clone(threads));
+    Left { reason, stats, remains: Remains(Some(Kept { thread: None, image, host, instance, threads })) }
 }
 
 /// How the run has ended, given what the app returned.
@@ -184,7 +303,7 @@ fn exit_reason(instance: &Instance, returned: u32) -> ExitReason {
     if instance.setup.control.is_cancelled() {
         return ExitReason::Cancelled; // it has returned before it was told
     }
-    let said = instance.with(|state| state.said.take()).filter(|said| !said.is_empty());
+    let said = instance.with(|state| state.said.take()).ok().flatten().filter(|said| !said.is_empty());
     let or = |otherwise: &str| said.clone().unwrap_or_else(|| otherwise.to_owned());
     match returned {
         RUN_FINISHED => ExitReason::Finished,

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use blockcast_blocks::abi::{self, VALID};
-use blockcast_blocks::{ArenaPin, PublisherId, ReaderOptions, Schema, Signal};
+use blockcast_blocks::abi;
+use blockcast_blocks::{PublisherId, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
 use super::handles::Handles;
 use super::instance::LibrarySetup;
+use super::left_behind::LeftBehind;
 use super::publisher::LibraryPublisher;
 use super::space::{Base, ThisProcess};
 use super::subscription::LibrarySubscription;
@@ -17,6 +18,7 @@ use crate::guest::deliveries::Deliveries;
 use crate::guest::excess::{Excess, Limit};
 use crate::guest::kept::KeptBlocks;
 use crate::guest::meter::{Admission, Meter};
+use crate::guest::output::Trust;
 use crate::guest::state::line;
 use crate::guest::{Feed, GuestStats, Outlet, Refusal};
 
@@ -47,6 +49,8 @@ pub(crate) struct LibraryState {
     pub(crate) said: Option<String>,
     /// Whether `wait` has reported the request to finish.
     pub(crate) shutdown_seen: bool,
+    /// Once the run is over nothing is opened any more, and this is what the component may still reach.
+    left: Option<LeftBehind>,
 }
 
 /// How many there are of each.
@@ -75,7 +79,14 @@ impl LibraryState {
             closed: GuestStats::default(),
             said: None,
             shutdown_seen: false,
+            left: None,
         }
+    }
+
+    /// Whether the run is over.
+    #[inline]
+    pub(crate) fn is_released(&self) -> bool {
+        self.left.is_some()
     }
 
     /// Refuses something because of a limit.
@@ -138,12 +149,15 @@ impl LibraryState {
     }
 
     pub(crate) fn close_subscription(&mut self, handle: u64) {
-        if self.subscription(handle).is_ok()
-            && let Some(Entry::Subscription(subscription)) = self.entries.remove(handle)
-        {
-            self.open.subscriptions -= 1;
-            self.closed.add_deliveries(&subscription.deliveries);
-        }
+        drop(self.take_subscription(handle));
+    }
+
+    fn take_subscription(&mut self, handle: u64) -> Option<Box<LibrarySubscription>> {
+        self.subscription(handle).ok()?;
+        let Some(Entry::Subscription(subscription)) = self.entries.remove(handle) else { return None };
+        self.open.subscriptions -= 1;
+        self.closed.add_deliveries(&subscription.deliveries);
+        Some(subscription)
     }
 
     /// As `subscription.poll`.
@@ -245,18 +259,19 @@ impl LibraryState {
     /// As `publisher.publish`.
     ///
     /// # Safety
-    /// As many bytes as `length` says are readable from `message` on, and nobody writes them meanwhile.
+    /// `len` bytes are readable from `message` on, and nobody writes them meanwhile.
     pub(crate) unsafe fn publish(
         &mut self,
         handle: u64,
         message: *const u8,
-        length: u32,
+        len: u32,
+        trust: Trust,
     ) -> Result<u64, Error> {
         self.publisher(handle)?;
         self.may_publish()?;
         // SAFETY: the caller's promise.
-        let sequence = unsafe { self.publisher(handle)?.publish_copy(message, length) }?;
-        self.meter.published(u64::from(length & !VALID));
+        let sequence = unsafe { self.publisher(handle)?.publish_copy(message, len, trust) }?;
+        self.meter.published(u64::from(len));
         Ok(sequence)
     }
 
@@ -328,26 +343,40 @@ impl LibraryState {
                 Entry::Loan(_) | Entry::Block(_) => {}
             }
         }
+        if let Some(left) = &self.left {
+            left.count_in(&mut stats);
+        }
         stats
     }
 
-    /// Gives everything back that the component has open. What its handles stood for, they do not stand for any more. Returns what
-    /// its lines lead to.
-    pub(crate) fn release(&mut self) -> Vec<ArenaPin> {
-        let lines = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
-            Entry::Publisher(publisher) => publisher.behind_line(),
-            _ => None,
-        });
-        let lines = lines.collect();
+    /// Ends the run: closes everything that the component has open. Its handles stand for nothing any more, and no publisher
+    /// waits for it. What it may still reach stays where it is until [`forget`](Self::forget).
+    pub(crate) fn release(&mut self) {
+        let mut left = self.left.take().unwrap_or_default();
+        left.memory.extend(self.storages.take_memory());
         let handles: Vec<u64> = self.entries.iter_mut().map(|(handle, _)| handle).collect();
         for &handle in &handles {
             self.close_block(handle);
         }
         for handle in handles {
-            self.close_subscription(handle);
-            self.close_publisher(handle);
+            match self.entries.get_mut(handle) {
+                Some(Entry::Publisher(publisher)) => {
+                    left.arenas.push(publisher.pin());
+                    self.close_publisher(handle);
+                }
+                Some(Entry::Subscription(_)) => {
+                    let closed = self.take_subscription(handle);
+                    left.messages.extend(closed.map(|closed| closed.deliveries.into_unreleased()));
+                }
+                _ => {}
+            }
         }
-        lines
+        self.left = Some(left);
+    }
+
+    /// Takes out what the component could still reach. Not before none of its code runs any more.
+    pub(crate) fn forget(&mut self) -> Option<LeftBehind> {
+        self.left.replace(LeftBehind::default())
     }
 
     pub(crate) fn fail(&mut self, text: &str) {

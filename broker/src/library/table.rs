@@ -15,9 +15,11 @@ use super::instance::{Instance, find};
 use super::line_table as lines;
 use super::pointers::{self, Out};
 use super::state::LibraryState;
+use super::validation::Validation;
 use super::wait::wait;
 use crate::guest::Level;
 use crate::guest::abi::Error;
+use crate::guest::output::Trust;
 
 /// The table of a run.
 pub(crate) fn host(instance: &Instance) -> Host {
@@ -90,6 +92,33 @@ pub(super) fn value<T: Default>(
     call: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
 ) -> T {
     find(context, |instance| instance.call(call)).and_then(Result::ok).unwrap_or_default()
+}
+
+/// Does a call that publishes. Bytes for which the component does not vouch are checked first, while nothing is looked at.
+///
+/// # Safety
+/// The bytes that `find_bytes` names are readable, and nobody writes them meanwhile.
+#[inline]
+pub(super) unsafe fn publishing(
+    context: *mut c_void,
+    length: u32,
+    find_bytes: impl FnOnce(&mut LibraryState) -> Result<Validation, Error>,
+    publish: impl FnOnce(&mut LibraryState, Trust) -> Result<(), Error>,
+) -> Status {
+    if length & VALID != 0 {
+        return status(context, |state| publish(state, Trust::Vouched));
+    }
+    let published = find(context, |instance| {
+        let validation = instance.call(find_bytes)?;
+        // SAFETY: the caller's promise.
+        let trust = unsafe { instance.validate(&validation) }?;
+        instance.go_on(|state| publish(state, trust))
+    });
+    match published {
+        Some(Ok(())) => Status::OK,
+        Some(Err(status)) => status,
+        None => Status::CLOSED,
+    }
 }
 
 /// Does a call that is never refused.
@@ -309,21 +338,29 @@ unsafe extern "C" fn publisher_publish(
     length: u32,
     sequence: *mut u64,
 ) -> Status {
-    status(context, |state| {
+    let len = length & !VALID;
+    let (message, is_null) = match message.is_null() {
+        true => (std::ptr::dangling(), len > 0),
+        false => (message, false),
+    };
+    let find = |state: &mut LibraryState| {
+        if is_null { Err(Error::OutOfBounds) } else { state.validation(publisher, message, len) }
+    };
+    let publish = |state: &mut LibraryState, trust| {
         let answer = Out::optional(sequence)?;
-        let message = match (message.is_null(), length & !VALID) {
-            (true, 0) => std::ptr::dangling(),
-            (true, _) => return Err(Error::OutOfBounds),
-            (false, _) => message,
-        };
+        if is_null {
+            return Err(Error::OutOfBounds);
+        }
         // SAFETY: so many readable bytes that nobody changes, by the contract.
-        let published = unsafe { state.publish(publisher, message, length) }?;
+        let published = unsafe { state.publish(publisher, message, len, trust) }?;
         if let Some(answer) = answer {
             // SAFETY: the component's place for it, by the contract.
             unsafe { answer.set(published) };
         }
         Ok(())
-    })
+    };
+    // SAFETY: as above, or `find` refuses.
+    unsafe { publishing(context, length, find, publish) }
 }
 
 unsafe extern "C" fn publisher_in_place_from(_context: *mut c_void, _publisher: u64) -> u32 {
@@ -364,9 +401,11 @@ unsafe extern "C" fn publisher_publish_block(
         }
         Err(_) => return Status::OUT_OF_BOUNDS,
     };
-    status(context, |state| {
+    let len = length & !VALID;
+    let find = |state: &mut LibraryState| state.block_validation(publisher, block, len);
+    let publish = |state: &mut LibraryState, trust| {
         let answer = Out::optional(sequence)?;
-        let published = state.publish_block(publisher, block, length)?;
+        let published = state.publish_block(publisher, block, len, trust)?;
         if let Some(answer) = answer {
             // SAFETY: the component's place for it, by the contract.
             unsafe { answer.set(published) };
@@ -378,7 +417,9 @@ unsafe extern "C" fn publisher_publish_block(
             unsafe { next.write(loan) };
         }
         Ok(())
-    })
+    };
+    // SAFETY: the component does not write the block any more, by the contract.
+    unsafe { publishing(context, length, find, publish) }
 }
 
 unsafe extern "C" fn publisher_free_blocks(context: *mut c_void, publisher: u64) -> u32 {

@@ -5,3 +5,4 @@ mod support;
 mod calls;
 mod lifecycle;
 mod lines;
+mod rules;

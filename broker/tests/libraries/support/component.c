@@ -405,6 +405,26 @@ static uint32_t threads(const host *h) {
     return 0;
 }
 
+/* Publishes what the host has to check, from both of its threads. */
+static void *publishes_unchecked(void *data) {
+    const host *h = data;
+    for (int i = 0; i < 10; i++) {
+        uint32_t status = h->publisher_publish(h->context, shared_publisher, (const uint8_t *)"x", 1, NULL);
+        if (status) trouble = status;
+    }
+    return NULL;
+}
+
+static uint32_t is_checked(const host *h) {
+    pthread_t thread;
+    MUST(publisher(h, "out", 64, &shared_publisher) == OK);
+    publishes_unchecked((void *)h);
+    MUST(pthread_create(&thread, NULL, publishes_unchecked, (void *)h) == 0);
+    pthread_join(thread, NULL);
+    MUST(trouble == 0);
+    return 0;
+}
+
 /* Leaves a thread behind that calls after the end. It must not run this code then, so it is the library's mistake; this one is
    gone before the library is closed. */
 static void *calls_late(void *data) {
@@ -572,7 +592,7 @@ static const struct { const char *name; uint32_t (*run)(const host *); } deeds[]
     {"forges", forges}, {"spins", spins}, {"nags", nags}, {"tarries", tarries}, {"fails", fails}, {"chats", chats},
     {"limits", limits}, {"exceeds", exceeds}, {"returns-nonsense", returns_nonsense}, {"loses", loses},
     {"mixes", mixes}, {"exhausts", exhausts}, {"no-lines", no_lines}, {"limited-lines", limited_lines}, {"lines", lines},
-    {"looks-at-its-line", looks_at_its_line}, {"leaves-a-line", leaves_a_line},
+    {"is-checked", is_checked}, {"looks-at-its-line", looks_at_its_line}, {"leaves-a-line", leaves_a_line},
 };
 
 __attribute__((unused)) static uint32_t run(const host *h) {

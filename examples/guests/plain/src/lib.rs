@@ -25,6 +25,10 @@ pub fn run(session: Session) -> Result<(), AppError> {
         Some("waits for blocks") => waits_for_blocks(&session),
         Some("fails") => Err("as asked".into()),
         Some("panics") => panic!("as asked"),
+        #[cfg(blockcast_library)]
+        Some("reads in a destructor") => outlives::in_a_destructor(&session),
+        #[cfg(blockcast_library)]
+        Some("reads in a thread") => outlives::in_a_thread(&session),
         other => Err(format!("it cannot do {other:?}").into()),
     }
 }
@@ -124,3 +128,6 @@ fn input(session: &Session, topic: &str) -> Result<Subscriber<Numbers>, AppError
 fn output(session: &Session) -> Result<Publisher<Numbers>, AppError> {
     Ok(session.blocking_publisher("out", PublisherOptions::new().block_size(64).blocks(4))?)
 }
+
+#[cfg(blockcast_library)]
+mod outlives;

@@ -183,6 +183,116 @@ fn a_plain_fn_is_cancelled_in_a_blocking_call_and_what_it_held_is_back() {
     }
 }
 
+/// Libraries only: what they do after `run` has returned.
+mod library_that_outlives_its_run {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// How long the tests wait for the app before they call it hung.
+    const HANG: Duration = Duration::from_secs(300);
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = format!("outlives-{}-{name}", std::process::id());
+            let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+            fs::create_dir_all(&folder).expect("a folder");
+            Self(folder)
+        }
+
+        fn wait_for(&self, name: &str) -> String {
+            let deadline = Instant::now() + HANG;
+            loop {
+                if let Ok(text) = fs::read_to_string(self.0.join(name)) {
+                    return text;
+                }
+                assert!(Instant::now() < deadline, "no {name}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn starts(broker: &Broker, folder: &Folder, does: &str, grace: Duration) -> Component {
+        let mut limits = GuestLimits::default();
+        limits.shutdown_grace = grace;
+        let options = ComponentOptions::new()
+            .grants(Grants::new().subscribe("in").limits(limits))
+            .parameter("does", does)
+            .parameter("folder", folder.0.to_str().expect("UTF-8"))
+            .restart(RestartPolicy { initial: Duration::from_millis(1), ..RestartPolicy::always() });
+        broker.supervise_library(&LIBRARY, options).expect("starts")
+    }
+
+    fn ended(app: &Component) -> ExitReason {
+        let deadline = Instant::now() + HANG;
+        while app.report().is_none() {
+            assert!(Instant::now() < deadline, "it does not end: {app:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        app.wait().reason
+    }
+
+    fn held(broker: &Broker) -> u32 {
+        broker.topic("in").expect("it is there").publishers[0].held
+    }
+
+    /// Publishes twice as many messages as there are blocks: nobody waits for them, and one block is not used again.
+    fn publish_on(broker: &Broker, numbers: &mut Publisher<Numbers>) {
+        assert!(numbers.subscriber_count() == 0 && held(broker) == 1);
+        (1..=8).for_each(|number| publish(numbers, number));
+    }
+
+    #[test]
+    fn a_message_stays_readable_in_a_thread_local_destructor() {
+        let (broker, folder) = (Broker::new(), Folder::new("destructor"));
+        let mut numbers = publisher(&broker, "in");
+        let app = starts(&broker, &folder, "reads in a destructor", HANG);
+        joined(&mut numbers);
+        publish(&mut numbers, 0);
+        folder.wait_for("reads");
+        publish_on(&broker, &mut numbers);
+        assert_eq!(app.state(), ComponentState::Running, "its thread is not gone");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let stats = runtime.block_on(app.stats());
+        assert_eq!((stats.attached + stats.held, stats.subscriptions), (1, 0), "{stats:?}");
+        app.cancel(); // it is not started again
+        fs::write(folder.0.join("go on"), "").expect("written");
+        assert_eq!(folder.wait_for("read"), "0 0", "the message has not changed");
+        assert_eq!(ended(&app), ExitReason::Finished);
+        assert_eq!(held(&broker), 0, "the block is back");
+    }
+
+    #[test]
+    fn a_message_stays_readable_in_a_thread_that_outlives_run() {
+        let (broker, folder) = (Broker::new(), Folder::new("thread"));
+        let mut numbers = publisher(&broker, "in");
+        let app = starts(&broker, &folder, "reads in a thread", Duration::from_millis(20));
+        joined(&mut numbers);
+        publish(&mut numbers, 0);
+        let reason = ended(&app);
+        let ExitReason::Abandoned(why) = &reason else { panic!("{reason}") };
+        assert_eq!(why, "finished, but 1 thread of it goes on");
+        assert_eq!((app.state(), app.restarts()), (ComponentState::Ended, 0), "not started beside itself");
+        publish_on(&broker, &mut numbers);
+        fs::write(folder.0.join("go on"), "").expect("written");
+        assert_eq!(folder.wait_for("read"), "0 0", "the message has not changed");
+        let deadline = Instant::now() + HANG;
+        while held(&broker) > 0 {
+            assert!(Instant::now() < deadline, "the block stays away");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Linked apps only: what can be seen from within the program.
 mod linked {
     use super::*;

@@ -1,0 +1,55 @@
+//! Where a library's file keeps the address of a function that it imports: [`slots`].
+
+use object::elf::{FileHeader64, PT_GNU_RELRO};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget};
+
+/// A place of 8 bytes in a loaded library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// How far it lies from the start of the image in bytes.
+    pub(super) offset: u64,
+    /// The loader has made it read-only.
+    pub(super) is_sealed: bool,
+}
+
+/// The places where the loader puts the address of `function`. None if the library does not import it.
+pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::Error> {
+    let header = FileHeader64::<Endianness>::parse(bytes)?;
+    let endian = header.endian()?;
+    let segments = header.program_headers(endian, bytes)?;
+    let range = |segment: &object::elf::ProgramHeader64<Endianness>| {
+        let start = segment.p_vaddr(endian);
+        start..start.saturating_add(segment.p_memsz(endian))
+    };
+    let writable = |segment: &&object::elf::ProgramHeader64<Endianness>| {
+        segment.p_type(endian) == object::elf::PT_LOAD && segment.p_flags(endian) & object::elf::PF_W != 0
+    };
+    // The loader leaves pages writable of which only a part is to be read-only.
+    let page = blockcast_blocks::page_size() as u64;
+    let last_of_page = |offset: u64| offset | (page - 1);
+    let sealed = |segment: &&object::elf::ProgramHeader64<Endianness>| segment.p_type(endian) == PT_GNU_RELRO;
+    let file = ElfFile64::<Endianness>::parse(bytes)?;
+    let (Some(symbols), Some(relocations)) = (file.dynamic_symbol_table(), file.dynamic_relocations()) else {
+        return Ok(Vec::new());
+    };
+    let imports = |target| match target {
+        RelocationTarget::Symbol(symbol) => symbols
+            .symbol_by_index(symbol)
+            .is_ok_and(|symbol| symbol.is_undefined() && symbol.name() == Ok(function)),
+        _ => false,
+    };
+    let found = relocations.filter(|(_, relocation)| imports(relocation.target()));
+    let slots = found.map(|(offset, _)| Slot {
+        offset,
+        is_sealed: segments.iter().filter(sealed).any(|segment| {
+            range(segment).contains(&offset) && range(segment).contains(&last_of_page(offset))
+        }),
+    });
+    // A place that is not the library's own data is left alone.
+    let is_data = |slot: &Slot| {
+        let last = slot.offset.saturating_add(7);
+        slot.offset % 8 == 0 && segments.iter().filter(writable).any(|segment| range(segment).contains(&last))
+    };
+    Ok(slots.filter(is_data).collect())
+}

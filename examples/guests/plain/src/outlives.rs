@@ -1,0 +1,68 @@
+//! What safe code of a library does with a message after `run` has returned: in a thread-local destructor, and in a thread of its
+//! own. It tells whoever watches by files in the folder that the parameter `folder` names.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use blockcast::{AppError, Sample, Session};
+
+use crate::{Numbers, input};
+
+/// A message, read when this is dropped.
+struct Late {
+    sample: Sample<Numbers>,
+    folder: PathBuf,
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        let numbers: &[u64] = self.sample.view();
+        let before = numbers[0];
+        tell(&self.folder, "reads", "");
+        // Until the publisher had its chance to use the block again. The test bounds it.
+        while !self.folder.join("go on").exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let after = std::hint::black_box(numbers)[0];
+        tell(&self.folder, "read", &format!("{before} {after}"));
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Option<Late>> = const { RefCell::new(None) };
+}
+
+/// Writes a file at once: whoever sees it sees all of it.
+fn tell(folder: &Path, name: &str, text: &str) {
+    let unfinished = folder.join(format!("{name}.new"));
+    // Without the file the test fails.
+    let _ = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, folder.join(name)));
+}
+
+fn late(session: &Session) -> Result<Late, AppError> {
+    let mut numbers = input(session, "in")?;
+    let sample = numbers.blocking_recv(None)?;
+    let folder = session.parameter("folder").ok_or("no folder")?.into();
+    Ok(Late { sample, folder })
+}
+
+/// Returns with a message in a thread-local variable.
+pub(crate) fn in_a_destructor(session: &Session) -> Result<(), AppError> {
+    let late = late(session)?;
+    KEPT.with(|kept| *kept.borrow_mut() = Some(late));
+    Ok(())
+}
+
+/// Returns while a thread has a message.
+pub(crate) fn in_a_thread(session: &Session) -> Result<(), AppError> {
+    let late = late(session)?;
+    let reads = late.folder.join("reads");
+    thread::spawn(move || drop(late));
+    while !reads.exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
