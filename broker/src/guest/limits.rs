@@ -72,6 +72,10 @@ pub struct GuestLimits {
     pub pool_share: u32,
     /// Whether it may subscribe so that publishers wait for it (the overflow policy `block`). Where it may not,
     /// that is `denied`: a guest that stands still can then not stop a publisher.
+    ///
+    /// A native library that is [abandoned](crate::ExitReason::Abandoned) holds back no publisher, but keeps the blocks that it
+    /// had for as long as its threads go on: of such a subscription up to [`attached`](Self::attached) of them, otherwise as
+    /// many as `pool_share` and `held` allow.
     pub back_pressure: bool,
     /// Messages that it may publish per second, all its publishers together. `None`: as many as it can.
     pub publish_messages: Option<Rate>,

@@ -11,7 +11,6 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
 
 use libc::{pid_t, pthread_attr_t, pthread_t};
@@ -117,8 +116,7 @@ unsafe extern "C-unwind" fn begin(beginning: *mut c_void) -> *mut c_void {
     // SAFETY: the caller's promise.
     let Beginning { threads, start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning>()) };
     // SAFETY: this thread belongs to them, so they are kept until it is gone.
-    let own = ManuallyDrop::new(unsafe { &*threads });
-    own.with(|list| {
+    unsafe { &*threads }.with(|list| {
         list.starting -= 1;
         // SAFETY: a system call without arguments.
         list.begun.push(unsafe { libc::gettid() });

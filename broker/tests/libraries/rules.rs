@@ -1,6 +1,7 @@
-//! Rules for what components publish are code of the program: they may ask the broker, and about the component too.
+//! Rules and wakers are code of the program that runs while a component publishes: it may ask about the component.
 
 use std::sync::{Arc, OnceLock, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use blockcast_blocks::{Bytes, InvalidPayload, Payload};
@@ -16,6 +17,26 @@ fn ask(component: &Component) {
     let _ = runtime.block_on(component.stats());
 }
 
+/// Asks in this thread, and in another one for which this one waits.
+fn ask_twice(component: &Component) {
+    ask(component);
+    std::thread::scope(|scope| scope.spawn(|| ask(component)).join()).expect("no panic");
+}
+
+/// Asks when it is woken.
+struct Asks {
+    component: Arc<OnceLock<Component>>,
+    woken: mpsc::SyncSender<()>,
+}
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        ask_twice(self.component.wait());
+        // It is woken already if this is full.
+        let _ = self.woken.try_send(());
+    }
+}
+
 #[test]
 fn a_rule_may_ask_for_the_counters_of_the_component_from_any_thread() {
     let (done, ends) = mpsc::channel();
@@ -24,10 +45,7 @@ fn a_rule_may_ask_for_the_counters_of_the_component_from_any_thread() {
         let component = Arc::new(OnceLock::<Component>::new());
         let asked = Arc::clone(&component);
         let rule = move |_: &[u8]| -> Result<(), InvalidPayload> {
-            let component = asked.wait();
-            ask(component);
-            // This thread waits for another one that asks.
-            std::thread::scope(|scope| scope.spawn(|| ask(component)).join()).expect("no panic");
+            ask_twice(asked.wait());
             Ok(())
         };
         broker.declare("out", &Bytes::schema(), Some(Arc::new(rule))).expect("a new topic");
@@ -37,4 +55,29 @@ fn a_rule_may_ask_for_the_counters_of_the_component_from_any_thread() {
     let report = ends.recv_timeout(HANG).expect("it does not hang");
     assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
     assert_eq!(report.stats.published, 20, "{report:?}");
+}
+
+#[test]
+fn a_waker_may_ask_for_the_counters_of_the_component_from_any_thread() {
+    let (done, ends) = mpsc::channel();
+    std::thread::spawn(move || {
+        let broker = Broker::new();
+        let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("a new topic");
+        let (woken, wakes) = mpsc::sync_channel(1);
+        let component = Arc::new(OnceLock::<Component>::new());
+        let waker = Waker::from(Arc::new(Asks { component: Arc::clone(&component), woken }));
+        let component = component.get_or_init(|| start(&broker, "publishes", |_| {}));
+        for _ in 0..5 {
+            // Until it has received everything and waits, so that it is the component that wakes it.
+            while let Poll::Ready(()) = subscriber.poll_ready(&mut Context::from_waker(&waker)) {
+                let _ = subscriber.try_recv_ref();
+            }
+            wakes.recv().expect("it is woken");
+        }
+        component.request_shutdown();
+        drop(subscriber);
+        let _ = done.send(component.wait());
+    });
+    let report = ends.recv_timeout(HANG).expect("it does not hang");
+    assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
 }
