@@ -139,6 +139,49 @@ fn claim_that_is_revoked_is_not_taken_any_more() {
 }
 
 #[test]
+fn claim_that_is_taken_back_is_taken_again_or_lost() {
+    quietly(|| {
+        let mut ring = Ring::new(2, 1, 0);
+        ring.revokes = true;
+        let mut receiver = ring.join(0, Pace::Overtakable { window: 2, depth: u64::MAX }, 0);
+        let mut published = u64::from(ring.publish()) + u64::from(ring.publish());
+        let subscriber = thread::spawn(move || {
+            interruptible();
+            let (mut received, mut lost) = (0, 0);
+            let mut count = |met| match met {
+                Met::Message(_) => received += 1,
+                Met::Lost(count) => lost += count,
+                _ => {}
+            };
+            let (first, second) = (receiver.take(), receiver.take());
+            count(first);
+            if let (Met::Message(_), Met::Message(_)) = (first, second) {
+                // As after a panic while the first of a batch was being looked at.
+                receiver.consumer.take_back(1, 8);
+            } else {
+                count(second);
+            }
+            let _ = receiver.consumer.let_go(receiver.consumer.next());
+            count(receiver.receive());
+            offline();
+            (receiver, received, lost)
+        });
+        published += u64::from(ring.publish());
+        let (mut receiver, mut received, mut lost) = subscriber.join().unwrap();
+        loop {
+            match receiver.receive() {
+                Met::Message(_) => received += 1,
+                Met::Lost(count) => lost += count,
+                _ => break,
+            }
+        }
+        assert_eq!(received + lost, published, "each is received or counted as lost, and once");
+        let _ = receiver.consumer.leave();
+        assert_eq!(ring.settle(), 2, "every block comes back");
+    });
+}
+
+#[test]
 fn claim_a_reliable_subscriber_receives_every_message_in_order() {
     publisher_against(2, 4, 3, Pace::Reliable);
 }
