@@ -26,6 +26,11 @@ use super::space::{Delivery, Sight, Space};
 /// Bit of a record's length that says that the bytes are known to be valid.
 const VALID: u32 = 1 << 31;
 
+/// Where messages are shown one by one, a poll delivers no more of them, and none beyond so many copied bytes: nothing
+/// interrupts it, and the guest polls again.
+const MAX_SHOWN: u32 = 4096;
+const MAX_COPIED: u64 = 8 << 20;
+
 /// One publisher of the topic.
 struct Source<V> {
     channel: Arc<Channel>,
@@ -295,6 +300,8 @@ impl<V: Sight> Deliveries<V> {
         limit: u32,
     ) -> Result<u32, Error> {
         let selective = space.is_selective();
+        let limit = if selective { limit.min(MAX_SHOWN) } else { limit };
+        let enough = self.copied.saturating_add(MAX_COPIED);
         let mut count = 0;
         // Every source once, beginning after the one that filled the last batch.
         for step in 0..self.keys {
@@ -314,6 +321,7 @@ impl<V: Sight> Deliveries<V> {
                 self.received_bytes += bytes;
             }
             while count < limit
+                && self.copied < enough
                 && let Some(received) = source.receive(self.reliable)
             {
                 let Descriptor { sequence, offset, len, .. } = received.descriptor;
@@ -354,7 +362,7 @@ impl<V: Sight> Deliveries<V> {
                 unsafe { target.add(count as usize).write(V::loss(publisher, lost)) };
                 count += 1;
             }
-            if count == limit {
+            if count == limit || self.copied >= enough {
                 self.turn = key + 1;
                 break;
             }

@@ -186,3 +186,15 @@ fn an_unsealed_topic_is_not_for_strict_guests() {
         assert_eq!(guest.run().await.reason, ExitReason::Finished, "{:?}", guest.log.lock());
     });
 }
+
+#[tokio::test]
+async fn one_poll_copies_no_more_than_a_bounded_number_of_bytes() {
+    const LEN: usize = 10 << 20;
+    // There is room for both.
+    let poll = "(call $poll (global.get $s) (i32.const 4096) (i32.const 64) (i64.const 0))";
+    let body = format!(
+        "(call $expect (i32.const 1) {poll} (i32.const 1)) (call $expect (i32.const 2) {poll} (i32.const 1))"
+    );
+    let (_, report) = see(Isolation::Copied, LEN, [LEN, LEN], &body).await;
+    assert_eq!((report.stats.received, report.stats.delivery_copied_bytes), (2, 2 * LEN as u64));
+}

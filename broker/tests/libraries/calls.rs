@@ -1,6 +1,8 @@
 //! What native components can do, and that what they should not do is an error.
 
-use crate::support::start;
+use std::sync::{Arc, Mutex};
+
+use crate::support::{library, load, options, start};
 use blockcast_broker::{Broker, ExitReason, Limit, Rate};
 
 /// Runs a component that does this to its end; nothing of it is left then.
@@ -107,4 +109,34 @@ fn hostile_chatter_is_dropped_and_counted() {
     let report = start(&broker, "chats", |limits| limits.log_lines = Rate::per_second(10)).wait();
     assert_eq!(report.reason, ExitReason::Finished);
     assert!(report.stats.log_lines < 100 && report.stats.log_lines_dropped > 4000, "{report:?}");
+}
+
+#[test]
+fn hostile_publishers_of_a_native_component_that_left_are_bounded_in_number() {
+    let broker = Broker::new();
+    let component = start(&broker, "departs", |limits| limits.departed_publishers = 3);
+    let report = component.wait();
+    assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
+    assert_eq!(report.stats.refusals, 1);
+}
+
+#[test]
+fn calls_of_a_native_component_that_are_always_answered_count() {
+    let broker = Broker::new();
+    assert_eq!(start(&broker, "asks", |_| {}).wait().stats.host_calls, 31, "one to learn what to do");
+    let component =
+        start(&broker, "asks", |limits| limits.host_calls = Some(Rate { per_second: 0, burst: 20 }));
+    assert_eq!(component.wait().reason, ExitReason::Killed(Limit::HostCalls));
+}
+
+#[test]
+fn hostile_line_breaks_and_marks_in_texts_of_a_native_component_are_escaped() {
+    let broker = Broker::new();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&lines);
+    let options = options("forges-lines", |_| {})
+        .log(Arc::new(move |_, line: &str| log.lock().expect("no panic").push(line.to_owned())));
+    let component = broker.supervise_library(&load(&broker, library()), options).expect("it starts");
+    assert_eq!(component.wait().reason, ExitReason::Failed(r"c\nd\u{202e}".to_owned()));
+    assert_eq!(*lines.lock().expect("no panic"), [r"a\nb\u{1b}[2J"]);
 }

@@ -552,6 +552,39 @@ static uint32_t limits(const host *h) {
     return 1;
 }
 
+/* Closes publishers whose messages nobody has read, until there may be no more of them. */
+static uint32_t departs(const host *h) {
+    void *c = h->context;
+    uint64_t p, s;
+    MUST(subscription(h, "own", 0, &s) == OK);
+    for (int i = 0; i < 3; i++) {
+        MUST(publisher(h, "own", 4, &p) == OK && h->publisher_publish(c, p, (const uint8_t *)"x", 1, NULL) == OK);
+        h->publisher_close(c, p);
+    }
+    MUST(publisher(h, "own", 4, &p) == LIMIT);
+    h->subscription_close(c, s);
+    MUST(publisher(h, "own", 4, &p) == OK);
+    return 0;
+}
+
+/* Makes calls that are answered in any case. */
+static uint32_t asks(const host *h) {
+    text value;
+    for (int i = 0; i < 10; i++) {
+        h->now(h->context);
+        h->shutdown_requested(h->context);
+        h->parameter(h->context, of("do"), &value);
+    }
+    return 0;
+}
+
+/* Says what forges a line and moves a cursor. */
+static uint32_t forges_lines(const host *h) {
+    h->log(h->context, 2, of("a\nb\x1b[2J"));
+    h->fail(h->context, of("c\nd\xe2\x80\xae"));
+    return 1;
+}
+
 static uint32_t exceeds(const host *h) {
     uint64_t s;
     for (int i = 0; i < 100; i++) if (subscription(h, "own", 0, &s) == CANCELLED) return 4;
@@ -590,7 +623,7 @@ static const struct { const char *name; uint32_t (*run)(const host *); } deeds[]
     {"works", works}, {"handles", handles}, {"ranges", ranges}, {"blocks", blocks}, {"leaks", leaks},
     {"publishes", publishes}, {"sleeps", sleeps}, {"timeouts", timeouts}, {"threads", threads}, {"ends-early", ends_early},
     {"forges", forges}, {"spins", spins}, {"nags", nags}, {"tarries", tarries}, {"fails", fails}, {"chats", chats},
-    {"limits", limits}, {"exceeds", exceeds}, {"returns-nonsense", returns_nonsense}, {"loses", loses},
+    {"limits", limits}, {"departs", departs}, {"asks", asks}, {"forges-lines", forges_lines}, {"exceeds", exceeds}, {"returns-nonsense", returns_nonsense}, {"loses", loses},
     {"mixes", mixes}, {"exhausts", exhausts}, {"no-lines", no_lines}, {"limited-lines", limited_lines}, {"lines", lines},
     {"is-checked", is_checked}, {"looks-at-its-line", looks_at_its_line}, {"leaves-a-line", leaves_a_line},
 };
