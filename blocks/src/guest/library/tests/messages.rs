@@ -192,6 +192,33 @@ fn messages_are_read_where_they_lie_and_released() {
 }
 
 #[test]
+fn messages_of_a_batch_that_are_given_back_are_received_next() {
+    let mock = Mock::new();
+    mock.state().incoming.extend([
+        (&b"first"[..], 5, 0),
+        (b"second", 6, 0),
+        (b"third", 5, 0),
+        (b"fourth", 6, 0),
+    ]);
+    mock.state().ended = true;
+    let mock = finished(mock, async |runtime| {
+        let mut subscription = subscription(&runtime)?;
+        let mut batch = subscription.receive_batch(3).map_err(|error| error.to_string())?;
+        assert_eq!(batch.len(), 3);
+        batch.return_from(1);
+        assert_eq!(batch.iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), [b"first"]);
+        drop(batch);
+        for expected in [&b"second"[..], b"third", b"fourth"] {
+            let message = subscription.receive().map_err(|error| error.to_string())?;
+            assert_eq!(message.bytes(), expected);
+        }
+        assert_eq!(subscription.receive().err(), Some(ReceiveError::Ended));
+        Ok(())
+    });
+    assert_eq!(mock.state().released, 4);
+}
+
+#[test]
 fn a_sample_outlives_its_subscription_and_is_dropped_in_any_thread() {
     let mock = Mock::new();
     mock.state().incoming.extend([(&b"kept"[..], 4, 0), (b"gone", 4, 0)]);
