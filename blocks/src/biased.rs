@@ -18,7 +18,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::primitive::{
-    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, yield_now,
+    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, mutated,
+    yield_now,
 };
 
 #[cfg(loom)]
@@ -88,8 +89,9 @@ impl<T> Biased<T> {
         // Ordering: Relaxed; the barrier orders it before the load, for whoever passes the other half.
         self.busy.store(1, Ordering::Relaxed);
         if self.fenced {
-            #[cfg(not(blockcast_mutation = "biased_fence"))]
-            fence(Ordering::SeqCst);
+            if !mutated("biased_fence") {
+                fence(Ordering::SeqCst);
+            }
         } else {
             light_barrier();
         }
@@ -165,7 +167,7 @@ impl<T> Biased<T> {
             fence(Ordering::SeqCst);
         } else {
             // It fails where the system is short of memory, and then it is tried again.
-            while !(cfg!(blockcast_mutation = "biased_barrier") || heavy_barrier()) {
+            while !(mutated("biased_barrier") || heavy_barrier()) {
                 yield_now();
             }
         }

@@ -10,7 +10,7 @@ use std::hint::cold_path;
 use crate::control::{Control, Seat, UNBOUNDED, UNUSED};
 use crate::descriptor::{Packed, len_of};
 use crate::gate::QuietRounds;
-use crate::primitive::{Ordering, fence, light_barrier};
+use crate::primitive::{Ordering, fence, light_barrier, mutated, weakened};
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 ///
@@ -95,7 +95,7 @@ impl Consumer {
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
         line.taken.store(UNBOUNDED, Ordering::Relaxed);
-        if !cfg!(blockcast_mutation = "start_unknown") {
+        if !mutated("start_unknown") {
             line.start.store(UNUSED, Ordering::Relaxed);
         }
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
@@ -106,7 +106,7 @@ impl Consumer {
             line.low.store(watermark, Ordering::Release);
             // Ordering: pairs with the light barrier in `Producer::announce`: its second scan sees this claim, or
             // we see its watermark.
-            if !cfg!(blockcast_mutation = "join_fence") && !seat.fence_publisher() {
+            if !mutated("join_fence") && !seat.fence_publisher() {
                 seat.vacate(pace != Pace::Reliable);
                 return None;
             }
@@ -397,8 +397,9 @@ impl Consumer {
         let time = slot.time.load(Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`: if one of the two loads above read a later
         // message's descriptor, the load below reads the watermark that was announced before it.
-        #[cfg(not(blockcast_mutation = "descriptor_fence"))]
-        fence(Ordering::Acquire);
+        if !mutated("descriptor_fence") {
+            fence(Ordering::Acquire);
+        }
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return if self.keeping.is_some() { self.take_kept() } else { Taken::Overtaken };
         }
@@ -416,8 +417,9 @@ impl Consumer {
         let time = slot.time.load(Ordering::Relaxed);
         if self.high != UNBOUNDED {
             // Ordering: as in `take_overtakable`.
-            #[cfg(not(blockcast_mutation = "look_back_fence"))]
-            fence(Ordering::Acquire);
+            if !mutated("look_back_fence") {
+                fence(Ordering::Acquire);
+            }
             if self.seat.header().state.watermark.load(Ordering::Relaxed) > sequence {
                 return None;
             }
@@ -480,8 +482,9 @@ impl Consumer {
         let line = self.seat.line();
         line.high.store(high, Ordering::Relaxed);
         // Ordering: as in `claim`.
-        #[cfg(not(blockcast_mutation = "room_fence"))]
-        fence(Ordering::SeqCst);
+        if !mutated("room_fence") {
+            fence(Ordering::SeqCst);
+        }
         if self.seat.header().state.watermark.load(Ordering::Acquire) > before {
             // Too late: some of the new part is gone already. An interval may always shrink.
             line.high.store(before, Ordering::Release);
@@ -497,8 +500,9 @@ impl Consumer {
         self.seat.line().high.store(self.high, Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`, which is there as long as there are claimers: its
         // second scan sees this claim, or our next look at the watermark sees that it has passed.
-        #[cfg(not(blockcast_mutation = "claim_fence"))]
-        fence(Ordering::SeqCst);
+        if !mutated("claim_fence") {
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// After [`Taken::Overtaken`]: goes on at the oldest message that is still there (or within the depth)
@@ -557,10 +561,7 @@ impl Consumer {
     #[inline(always)]
     fn store_low(&self, low: u64) {
         // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
-        #[cfg(not(blockcast_mutation = "release_low"))]
-        self.seat.line().low.store(low, Ordering::Release);
-        #[cfg(blockcast_mutation = "release_low")]
-        self.seat.line().low.store(low, Ordering::Relaxed);
+        self.seat.line().low.store(low, weakened("release_low", Ordering::Release));
     }
 
     /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.

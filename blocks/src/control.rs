@@ -28,7 +28,7 @@ use crossbeam_utils::CachePadded;
 use crate::abi::PublishingLine;
 use crate::gate::Gate;
 use crate::line::Slot;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, weakened};
 #[cfg(not(loom))]
 use crate::sys;
 
@@ -270,12 +270,9 @@ impl Control {
     pub(crate) fn unhold(&self, block: u32) {
         // Ordering: Release pairs with the publisher's Acquire looks: we have read what we held. The total
         // goes last: while it is not 0 the publisher looks at each count.
-        #[cfg(not(blockcast_mutation = "release_hold"))]
-        const RELEASE: Ordering = Ordering::Release;
-        #[cfg(blockcast_mutation = "release_hold")]
-        const RELEASE: Ordering = Ordering::Relaxed;
-        self.holds()[block as usize].fetch_sub(1, RELEASE);
-        self.header().held.fetch_sub(1, RELEASE);
+        let release = weakened("release_hold", Ordering::Release);
+        self.holds()[block as usize].fetch_sub(1, release);
+        self.header().held.fetch_sub(1, release);
     }
 
     /// Descriptors of blocks that were reclaimed while claimed, by the block's number.

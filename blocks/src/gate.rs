@@ -19,7 +19,7 @@
 //! only a settled gate becomes quiet again.
 
 use crate::line::is_stirred;
-use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier};
+use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, mutated};
 
 const ARMED: u32 = 1;
 const FENCED: u32 = 2;
@@ -59,10 +59,9 @@ impl Gate {
         // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us; Acquire,
         // so that where the gate is settled, we see what the settling barrier made visible.
         let before = self.word.fetch_or(ARMED | FENCED, Ordering::AcqRel);
-        #[cfg(blockcast_mutation = "gate_settled")]
-        let before = if before & FENCED != 0 { before | SETTLED } else { before };
+        let before = if mutated("gate_settled") && before & FENCED != 0 { before | SETTLED } else { before };
         if before & SETTLED == 0 {
-            announced = cfg!(blockcast_mutation = "gate_barrier") || heavy_barrier();
+            announced = mutated("gate_barrier") || heavy_barrier();
             if announced && before & FENCED == 0 {
                 // Nobody else settles or quiets the gate between our switch and this.
                 self.word.fetch_or(SETTLED, Ordering::Release);
@@ -70,8 +69,9 @@ impl Gate {
         }
         // Ordering: pairs with the fence in `waiter_behind_fence`: either that notifier sees ARMED, or our
         // next look sees what it published.
-        #[cfg(not(blockcast_mutation = "gate_waiter_fence"))]
-        fence(Ordering::SeqCst);
+        if !mutated("gate_waiter_fence") {
+            fence(Ordering::SeqCst);
+        }
         announced
     }
 
@@ -93,8 +93,9 @@ impl Gate {
     #[inline(never)]
     pub(crate) fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
         // Ordering: pairs with the fence in `arm`.
-        #[cfg(not(blockcast_mutation = "gate_notifier_fence"))]
-        fence(Ordering::SeqCst);
+        if !mutated("gate_notifier_fence") {
+            fence(Ordering::SeqCst);
+        }
         if self.word.load(Ordering::Relaxed) & ARMED != 0 {
             rounds.0 = 0;
             // Ordering: Acquire pairs with `arm`'s Release: the waiter's registration is visible.

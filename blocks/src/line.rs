@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 
 use crate::abi::PublishingLine;
 use crate::descriptor::{len_of, offset_of, word_at};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, light_barrier};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, light_barrier, weakened};
 
 /// One descriptor.
 #[derive(Debug)]
@@ -71,10 +71,7 @@ impl Announcement<'_> {
         self.bytes.store(bytes, Ordering::Relaxed);
         // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload
         // are visible to whoever sees the new head.
-        #[cfg(not(blockcast_mutation = "publish_release"))]
-        self.next.store(next, Ordering::Release);
-        #[cfg(blockcast_mutation = "publish_release")]
-        self.next.store(next, Ordering::Relaxed);
+        self.next.store(next, weakened("publish_release", Ordering::Release));
         is_stirred(self.waiters)
     }
 }

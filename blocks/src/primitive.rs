@@ -51,16 +51,43 @@ pub(crate) fn asymmetric_barriers() -> bool {
     return modelled::available();
 }
 
+/// Whether the protocols are to do without the check or the fence of this name: `.ci/mutations` asks for one at a time
+/// (`BLOCKCAST_MUTATION`), and expects a model to fail. Only in models; a constant everywhere else.
+#[inline(always)]
+pub(crate) fn mutated(name: &str) -> bool {
+    #[cfg(not(loom))]
+    let is_wanted = {
+        let _ = name;
+        false
+    };
+    #[cfg(loom)]
+    let is_wanted = modelled::mutation() == Some(name);
+    is_wanted
+}
+
+/// `ordering`, or Relaxed for the mutation of this name (see [`mutated`]).
+#[inline(always)]
+pub(crate) fn weakened(name: &str, ordering: Ordering) -> Ordering {
+    if mutated(name) { Ordering::Relaxed } else { ordering }
+}
+
 /// What loom has no word for.
 #[cfg(loom)]
 mod modelled {
     use std::cell::Cell;
+    use std::sync::OnceLock;
     use std::task::Waker;
 
     use loom::sync::{Condvar, Mutex};
     use loom::thread::{self, ThreadId};
 
     use super::{AtomicU32, Ordering, fence};
+
+    /// The mutation that `.ci/mutations` asks for.
+    pub(super) fn mutation() -> Option<&'static str> {
+        static WANTED: OnceLock<Option<String>> = OnceLock::new();
+        WANTED.get_or_init(|| std::env::var("BLOCKCAST_MUTATION").ok()).as_deref()
+    }
 
     /// `futures::task::AtomicWaker`, as far as its users see it: register and take are one step each.
     #[derive(Debug, Default)]

@@ -34,7 +34,9 @@ use crate::descriptor::{Validity, len_of, pack, unit_of};
 use crate::gate::QuietRounds;
 use crate::line::Announcement;
 use crate::pool::Pool;
-use crate::primitive::{Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier};
+use crate::primitive::{
+    Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, mutated, weakened,
+};
 
 /// Limbo entries that are looked at in one reclamation that found other blocks.
 const LIMBO_LOOKS: usize = 64;
@@ -264,8 +266,9 @@ impl Producer {
 
     /// Takes back what was lent to the line and not published. The line stands still, and has no blocks after that.
     pub(crate) fn recall(&mut self) {
-        #[cfg(not(blockcast_mutation = "recall_adopts"))]
-        self.adopt();
+        if !mutated("recall_adopts") {
+            self.adopt();
+        }
         if self.lent_until == self.oldest_free && !self.one_by_one {
             self.oldest_free = self.oldest_named();
         } else {
@@ -303,10 +306,7 @@ impl Producer {
     pub(crate) fn adopt(&mut self) {
         let head = &self.control.header().head;
         // Ordering: Acquire pairs with the line's Release: the descriptors below are visible, which reclaiming reads.
-        #[cfg(not(blockcast_mutation = "adopt_acquire"))]
-        let next = head.next.load(Ordering::Acquire);
-        #[cfg(blockcast_mutation = "adopt_acquire")]
-        let next = head.next.load(Ordering::Relaxed);
+        let next = head.next.load(weakened("adopt_acquire", Ordering::Acquire));
         let published = next.saturating_sub(self.head);
         if published > 0 {
             // Fits: no more than blocks. A line that says otherwise breaks its contract.
@@ -409,10 +409,7 @@ impl Producer {
         kept.time.store(slot.time.load(Ordering::Relaxed), Ordering::Relaxed);
         // Ordering: Release pairs with the Acquire in `Consumer::take_kept`, which may look before all is
         // listed. The entry does not change while the claim covers its message.
-        #[cfg(not(blockcast_mutation = "kept_release"))]
-        kept.sequence.store(sequence, Ordering::Release);
-        #[cfg(blockcast_mutation = "kept_release")]
-        kept.sequence.store(sequence, Ordering::Relaxed);
+        kept.sequence.store(sequence, weakened("kept_release", Ordering::Release));
     }
 
     fn unit_at(&self, sequence: u64) -> u32 {
@@ -424,7 +421,7 @@ impl Producer {
         let block = self.pool.block_of(unit) as usize;
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
         let count = self.control.holds()[block].load(Ordering::Acquire);
-        count != 0 && cfg!(not(blockcast_mutation = "ignore_holds"))
+        count != 0 && !mutated("ignore_holds")
     }
 
     /// First scan: how far the watermark could go.
@@ -468,14 +465,12 @@ impl Producer {
         // what it claims after that sees the watermark.
         // Ordering: Acquire pairs with the Release in `Seat::vacate`: if this sees that the last one has left, the
         // scan, which no fence orders behind the watermark then, sees its last claim given up and its holds counted.
-        #[cfg(not(blockcast_mutation = "claimers_acquire"))]
-        const ACQUIRE: Ordering = Ordering::Acquire;
-        #[cfg(blockcast_mutation = "claimers_acquire")]
-        const ACQUIRE: Ordering = Ordering::Relaxed;
-        if self.control.header().state.claimers.load(ACQUIRE) != 0 {
+        let acquire = weakened("claimers_acquire", Ordering::Acquire);
+        if self.control.header().state.claimers.load(acquire) != 0 {
             // Ordering: pairs with the fence in `Consumer::claim`.
-            #[cfg(not(blockcast_mutation = "reclaim_fence"))]
-            fence(Ordering::SeqCst);
+            if !mutated("reclaim_fence") {
+                fence(Ordering::SeqCst);
+            }
         }
         let mut settled = target;
         self.claims.clear();
@@ -510,7 +505,7 @@ impl Producer {
         }
         // Ordering: pairs with the light barrier in `Consumer::take_overtakable`. All of the limbo is below the
         // watermark that was announced before.
-        if !cfg!(blockcast_mutation = "revoke_barrier") && !heavy_barrier() {
+        if !mutated("revoke_barrier") && !heavy_barrier() {
             return 0;
         }
         self.collect_taken();
@@ -535,10 +530,7 @@ impl Producer {
     pub(crate) fn close(&self) {
         // Ordering: Release pairs with the Acquire load in `Consumer::take`: whoever sees the mark sees the
         // last head.
-        #[cfg(not(blockcast_mutation = "close_release"))]
-        self.control.header().state.closed.store(1, Ordering::Release);
-        #[cfg(blockcast_mutation = "close_release")]
-        self.control.header().state.closed.store(1, Ordering::Relaxed);
+        self.control.header().state.closed.store(1, weakened("close_release", Ordering::Release));
         // Ordering: pairs with the fence in `Gate::arm`: whoever wakes the subscribers after this finds all that
         // joined, or they find the mark when they look once more.
         fence(Ordering::SeqCst);

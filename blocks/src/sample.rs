@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::attachment::Attachments;
 use crate::channel::Channel;
 use crate::descriptor::{self, Descriptor, Packed, Validity, unit_of, validity_of};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, weakened};
 use crate::units::PublisherId;
 
 /// No sample stands on the record.
@@ -249,11 +249,8 @@ impl Drop for RawSample {
     fn drop(&mut self) {
         // Ordering: Release: we have read what we let go of. After a success the record may be freed at any time, so
         // nothing of it is touched any more.
-        #[cfg(not(blockcast_mutation = "release_sample"))]
-        const RELEASE: Ordering = Ordering::Release;
-        #[cfg(blockcast_mutation = "release_sample")]
-        const RELEASE: Ordering = Ordering::Relaxed;
-        if self.record().state.compare_exchange(ONE, FREE, RELEASE, Ordering::Relaxed).is_err() {
+        let release = weakened("release_sample", Ordering::Release);
+        if self.record().state.compare_exchange(ONE, FREE, release, Ordering::Relaxed).is_err() {
             // SAFETY: valid as stated at the field, and this is one of its samples.
             unsafe { Record::let_go(self.0) };
         }
