@@ -35,22 +35,41 @@ pub struct Timed {
     /// Bytes of its messages, if candidates differ in that.
     pub bytes: Option<usize>,
     work: Work,
+    /// Messages that a slice has at least.
+    least: u64,
+    /// Messages that a slice has.
     batch: u64,
     samples: Vec<f64>,
 }
 
+/// A slice that takes so many times what it should is worth a warning.
+const TOO_LONG: f64 = 20.0;
+
 impl Timed {
     /// Nothing measured yet.
     pub fn new(candidate: impl Into<String>, work: Work) -> Self {
-        Self { candidate: candidate.into(), bytes: None, work, batch: 64, samples: Vec::new() }
+        Self { candidate: candidate.into(), bytes: None, work, least: 1, batch: 1, samples: Vec::new() }
     }
 
-    /// A candidate whose messages have a size of their own, and may each take long to build or read.
+    /// A candidate whose messages have a size of their own.
     #[must_use]
     pub fn of_payloads(mut self, bytes: usize) -> Self {
         self.bytes = Some(bytes);
-        self.batch = 1;
         self
+    }
+
+    /// A candidate with a pool of so many blocks. Each slice has at least as many messages, so that every block has its
+    /// turn and what happens once in a while (reclaiming, waking, a new batch) is shared by many.
+    #[must_use]
+    pub fn of_pool(mut self, blocks: usize) -> Self {
+        self.least = blocks.max(1) as u64;
+        self
+    }
+
+    /// Messages that a slice has, once that is known.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.batch
     }
 
     /// Runs that many messages and returns how long one took, in nanoseconds.
@@ -85,18 +104,35 @@ impl Timed {
         sorted[((sorted.len() - 1) as f64 * part).round() as usize]
     }
 
-    /// Finds how many messages fill a slice; this is the warm-up, too.
+    /// Finds how many messages fill a slice, but never fewer than it must have.
+    ///
+    /// The first messages do not count: they find cold caches, pages that are not mapped yet, and guests that have only
+    /// just started. Nor does a run that the system has interrupted: the faster of two counts.
     fn calibrate(&mut self, slice: Duration) -> Result<(), Lost> {
         let slice = slice.as_nanos() as f64;
-        loop {
-            let spent = (self.work)(self.batch)? * self.batch as f64;
+        (self.work)(self.least)?;
+        self.batch = self.least;
+        let spent = loop {
+            let mut run = || (self.work)(self.batch);
+            let spent = run()?.min(run()?) * self.batch as f64;
             if spent >= slice * 0.4 {
-                let fitting = self.batch as f64 * slice / spent;
-                self.batch = fitting.ceil().max(1.0) as u64;
-                return Ok(());
+                break spent;
             }
             self.batch = (self.batch as f64 * (slice / spent.max(1.0)).clamp(2.0, 16.0)) as u64;
+        };
+        let fitting = (self.batch as f64 * slice / spent).ceil() as u64;
+        let takes = spent / self.batch as f64 * self.least as f64;
+        if takes > TOO_LONG * slice {
+            eprintln!(
+                "{}: {} messages, as many as its pool has blocks, take {:.0} ms, and a slice should take {:.1} ms",
+                self.candidate,
+                self.least,
+                takes / 1e6,
+                slice / 1e6
+            );
         }
+        self.batch = fitting.max(self.least);
+        Ok(())
     }
 }
 
@@ -134,4 +170,65 @@ pub fn interleave(
         tick();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLICE: Duration = Duration::from_millis(1);
+    const POOL: usize = 64;
+
+    /// A candidate whose messages take so many nanoseconds each, except for the first one.
+    fn candidate(first: f64, others: f64) -> Timed {
+        let mut cold = true;
+        let work = move |messages: u64| {
+            let extra = if std::mem::take(&mut cold) { first - others } else { 0.0 };
+            Ok((extra + others * messages as f64) / messages as f64)
+        };
+        Timed::new("candidate", Box::new(work))
+    }
+
+    fn messages(candidate: Timed) -> u64 {
+        let mut candidates = [candidate];
+        interleave(&mut candidates, SLICE, 3, || ()).expect("nothing is lost");
+        let [candidate] = candidates;
+        assert_eq!(candidate.samples.len(), 3);
+        candidate.messages()
+    }
+
+    #[test]
+    fn a_slice_is_filled_whatever_the_first_message_costs() {
+        for first in [1e3, 1e6, 1e9] {
+            assert_eq!(messages(candidate(first, 1e3)), 1000, "{first} ns");
+            assert_eq!(messages(candidate(first, 1e3).of_pool(POOL)), 1000, "{first} ns");
+        }
+    }
+
+    #[test]
+    fn a_slice_has_as_many_messages_as_the_pool_has_blocks_whatever_they_cost() {
+        for (first, others) in [(1e9, 1e4), (1e5, 1e5), (1e9, 1e9)] {
+            assert!(messages(candidate(first, others).of_pool(POOL)) >= POOL as u64, "{first}, {others} ns");
+        }
+        assert_eq!(messages(candidate(1e9, 1e7)), 1, "a candidate without a pool");
+    }
+
+    #[test]
+    fn every_candidate_with_a_pool_of_every_group_has_slices_that_long() {
+        // One slice of each, of nearly no time, with the smallest messages.
+        for group in crate::suite::groups(true) {
+            // Two threads would need two processors for themselves; their candidates are made like those of one.
+            if group.shape.payload > 64 || group.mode.is_some() || group.value.is_some() {
+                continue;
+            }
+            let mut candidates = group.candidates(&crate::suite::Only(vec!["blockcast".to_owned()]));
+            interleave(&mut candidates, Duration::from_nanos(1), 0, || ()).expect("nothing is lost");
+            for candidate in
+                candidates.iter().filter(|candidate| candidate.candidate.starts_with("blockcast"))
+            {
+                let messages = candidate.messages();
+                assert!(messages >= group.shape.blocks as u64, "{}, {candidate:?}: {messages}", group.bench);
+            }
+        }
+    }
 }

@@ -311,7 +311,8 @@ fn one_thread(
     let mut all = Vec::new();
     for candidate in only.peers() {
         if let Some(fan_out) = make(&*candidate, shape) {
-            all.push(Timed::new(candidate.name(), timed_fan_out(candidate.name(), fan_out, shape)));
+            let work = timed_fan_out(candidate.name(), fan_out, shape);
+            all.push(Timed::new(candidate.name(), work).of_pool(shape.blocks));
         }
     }
     all
@@ -345,16 +346,14 @@ fn throughput(group: &Group, only: &Only) -> Vec<Timed> {
         let name = candidate.name();
         let Some(halves) = candidate.halves(shape) else { continue };
         let mut pair = Pair::throughput(halves);
-        all.push(Timed::new(
-            name,
-            Box::new(move |messages| {
-                let round = pair.run(messages);
-                if !round.there.is_complete(shape.content, messages) {
-                    return Err(Lost { candidate: name.to_owned(), expected: messages, tally: round.there });
-                }
-                Ok(round.nanoseconds)
-            }),
-        ));
+        let work = move |messages| {
+            let round = pair.run(messages);
+            if !round.there.is_complete(shape.content, messages) {
+                return Err(Lost { candidate: name.to_owned(), expected: messages, tally: round.there });
+            }
+            Ok(round.nanoseconds)
+        };
+        all.push(Timed::new(name, Box::new(work)).of_pool(shape.blocks));
     }
     if shape.content == Content::Numbered && shape.wait == Wait::Spin {
         all.push(limits::write(shape.payload));
@@ -386,5 +385,5 @@ fn timed_ping_pong(name: &'static str, there: Halves, back: Halves, shape: Shape
         }
         Ok(round.nanoseconds)
     };
-    Timed::new(name, Box::new(work))
+    Timed::new(name, Box::new(work)).of_pool(shape.blocks)
 }

@@ -24,7 +24,7 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
         timed("blockcast", shape, blocks::Delivery::new(shape)),
         timed("blockcast-strict", shape, blocks::Delivery::strict(shape)),
         timed("blockcast-copied", shape, blocks::Delivery::copied(shape)),
-        timed("list-u8", shape, lists::Delivery::one_by_one(shape)),
+        timed_lists("list-u8", shape, lists::Delivery::one_by_one(shape)),
     ];
     if shape.payload <= 64 << 10 {
         all.push(timed("list-u8-batches", shape, lists::Delivery::batches(shape)));
@@ -37,12 +37,12 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
 pub fn fan_out(shape: Shape) -> Vec<Timed> {
     let mut all = vec![
         timed("blockcast", shape, blocks::Delivery::new(shape)),
-        timed("list-u8", shape, lists::FanOut::new(shape)),
+        timed_lists("list-u8", shape, lists::FanOut::new(shape)),
     ];
     if shape.payload * shape.blocks >= large_page_size() {
         all.push(timed("blockcast-small-pages", shape, blocks::Delivery::in_small_pages(shape)));
     }
-    all.into_iter().map(|timed| timed.of_payloads(shape.payload)).collect()
+    all
 }
 
 /// A guest fills every message anew, in its own memory or in the block, and publishes it; the host receives.
@@ -84,7 +84,13 @@ pub fn publishing(shape: Shape) -> Vec<Timed> {
     ]
 }
 
+/// A candidate with a pool.
 fn timed(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork + 'static>) -> Timed {
+    timed_lists(name, shape, work).of_pool(shape.blocks)
+}
+
+/// A candidate without one: each message is passed on as a list of its own, which may take long to copy to all guests.
+fn timed_lists(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork + 'static>) -> Timed {
     let mut work = work.unwrap_or_else(|error| panic!("{name}, {} bytes: {error:?}", shape.payload));
     Timed::new(
         name,
