@@ -10,6 +10,7 @@ mod wat;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -297,25 +298,37 @@ fn guests_that_are_not_there_or_no_guests_are_told_with_the_manifests_line() {
 struct Running {
     child: Child,
     said: Vec<String>,
+    /// What it says from then on; all is read, so that the tool is never stopped by a full pipe.
+    lines: mpsc::Receiver<String>,
 }
+
+/// Bounds the wait for one line of a tool that runs, or for its end.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Running {
     /// Starts the tool and waits for a line that contains `word`.
     fn until(arguments: &[&str], word: &str) -> Self {
         let mut child =
             blockcast(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut said = Vec::new();
-        for line in lines.by_ref() {
-            said.push(line.expect("UTF-8"));
-            if said.last().is_some_and(|line| line.contains(word)) {
-                // The rest is read so that the tool is never stopped by a full pipe.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Self { child, said };
+        let errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let (say, lines) = mpsc::channel();
+        std::thread::spawn(move || errors.for_each(|line| drop(say.send(line.expect("UTF-8")))));
+        let mut running = Self { child, said: Vec::new(), lines };
+        running.says(word);
+        running
+    }
+
+    /// Waits for a line that contains `word`.
+    fn says(&mut self, word: &str) {
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            let found = line.contains(word);
+            self.said.push(line);
+            if found {
+                return;
             }
         }
-        let status = child.wait().expect("a child");
-        panic!("it ended ({status}) and never said {word:?}: {said:?}");
+        self.child.kill().expect("ended");
+        panic!("it never said {word:?}: {:?}", self.said);
     }
 
     fn interrupt(&self) {
@@ -324,7 +337,7 @@ impl Running {
     }
 
     fn end(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 break status;
@@ -374,9 +387,9 @@ fn the_second_interrupt_ends_guests_at_once() {
         "stubborn.toml",
         "[[guest]]\nsource = \"stubborn.wat\"\nlimits = { shutdown-grace = \"1h\" }\n",
     );
-    let running = Running::until(&["run", &manifest], "ready");
+    let mut running = Running::until(&["run", &manifest], "ready");
     running.interrupt();
-    std::thread::sleep(Duration::from_millis(300));
+    running.says("asked all to finish");
     running.interrupt();
     let (status, printed) = running.end();
     assert_eq!(status.code(), Some(130));
@@ -387,10 +400,15 @@ fn the_second_interrupt_ends_guests_at_once() {
 fn counters_are_printed_every_so_often() {
     let folder = Folder::new("stats");
     let guest = folder.file("polite.wat", &component(POLITE));
-    let running = Running::until(&["run", "--json", "--stats", "50ms", &guest], "ready");
-    std::thread::sleep(Duration::from_millis(500));
+    let mut running = Running::until(&["run", "--json", "--stats", "50ms", &guest], "ready");
+    let mut output = BufReader::new(running.child.stdout.take().expect("piped"));
+    let mut printed = String::new();
+    for _ in 0..3 {
+        output.read_line(&mut printed).expect("UTF-8");
+    }
     running.interrupt();
-    let (_, printed) = running.end();
+    output.read_to_string(&mut printed).expect("UTF-8");
+    running.child.wait().expect("a child");
     let calls: Vec<u64> = printed
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))

@@ -13,7 +13,8 @@ use blockcast::{
 use complex_subscriber::{Report, ReportLayout, Tally};
 
 /// Long enough for every wait on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds the wait for one message, for a free block, or for a subscriber: whatever takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Deployment {

@@ -26,7 +26,7 @@ const LEN: usize = 256;
 static MEMORY: RwLock<()> = RwLock::new(());
 
 /// Longer than anything here takes unless somebody sleeps for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn size(name: &str, default: u64) -> u64 {
     match env::var(name) {

@@ -89,6 +89,7 @@ fn a_thread_that_may_not_call_the_system_publishes_and_receives() {
     let (never, open) = io::pipe().expect("a pipe");
     let mut party = Party::new();
     thread::spawn(move || confined(&mut party, done, never));
-    assert!(byte_comes(&report, Duration::from_secs(60)), "the thread was ended: it called the system");
+    // Bounds 100,000 messages of a thread that computes only.
+    assert!(byte_comes(&report, Duration::from_secs(600)), "the thread was ended: it called the system");
     drop(open);
 }

@@ -13,7 +13,8 @@ const PUBLISHERS: u32 = 400;
 const MESSAGES: u64 = 50;
 
 /// Longer than anything here takes unless somebody sleeps for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds the wait for one message, or for one free block.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One publisher's life: joins the subscription, publishes, now and then slowly, and leaves.
 fn publish(number: u32, feed: &SubscriptionFeed) {

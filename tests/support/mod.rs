@@ -1,16 +1,20 @@
 //! Runs the built example `complex` as a program of its own and reads what it prints.
 
+#[path = "../../examples/guests/library.rs"]
+mod library;
 mod program;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Long enough for every run on a slow machine, short enough to tell a hang.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Bounds one run of the example, which takes seconds: whatever takes longer hangs. Nothing is compiled in that time
+/// except the example's guests, by wasmtime; its libraries are built beforehand (see [`libraries`]).
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A run of the example that has ended.
 #[derive(Debug)]
@@ -106,6 +110,25 @@ pub struct Running {
     started: Instant,
 }
 
+/// The folder with the libraries of the example, which cargo builds at the first call.
+pub fn libraries() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let files = ["complex-publisher", "complex-subscriber"].map(|package| {
+            library::build(package)
+                .unwrap_or_else(|why| panic!("{package} cannot be built as a library: {why}"))
+        });
+        files[0].parent().expect("a library lies in a folder").to_owned()
+    });
+    &FOLDER
+}
+
+/// Starts the example in the deployment `library`, with libraries that exist already.
+pub fn start_library(arguments: &[&str], input: Stdio) -> Running {
+    let arguments = [&["--deployment", "library"][..], arguments].concat();
+    let folder = libraries();
+    start_with(&arguments, |command| command.stdin(input).env("BLOCKCAST_LIBRARIES", folder))
+}
+
 /// Starts the example with nothing on its standard input.
 pub fn start(arguments: &[&str]) -> Running {
     start_with(arguments, |command| command.stdin(Stdio::null()))
@@ -121,20 +144,25 @@ pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command) -> &mut Com
 
 /// Runs the example with these bytes in a pipe as its standard input.
 pub fn feed(arguments: &[&str], input: &[u8]) -> Run {
-    let mut running = start_with(arguments, |command| command.stdin(Stdio::piped()));
-    let mut pipe = running.input();
-    let input = input.to_vec();
-    // It may end before it has read all.
-    let feeding = std::thread::spawn(move || drop(pipe.write_all(&input)));
-    let run = running.end();
-    feeding.join().expect("no panic");
-    run
+    start_with(arguments, |command| command.stdin(Stdio::piped())).feed(input)
 }
 
 impl Running {
     /// The writing end of its standard input.
     pub fn input(&mut self) -> impl Write + Send + use<> {
         self.child.stdin.take().expect("standard input is a pipe")
+    }
+
+    /// Writes these bytes into its standard input, which is a pipe, and waits for its end.
+    #[track_caller]
+    pub fn feed(mut self, input: &[u8]) -> Run {
+        let mut pipe = self.input();
+        let input = input.to_vec();
+        // It may end before it has read all.
+        let feeding = std::thread::spawn(move || drop(pipe.write_all(&input)));
+        let run = self.end();
+        feeding.join().expect("no panic");
+        run
     }
 
     /// The reading end of its standard output.
@@ -167,12 +195,23 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(mut self) -> Run {
+    pub fn end(self) -> Run {
+        self.end_within(Some(PATIENCE))
+    }
+
+    /// Waits for its end without a limit: it builds its libraries first, which takes as long as the compiler takes.
+    #[track_caller]
+    pub fn end_after_compiling(self) -> Run {
+        self.end_within(None)
+    }
+
+    #[track_caller]
+    fn end_within(mut self, limit: Option<Duration>) -> Run {
         // Read while it runs: it must not wait for us.
         let out = self.child.stdout.take().map(read);
         let err = self.child.stderr.take().map(read);
         while self.child.try_wait().expect("it can be waited for").is_none() {
-            if self.started.elapsed() > PATIENCE {
+            if limit.is_some_and(|limit| self.started.elapsed() > limit) {
                 self.child.kill().expect("it can be killed");
                 let text = |reader: Option<Reader>| reader.map(|reader| reader.join().expect("no panic"));
                 panic!("it hangs; it said {:?} and {:?}", text(out), text(err));

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use blockcast::{Component, ExitReason, RecvError, Subscriber};
 use complex_subscriber::{Report, ReportLayout, Tally};
 
-/// Long enough for every wait on a slow machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds the wait for one message, for a free block, or for a subscriber. All of them run by then, so that whatever takes
+/// longer hangs.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The reports, by name, once all components have finished.
 pub fn of(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {

@@ -77,7 +77,8 @@ fn a_guest_reads_memory_that_was_brought() {
     let mut publisher =
         broker.publisher_over::<Bytes>("topic", options(), memory(&file)).expect("large enough");
     let guest = broker.spawn_guest(&program, Grants::new().subscribe("topic"), []).expect("starts");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // Bounds the wait for the subscriber, and for 100 messages to be received.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(600);
     while publisher.subscriber_count() == 0 {
         assert!(std::time::Instant::now() < until && guest.report().is_none(), "{:?}", guest.report());
         std::thread::sleep(std::time::Duration::from_millis(1));

@@ -104,7 +104,8 @@ async fn a_pause_before_a_restart_ends_at_once_when_the_component_is_asked_to_st
             guest.request_shutdown()
         }
         assert!(matches!(guest.ended().await.reason, ExitReason::Failed(_)), "how its only run ended");
-        assert!(asked.elapsed() < Duration::from_secs(10));
+        // Well within the pause, and more than any machine needs.
+        assert!(asked.elapsed() < Duration::from_secs(500));
         assert_eq!((guest.restarts(), guest.state()), (0, ComponentState::Ended));
     }
     let guest = broker.supervise_guest(&fails, ComponentOptions::new().restart(policy)).expect("starts");

@@ -48,7 +48,8 @@ const SUBSCRIBE: &str = "(local.set $s (call $subscribe)) (drop (call $donate (l
 
 /// Waits until `tag` was reported `times` times.
 async fn until(guest: &Guest, tag: char, times: usize) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // Bounds the wait for one report of a guest that runs.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(600);
     while guest.reported(tag).len() < times {
         assert!(std::time::Instant::now() < deadline, "no report {tag:?} comes");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -8,7 +8,10 @@ use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, process, wat};
 use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
-const MS: Duration = Duration::from_millis(1);
+/// Computing time of guests, most of which need next to none: those that compute for ever use it up.
+const COMPUTE: Duration = Duration::from_secs(1);
+/// Time on the clock until a guest has started: far more than a busy machine needs.
+const START_UP: Duration = Duration::from_secs(600);
 
 /// The allocator of the tests' components, and how their `run` is made one of the component's.
 const REALLOC: &str = r#"(func (export "realloc") (param i32 i32 i32 i32) (result i32) (global.get $next))"#;
@@ -24,7 +27,7 @@ async fn end_of(code: String) -> ExitReason {
     let source = GuestSource::bytes("hostile", code.clone().into_bytes());
     let program = GuestProgram::load(&engine, &source).unwrap_or_else(|error| panic!("{error}\n{code}"));
     let mut guest = Guest::of_program(program, Arc::new(Bus::new()))
-        .limits(|limits| (limits.compute, limits.start_up) = (Some(100 * MS), 1000 * MS));
+        .limits(|limits| (limits.compute, limits.start_up) = (Some(COMPUTE), START_UP));
     guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
     guest.run().await.reason
 }

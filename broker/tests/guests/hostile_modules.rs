@@ -8,7 +8,10 @@ use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Form, Guest, assert_violation, process};
 use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
-const MS: Duration = Duration::from_millis(1);
+/// Computing time of guests, most of which need next to none: those that compute for ever use it up.
+const COMPUTE: Duration = Duration::from_secs(1);
+/// Time on the clock until a guest has started. Those that never do use it up; on a busy machine, others need some.
+const START_UP: Duration = Duration::from_secs(5);
 const RUN: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
 const MEMORY: &str = r#"(memory (export "memory") 1)"#;
 
@@ -34,7 +37,7 @@ async fn end_of_bare(code: &str) -> ExitReason {
 
 async fn run(mut guest: Guest) -> ExitReason {
     guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
-    guest.limits(|limits| (limits.compute, limits.start_up) = (Some(200 * MS), 200 * MS)).run().await.reason
+    guest.limits(|limits| (limits.compute, limits.start_up) = (Some(COMPUTE), START_UP)).run().await.reason
 }
 
 fn trapped(reason: &ExitReason, text: &str) {

@@ -14,6 +14,8 @@ use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::SubscriberOptions;
 
 const MS: Duration = Duration::from_millis(1);
+/// Bounds the wait for one free block.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn guest(body: &str) -> Guest {
     let engine = GuestEngine::new().expect("an engine");
@@ -235,7 +237,7 @@ async fn hostile_hoarder_keeps_its_share_of_a_pool_and_the_publisher_goes_on() {
     // It says when it has had enough; from then on it keeps what it has, and the rest comes round.
     let mut kept = 0;
     for number in 0..20_000_u32 {
-        let loan = publisher.blocking_loan(Some(Instant::now() + 5000 * MS)).expect("a block comes free");
+        let loan = publisher.blocking_loan(Some(Instant::now() + PATIENCE)).expect("a block comes free");
         loan.send(&number.to_le_bytes()[..]).expect("fits");
         if number % 100 == 0 {
             tokio::time::sleep(MS / 10).await;
@@ -272,7 +274,7 @@ async fn hostile_hoarder_with_many_subscriptions_has_one_share() {
     let mut stats = hoarder.stats().await;
     let (mut number, mut last) = (0_u32, 5_000_000);
     while number < last {
-        let loan = publisher.blocking_loan(Some(Instant::now() + 5000 * MS)).expect("a block comes free");
+        let loan = publisher.blocking_loan(Some(Instant::now() + PATIENCE)).expect("a block comes free");
         loan.send(&number.to_le_bytes()[..]).expect("fits");
         number += 1;
         if number % 50 == 0 {

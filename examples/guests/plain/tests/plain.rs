@@ -16,7 +16,8 @@ use blockcast::{
 };
 use plain_app::Numbers;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds the wait for one message, for a free block, or for an end. What a test runs is compiled before it starts.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Deployment {

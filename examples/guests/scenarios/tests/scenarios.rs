@@ -15,7 +15,8 @@ use blockcast::{
 };
 use guest_scenarios::{LARGE, Numbers};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds the wait for one message, for a free block, or for a subscriber. What a test runs is compiled before it starts.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Deployment {

@@ -12,7 +12,8 @@ use blockcast::{
 mod library;
 mod module;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Bounds the wait until all apps of a case run, and then until all have ended. They are compiled before any is started.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What an app runs as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
