@@ -290,16 +290,13 @@ impl Control {
         let head = self.header().head.next.load(Ordering::Acquire);
         // Ordering: Acquire pairs with the Release in `Consumer::let_go` and `Seat::vacate`: what was read by interval was
         // read, and what became a counted hold is counted in what is loaded below.
-        #[cfg(not(blockcast_mutation = "needed_acquire"))]
-        const ACQUIRE: Ordering = Ordering::Acquire;
-        #[cfg(blockcast_mutation = "needed_acquire")]
-        const ACQUIRE: Ordering = Ordering::Relaxed;
+        let acquire = weakened("needed_acquire", Ordering::Acquire);
         // An unused cursor is behind nothing.
-        if self.used_cursors().iter().any(|cursor| cursor.low.load(ACQUIRE) < head) {
+        if self.used_cursors().iter().any(|cursor| cursor.low.load(acquire) < head) {
             return true;
         }
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        self.header().held.load(ACQUIRE) != 0
+        self.header().held.load(acquire) != 0
     }
 
     /// The hold counts of all blocks.
