@@ -73,7 +73,7 @@ impl GuestControl {
         self.raise(Request::Finish);
     }
 
-    /// Ends a guest at its next interruption, within milliseconds; at once if it waits.
+    /// Ends a guest at once if it waits, or else at its next host call, or its next loop or function call within milliseconds.
     pub fn cancel(&self) {
         self.raise(Request::End);
     }

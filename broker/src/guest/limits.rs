@@ -82,9 +82,10 @@ pub struct GuestLimits {
     /// Bytes that it may publish per second, all its publishers together. A message goes out while some of the
     /// budget is left, and may overdraw it once. `None`: as many as it can.
     pub publish_bytes: Option<Rate>,
-    /// Lines of its log that are passed on per second. The rest is counted and dropped.
+    /// Lines of its log that are passed on per second. The rest is counted and dropped. As many lines of the host's own log may
+    /// tell of topics that the component was refused.
     pub log_lines: Rate,
-    /// Calls into the host per second. There is no way to refuse one, so going beyond it always ends the guest.
+    /// Calls into the host per second, those of WASI included. There is no way to refuse one, so going beyond it always ends the guest.
     pub host_calls: Option<Rate>,
     /// Time in which the guest's instantiation, its start functions included, must be over.
     pub start_up: Duration,
