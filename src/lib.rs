@@ -52,7 +52,8 @@ pub use blockcast_subscriber::{
 
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_blocks::{
-    ArenaMemory, ChannelError, ChannelStats, MemoryError, PoolStats, ReaderStats, page_size, park, text,
+    ArenaMemory, ChannelError, ChannelStats, MemoryError, NoMappings, PoolStats, ReaderStats, page_size,
+    park, reserve_mappings, text,
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{

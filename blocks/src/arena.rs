@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use crate::brought::ArenaMemory;
 use crate::error::ChannelError;
+use crate::sys::fork::{InChild, Uninherited};
 use crate::sys::mapping::Reservation;
 use crate::sys::{self, memfd};
 
@@ -30,6 +31,8 @@ use crate::sys::{self, memfd};
 /// The mapping needs no open file. The publisher keeps the file open for those who map it elsewhere, and so do subscribers
 /// that [ask for it](crate::ReaderOptions::maps). Whoever comes later finds it closed.
 pub struct Arena {
+    // Dropped before the mapping.
+    uninherited: Uninherited,
     mapping: Reservation,
     file: Weak<OwnedFd>,
     alignment: usize,
@@ -59,14 +62,12 @@ impl Arena {
 
     /// Maps the first `len` bytes of a file, whole pages.
     fn map(file: OwnedFd, len: usize, prefault: bool) -> rustix::io::Result<Opened> {
-        let file = Arc::new(file);
-        let opened = |mapping, alignment| Self { mapping, file: Arc::downgrade(&file), alignment };
         let large = sys::large_page_size();
         if !prefault || len < large {
             let mapping = Reservation::new(len)?;
             // SAFETY: the reservation is new, so nothing refers into it.
             unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
-            return Ok((opened(mapping, sys::page_size()), file));
+            return Self::whole(mapping, file, sys::page_size());
         }
         let mapping = Reservation::aligned(len, large)?;
         // SAFETY: the reservation is new, so nothing refers into it.
@@ -79,7 +80,14 @@ impl Arena {
         // SAFETY: nothing refers into it yet.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
         let alignment = if gathered.is_ok() { large } else { sys::page_size() };
-        Ok((opened(mapping, alignment), file))
+        Self::whole(mapping, file, alignment)
+    }
+
+    fn whole(mapping: Reservation, file: OwnedFd, alignment: usize) -> rustix::io::Result<Opened> {
+        // SAFETY: the whole mapping, which is dropped after the value.
+        let uninherited = unsafe { Uninherited::new(mapping.base(), mapping.len(), InChild::Nothing) }?;
+        let file = Arc::new(file);
+        Ok((Self { uninherited, mapping, file: Arc::downgrade(&file), alignment }, file))
     }
 
     /// Gives the memory back to the system, as far as nobody else has mapped it. The address space stays reserved.
@@ -88,8 +96,9 @@ impl Arena {
     /// Nobody reads or writes the arena through this mapping any more, and nothing refers into it.
     #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
     pub(crate) unsafe fn release(&self) {
+        // A child may inherit what cannot be accessed.
         // SAFETY: the caller's promise.
-        if let Err(error) = unsafe { self.mapping.clear() } {
+        if let Err(error) = self.uninherited.end(|| unsafe { self.mapping.clear() }) {
             // The memory is free when the arena is dropped.
             tracing::debug!(%error, "an arena that nobody needs stays mapped");
         }

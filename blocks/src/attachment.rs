@@ -400,7 +400,8 @@ fn add_records(shared: &Arc<Attachments>, list: &mut Vec<NonNull<Record>>, count
     // The records' pointer may be turned into an `Arc` again, so it is made from one and not from a reference, which
     // would reach the value only.
     let owner = NonNull::new(Arc::as_ptr(shared).cast_mut()).expect("the pointer of an `Arc` is not null");
-    let records: Arc<[Record]> = (0..count).map(|_| Record::new(base, owner)).collect();
+    let records: Arc<[Record]> =
+        (0..count).map(|_| Record::new(base, owner, shared.channel.process())).collect();
     list.extend(records.iter().map(NonNull::from));
     shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(records);
 }

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use rustix::io::Errno;
+
 use crate::arena::Arena;
 use crate::attachment::{Attachments, SampleLimit};
 use crate::brought::ArenaMemory;
@@ -19,10 +21,16 @@ use crate::schema::Schema;
 use crate::signal::Signal;
 use crate::stats::{ChannelStats, HolderStats, ReaderStats};
 use crate::sys;
+use crate::sys::file_size::file_size_limit;
+use crate::sys::fork::Process;
+use crate::sys::mappings::{NoMappings, charge_mappings};
 use crate::units::{PublisherId, Sequence};
 
 /// Bytes that the publisher keeps for each block on its own: a place among the spare blocks and one in limbo.
 const PRIVATE_BYTES: u64 = 20;
+
+/// Memory mappings of a channel: the control segment and the arena.
+const MAPPINGS: usize = 2;
 
 /// How a channel is made. Sizes are in bytes, the rest counts.
 #[derive(Clone, Debug)]
@@ -132,6 +140,7 @@ impl ChannelConfig {
 pub struct Channel {
     /// Of all channels of this process no other one's.
     serial: u64,
+    process: Process,
     config: ChannelConfig,
     layout: Layout,
     control: Control,
@@ -157,6 +166,9 @@ pub struct ArenaPin(Arc<Channel>);
 
 impl Drop for ArenaPin {
     fn drop(&mut self) {
+        if self.0.is_inherited() {
+            return;
+        }
         self.0.places().pins -= 1;
         self.0.release_if_unneeded();
     }
@@ -181,8 +193,12 @@ impl Channel {
     ) -> Result<(Arc<Self>, Arc<OwnedFd>), ChannelError> {
         let layout = config.layout()?;
         let len = layout.len;
-        let refused =
-            |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
+        let refused = |error: Errno| match error {
+            Errno::FBIG => ChannelError::FileSize { bytes: len as u64, limit: file_size_limit() },
+            error => ChannelError::System { bytes: len as u64, reason: error.to_string() },
+        };
+        charge_mappings(MAPPINGS)
+            .map_err(|NoMappings { left, reserve }| ChannelError::Mappings { left, reserve })?;
         let control = Control::create(config.geometry(&layout)).map_err(refused)?;
         let (arena, file) = match memory {
             Some(memory) => Arena::over(memory, len, config.prefault)?,
@@ -194,6 +210,7 @@ impl Channel {
         let signals = vec![None; config.max_subscribers as usize];
         let channel = Self {
             serial: next_serial(),
+            process: Process::current(),
             holders: Mutex::default(),
             charged: AtomicU32::new(0),
             places: Mutex::new(Places { signals, ..Places::default() }),
@@ -247,10 +264,22 @@ impl Channel {
         self.charge.set(charge)
     }
 
-    /// True once the publisher is gone; messages may be left to receive.
+    /// Whether this is a child that was forked after the channel was made: it has no part in it. One load.
+    #[inline]
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    /// Which process made it.
+    pub(crate) fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Returns `true` once the publisher is gone; messages may be left to receive. Also in a forked child, which receives none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.control.header().state.closed.load(Ordering::Acquire) != 0
+        self.is_inherited() || self.control.header().state.closed.load(Ordering::Acquire) != 0
     }
 
     /// Joins a subscriber: every message that is published after this returns reaches it, or is counted as
@@ -265,6 +294,9 @@ impl Channel {
         options: ReaderOptions,
         signal: Arc<Signal>,
     ) -> Result<Reader, JoinError> {
+        if self.is_inherited() {
+            return Err(JoinError::Forked);
+        }
         if *schema != self.config.schema {
             return Err(JoinError::SchemaMismatch {
                 channel: self.config.schema.clone(),
@@ -348,7 +380,7 @@ impl Channel {
     pub(crate) fn release_if_unneeded(&self) {
         // Models look at `Control::is_needed` itself: whoever waited for the lock in one would wait for ever.
         #[cfg(not(loom))]
-        if self.is_closed() {
+        if self.is_closed() && !self.is_inherited() {
             let mut places = self.places();
             if places.released || places.pins > 0 || self.control.is_needed() {
                 return;
@@ -420,6 +452,11 @@ impl Channel {
     /// A snapshot of the counters. Loads and one lock of the control plane; exact while the channel rests.
     #[must_use]
     pub fn stats(&self) -> ChannelStats {
+        if self.is_inherited() {
+            // Threads of the parent may have had the locks when it forked.
+            let (publisher, name) = (self.config.publisher, self.publisher.name().to_owned());
+            return ChannelStats { publisher, name, closed: true, ..ChannelStats::default() };
+        }
         let header = self.control.header();
         let published = header.head.next.load(Ordering::Acquire);
         let pool = &header.pool;

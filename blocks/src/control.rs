@@ -140,6 +140,8 @@ pub(crate) struct State {
     pub(crate) settled: AtomicU64,
     /// Cursors at and above this index have never been used.
     pub(crate) cursors_used: AtomicU32,
+    /// One byte more than the largest block has; 0 in a forked child, where the publisher has none.
+    pub(crate) limit: AtomicU64,
     /// Subscribers that may be overtaken, which claim as they go: while there are any, reclaiming fences. Never 0
     /// where the system has no process-wide barrier.
     pub(crate) claimers: AtomicU32,
@@ -374,6 +376,7 @@ impl Header {
                 messages: Gate::new(),
                 closed: AtomicU32::new(0),
                 cursors_used: AtomicU32::new(0),
+                limit: AtomicU64::new(0),
                 claimers: AtomicU32::new(u32::from(!asymmetric_barriers())),
             }),
             space: CachePadded::new(Gate::new()),
@@ -386,6 +389,18 @@ impl Header {
             }),
             held: CachePadded::new(AtomicU64::new(0)),
         }
+    }
+
+    /// In a forked child: whoever looks at a gate finds that there is more to look at. The limit is 0 already.
+    ///
+    /// # Safety
+    /// There are zeros, as many as a header has bytes, which nobody else accesses.
+    #[cfg(not(loom))]
+    unsafe fn look_closer(start: NonNull<u8>) {
+        // SAFETY: atomics, of which zeros are values.
+        let Self { state, space, .. } = unsafe { start.cast::<Self>().as_ref() };
+        state.messages.look_closer();
+        space.look_closer();
     }
 }
 
@@ -428,6 +443,8 @@ impl Cursor {
 #[cfg(not(loom))]
 #[derive(Debug)]
 struct Memory {
+    // Dropped before the mapping.
+    _uninherited: sys::fork::Uninherited,
     _mapping: sys::mapping::Reservation,
 }
 
@@ -472,7 +489,10 @@ impl Control {
             // SAFETY: as above, `index < blocks`.
             unsafe { kept.add(index).write(Kept::new()) };
         }
-        let _memory = Arc::new(Memory { _mapping: mapping });
+        let in_child = sys::fork::InChild::Zeros(Header::look_closer);
+        // SAFETY: the whole mapping, which is dropped after the value; it has a header at least.
+        let _uninherited = unsafe { sys::fork::Uninherited::new(base, mapping.len(), in_child) }?;
+        let _memory = Arc::new(Memory { _uninherited, _mapping: mapping });
         let mask = u64::from(geometry.slots - 1);
         Ok(Self { header, slots, cursors, holds, kept, mask, geometry, _memory })
     }

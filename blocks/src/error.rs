@@ -17,6 +17,28 @@ pub enum ChannelError {
         /// The system's own words.
         reason: String,
     },
+    /// The process may not make a file as large as the arena or the control segment: raise `RLIMIT_FSIZE`, or ask for
+    /// fewer or smaller blocks.
+    #[error(
+        "a channel needs a file of {bytes} bytes in memory, and this process may make files of {limit} bytes at most \
+         (RLIMIT_FSIZE, `ulimit -f`)"
+    )]
+    FileSize {
+        /// Size of the arena asked for.
+        bytes: u64,
+        /// Largest file that the process may make.
+        limit: u64,
+    },
+    /// The process has too few memory mappings left: close publishers or end components, or raise `vm.max_map_count`.
+    #[error(
+        "no channel: the process has {left} memory mappings left, of which {reserve} are kept in reserve"
+    )]
+    Mappings {
+        /// Mappings that the process can still make.
+        left: usize,
+        /// How many of them are kept for the program itself.
+        reserve: usize,
+    },
     /// The memory that was brought for the blocks cannot hold them.
     #[error("the memory for the channel: {0}")]
     Memory(#[from] MemoryError),
@@ -67,6 +89,9 @@ pub enum LoanError {
         /// Size of the pool.
         blocks: u32,
     },
+    /// The process was forked after the publisher was opened: open another one in the child.
+    #[error("the publisher belongs to the process that was forked: open one in this process")]
+    Forked,
     /// Waited until the deadline and no block came free.
     #[error("no block came free before the deadline")]
     Deadline,
@@ -96,6 +121,9 @@ pub enum JoinError {
     /// The publisher is gone, and so is its memory.
     #[error("the publisher has gone")]
     Ended,
+    /// The process was forked after the channel was made: its messages are not here.
+    #[error("the channel belongs to the process that was forked")]
+    Forked,
     /// The system refused a process-wide barrier (`membarrier`), as it may when it is short of memory: try again.
     #[error("the system refused a process-wide memory barrier")]
     Barrier,
@@ -111,6 +139,9 @@ pub enum ReceiveError {
     /// The publisher is gone and everything it published was received.
     #[error("the channel has ended")]
     Ended,
+    /// The process was forked after the subscriber had joined: subscribe anew in the child.
+    #[error("the subscriber belongs to the process that was forked: open one in this process")]
+    Forked,
     /// The publisher overtook this subscriber: that many messages were lost; the next receive goes on after
     /// them.
     #[error("{0} messages were lost")]
@@ -186,6 +217,9 @@ pub enum OpenError {
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
+    /// The process was forked after the broker was made, and its topics are the parent's: make another broker in the child.
+    #[error("the broker belongs to the process that was forked: make one in this process")]
+    Forked,
     /// The host refused for another reason, given in its words.
     #[error("the host refused: {0}")]
     Refused(String),

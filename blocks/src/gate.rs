@@ -27,6 +27,8 @@ const FENCED: u32 = 2;
 const SETTLED: u32 = 4;
 /// The system has no process-wide barrier: the gate never becomes quiet.
 const ALWAYS_FENCED: u32 = 8;
+/// In a forked child, whose gates nobody waits at: whoever notifies finds out that the channel is not its own.
+const INHERITED: u32 = 16;
 
 /// Notifications without a waiter after which a fenced gate becomes quiet.
 const ROUNDS_TO_QUIET: u32 = if cfg!(loom) { 1 } else { 1024 };
@@ -48,6 +50,12 @@ impl Gate {
         crate::primitive::begin();
         let mode = if asymmetric_barriers() { 0 } else { FENCED | SETTLED | ALWAYS_FENCED };
         Self { word: AtomicU32::new(mode) }
+    }
+
+    /// Makes every notifier look behind the gate: see [`crate::sys::fork`].
+    #[cfg(not(loom))]
+    pub(crate) fn look_closer(&self) {
+        self.word.store(INHERITED, Ordering::Relaxed);
     }
 
     /// Announces a waiter. The caller has registered how it is to be woken, and must look once more for

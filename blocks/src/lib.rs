@@ -37,6 +37,16 @@
 //! clock. Whatever is refused is an error that names the number or what to do: [`ChannelError`], [`JoinError`],
 //! [`LoanError`], [`ReceiveError`].
 //!
+//! # After a fork
+//! A process that is forked keeps its channels for itself. In the child every end that was made before is *inherited*: whatever
+//! it is asked to do is refused ([`LoanError::Forked`], [`ReceiveError::Forked`], [`JoinError::Forked`]), its futures are ready
+//! with that error, and dropping it changes nothing that the parent sees. Channels that the child makes are its own, and work.
+//!
+//! The messages' memory is not there in the child. [`RawSample::bytes`] panics, and bytes that are borrowed while the process
+//! forks (a message by reference, a loan) cannot be accessed: the system ends a child that does (`SIGSEGV`). Copy what a child is to
+//! have. This holds for `fork(2)`; after `vfork`, `_Fork` or `clone` a child may only call `exec` or `_exit`.
+//! [`std::process::Command`] is not concerned.
+//!
 //! This crate is the engine: bytes, sequences, blocks. Topics, types and tasks come with
 //! `blockcast-publisher`, `blockcast-subscriber` and `blockcast-broker`.
 //!
@@ -85,6 +95,9 @@ mod native {
     pub use crate::reader::{RawBatch, RawMessage, Reader};
     pub use crate::sample::RawSample;
     pub use crate::signal::Signal;
+    pub use crate::sys::file_size::file_size_limit;
+    pub use crate::sys::fork::{ForkFlag, Process};
+    pub use crate::sys::mappings::{NoMappings, charge_mappings, reserve_mappings};
     pub use crate::sys::{large_page_size, page_size};
     pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
 }

@@ -194,7 +194,8 @@ impl Producer {
         self.control.slot(self.head).stamp(time);
     }
 
-    /// Publishes a block that was taken, under the next sequence. True: somebody sleeps and must be woken.
+    /// Publishes a block that was taken, under the next sequence. Returns `true` if somebody may sleep: then
+    /// [`wakes`](Self::wakes) tells.
     ///
     /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's block is
     /// none of them, and there are at least as many slots as blocks. The slots that name what the line was lent are not counted in
@@ -215,7 +216,7 @@ impl Producer {
             bytes: &head.bytes,
             waiters: state.messages.word(),
         };
-        announcement.publish(word, self.head, self.bytes) && self.wakes()
+        announcement.publish(word, self.head, self.bytes)
     }
 
     /// Whether somebody waits for what was published and must be woken. Looks behind a fence.

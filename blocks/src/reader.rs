@@ -114,6 +114,18 @@ impl Reader {
     /// [`ReceiveError`]: nothing there, ended, or messages were lost.
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        self.check()?;
+        self.receive_here()
+    }
+
+    /// Like [`receive`](Self::receive), without a look whether the process was forked, for a subscription that has a flag for
+    /// that. In a forked child it may find messages whose bytes cannot be accessed.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn receive_here(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         if self.state == State::Plain {
             if let Some(word) = self.consumer.take_plain() {
                 return Ok(RawMessage { reader: self, word });
@@ -137,6 +149,7 @@ impl Reader {
     /// # Errors
     /// As for [`receive`](Self::receive), if there is not one message.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
+        self.check()?;
         self.batch.0.clear();
         self.make_room()?;
         let limit = limit.min(self.window.batch_limit(&self.consumer));
@@ -167,6 +180,17 @@ impl Reader {
     /// As for [`receive`](Self::receive).
     #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
+        self.check()?;
+        self.receive_owned_here()
+    }
+
+    /// Like [`receive_owned`](Self::receive_owned), as [`receive_here`](Self::receive_here) is like [`receive`](Self::receive).
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn receive_owned_here(&mut self) -> Result<RawSample, ReceiveError> {
         self.make_room()?;
         let packed = match self.consumer.take_packed() {
             Ok(packed) => packed,
@@ -191,6 +215,7 @@ impl Reader {
     /// samples.
     #[inline]
     pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
+        self.check()?;
         self.receive_next()?;
         let packed = self.consumer.current();
         self.state = State::Guarded;
@@ -203,7 +228,7 @@ impl Reader {
     /// [`take`](Self::take) tells.
     #[inline]
     pub fn take_each(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
-        if !self.consumer.is_reliable() {
+        if !self.consumer.is_reliable() || self.channel.is_inherited() {
             return (0, 0);
         }
         let first = self.consumer.next();
@@ -228,6 +253,12 @@ impl Reader {
             return Ok(());
         }
         self.window.make_room(&self.consumer).map_err(|kept| ReceiveError::TooManySamples { kept })
+    }
+
+    /// Refuses to work in another process than the one that has joined.
+    #[inline(always)]
+    fn check(&self) -> Result<(), ReceiveError> {
+        if self.channel.is_inherited() { Err(ReceiveError::Forked) } else { Ok(()) }
     }
 
     /// Takes the next message, whatever the reader's state; returns its descriptor word.
@@ -283,7 +314,7 @@ impl Reader {
 
     /// Whether there is something to receive: a message, a loss or the end.
     pub fn is_ready(&mut self) -> bool {
-        self.consumer.is_ready()
+        self.consumer.is_ready() || self.channel.is_inherited()
     }
 
     /// Whether the publisher has gone and everything was received.
@@ -301,6 +332,9 @@ impl Reader {
     /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
     /// for a loss. One load.
     pub fn backlog(&mut self) -> u64 {
+        if self.channel.is_inherited() {
+            return 0;
+        }
         match self.consumer.backlog() {
             0 => 0,
             messages => messages + 1,
@@ -332,7 +366,7 @@ impl Reader {
     #[must_use]
     pub fn hold(&mut self, sequence: Sequence) -> Option<RawSample> {
         let sequence = sequence.get();
-        if !(self.floor..self.consumer.next()).contains(&sequence) {
+        if self.channel.is_inherited() || !(self.floor..self.consumer.next()).contains(&sequence) {
             return None;
         }
         let (word, time) = self.consumer.look_back(sequence)?;
@@ -399,6 +433,9 @@ unsafe impl Sync for Reader {}
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        if self.channel.is_inherited() {
+            return;
+        }
         self.window.count_all(&self.consumer);
         if self.consumer.leave() {
             self.channel.publisher.wake();

@@ -20,6 +20,7 @@ use crate::attachment::Attachments;
 use crate::channel::Channel;
 use crate::descriptor::{self, Descriptor, Packed, Validity, unit_of, validity_of};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, weakened};
+use crate::sys::fork::Process;
 use crate::units::PublisherId;
 
 /// No sample stands on the record.
@@ -39,6 +40,7 @@ pub(crate) struct Record {
     sequence: AtomicU64,
     word: AtomicU64,
     time: AtomicU64,
+    process: Process,
     /// First byte of the arena.
     base: NonNull<u8>,
     /// What the record is part of: made from an `Arc`'s pointer.
@@ -52,12 +54,13 @@ unsafe impl Send for Record {}
 unsafe impl Sync for Record {}
 
 impl Record {
-    pub(crate) fn new(base: NonNull<u8>, attachments: NonNull<Attachments>) -> Self {
+    pub(crate) fn new(base: NonNull<u8>, attachments: NonNull<Attachments>, process: Process) -> Self {
         Self {
             state: AtomicU32::new(FREE),
             sequence: AtomicU64::new(0),
             word: AtomicU64::new(0),
             time: AtomicU64::new(0),
+            process,
             base,
             attachments,
         }
@@ -192,9 +195,15 @@ impl RawSample {
     }
 
     /// The message's bytes, in place.
+    ///
+    /// # Panics
+    /// In a forked child, if the sample was received before: the bytes are not there.
     #[inline(always)]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
+        if !self.record().process.is_current() {
+            not_here();
+        }
         // SAFETY: the block is not handed out again while the sample is attached or counted, and its arena
         // lives as long as the channel that the attachments keep.
         unsafe { descriptor::bytes(self.record().base, self.word()) }
@@ -229,6 +238,12 @@ impl RawSample {
         // SAFETY: the attachments live at least as long as the record, which is valid as stated at the field.
         unsafe { &(*self.record().attachments.as_ptr()).channel }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn not_here() -> ! {
+    panic!("the sample belongs to the process that was forked: a child has no messages of its parent")
 }
 
 impl Clone for RawSample {

@@ -16,6 +16,7 @@ use crate::options::{Reuse, Timestamps};
 use crate::park;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::pool::Pool;
+use crate::primitive::Ordering;
 use crate::producer::{Producer, Reach};
 use crate::schema::Schema;
 use crate::signal::Signal;
@@ -71,6 +72,7 @@ fn make(
         Reuse::Hottest => true,
     };
     let pool = Pool::new(channel.layout().clone(), &config.classes());
+    channel.control().header().state.limit.store(pool.largest() as u64 + 1, Ordering::Relaxed);
     Ok(Writer {
         block_size: pool.largest(),
         uniform: pool.is_uniform(),
@@ -189,6 +191,12 @@ impl Writer {
         self.channel.subscriber_count()
     }
 
+    /// Whether this is a child that was forked after the writer was made: it can do nothing with it. One load.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.channel.is_inherited()
+    }
+
     /// Registers the context's waker to be woken when a subscriber joins.
     pub fn register(&self, cx: &Context<'_>) {
         self.channel.publisher.register(cx.waker());
@@ -220,7 +228,7 @@ impl Writer {
     /// overtaken for it, and the pool does not grow. `None` if there is none.
     #[inline]
     pub fn try_loan_free(&mut self, len: usize) -> Option<RawLoan<'_>> {
-        if len > self.block_size {
+        if self.is_beyond_limit(len) {
             return None;
         }
         self.loaned = match self.producer.take_oldest() {
@@ -300,14 +308,30 @@ impl Writer {
 
     #[inline(always)]
     fn take_block(&mut self, len: usize) -> Result<Taken, LoanError> {
-        if len > self.block_size {
-            return Err(LoanError::TooLarge { needed: len, block_size: self.block_size });
+        if self.is_beyond_limit(len) {
+            return Err(self.refuse(len));
         }
         if let Some(unit) = self.producer.take_oldest() {
             debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
             return Ok(Taken { unit, capacity: self.block_size });
         }
         self.take_spare(len)
+    }
+
+    /// Whether no block is that large; in a forked child all are too small.
+    #[inline(always)]
+    fn is_beyond_limit(&self, len: usize) -> bool {
+        // Ordering: Relaxed; written when the channel was made.
+        len as u64 >= self.producer.control().header().state.limit.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, len: usize) -> LoanError {
+        if self.channel.is_inherited() {
+            return LoanError::Forked;
+        }
+        LoanError::TooLarge { needed: len, block_size: self.block_size }
     }
 
     #[inline(never)]
@@ -382,7 +406,7 @@ impl Writer {
     }
 
     #[inline(always)]
-    fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Sequence {
+    fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
         match self.timestamps {
             // Slots start with it.
             Timestamps::Off => {}
@@ -392,9 +416,23 @@ impl Writer {
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
         if self.producer.publish(word) {
+            return self.look_behind_gate(sequence);
+        }
+        Ok(sequence)
+    }
+
+    /// Wakes whoever waits for what was published.
+    #[cold]
+    #[inline(never)]
+    fn look_behind_gate(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {
+        if self.channel.is_inherited() {
+            // It was published into memory of this process, where nobody looks.
+            return Err(LoanError::Forked);
+        }
+        if self.producer.wakes() {
             self.channel.subscribers.wake_all();
         }
-        sequence
+        Ok(sequence)
     }
 }
 
@@ -402,6 +440,9 @@ impl Writer {
 /// has messages to receive, is attached to one or keeps samples. Then it is given back when that is over.
 impl Drop for Writer {
     fn drop(&mut self) {
+        if self.channel.is_inherited() {
+            return;
+        }
         self.producer.close();
         self.file = None;
         self.channel.release_if_unneeded();
@@ -436,7 +477,7 @@ impl RawLoan<'_> {
     /// descriptor, one head word; no copy, and no system call while no subscriber sleeps.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool.
+    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool. [`LoanError::Forked`].
     #[inline]
     pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish_as(len, Validity::Unchecked)
@@ -462,7 +503,7 @@ impl RawLoan<'_> {
         }
         let mut loan = std::mem::ManuallyDrop::new(self);
         let unit = loan.writer.loaned.unit;
-        Ok(loan.writer.publish(unit, len, validity))
+        loan.writer.publish(unit, len, validity)
     }
 
     /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits, copies

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use blockcast_blocks::{ArenaMemory, OpenError, Payload, PublisherId, Schema, Signal, Writer, text};
+use blockcast_blocks::{
+    ArenaMemory, NoMappings, OpenError, Payload, Process, PublisherId, Schema, Signal, Writer,
+    charge_mappings, text,
+};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use futures::FutureExt;
@@ -16,6 +19,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::component::{Component, ComponentOptions};
 use crate::granted::GrantedTopics;
 use crate::grants::Grants;
+use crate::guest::signals;
 use crate::guest::{
     EngineError, GuestCache, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource,
     LoadError, LogSink, Validator,
@@ -38,6 +42,7 @@ pub struct Broker {
 
 /// What all clones of a broker, its sessions and its guests share.
 pub(crate) struct Shared {
+    process: Process,
     topics: Mutex<BTreeMap<String, Arc<Topic>>>,
     closed: AtomicBool,
     /// Never wraps: numbers serve as keys. 2^64 publishers take longer than any process lives.
@@ -71,9 +76,18 @@ pub enum StartError {
     /// No threads for the component's task.
     #[error("no runtime for components: {0}")]
     Runtime(#[from] std::io::Error),
+    /// The process has too few memory mappings left for another component.
+    #[error(transparent)]
+    Mappings(#[from] NoMappings),
+    /// A guest's first fault would end the process, as the engine's signal handler is not there any more.
+    #[error("guests cannot run: {0}")]
+    Signals(String),
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
+    /// The process was forked after the broker was made, and its threads are the parent's: make another broker in the child.
+    #[error("the broker belongs to the process that was forked: make one in this process")]
+    Forked,
 }
 
 impl Broker {
@@ -93,6 +107,7 @@ impl Broker {
     fn with_tasks(tasks: Tasks) -> Self {
         Self {
             shared: Arc::new(Shared {
+                process: Process::current(),
                 topics: Mutex::default(),
                 closed: AtomicBool::new(false),
                 next_publisher: AtomicU64::new(1),
@@ -151,6 +166,7 @@ impl Broker {
     /// # Errors
     /// [`OpenError::Sealed`] if it exists, [`OpenError::BadName`], [`OpenError::Closed`].
     pub fn declare_unsealed(&self, topic: &str, schema: &Schema) -> Result<(), OpenError> {
+        self.shared.check()?;
         let mut topics = self.shared.topics();
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(OpenError::Closed);
@@ -247,6 +263,7 @@ impl Broker {
     /// # Errors
     /// [`StartError::Engine`]: guests cannot run here, or one was loaded before.
     pub fn keep_compiled(&self, cache: GuestCache) -> Result<(), StartError> {
+        self.shared.check_start()?;
         let engine = GuestEngine::with_cache(cache).map_err(|error| StartError::Engine(error.to_string()))?;
         let late = |_| StartError::Engine("a guest was loaded before the cache was there".to_owned());
         self.shared.engine.set(Ok(engine)).map_err(late)
@@ -258,6 +275,7 @@ impl Broker {
     /// # Errors
     /// [`StartError::Load`] says what is wrong with the file.
     pub fn load(&self, source: &GuestSource) -> Result<GuestProgram, StartError> {
+        self.shared.check_start()?;
         let engine = self.shared.engine.get_or_init(GuestEngine::new);
         let engine = engine.as_ref().map_err(|error| StartError::Engine(error.to_string()))?;
         Ok(GuestProgram::load(engine, source)?)
@@ -270,6 +288,7 @@ impl Broker {
     /// # Errors
     /// As for [`load`](Self::load), and [`StartError::Runtime`].
     pub async fn load_in_background(&self, source: GuestSource) -> Result<GuestProgram, StartError> {
+        self.shared.check_start()?;
         let broker = self.clone();
         let loading = self.shared.tasks.handle()?.spawn_blocking(move || broker.load(&source));
         loading.await.map_err(std::io::Error::other)?
@@ -278,7 +297,7 @@ impl Broker {
     /// Runs a wasm guest as a task of its own.
     ///
     /// # Errors
-    /// [`StartError::Runtime`] and [`StartError::Closed`]. What goes wrong from then on is the component's
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`]. What goes wrong from then on is the component's
     /// [exit reason](crate::ExitReason).
     pub fn spawn_guest(
         &self,
@@ -294,12 +313,15 @@ impl Broker {
     /// whatever the former one held is back by then.
     ///
     /// # Errors
-    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`].
     pub fn supervise_guest(
         &self,
         program: &GuestProgram,
         options: ComponentOptions,
     ) -> Result<Component, StartError> {
+        signals::check().map_err(|error| StartError::Signals(error.to_string()))?;
+        // It is charged when it runs.
+        charge_mappings(0)?;
         let policy = options.restart.clone();
         let admitted = self.admit(options, program.name())?;
         let Admitted { name, control, options, .. } = admitted.clone();
@@ -342,7 +364,7 @@ impl Broker {
     /// ended: see [`ExitReason::Abandoned`](crate::ExitReason::Abandoned).
     ///
     /// # Errors
-    /// [`StartError::Runtime`] and [`StartError::Closed`]. What goes wrong from then on is the component's
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`]. What goes wrong from then on is the component's
     /// [exit reason](crate::ExitReason).
     pub fn spawn_library(
         &self,
@@ -358,12 +380,13 @@ impl Broker {
     /// whatever the former one held is back by then.
     ///
     /// # Errors
-    /// [`StartError::Runtime`] and [`StartError::Closed`].
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`].
     pub fn supervise_library(
         &self,
         program: &LibraryProgram,
         options: ComponentOptions,
     ) -> Result<Component, StartError> {
+        charge_mappings(0)?;
         let policy = options.restart.clone();
         let admitted = self.admit(options, program.name())?;
         let Admitted { name, control, options, .. } = admitted.clone();
@@ -404,6 +427,7 @@ impl Broker {
     }
 
     fn admit(&self, options: ComponentOptions, name: &str) -> Result<Admitted, StartError> {
+        self.shared.check_start()?;
         let runtime = self.shared.tasks.handle()?;
         // It is the name of a thread, and part of the log.
         let name = text::line(options.name.as_deref().unwrap_or(name)).into_owned();
@@ -411,15 +435,21 @@ impl Broker {
         Ok(Admitted { name, control, options, runtime })
     }
 
-    /// Counters of all topics, by name.
+    /// Counters of all topics, by name. None in a forked child.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicStats> {
+        if self.shared.is_inherited() {
+            return Vec::new();
+        }
         self.shared.topics().values().map(|topic| topic.stats()).collect()
     }
 
     /// Counters of one topic, if it exists.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<TopicStats> {
+        if self.shared.is_inherited() {
+            return None;
+        }
         let topic = self.shared.topics().get(name).cloned();
         topic.map(|topic| topic.stats())
     }
@@ -427,6 +457,9 @@ impl Broker {
     /// Asks every component to finish and admits nobody any more. Subscriptions end once the publishers that
     /// are there have gone.
     pub fn shut_down(&self) {
+        if self.shared.is_inherited() {
+            return;
+        }
         // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
         self.shared.closed.store(true, Ordering::Release);
         for control in lock(&self.shared.components).drain(..) {
@@ -483,11 +516,27 @@ impl Default for Broker {
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shared.is_inherited() {
+            return f.write_str("Broker(of the process that was forked)");
+        }
         f.debug_struct("Broker").field("topics", &self.shared.topics().keys()).finish_non_exhaustive()
     }
 }
 
 impl Shared {
+    /// Whether this is a forked child, which has none of the broker's threads, and whose locks may be taken for ever.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        if self.is_inherited() { Err(OpenError::Forked) } else { Ok(()) }
+    }
+
+    fn check_start(&self) -> Result<(), StartError> {
+        if self.is_inherited() { Err(StartError::Forked) } else { Ok(()) }
+    }
+
     pub(crate) fn publisher<P: Payload>(
         &self,
         name: &str,
@@ -526,6 +575,7 @@ impl Shared {
         signal: Arc<Signal>,
         memory: Option<ArenaMemory>,
     ) -> Result<(Arc<Topic>, Writer), OpenError> {
+        self.check()?;
         let id = PublisherId::new(self.next_publisher.fetch_add(1, Ordering::Relaxed));
         let writer = topic.publish(id, &options, signal, memory)?;
         Ok((topic, writer))
@@ -539,6 +589,7 @@ impl Shared {
         layout: Option<fn() -> Validator>,
         may_create: &mut dyn FnMut() -> bool,
     ) -> Result<Arc<Topic>, OpenError> {
+        self.check()?;
         let topic = {
             let mut topics = self.topics();
             if self.closed.load(Ordering::Acquire) {
@@ -609,9 +660,15 @@ impl Tasks {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let inherited = self.is_inherited();
         if let Tasks::Own(runtime) = &mut self.tasks
             && let Some(runtime) = runtime.take()
         {
+            if inherited {
+                // Its threads are the parent's, and may have had its locks.
+                std::mem::forget(runtime);
+                return;
+            }
             // The last reference may be dropped by a task of this very runtime, which must not wait for
             // itself.
             runtime.shutdown_background();

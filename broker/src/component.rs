@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blockcast_blocks::park;
+use blockcast_blocks::{Process, park};
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -96,6 +96,7 @@ pub struct Component {
     control: Arc<GuestControl>,
     status: watch::Receiver<Status>,
     runtime: Handle,
+    process: Process,
 }
 
 impl Component {
@@ -109,7 +110,7 @@ impl Component {
     ) -> Self {
         let (sender, status) = watch::channel(Status::new());
         runtime.spawn(supervise(name.clone(), Arc::clone(&control), policy, sender, run));
-        Self { name, control, status, runtime }
+        Self { name, control, status, runtime, process: Process::current() }
     }
 
     /// Name in logs and statistics.
@@ -121,6 +122,9 @@ impl Component {
     /// Asks the app to finish; it is not restarted any more. A guest that goes on regardless is ended when its
     /// grace is over, and a native library is told to end.
     pub fn request_shutdown(&self) {
+        if self.is_inherited() {
+            return;
+        }
         self.control.request_shutdown();
     }
 
@@ -129,30 +133,45 @@ impl Component {
     /// return within its grace is [abandoned](ExitReason::Abandoned)), a pause before a restart at once. What it held is
     /// released, and it is not restarted any more.
     pub fn cancel(&self) {
+        if self.is_inherited() {
+            return;
+        }
         self.control.cancel();
     }
 
-    /// What it is doing.
+    /// What it is doing. In a forked child it has ended: it runs in the parent.
     #[must_use]
     pub fn state(&self) -> ComponentState {
+        if self.is_inherited() {
+            return ComponentState::Ended;
+        }
         self.status.borrow().state
     }
 
     /// How the app has ended, if it has for good. If it was restarted, this is about its last run.
     #[must_use]
     pub fn report(&self) -> Option<GuestReport> {
+        if self.is_inherited() {
+            return Some(forked());
+        }
         self.status.borrow().report()
     }
 
     /// Its latest ends, oldest first: up to 64.
     #[must_use]
     pub fn exits(&self) -> Vec<Exit> {
+        if self.is_inherited() {
+            return Vec::new();
+        }
         self.status.borrow().exits.iter().cloned().collect()
     }
 
     /// Waits for the end of run `number`, counted from 0. `None` if there is no such run: it has ended for good
     /// before. If that end is not [kept](Self::exits) any more, the oldest one that is.
     pub async fn exit_of(&self, number: u64) -> Option<Exit> {
+        if self.is_inherited() {
+            return None;
+        }
         let mut status = self.status.clone();
         let there = |status: &Status| {
             status.exits.back().is_some_and(|exit| exit.run >= number) || status.state.is_over()
@@ -164,6 +183,9 @@ impl Component {
     /// How often it was restarted.
     #[must_use]
     pub fn restarts(&self) -> u64 {
+        if self.is_inherited() {
+            return 0;
+        }
         self.status.borrow().runs - 1
     }
 
@@ -171,6 +193,9 @@ impl Component {
     /// most; one that is in the middle of a long instruction is counted as it was seen last. Nothing is counted for
     /// linked apps, whose traffic is part of their topics' statistics.
     pub async fn stats(&self) -> GuestStats {
+        if self.is_inherited() {
+            return GuestStats::default();
+        }
         if self.state() == ComponentState::Running {
             let asked = self.control.ask_stats();
             let answer = {
@@ -190,11 +215,19 @@ impl Component {
 
     /// Waits for the app's end, for good. Can be called any number of times.
     pub async fn ended(&self) -> GuestReport {
+        if self.is_inherited() {
+            return forked();
+        }
         let mut status = self.status.clone();
         match status.wait_for(|status| status.state.is_over()).await {
             Ok(status) => status.report().unwrap_or_else(gone),
             Err(_) => gone(),
         }
+    }
+
+    /// Whether this is a forked child, which has none of the broker's threads, and whose locks may be taken for ever.
+    fn is_inherited(&self) -> bool {
+        !self.process.is_current()
     }
 
     /// Blocks the thread until the app's end. Not to be called from a task of an async runtime.
@@ -213,6 +246,12 @@ impl fmt::Debug for Component {
             .field("report", &self.report())
             .finish_non_exhaustive()
     }
+}
+
+/// The report of a component in a forked child.
+fn forked() -> GuestReport {
+    let reason = "it runs in the process that was forked, not in this child";
+    GuestReport { reason: ExitReason::System(reason.to_owned()), stats: GuestStats::default() }
 }
 
 /// The report of a component whose task went away with its runtime.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blockcast_blocks::{JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer, text};
+use blockcast_blocks::{
+    ChannelError, JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer, text,
+};
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::Subscription;
 
@@ -63,9 +65,11 @@ impl GrantedTopics {
         match error {
             OpenError::Denied { .. } => Refusal::Denied,
             OpenError::SchemaMismatch { .. } => Refusal::SchemaMismatch,
-            OpenError::Channel { reason: blockcast_blocks::ChannelError::Config(_), .. } => {
-                Refusal::WrongSize
-            }
+            OpenError::Channel { reason: ChannelError::Config(_), .. } => Refusal::WrongSize,
+            OpenError::Channel {
+                reason: ChannelError::FileSize { .. } | ChannelError::Mappings { .. },
+                ..
+            } => Refusal::Limit,
             OpenError::Join { .. } => Refusal::Limit,
             OpenError::BadName(_) => Refusal::Denied,
             OpenError::Closed => Refusal::Closed,

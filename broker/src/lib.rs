@@ -15,6 +15,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Fork, signals and limits of the process
+//! A child that is [forked](blockcast_blocks#after-a-fork) has none of the broker's threads: everything of an inherited broker returns
+//! `Forked`, its components are [`Ended`](ComponentState::Ended) there, and dropping it ends nothing. Make another broker in the child.
+//!
+//! Guests' faults come as signals (`SIGSEGV`, `SIGILL`, `SIGFPE`). Handlers of the program's own are to be installed before the
+//! first guest is loaded, so that the engine passes on to them what is not a guest's; a later one has to pass on the rest to the
+//! engine's. Threads that run guests unblock these signals.
+//!
+//! The broker refuses components while the process has few memory mappings left: see
+//! [`reserve_mappings`](blockcast_blocks::reserve_mappings).
+//!
 //! # Crates that do the work
 //! `wasmtime` runs guests; `tokio` gives each component a task and a timer; `flume` is the mailbox through
 //! which a subscription learns of new publishers; `crossbeam-epoch` guards the set of subscribers that a

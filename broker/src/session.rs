@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use blockcast_blocks::{OpenError, Payload, Timestamp, park};
+use blockcast_blocks::{OpenError, Payload, Process, Timestamp, park};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::Handle;
@@ -118,26 +118,37 @@ impl Session {
         Timestamp::now()
     }
 
-    /// Whether the app is asked to finish. Once true it stays true.
+    /// Whether the app is asked to finish. Once true it stays true. It is in a child that the app has forked.
     #[must_use]
     pub fn shutdown_requested(&self) -> bool {
-        self.control.is_shutdown_requested()
+        self.shared.is_inherited() || self.control.is_shutdown_requested()
     }
 
     /// Waits until the app is asked to finish.
     pub async fn shutdown(&self) {
+        if self.shared.is_inherited() {
+            return;
+        }
         self.control.shutdown().await;
     }
 
-    /// Completes `duration` from now; in the far future where that exceeds the clock.
+    /// Completes `duration` from now; in the far future where that exceeds the clock. In a child that the app has forked it
+    /// completes at once, as the timer is the parent's.
     pub fn sleep(&self, duration: Duration) -> Sleep {
+        if self.shared.is_inherited() {
+            return Sleep { timer: None, process: Process::current() };
+        }
         // Also for threads that know of no runtime.
         let _runtime = self.runtime.enter();
-        Sleep(Box::pin(tokio::time::sleep(duration)))
+        Sleep { timer: Some(Box::pin(tokio::time::sleep(duration))), process: Process::current() }
     }
 
     /// Blocks the thread for `duration`.
     pub fn blocking_sleep(&self, duration: Duration) {
+        if self.shared.is_inherited() {
+            std::thread::sleep(duration);
+            return;
+        }
         self.block_on(self.sleep(duration));
     }
 
@@ -152,13 +163,29 @@ impl Session {
 /// Completes when its time has come; see [`Session::sleep`]. Dropping it cancels it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
-pub struct Sleep(Pin<Box<tokio::time::Sleep>>);
+pub struct Sleep {
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    process: Process,
+}
 
 impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(context)
+        let is_current = self.process.is_current();
+        match &mut self.timer {
+            Some(timer) if is_current => timer.as_mut().poll(context),
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A thread of the parent may have had the timer's lock.
+            std::mem::forget(self.timer.take());
+        }
     }
 }
 
@@ -198,7 +225,7 @@ mod tests {
             let sleep = session.sleep(duration);
             let latest = Instant::now() + duration;
             std::thread::sleep(duration);
-            let deadline = sleep.0.deadline();
+            let deadline = sleep.timer.as_ref().expect("a timer").deadline();
             if !(earliest..=latest).contains(&deadline) {
                 return Err(format!("{deadline:?} is not within {earliest:?} and {latest:?}"));
             }

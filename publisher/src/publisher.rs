@@ -130,19 +130,21 @@ impl<P: Payload> Publisher<P> {
         self.writer.subscriber_count()
     }
 
-    /// Waits until the topic has at least `count` subscribers.
+    /// Waits until the topic has at least `count` subscribers. In a forked child it returns at once: the next loan is refused.
     pub async fn subscribers(&mut self, count: u32) {
         poll_fn(|cx| self.poll_subscribers(cx, count)).await;
     }
 
-    /// As [`subscribers`](Self::subscribers), blocking the thread, or until `deadline` if there is one: false if it has passed.
+    /// As [`subscribers`](Self::subscribers), blocking the thread, or until `deadline` if there is one: false if it has passed, and in
+    /// a forked child.
     pub fn blocking_subscribers(&mut self, count: u32, deadline: Option<Instant>) -> bool {
-        park::until(deadline, |cx| self.poll_subscribers(cx, count)).is_some()
+        park::until(deadline, |cx| self.poll_subscribers(cx, count)).is_some() && !self.writer.is_inherited()
     }
 
     fn poll_subscribers(&mut self, cx: &mut Context<'_>, count: u32) -> Poll<()> {
         self.writer.register(cx);
-        if self.writer.subscriber_count() >= count { Poll::Ready(()) } else { Poll::Pending }
+        let there = self.writer.subscriber_count() >= count || self.writer.is_inherited();
+        if there { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Looks for blocks that came free and returns how many are free now. Never waits.

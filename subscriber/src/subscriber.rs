@@ -33,6 +33,9 @@ pub enum RecvError {
     /// The message's bytes are no value of the topic's layout; it was skipped.
     #[error(transparent)]
     Invalid(Box<InvalidPayload>),
+    /// The process was forked after the subscriber was opened: subscribe anew in the child.
+    #[error("the subscriber belongs to the process that was forked: open one in this process")]
+    Forked,
     /// No message came before the deadline.
     #[error("no message came before the deadline")]
     Deadline,
@@ -62,6 +65,7 @@ impl From<ReceiveError> for RecvError {
             ReceiveError::Ended => Self::Ended,
             ReceiveError::Lost(count) => Self::Lost(count),
             ReceiveError::TooManySamples { kept } => Self::TooManySamples { kept },
+            ReceiveError::Forked => Self::Forked,
             ReceiveError::Refused(reason) => Self::Refused(reason),
             _ => Self::Empty,
         }
@@ -75,6 +79,8 @@ impl From<ReceiveError> for RecvError {
 #[derive(Debug)]
 pub struct Subscriber<P: Payload> {
     subscription: Subscription,
+    /// As a stream, it has ended in a forked child.
+    is_forked: bool,
     payload: PhantomData<fn() -> P>,
 }
 
@@ -86,7 +92,7 @@ impl<P: Payload> Subscriber<P> {
     /// Every publisher of `subscription`, also those that join later, carries the schema of `P`.
     #[must_use]
     pub unsafe fn new(subscription: Subscription) -> Self {
-        Self { subscription, payload: PhantomData }
+        Self { subscription, is_forked: false, payload: PhantomData }
     }
 
     /// Receives the next message by reference. Never waits.
@@ -286,7 +292,8 @@ impl<P: Payload> Subscriber<P> {
     }
 }
 
-/// Owned samples until the end. Losses and invalid messages are items; the stream goes on after them.
+/// Owned samples until the end. Losses and invalid messages are items; the stream goes on after them. In a forked child
+/// [`RecvError::Forked`] is the last one.
 impl<P: Payload> Stream for Subscriber<P> {
     type Item = Result<Sample<P>, RecvError>;
 
@@ -297,6 +304,7 @@ impl<P: Payload> Stream for Subscriber<P> {
         }
         Poll::Ready(match this.try_recv() {
             Err(RecvError::Ended) => None,
+            Err(RecvError::Forked) if std::mem::replace(&mut this.is_forked, true) => None,
             other => Some(other),
         })
     }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use blockcast_blocks::{Channel, RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal};
+use blockcast_blocks::{
+    Channel, ForkFlag, Process, RawBatch, RawMessage, RawSample, Reader, ReceiveError, Signal,
+};
 
 /// Makes a subscription without publishers, and the feed through which the broker adds them.
 #[must_use]
@@ -19,13 +21,19 @@ pub fn subscription() -> (SubscriptionFeed, Subscription) {
 pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
     let mailbox = Arc::new(Mailbox::default());
     mailbox.letters().feeds = 1;
-    let feed = SubscriptionFeed { mailbox: Arc::clone(&mailbox), signal: Arc::clone(&signal) };
+    let process = Process::current();
+    let feed = SubscriptionFeed { mailbox: Arc::clone(&mailbox), signal: Arc::clone(&signal), process };
     let subscription = Subscription {
         sole: None,
-        arrivals: Arrivals { mailbox: Arc::clone(&mailbox), over: false },
+        arrivals: Arrivals {
+            arrived: ForkFlag::new(Arc::clone(&mailbox.arrived)),
+            mailbox: Arc::clone(&mailbox),
+            over: false,
+            inherited: false,
+        },
         others: Others::default(),
         signal,
-        _leaving: Leaving(mailbox),
+        _leaving: Leaving(mailbox, process),
     };
     (feed, subscription)
 }
@@ -36,17 +44,23 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
 pub struct SubscriptionFeed {
     mailbox: Arc<Mailbox>,
     signal: Arc<Signal>,
+    process: Process,
 }
 
 impl Clone for SubscriptionFeed {
     fn clone(&self) -> Self {
         self.mailbox.letters().feeds += 1;
-        Self { mailbox: Arc::clone(&self.mailbox), signal: Arc::clone(&self.signal) }
+        let (mailbox, signal) = (Arc::clone(&self.mailbox), Arc::clone(&self.signal));
+        Self { mailbox, signal, process: self.process }
     }
 }
 
 impl Drop for SubscriptionFeed {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A thread of the parent may have had the lock.
+            return;
+        }
         let last = {
             let mut letters = self.mailbox.letters();
             letters.feeds -= 1;
@@ -156,8 +170,8 @@ impl Subscription {
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive().map_err(|error| self.arrivals.end(error)),
-            None => self.others.turn(&mut self.arrivals)?.receive(),
+            Some(reader) => reader.receive_here().map_err(|error| self.arrivals.end(error)),
+            None => self.others.turn(&mut self.arrivals)?.receive_here(),
         }
     }
 
@@ -182,8 +196,8 @@ impl Subscription {
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_owned().map_err(|error| self.arrivals.end(error)),
-            None => self.others.turn(&mut self.arrivals)?.receive_owned(),
+            Some(reader) => reader.receive_owned_here().map_err(|error| self.arrivals.end(error)),
+            None => self.others.turn(&mut self.arrivals)?.receive_owned_here(),
         }
     }
 
@@ -192,6 +206,9 @@ impl Subscription {
     pub fn is_ready(&mut self) -> bool {
         self.arrivals.over = false;
         self.admit();
+        if self.arrivals.inherited {
+            return true;
+        }
         if self.sole.is_none() {
             // The others may have ended.
             self.sole = self.others.take_sole();
@@ -227,6 +244,10 @@ impl Subscription {
     /// per publisher for a loss. One load per publisher.
     pub fn backlog(&mut self) -> u64 {
         self.admit();
+        if self.arrivals.inherited {
+            // One that tells so.
+            return 1;
+        }
         self.readers_mut().map(Reader::backlog).sum()
     }
 
@@ -272,7 +293,7 @@ impl Subscription {
     pub fn next_arrival(&mut self) -> Option<Reader> {
         let Arrivals { mailbox, .. } = &self.arrivals;
         // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
-        if !mailbox.arrived.load(Ordering::Acquire) {
+        if !mailbox.arrived.load(Ordering::Acquire) || self.arrivals.arrived.is_inherited() {
             return None;
         }
         let mut letters = mailbox.letters();
@@ -294,11 +315,11 @@ impl Subscription {
         &self.signal
     }
 
-    /// Takes in the publishers that have joined. One load if there are none.
+    /// Takes in the publishers that have joined, or lets go of all in a forked child. One load if there are none.
     #[inline(always)]
     fn admit(&mut self) {
         // Ordering: Acquire pairs with the Release in `SubscriptionFeed::add`.
-        if self.arrivals.mailbox.arrived.load(Ordering::Acquire) {
+        if self.arrivals.arrived.flag().load(Ordering::Acquire) {
             self.admit_arrivals();
         }
     }
@@ -306,6 +327,13 @@ impl Subscription {
     #[cold]
     #[inline(never)]
     fn admit_arrivals(&mut self) {
+        if self.arrivals.arrived.is_inherited() {
+            // The mailbox stays as it is: a thread of the parent may have had its lock.
+            self.arrivals.inherited = true;
+            self.sole = None;
+            self.others = Others::default();
+            return;
+        }
         if self.arrivals.over {
             // The end was found, and is told first.
             return;
@@ -411,7 +439,7 @@ impl Others {
 #[derive(Debug, Default)]
 struct Mailbox {
     /// There are readers in it: known without the lock.
-    arrived: AtomicBool,
+    arrived: Arc<AtomicBool>,
     letters: Mutex<Letters>,
 }
 
@@ -446,14 +474,22 @@ impl Mailbox {
 /// The subscription's end of the mailbox.
 #[derive(Debug)]
 struct Arrivals {
+    /// That of the mailbox, which is set in a forked child too.
+    arrived: ForkFlag,
     mailbox: Arc<Mailbox>,
     /// The end was found, and is still to be told.
     over: bool,
+    /// The process was forked: there are no readers any more.
+    inherited: bool,
 }
 
 /// A reader that was never taken in must not hold its publisher back.
 impl Drop for Arrivals {
     fn drop(&mut self) {
+        if self.arrived.is_inherited() {
+            // A thread of the parent may have had the lock.
+            return;
+        }
         let mut letters = self.mailbox.letters();
         letters.left = true;
         let readers = std::mem::take(&mut letters.readers);
@@ -464,10 +500,13 @@ impl Drop for Arrivals {
 
 /// Tells that the subscription has gone.
 #[derive(Debug)]
-struct Leaving(Arc<Mailbox>);
+struct Leaving(Arc<Mailbox>, Process);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
+        if !self.1.is_current() {
+            return;
+        }
         let departure = self.0.letters().departure.take();
         if let Some(Departure(tell)) = departure {
             tell();
@@ -479,13 +518,17 @@ impl Arrivals {
     /// What the end of all publishers that were taken in means: there may be others meanwhile.
     #[inline(always)]
     fn end(&mut self, error: ReceiveError) -> ReceiveError {
-        if error == ReceiveError::Ended && self.goes_on() { ReceiveError::Empty } else { error }
+        if error == ReceiveError::Ended { self.at_end() } else { error }
     }
 
     #[cold]
     #[inline(never)]
-    fn goes_on(&mut self) -> bool {
-        !std::mem::take(&mut self.over) && self.is_open()
+    fn at_end(&mut self) -> ReceiveError {
+        if self.inherited {
+            return ReceiveError::Forked;
+        }
+        let goes_on = !std::mem::take(&mut self.over) && self.is_open();
+        if goes_on { ReceiveError::Empty } else { ReceiveError::Ended }
     }
 
     /// Whether the end of all publishers that were taken in is the end; if so, it is told next.

@@ -25,11 +25,22 @@ pub(crate) fn process_wide() -> bool {
     if REFUSED.get() {
         return false;
     }
-    let passed = supported() && membarrier(MembarrierCommand::PrivateExpedited).is_ok();
+    let passed = supported() && expedited();
     if !passed {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }
     passed
+}
+
+fn expedited() -> bool {
+    match membarrier(MembarrierCommand::PrivateExpedited) {
+        // A forked child that the registration was not passed on to.
+        Err(rustix::io::Errno::PERM) => {
+            membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+                && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+        }
+        passed => passed.is_ok(),
+    }
 }
 
 #[cfg(test)]

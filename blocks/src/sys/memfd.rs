@@ -5,11 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io;
 
-/// A memfd of `len` bytes, all zero, that nobody can shrink or grow: whoever maps it never meets a bus error.
-/// `name` shows up in `/proc/self/maps`. Three system calls.
+use super::file_size;
+
+/// A memfd of `len` bytes, all zero, that nobody can shrink or grow: mapping it never leads to a bus error.
+/// `name` shows up in `/proc/self/maps`. Four system calls.
+///
+/// # Errors
+/// `EFBIG` if the process may not make a file of that size.
 pub(crate) fn sized(name: &str, len: usize) -> io::Result<OwnedFd> {
+    let len = u64::try_from(len).map_err(|_| io::Errno::FBIG)?;
+    file_size::check(len)?;
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&file, u64::try_from(len).map_err(|_| io::Errno::FBIG)?)?;
+    ftruncate(&file, len)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(file)
 }

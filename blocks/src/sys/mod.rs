@@ -11,7 +11,13 @@ compile_error!("Blockcast's engine needs 64-bit addresses");
 pub(crate) mod barrier;
 pub(crate) mod clock;
 #[cfg(not(blockcast_library))]
+pub(crate) mod file_size;
+#[cfg(not(blockcast_library))]
+pub(crate) mod fork;
+#[cfg(not(blockcast_library))]
 pub(crate) mod mapping;
+#[cfg(not(blockcast_library))]
+pub(crate) mod mappings;
 #[cfg(not(blockcast_library))]
 pub(crate) mod memfd;
 

@@ -72,7 +72,7 @@ impl From<WindowError> for Error {
         match error {
             WindowError::OutOfBounds | WindowError::Overlap | WindowError::NotDonated => Self::OutOfBounds,
             WindowError::Unaligned => Self::WrongSize,
-            WindowError::Budget | WindowError::TooMany => Self::Limit,
+            WindowError::Budget | WindowError::TooMany | WindowError::Mappings(_) => Self::Limit,
             WindowError::NoRoom => Self::NoStorage,
             WindowError::InUse => Self::Busy,
             WindowError::System(_) => Self::Internal,

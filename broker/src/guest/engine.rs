@@ -6,12 +6,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use blockcast_blocks::Process;
 use wasmtime::{Config, Engine, Linker, component};
 
 use super::compiled::{EngineId, GuestCache};
 use super::link::ComponentLinkage;
 use super::memory::GuestMemoryCreator;
 use super::module::ModuleLinkage;
+use super::signals;
 use super::state::GuestState;
 
 /// How often a computing guest is interrupted: to let other tasks run, and to look at its limits.
@@ -50,6 +52,7 @@ impl GuestEngine {
 
     fn build(cache: Option<GuestCache>) -> Result<Arc<Self>, EngineError> {
         let engine = Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))?;
+        signals::remember();
         let mut components = component::Linker::new(&engine);
         let mut modules = Linker::new(&engine);
         define(&engine, &mut components, &mut modules).map_err(|error| EngineError(format!("{error:#}")))?;
@@ -133,6 +136,8 @@ fn config() -> Config {
         .wasm_custom_page_sizes(false)
         // A call into the host costs three times as much with it.
         .concurrency_support(false)
+        // The compiler's threads are the parent's in a forked child, which would wait for them for ever.
+        .parallel_compilation(!Process::current().is_forked())
         .epoch_interruption(true);
     config
 }
@@ -165,6 +170,9 @@ pub(crate) struct Running(Arc<GuestEngine>);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if !self.0.ticker.process.is_current() {
+            return;
+        }
         self.0.ticker.shared.change(|clock| clock.guests -= 1);
     }
 }
@@ -191,6 +199,7 @@ impl Shared {
 
 /// The thread that advances the engine's epoch while there are guests. Ends when dropped.
 struct Ticker {
+    process: Process,
     shared: Arc<Shared>,
     ticks: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
@@ -205,7 +214,7 @@ impl Ticker {
         let thread = thread::Builder::new()
             .name("blockcast-epoch".to_owned())
             .spawn(move || tick(&clock, &counter, &engine))?;
-        Ok(Self { shared, ticks, thread: Some(thread) })
+        Ok(Self { process: Process::current(), shared, ticks, thread: Some(thread) })
     }
 }
 
@@ -226,6 +235,11 @@ fn tick(shared: &Shared, ticks: &AtomicU64, engine: &Engine) {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A forked child: the thread is the parent's, and may have had the lock.
+            std::mem::forget(self.thread.take());
+            return;
+        }
         self.shared.change(|clock| clock.stopped = true);
         if let Some(thread) = self.thread.take() {
             // The thread cannot panic; if it did, there is nothing to end.

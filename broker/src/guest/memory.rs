@@ -21,7 +21,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use blockcast_blocks::large_page_size;
+use blockcast_blocks::{Process, large_page_size};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
 
 use super::sys;
@@ -36,6 +36,7 @@ pub(crate) struct GuestMemory {
     reserved: usize,
     /// Bytes mapped, guard included.
     mapped: usize,
+    process: Process,
 }
 
 // SAFETY: the pointer stands for an address range that the value owns exclusively; all access goes through
@@ -52,7 +53,8 @@ impl GuestMemory {
         // So that what starts at a multiple of a large page in the guest does so in this process.
         let base = sys::reserve_aligned(mapped, large_page_size())
             .map_err(|error| format!("no address space for a linear memory: {error}"))?;
-        let memory = Self { base, size: AtomicUsize::new(0), reserved, mapped };
+        let process = Process::current();
+        let memory = Self { base, size: AtomicUsize::new(0), reserved, mapped, process };
         memory.grow_to(size)?;
         Ok(memory)
     }
@@ -87,6 +89,10 @@ impl GuestMemory {
 
 impl Drop for GuestMemory {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // A forked child did not inherit all of it: something else may be there.
+            return;
+        }
         // SAFETY: `base..base + mapped` came from `reserve`; windows inside of it are replaced mappings of the same
         // range; both owners are gone, so nothing refers to it.
         let released = unsafe { sys::release(self.base, self.mapped) };

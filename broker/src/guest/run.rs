@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use blockcast_blocks::charge_mappings;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use wasmtime::{Store, UpdateDeadline};
@@ -18,6 +19,7 @@ use super::exit::ExitReason;
 use super::fault::{self, WindowTable};
 use super::memory::Nursery;
 use super::program::GuestProgram;
+use super::signals;
 use super::state::{GuestSetup, GuestState};
 use super::stats::GuestStats;
 use super::thread;
@@ -31,6 +33,9 @@ pub struct GuestReport {
     pub stats: GuestStats,
 }
 
+/// Memory mappings that a guest takes, without its windows: its memory (2), stack (2) and tables, and those it has in reserve (3).
+const MAPPINGS: usize = 10;
+
 /// After how long a guest that stands on a thread without memory for it looks again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -40,6 +45,9 @@ impl GuestProgram {
     /// When the future completes, or is dropped, the guest is gone: its memory is unmapped and its subscriptions,
     /// holds and publishers are released.
     pub async fn run(&self, setup: GuestSetup) -> GuestReport {
+        if let Err(refused) = admit() {
+            return GuestReport { reason: ExitReason::NotStarted(refused), stats: GuestStats::default() };
+        }
         let _running = self.engine().running();
         let control = Arc::clone(&setup.control);
         control.clock().reset();
@@ -107,6 +115,14 @@ impl GuestProgram {
             Err(reason) => Err(store.data_mut().end(reason)),
         }
     }
+}
+
+/// Whether the process has what a guest takes: mappings, and handlers for its faults.
+fn admit() -> Result<(), String> {
+    signals::check().map_err(|error| error.to_string())?;
+    // Again on a thread that has run guests before: the program may have blocked them since.
+    signals::unblock();
+    charge_mappings(MAPPINGS).map_err(|error| error.to_string())
 }
 
 /// Completes `work` unless a limit or a request ends it first; it is dropped then.

@@ -1,4 +1,5 @@
-//! What a thread needs before it runs a guest: a stack for signal handlers, which the engine sets up.
+//! What a thread needs before it runs a guest: [signals](super::signals) that reach it, and a stack for their handlers, which
+//! the engine sets up.
 //!
 //! The engine does so when a guest is resumed on a thread for the first time, and panics where there is no memory for it. In
 //! the middle of a resumption that would end the process. So it is asked to do so before, and not at all where it would
@@ -9,7 +10,7 @@ use std::panic::catch_unwind;
 
 use wasmtime::Engine;
 
-use super::sys;
+use super::{signals, sys};
 
 thread_local! {
     static PREPARED: Cell<bool> = const { Cell::new(false) };
@@ -18,6 +19,7 @@ thread_local! {
 /// Prepares this thread, once. False: there is no memory for it now. A look at a variable if it was done before.
 pub(crate) fn prepare() -> bool {
     PREPARED.get() || {
+        signals::unblock();
         let prepared = sys::has_mappings_left() && catch_unwind(Engine::tls_eager_initialize).is_ok();
         PREPARED.set(prepared);
         prepared

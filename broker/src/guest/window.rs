@@ -12,6 +12,8 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use blockcast_blocks::{NoMappings, charge_mappings};
+
 mod area;
 
 use super::fault::WindowTable;
@@ -19,6 +21,9 @@ use super::memory::GuestMemory;
 use super::sys;
 
 pub(crate) use area::{Area, Extent, GRANULE, granules};
+
+/// Memory mappings that a window takes: its own, and that the memory around it becomes two.
+const MAPPINGS: usize = 2;
 
 /// Whose donation or window it is: a subscription or a publisher of the guest, or all of its memory blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,9 @@ pub(crate) enum WindowError {
     /// A window lies in the range.
     #[error("the range is in use")]
     InUse,
+    /// The process has too few mappings left.
+    #[error(transparent)]
+    Mappings(#[from] NoMappings),
     /// The system refused.
     #[error("the system refused to map a window: {0}")]
     System(#[from] std::io::Error),
@@ -381,6 +389,7 @@ impl Windows {
         }
         let area = self.room(place.space, extent, &[]).ok_or(WindowError::NoRoom)?;
         let start = self.locate(area)?;
+        charge_mappings(MAPPINGS)?;
         let slot = match access {
             Access::Write => None,
             // SAFETY: `start..start + len` is page aligned (granules are pages; `len` was checked) and part of the guest's

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
+use blockcast_blocks::charge_mappings;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -20,6 +21,9 @@ use crate::guest::{ExitReason, GuestReport, GuestStats, Limit};
 
 /// How often the processor time is looked at of a component for which it is limited.
 const COMPUTE_TICK: Duration = Duration::from_millis(5);
+
+/// Memory mappings that a run takes: its stack (2), the library's parts (5), and what the C library keeps for a thread (2).
+const MAPPINGS: usize = 9;
 
 /// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
 pub(crate) const STACK: usize = 8 << 20;
@@ -267,6 +271,7 @@ fn run(code: &Code, instance: &Arc<Instance>, threads: &Arc<Threads>, started: o
     // Not closed here whatever happens: this thread's destructors may be the library's.
     let (mut image, mut host) = (None, None);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
+        charge_mappings(MAPPINGS).map_err(|error| ExitReason::NotStarted(error.to_string()))?;
         // SAFETY: whoever loaded the program has vouched for the file, and these are its bytes.
         let opened = unsafe { Image::open(code) };
         let image = image.insert(opened.map_err(|error| ExitReason::NotStarted(error.to_string()))?);

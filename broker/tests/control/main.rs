@@ -5,5 +5,6 @@ mod guest_support;
 
 mod brought_memory;
 mod departure;
+mod fork;
 mod quality_of_service;
 mod supervision;

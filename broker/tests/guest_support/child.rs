@@ -82,3 +82,22 @@ pub fn run_async(path: &str, name: &str, body: impl Future<Output = ()>) {
             .block_on(body);
     });
 }
+
+/// Runs `child` in a child that is forked from this process, and fails if that panics, is ended, or hangs.
+pub fn in_forked_child(child: impl FnOnce()) {
+    // SAFETY: the child calls code that relies on no other thread of this process, and ends without returning.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "a forked child");
+    if pid == 0 {
+        // SAFETY: an alarm of this process, which has no handler for it: it ends what hangs.
+        unsafe { libc::alarm(PATIENCE.as_secs() as u32) };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(if outcome.is_ok() { DONE } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our own child, and a valid place for its status.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    let status = std::process::ExitStatus::from_raw(status);
+    assert_eq!(status.code(), Some(DONE), "the forked child died: {status} (signal {:?})", status.signal());
+}

@@ -26,5 +26,7 @@ mod hostile_modules;
 mod isolation;
 mod limits;
 mod loading;
+mod process_limits;
+mod signals;
 #[cfg(feature = "wasi")]
 mod wasi;

@@ -1,6 +1,7 @@
 //! `blockcast run`.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use crate::stats::Snapshot;
 /// Exit code after a second Ctrl-C, as shells have it for a program that was ended by one.
 const INTERRUPTED: u8 = 130;
 
+/// `SIGXFSZ`: standard output or error is a file and has become as large as this process may make one.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// Runs what the command line asks for, to its end.
 pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
     let plan = Plan::new(arguments)?;
@@ -42,6 +46,8 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
 
 async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
     let mut interrupts = Interrupts::new().map_err(|error| format!("no signals: {error}"))?;
+    // Handled, it makes a write beyond `ulimit -f` an error, which would end the tool otherwise.
+    let _too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE));
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
     if let Some(folder) = &plan.cache {
         let cache = GuestCache::open(folder).map_err(|error| error.to_string())?;
@@ -249,10 +255,12 @@ impl Reporter<'_> {
     async fn print(&self) {
         let guests = &self.components[..self.guests];
         let snapshot = Snapshot::take(self.began.elapsed(), guests, &self.broker.topics()).await;
+        // Ignore a closed standard output, or a file that may not grow.
+        let mut out = std::io::stdout().lock();
         if self.json {
-            println!("{}", log::printable_json(&snapshot.json()));
+            let _ = writeln!(out, "{}", log::printable_json(&snapshot.json()));
         } else {
-            println!("{}", log::printable(&snapshot.table()));
+            let _ = writeln!(out, "{}", log::printable(&snapshot.table()));
         }
     }
 }

@@ -174,6 +174,12 @@ impl Writer {
         self.line.as_ref().map_or(Sequence::new(self.sequence), PublisherLine::next_sequence)
     }
 
+    /// Never: a host answers for the process.
+    #[must_use]
+    pub const fn is_inherited(&self) -> bool {
+        false
+    }
+
     /// Subscribers of the topic now. One host call.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {

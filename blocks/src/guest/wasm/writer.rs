@@ -96,6 +96,12 @@ impl Writer {
         Sequence::new(self.next)
     }
 
+    /// Never: a host answers for the process.
+    #[must_use]
+    pub const fn is_inherited(&self) -> bool {
+        false
+    }
+
     /// Subscribers of the topic now. One host call.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {

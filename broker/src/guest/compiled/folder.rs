@@ -109,6 +109,7 @@ impl Folder {
     }
 
     fn write_beside(&self, bytes: &[u8], place: impl FnOnce(&str) -> io::Result<()>) -> io::Result<()> {
+        sys::check_file_size(bytes.len() as u64)?;
         let Naming { prefix, digits, suffix } = UNFINISHED;
         let temporary = format!("{prefix}{:0digits$x}{suffix}", u64::from_le_bytes(random()?));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

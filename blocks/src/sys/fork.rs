@@ -1,0 +1,281 @@
+//! What a child gets of its parent's channels when the process forks: nothing.
+//!
+//! Channels are shared memory, and `fork` would share them with the child: a publisher that the child drops would end
+//! the parent's topic, and one that it uses would inject messages. So
+//!
+//! - the memory of a channel is not inherited (`MADV_DONTFORK`), whichever way the process forks;
+//! - in a child of `fork(2)`, before that returns, a handler (`pthread_atfork`) [fills](InChild) the places, so that no other
+//!   mapping gets there while the child still has pointers to them;
+//! - each end knows the [`Process`] that it was made in, and refuses to work in another one. Where that must cost nothing, the
+//!   handler makes a word say "look closer" that the hot path looks at anyway: the gates and the limit in a control
+//!   segment, and [flags](ForkFlag) elsewhere.
+//!
+//! ```text
+//!   parent                          child
+//!   ────────────────────────────    ─────────────────────────────────────────────
+//!   arena     shared, read-write    inaccessible
+//!   control   shared, read-write    its own zeros, with gates that say: look closer
+//!   flag      unset                 set
+//! ```
+//!
+//! A child of `_Fork`, `clone` or the like runs no handlers: it has holes instead, and may only call `exec` or `_exit`, as after
+//! `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`] are not concerned.
+
+use std::cell::UnsafeCell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::io::{self, Errno};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+
+/// Forks between the first process and this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+static REGISTRY: Registry = Registry {
+    locked: AtomicBool::new(false),
+    entries: UnsafeCell::new(Vec::new()),
+    unused: UnsafeCell::new(Vec::new()),
+};
+
+/// One of a process and its forked children: values that were made in another one are not used in this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(u32);
+
+impl Process {
+    /// The process that runs this.
+    #[inline]
+    #[must_use]
+    pub fn current() -> Self {
+        install();
+        // Ordering: Relaxed; changed only while the process has one thread.
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether it was forked from a process that had made such values. It has none of that one's threads.
+    #[must_use]
+    pub fn is_forked(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether it runs this: no process was forked in between. One load.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_current(self) -> bool {
+        self.0 == FORKS.load(Ordering::Relaxed)
+    }
+}
+
+/// What the child finds in the place of memory that it does not inherit.
+#[derive(Clone, Copy)]
+pub(crate) enum InChild {
+    /// Nothing that can be accessed.
+    Nothing,
+    /// Zeros of its own, which the function is shown.
+    Zeros(unsafe fn(NonNull<u8>)),
+}
+
+/// Memory that children do not inherit. To be dropped before it is unmapped.
+#[derive(Debug)]
+pub(crate) struct Uninherited(usize);
+
+impl Uninherited {
+    /// Excludes `len` mapped bytes from `base` on, whole pages.
+    ///
+    /// # Safety
+    /// They stay mapped as long as the value lives, in mappings of their own, and belong to the caller. A function in `in_child` can
+    /// be called with the first byte when they are zeros, and touches no others.
+    pub(crate) unsafe fn new(base: NonNull<u8>, len: usize, in_child: InChild) -> io::Result<Self> {
+        if !install() {
+            return Err(Errno::NOMEM);
+        }
+        let entry = Self(REGISTRY.add(Entry::Memory { base, len, in_child, of: Process::current() }));
+        // SAFETY: the caller's own mapping, which only children see differently.
+        unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) }?;
+        Ok(entry)
+    }
+}
+
+impl Uninherited {
+    /// Children inherit the memory from now on, which `change` makes harmless: they are not forked meanwhile.
+    #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
+    pub(crate) fn end(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        REGISTRY.lock();
+        let changed = change();
+        if changed.is_ok() {
+            // SAFETY: we have the lock.
+            let entries = unsafe { &mut *REGISTRY.entries.get() };
+            entries[self.0] = None;
+        }
+        REGISTRY.unlock();
+        changed
+    }
+}
+
+impl Drop for Uninherited {
+    fn drop(&mut self) {
+        REGISTRY.remove(self.0);
+    }
+}
+
+/// A flag that is set in every child.
+#[derive(Debug)]
+pub struct ForkFlag {
+    flag: Arc<AtomicBool>,
+    entry: usize,
+    process: Process,
+}
+
+impl ForkFlag {
+    /// Sets `flag` in children, while the value lives.
+    #[must_use]
+    pub fn new(flag: Arc<AtomicBool>) -> Self {
+        let process = Process::current();
+        let entry = REGISTRY.add(Entry::Flag(NonNull::from(&*flag)));
+        Self { flag, entry, process }
+    }
+
+    /// Whether this is not the process that it was made in.
+    #[inline]
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    /// The flag.
+    #[inline(always)]
+    #[must_use]
+    pub fn flag(&self) -> &AtomicBool {
+        &self.flag
+    }
+}
+
+impl Drop for ForkFlag {
+    fn drop(&mut self) {
+        REGISTRY.remove(self.entry);
+    }
+}
+
+/// Something to do in a child.
+enum Entry {
+    Memory {
+        base: NonNull<u8>,
+        len: usize,
+        in_child: InChild,
+        of: Process,
+    },
+    /// Kept by its [`ForkFlag`].
+    Flag(NonNull<AtomicBool>),
+}
+
+/// All that there is to do in a child.
+///
+/// Its lock is one that a thread can take before a fork and leave in the child, which the standard library's cannot.
+struct Registry {
+    locked: AtomicBool,
+    entries: UnsafeCell<Vec<Option<Entry>>>,
+    unused: UnsafeCell<Vec<usize>>,
+}
+
+// SAFETY: what it holds is reached by whoever has the lock; entries lead to memory that is used in the child only, by
+// its one thread.
+unsafe impl Sync for Registry {}
+
+impl Registry {
+    fn add(&self, entry: Entry) -> usize {
+        self.lock();
+        // SAFETY: we have the lock.
+        let (entries, unused) = unsafe { (&mut *self.entries.get(), &mut *self.unused.get()) };
+        let index = unused.pop().unwrap_or_else(|| {
+            entries.push(None);
+            // So that removing an entry does not allocate.
+            unused.reserve(entries.len());
+            entries.len() - 1
+        });
+        entries[index] = Some(entry);
+        self.unlock();
+        index
+    }
+
+    fn remove(&self, index: usize) {
+        self.lock();
+        // SAFETY: we have the lock.
+        let (entries, unused) = unsafe { (&mut *self.entries.get(), &mut *self.unused.get()) };
+        entries[index] = None;
+        unused.push(index);
+        self.unlock();
+    }
+
+    fn lock(&self) {
+        // Ordering: Acquire pairs with the Release of whoever had it.
+        while self.locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+}
+
+/// Installs the handlers, once. False if the system refused.
+fn install() -> bool {
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    *INSTALLED.get_or_init(|| {
+        // SAFETY: the three functions are sound to call around a fork; see there.
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) == 0 }
+    })
+}
+
+/// In the parent, before it forks: nobody changes the registry meanwhile.
+unsafe extern "C" fn before() {
+    REGISTRY.lock();
+}
+
+/// In the parent, after it has forked.
+unsafe extern "C" fn in_parent() {
+    REGISTRY.unlock();
+}
+
+/// In the child, which has this thread only. Neither allocates nor takes a lock: other threads of the parent may have had them.
+unsafe extern "C" fn in_child() {
+    let parent = Process(FORKS.load(Ordering::Relaxed));
+    FORKS.store(parent.0.wrapping_add(1), Ordering::Relaxed);
+    // SAFETY: `before` has taken the lock, and there is no other thread.
+    for entry in unsafe { &*REGISTRY.entries.get() }.iter().flatten() {
+        match *entry {
+            // What the parent has from its own parent was filled then.
+            Entry::Memory { of, .. } if of != parent => {}
+            Entry::Memory { base, len, in_child, .. } => {
+                // SAFETY: what was registered and is not unregistered, in a child.
+                unsafe { fill(base, len, in_child) };
+            }
+            // SAFETY: its `ForkFlag` keeps it.
+            Entry::Flag(flag) => unsafe { flag.as_ref() }.store(true, Ordering::Relaxed),
+        }
+    }
+    REGISTRY.unlock();
+}
+
+/// Puts something in the place of memory that was not inherited.
+///
+/// # Safety
+/// There is nothing in this process, and what `in_child` wants holds.
+unsafe fn fill(base: NonNull<u8>, len: usize, in_child: InChild) {
+    let access = match in_child {
+        InChild::Nothing => ProtFlags::empty(),
+        InChild::Zeros(_) => ProtFlags::READ | ProtFlags::WRITE,
+    };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
+    // SAFETY: it replaces nothing.
+    let filled = unsafe { mmap_anonymous(base.as_ptr().cast(), len, access, flags) };
+    if filled != Ok(base.as_ptr().cast()) {
+        // Another handler has mapped something there, or there is no memory. What the child has of the channel would lead
+        // to bytes that are somebody else's: there is no way on.
+        std::process::abort();
+    }
+    if let InChild::Zeros(show) = in_child {
+        // SAFETY: zeros, as the caller of `Uninherited::new` has promised for.
+        unsafe { show(base) };
+    }
+}

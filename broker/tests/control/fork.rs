@@ -1,0 +1,191 @@
+//! A process that forks keeps its broker, topics and components; the child has none of them, and may make its own.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::guest_support::child::{in_child, in_forked_child};
+use crate::guest_support::wat;
+use blockcast_blocks::{Bytes, LoanError, OpenError};
+use blockcast_broker::{
+    Broker, ComponentOptions, ComponentState, ExitReason, Grants, GuestSource, Session, StartError,
+};
+use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_subscriber::{Latest, RecvError, Subscriber, SubscriberOptions};
+use futures::StreamExt;
+
+fn open(broker: &Broker) -> (Publisher<Bytes>, Subscriber<Bytes>) {
+    let subscriber = broker.subscriber("topic", SubscriberOptions::default()).expect("opens");
+    let publisher =
+        broker.publisher("topic", PublisherOptions::new().block_size(64).blocks(8)).expect("opens");
+    (publisher, subscriber)
+}
+
+fn publish(publisher: &mut Publisher<Bytes>, text: &[u8]) {
+    publisher.try_loan().expect("a block").send(text).expect("fits");
+}
+
+fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it would wait for ever"),
+    }
+}
+
+/// Runs an app that waits until it is asked to finish.
+fn run_waiting(broker: &Broker) -> blockcast_broker::Component {
+    let wait = |session: Session| async move {
+        session.shutdown().await;
+        Ok::<_, OpenError>(())
+    };
+    broker.run("waiting", Grants::new(), [], wait).expect("it starts")
+}
+
+const SUCCEEDS: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
+
+fn guest() -> GuestSource {
+    GuestSource::bytes("test", wat::component(SUCCEEDS).into_bytes())
+}
+
+/// What a child may do with a broker of its own.
+fn works() {
+    let broker = Broker::new();
+    let (mut publisher, mut subscriber) = open(&broker);
+    publish(&mut publisher, b"hello");
+    assert_eq!(subscriber.blocking_recv(None).expect("it was published").view(), b"hello");
+    let app = run_waiting(&broker);
+    assert_eq!(app.state(), ComponentState::Running);
+    let program = broker.load(&guest()).expect("loads");
+    let guest = broker.spawn_guest(&program, Grants::new(), []).expect("it starts");
+    assert_eq!(guest.wait().reason, ExitReason::Finished);
+    app.request_shutdown();
+    assert_eq!(app.wait().reason, ExitReason::Finished);
+}
+
+#[test]
+fn a_child_that_drops_all_it_was_left_ends_nothing_of_its_parent() {
+    in_child!("a_child_that_drops_all_it_was_left_ends_nothing_of_its_parent", || {
+        let broker = Broker::new();
+        let (publisher, mut subscriber) = open(&broker);
+        let app = run_waiting(&broker);
+        let program = broker.load(&guest()).expect("loads");
+        let mut left = Some((broker, publisher, app, program));
+        in_forked_child(|| {
+            let (broker, publisher, app, program) = left.take().expect("it was left");
+            drop((publisher, app, program));
+            drop(broker);
+        });
+        let (broker, mut publisher, app, program) = left.expect("the child had a copy");
+        publish(&mut publisher, b"still here");
+        assert_eq!(subscriber.blocking_recv(None).expect("it was published").view(), b"still here");
+        assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Empty);
+        assert_eq!(app.state(), ComponentState::Running);
+        let guest = broker.spawn_guest(&program, Grants::new(), []).expect("it starts");
+        assert_eq!(guest.wait().reason, ExitReason::Finished);
+        app.request_shutdown();
+        assert_eq!(app.wait().reason, ExitReason::Finished);
+    });
+}
+
+#[test]
+fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
+    in_child!("a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits", || {
+        let broker = Broker::new();
+        let (mut publisher, mut subscriber) = open(&broker);
+        let mut others: Vec<Subscriber<Bytes>> = (0..6)
+            .map(|_| broker.subscriber("topic", SubscriberOptions::default()).expect("opens"))
+            .collect();
+        let mut latest = Latest::new(others.pop().expect("six"));
+        let app = run_waiting(&broker);
+        let program = broker.load(&guest()).expect("loads");
+        publish(&mut publisher, b"one");
+        publish(&mut publisher, b"two");
+        // It knows of the second one.
+        assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"one");
+        in_forked_child(|| {
+            assert_eq!(publisher.try_loan().unwrap_err(), LoanError::Forked);
+            assert_eq!(publisher.blocking_loan(None).unwrap_err(), LoanError::Forked);
+            assert_eq!(at_once(publisher.loan()).unwrap_err(), LoanError::Forked);
+            at_once(publisher.subscribers(100));
+            assert!(!publisher.blocking_subscribers(100, None));
+            assert_eq!(subscriber.try_recv_ref().unwrap_err(), RecvError::Forked);
+            assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Forked);
+            assert_eq!(at_once(subscriber.recv()).unwrap_err(), RecvError::Forked);
+            // Each as the first call in the child.
+            let mut other = others.pop().expect("five");
+            assert_eq!(other.blocking_recv(None).unwrap_err(), RecvError::Forked);
+            let mut other = others.pop().expect("five");
+            assert_eq!(other.try_recv_batch(9).unwrap_err(), RecvError::Forked);
+            let mut other = others.pop().expect("five");
+            assert_eq!(at_once(other.for_each_ref(|_| panic!("no message"))), Err(RecvError::Forked));
+            let mut other = others.pop().expect("five");
+            assert_eq!(other.blocking_for_each_ref(None, |_| panic!("no message")), Err(RecvError::Forked));
+            let mut other = others.pop().expect("five");
+            assert!(matches!(at_once(other.next()), Some(Err(RecvError::Forked))));
+            assert!(at_once(other.next()).is_none(), "a stream ends");
+            assert_eq!(latest.get().unwrap_err(), RecvError::Forked);
+
+            let refused = broker.publisher::<Bytes>("new", PublisherOptions::new()).unwrap_err();
+            assert_eq!(refused, OpenError::Forked);
+            let refused = broker.subscriber::<Bytes>("topic", SubscriberOptions::default()).unwrap_err();
+            assert_eq!(refused, OpenError::Forked);
+            assert_eq!((broker.topics(), broker.topic("topic")), (Vec::new(), None));
+            assert!(matches!(broker.load(&guest()), Err(StartError::Forked)));
+            let started = broker.spawn_guest(&program, Grants::new(), []);
+            assert!(matches!(started, Err(StartError::Forked)));
+            let started = broker.run("late", Grants::new(), [], |_: Session| Ok::<_, OpenError>(()));
+            assert!(matches!(started, Err(StartError::Forked)));
+            let options = ComponentOptions::new();
+            let started = broker.supervise(options, |_: Session| async { Ok::<_, OpenError>(()) });
+            assert!(matches!(started, Err(StartError::Forked)));
+            broker.shut_down();
+
+            assert_eq!(app.state(), ComponentState::Ended);
+            app.cancel();
+            app.request_shutdown();
+            assert!(matches!(app.wait().reason, ExitReason::System(_)));
+            assert!(app.report().is_some());
+            let _ = (format!("{broker:?} {app:?} {publisher:?} {subscriber:?}"), at_once(app.stats()));
+        });
+        assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"two");
+        assert_eq!(subscriber.try_recv_ref().unwrap_err(), RecvError::Empty, "nobody has injected another");
+        publish(&mut publisher, b"three");
+        assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"three");
+        assert_eq!(app.state(), ComponentState::Running);
+        broker.publisher::<Bytes>("new", PublisherOptions::new()).expect("it was not shut down");
+    });
+}
+
+#[test]
+fn a_broker_that_is_made_in_a_child_works() {
+    in_child!("a_broker_that_is_made_in_a_child_works", || {
+        works();
+        in_forked_child(|| {
+            works();
+            in_forked_child(works);
+            works();
+        });
+        works();
+    });
+}
+
+#[test]
+fn an_app_that_forks_finds_its_session_over_in_the_child_and_goes_on_in_the_parent() {
+    in_child!("an_app_that_forks_finds_its_session_over_in_the_child_and_goes_on_in_the_parent", || {
+        let broker = Broker::new();
+        let app = broker.run("forks", Grants::all(), [], |session: Session| {
+            in_forked_child(|| {
+                assert!(session.shutdown_requested());
+                session.block_on(session.shutdown());
+                session.block_on(session.sleep(Duration::from_secs(3600)));
+                session.blocking_sleep(Duration::from_millis(1));
+                let refused = session.blocking_publisher::<Bytes>("topic", PublisherOptions::new());
+                assert_eq!(refused.unwrap_err(), OpenError::Forked);
+            });
+            assert!(!session.shutdown_requested());
+            session.blocking_sleep(Duration::from_millis(1));
+            session.blocking_publisher::<Bytes>("topic", PublisherOptions::new()).map(drop)
+        });
+        assert_eq!(app.expect("it starts").wait().reason, ExitReason::Finished);
+    });
+}
