@@ -29,6 +29,8 @@ pub fn run(session: Session) -> Result<(), AppError> {
         Some("reads in a destructor") => outlives::in_a_destructor(&session),
         #[cfg(blockcast_library)]
         Some("reads in a thread") => outlives::in_a_thread(&session),
+        #[cfg(blockcast_library)]
+        Some("waits in a thread") => outlives::in_a_call(&session),
         other => Err(format!("it cannot do {other:?}").into()),
     }
 }

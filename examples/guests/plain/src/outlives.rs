@@ -56,6 +56,24 @@ pub(crate) fn in_a_destructor(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
+/// Returns while a thread waits for a message.
+pub(crate) fn in_a_call(session: &Session) -> Result<(), AppError> {
+    let mut numbers = input(session, "in")?;
+    let folder: PathBuf = session.parameter("folder").ok_or("no folder")?.into();
+    let waits = folder.join("waits");
+    thread::spawn(move || {
+        tell(&folder, "waits", "");
+        // Once `run` has returned it fails, or the thread is unwound.
+        if numbers.blocking_recv(None).is_ok() {
+            tell(&folder, "received", "");
+        }
+    });
+    while !waits.exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Returns while a thread has a message.
 pub(crate) fn in_a_thread(session: &Session) -> Result<(), AppError> {
     let late = late(session)?;

@@ -273,6 +273,17 @@ mod library_that_outlives_its_run {
     }
 
     #[test]
+    fn a_thread_that_waits_for_a_message_ends_with_the_run() {
+        let (broker, folder) = (Broker::new(), Folder::new("call"));
+        let app = starts(&broker, &folder, "waits in a thread", HANG);
+        folder.wait_for("waits");
+        app.cancel(); // it is not started again
+        let reason = ended(&app);
+        assert!(matches!(reason, ExitReason::Finished | ExitReason::Cancelled), "{reason}");
+        assert!(!folder.0.join("received").exists());
+    }
+
+    #[test]
     fn a_message_stays_readable_in_a_thread_that_outlives_run() {
         let (broker, folder) = (Broker::new(), Folder::new("thread"));
         let mut numbers = publisher(&broker, "in");
