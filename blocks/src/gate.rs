@@ -28,6 +28,7 @@ const SETTLED: u32 = 4;
 /// The system has no process-wide barrier: the gate never becomes quiet.
 const ALWAYS_FENCED: u32 = 8;
 /// In a forked child, whose gates nobody waits at: whoever notifies finds out that the channel is not its own.
+#[cfg(not(loom))]
 const INHERITED: u32 = 16;
 
 /// Notifications without a waiter after which a fenced gate becomes quiet.

@@ -72,6 +72,7 @@ pub(crate) enum InChild {
     /// Nothing that can be accessed.
     Nothing,
     /// Zeros of its own, which the function is shown.
+    #[cfg_attr(loom, allow(dead_code, reason = "control segments of models lie on the heap"))]
     Zeros(unsafe fn(NonNull<u8>)),
 }
 
