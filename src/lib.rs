@@ -64,7 +64,8 @@ pub use blockcast_broker::{
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
-    CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
+    CacheError, CacheStats, CompilerError, CompilerProcess, GuestCache, GuestEngine, LoadLimit, LoadLimits,
+    LoadOptions, PrecompiledError, UnknownLoadLimit, UnknownWasiPart, WasiPart, compile_child_main,
 };
 
 mod app;

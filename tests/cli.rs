@@ -7,6 +7,11 @@ mod wasi;
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
 mod wat;
 
+#[path = "cli/compiling.rs"]
+mod compiling;
+#[path = "cli/inputs.rs"]
+mod inputs;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};

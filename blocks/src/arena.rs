@@ -41,6 +41,27 @@ pub struct Arena {
 /// An arena, and what keeps its file open.
 pub(crate) type Opened = (Arena, Arc<OwnedFd>);
 
+impl ChannelError {
+    /// The error for what the system answered when a channel of `bytes` bytes was made.
+    pub(crate) fn system(bytes: usize, error: rustix::io::Errno) -> Self {
+        use rustix::io::Errno;
+
+        let refused = match error {
+            Errno::NOMEM | Errno::AGAIN | Errno::NOSPC => {
+                "not enough memory or address space, or too many mappings"
+            }
+            Errno::MFILE | Errno::NFILE => "no file descriptor is left; raise the limit on open files",
+            Errno::PERM | Errno::ACCESS | Errno::NOSYS => {
+                "it does not permit memory files (memfd_create and its seals); a sandbox around this process may be \
+                 the cause"
+            }
+            Errno::FBIG => "a file of that size exceeds a limit",
+            _ => "a system call failed",
+        };
+        Self::System { bytes: bytes as u64, reason: format!("{refused} ({error})") }
+    }
+}
+
 impl Arena {
     /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
     /// touched now, not at its first use. Six system calls; with `prefault` up to four more, and one per large page.
@@ -54,8 +75,7 @@ impl Arena {
     /// An arena of at least `len` bytes, rounded up to whole pages, in memory that the user has brought. It is not sealed
     /// against further writing: that is up to who brought it.
     pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Opened, ChannelError> {
-        let refused =
-            |error: rustix::io::Errno| ChannelError::System { bytes: len as u64, reason: error.to_string() };
+        let refused = |error| ChannelError::system(len, error);
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
         Self::map(memory.into_file(len)?, len, prefault).map_err(refused)
     }
@@ -146,6 +166,15 @@ impl fmt::Debug for Arena {
 mod tests {
     use super::*;
     use rustix::fs::{SealFlags, fcntl_get_seals, ftruncate};
+
+    #[test]
+    fn what_the_system_refuses_is_told_apart() {
+        let reason = |error| ChannelError::system(4096, error).to_string();
+        assert!(reason(rustix::io::Errno::PERM).contains("memfd_create"));
+        assert!(reason(rustix::io::Errno::MFILE).contains("open files"));
+        assert!(reason(rustix::io::Errno::NOMEM).contains("not enough memory"));
+        assert!(reason(rustix::io::Errno::PERM).contains("4096 bytes"));
+    }
 
     #[test]
     fn an_arena_is_written_through_its_own_mapping_only() {

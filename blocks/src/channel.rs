@@ -195,7 +195,7 @@ impl Channel {
         let len = layout.len;
         let refused = |error: Errno| match error {
             Errno::FBIG => ChannelError::FileSize { bytes: len as u64, limit: file_size_limit() },
-            error => ChannelError::System { bytes: len as u64, reason: error.to_string() },
+            error => ChannelError::system(len, error),
         };
         charge_mappings(MAPPINGS)
             .map_err(|NoMappings { left, reserve }| ChannelError::Mappings { left, reserve })?;

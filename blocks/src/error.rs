@@ -10,11 +10,11 @@ pub enum ChannelError {
     #[error("bad channel configuration: {0}")]
     Config(String),
     /// The operating system refused memory, address space or a file descriptor.
-    #[error("the system refused memory for a channel of {bytes} bytes: {reason}")]
+    #[error("the system refused a channel of {bytes} bytes: {reason}")]
     System {
         /// Size of the arena asked for.
         bytes: u64,
-        /// The system's own words.
+        /// What it refused, and its own words.
         reason: String,
     },
     /// The process may not make a file as large as the arena or the control segment: raise `RLIMIT_FSIZE`, or ask for

@@ -77,14 +77,26 @@ impl<'b, T: PodType> PodBuilder<'b, T> {
     /// Completes a message of the first `count` elements.
     ///
     /// # Errors
-    /// [`BuildError::TooSmall`] if the block has room for fewer.
+    /// [`BuildError::TooSmall`] if the block has room for fewer, [`BuildError::Unrepresentable`] for elements of no bytes.
     pub fn finish(self, count: usize) -> Result<PodBuilt<'b>, BuildError> {
         let len = count.saturating_mul(size_of::<T>());
         if count > self.elements.len() {
+            countable::<T>()?;
             return Err(BuildError::TooSmall { needed: len, available: size_of_val(self.elements) });
         }
         Ok(PodBuilt { len, brand: PhantomData })
     }
+}
+
+/// A message tells the number of its elements by its length.
+fn countable<T: PodType>() -> Result<(), BuildError> {
+    if size_of::<T>() > 0 {
+        return Ok(());
+    }
+    Err(BuildError::Unrepresentable(format!(
+        "elements of {} have no bytes, so a message cannot tell how many it has; send their number instead",
+        T::NAME
+    )))
 }
 
 // SAFETY: every sequence of whole elements is valid, also as elements of another type of the same name and
@@ -129,6 +141,9 @@ impl<T: PodType> WriteFrom<[T]> for Pod<T> {
     unsafe fn write_from<'b>(value: &[T], block: &'b mut [u8]) -> Result<PodBuilt<'b>, BuildError> {
         let mut builder = PodBuilder::new(block);
         let available = size_of_val(builder.elements);
+        if !value.is_empty() {
+            countable::<T>()?;
+        }
         let target = builder
             .elements()
             .get_mut(..value.len())
@@ -165,5 +180,32 @@ mod tests {
             unsafe { Pod::<u32>::write_from(&[1, 2, 3], block) }.unwrap_err(),
             BuildError::TooSmall { needed: 12, available: 8 }
         );
+    }
+
+    #[derive(Clone, Copy)]
+    struct Empty;
+
+    // SAFETY: it has no bytes.
+    unsafe impl bytemuck::Zeroable for Empty {}
+    // SAFETY: as above: any bit pattern, no padding, no pointers.
+    unsafe impl bytemuck::Pod for Empty {}
+
+    impl PodType for Empty {
+        const NAME: &'static str = "empty";
+    }
+
+    #[test]
+    fn elements_without_bytes_are_refused_with_the_reason() {
+        let mut block = [0_u64; 1];
+        let block = bytemuck::cast_slice_mut::<u64, u8>(&mut block);
+        // SAFETY: nothing else is built meanwhile.
+        let error = unsafe { Pod::<Empty>::write_from(&[Empty; 5], block) }.unwrap_err();
+        assert!(
+            matches!(&error, BuildError::Unrepresentable(text) if text.contains("have no bytes")),
+            "{error}"
+        );
+        // SAFETY: as above.
+        let none = unsafe { Pod::<Empty>::write_from(&[], block) }.unwrap();
+        assert_eq!(Pod::<Empty>::built_len(&none), 0);
     }
 }

@@ -22,7 +22,7 @@ use crate::grants::Grants;
 use crate::guest::signals;
 use crate::guest::{
     EngineError, GuestCache, GuestControl, GuestEngine, GuestProgram, GuestReport, GuestSetup, GuestSource,
-    LoadError, LogSink, Validator,
+    LoadError, LoadOptions, LogSink, Validator,
 };
 use crate::library::{LibraryError, LibraryProgram, LibrarySetup};
 use crate::linked::{AppOutcome, Launch};
@@ -263,9 +263,20 @@ impl Broker {
     /// # Errors
     /// [`StartError::Engine`]: guests cannot run here, or one was loaded before.
     pub fn keep_compiled(&self, cache: GuestCache) -> Result<(), StartError> {
+        self.load_with(LoadOptions::new().cache(cache))
+    }
+
+    /// Loads guests as `options` say. Call it before the first guest is loaded.
+    ///
+    /// # Errors
+    /// [`StartError::Engine`]: guests cannot run here, or this was called before, or a guest was loaded before.
+    pub fn load_with(&self, options: LoadOptions) -> Result<(), StartError> {
         self.shared.check_start()?;
-        let engine = GuestEngine::with_cache(cache).map_err(|error| StartError::Engine(error.to_string()))?;
-        let late = |_| StartError::Engine("a guest was loaded before the cache was there".to_owned());
+        let engine =
+            GuestEngine::with_options(options).map_err(|error| StartError::Engine(error.to_string()))?;
+        let late = |_| {
+            StartError::Engine("how guests are loaded has to be set once, before the first is".to_owned())
+        };
         self.shared.engine.set(Ok(engine)).map_err(late)
     }
 
@@ -281,9 +292,10 @@ impl Broker {
         Ok(GuestProgram::load(engine, source)?)
     }
 
-    /// As [`load`](Self::load), on a thread for work that takes long: for async callers, and for code that one does not
-    /// trust. Compiling cannot be interrupted, and a hostile function of a megabyte keeps the compiler busy for minutes; it is
-    /// one thread that waits then.
+    /// Like [`load`](Self::load), on a thread for work that takes long, for async callers.
+    ///
+    /// [`LoadLimits`](crate::LoadLimits) bound what code may ask of the compiler, but compiling in this process cannot be
+    /// interrupted. For code that you do not trust, compile in a [child process](crate::CompilerProcess).
     ///
     /// # Errors
     /// As for [`load`](Self::load), and [`StartError::Runtime`].

@@ -54,6 +54,9 @@ pub use guest::{
     CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
 };
 pub use guest::{
+    CompilerError, CompilerProcess, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit, compile_child_main,
+};
+pub use guest::{
     ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
     LoadError, LogSink, OnExcess, Rate, Validator,
 };

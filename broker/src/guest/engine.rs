@@ -11,6 +11,7 @@ use wasmtime::{Config, Engine, Linker, component};
 
 use super::compiled::{EngineId, GuestCache};
 use super::link::ComponentLinkage;
+use super::loading::LoadOptions;
 use super::memory::GuestMemoryCreator;
 use super::module::ModuleLinkage;
 use super::signals;
@@ -29,7 +30,7 @@ pub struct GuestEngine {
     modules: Linker<GuestState>,
     ticker: Ticker,
     id: EngineId,
-    cache: Option<GuestCache>,
+    loading: LoadOptions,
 }
 
 impl GuestEngine {
@@ -39,18 +40,22 @@ impl GuestEngine {
     /// The text says what this machine lacks (signal handlers that could not be installed, an unsupported
     /// processor).
     pub fn new() -> Result<Arc<Self>, EngineError> {
-        Self::build(None)
+        Self::with_options(LoadOptions::new())
     }
 
     /// An engine without guests, which compiles a guest once and then takes it from `cache`.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// Like [`new`](Self::new).
     pub fn with_cache(cache: GuestCache) -> Result<Arc<Self>, EngineError> {
-        Self::build(Some(cache))
+        Self::with_options(LoadOptions::new().cache(cache))
     }
 
-    fn build(cache: Option<GuestCache>) -> Result<Arc<Self>, EngineError> {
+    /// An engine without guests, which loads them as `loading` says.
+    ///
+    /// # Errors
+    /// Like [`new`](Self::new).
+    pub fn with_options(loading: LoadOptions) -> Result<Arc<Self>, EngineError> {
         let engine = Engine::new(&config()).map_err(|error| EngineError(format!("{error:#}")))?;
         signals::remember();
         let mut components = component::Linker::new(&engine);
@@ -58,13 +63,18 @@ impl GuestEngine {
         define(&engine, &mut components, &mut modules).map_err(|error| EngineError(format!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(|error| EngineError(error.to_string()))?;
         let id = EngineId::of(&engine);
-        Ok(Arc::new(Self { engine, components, modules, ticker, id, cache }))
+        Ok(Arc::new(Self { engine, components, modules, ticker, id, loading }))
     }
 
     /// Where compiled guests are kept, if anywhere.
     #[must_use]
     pub fn cache(&self) -> Option<&GuestCache> {
-        self.cache.as_ref()
+        self.loading.cache.as_ref()
+    }
+
+    /// How guests are loaded.
+    pub(crate) fn loading(&self) -> &LoadOptions {
+        &self.loading
     }
 
     /// What compiled code of this engine is marked with.
@@ -124,7 +134,8 @@ fn define(
     ModuleLinkage::define(engine, modules)
 }
 
-fn config() -> Config {
+/// The settings of every engine, those in compiling child processes included.
+pub(crate) fn config() -> Config {
     let mut config = Config::new();
     config
         // Windows are mapped into memories of our own, which must start as plain zeroed pages and never move.

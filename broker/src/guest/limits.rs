@@ -179,6 +179,9 @@ impl Rate {
 /// Number of core instances that a component may consist of.
 const INSTANCES: usize = 64;
 
+/// Number of linear memories that a guest may have, of which one may have pages (see `memory`). Each reserves address space.
+const MEMORIES: usize = 4;
+
 /// Number of tables that a guest may have.
 const TABLES: usize = 64;
 
@@ -245,7 +248,7 @@ impl ResourceLimiter for GrowthLimiter {
     }
 
     fn memories(&self) -> usize {
-        1
+        MEMORIES
     }
 }
 

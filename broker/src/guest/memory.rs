@@ -12,9 +12,12 @@
 //! windows into it). It never moves, so addresses inside of it can be computed once.
 //!
 //! The engine asks for a memory through [`MemoryCreator`], without saying for whom. Instantiation
-//! therefore runs inside of [`Nursery::scope`], which is where the creator leaves what it made. A guest
-//! has at most one linear memory; a second one is refused, because a host function is not told from
-//! which of them its caller's addresses are.
+//! therefore runs inside of [`Nursery::scope`], which is where the creator leaves what it made.
+//!
+//! A guest has at most one linear memory with pages, because a host function is not told from which memory its caller's
+//! addresses are. Toolchains emit further ones without pages, for modules that use none. A memory without pages
+//! therefore has no part in the guest until it grows, and only the first one that has pages may have any: another one
+//! with pages from the beginning is refused, and one without them never grows.
 
 use std::future::Future;
 use std::ptr::NonNull;
@@ -101,36 +104,58 @@ impl Drop for GuestMemory {
 }
 
 /// The engine's share of a [`GuestMemory`].
-struct EngineMemory(Arc<GuestMemory>);
+struct EngineMemory {
+    memory: Arc<GuestMemory>,
+    nest: Arc<Nest>,
+}
 
 // SAFETY: the pointer is stable for the life of the value, `byte_size` bytes from it are accessible, and the rest of
 // the reservation and the guard behind it stay inaccessible (windows only ever replace pages below the current
 // size), which is what compiled code relies on.
 unsafe impl LinearMemory for EngineMemory {
     fn byte_size(&self) -> usize {
-        self.0.size.load(Ordering::Relaxed)
+        self.memory.size.load(Ordering::Relaxed)
     }
 
     fn byte_capacity(&self) -> usize {
-        self.0.reserved
+        self.memory.reserved
     }
 
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
-        self.0.grow_to(new_size).map_err(wasmtime::Error::msg)
+        if new_size > 0 && !self.nest.take(&self.memory) {
+            return Err(wasmtime::Error::msg(SECOND_MEMORY));
+        }
+        self.memory.grow_to(new_size).map_err(wasmtime::Error::msg)
     }
 
     fn as_ptr(&self) -> *mut u8 {
-        self.0.base()
+        self.memory.base()
     }
 }
 
 tokio::task_local! {
-    static NURSERY: Arc<OnceLock<Arc<GuestMemory>>>;
+    static NURSERY: Arc<Nest>;
+}
+
+/// The memories of one guest.
+#[derive(Debug, Default)]
+struct Nest {
+    /// The one that has pages, or may get them.
+    memory: OnceLock<Arc<GuestMemory>>,
+    /// The first one without pages.
+    empty: OnceLock<Arc<GuestMemory>>,
+}
+
+impl Nest {
+    /// Makes `memory` the one that may have pages, unless another one is.
+    fn take(&self, memory: &Arc<GuestMemory>) -> bool {
+        Arc::ptr_eq(self.memory.get_or_init(|| Arc::clone(memory)), memory)
+    }
 }
 
 /// Where the memory of the guest being instantiated is left.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Nursery(Arc<OnceLock<Arc<GuestMemory>>>);
+pub(crate) struct Nursery(Arc<Nest>);
 
 impl Nursery {
     /// Runs `instantiation`; a linear memory that is created during one of its polls lands here.
@@ -138,14 +163,23 @@ impl Nursery {
         NURSERY.scope(Arc::clone(&self.0), instantiation).await
     }
 
-    /// The memory that was created, if any was.
+    /// The guest's memory, if it has one.
+    #[inline]
     pub(crate) fn memory(&self) -> Option<&Arc<GuestMemory>> {
-        self.0.get()
+        self.0.memory.get()
+    }
+
+    /// Called when the guest has been instantiated: if none of its memories has pages, the first one is the guest's.
+    pub(crate) fn settle(&self) {
+        if let Some(empty) = self.0.empty.get() {
+            self.0.take(empty);
+        }
     }
 }
 
 /// Why a guest with several memories does not start.
-pub(crate) const SECOND_MEMORY: &str = "a guest may have one linear memory, and this one has several";
+pub(crate) const SECOND_MEMORY: &str =
+    "a guest may have one linear memory with pages, and this one has several";
 
 /// Creates the linear memories of an engine whose guests run under the broker.
 #[derive(Debug)]
@@ -164,12 +198,16 @@ unsafe impl MemoryCreator for GuestMemoryCreator {
         let reserved = reserved_size_in_bytes.unwrap_or(minimum);
         let nursery =
             NURSERY.try_with(Arc::clone).map_err(|_| "a linear memory outside of a guest".to_owned())?;
-        if nursery.get().is_some() {
+        if minimum > 0 && nursery.memory.get().is_some() {
             return Err(SECOND_MEMORY.to_owned());
         }
         let memory = Arc::new(GuestMemory::new(minimum, reserved, guard_size_in_bytes)?);
-        let _ = nursery.set(Arc::clone(&memory));
-        Ok(Box::new(EngineMemory(memory)))
+        if minimum > 0 {
+            nursery.take(&memory);
+        } else {
+            nursery.empty.get_or_init(|| Arc::clone(&memory));
+        }
+        Ok(Box::new(EngineMemory { memory, nest: nursery }))
     }
 }
 
@@ -220,5 +258,39 @@ mod tests {
         let reported = nursery.memory().expect("reported");
         assert_eq!(first.expect("created").as_ptr(), reported.base());
         assert!(second.is_err());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn of_several_memories_only_the_first_with_pages_has_any() {
+        for empty_first in [true, false] {
+            let nursery = Nursery::default();
+            let create =
+                |size| GuestMemoryCreator.new_memory(memory_type(), size, None, Some(1 << 20), 1 << 16);
+            let (mut empty, mut full) = nursery
+                .scope(async {
+                    let before = empty_first.then(|| create(0).expect("created"));
+                    let full = create(1 << 16).expect("created");
+                    (before.unwrap_or_else(|| create(0).expect("created")), full)
+                })
+                .await;
+            nursery.settle();
+            assert_eq!(nursery.memory().expect("reported").base(), full.as_ptr());
+            assert!(empty.grow_to(1 << 16).is_err() && empty.byte_size() == 0);
+            full.grow_to(1 << 17).expect("grows");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_memory_that_begins_without_pages_grows_if_it_is_the_only_one() {
+        for settled in [true, false] {
+            let nursery = Nursery::default();
+            let create = || GuestMemoryCreator.new_memory(memory_type(), 0, None, Some(1 << 20), 1 << 16);
+            let mut memory = nursery.scope(async { create().expect("created") }).await;
+            if settled {
+                nursery.settle();
+            }
+            memory.grow_to(1 << 16).expect("grows");
+            assert_eq!(nursery.memory().expect("reported").base(), memory.as_ptr());
+        }
     }
 }

@@ -25,6 +25,7 @@
 //! - `link` puts one definition of each host function behind the imports of components and of core modules (`module`,
 //!   `canonical`, `handles`);
 //! - `wasi` is what ordinary programs get beside it, where they are granted it;
+//! - `loading` bounds what a guest's code may ask of the compiler, and compiles it in this process or in a child;
 //! - `program` loads and checks a guest, `compiled` keeps what was compiled on disk, `run` drives it and cleans up, `exit` says how it went.
 //!
 //! # How a guest is linked
@@ -69,6 +70,7 @@ mod isolation;
 pub(crate) mod kept;
 mod limits;
 mod link;
+mod loading;
 mod lull;
 mod memory;
 pub(crate) mod meter;
@@ -98,6 +100,9 @@ pub use exchange::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal, Valida
 pub use exit::{ExitReason, LoadError};
 pub use isolation::Isolation;
 pub use limits::{GuestLimits, Rate};
+pub use loading::{
+    CompilerError, CompilerProcess, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit, compile_child_main,
+};
 pub use program::{GuestProgram, GuestSource};
 pub use run::GuestReport;
 pub use state::{GuestSetup, LogSink};

@@ -1,5 +1,6 @@
 //! A guest's code: read, compiled once, checked, and run as often as wanted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,12 +16,10 @@ use super::abi::{BLOCKS, SESSION, TOPICS, TYPES};
 use super::compiled::{Label, PrecompiledError};
 use super::engine::GuestEngine;
 use super::exit::LoadError;
+use super::loading::{Checked, Exceeded, LoadLimit, LoadLimits, Outcome, Refused, check};
 use super::module;
 use super::state::{GuestState, MAX_TEXT, line};
 use super::wasi::{WasiNeeds, WasiPart};
-
-/// Largest guest that is accepted, in bytes. Compiling cannot be interrupted, so its input is bounded.
-const MAX_CODE: u64 = 64 << 20;
 
 /// Where a guest's code comes from.
 #[derive(Clone)]
@@ -50,17 +49,27 @@ impl GuestSource {
         }
     }
 
-    fn read(&self) -> Result<Arc<[u8]>, LoadError> {
+    /// The code in the binary format: reads it, and translates what is text, as far as `limits` allow.
+    ///
+    /// # Errors
+    /// [`LoadError`], if it cannot be read, exceeds a limit, or is not wasm.
+    pub fn binary(&self, limits: &LoadLimits) -> Result<Vec<u8>, LoadError> {
+        let (name, bytes) = (self.name(), self.read(limits.bytes)?);
+        let kind = Kind::of(&name, &bytes)?;
+        Ok(binary(&name, kind, &bytes, limits)?.into_owned())
+    }
+
+    fn read(&self, most: u64) -> Result<Arc<[u8]>, LoadError> {
         match self {
-            Self::Bytes { code, .. } if code.len() as u64 > MAX_CODE => {
-                Err(LoadError::TooLarge { guest: self.name(), bytes: code.len() as u64, most: MAX_CODE })
+            Self::Bytes { code, .. } if code.len() as u64 > most => {
+                Err(LoadError::TooLarge { guest: self.name(), bytes: code.len() as u64, most })
             }
             Self::Bytes { code, .. } => Ok(Arc::clone(code)),
-            Self::File(path) => match read(path) {
-                Ok(code) if code.len() as u64 > MAX_CODE => Err(LoadError::TooLarge {
+            Self::File(path) => match read(path, most) {
+                Ok(code) if code.len() as u64 > most => Err(LoadError::TooLarge {
                     guest: self.name(),
                     bytes: std::fs::metadata(path).map_or(code.len() as u64, |metadata| metadata.len()),
-                    most: MAX_CODE,
+                    most,
                 }),
                 Ok(code) => Ok(code.into()),
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {
@@ -91,18 +100,18 @@ impl From<&Path> for GuestSource {
 }
 
 /// What the engine says, of which the guest may have written any amount.
-fn told(error: &wasmtime::Error) -> String {
+pub(crate) fn told(error: &wasmtime::Error) -> String {
     // A line after the first is indented, so that it does not pass for one of the host's.
     text::lines_within(&format!("{error:#}").replace('\n', "\n    "), MAX_TEXT).into_owned()
 }
 
 /// The content of a file, up to one byte more than is accepted.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
     let mut code = Vec::new();
-    File::open(path)?.take(MAX_CODE + 1).read_to_end(&mut code)?;
+    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut code)?;
     Ok(code)
 }
 
@@ -122,16 +131,9 @@ impl GuestProgram {
     /// # Errors
     /// [`LoadError`] says what is wrong with the file and what would be right.
     pub fn load(engine: &Arc<GuestEngine>, source: &GuestSource) -> Result<Self, LoadError> {
-        let name = source.name();
-        let bytes = source.read()?;
-        let kind = Kind::of(&name, &bytes)?;
-        let invalid = |error: wasmtime::Error| LoadError::Invalid {
-            guest: name.clone(),
-            kind: kind.name(),
-            reason: told(&error),
-        };
-        let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
-        Self::link(engine, name, &compiled)
+        let code = Source::read(engine, source)?;
+        let compiled = code.compiled(engine)?;
+        Self::link(engine, code.name, &compiled)
     }
 
     /// Compiles a guest into a file, for [`load_precompiled`](Self::load_precompiled). The file is written beside its place and then
@@ -145,19 +147,12 @@ impl GuestProgram {
         to: &Path,
     ) -> Result<(), PrecompiledError> {
         let cache = engine.cache().ok_or(PrecompiledError::NoKey)?;
-        let name = source.name();
-        let bytes = source.read()?;
-        let kind = Kind::of(&name, &bytes)?;
-        let invalid = |error: wasmtime::Error| LoadError::Invalid {
-            guest: name.clone(),
-            kind: kind.name(),
-            reason: told(&error),
-        };
-        let compiled = Compiled::cached(engine, kind, &bytes).map_err(invalid)?;
+        let code = Source::read(engine, source)?;
+        let compiled = code.compiled(engine)?;
         // What could not be loaded is not written.
-        Self::link(engine, name.clone(), &compiled)?;
-        let code = compiled.serialize().map_err(invalid)?;
-        cache.write(to, &Label::new(kind as u8, engine.id(), &bytes), &code)
+        Self::link(engine, code.name.clone(), &compiled)?;
+        let serialized = compiled.serialize().map_err(|error| code.invalid(&error))?;
+        cache.write(to, &code.label(engine), &serialized)
     }
 
     /// Loads what [`precompile`](Self::precompile) has written, without compiling anything.
@@ -231,23 +226,119 @@ enum Compiled {
     Module(Module),
 }
 
-impl Compiled {
+/// Code that was read, and may be compiled.
+struct Source {
+    name: String,
+    kind: Kind,
+    /// As they were read.
+    bytes: Arc<[u8]>,
+}
+
+impl Source {
+    fn read(engine: &GuestEngine, source: &GuestSource) -> Result<Self, LoadError> {
+        let (name, bytes) = (source.name(), source.read(engine.loading().limits.bytes)?);
+        Ok(Self { kind: Kind::of(&name, &bytes)?, name, bytes })
+    }
+
     /// From the engine's cache, or compiled and then kept there.
-    fn cached(engine: &GuestEngine, kind: Kind, bytes: &[u8]) -> wasmtime::Result<Self> {
-        let Some(cache) = engine.cache() else { return Self::compile(engine, kind, bytes) };
-        let label = Label::new(kind as u8, engine.id(), bytes);
+    fn compiled(&self, engine: &GuestEngine) -> Result<Compiled, LoadError> {
+        let limits = &engine.loading().limits;
+        let binary = binary(&self.name, self.kind, &self.bytes, limits)?;
+        let Some(cache) = engine.cache() else { return Ok(self.compile(engine, &binary)?.0) };
+        // Without the code of functions, which has been checked when it was compiled.
+        self.check(&binary, limits, false)?;
+        let label = self.label(engine);
         let found = cache.find(&label, |code| {
-            // SAFETY: the cache gives out what was kept there, which is what is serialised below.
-            unsafe { Self::deserialize(engine, kind, code) }
+            // SAFETY: the cache gives out what was kept there, which is what is kept below.
+            unsafe { Compiled::deserialize(engine, self.kind, code) }
         });
         if let Some(compiled) = found {
             return Ok(compiled);
         }
-        let compiled = Self::compile(engine, kind, bytes)?;
-        cache.keep(&label, &compiled.serialize()?);
+        let (compiled, serialized) = self.compile(engine, &binary)?;
+        match serialized {
+            Some(serialized) => cache.keep(&label, &serialized),
+            None => cache.keep(&label, &compiled.serialize().map_err(|error| self.invalid(&error))?),
+        }
         Ok(compiled)
     }
 
+    /// Checks and compiles the code; returns what was compiled in its serialised form too, where it was made.
+    fn compile(&self, engine: &GuestEngine, binary: &[u8]) -> Result<(Compiled, Option<Vec<u8>>), LoadError> {
+        let loading = engine.loading();
+        self.check(binary, &loading.limits, true)?;
+        let Some(compiler) = &loading.compiler else {
+            let compiled = Compiled::compile(engine, self.kind, binary);
+            return Ok((compiled.map_err(|error| self.invalid(&error))?, None));
+        };
+        let failed = |reason| LoadError::Compiler { guest: self.name.clone(), reason };
+        match compiler.compile(self.kind as u8, binary).map_err(failed)? {
+            Outcome::Compiled(code) => {
+                // SAFETY: our own child has serialised it (see `loading::compiler` on what that is worth).
+                let compiled = unsafe { Compiled::deserialize(engine, self.kind, &code) };
+                Ok((compiled.map_err(|_| failed(compiler.other_engine()))?, Some(code)))
+            }
+            Outcome::Invalid(reason) => {
+                Err(LoadError::Invalid { guest: self.name.clone(), kind: self.kind.name(), reason })
+            }
+        }
+    }
+
+    fn check(&self, binary: &[u8], limits: &LoadLimits, functions: bool) -> Result<(), LoadError> {
+        let checked = check(binary, limits, functions).map_err(|refused| match refused {
+            Refused::Exceeded(exceeded) => too_complex(&self.name, exceeded),
+            Refused::Invalid(error) => self.invalid(&error.into()),
+        })?;
+        check_memories(&self.name, self.kind, checked)
+    }
+
+    fn label(&self, engine: &GuestEngine) -> Label {
+        Label::new(self.kind as u8, engine.id(), &self.bytes)
+    }
+
+    fn invalid(&self, error: &wasmtime::Error) -> LoadError {
+        LoadError::Invalid { guest: self.name.clone(), kind: self.kind.name(), reason: told(error) }
+    }
+}
+
+fn too_complex(guest: &str, exceeded: Exceeded) -> LoadError {
+    let Exceeded { limit, value, most, function } = exceeded;
+    LoadError::TooComplex { guest: guest.to_owned(), limit, value, most, function }
+}
+
+/// A host function of a component is not told from which memory its caller's addresses are, so only one may have pages.
+fn check_memories(guest: &str, kind: Kind, checked: Checked) -> Result<(), LoadError> {
+    match checked.memories {
+        0 | 1 => Ok(()),
+        // Their own check says what is wrong.
+        _ if kind == Kind::Module => Ok(()),
+        several => Err(LoadError::NoMemory {
+            guest: guest.to_owned(),
+            reason: format!("it has {several} linear memories with pages, and may have one"),
+        }),
+    }
+}
+
+/// The binary form of code.
+fn binary<'a>(
+    guest: &str,
+    kind: Kind,
+    bytes: &'a [u8],
+    limits: &LoadLimits,
+) -> Result<Cow<'a, [u8]>, LoadError> {
+    if bytes.starts_with(b"\0asm") {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let fits = limits.check(LoadLimit::TextBytes, bytes.len() as u64);
+    fits.map_err(|exceeded| too_complex(guest, exceeded))?;
+    wat::parse_bytes(bytes).map_err(|error| LoadError::Invalid {
+        guest: guest.to_owned(),
+        kind: kind.name(),
+        reason: text::lines_within(&error.to_string().replace('\n', "\n    "), MAX_TEXT).into_owned(),
+    })
+}
+
+impl Compiled {
     fn compile(engine: &GuestEngine, kind: Kind, bytes: &[u8]) -> wasmtime::Result<Self> {
         Ok(match kind {
             Kind::Component => Self::Component(Component::new(engine.wasm(), bytes)?),
@@ -334,7 +425,7 @@ impl Entry {
 
 /// What a guest's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Component = 1,
     Module = 2,
 }
@@ -354,7 +445,7 @@ impl Kind {
     }
 
     /// The kind that is numbered like this in files.
-    fn of_number(number: u8) -> Option<Self> {
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
         [Self::Component, Self::Module].into_iter().find(|&kind| kind as u8 == number)
     }
 

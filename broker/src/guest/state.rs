@@ -296,6 +296,7 @@ impl GuestState {
         self.began = Some(now);
         let end = self.setup.limits.run_time.and_then(|time| now.checked_add(time));
         self.deadline = end.map(|end| (end, Limit::RunTime));
+        self.nursery.settle();
         if let Some(memory) = self.nursery.memory() {
             self.windows.open(Arc::clone(memory));
         }

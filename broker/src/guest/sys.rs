@@ -22,6 +22,22 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Closes all descriptors of this process except for the standard streams.
+///
+/// # Safety
+/// Nothing that has opened a descriptor before uses it from here on, on any thread.
+pub(crate) unsafe fn close_all_but_standard_streams() {
+    // What an old system cannot close stays open.
+    // SAFETY: takes numbers only; the caller vouches that nobody uses what they stand for.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+/// Ends the process without running anything else of it.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: never returns, and touches no memory of this process.
+    unsafe { libc::_exit(status) }
+}
+
 /// Reserves `len` bytes of inaccessible address space.
 pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a new anonymous mapping at an address of the kernel's choice replaces nothing.

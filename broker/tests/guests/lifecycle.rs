@@ -107,15 +107,27 @@ async fn hostile_first_memory_beyond_the_limit_does_not_start() {
 #[tokio::test]
 async fn hostile_second_memory_does_not_start() {
     let body = r#"(memory 1) (func (export "run") (result i32) (i32.const 0))"#;
+    // Seen without running it.
+    let engine = GuestEngine::new().expect("an engine");
+    let refused = GuestProgram::load(&engine, &KIND.form.guest("test", body)).expect_err("refused");
+    assert!(matches!(&refused, LoadError::NoMemory { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_component_may_have_further_memories_without_pages_which_never_grow() {
     if KIND.form == Form::Module {
-        // Seen without running it.
-        let engine = GuestEngine::new().expect("an engine");
-        let refused = GuestProgram::load(&engine, &KIND.form.guest("test", body)).expect_err("refused");
-        assert!(matches!(&refused, LoadError::NoMemory { .. }), "{refused}");
+        // It tells the host its memory by name, and has one.
         return;
     }
-    let reason = end_of(body).await;
-    assert!(matches!(&reason, ExitReason::NotStarted(_)), "{reason:?}");
+    let body = r#"(memory $empty 0)
+      (func (export "run") (result i32)
+        (if (i32.ne (memory.grow $empty (i32.const 1)) (i32.const -1)) (then unreachable))
+        (if (memory.size $empty) (then unreachable))
+        (call $report (i32.const 112) (i64.const 7))
+        (i32.const 0))"#;
+    let guest = guest(body);
+    assert_eq!(guest.run().await.reason, ExitReason::Finished);
+    assert_eq!(guest.reported('p'), [7], "host calls still reach the memory with pages");
 }
 
 #[tokio::test]

@@ -135,3 +135,19 @@ fn an_engine_goes_with_its_last_guest() {
     drop(program);
     assert!(weak.upgrade().is_none());
 }
+
+#[test]
+fn an_import_of_another_toolchain_comes_with_what_to_do_about_it() {
+    for (module, name, advice) in [
+        ("wasi_snapshot_preview1", "fd_write", "wasm32-wasip2"),
+        ("env", "abort", "--use abort="),
+        ("env", "puts", "does not define"),
+        ("wbg", "__wbg_log", "wasm-bindgen"),
+        ("somewhere", "else", "blockcast:blocks"),
+    ] {
+        let code =
+            format!(r#"(module (import "{module}" "{name}" (func)) (memory (export "memory") 1) {RUN})"#);
+        let (error, text) = refused(code.as_bytes());
+        assert!(matches!(error, LoadError::UnknownImport { .. }) && text.contains(advice), "{text}");
+    }
+}

@@ -25,6 +25,7 @@ mod hostile_excess;
 mod hostile_modules;
 mod isolation;
 mod limits;
+mod load_limits;
 mod loading;
 mod process_limits;
 mod signals;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use blockcast::WasiPart;
+use blockcast::{CompilerProcess, LoadLimit, LoadLimits, LoadOptions, WasiPart};
 use clap::{Args, Parser, Subcommand};
 
 use crate::log::Filter;
@@ -42,6 +42,8 @@ pub struct Run {
     pub native: bool,
     #[command(flatten)]
     pub grants: Granted,
+    #[command(flatten)]
+    pub loading: Loading,
     /// Publish a file on a topic, as plain bytes in chunks; `-` is the standard input.
     #[arg(long, value_name = "TOPIC=FILE", value_parser = pair)]
     pub input: Vec<(String, String)>,
@@ -98,6 +100,48 @@ pub struct Inspect {
     /// Print JSON, one line for each.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub loading: Loading,
+}
+
+/// How guests are compiled: in a child process, so that hostile code can exhaust neither the machine nor the tool.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Compiling")]
+pub struct Loading {
+    /// Memory that compiling a guest may take.
+    #[arg(long, value_name = "BYTES", value_parser = units::bytes, default_value = "2GiB")]
+    pub compile_memory: u64,
+    /// Time that compiling a guest may take: of computing, and ten times as much in all.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "2m")]
+    pub compile_time: Duration,
+    /// Raise or lower what a guest's code may ask of the compiler, for example function-bytes=4194304. An unknown name
+    /// shows all names.
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = load_limit)]
+    pub load_limit: Vec<(LoadLimit, u64)>,
+}
+
+impl Loading {
+    /// The same for the broker.
+    pub fn options(&self) -> LoadOptions {
+        let compiler = CompilerProcess::this_program()
+            .memory(self.compile_memory)
+            .compute(self.compile_time)
+            .time(self.compile_time.saturating_mul(10));
+        LoadOptions::new().limits(self.limits()).compile_in(compiler)
+    }
+
+    /// What a guest's code may ask of the compiler.
+    pub fn limits(&self) -> LoadLimits {
+        let mut limits = LoadLimits::default();
+        self.load_limit.iter().for_each(|&(limit, value)| limits.set(limit, value));
+        limits
+    }
+}
+
+fn load_limit(text: &str) -> Result<(LoadLimit, u64), String> {
+    let (name, value) = pair(text)?;
+    let limit = name.parse().map_err(|error: blockcast::UnknownLoadLimit| error.to_string())?;
+    Ok((limit, units::bytes(&value)?))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -3,13 +3,40 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use blockcast::{AppError, Broker, Bytes, Component, Grants, PublisherOptions, Session};
+use tokio::sync::watch;
 
+use crate::log;
 use crate::plan::Input;
 
-/// Starts publishing. It ends with the file.
-pub fn start(broker: &Broker, input: &Input) -> Result<Component, String> {
+/// After how long an input that waits for subscribers says so.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Whether all guests and libraries have ended: then nobody is left who could subscribe.
+#[derive(Clone)]
+pub struct Readers(watch::Receiver<bool>);
+
+impl Readers {
+    /// The sender sends `true` when all have ended.
+    pub fn new() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    async fn gone(&self) {
+        // The tool ends without telling: they have gone too.
+        let _ = self.0.clone().wait_for(|&gone| gone).await;
+    }
+
+    fn are_gone(&self) -> bool {
+        *self.0.borrow()
+    }
+}
+
+/// Starts publishing. It ends with the file, at the request to finish, or when nobody is left who could read.
+pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Component, String> {
     let file = input.file.clone();
     let mut reader: Box<dyn Read + Send> = if file.as_os_str() == "-" {
         Box::new(io::stdin())
@@ -18,9 +45,32 @@ pub fn start(broker: &Broker, input: &Input) -> Result<Component, String> {
     };
     let options = PublisherOptions::new().block_size(input.block_size).blocks(input.blocks);
     let (topic, subscribers, block_size) = (input.topic.clone(), input.subscribers, input.block_size);
+    let readers = readers.clone();
     let publish = async move |session: Session| -> Result<(), AppError> {
         let mut output = session.publisher::<Bytes>(&topic, options).await?;
-        output.subscribers(subscribers).await;
+        {
+            let mut joined = std::pin::pin!(output.subscribers(subscribers));
+            let mut told = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut joined => break,
+                    () = session.shutdown() => return Ok(()),
+                    () = readers.gone() => {
+                        return Err(format!(
+                            "all guests have ended, and topic {topic:?} did not get the {subscribers} subscribers \
+                             that the input waits for"
+                        )
+                        .into());
+                    }
+                    () = tokio::time::sleep(SILENCE), if !told => {
+                        told = true;
+                        let waiting = format!("input {topic} waits for {subscribers} subscribers of the topic");
+                        eprintln!("blockcast: {}", log::printable(&waiting));
+                    }
+                }
+            }
+        }
         // Reading may take for ever, so it has a thread of its own, which ends when nobody listens any more.
         let (chunks, read) = mpsc::sync_channel::<io::Result<Vec<u8>>>(1);
         std::thread::Builder::new().name("input".to_owned()).spawn(move || {
@@ -40,12 +90,23 @@ pub fn start(broker: &Broker, input: &Input) -> Result<Component, String> {
                 }
             }
         })?;
-        while !session.shutdown_requested() {
+        while !session.shutdown_requested() && !readers.are_gone() {
             match read.try_recv() {
                 Ok(chunk) => {
-                    output.loan().await?.send(&chunk?[..])?;
+                    let chunk = chunk?;
+                    // A subscriber that does not read makes it wait.
+                    tokio::select! {
+                        loan = output.loan() => loan?.send(&chunk[..])?,
+                        () = session.shutdown() => break,
+                        () = readers.gone() => break,
+                    };
                 }
-                Err(mpsc::TryRecvError::Empty) => session.sleep(std::time::Duration::from_millis(1)).await,
+                Err(mpsc::TryRecvError::Empty) => {
+                    tokio::select! {
+                        () = session.sleep(Duration::from_millis(1)) => {}
+                        () = readers.gone() => break,
+                    }
+                }
                 Err(mpsc::TryRecvError::Disconnected) => break,
             }
         }

@@ -1,10 +1,12 @@
 //! `blockcast inspect`: what a guest's or a library's file holds, read without running it.
 
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use blockcast::{Broker, GuestSource, LibraryFile, text};
+use blockcast::{Broker, GuestSource, LibraryFile, LoadLimits, text};
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, TypeRef};
 
@@ -55,9 +57,11 @@ struct Memory {
 /// Looks into files. The exit code is 1 if one of them does not run here.
 pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
     let broker = Broker::new();
+    broker.load_with(arguments.loading.options()).map_err(|error| error.to_string())?;
+    let limits = arguments.loading.limits();
     let mut all_run = true;
     for (number, file) in arguments.files.iter().enumerate() {
-        let inspection = Inspection::of(&broker, file)?;
+        let inspection = Inspection::of(&broker, file, &limits)?;
         all_run &= inspection.runs_here;
         if arguments.json {
             let json = serde_json::to_string(&inspection).map_err(|error| error.to_string())?;
@@ -70,20 +74,26 @@ pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
 }
 
 impl Inspection {
-    fn of(broker: &Broker, file: &Path) -> Result<Self, Refused> {
-        let code = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut inspection =
-            Self { file: file.display().to_string(), bytes: code.len() as u64, ..Self::default() };
-        if code.starts_with(b"\x7fELF") {
+    fn of(broker: &Broker, file: &Path, limits: &LoadLimits) -> Result<Self, Refused> {
+        let failed = |error| format!("{}: {error}", file.display());
+        let bytes = std::fs::metadata(file).map_err(failed)?.len();
+        let mut head = Vec::new();
+        File::open(file).and_then(|file| file.take(4).read_to_end(&mut head)).map_err(failed)?;
+        let mut inspection = Self { file: file.display().to_string(), bytes, ..Self::default() };
+        if head == b"\x7fELF" {
             inspection.read_library(file);
             return Ok(inspection);
         }
-        // Text as well as binary; what is neither has nothing to show but why it does not run.
-        if let Ok(binary) = wat::parse_bytes(&code) {
-            // What comes before a mistake is shown.
-            let _ = inspection.read(&binary);
-        }
-        match broker.load(&GuestSource::File(file.to_owned())) {
+        let binary = match GuestSource::File(file.to_owned()).binary(limits) {
+            Ok(binary) => binary,
+            Err(error) => {
+                inspection.refused = Some(error.to_string());
+                return Ok(inspection);
+            }
+        };
+        // What comes before a mistake is shown.
+        let _ = inspection.read(&binary);
+        match broker.load(&GuestSource::bytes(inspection.file.clone(), binary)) {
             Ok(program) => {
                 inspection.runs_here = true;
                 inspection.wasi = program.wasi().map(|part| part.to_string()).collect();

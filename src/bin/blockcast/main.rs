@@ -30,6 +30,8 @@ type Refused = String;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    // This process may be one that `run` or `inspect` has started to compile a guest.
+    blockcast::compile_child_main();
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

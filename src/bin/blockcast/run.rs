@@ -14,6 +14,7 @@ use blockcast::{
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::Refused;
 use crate::args::Run;
@@ -38,21 +39,22 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
         .enable_all()
         .build()
         .map_err(|error| format!("no threads: {error}"))?;
-    let outcome = runtime.block_on(deploy(plan, arguments.json));
+    let outcome = runtime.block_on(deploy(plan, arguments));
     // A thread may be reading the standard input for ever.
     runtime.shutdown_background();
     outcome
 }
 
-async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
+async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
     let mut interrupts = Interrupts::new().map_err(|error| format!("no signals: {error}"))?;
     // Handled, it makes a write beyond `ulimit -f` an error, which would end the tool otherwise.
     let _too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE));
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
+    let mut loading = arguments.loading.options();
     if let Some(folder) = &plan.cache {
-        let cache = GuestCache::open(folder).map_err(|error| error.to_string())?;
-        broker.keep_compiled(cache).map_err(|error| error.to_string())?;
+        loading = loading.cache(GuestCache::open(folder).map_err(|error| error.to_string())?);
     }
+    broker.load_with(loading).map_err(|error| error.to_string())?;
     for topic in &plan.topics {
         let declared = broker.declare(&topic.name, &topic.schema, topic.validator());
         declared.map_err(|error| format!("topic {:?}: {error}", topic.name))?;
@@ -69,11 +71,20 @@ async fn deploy(plan: Plan, json: bool) -> Result<ExitCode, Refused> {
         let started = programs[&guest.file].start(&broker, options);
         components.push(started.map_err(|error| format!("{}: {error}", guest.name))?);
     }
-    for input in &plan.inputs {
-        components.push(input::start(&broker, input)?);
-    }
     let guests = plan.guests.len();
-    let report = Reporter { broker: &broker, components: &components, guests, began, json, width };
+    let (guests_gone, readers) = input::Readers::new();
+    for input in &plan.inputs {
+        components.push(input::start(&broker, input, &readers)?);
+    }
+    let report = Reporter {
+        broker: &broker,
+        components: &components,
+        guests,
+        began,
+        json: arguments.json,
+        width,
+        guests_gone,
+    };
     let interrupted = report.watch(&mut interrupts, plan.stats).await;
     report.print().await;
     let failed: Vec<String> = components.iter().filter_map(failure).collect();
@@ -206,6 +217,8 @@ struct Reporter<'a> {
     began: Instant,
     json: bool,
     width: usize,
+    /// Learns when all guests have ended.
+    guests_gone: watch::Sender<bool>,
 }
 
 impl Reporter<'_> {
@@ -218,10 +231,17 @@ impl Reporter<'_> {
         let mut ticks = tokio::time::interval(every.unwrap_or(Duration::from_secs(1 << 30)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         ticks.tick().await;
+        let guests = self.components[..self.guests].iter().map(Component::ended);
+        let mut guests: FuturesUnordered<_> = guests.collect();
         let mut asked = false;
         loop {
             tokio::select! {
                 ended = watched.next() => if ended.is_none() { return false },
+                // Inputs end then, too.
+                guest = guests.next(), if !*self.guests_gone.borrow() => if guest.is_none() {
+                    // Nobody listens where there are no inputs.
+                    let _ = self.guests_gone.send(true);
+                },
                 _ = ticks.tick() => self.print().await,
                 () = interrupts.next() => {
                     if asked {
