@@ -137,8 +137,32 @@ impl Arena {
     }
 
     /// The file behind the arena, for mapping it elsewhere, while it is open.
+    ///
+    /// # Safety
+    /// Nobody writes through this descriptor, or through one or a mapping that is made of it, but the holder of a loan to
+    /// its block: blocks that are published are `&[u8]` of this process. The files of this crate are sealed against it,
+    /// [`ArenaMemory`](crate::ArenaMemory) that was brought is not.
+    ///
+    /// ```compile_fail,E0133
+    /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};
+    /// let writer = channel(ChannelConfig::new(PublisherId::new(1), Schema::named("any")))?;
+    /// let file = writer.channel().arena().memfd();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    /// ```
+    /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};
+    /// let writer = channel(ChannelConfig::new(PublisherId::new(1), Schema::named("any")))?;
+    /// // SAFETY: nobody writes to the file.
+    /// let file = unsafe { writer.channel().arena().memfd() };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn memfd(&self) -> Option<Arc<OwnedFd>> {
+    pub unsafe fn memfd(&self) -> Option<Arc<OwnedFd>> {
+        self.open_file()
+    }
+
+    /// The same for this crate, which keeps the file open and does nothing else with it.
+    pub(crate) fn open_file(&self) -> Option<Arc<OwnedFd>> {
         self.file.upgrade()
     }
 

@@ -11,7 +11,20 @@ use crate::error::MemoryError;
 /// messages there, or that the memory is of a kind which the user chooses.
 ///
 /// It belongs to one publisher for as long as the value or what was made with it lives; the first bytes of the file
-/// become the publisher's blocks.
+/// become the publisher's blocks. It does not lend the file: whoever made it has promised that nobody writes there.
+///
+/// ```compile_fail,E0277
+/// # use blockcast_blocks::ArenaMemory;
+/// fn write(memory: &ArenaMemory) -> std::io::Result<std::fs::File> {
+///     Ok(std::os::fd::AsFd::as_fd(memory).try_clone_to_owned()?.into())
+/// }
+/// ```
+/// ```
+/// # use blockcast_blocks::ArenaMemory;
+/// fn len(memory: &ArenaMemory) -> u64 {
+///     memory.len()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ArenaMemory {
     file: OwnedFd,

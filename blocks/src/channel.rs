@@ -303,7 +303,7 @@ impl Channel {
                 subscriber: schema.clone(),
             });
         }
-        let file = if options.maps { Some(self.arena.memfd().ok_or(JoinError::Ended)?) } else { None };
+        let file = if options.maps { Some(self.arena.open_file().ok_or(JoinError::Ended)?) } else { None };
         let cursor = {
             let mut places = self.places();
             if places.released {

@@ -84,8 +84,11 @@ impl Reader {
     }
 
     /// What keeps the file of the arena open, if this reader was joined to [map](crate::ReaderOptions::maps) it.
+    ///
+    /// # Safety
+    /// As for [`Arena::memfd`](crate::Arena::memfd).
     #[must_use]
-    pub fn arena_file(&self) -> Option<&Arc<OwnedFd>> {
+    pub unsafe fn arena_file(&self) -> Option<&Arc<OwnedFd>> {
         self.file.as_ref()
     }
 

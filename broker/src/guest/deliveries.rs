@@ -583,7 +583,8 @@ impl<V: Sight> Source<V> {
             share: kept.share_of(reader.channel()),
             full: false,
             channel: Arc::clone(reader.channel()),
-            _file: reader.arena_file().cloned(),
+            // SAFETY: it is kept, and nothing else is done with it.
+            _file: unsafe { reader.arena_file() }.cloned(),
             reader: Some(reader),
             sight: V::default(),
             lost: 0,

@@ -128,7 +128,8 @@ impl GuestPublisher {
 
     fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
         let arena = self.output.writer().channel().arena();
-        let file = arena.memfd().ok_or(Error::Internal)?; // open while the writer is there
+        // SAFETY: what is made of it is the window, which is writable for whoever has loaned a block of it only (`seal`).
+        let file = unsafe { arena.memfd() }.ok_or(Error::Internal)?; // open while the writer is there
         let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
         let place = Place { owner: self.owner, ..Place::own(Owner::BLOCKS) };
         // SAFETY: the writer keeps the arena and so its file and its mapping, which is one shared mapping of all of it. The

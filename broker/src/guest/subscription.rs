@@ -53,7 +53,8 @@ impl Space for OwnWindows<'_> {
             Some(view) => unsafe { view.open(self.windows, self.owner) },
             None => {
                 // Only if nobody could map it when the subscription joined.
-                let Some(file) = arena.memfd() else { return Ok(false) };
+                // SAFETY: what is made of it is the window, which is read-only.
+                let Some(file) = (unsafe { arena.memfd() }) else { return Ok(false) };
                 let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
                 let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
                 // SAFETY: the file is sealed at this length; the caller keeps it open until the sight is closed.

@@ -114,7 +114,8 @@ impl View {
         let end = offset + u64::from(len);
         let mut mapped = self.pages_to_map(windows, offset, end);
         if let Some((first, len)) = mapped {
-            match arena.memfd() {
+            // SAFETY: what is made of it is the window, which is read-only.
+            match unsafe { arena.memfd() } {
                 Some(file) => {
                     let span = Span { file: file.as_fd(), offset: first, len };
                     // SAFETY: the caller keeps the arena's file open, which is as long as the arena.
