@@ -100,13 +100,13 @@ macro_rules! export {
         const ONE_APP_IS_EXPORTED: () = {
             struct App;
 
-            impl $crate::guest::bindings::Guest for App {
+            impl $crate::guest::export::Guest for App {
                 fn run() -> u32 {
                     $crate::guest::start($run)
                 }
             }
 
-    $crate::guest::bindings::export_app!(App with_types_in $crate::guest::bindings);
+    $crate::guest::export::export_app!(App with_types_in $crate::guest::export);
         };
     };
 }

@@ -12,7 +12,8 @@ use blockcast_subscriber::{Subscriber, SubscriberOptions};
 #[cfg(not(target_family = "wasm"))]
 pub use blockcast_blocks::abi;
 #[cfg(target_family = "wasm")]
-pub use blockcast_blocks::guest::bindings;
+#[doc(hidden)]
+pub use blockcast_blocks::guest::export;
 pub use blockcast_blocks::guest::{Level, Sleep};
 
 /// What an app is given: topics to open, parameters, time, a log.

@@ -47,4 +47,4 @@ pub use sample::RawSample;
 pub use subscription::Subscription;
 pub use timer::Sleep;
 #[cfg(target_family = "wasm")]
-pub use wasm::bindings;
+pub use wasm::export;

@@ -20,6 +20,6 @@ wit_bindgen::generate!({
     world: "app",
     pub_export_macro: true,
     export_macro_name: "export_app",
-    default_bindings_module: "blockcast_blocks::guest::bindings",
+    default_bindings_module: "blockcast_blocks::guest::export",
     generate_all,
 });

@@ -2,7 +2,7 @@
 //! thread.
 
 mod app;
-pub mod bindings;
+mod bindings;
 mod deliveries;
 mod executor;
 mod runtime;
@@ -16,6 +16,13 @@ pub(super) use deliveries::{Deliveries, Record};
 pub use executor::block_on;
 pub use runtime::Runtime;
 pub use writer::{RawLoan, Writer, WriterOptions};
+
+/// What the macro `export!` of the facade is made of: the export, and none of the imports. These take addresses in this guest's
+/// memory as numbers and write there, or unmap what lies there, so that only this crate may call them.
+#[doc(hidden)]
+pub mod export {
+    pub use super::bindings::{__export_world_app_cabi, _export_run_cabi, Guest, export_app};
+}
 
 /// Whether a component may have several.
 pub(super) const THREADS: bool = false;
