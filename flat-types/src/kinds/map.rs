@@ -21,13 +21,34 @@ use crate::validator::Validator;
 ///
 /// Integers by value, `bool` with false first, `char` by code point, [`String`] by its UTF-8 bytes (which is by
 /// code points), tuples by their first difference.
-pub trait Key: FlatType + Ord {
+///
+/// The order is part of the format: what was built with another one would be refused by every other reader. So there are
+/// no further keys.
+///
+/// ```compile_fail,E0277
+/// use std::cmp::Ordering;
+/// use blockcast_flat_types::{Flat, Index, Key};
+///
+/// #[derive(Flat, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// enum Size { Small, Large }
+///
+/// impl Key for Size {
+///     fn compare<I: Index>(a: Size, b: Size) -> Ordering { b.cmp(&a) }
+/// }
+/// ```
+pub trait Key: FlatType + Ord + sealed::Sealed {
     /// Compares two views.
     fn compare<I: Index>(a: Self::View<'_, I>, b: Self::View<'_, I>) -> Ordering;
 }
 
+mod sealed {
+    pub trait Sealed {}
+}
+
 macro_rules! keys {
     ($($type:ty),+) => { $(
+        impl sealed::Sealed for $type {}
+
         impl Key for $type {
             #[inline]
             fn compare<I: Index>(a: Self::View<'_, I>, b: Self::View<'_, I>) -> Ordering {
@@ -38,6 +59,8 @@ macro_rules! keys {
 }
 
 keys!(bool, u8, u16, u32, u64, i8, i16, i32, i64, char);
+
+impl sealed::Sealed for String {}
 
 impl Key for String {
     #[inline]
@@ -54,6 +77,8 @@ impl Key for String {
 
 macro_rules! tuple_keys {
     ($($n:tt $T:ident),+) => {
+        impl<$($T: Key),+> sealed::Sealed for ($($T,)+) {}
+
         impl<$($T: Key),+> Key for ($($T,)+) {
             fn compare<I: Index>(a: Self::View<'_, I>, b: Self::View<'_, I>) -> Ordering {
                 Ordering::Equal$(.then_with(|| $T::compare::<I>(a.$n, b.$n)))+
