@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 
 use crate::error::FlatError;
 use crate::index::Index;
+use crate::kinds::{Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView, ScalarBuilder};
 use crate::schema::Type;
-use crate::target::Target;
+use crate::target::{Place, Target};
 use crate::to_flat::ToFlat;
 use crate::validator::Validator;
 
@@ -47,11 +48,13 @@ pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
         at: usize,
         count: usize,
     ) -> Result<(), FlatError> {
-        for n in 0..count {
-            Self::validate(validator, at + n * Header::<Self, I>::SIZE)?;
-        }
-        Ok(())
+        validator.each::<Self>(at, count)
     }
+
+    /// Says what types the derive macro's code may go by: those of the crate that this trait belongs to, whatever the path
+    /// through which the code has found them. It never runs.
+    #[doc(hidden)]
+    fn derived<'a, I: Index, const N: usize>(_: Derived<'a, Self, I, N>) {}
 
     /// Reads a value.
     ///
@@ -75,6 +78,21 @@ pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
         serializer: S,
     ) -> Result<S::Ok, S::Error>;
 }
+
+/// A function of everything that the derive macro's code makes use of unsafely.
+#[doc(hidden)]
+pub type Derived<'a, T, I, const N: usize> = fn(
+    Validator<'a, I>,
+    Target<'a, I>,
+    Place<'a, T, I>,
+    RecordView<'a, T, I>,
+    RecordBuilder<'a, T, I, N>,
+    RecordValidator<'a, 'a, T, I>,
+    Choice<T, I>,
+    ChoiceBuilder<'a, T, I>,
+    Bits<T, I>,
+    ScalarBuilder<'a, T, I>,
+);
 
 /// Size and alignment of `T`'s header at index width `I`, as constants.
 #[derive(Debug)]

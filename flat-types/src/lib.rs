@@ -176,6 +176,70 @@ pub use target::{BuildFn, Finished, Place};
 pub use to_flat::ToFlat;
 
 /// What the derive macro's code is made of. Not a part of the interface.
+///
+/// The macro's code is in the program's crate, and finds the library by a path that the program chooses. So what it calls
+/// here is safe whatever is said there: it is compared with the type when it is compiled.
+///
+/// ```compile_fail,E0080
+/// # use blockcast_flat_types::{Flat, derived};
+/// #[derive(Flat)]
+/// struct Number { number: u64 }
+///
+/// let bytes = Flat::<Number>::to_vec(Number { number: u64::MAX })?;
+/// let view = Flat::<Number>::access(&bytes)?;
+/// println!("{}", derived::RecordView::field::<String, 0>(view.0)); // is a `u64`
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+/// ```compile_fail,E0080
+/// # use blockcast_flat_types::{BuildError, Finished, Flat, Index, Place, ToFlat, derived};
+/// struct Nothing;
+/// impl ToFlat<(u8, String)> for Nothing {
+///     fn write_to<'b, I: Index>(&self, place: Place<'b, (u8, String), I>) -> Result<Finished<'b>, BuildError> {
+///         let (mut tuple, written) = derived::RecordBuilder::at(place)?;
+///         let written = tuple.put::<u8, 0, 1>(1_u8, written)?;
+///         tuple.finish_put(written) // without the string
+///     }
+///     fn end_after<I: Index>(&self, cursor: usize) -> usize { cursor }
+///     fn matches<I: Index>(&self, _: (u8, &str)) -> bool { false }
+/// }
+/// Flat::<(u8, String)>::to_vec(Nothing)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+/// And what is unsafe there, the implementation of [`FlatType`] for the type, compiles with these parts only:
+///
+/// ```compile_fail,E0308
+/// # use blockcast_flat_types::Flat;
+/// mod forged {
+///     pub use blockcast_flat_types::*;
+///     pub mod derived {
+///         pub use blockcast_flat_types::derived::*;
+///         use blockcast_flat_types::{FlatError, FlatType, Index};
+///         /// Finds every record valid.
+///         pub struct RecordValidator<'v, 'a, T, I: Index>(std::marker::PhantomData<(&'v (), &'a (), T, I)>);
+///         impl<'v, 'a, T, I: Index> RecordValidator<'v, 'a, T, I> {
+///             pub fn new(_: &'v mut Validator<'a, I>, _: usize) -> Self { Self(std::marker::PhantomData) }
+///             pub fn field<A: FlatType, const N: usize>(&mut self) -> Result<(), FlatError> { Ok(()) }
+///             pub fn finish(self) -> Result<(), FlatError> { Ok(()) }
+///         }
+///     }
+/// }
+/// #[derive(Flat)]
+/// #[flat(crate = forged)]
+/// struct Text { text: String }
+/// ```
+/// ```
+/// # use blockcast_flat_types::Flat;
+/// mod renamed {
+///     pub use blockcast_flat_types::*;
+/// }
+/// #[derive(Flat)]
+/// #[flat(crate = renamed)]
+/// struct Text { text: String }
+///
+/// let bytes = Flat::<Text>::to_vec(Text { text: "text".to_owned() })?;
+/// assert_eq!(Flat::<Text>::access(&bytes)?.text(), "text");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[doc(hidden)]
 pub mod derived {
     pub use crate::kinds::{

@@ -52,14 +52,11 @@ impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
         self.target
     }
 
-    /// The same place, for a type with the same layout.
-    ///
-    /// # Safety
-    ///
-    /// A valid `U` is a valid `T`.
+    /// The same place, for a type with the same layout; with another one it does not compile.
     #[doc(hidden)]
     #[inline]
-    pub unsafe fn retyped<U: FlatType>(self) -> Place<'b, U, I> {
+    pub fn retyped<U: FlatType>(self) -> Place<'b, U, I> {
+        const { assert!(T::TYPE.is_laid_out_as(U::TYPE), "the types have different layouts") };
         Place { target: self.target, kind: PhantomData }
     }
 

@@ -10,6 +10,7 @@
 use std::marker::PhantomData;
 
 use crate::error::FlatError;
+use crate::flat_type::{FlatType, Header};
 use crate::index::Index;
 use crate::schema::discriminant_bytes;
 
@@ -66,6 +67,15 @@ impl<'a, I: Index> Validator<'a, I> {
             Some(chunk) => Ok(*chunk),
             None => Err(FlatError::OutOfBounds { at, missing: N as u64 }),
         }
+    }
+
+    /// Checks `count` values whose headers follow each other from offset `at` on.
+    #[inline]
+    pub fn each<T: FlatType>(&mut self, at: usize, count: usize) -> Result<(), FlatError> {
+        for n in 0..count {
+            T::validate(self, at + n * Header::<T, I>::SIZE)?;
+        }
+        Ok(())
     }
 
     /// The discriminant of a choice of `cases` at `at`.

@@ -142,6 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn names_that_would_clash_in_the_generated_code_are_pointed_at() {
+        refused_once("enum E { Http(u8), HTTP }", "HTTP", "`HTTP` and `Http`");
+        refused_once("enum E { A(u8), AWith }", "AWith", "method `a_with`");
+        refused_once("struct S { a: Vec<FlatIndex> }", "FlatIndex", "a name of the generated code");
+        refused_once(
+            "struct S<FlatFailure> { a: FlatFailure }",
+            "FlatFailure",
+            "a name of the generated code",
+        );
+        refused_once("struct S { a: Option<<Self as T>::A> }", "Self", "the type's name");
+        refused_once("struct S { a: Vec<mine!()> }", "!", "in place of the macro");
+        refused_once("enum E { A(mine![u8]), B }", "!", "in place of the macro");
+    }
+
+    #[test]
     fn attributes_that_are_not_there_are_pointed_at() {
         refused_once("#[flat(packed)] struct S { a: u8 }", "packed", "unknown");
         refused_once("struct S { #[flat(skip)] a: u8 }", "#[flat(skip)]", "everything in a type is laid out");
@@ -153,6 +168,7 @@ mod tests {
     fn what_can_be_laid_out_is() {
         for source in [
             "struct S { a: u8, r#type: Vec<String> }",
+            "struct S { a: Box, b: Arc, c: self::Cow<u8>, d: crate::usize }",
             "struct S<A, B: Clone = u8> where A: Ord { a: A, b: Vec<B> }",
             "enum E<T> { A, Self_(T), B { x: T, y: u8 } }",
             "#[flat(crate = blockcast::flat)] struct S(u8);",

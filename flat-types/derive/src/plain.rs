@@ -26,25 +26,25 @@ pub(crate) fn plain_enum(input: &Input<'_>, data: &DataEnum) -> Result<TokenStre
     let layout = Layout {
         kind: quote!(#flat::schema::Type::Enum(#name_text, &[#(#labels),*])),
         validate: quote! {
-            let case = #flat::derived::Choice::<Self, I>::validate_case(validator, at);
-            case.map(|_| ())
+            let __case = #flat::derived::Choice::<Self, FlatIndex>::validate_case(__validator, __at);
+            __case.map(|_| ())
         },
         view: quote! {
-            match #flat::derived::Choice::<Self, I>::case(bytes) {
+            match #flat::derived::Choice::<Self, FlatIndex>::case(__bytes) {
                 #(#other_numbers => #name::#others,)*
                 _ => #name::#last,
             }
         },
         write: quote! {
-            let case = match self { #(#name::#cases => #numbers,)* };
-            unsafe { #flat::derived::ChoiceBuilder::at(place).unit(case) }
+            let __case = match self { #(#name::#cases => #numbers,)* };
+            #flat::derived::ChoiceBuilder::plain(#flat::derived::ChoiceBuilder::at(__place), __case)
         },
         matches: quote! {
-            ::core::mem::discriminant(self) == ::core::mem::discriminant(&view)
+            ::core::mem::discriminant(self) == ::core::mem::discriminant(&__view)
         },
         serialize: quote! {
-            match view {
-                #(#name::#cases => serializer.serialize_unit_variant(#name_text, #numbers, #labels),)*
+            match __view {
+                #(#name::#cases => #flat::serde::Serializer::serialize_unit_variant(__serializer, #name_text, #numbers, #labels),)*
             }
         },
     };
@@ -72,21 +72,20 @@ pub(crate) fn flags(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStre
 
     let layout = Layout {
         kind: quote!(#flat::schema::Type::Flags(#name_text, &[#(#labels),*])),
-        validate: quote!(#flat::derived::Bits::<Self, I>::validate(validator, at)),
+        validate: quote!(#flat::derived::Bits::<Self, FlatIndex>::validate(__validator, __at)),
         view: quote! {
-            let bits = #flat::derived::Bits::<Self, I>::read(bytes);
-            #name { #(#names: (bits >> #numbers) & 1 == 1),* }
+            let __bits = #flat::derived::Bits::<Self, FlatIndex>::read(__bytes);
+            #name { #(#names: (__bits >> #numbers) & 1 == 1),* }
         },
         write: quote! {
-            let bits = 0 #(| (u64::from(self.#names) << #numbers))*;
-            #flat::derived::Bits::<#name, I>::write(place, bits)
+            let __bits = 0 #(| ((self.#names as ::core::primitive::u64) << #numbers))*;
+            #flat::derived::Bits::<#name, FlatIndex>::write(__place, __bits)
         },
-        matches: quote!(true #(&& self.#names == view.#names)*),
+        matches: quote!(true #(&& self.#names == __view.#names)*),
         serialize: quote! {
-            use #flat::serde::ser::SerializeStruct as _;
-            let mut flags = serializer.serialize_struct(#name_text, #count)?;
-            #(flags.serialize_field(#labels, &view.#names)?;)*
-            flags.end()
+            let mut __flags = #flat::serde::Serializer::serialize_struct(__serializer, #name_text, #count)?;
+            #(#flat::serde::ser::SerializeStruct::serialize_field(&mut __flags, #labels, &__view.#names)?;)*
+            #flat::serde::ser::SerializeStruct::end(__flags)
         },
     };
     Ok(plain(input, layout))
@@ -104,6 +103,7 @@ struct Layout {
 
 fn plain(input: &Input<'_>, layout: Layout) -> TokenStream {
     let Input { flat, name, generics, .. } = input;
+    let (validate_all, pinned) = (input.validate_all(), input.pinned());
     let Layout { kind, validate, view, write, matches, serialize } = layout;
     let (implementation, parameters, wheres) = generics.split_for_impl();
     let this = quote!(#name #parameters);
@@ -118,41 +118,45 @@ fn plain(input: &Input<'_>, layout: Layout) -> TokenStream {
     quote! {
         #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
         const _: () = {
+            #pinned
+
             #bounds
 
             #[automatically_derived]
             unsafe impl #implementation #flat::FlatType for #this #wheres {
-                type View<'a, I: #flat::Index> = #this;
-                type Builder<'b, I: #flat::Index> = #flat::ScalarBuilder<'b, #this, I>;
+                type View<'flat_message, FlatIndex: #flat::Index> = #this;
+                type Builder<'flat_block, FlatIndex: #flat::Index> = #flat::ScalarBuilder<'flat_block, #this, FlatIndex>;
                 const TYPE: &'static #flat::schema::Type = &#kind;
 
-                fn validate<I: #flat::Index>(
-                    validator: &mut #flat::derived::Validator<'_, I>,
-                    at: usize,
+                fn validate<FlatIndex: #flat::Index>(
+                    __validator: &mut #flat::derived::Validator<'_, FlatIndex>,
+                    __at: ::core::primitive::usize,
                 ) -> ::core::result::Result<(), #flat::FlatError> {
                     #validate
                 }
 
+                #validate_all
+
                 #[inline]
-                unsafe fn view<I: #flat::Index>(bytes: &[u8]) -> #this {
+                unsafe fn view<FlatIndex: #flat::Index>(__bytes: &[::core::primitive::u8]) -> #this {
                     #view
                 }
 
                 #[inline]
-                fn builder<I: #flat::Index>(target: #flat::derived::Target<'_, I>) -> Self::Builder<'_, I> {
-                    #flat::ScalarBuilder::new(target)
+                fn builder<FlatIndex: #flat::Index>(__target: #flat::derived::Target<'_, FlatIndex>) -> <Self as #flat::FlatType>::Builder<'_, FlatIndex> {
+                    #flat::ScalarBuilder::new(__target)
                 }
 
                 #[inline]
-                fn from_view<I: #flat::Index>(view: #this) -> Self {
-                    view
+                fn from_view<FlatIndex: #flat::Index>(__view: #this) -> Self {
+                    __view
                 }
 
                 #flat::__if_serde! {
-                    fn serialize<I: #flat::Index, S: #flat::serde::Serializer>(
-                        view: #this,
-                        serializer: S,
-                    ) -> ::core::result::Result<S::Ok, S::Error> {
+                    fn serialize<FlatIndex: #flat::Index, FlatSerializer: #flat::serde::Serializer>(
+                        __view: #this,
+                        __serializer: FlatSerializer,
+                    ) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
                         #serialize
                     }
                 }
@@ -161,20 +165,20 @@ fn plain(input: &Input<'_>, layout: Layout) -> TokenStream {
             #[automatically_derived]
             impl #implementation #flat::ToFlat<#this> for #this #wheres {
                 #[inline]
-                fn write_to<'b, I: #flat::Index>(
+                fn write_to<'flat_block, FlatIndex: #flat::Index>(
                     &self,
-                    place: #flat::Place<'b, #this, I>,
-                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
+                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
+                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
                     #write
                 }
 
                 #[inline]
-                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
-                    cursor
+                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
+                    __cursor
                 }
 
                 #[inline]
-                fn matches<I: #flat::Index>(&self, view: #this) -> bool {
+                fn matches<FlatIndex: #flat::Index>(&self, __view: #this) -> ::core::primitive::bool {
                     #matches
                 }
             }

@@ -13,6 +13,7 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
         return Err(syn::Error::new_spanned(input.name, "a struct without fields has nothing to lay out"));
     }
     let Input { flat, name, vis, view, builder, .. } = input;
+    let (validate_all, pinned) = (input.validate_all(), input.pinned());
     let (this, parameters, declared) = (input.this(), input.parameters(), input.declared());
     let wheres = &input.generics.where_clause;
     let (implementation, _, _) = input.generics.split_for_impl();
@@ -47,10 +48,10 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
 
     Ok(quote! {
         #[doc = #view_doc]
-        #vis struct #view<'a, #declared I: #flat::Index = u32>(#flat::derived::RecordView<'a, #this, I>) #wheres;
+        #vis struct #view<'flat_message, #declared FlatIndex: #flat::Index = ::core::primitive::u32>(#flat::derived::RecordView<'flat_message, #this, FlatIndex>) #wheres;
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::clone::Clone for #view<'a, #parameters I> #wheres {
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::clone::Clone for #view<'flat_message, #parameters FlatIndex> #wheres {
             #[inline]
             fn clone(&self) -> Self {
                 *self
@@ -58,64 +59,66 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::marker::Copy for #view<'a, #parameters I> #wheres {}
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::marker::Copy for #view<'flat_message, #parameters FlatIndex> #wheres {}
 
-        #[allow(dead_code, clippy::undocumented_unsafe_blocks)]
-        impl<'a, #declared I: #flat::Index> #view<'a, #parameters I> #wheres {
+        #[allow(dead_code)]
+        impl<'flat_message, #declared FlatIndex: #flat::Index> #view<'flat_message, #parameters FlatIndex> #wheres {
             #(
                 #field_docs
                 #[inline]
                 #field_vis fn #names(self) -> #views {
-                    unsafe { self.0.field::<#types, #places>() }
+                    #flat::derived::RecordView::field::<#types, #places>(self.0)
                 }
             )*
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::fmt::Debug for #view<'a, #parameters I> #wheres {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.debug_struct(#name_text)#(.field(#labels, &self.#names()))*.finish()
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::fmt::Debug for #view<'flat_message, #parameters FlatIndex> #wheres {
+            fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                let mut __debug = ::core::fmt::Formatter::debug_struct(__f, #name_text);
+                #(::core::fmt::DebugStruct::field(&mut __debug, #labels, &#view::#names(*self));)*
+                ::core::fmt::DebugStruct::finish(&mut __debug)
             }
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::cmp::PartialEq<#this> for #view<'a, #parameters I> #wheres {
-            fn eq(&self, other: &#this) -> bool {
-                #flat::ToFlat::<#this>::matches::<I>(other, *self)
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::cmp::PartialEq<#this> for #view<'flat_message, #parameters FlatIndex> #wheres {
+            fn eq(&self, __other: &#this) -> ::core::primitive::bool {
+                #flat::ToFlat::<#this>::matches::<FlatIndex>(__other, *self)
             }
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::convert::From<#view<'a, #parameters I>> for #this #wheres {
-            fn from(view: #view<'a, #parameters I>) -> Self {
-                <Self as #flat::FlatType>::from_view::<I>(view)
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::convert::From<#view<'flat_message, #parameters FlatIndex>> for #this #wheres {
+            fn from(__view: #view<'flat_message, #parameters FlatIndex>) -> Self {
+                <Self as #flat::FlatType>::from_view::<FlatIndex>(__view)
             }
         }
 
         #flat::__if_serde! {
             #[automatically_derived]
-            impl<'a, #declared I: #flat::Index> #flat::serde::Serialize for #view<'a, #parameters I> #wheres {
-                fn serialize<S: #flat::serde::Serializer>(&self, serializer: S) -> ::core::result::Result<S::Ok, S::Error> {
-                    <#this as #flat::FlatType>::serialize::<I, S>(*self, serializer)
+            impl<'flat_message, #declared FlatIndex: #flat::Index> #flat::serde::Serialize for #view<'flat_message, #parameters FlatIndex> #wheres {
+                fn serialize<FlatSerializer: #flat::serde::Serializer>(&self, __serializer: FlatSerializer) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
+                    <#this as #flat::FlatType>::serialize::<FlatIndex, FlatSerializer>(*self, __serializer)
                 }
             }
         }
 
         #[doc = #builder_doc]
-        #vis struct #builder<'b, #declared I: #flat::Index = u32, const N: usize = 0>(
-            #flat::derived::RecordBuilder<'b, #this, I, N>
+        #vis struct #builder<'flat_block, #declared FlatIndex: #flat::Index = ::core::primitive::u32, const FLAT_WRITTEN: ::core::primitive::usize = 0>(
+            #flat::derived::RecordBuilder<'flat_block, #this, FlatIndex, FLAT_WRITTEN>
         ) #wheres;
 
         #[automatically_derived]
-        impl<'b, #declared I: #flat::Index, const N: usize> ::core::fmt::Debug for #builder<'b, #parameters I, N> #wheres {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                ::core::fmt::Debug::fmt(&self.0, f)
+        impl<'flat_block, #declared FlatIndex: #flat::Index, const FLAT_WRITTEN: ::core::primitive::usize> ::core::fmt::Debug for #builder<'flat_block, #parameters FlatIndex, FLAT_WRITTEN> #wheres {
+            fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Debug::fmt(&self.0, __f)
             }
         }
 
         #(
-            #[allow(dead_code, clippy::undocumented_unsafe_blocks)]
-            impl<'b, #declared I: #flat::Index> #builder<'b, #parameters I, #places> #wheres {
+            #[allow(dead_code)]
+            impl<'flat_block, #declared FlatIndex: #flat::Index> #builder<'flat_block, #parameters FlatIndex, #places> #wheres {
                 #[doc = #write_docs]
                 ///
                 /// # Errors
@@ -124,9 +127,9 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 #[inline]
                 #field_vis fn #names(
                     self,
-                    value: impl #flat::ToFlat<#types>,
-                ) -> ::core::result::Result<#builder<'b, #parameters I, #next>, #flat::BuildError> {
-                    unsafe { self.0.write::<#types, #next>(value) }.map(#builder)
+                    __value: impl #flat::ToFlat<#types>,
+                ) -> ::core::result::Result<#builder<'flat_block, #parameters FlatIndex, #next>, #flat::BuildError> {
+                    #flat::derived::RecordBuilder::write::<#types, #next>(self.0, __value).map(#builder)
                 }
 
                 #[doc = #build_docs]
@@ -135,73 +138,81 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
                 ///
                 /// Those of the closure.
                 #[inline]
-                #field_vis fn #builds<E: ::core::convert::From<#flat::BuildError>>(
+                #field_vis fn #builds<FlatFailure: ::core::convert::From<#flat::BuildError>>(
                     self,
-                    build: impl for<'c> #flat::BuildFn<'c, #types, I, E>,
-                ) -> ::core::result::Result<#builder<'b, #parameters I, #next>, E> {
-                    unsafe { self.0.build::<#types, E, #next>(build) }.map(#builder)
+                    __build: impl for<'flat_value> #flat::BuildFn<'flat_value, #types, FlatIndex, FlatFailure>,
+                ) -> ::core::result::Result<#builder<'flat_block, #parameters FlatIndex, #next>, FlatFailure> {
+                    #flat::derived::RecordBuilder::build::<#types, FlatFailure, #next>(self.0, __build).map(#builder)
                 }
             }
         )*
 
-        #[allow(dead_code, clippy::undocumented_unsafe_blocks)]
-        impl<'b, #declared I: #flat::Index> #builder<'b, #parameters I, #count> #wheres {
+        #[allow(dead_code)]
+        impl<'flat_block, #declared FlatIndex: #flat::Index> #builder<'flat_block, #parameters FlatIndex, #count> #wheres {
             /// Completes the record.
             ///
             /// # Errors
             ///
             /// `NoRoom` if the header has padding at its end that does not fit.
             #[inline]
-            #vis fn finish(self) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                unsafe { self.0.finish() }
+            #vis fn finish(self) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                #flat::derived::RecordBuilder::finish(self.0)
             }
         }
 
         #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
         const _: () = {
+            #pinned
+
             #assertions
 
             #[automatically_derived]
             unsafe impl #implementation #flat::FlatType for #this #wheres {
-                type View<'a, I: #flat::Index> = #view<'a, #parameters I>;
-                type Builder<'b, I: #flat::Index> = #builder<'b, #parameters I>;
+                type View<'flat_message, FlatIndex: #flat::Index> = #view<'flat_message, #parameters FlatIndex>;
+                type Builder<'flat_block, FlatIndex: #flat::Index> = #builder<'flat_block, #parameters FlatIndex>;
                 const TYPE: &'static #flat::schema::Type = &#flat::schema::Type::Record(
                     #name_text,
                     &[#(#flat::schema::Field { name: #labels, kind: #casts::TYPE }),*],
                 );
 
-                fn validate<I: #flat::Index>(
-                    validator: &mut #flat::derived::Validator<'_, I>,
-                    at: usize,
+                fn validate<FlatIndex: #flat::Index>(
+                    __validator: &mut #flat::derived::Validator<'_, FlatIndex>,
+                    __at: ::core::primitive::usize,
                 ) -> ::core::result::Result<(), #flat::FlatError> {
-                    let mut record = #flat::derived::RecordValidator::<Self, I>::new(validator, at);
-                    #(record.field::<#types, #places>()?;)*
-                    record.finish()
+                    let mut __record = #flat::derived::RecordValidator::<Self, FlatIndex>::new(__validator, __at);
+                    #(#flat::derived::RecordValidator::field::<#types, #places>(&mut __record)?;)*
+                    #flat::derived::RecordValidator::finish(__record)
+                }
+
+                #validate_all
+
+                #[inline]
+                unsafe fn view<FlatIndex: #flat::Index>(__bytes: &[::core::primitive::u8]) -> <Self as #flat::FlatType>::View<'_, FlatIndex> {
+                    #view(unsafe { #flat::derived::RecordView::new(__bytes) })
                 }
 
                 #[inline]
-                unsafe fn view<I: #flat::Index>(bytes: &[u8]) -> Self::View<'_, I> {
-                    #view(unsafe { #flat::derived::RecordView::new(bytes) })
+                fn builder<FlatIndex: #flat::Index>(__target: #flat::derived::Target<'_, FlatIndex>) -> <Self as #flat::FlatType>::Builder<'_, FlatIndex> {
+                    #builder(#flat::derived::RecordBuilder::new(__target))
                 }
 
-                #[inline]
-                fn builder<I: #flat::Index>(target: #flat::derived::Target<'_, I>) -> Self::Builder<'_, I> {
-                    #builder(#flat::derived::RecordBuilder::new(target))
-                }
-
-                fn from_view<I: #flat::Index>(view: Self::View<'_, I>) -> Self {
-                    #name { #(#names: #casts::from_view::<I>(view.#names())),* }
+                fn from_view<FlatIndex: #flat::Index>(__view: <Self as #flat::FlatType>::View<'_, FlatIndex>) -> Self {
+                    #name { #(#names: #casts::from_view::<FlatIndex>(#view::#names(__view))),* }
                 }
 
                 #flat::__if_serde! {
-                    fn serialize<I: #flat::Index, S: #flat::serde::Serializer>(
-                        view: Self::View<'_, I>,
-                        serializer: S,
-                    ) -> ::core::result::Result<S::Ok, S::Error> {
-                        use #flat::serde::ser::SerializeStruct as _;
-                        let mut record = serializer.serialize_struct(#name_text, #count)?;
-                        #(record.serialize_field(#labels, &#flat::Serialized::<#types, I>(view.#names()))?;)*
-                        record.end()
+                    fn serialize<FlatIndex: #flat::Index, FlatSerializer: #flat::serde::Serializer>(
+                        __view: <Self as #flat::FlatType>::View<'_, FlatIndex>,
+                        __serializer: FlatSerializer,
+                    ) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
+                        let mut __record =
+                            #flat::serde::Serializer::serialize_struct(__serializer, #name_text, #count)?;
+                        #(#flat::serde::ser::SerializeStruct::serialize_field(
+                            &mut __record,
+                            #labels,
+                            &#flat::Serialized::<#types, FlatIndex>(#view::#names(__view)),
+                        )?;)*
+                        #flat::serde::ser::SerializeStruct::end(__record)
                     }
                 }
             }
@@ -209,49 +220,53 @@ pub(crate) fn record(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStr
             #[automatically_derived]
             impl #implementation #flat::ToFlat<#this> for #this #wheres {
                 #[inline]
-                fn write_to<'b, I: #flat::Index>(
+                fn write_to<'flat_block, FlatIndex: #flat::Index>(
                     &self,
-                    place: #flat::Place<'b, #this, I>,
-                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    let mut record = #flat::derived::RecordBuilder::at(place)?;
-                    #(unsafe { record.put::<#types, #places>(&self.#names) }?;)*
-                    unsafe { record.finish() }
+                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
+                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                    let (mut __record, __written) = #flat::derived::RecordBuilder::at(__place)?;
+                    #(let __written = #flat::derived::RecordBuilder::put::<#types, #places, #next>(
+                        &mut __record, &self.#names, __written
+                    )?;)*
+                    #flat::derived::RecordBuilder::finish_put(__record, __written)
                 }
 
-                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
-                    #(let cursor = #flat::ToFlat::<#types>::end_after::<I>(&self.#names, cursor);)*
-                    cursor
+                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
+                    #(let __cursor = #flat::ToFlat::<#types>::end_after::<FlatIndex>(&self.#names, __cursor);)*
+                    __cursor
                 }
 
-                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
-                    #(#flat::ToFlat::<#types>::matches::<I>(&self.#names, view.#names()))&&*
+                fn matches<FlatIndex: #flat::Index>(&self, __view: #view<'_, #parameters FlatIndex>) -> ::core::primitive::bool {
+                    #(#flat::ToFlat::<#types>::matches::<FlatIndex>(&self.#names, #view::#names(__view)))&&*
                 }
             }
 
             #[automatically_derived]
-            impl<'a, #declared J: #flat::Index> #flat::ToFlat<#this> for #view<'a, #parameters J> #rewritable {
+            impl<'flat_message, #declared FlatOther: #flat::Index> #flat::ToFlat<#this> for #view<'flat_message, #parameters FlatOther> #rewritable {
                 #[inline]
-                fn write_to<'b, I: #flat::Index>(
+                fn write_to<'flat_block, FlatIndex: #flat::Index>(
                     &self,
-                    place: #flat::Place<'b, #this, I>,
-                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    let mut record = #flat::derived::RecordBuilder::at(place)?;
-                    #(unsafe {
-                        record.put::<#types, #places>(#flat::derived::Rewritten::<#types, J>(self.#names()))
-                    }?;)*
-                    unsafe { record.finish() }
+                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
+                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                    let (mut __record, __written) = #flat::derived::RecordBuilder::at(__place)?;
+                    #(let __written = #flat::derived::RecordBuilder::put::<#types, #places, #next>(
+                        &mut __record,
+                        #flat::derived::Rewritten::<#types, FlatOther>(#view::#names(*self)),
+                        __written,
+                    )?;)*
+                    #flat::derived::RecordBuilder::finish_put(__record, __written)
                 }
 
-                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
-                    #(let cursor =
-                        <#types as #flat::derived::Rewritable<'a, J>>::rewritten_end::<I>(self.#names(), cursor);)*
-                    cursor
+                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
+                    #(let __cursor =
+                        <#types as #flat::derived::Rewritable<'flat_message, FlatOther>>::rewritten_end::<FlatIndex>(#view::#names(*self), __cursor);)*
+                    __cursor
                 }
 
-                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
-                    #(<#types as #flat::derived::Rewritable<'a, J>>::rewritten_matches::<I>(
-                        self.#names(),
-                        view.#names(),
+                fn matches<FlatIndex: #flat::Index>(&self, __view: #view<'_, #parameters FlatIndex>) -> ::core::primitive::bool {
+                    #(<#types as #flat::derived::Rewritable<'flat_message, FlatOther>>::rewritten_matches::<FlatIndex>(
+                        #view::#names(*self),
+                        #view::#names(__view),
                     ))&&*
                 }
             }

@@ -84,7 +84,9 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
             ));
         }
     }
+    check_methods(data)?;
     let Input { flat, name, vis, view, builder, .. } = input;
+    let (validate_all, pinned) = (input.validate_all(), input.pinned());
     let (this, parameters, declared) = (input.this(), input.parameters(), input.declared());
     let wheres = &input.generics.where_clause;
     let (implementation, _, _) = input.generics.split_for_impl();
@@ -102,9 +104,9 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
     let validations = cases.iter().map(|case| {
         let number = &case.number;
         match case.payload() {
-            None => quote!(#number => Choice::<Self, I>::validate_unit(validator, at)),
+            None => quote!(#number => #flat::derived::Choice::<Self, FlatIndex>::validate_unit(__validator, __at)),
             Some(payload) => {
-                quote!(#number => Choice::<Self, I>::validate_payload::<#payload>(validator, at))
+                quote!(#number => #flat::derived::Choice::<Self, FlatIndex>::validate_payload::<#payload>(__validator, __at))
             }
         }
     });
@@ -120,15 +122,15 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
                 quote!(#number => #made)
             }
             Some(payload) => {
-                let parts = case.bound("view_");
+                let parts = case.bound("__view_");
                 let bind = match parts.as_slice() {
                     [only] if matches!(case.source.fields, Fields::Unnamed(_)) => quote!(#only),
                     _ => quote!((#(#parts,)*)),
                 };
-                let made = case.pattern(&of_view, "view_");
+                let made = case.pattern(&of_view, "__view_");
                 quote! {
                     #number => {
-                        let #bind = unsafe { Choice::<Self, I>::payload::<#payload>(bytes) };
+                        let #bind = unsafe { #flat::derived::Choice::<Self, FlatIndex>::payload::<#payload>(__bytes) };
                         #made
                     }
                 }
@@ -137,14 +139,14 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
     });
 
     let natives = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_view, "view_");
+        let pattern = case.pattern(&of_view, "__view_");
         let values: Vec<_> = case
-            .bound("view_")
+            .bound("__view_")
             .iter()
             .zip(&case.types)
             .map(|(part, kind)| {
                 let cast = input.cast(kind);
-                quote!(#cast::from_view::<I>(#part))
+                quote!(#cast::from_view::<FlatIndex>(#part))
             })
             .collect();
         let made = case.with(&of_this, &values);
@@ -152,75 +154,76 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
     });
 
     let writes = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_this, "own_");
+        let pattern = case.pattern(&of_this, "__own_");
         let number = &case.number;
         match case.payload() {
-            None => quote!(#pattern => unsafe { choice.unit(#number) }),
+            None => quote!(#pattern => #flat::derived::ChoiceBuilder::unit::<#number>(__choice)),
             Some(payload) => {
-                let parts = case.bound("own_");
+                let parts = case.bound("__own_");
                 let value = match parts.as_slice() {
                     [only] if matches!(case.source.fields, Fields::Unnamed(_)) => quote!(#only),
                     _ => quote!((#(#parts,)*)),
                 };
-                quote!(#pattern => unsafe { choice.write::<#payload>(#number, #value) })
+                quote!(#pattern => #flat::derived::ChoiceBuilder::write::<#payload, #number>(__choice, #value))
             }
         }
     });
 
     let ends = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_this, "own_");
-        let (parts, types) = (case.bound("own_"), &case.types);
+        let pattern = case.pattern(&of_this, "__own_");
+        let (parts, types) = (case.bound("__own_"), &case.types);
         quote! {
             #pattern => {
-                #(let cursor = #flat::ToFlat::<#types>::end_after::<I>(#parts, cursor);)*
-                cursor
+                #(let __cursor = #flat::ToFlat::<#types>::end_after::<FlatIndex>(#parts, __cursor);)*
+                __cursor
             }
         }
     });
 
     let matches = cases.iter().map(|case| {
-        let (own, other) = (case.pattern(&of_this, "own_"), case.pattern(&of_view, "view_"));
-        let (own_parts, other_parts, types) = (case.bound("own_"), case.bound("view_"), &case.types);
+        let (own, other) = (case.pattern(&of_this, "__own_"), case.pattern(&of_view, "__view_"));
+        let (own_parts, other_parts, types) = (case.bound("__own_"), case.bound("__view_"), &case.types);
         quote! {
-            (#own, #other) => true #(&& #flat::ToFlat::<#types>::matches::<I>(#own_parts, #other_parts))*
+            (#own, #other) => true #(&& #flat::ToFlat::<#types>::matches::<FlatIndex>(#own_parts, #other_parts))*
         }
     });
 
     let rewritable = input.rewritable(cases.iter().flat_map(|case| case.types.iter().copied()));
     let rewrites = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_view, "view_");
+        let pattern = case.pattern(&of_view, "__view_");
         let number = &case.number;
         match case.payload() {
-            None => quote!(#pattern => unsafe { choice.unit(#number) }),
+            None => quote!(#pattern => #flat::derived::ChoiceBuilder::unit::<#number>(__choice)),
             Some(payload) => {
-                let (parts, types) = (case.bound("view_"), &case.types);
+                let (parts, types) = (case.bound("__view_"), &case.types);
                 let parts = parts.iter().zip(types);
-                let parts: Vec<_> =
-                    parts.map(|(part, kind)| quote!(#flat::derived::Rewritten::<#kind, J>(#part))).collect();
+                let parts: Vec<_> = parts
+                    .map(|(part, kind)| quote!(#flat::derived::Rewritten::<#kind, FlatOther>(#part)))
+                    .collect();
                 let value = match parts.as_slice() {
                     [only] if matches!(case.source.fields, Fields::Unnamed(_)) => quote!(#only),
                     _ => quote!((#(#parts,)*)),
                 };
-                quote!(#pattern => unsafe { choice.write::<#payload>(#number, #value) })
+                quote!(#pattern => #flat::derived::ChoiceBuilder::write::<#payload, #number>(__choice, #value))
             }
         }
     });
     let rewritten_ends = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_view, "view_");
-        let (parts, types) = (case.bound("view_"), &case.types);
+        let pattern = case.pattern(&of_view, "__view_");
+        let (parts, types) = (case.bound("__view_"), &case.types);
         quote! {
             #pattern => {
-                #(let cursor =
-                    <#types as #flat::derived::Rewritable<'a, J>>::rewritten_end::<I>(#parts, cursor);)*
-                cursor
+                #(let __cursor =
+                    <#types as #flat::derived::Rewritable<'flat_message, FlatOther>>::rewritten_end::<FlatIndex>(#parts, __cursor);)*
+                __cursor
             }
         }
     });
     let rewritten_matches = cases.iter().map(|case| {
-        let (own, other) = (case.pattern(&of_view, "own_"), case.pattern(&of_view, "view_"));
-        let (own_parts, other_parts, types) = (case.bound("own_"), case.bound("view_"), &case.types);
+        let (own, other) = (case.pattern(&of_view, "__own_"), case.pattern(&of_view, "__view_"));
+        let (own_parts, other_parts, types) = (case.bound("__own_"), case.bound("__view_"), &case.types);
         quote! {
-            (#own, #other) => true #(&& <#types as #flat::derived::Rewritable<'a, J>>::rewritten_matches::<I>(
+            (#own, #other) => true #(&& <#types as #flat::derived::Rewritable<'flat_message, FlatOther>>::rewritten_matches::<FlatIndex>(
                 #own_parts,
                 #other_parts,
             ))*
@@ -228,45 +231,63 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
     });
 
     let debugs = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_view, "view_");
-        let (parts, label) = (case.bound("view_"), text(case.name));
+        let pattern = case.pattern(&of_view, "__view_");
+        let (parts, label) = (case.bound("__view_"), text(case.name));
         match &case.source.fields {
-            Fields::Unit => quote!(#pattern => f.write_str(#label)),
-            Fields::Unnamed(_) => quote!(#pattern => f.debug_tuple(#label)#(.field(#parts))*.finish()),
-            Fields::Named(_) => {
-                let names = case.parts.iter().map(text);
-                quote!(#pattern => f.debug_struct(#label)#(.field(#names, #parts))*.finish())
-            }
-        }
-    });
-
-    let serializations = cases.iter().map(|case| {
-        let pattern = case.pattern(&of_view, "view_");
-        let (parts, types, label, number) = (case.bound("view_"), &case.types, text(case.name), &case.number);
-        let count = parts.len();
-        match &case.source.fields {
-            Fields::Unit => quote!(#pattern => serializer.serialize_unit_variant(#name_text, #number, #label)),
-            Fields::Unnamed(_) if count == 1 => quote! {
-                #pattern => serializer.serialize_newtype_variant(
-                    #name_text, #number, #label, #(&#flat::Serialized::<#types, I>(#parts))*
-                )
-            },
+            Fields::Unit => quote!(#pattern => ::core::fmt::Formatter::write_str(__f, #label)),
             Fields::Unnamed(_) => quote! {
                 #pattern => {
-                    use #flat::serde::ser::SerializeTupleVariant as _;
-                    let mut case = serializer.serialize_tuple_variant(#name_text, #number, #label, #count)?;
-                    #(case.serialize_field(&#flat::Serialized::<#types, I>(#parts))?;)*
-                    case.end()
+                    let mut __debug = ::core::fmt::Formatter::debug_tuple(__f, #label);
+                    #(::core::fmt::DebugTuple::field(&mut __debug, #parts);)*
+                    ::core::fmt::DebugTuple::finish(&mut __debug)
                 }
             },
             Fields::Named(_) => {
                 let names = case.parts.iter().map(text);
                 quote! {
                     #pattern => {
-                        use #flat::serde::ser::SerializeStructVariant as _;
-                        let mut case = serializer.serialize_struct_variant(#name_text, #number, #label, #count)?;
-                        #(case.serialize_field(#names, &#flat::Serialized::<#types, I>(#parts))?;)*
-                        case.end()
+                        let mut __debug = ::core::fmt::Formatter::debug_struct(__f, #label);
+                        #(::core::fmt::DebugStruct::field(&mut __debug, #names, #parts);)*
+                        ::core::fmt::DebugStruct::finish(&mut __debug)
+                    }
+                }
+            }
+        }
+    });
+
+    let serializations = cases.iter().map(|case| {
+        let pattern = case.pattern(&of_view, "__view_");
+        let (parts, types, label, number) = (case.bound("__view_"), &case.types, text(case.name), &case.number);
+        let count = parts.len();
+        match &case.source.fields {
+            Fields::Unit => quote!(#pattern => #flat::serde::Serializer::serialize_unit_variant(__serializer, #name_text, #number, #label)),
+            Fields::Unnamed(_) if count == 1 => quote! {
+                #pattern => #flat::serde::Serializer::serialize_newtype_variant(
+                    __serializer, #name_text, #number, #label, #(&#flat::Serialized::<#types, FlatIndex>(#parts))*
+                )
+            },
+            Fields::Unnamed(_) => quote! {
+                #pattern => {
+                    let mut __case = #flat::serde::Serializer::serialize_tuple_variant(
+                        __serializer, #name_text, #number, #label, #count
+                    )?;
+                    #(#flat::serde::ser::SerializeTupleVariant::serialize_field(
+                        &mut __case, &#flat::Serialized::<#types, FlatIndex>(#parts)
+                    )?;)*
+                    #flat::serde::ser::SerializeTupleVariant::end(__case)
+                }
+            },
+            Fields::Named(_) => {
+                let names = case.parts.iter().map(text);
+                quote! {
+                    #pattern => {
+                        let mut __case = #flat::serde::Serializer::serialize_struct_variant(
+                            __serializer, #name_text, #number, #label, #count
+                        )?;
+                        #(#flat::serde::ser::SerializeStructVariant::serialize_field(
+                            &mut __case, #names, &#flat::Serialized::<#types, FlatIndex>(#parts)
+                        )?;)*
+                        #flat::serde::ser::SerializeStructVariant::end(__case)
                     }
                 }
             }
@@ -275,12 +296,12 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
 
     Ok(quote! {
         #[doc = #view_doc]
-        #vis enum #view<'a, #declared I: #flat::Index = u32> #wheres {
+        #vis enum #view<'flat_message, #declared FlatIndex: #flat::Index = ::core::primitive::u32> #wheres {
             #(#view_cases),*
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::clone::Clone for #view<'a, #parameters I> #wheres {
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::clone::Clone for #view<'flat_message, #parameters FlatIndex> #wheres {
             #[inline]
             fn clone(&self) -> Self {
                 *self
@@ -288,96 +309,98 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::marker::Copy for #view<'a, #parameters I> #wheres {}
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::marker::Copy for #view<'flat_message, #parameters FlatIndex> #wheres {}
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::fmt::Debug for #view<'a, #parameters I> #wheres {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::fmt::Debug for #view<'flat_message, #parameters FlatIndex> #wheres {
+            fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 match self { #(#debugs),* }
             }
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::cmp::PartialEq<#this> for #view<'a, #parameters I> #wheres {
-            fn eq(&self, other: &#this) -> bool {
-                #flat::ToFlat::<#this>::matches::<I>(other, *self)
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::cmp::PartialEq<#this> for #view<'flat_message, #parameters FlatIndex> #wheres {
+            fn eq(&self, __other: &#this) -> ::core::primitive::bool {
+                #flat::ToFlat::<#this>::matches::<FlatIndex>(__other, *self)
             }
         }
 
         #[automatically_derived]
-        impl<'a, #declared I: #flat::Index> ::core::convert::From<#view<'a, #parameters I>> for #this #wheres {
-            fn from(view: #view<'a, #parameters I>) -> Self {
-                <Self as #flat::FlatType>::from_view::<I>(view)
+        impl<'flat_message, #declared FlatIndex: #flat::Index> ::core::convert::From<#view<'flat_message, #parameters FlatIndex>> for #this #wheres {
+            fn from(__view: #view<'flat_message, #parameters FlatIndex>) -> Self {
+                <Self as #flat::FlatType>::from_view::<FlatIndex>(__view)
             }
         }
 
         #flat::__if_serde! {
             #[automatically_derived]
-            impl<'a, #declared I: #flat::Index> #flat::serde::Serialize for #view<'a, #parameters I> #wheres {
-                fn serialize<S: #flat::serde::Serializer>(&self, serializer: S) -> ::core::result::Result<S::Ok, S::Error> {
-                    <#this as #flat::FlatType>::serialize::<I, S>(*self, serializer)
+            impl<'flat_message, #declared FlatIndex: #flat::Index> #flat::serde::Serialize for #view<'flat_message, #parameters FlatIndex> #wheres {
+                fn serialize<FlatSerializer: #flat::serde::Serializer>(&self, __serializer: FlatSerializer) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
+                    <#this as #flat::FlatType>::serialize::<FlatIndex, FlatSerializer>(*self, __serializer)
                 }
             }
         }
 
         #[doc = #builder_doc]
-        #vis struct #builder<'b, #declared I: #flat::Index = u32>(#flat::derived::ChoiceBuilder<'b, #this, I>) #wheres;
+        #vis struct #builder<'flat_block, #declared FlatIndex: #flat::Index = ::core::primitive::u32>(#flat::derived::ChoiceBuilder<'flat_block, #this, FlatIndex>) #wheres;
 
         #[automatically_derived]
-        impl<'b, #declared I: #flat::Index> ::core::fmt::Debug for #builder<'b, #parameters I> #wheres {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                ::core::fmt::Debug::fmt(&self.0, f)
+        impl<'flat_block, #declared FlatIndex: #flat::Index> ::core::fmt::Debug for #builder<'flat_block, #parameters FlatIndex> #wheres {
+            fn fmt(&self, __f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Debug::fmt(&self.0, __f)
             }
         }
 
-        #[allow(dead_code, clippy::undocumented_unsafe_blocks)]
-        impl<'b, #declared I: #flat::Index> #builder<'b, #parameters I> #wheres {
+        #[allow(dead_code)]
+        impl<'flat_block, #declared FlatIndex: #flat::Index> #builder<'flat_block, #parameters FlatIndex> #wheres {
             #(#builder_methods)*
         }
 
         #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
         const _: () = {
-            use #flat::derived::Choice;
+            #pinned
 
             #assertions
 
             #[automatically_derived]
             unsafe impl #implementation #flat::FlatType for #this #wheres {
-                type View<'a, I: #flat::Index> = #view<'a, #parameters I>;
-                type Builder<'b, I: #flat::Index> = #builder<'b, #parameters I>;
+                type View<'flat_message, FlatIndex: #flat::Index> = #view<'flat_message, #parameters FlatIndex>;
+                type Builder<'flat_block, FlatIndex: #flat::Index> = #builder<'flat_block, #parameters FlatIndex>;
                 const TYPE: &'static #flat::schema::Type =
                     &#flat::schema::Type::Variant(#name_text, &[#(#schema_cases),*]);
 
-                fn validate<I: #flat::Index>(
-                    validator: &mut #flat::derived::Validator<'_, I>,
-                    at: usize,
+                fn validate<FlatIndex: #flat::Index>(
+                    __validator: &mut #flat::derived::Validator<'_, FlatIndex>,
+                    __at: ::core::primitive::usize,
                 ) -> ::core::result::Result<(), #flat::FlatError> {
-                    match Choice::<Self, I>::validate_case(validator, at)? {
+                    match #flat::derived::Choice::<Self, FlatIndex>::validate_case(__validator, __at)? {
                         #(#validations,)*
                         _ => ::core::unreachable!("the case is one of the type's"),
                     }
                 }
 
+                #validate_all
+
                 #[inline]
-                unsafe fn view<I: #flat::Index>(bytes: &[u8]) -> Self::View<'_, I> {
-                    match Choice::<Self, I>::case(bytes) { #(#views),* }
+                unsafe fn view<FlatIndex: #flat::Index>(__bytes: &[::core::primitive::u8]) -> <Self as #flat::FlatType>::View<'_, FlatIndex> {
+                    match #flat::derived::Choice::<Self, FlatIndex>::case(__bytes) { #(#views),* }
                 }
 
                 #[inline]
-                fn builder<I: #flat::Index>(target: #flat::derived::Target<'_, I>) -> Self::Builder<'_, I> {
-                    #builder(#flat::derived::ChoiceBuilder::new(target))
+                fn builder<FlatIndex: #flat::Index>(__target: #flat::derived::Target<'_, FlatIndex>) -> <Self as #flat::FlatType>::Builder<'_, FlatIndex> {
+                    #builder(#flat::derived::ChoiceBuilder::new(__target))
                 }
 
-                fn from_view<I: #flat::Index>(view: Self::View<'_, I>) -> Self {
-                    match view { #(#natives),* }
+                fn from_view<FlatIndex: #flat::Index>(__view: <Self as #flat::FlatType>::View<'_, FlatIndex>) -> Self {
+                    match __view { #(#natives),* }
                 }
 
                 #flat::__if_serde! {
-                    fn serialize<I: #flat::Index, S: #flat::serde::Serializer>(
-                        view: Self::View<'_, I>,
-                        serializer: S,
-                    ) -> ::core::result::Result<S::Ok, S::Error> {
-                        match view { #(#serializations),* }
+                    fn serialize<FlatIndex: #flat::Index, FlatSerializer: #flat::serde::Serializer>(
+                        __view: <Self as #flat::FlatType>::View<'_, FlatIndex>,
+                        __serializer: FlatSerializer,
+                    ) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
+                        match __view { #(#serializations),* }
                     }
                 }
             }
@@ -385,21 +408,21 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
             #[automatically_derived]
             impl #implementation #flat::ToFlat<#this> for #this #wheres {
                 #[inline]
-                fn write_to<'b, I: #flat::Index>(
+                fn write_to<'flat_block, FlatIndex: #flat::Index>(
                     &self,
-                    place: #flat::Place<'b, #this, I>,
-                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    let choice = #flat::derived::ChoiceBuilder::at(place);
+                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
+                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                    let __choice = #flat::derived::ChoiceBuilder::at(__place);
                     match self { #(#writes),* }
                 }
 
-                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
+                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
                     match self { #(#ends),* }
                 }
 
                 #[allow(unreachable_patterns)]
-                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
-                    match (self, view) {
+                fn matches<FlatIndex: #flat::Index>(&self, __view: #view<'_, #parameters FlatIndex>) -> ::core::primitive::bool {
+                    match (self, __view) {
                         #(#matches,)*
                         _ => false,
                     }
@@ -407,23 +430,23 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
             }
 
             #[automatically_derived]
-            impl<'a, #declared J: #flat::Index> #flat::ToFlat<#this> for #view<'a, #parameters J> #rewritable {
+            impl<'flat_message, #declared FlatOther: #flat::Index> #flat::ToFlat<#this> for #view<'flat_message, #parameters FlatOther> #rewritable {
                 #[inline]
-                fn write_to<'b, I: #flat::Index>(
+                fn write_to<'flat_block, FlatIndex: #flat::Index>(
                     &self,
-                    place: #flat::Place<'b, #this, I>,
-                ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                    let choice = #flat::derived::ChoiceBuilder::at(place);
+                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
+                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                    let __choice = #flat::derived::ChoiceBuilder::at(__place);
                     match *self { #(#rewrites),* }
                 }
 
-                fn end_after<I: #flat::Index>(&self, cursor: usize) -> usize {
+                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
                     match *self { #(#rewritten_ends),* }
                 }
 
                 #[allow(unreachable_patterns)]
-                fn matches<I: #flat::Index>(&self, view: #view<'_, #parameters I>) -> bool {
-                    match (*self, view) {
+                fn matches<FlatIndex: #flat::Index>(&self, __view: #view<'_, #parameters FlatIndex>) -> ::core::primitive::bool {
+                    match (*self, __view) {
                         #(#rewritten_matches,)*
                         _ => false,
                     }
@@ -431,6 +454,24 @@ pub(crate) fn variant(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream>
             }
         };
     })
+}
+
+/// Refuses cases for which the builder's methods would have the same names.
+fn check_methods(data: &DataEnum) -> Result<()> {
+    let mut methods = std::collections::BTreeMap::new();
+    for case in &data.variants {
+        let snake = text(&case.ident).to_snake_case();
+        let with = (!matches!(case.fields, Fields::Unit)).then(|| format!("{snake}_with"));
+        for method in [Some(snake), with].into_iter().flatten() {
+            if let Some(other) = methods.insert(method.clone(), &case.ident) {
+                return Err(syn::Error::new_spanned(
+                    &case.ident,
+                    format!("`{}` and `{other}` would both have the builder's method `{method}`", case.ident),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A case of the view.
@@ -484,8 +525,8 @@ fn builder_methods(input: &Input<'_>, case: &Case<'_>) -> TokenStream {
             ///
             /// `NoRoom`.
             #[inline]
-            #vis fn #method(self) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-                unsafe { self.0.unit(#number) }
+            #vis fn #method(self) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+                #flat::derived::ChoiceBuilder::unit::<#number>(self.0)
             }
         };
     };
@@ -506,8 +547,8 @@ fn builder_methods(input: &Input<'_>, case: &Case<'_>) -> TokenStream {
         #vis fn #method(
             self,
             #(#parts: impl #flat::ToFlat<#types>),*
-        ) -> ::core::result::Result<#flat::Finished<'b>, #flat::BuildError> {
-            unsafe { self.0.write::<#payload>(#number, #value) }
+        ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
+            #flat::derived::ChoiceBuilder::write::<#payload, #number>(self.0, #value)
         }
 
         #[doc = #build_doc]
@@ -516,11 +557,11 @@ fn builder_methods(input: &Input<'_>, case: &Case<'_>) -> TokenStream {
         ///
         /// Those of the closure.
         #[inline]
-        #vis fn #build<E: ::core::convert::From<#flat::BuildError>>(
+        #vis fn #build<FlatFailure: ::core::convert::From<#flat::BuildError>>(
             self,
-            build: impl for<'c> #flat::BuildFn<'c, #payload, I, E>,
-        ) -> ::core::result::Result<#flat::Finished<'b>, E> {
-            unsafe { self.0.build::<#payload, E>(#number, build) }
+            __build: impl for<'flat_value> #flat::BuildFn<'flat_value, #payload, FlatIndex, FlatFailure>,
+        ) -> ::core::result::Result<#flat::Finished<'flat_block>, FlatFailure> {
+            #flat::derived::ChoiceBuilder::build::<#payload, FlatFailure, #number>(self.0, __build)
         }
     }
 }

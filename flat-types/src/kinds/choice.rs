@@ -1,6 +1,7 @@
 //! What options, results and derived enums are made of: a discriminant and the payload of one case.
 //!
-//! The derive macro wraps these types; their unsafe functions are the promises that it makes.
+//! The derive macro wraps these types. What it says about a case that it writes is compared with the choice's type when
+//! it is compiled; that a case is the one that was read is a promise of its unsafe code.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -94,6 +95,12 @@ impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
         Self::new(place.into_target())
     }
 
+    /// Compiles if case `CASE` of `T` has a payload that is laid out as a `P`.
+    const fn assert_case<P: FlatType, const CASE: u32>() {
+        assert!(T::TYPE.has_payloads(), "the type has no cases");
+        assert!(T::TYPE.part(CASE as usize).is_laid_out_as(P::TYPE), "the case has another payload");
+    }
+
     #[inline]
     fn put_case(&mut self, case: u32) -> Result<(), BuildError> {
         self.target.clear(Header::<T, I>::SIZE)?;
@@ -104,45 +111,47 @@ impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
         }
     }
 
-    /// Writes case `case`.
-    ///
-    /// # Safety
-    ///
-    /// `T` has the case, and it has no payload.
+    /// Writes case `CASE`, which has no payload.
     #[inline]
-    pub unsafe fn unit(mut self, case: u32) -> Result<Finished<'b>, BuildError> {
+    pub fn unit<const CASE: u32>(mut self) -> Result<Finished<'b>, BuildError> {
+        const { Self::assert_case::<(), CASE>() };
+        self.put_case(CASE)?;
+        Ok(self.target.finish())
+    }
+
+    /// Writes case `case` of an enum.
+    ///
+    /// # Panics
+    ///
+    /// If the enum has no such case.
+    #[inline]
+    pub fn plain(mut self, case: u32) -> Result<Finished<'b>, BuildError> {
+        const { assert!(T::TYPE.is_enum(), "the type is not an enum without payloads") };
+        assert!((case as usize) < Choice::<T, I>::CASES, "the enum has the case");
         self.put_case(case)?;
         Ok(self.target.finish())
     }
 
-    /// Writes case `case` with a payload.
-    ///
-    /// # Safety
-    ///
-    /// `T` has the case, and its payload is a `P`.
+    /// Writes case `CASE` with a payload, a `P`.
     #[inline]
-    pub unsafe fn write<P: FlatType>(
+    pub fn write<P: FlatType, const CASE: u32>(
         mut self,
-        case: u32,
         value: impl ToFlat<P>,
     ) -> Result<Finished<'b>, BuildError> {
-        self.put_case(case)?;
+        const { Self::assert_case::<P, CASE>() };
+        self.put_case(CASE)?;
         self.target.write::<P>(Choice::<T, I>::PAYLOAD, value)?;
         Ok(self.target.finish())
     }
 
-    /// Writes case `case` and builds its payload in place.
-    ///
-    /// # Safety
-    ///
-    /// `T` has the case, and its payload is a `P`.
+    /// Writes case `CASE` and builds its payload, a `P`, in place.
     #[inline]
-    pub unsafe fn build<P: FlatType, E: From<BuildError>>(
+    pub fn build<P: FlatType, E: From<BuildError>, const CASE: u32>(
         mut self,
-        case: u32,
         build: impl for<'c> BuildFn<'c, P, I, E>,
     ) -> Result<Finished<'b>, E> {
-        self.put_case(case)?;
+        const { Self::assert_case::<P, CASE>() };
+        self.put_case(CASE)?;
         self.target.child::<P, E>(Choice::<T, I>::PAYLOAD, build)?;
         Ok(self.target.finish())
     }

@@ -65,8 +65,7 @@ impl<'b, T: FlatType, I: Index> OptionBuilder<'b, T, I> {
     /// [`BuildError::NoRoom`].
     #[inline]
     pub fn none(self) -> Result<Finished<'b>, BuildError> {
-        // SAFETY: the first case of an option has no payload.
-        unsafe { self.choice.unit(0) }
+        self.choice.unit::<0>()
     }
 
     /// A value.
@@ -76,8 +75,7 @@ impl<'b, T: FlatType, I: Index> OptionBuilder<'b, T, I> {
     /// Those of the value.
     #[inline]
     pub fn some(self, value: impl ToFlat<T>) -> Result<Finished<'b>, BuildError> {
-        // SAFETY: the second case of an option of `T` has a `T`.
-        unsafe { self.choice.write::<T>(1, value) }
+        self.choice.write::<T, 1>(value)
     }
 
     /// A value that is built in place.
@@ -90,8 +88,7 @@ impl<'b, T: FlatType, I: Index> OptionBuilder<'b, T, I> {
         self,
         build: impl for<'c> BuildFn<'c, T, I, E>,
     ) -> Result<Finished<'b>, E> {
-        // SAFETY: the second case of an option of `T` has a `T`.
-        unsafe { self.choice.build::<T, E>(1, build) }
+        self.choice.build::<T, E, 1>(build)
     }
 }
 
@@ -179,8 +176,7 @@ impl<'b, T: FlatType, F: FlatType, I: Index> ResultBuilder<'b, T, F, I> {
     /// Those of the value.
     #[inline]
     pub fn ok(self, value: impl ToFlat<T>) -> Result<Finished<'b>, BuildError> {
-        // SAFETY: the first case of a result has a `T`.
-        unsafe { self.choice.write::<T>(0, value) }
+        self.choice.write::<T, 0>(value)
     }
 
     /// Success, with a value that is built in place.
@@ -193,8 +189,7 @@ impl<'b, T: FlatType, F: FlatType, I: Index> ResultBuilder<'b, T, F, I> {
         self,
         build: impl for<'c> BuildFn<'c, T, I, E>,
     ) -> Result<Finished<'b>, E> {
-        // SAFETY: the first case of a result has a `T`.
-        unsafe { self.choice.build::<T, E>(0, build) }
+        self.choice.build::<T, E, 0>(build)
     }
 
     /// Failure, with its value.
@@ -204,8 +199,7 @@ impl<'b, T: FlatType, F: FlatType, I: Index> ResultBuilder<'b, T, F, I> {
     /// Those of the value.
     #[inline]
     pub fn err(self, value: impl ToFlat<F>) -> Result<Finished<'b>, BuildError> {
-        // SAFETY: the second case of a result has an `F`.
-        unsafe { self.choice.write::<F>(1, value) }
+        self.choice.write::<F, 1>(value)
     }
 
     /// Failure, with a value that is built in place.
@@ -218,8 +212,7 @@ impl<'b, T: FlatType, F: FlatType, I: Index> ResultBuilder<'b, T, F, I> {
         self,
         build: impl for<'c> BuildFn<'c, F, I, E>,
     ) -> Result<Finished<'b>, E> {
-        // SAFETY: the second case of a result has an `F`.
-        unsafe { self.choice.build::<F, E>(1, build) }
+        self.choice.build::<F, E, 1>(build)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What derived records are made of: fields side by side, in order, aligned as their types need it.
 //!
-//! The derive macro wraps these types; their unsafe functions are the promises that it makes.
+//! The derive macro wraps these types. What it says about a record is compared with the record's type when it is
+//! compiled, so that none of it has to be believed.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,6 +15,18 @@ use crate::validator::Validator;
 
 /// The offset of field `N` of record type `T`.
 struct Offset<T, I, const N: usize>(PhantomData<(T, I)>);
+
+/// Compiles if field `N` of `T` is laid out as an `A`.
+const fn assert_field<T: FlatType, A: FlatType, const N: usize>() {
+    assert!(T::TYPE.is_record(), "the type is not a record");
+    assert!(T::TYPE.part(N).is_laid_out_as(A::TYPE), "the record has another field there");
+}
+
+/// Compiles if `T` has `N` fields.
+const fn assert_all<T: FlatType, const N: usize>() {
+    assert!(T::TYPE.is_record(), "the type is not a record");
+    assert!(T::TYPE.parts() == N, "a field is missing");
+}
 
 impl<T: FlatType, I: Index, const N: usize> Offset<T, I, N> {
     const BYTES: usize = T::TYPE.offset(I::WIDTH, N);
@@ -56,18 +69,19 @@ impl<'a, T: FlatType, I: Index> RecordView<'a, T, I> {
     }
 
     /// Field `N`, which is an `A`.
-    ///
-    /// # Safety
-    ///
-    /// Field `N` of `T` is an `A`.
     #[inline]
-    pub unsafe fn field<A: FlatType, const N: usize>(self) -> A::View<'a, I> {
+    pub fn field<A: FlatType, const N: usize>(self) -> A::View<'a, I> {
+        const { assert_field::<T, A, N>() };
         let bytes = tail(self.bytes, Offset::<T, I, N>::BYTES);
-        // SAFETY: the record is valid, by the type's invariant, so its field is, which is an `A`, as the caller
-        // says.
+        // SAFETY: the record is valid, by the type's invariant, so its field is, which is laid out as an `A`.
         unsafe { A::view(bytes) }
     }
 }
+
+/// That the first `N` fields of the record `T` that is built at `'b` were [put](RecordBuilder::put). There is one builder
+/// with this lifetime, as there is one [`Finished`].
+#[derive(Debug)]
+pub struct Written<'b, T, const N: usize>(PhantomData<fn(&'b T) -> &'b T>);
 
 /// Writes a record `T`, field by field; `N` of them are written.
 pub struct RecordBuilder<'b, T, I: Index, const N: usize> {
@@ -93,68 +107,68 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
         RecordBuilder { target, kind: PhantomData }
     }
 
-    /// At a place for a `T`; the header is known to fit then.
+    /// At a place for a `T`; the header is known to fit then. Nothing is written yet.
     #[inline]
-    pub fn at(place: Place<'b, T, I>) -> Result<Self, BuildError> {
+    pub fn at(place: Place<'b, T, I>) -> Result<(Self, Written<'b, T, 0>), BuildError> {
         let mut target = place.into_target();
         if const { T::TYPE.is_padded(I::WIDTH) } {
             target.clear(Header::<T, I>::SIZE)?;
         } else {
             target.check_header(Header::<T, I>::SIZE)?;
         }
-        Ok(RecordBuilder { target, kind: PhantomData })
+        Ok((RecordBuilder { target, kind: PhantomData }, Written(PhantomData)))
     }
 
-    /// Writes field `FIELD` without counting it.
-    ///
-    /// # Safety
-    ///
-    /// Field `FIELD` of `T` is an `A`. The fields are written in their order.
+    /// Writes field `FIELD`, which is the next one. As [`write`](Self::write), without moving the builder.
     #[inline(always)]
-    pub unsafe fn put<A: FlatType, const FIELD: usize>(
+    pub fn put<A: FlatType, const FIELD: usize, const NEXT: usize>(
         &mut self,
         value: impl ToFlat<A>,
-    ) -> Result<(), BuildError> {
-        self.target.write::<A>(Offset::<T, I, FIELD>::BYTES, value)
+        _: Written<'b, T, FIELD>,
+    ) -> Result<Written<'b, T, NEXT>, BuildError> {
+        const { assert_field::<T, A, FIELD>() };
+        const { assert!(NEXT == FIELD + 1, "fields are written one after the other") };
+        self.target.write::<A>(Offset::<T, I, FIELD>::BYTES, value)?;
+        Ok(Written(PhantomData))
+    }
+
+    /// The record is complete.
+    #[inline]
+    pub fn finish_put<const ALL: usize>(self, _: Written<'b, T, ALL>) -> Result<Finished<'b>, BuildError> {
+        const { assert_all::<T, ALL>() };
+        self.target.finish_header(Header::<T, I>::SIZE)
     }
 }
 
 impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
-    /// Writes field `N`.
-    ///
-    /// # Safety
-    ///
-    /// Field `N` of `T` is an `A`, and `NEXT` is `N + 1`.
+    /// Writes field `N`, an `A`; `NEXT` is `N + 1`.
     #[inline]
-    pub unsafe fn write<A: FlatType, const NEXT: usize>(
+    pub fn write<A: FlatType, const NEXT: usize>(
         mut self,
         value: impl ToFlat<A>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, BuildError> {
+        const { assert_field::<T, A, N>() };
+        const { assert!(NEXT == N + 1, "fields are written one after the other") };
         self.target.write::<A>(Offset::<T, I, N>::BYTES, value)?;
         Ok(RecordBuilder { target: self.target, kind: PhantomData })
     }
 
-    /// Builds field `N` in place.
-    ///
-    /// # Safety
-    ///
-    /// Field `N` of `T` is an `A`, and `NEXT` is `N + 1`.
+    /// Builds field `N`, an `A`, in place; `NEXT` is `N + 1`.
     #[inline]
-    pub unsafe fn build<A: FlatType, E: From<BuildError>, const NEXT: usize>(
+    pub fn build<A: FlatType, E: From<BuildError>, const NEXT: usize>(
         mut self,
         build: impl for<'c> BuildFn<'c, A, I, E>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, E> {
+        const { assert_field::<T, A, N>() };
+        const { assert!(NEXT == N + 1, "fields are written one after the other") };
         self.target.child::<A, E>(Offset::<T, I, N>::BYTES, build)?;
         Ok(RecordBuilder { target: self.target, kind: PhantomData })
     }
 
     /// The record is complete.
-    ///
-    /// # Safety
-    ///
-    /// Every field of `T` is written.
     #[inline]
-    pub unsafe fn finish(self) -> Result<Finished<'b>, BuildError> {
+    pub fn finish(self) -> Result<Finished<'b>, BuildError> {
+        const { assert_all::<T, N>() };
         self.target.finish_header(Header::<T, I>::SIZE)
     }
 }
@@ -177,6 +191,7 @@ impl<'v, 'a, T: FlatType, I: Index> RecordValidator<'v, 'a, T, I> {
     /// Checks field `N`, which is an `A`.
     #[inline]
     pub fn field<A: FlatType, const N: usize>(&mut self) -> Result<(), FlatError> {
+        const { assert_field::<T, A, N>() };
         let start = self.at + Offset::<T, I, N>::BYTES;
         self.padding(start - Offset::<T, I, N>::PADDING, Offset::<T, I, N>::PADDING)?;
         A::validate(self.validator, start)

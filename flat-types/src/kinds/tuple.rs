@@ -146,11 +146,9 @@ macro_rules! tuples {
                 &self,
                 place: Place<'b, ($($T,)+), I>,
             ) -> Result<Finished<'b>, BuildError> {
-                let mut record = RecordBuilder::at(place)?;
-                // SAFETY: element `n` of the tuple is the type beside it.
-                $(unsafe { record.put::<$T, $n>(&self.$n) }?;)+
-                // SAFETY: all of them are written.
-                unsafe { record.finish() }
+                let (mut record, written) = RecordBuilder::at(place)?;
+                $(let written = record.put::<$T, $n, { $n + 1 }>(&self.$n, written)?;)+
+                record.finish_put(written)
             }
 
             #[inline]

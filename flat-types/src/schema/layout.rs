@@ -154,6 +154,63 @@ impl Type {
         }
     }
 
+    /// The kind, as a number that is the same for types of the same layout if their parts are: tuples are records.
+    const fn kind(&self) -> usize {
+        match self {
+            Type::Bool => 0,
+            Type::U8 => 1,
+            Type::U16 => 2,
+            Type::U32 => 3,
+            Type::U64 => 4,
+            Type::S8 => 5,
+            Type::S16 => 6,
+            Type::S32 => 7,
+            Type::S64 => 8,
+            Type::F32 => 9,
+            Type::F64 => 10,
+            Type::Char => 11,
+            Type::String => 12,
+            Type::List(_) => 13,
+            Type::Map(..) => 14,
+            Type::Tuple(_) | Type::Record(..) => 15,
+            Type::Option(_) => 16,
+            Type::Result(..) => 17,
+            Type::Variant(..) => 18,
+            Type::Enum(..) => 19,
+            Type::Flags(..) => 20,
+        }
+    }
+
+    /// Whether it is one of several cases with payloads of their own.
+    pub(crate) const fn has_payloads(&self) -> bool {
+        matches!(self, Type::Option(_) | Type::Result(..) | Type::Variant(..))
+    }
+
+    /// Whether it is fields or elements side by side.
+    pub(crate) const fn is_record(&self) -> bool {
+        matches!(self, Type::Tuple(_) | Type::Record(..))
+    }
+
+    /// Whether it is one of several names.
+    pub(crate) const fn is_enum(&self) -> bool {
+        matches!(self, Type::Enum(..))
+    }
+
+    /// Whether every value of the one is a value of the other: they differ in names at most.
+    pub(crate) const fn is_laid_out_as(&self, other: &Type) -> bool {
+        if self.kind() != other.kind() || self.cases() != other.cases() || self.labels() != other.labels() {
+            return false;
+        }
+        let mut n = 0;
+        while n < self.parts() {
+            if !self.part(n).is_laid_out_as(other.part(n)) {
+                return false;
+            }
+            n += 1;
+        }
+        true
+    }
+
     /// The offset of field `n` of a tuple or record, in bytes from its header's start.
     pub const fn offset(&self, width: Width, n: usize) -> usize {
         let (mut end, mut i) = (0, 0);
@@ -226,6 +283,20 @@ mod tests {
     use super::*;
 
     const MIXED: Type = Type::Tuple(&[&Type::U8, &Type::F64, &Type::String, &Type::U16]);
+
+    #[test]
+    fn types_are_laid_out_alike_if_they_differ_in_names_only() {
+        const NAMED: Type = Type::Record("r", &[super::super::Field { name: "a", kind: &Type::U8 }]);
+        assert!(NAMED.is_laid_out_as(&Type::Tuple(&[&Type::U8])));
+        assert!(!NAMED.is_laid_out_as(&Type::Tuple(&[&Type::S8])));
+        assert!(!NAMED.is_laid_out_as(&Type::Tuple(&[&Type::U8, &Type::U8])));
+        assert!(MIXED.is_laid_out_as(&MIXED));
+        assert!(!Type::List(&Type::U8).is_laid_out_as(&Type::Option(&Type::U8)));
+        assert!(!Type::List(&Type::String).is_laid_out_as(&Type::List(&MIXED)));
+        assert!(Type::Enum("a", &["x"]).is_laid_out_as(&Type::Enum("b", &["y"])));
+        assert!(!Type::Enum("a", &["x"]).is_laid_out_as(&Type::Enum("a", &["x", "y"])));
+        assert!(!Type::Flags("a", &["x"]).is_laid_out_as(&Type::Flags("a", &["x", "y"])));
+    }
 
     #[test]
     fn narrow_widths_are_packed() {
