@@ -9,8 +9,8 @@
     clippy::all
 )]
 
-use blockcast_flat_types::derived::{Rewritable, Rewritten};
 use blockcast_flat_types::Flat;
+use blockcast_flat_types::derived::{Rewritable, Rewritten};
 
 /// A value comes back as it was, and its view can be written, compared and printed.
 fn returns<T>(value: T)
