@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 
 use crate::brought::ArenaMemory;
 use crate::error::ChannelError;
+use crate::shield::event;
 use crate::sys::fork::{InChild, Uninherited};
 use crate::sys::mapping::Reservation;
 use crate::sys::{self, memfd};
@@ -36,6 +37,8 @@ pub struct Arena {
     mapping: Reservation,
     file: Weak<OwnedFd>,
     alignment: usize,
+    /// Why it lies in ordinary pages although large ones were asked for.
+    no_large_pages: Option<rustix::io::Errno>,
 }
 
 /// An arena, and what keeps its file open.
@@ -87,41 +90,52 @@ impl Arena {
             let mapping = Reservation::new(len)?;
             // SAFETY: the reservation is new, so nothing refers into it.
             unsafe { mapping.map(0, len, file.as_fd(), prefault) }?;
-            return Self::whole(mapping, file, sys::page_size());
+            return Self::whole(mapping, file, sys::page_size(), None);
         }
         let mapping = Reservation::aligned(len, large)?;
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), false) }?;
         let gathered = mapping.gather(len);
-        if let Err(error) = gathered {
-            tracing::debug!(bytes = len, %error, "an arena does without large pages");
-        }
         // What does not fill a large page, or is in none.
         // SAFETY: nothing refers into it yet.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
         let alignment = if gathered.is_ok() { large } else { sys::page_size() };
-        Self::whole(mapping, file, alignment)
+        Self::whole(mapping, file, alignment, gathered.err())
     }
 
-    fn whole(mapping: Reservation, file: OwnedFd, alignment: usize) -> rustix::io::Result<Opened> {
+    fn whole(
+        mapping: Reservation,
+        file: OwnedFd,
+        alignment: usize,
+        no_large_pages: Option<rustix::io::Errno>,
+    ) -> rustix::io::Result<Opened> {
         // SAFETY: the whole mapping, which is dropped after the value.
         let uninherited = unsafe { Uninherited::new(mapping.base(), mapping.len(), InChild::Nothing) }?;
         let file = Arc::new(file);
-        Ok((Self { uninherited, mapping, file: Arc::downgrade(&file), alignment }, file))
+        Ok((Self { uninherited, mapping, file: Arc::downgrade(&file), alignment, no_large_pages }, file))
+    }
+
+    /// Tells with a `tracing` event if the arena lies in ordinary pages although large ones were asked for. For the one who
+    /// made the arena, once nothing is locked.
+    pub fn report_pages(&self) {
+        if let Some(error) = self.no_large_pages {
+            let bytes = self.len();
+            event(|| tracing::debug!(bytes, %error, "an arena does without large pages"));
+        }
     }
 
     /// Gives the memory back to the system, as far as nobody else has mapped it. The address space stays reserved.
     ///
+    /// # Errors
+    /// The system's. The memory is free when the arena is dropped.
+    ///
     /// # Safety
     /// Nobody reads or writes the arena through this mapping any more, and nothing refers into it.
     #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
-    pub(crate) unsafe fn release(&self) {
+    pub(crate) unsafe fn release(&self) -> rustix::io::Result<()> {
         // A child may inherit what cannot be accessed.
         // SAFETY: the caller's promise.
-        if let Err(error) = self.uninherited.end(|| unsafe { self.mapping.clear() }) {
-            // The memory is free when the arena is dropped.
-            tracing::debug!(%error, "an arena that nobody needs stays mapped");
-        }
+        self.uninherited.end(|| unsafe { self.mapping.clear() })
     }
 
     /// Length in bytes, a multiple of the page size.

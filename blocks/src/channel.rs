@@ -18,6 +18,7 @@ use crate::primitive::{AtomicU32, Ordering, next_serial};
 use crate::reader::Reader;
 use crate::roster::Roster;
 use crate::schema::Schema;
+use crate::shield::event;
 use crate::signal::Signal;
 use crate::stats::{ChannelStats, HolderStats, ReaderStats};
 use crate::sys;
@@ -294,6 +295,22 @@ impl Channel {
         options: ReaderOptions,
         signal: Arc<Signal>,
     ) -> Result<Reader, JoinError> {
+        let reader = self.join_quietly(schema, options, Arc::clone(&signal))?;
+        self.announce(&signal);
+        Ok(reader)
+    }
+
+    /// Like [`join`](Self::join), for callers that hold a lock: calls no code of the user. [`announce`](Self::announce) is
+    /// to be called when nothing is locked any more.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_quietly(
+        self: &Arc<Self>,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Reader, JoinError> {
         if self.is_inherited() {
             return Err(JoinError::Forked);
         }
@@ -321,16 +338,21 @@ impl Channel {
         let joined = Consumer::join(&self.control, cursor, self.pace(options), history);
         self.places().pins -= 1;
         let Some(consumer) = joined else {
-            self.leave(cursor, &signal);
+            self.free_cursor(cursor, &signal);
             return Err(JoinError::Barrier);
         };
         // Its publisher may have left meanwhile.
         self.release_if_unneeded();
         let limit = SampleLimit::new(self, options);
-        tracing::debug!(publisher = %self.publisher(), subscriber = signal.name(), "subscriber joined");
+        Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
+    }
+
+    /// Announces a subscriber that has joined [quietly](Self::join_quietly).
+    pub fn announce(&self, subscriber: &Signal) {
+        let (publisher, subscriber) = (self.publisher(), subscriber.name());
+        event(|| tracing::debug!(%publisher, subscriber, "subscriber joined"));
         // The publisher may be waiting for subscribers.
         self.publisher.wake();
-        Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
     }
 
     /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
@@ -363,10 +385,14 @@ impl Channel {
 
     /// Frees the cursor of a reader that has left.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
-        self.subscribers.remove(signal);
-        self.places().signals[cursor as usize] = None;
+        self.free_cursor(cursor, signal);
         self.publisher.wake();
         self.release_if_unneeded();
+    }
+
+    fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>) {
+        self.subscribers.remove(signal);
+        self.places().signals[cursor as usize] = None;
     }
 
     /// Keeps the memory of the blocks accessible for as long as the pin lives, if its publisher is there.
@@ -376,7 +402,8 @@ impl Channel {
         ArenaPin(Arc::clone(self))
     }
 
-    /// Gives the memory of the blocks back if the publisher has gone and nobody can read them any more.
+    /// Gives the memory of the blocks back if the publisher has gone and nobody can read them any more. Calls no code of the
+    /// user.
     pub(crate) fn release_if_unneeded(&self) {
         // Models look at `Control::is_needed` itself: whoever waited for the lock in one would wait for ever.
         #[cfg(not(loom))]
@@ -389,7 +416,7 @@ impl Channel {
             // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received everything and
             // let go of it, nobody holds a block or has pinned the arena, and nobody joins any more: nothing refers into it, now
             // or later.
-            unsafe { self.arena.release() };
+            let _ = unsafe { self.arena.release() };
         }
     }
 

@@ -144,6 +144,8 @@ mod roster;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 mod sample;
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+pub mod shield;
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub mod signal;
 #[cfg(not(target_family = "wasm"))]
 mod spin;

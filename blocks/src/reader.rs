@@ -15,6 +15,7 @@ use crate::error::ReceiveError;
 #[cfg(doc)]
 use crate::options::ReaderOptions;
 use crate::sample::RawSample;
+use crate::shield::event;
 use crate::signal::Signal;
 use crate::units::{PublisherId, Sequence};
 
@@ -295,7 +296,7 @@ impl Reader {
                     return self.receive_next();
                 }
                 let publisher = self.channel.publisher();
-                tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost");
+                event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost"));
                 Err(ReceiveError::Lost(lost))
             }
         }
@@ -445,7 +446,7 @@ impl Drop for Reader {
         }
         self.channel.leave(self.cursor, &self.signal);
         let (publisher, lost) = (self.channel.publisher(), self.lost());
-        tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "subscriber left");
+        event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "subscriber left"));
     }
 }
 

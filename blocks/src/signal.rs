@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::primitive::{AtomicU64, AtomicWaker, Ordering};
+use crate::shield::{reported, shielded};
 
 /// One waiting party: a thread or a task that waits for messages, for blocks, or for either on several
 /// channels at once. The same signal may be registered with any number of channels.
@@ -26,7 +27,7 @@ impl Signal {
     #[must_use]
     pub fn named(name: impl Into<String>) -> Arc<Self> {
         let name = crate::text::line(&name.into()).into_owned();
-        Arc::new(Self { name, ..Self::default() })
+        Arc::new(Self { waker: AtomicWaker::default(), wakes: AtomicU64::new(0), name })
     }
 
     /// What statistics call the party; may be empty.
@@ -40,11 +41,12 @@ impl Signal {
         self.waker.register(waker);
     }
 
-    /// Wakes the registered party, if there is one, and forgets it.
+    /// Wakes the registered party, if there is one, and forgets it. If its waker panics, that is reported as a `tracing`
+    /// event: it is nothing to the caller, which may have others to wake.
     pub fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             self.wakes.fetch_add(1, Ordering::Relaxed);
-            waker.wake();
+            reported("a waker", || waker.wake());
         }
     }
 
@@ -52,6 +54,15 @@ impl Signal {
     #[must_use]
     pub fn wakes(&self) -> u64 {
         self.wakes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            // The last reference may be dropped on any thread, by one that knows nothing of this party.
+            let _ = shielded(|| drop(waker));
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::pool::Pool;
 use crate::primitive::Ordering;
 use crate::producer::{Producer, Reach};
 use crate::schema::Schema;
+use crate::shield::event;
 use crate::signal::Signal;
 use crate::stats::PoolStats;
 use crate::sys::clock;
@@ -362,7 +363,8 @@ impl Writer {
         if producer.grow(len)
             && let Some(spare) = producer.take_spare(len)
         {
-            tracing::debug!(publisher = %self.channel.publisher(), blocks = producer.pool().blocks(), "pool grown");
+            let (publisher, blocks) = (self.channel.publisher(), producer.pool().blocks());
+            event(|| tracing::debug!(%publisher, blocks, "pool grown"));
             return Ok(taken(spare));
         }
         producer.note_loaned(0);

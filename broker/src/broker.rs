@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::{Handle, Runtime};
 
 use crate::component::{Component, ComponentOptions};
+use crate::expectation::Returns;
 use crate::granted::GrantedTopics;
 use crate::grants::Grants;
 use crate::guest::signals;
@@ -26,38 +27,72 @@ use crate::guest::{
 };
 use crate::library::{LibraryError, LibraryProgram, LibrarySetup};
 use crate::linked::{AppOutcome, Launch};
-use crate::restart::RestartPolicy;
+use crate::restart::{Restart, RestartPolicy};
 use crate::session::Session;
 use crate::stats::TopicStats;
 use crate::topic::Topic;
 
 /// Creates topics, admits publishers and subscribers, runs components. Never on the path of a message.
 ///
-/// Cheap to clone; all clones are the same broker. When the last one and everything that it admitted are
-/// gone, so are its topics.
+/// Cheap to clone; all clones are the same broker.
+///
+/// # Dropping it
+/// Dropping the last clone [cancels](Component::cancel) every component that still runs, as dropping a runtime cancels its
+/// tasks, and lets nobody join any more. It does not wait for them: [`Component::ended`] and [`Component::wait`] do. Whoever
+/// wants components to finish on their own waits for them first, or calls [`shut_down`](Self::shut_down) and then waits. The
+/// threads of the broker end with the last component. Publishers and subscribers of the program itself stay usable, and
+/// subscribers end once no publisher is left. An app that holds a clone of the broker keeps it.
+///
+/// # Topics
+/// A topic exists while somebody takes part in it: a publisher, or a subscriber, of the program or of a component. When the
+/// last one is gone the topic is removed with its statistics, and the next one may give it another schema. A topic that was
+/// [declared](Self::declare) stays, and so do all topics after [`keep_topics`](Self::keep_topics).
+///
+/// # Code of the program that is called back
+/// Log sinks, validators, wakers and the layers of `tracing` may call any method of the broker: nothing is locked while they
+/// run. A panic of a log sink or a validator ends the component on whose behalf it was called
+/// ([`ExitReason::HostPanicked`](crate::ExitReason::HostPanicked)), one of a waker, a layer or a destructor concerns nobody else.
 #[derive(Clone)]
 pub struct Broker {
     shared: Arc<Shared>,
+    owner: Arc<Owner>,
 }
 
-/// What all clones of a broker, its sessions and its guests share.
+/// What the clones of a broker hold and nothing that it runs: when it is dropped, the program has no broker any more.
+struct Owner {
+    shared: Arc<Shared>,
+    tasks: Arc<Tasks>,
+}
+
+/// State shared by all clones of a broker, its sessions and its guests.
 pub(crate) struct Shared {
     process: Process,
-    topics: Mutex<BTreeMap<String, Arc<Topic>>>,
+    topics: Mutex<Topics>,
     closed: AtomicBool,
     /// Never wraps: numbers serve as keys. 2^64 publishers take longer than any process lives.
     next_publisher: AtomicU64,
     components: Mutex<Vec<Arc<GuestControl>>>,
     engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
-    tasks: Tasks,
 }
 
-/// Where components run.
-enum Tasks {
+#[derive(Default)]
+struct Topics {
+    by_name: BTreeMap<String, Arc<Topic>>,
+    /// How many there are when those without participants are removed next.
+    sweep_at: usize,
+    /// All topics stay.
+    kept: bool,
+}
+
+/// Topics that may be there without participants before they are removed. They are not seen from outside.
+const UNSWEPT: usize = 64;
+
+/// Where components run: kept by the broker and by each of them.
+pub(crate) enum Tasks {
     /// On the caller's runtime.
     Given(Handle),
     /// On one of our own, made when the first component is started.
-    Own(OnceLock<Runtime>),
+    Own(OnceLock<Runtime>, Process),
 }
 
 /// A component could not be started.
@@ -82,6 +117,11 @@ pub enum StartError {
     /// A guest's first fault would end the process, as the engine's signal handler is not there any more.
     #[error("guests cannot run: {0}")]
     Signals(String),
+    /// The runtime that the broker was given was shut down.
+    #[error(
+        "the runtime on which components run was shut down: give the broker one that outlives its components"
+    )]
+    RuntimeShutDown,
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
@@ -95,7 +135,7 @@ impl Broker {
     /// one is started.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_tasks(Tasks::Own(OnceLock::new()))
+        Self::with_tasks(Tasks::Own(OnceLock::new(), Process::current()))
     }
 
     /// A broker whose components run on the caller's tokio runtime, which must have its timer enabled.
@@ -105,17 +145,17 @@ impl Broker {
     }
 
     fn with_tasks(tasks: Tasks) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                process: Process::current(),
-                topics: Mutex::default(),
-                closed: AtomicBool::new(false),
-                next_publisher: AtomicU64::new(1),
-                components: Mutex::default(),
-                engine: OnceLock::new(),
-                tasks,
-            }),
-        }
+        let process = Process::current();
+        let shared = Arc::new(Shared {
+            process,
+            topics: Mutex::default(),
+            closed: AtomicBool::new(false),
+            next_publisher: AtomicU64::new(1),
+            components: Mutex::default(),
+            engine: OnceLock::new(),
+        });
+        let owner = Arc::new(Owner { shared: Arc::clone(&shared), tasks: Arc::new(tasks) });
+        Self { shared, owner }
     }
 
     /// Opens a topic for publishing; it comes into being if it does not exist. About twenty system calls.
@@ -127,7 +167,7 @@ impl Broker {
         topic: &str,
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
-        self.shared.publisher("", topic, options, None)
+        self.shared.publisher("", topic, options, None, None)
     }
 
     /// As [`publisher`](Self::publisher), with blocks in memory that the caller brings.
@@ -140,7 +180,7 @@ impl Broker {
         options: PublisherOptions,
         memory: ArenaMemory,
     ) -> Result<Publisher<P>, OpenError> {
-        self.shared.publisher("", topic, options, Some(memory))
+        self.shared.publisher("", topic, options, Some(memory), None)
     }
 
     /// Opens a topic for subscribing; it comes into being if it does not exist. Every message published
@@ -153,7 +193,7 @@ impl Broker {
         topic: &str,
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
-        self.shared.subscriber("", topic, options)
+        self.shared.subscriber("", topic, options, options.get_await_restarts())
     }
 
     /// Declares a topic in which guests need not give up write access to what they publish: large messages are built
@@ -161,21 +201,28 @@ impl Broker {
     ///
     /// Therefore only guests can subscribe to it (to a native subscriber a changing message is undefined behaviour, to a
     /// guest it is data that makes no sense), of [`Isolation::Arena`](crate::Isolation::Arena), and no message is marked as valid:
-    /// readers check for themselves. The topic must not exist yet.
+    /// readers check for themselves. The topic must not exist yet, and stays until it is [undeclared](Self::undeclare).
     ///
     /// # Errors
     /// [`OpenError::Sealed`] if it exists, [`OpenError::BadName`], [`OpenError::Closed`].
     pub fn declare_unsealed(&self, topic: &str, schema: &Schema) -> Result<(), OpenError> {
         self.shared.check()?;
-        let mut topics = self.shared.topics();
-        if self.shared.closed.load(Ordering::Acquire) {
-            return Err(OpenError::Closed);
-        }
-        if topics.contains_key(topic) {
-            return Err(OpenError::Sealed { topic: topic.to_owned() });
-        }
-        topics.insert(topic.to_owned(), Arc::new(Topic::new(topic, schema.clone())?.unsealed()));
-        Ok(())
+        let made = Arc::new(Topic::new(topic, schema.clone())?.unsealed());
+        made.keep(true);
+        // Dropped when nothing is locked any more.
+        let (is_new, _gone) = {
+            let mut topics = self.shared.topics();
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Err(OpenError::Closed);
+            }
+            let gone = topics.remove_unused(topic);
+            let is_new = !topics.by_name.contains_key(topic);
+            if is_new {
+                topics.by_name.insert(topic.to_owned(), made);
+            }
+            (is_new, gone)
+        };
+        if is_new { Ok(()) } else { Err(OpenError::Sealed { topic: topic.to_owned() }) }
     }
 
     /// Runs an app that is linked into this program: an `async fn` as a task, a plain `fn` on a thread of its own. `parameters` are
@@ -229,12 +276,12 @@ impl Broker {
         R: AppOutcome<K>,
     {
         let options = ComponentOptions::new().name(name).grants(grants).parameters(parameters);
-        let admitted = self.admit(options, "")?;
+        let admitted = self.admit(options, "", &RestartPolicy::never())?;
         // Begun here and once: it is never restarted.
         let mut run = Some(R::run(app, admitted.launch(&self.shared)));
-        Ok(admitted.spawn(RestartPolicy::never(), move || {
+        admitted.spawn(RestartPolicy::never(), move || {
             run.take().unwrap_or_else(|| std::future::pending().boxed())
-        }))
+        })
     }
 
     /// Runs an app that is linked into this program as [`run`](Self::run) does, and starts it again as the options'
@@ -248,14 +295,14 @@ impl Broker {
         R: AppOutcome<K>,
     {
         let policy = options.restart.clone();
-        let admitted = self.admit(options, "")?;
+        let admitted = self.admit(options, "", &policy)?;
         let (launch, shared) = (admitted.clone(), Arc::clone(&self.shared));
         // A plain `fn` is called on the thread of its run. There is one run at a time, so nobody waits for the lock.
         let app = Arc::new(Mutex::new(app));
-        Ok(admitted.spawn(policy, move || {
+        admitted.spawn(policy, move || {
             let app = Arc::clone(&app);
             R::run(move |session| lock(&app)(session), launch.launch(&shared))
-        }))
+        })
     }
 
     /// Keeps compiled guests in `cache`, and takes them from there. To be called before the first guest is loaded.
@@ -302,7 +349,7 @@ impl Broker {
     pub async fn load_in_background(&self, source: GuestSource) -> Result<GuestProgram, StartError> {
         self.shared.check_start()?;
         let broker = self.clone();
-        let loading = self.shared.tasks.handle()?.spawn_blocking(move || broker.load(&source));
+        let loading = self.owner.tasks.handle()?.spawn_blocking(move || broker.load(&source));
         loading.await.map_err(std::io::Error::other)?
     }
 
@@ -335,23 +382,28 @@ impl Broker {
         // It is charged when it runs.
         charge_mappings(0)?;
         let policy = options.restart.clone();
-        let admitted = self.admit(options, program.name())?;
-        let Admitted { name, control, options, .. } = admitted.clone();
+        let admitted = self.admit(options, program.name(), &policy)?;
+        let Admitted { name, control, options, returns, .. } = admitted.clone();
         let setup = GuestSetup {
             limits: options.grants.guest_limits().clone(),
             wasi: options.grants.guest_wasi().to_vec(),
             log: options.log.unwrap_or_else(|| log_of(&name)),
             name,
             // Kept over restarts, and with it the number of topics that the guest has created.
-            exchange: Arc::new(GrantedTopics::new(Arc::clone(&self.shared), options.grants)),
+            exchange: Arc::new(GrantedTopics::new(
+                Arc::clone(&self.shared),
+                options.grants,
+                returns,
+                options.await_restarts,
+            )),
             parameters: options.parameters,
             control,
         };
         let program = program.clone();
-        Ok(admitted.spawn(policy, move || {
+        admitted.spawn(policy, move || {
             let (program, setup) = (program.clone(), setup.clone());
             async move { program.run(setup).await }.boxed()
-        }))
+        })
     }
 
     /// Loads a native library: read, and looked at whether it fits, once for any number of runs. It runs in this process, with
@@ -400,15 +452,20 @@ impl Broker {
     ) -> Result<Component, StartError> {
         charge_mappings(0)?;
         let policy = options.restart.clone();
-        let admitted = self.admit(options, program.name())?;
-        let Admitted { name, control, options, .. } = admitted.clone();
+        let admitted = self.admit(options, program.name(), &policy)?;
+        let Admitted { name, control, options, returns, .. } = admitted.clone();
         let limits = options.grants.guest_limits().clone();
         let log = options.log.unwrap_or_else(|| log_of(&name));
         // Kept over restarts, and with it the number of topics that the component has created.
-        let topics = Arc::new(GrantedTopics::new(Arc::clone(&self.shared), options.grants));
+        let topics = Arc::new(GrantedTopics::new(
+            Arc::clone(&self.shared),
+            options.grants,
+            returns,
+            options.await_restarts,
+        ));
         let parameters = options.parameters;
         let program = program.clone();
-        Ok(admitted.spawn(policy, move || {
+        admitted.spawn(policy, move || {
             let setup = LibrarySetup {
                 topics: Arc::clone(&topics),
                 parameters: parameters.clone(),
@@ -418,11 +475,11 @@ impl Broker {
             };
             let program = program.clone();
             async move { program.run(setup).await }.boxed()
-        }))
+        })
     }
 
-    /// Creates a topic, so that nobody else decides what it carries. If it exists already with the same schema, only the
-    /// `rule` is added.
+    /// Creates a topic that stays although nobody takes part in it, so that nobody else decides what it carries. If it exists
+    /// already with the same schema, it stays from now on, and the `rule` is added.
     ///
     /// A rule decides which messages components may publish: one that it refuses is an error for the publisher, and
     /// nobody sees it. The rule comes on top of the layout's own check, which typed publishers and subscribers of this
@@ -434,26 +491,54 @@ impl Broker {
     /// [`OpenError::SchemaMismatch`], [`OpenError::BadName`], [`OpenError::Closed`], and [`OpenError::Refused`] if the
     /// topic was declared with another rule.
     pub fn declare(&self, topic: &str, schema: &Schema, rule: Option<Validator>) -> Result<(), OpenError> {
-        let topic = self.shared.open_topic(topic, schema, None, &mut || true)?;
-        rule.map_or(Ok(()), |rule| topic.set_rule(rule))
+        let topic = self.shared.open_topic(topic, schema, None, &mut |_| true)?;
+        topic.keep(true);
+        rule.map_or(Ok(()), |rule| topic.set_rule(&rule))
     }
 
-    fn admit(&self, options: ComponentOptions, name: &str) -> Result<Admitted, StartError> {
+    /// Lets a declared topic go: it is removed as soon as nobody takes part in it. Its rule holds until then. Nothing
+    /// happens if there is no such topic, and in a forked child.
+    pub fn undeclare(&self, topic: &str) {
+        if self.shared.is_inherited() {
+            return;
+        }
+        let topic = self.shared.topics().by_name.get(topic).cloned();
+        topic.inspect(|topic| topic.keep(false));
+    }
+
+    /// From now on topics stay although nobody takes part in them, with their statistics: for programs with a known set of
+    /// topics that want to see the counters of those that have left. Nothing happens in a forked child.
+    pub fn keep_topics(&self) {
+        if !self.shared.is_inherited() {
+            self.shared.topics().kept = true;
+        }
+    }
+
+    fn admit(
+        &self,
+        options: ComponentOptions,
+        name: &str,
+        policy: &RestartPolicy,
+    ) -> Result<Admitted, StartError> {
         self.shared.check_start()?;
-        let runtime = self.shared.tasks.handle()?;
+        let runtime = self.owner.tasks.handle()?;
         // It is the name of a thread, and part of the log.
         let name = text::line(options.name.as_deref().unwrap_or(name)).into_owned();
         let control = self.shared.admit_component(&name)?;
-        Ok(Admitted { name, control, options, runtime })
+        let returns = Returns::new(policy.restart != Restart::Never);
+        let tasks = Arc::clone(&self.owner.tasks);
+        Ok(Admitted { name, control, options, runtime, returns, tasks })
     }
 
-    /// Counters of all topics, by name. None in a forked child.
+    /// Counters of all topics, by name. A topic that was removed, and its counters with it, is not among them. None in a
+    /// forked child.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicStats> {
         if self.shared.is_inherited() {
             return Vec::new();
         }
-        self.shared.topics().values().map(|topic| topic.stats()).collect()
+        self.shared.sweep();
+        self.shared.all_topics().iter().map(|topic| topic.stats()).collect()
     }
 
     /// Counters of one topic, if it exists.
@@ -462,25 +547,48 @@ impl Broker {
         if self.shared.is_inherited() {
             return None;
         }
-        let topic = self.shared.topics().get(name).cloned();
+        let (topic, _gone) = {
+            let mut topics = self.shared.topics();
+            let gone = topics.remove_unused(name);
+            (topics.by_name.get(name).cloned(), gone)
+        };
         topic.map(|topic| topic.stats())
     }
 
     /// Asks every component to finish and admits nobody any more. Subscriptions end once the publishers that
     /// are there have gone.
     pub fn shut_down(&self) {
-        if self.shared.is_inherited() {
-            return;
-        }
-        // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
-        self.shared.closed.store(true, Ordering::Release);
-        for control in lock(&self.shared.components).drain(..) {
-            control.request_shutdown();
-        }
-        for topic in self.shared.topics().values() {
-            topic.close();
-        }
+        self.shared.close(|control| control.request_shutdown());
     }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.close(|control| control.cancel());
+    }
+}
+
+impl Topics {
+    /// Removes a topic in which nobody takes part. It is for the caller to drop when nothing is locked any more.
+    fn remove_unused(&mut self, name: &str) -> Option<Arc<Topic>> {
+        let unused = !self.kept && is_unused(self.by_name.get(name)?);
+        if unused { self.by_name.remove(name) } else { None }
+    }
+
+    /// Removes all of them.
+    fn sweep(&mut self) -> Vec<Arc<Topic>> {
+        let Self { by_name, kept, .. } = self;
+        let unused = by_name.extract_if(.., |_, topic| !*kept && is_unused(topic));
+        let unused = unused.map(|(_, topic)| topic).collect();
+        // So that sweeping costs each new topic a few steps on average.
+        self.sweep_at = UNSWEPT + 2 * self.by_name.len();
+        unused
+    }
+}
+
+/// Whether nobody takes part in a topic, nor is about to: references are taken under the lock of the topics only.
+fn is_unused(topic: &Arc<Topic>) -> bool {
+    Arc::strong_count(topic) == 1 && topic.is_unused()
 }
 
 /// A component that may run.
@@ -490,6 +598,8 @@ struct Admitted {
     control: Arc<GuestControl>,
     options: ComponentOptions,
     runtime: Handle,
+    returns: Arc<Returns>,
+    tasks: Arc<Tasks>,
 }
 
 impl Admitted {
@@ -501,6 +611,7 @@ impl Admitted {
             self.options.clone(),
             Arc::clone(&self.control),
             self.runtime.clone(),
+            Arc::clone(&self.returns),
         );
         Launch {
             name: self.name.clone(),
@@ -515,8 +626,9 @@ impl Admitted {
         self,
         policy: RestartPolicy,
         run: impl FnMut() -> BoxFuture<'static, GuestReport> + Send + 'static,
-    ) -> Component {
-        Component::spawn(self.runtime, self.name, self.control, policy, run)
+    ) -> Result<Component, StartError> {
+        let Self { name, control, runtime, returns, tasks, .. } = self;
+        Component::spawn(&runtime, name, control, policy, (returns, tasks), run)
     }
 }
 
@@ -531,7 +643,9 @@ impl fmt::Debug for Broker {
         if self.shared.is_inherited() {
             return f.write_str("Broker(of the process that was forked)");
         }
-        f.debug_struct("Broker").field("topics", &self.shared.topics().keys()).finish_non_exhaustive()
+        // Formatting calls code of the user.
+        let names: Vec<String> = self.shared.topics().by_name.keys().cloned().collect();
+        f.debug_struct("Broker").field("topics", &names).finish_non_exhaustive()
     }
 }
 
@@ -555,9 +669,11 @@ impl Shared {
         topic: &str,
         options: PublisherOptions,
         memory: Option<ArenaMemory>,
+        returns: Option<&Returns>,
     ) -> Result<Publisher<P>, OpenError> {
         let signal = signal_of(options.get_name(), name);
-        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut || true)?;
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut |_| true)?;
+        returns.inspect(|returns| returns.note(&topic));
         let (_, writer) = self.publish(topic, options, signal, memory)?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }
@@ -567,13 +683,14 @@ impl Shared {
         name: &str,
         topic: &str,
         options: SubscriberOptions,
+        await_restarts: bool,
     ) -> Result<Subscriber<P>, OpenError> {
         let signal = signal_of(options.get_name(), name);
-        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut || true)?;
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut |_| true)?;
         if topic.is_unsealed() {
             return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
         }
-        let subscription = topic.subscribe(options.reader(), signal)?;
+        let subscription = topic.subscribe(options.reader(), signal, await_restarts)?;
         // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher with
         // another one.
         Ok(unsafe { Subscriber::new(subscription) })
@@ -593,32 +710,40 @@ impl Shared {
         Ok((topic, writer))
     }
 
-    /// The topic of that name, which is made if it is not there and `may_create` says so.
+    /// The topic of that name, which is made if it is not there and `may_create` says so. Nobody but the caller takes part in
+    /// a new one, which is removed unless somebody does when the returned reference is dropped.
     pub(crate) fn open_topic(
         &self,
         name: &str,
         schema: &Schema,
         layout: Option<fn() -> Validator>,
-        may_create: &mut dyn FnMut() -> bool,
+        may_create: &mut dyn FnMut(&Arc<Topic>) -> bool,
     ) -> Result<Arc<Topic>, OpenError> {
         self.check()?;
+        // Dropped when nothing is locked any more.
+        let mut gone = Vec::new();
         let topic = {
             let mut topics = self.topics();
             if self.closed.load(Ordering::Acquire) {
                 return Err(OpenError::Closed);
             }
-            match topics.get(name) {
+            gone.extend(topics.remove_unused(name));
+            match topics.by_name.get(name) {
                 Some(topic) => Arc::clone(topic),
                 None => {
                     let topic = Arc::new(Topic::new(name, schema.clone())?);
-                    if !may_create() {
+                    if !may_create(&topic) {
                         return Err(OpenError::Refused(format!("topic {name:?} does not exist")));
                     }
-                    topics.insert(name.to_owned(), Arc::clone(&topic));
+                    if topics.by_name.len() >= topics.sweep_at {
+                        gone.extend(topics.sweep());
+                    }
+                    topics.by_name.insert(name.to_owned(), Arc::clone(&topic));
                     topic
                 }
             }
         };
+        drop(gone);
         topic.admits(schema)?;
         if let Some(layout) = layout {
             topic.learn_layout(layout);
@@ -638,8 +763,31 @@ impl Shared {
         Ok(control)
     }
 
-    fn topics(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Topic>>> {
+    /// Removes the topics in which nobody takes part.
+    pub(crate) fn sweep(&self) {
+        // Dropped when they are not locked any more.
+        let _gone = self.topics().sweep();
+    }
+
+    fn topics(&self) -> MutexGuard<'_, Topics> {
         lock(&self.topics)
+    }
+
+    fn all_topics(&self) -> Vec<Arc<Topic>> {
+        self.topics().by_name.values().cloned().collect()
+    }
+
+    /// Admits nobody any more, and tells every component to stop.
+    fn close(&self, tell: impl Fn(&GuestControl)) {
+        if self.is_inherited() {
+            return;
+        }
+        // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
+        self.closed.store(true, Ordering::Release);
+        // Telling them, and the end of subscriptions, wakes whoever waits for it: not under a lock.
+        let components: Vec<_> = lock(&self.components).clone();
+        components.iter().for_each(|control| tell(control));
+        self.all_topics().iter().for_each(|topic| topic.close());
     }
 }
 
@@ -647,7 +795,7 @@ impl Tasks {
     fn handle(&self) -> Result<Handle, std::io::Error> {
         match self {
             Self::Given(handle) => Ok(handle.clone()),
-            Self::Own(runtime) => {
+            Self::Own(runtime, _) => {
                 if runtime.get().is_none() {
                     let made = tokio::runtime::Builder::new_multi_thread()
                         .thread_name("blockcast")
@@ -670,13 +818,12 @@ impl Tasks {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Tasks {
     fn drop(&mut self) {
-        let inherited = self.is_inherited();
-        if let Tasks::Own(runtime) = &mut self.tasks
+        if let Self::Own(runtime, process) = self
             && let Some(runtime) = runtime.take()
         {
-            if inherited {
+            if !process.is_current() {
                 // Its threads are the parent's, and may have had its locks.
                 std::mem::forget(runtime);
                 return;

@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use blockcast_blocks::shield::with_shielded_waker;
 use blockcast_blocks::{Process, park};
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
+use tokio::task::coop::poll_proceed;
 
+use crate::broker::{StartError, Tasks};
+use crate::expectation::Returns;
 use crate::grants::Grants;
 use crate::guest::{ExitReason, GuestControl, GuestReport, GuestStats, LogSink};
 use crate::restart::RestartPolicy;
-use crate::supervision::{ComponentState, Exit, Status, supervise};
+use crate::supervision::{ComponentState, Exit, Finish, Status, supervise};
 
 /// How long a component is waited for that was asked for its counters. One that computes looks every 5 ms.
 const STATS_PATIENCE: Duration = Duration::from_millis(50);
@@ -27,6 +35,7 @@ pub struct ComponentOptions {
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) restart: RestartPolicy,
     pub(crate) log: Option<LogSink>,
+    pub(crate) await_restarts: bool,
 }
 
 impl ComponentOptions {
@@ -71,6 +80,16 @@ impl ComponentOptions {
         self
     }
 
+    /// Whether its subscriptions wait for publishers that are restarted. By default a topic has ended for it once no publisher
+    /// is left, even if the component of one is about to be restarted. See
+    /// [`SubscriberOptions::await_restarts`](blockcast_subscriber::SubscriberOptions::await_restarts), which does the same for
+    /// one subscription of a linked app.
+    #[must_use]
+    pub fn await_restarts(mut self, wait: bool) -> Self {
+        self.await_restarts = wait;
+        self
+    }
+
     /// Where its log goes, of all runs. By default its lines become `tracing` events with its name.
     #[must_use]
     pub fn log(mut self, log: LogSink) -> Self {
@@ -90,7 +109,8 @@ impl fmt::Debug for ComponentOptions {
     }
 }
 
-/// An app that the broker runs, and restarts if it was started so. Dropping the handle leaves the app running.
+/// An app that the broker runs, and restarts if it was started so. Dropping the handle leaves the app running; dropping the
+/// last [`Broker`](crate::Broker) cancels it.
 pub struct Component {
     name: String,
     control: Arc<GuestControl>,
@@ -102,15 +122,29 @@ pub struct Component {
 impl Component {
     /// Supervises what `run` begins each time that it is called.
     pub(crate) fn spawn(
-        runtime: Handle,
+        runtime: &Handle,
         name: String,
         control: Arc<GuestControl>,
         policy: RestartPolicy,
+        (returns, tasks): (Arc<Returns>, Arc<Tasks>),
         run: impl FnMut() -> BoxFuture<'static, GuestReport> + Send + 'static,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let (sender, status) = watch::channel(Status::new());
-        runtime.spawn(supervise(name.clone(), Arc::clone(&control), policy, sender, run));
-        Self { name, control, status, runtime, process: Process::current() }
+        let begun = Arc::new(AtomicBool::new(false));
+        let finish = Finish::new(sender, Arc::clone(&control), returns, tasks);
+        let supervised = supervise(name.clone(), policy, finish, run);
+        let task = runtime.spawn({
+            let begun = Arc::clone(&begun);
+            async move {
+                begun.store(true, Ordering::Relaxed);
+                supervised.await;
+            }
+        });
+        // A runtime that is shut down drops the task at once.
+        if task.is_finished() && !begun.load(Ordering::Relaxed) {
+            return Err(StartError::RuntimeShutDown);
+        }
+        Ok(Self { name, control, status, runtime: runtime.clone(), process: Process::current() })
     }
 
     /// Name in logs and statistics.
@@ -176,7 +210,7 @@ impl Component {
         let there = |status: &Status| {
             status.exits.back().is_some_and(|exit| exit.run >= number) || status.state.is_over()
         };
-        let status = status.wait_for(there).await.ok()?;
+        let status = with_shielded_waker(status.wait_for(there)).await.ok()?;
         status.exits.iter().find(|exit| exit.run >= number).cloned()
     }
 
@@ -198,12 +232,21 @@ impl Component {
         }
         if self.state() == ComponentState::Running {
             let asked = self.control.ask_stats();
-            let answer = {
+            let patience = async {
                 let _context = self.runtime.enter();
-                tokio::time::timeout(STATS_PATIENCE, self.control.stats_shown(asked))
+                tokio::time::sleep(STATS_PATIENCE)
             };
-            // What was shown last will do.
-            let _ = answer.await;
+            // A timer panics if its runtime was shut down meanwhile: then nobody answers either. What was shown last will do.
+            let patience = AssertUnwindSafe(patience.then(|sleep| sleep)).catch_unwind();
+            let answer = self.control.stats_shown(asked);
+            with_shielded_waker(async {
+                tokio::select! {
+                    biased;
+                    () = answer => {}
+                    _ = patience => {}
+                }
+            })
+            .await;
         }
         // Both under the lock: a run that ends meanwhile is counted once.
         let status = self.status.borrow();
@@ -219,7 +262,7 @@ impl Component {
             return forked();
         }
         let mut status = self.status.clone();
-        match status.wait_for(|status| status.state.is_over()).await {
+        match with_shielded_waker(status.wait_for(|status| status.state.is_over())).await {
             Ok(status) => status.report().unwrap_or_else(gone),
             Err(_) => gone(),
         }
@@ -230,9 +273,29 @@ impl Component {
         !self.process.is_current()
     }
 
-    /// Blocks the thread until the app's end. Not to be called from a task of an async runtime.
+    /// Blocks the thread until the app's end, for good.
+    ///
+    /// Async code awaits [`ended`](Self::ended) instead. On a worker of a runtime with several threads this works, too: the
+    /// worker's other tasks go on elsewhere. A current-thread runtime has nobody else to run the app: called in one of its
+    /// tasks, for an app that it runs, this does not wait but returns [`ExitReason::StillRunning`].
     #[must_use]
     pub fn wait(&self) -> GuestReport {
+        if let Some(report) = self.report() {
+            return report;
+        }
+        match Handle::try_current() {
+            Ok(current) if drives_a_runtime() => match current.runtime_flavor() {
+                RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| self.block()),
+                _ if current.id() == self.runtime.id() => {
+                    GuestReport { reason: ExitReason::StillRunning, stats: GuestStats::default() }
+                }
+                _ => self.block(),
+            },
+            _ => self.block(),
+        }
+    }
+
+    fn block(&self) -> GuestReport {
         let mut ended = std::pin::pin!(self.ended());
         park::until(None, |cx| ended.as_mut().poll(cx)).unwrap_or_else(gone)
     }
@@ -252,6 +315,21 @@ impl fmt::Debug for Component {
 fn forked() -> GuestReport {
     let reason = "it runs in the process that was forked, not in this child";
     GuestReport { reason: ExitReason::System(reason.to_owned()), stats: GuestStats::default() }
+}
+
+/// Whether this code runs in a task of a runtime, or in what a runtime blocks on, on the thread that drives it: tokio gives
+/// such code a budget, and no other.
+fn drives_a_runtime() -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    // Dropped last, it restores the budget as it is now.
+    let Poll::Ready(_restore) = poll_proceed(&mut context) else { return true };
+    (0..=u8::MAX).any(|_| match poll_proceed(&mut context) {
+        Poll::Ready(proceed) => {
+            proceed.made_progress();
+            false
+        }
+        Poll::Pending => true,
+    })
 }
 
 /// The report of a component whose task went away with its runtime.

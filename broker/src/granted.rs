@@ -1,9 +1,9 @@
 //! The topics that one component reaches: [`GrantedTopics`] joins the hosts of guests and libraries to the broker's topics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use blockcast_blocks::shield::event;
 use blockcast_blocks::{
     ChannelError, JoinError, OpenError, Reader, ReaderOptions, Schema, Signal, Writer, text,
 };
@@ -11,6 +11,7 @@ use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::Subscription;
 
 use crate::broker::Shared;
+use crate::expectation::Returns;
 use crate::grants::Grants;
 use crate::guest::meter::{Admission, LineGate};
 use crate::guest::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal};
@@ -20,8 +21,12 @@ use crate::topic::Topic;
 pub(crate) struct GrantedTopics {
     shared: Arc<Shared>,
     grants: Grants,
-    /// Topics that it has created.
-    created: AtomicU32,
+    /// Which topics a restart brings back to publish to.
+    returns: Arc<Returns>,
+    /// Its subscriptions wait for restarts.
+    await_restarts: bool,
+    /// Topics that it has created, and some of them that are gone.
+    created: Mutex<Vec<Weak<Topic>>>,
     /// Lines of the host's log about what it was refused, which it can cause as often as it likes.
     lines: LineGate,
     /// The topics that it subscribes to: of each the [place](Place) that its subscriptions are clones of.
@@ -33,34 +38,56 @@ pub(crate) struct GrantedTopics {
 struct Place(Arc<()>);
 
 impl GrantedTopics {
-    pub(crate) fn new(shared: Arc<Shared>, grants: Grants) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        grants: Grants,
+        returns: Arc<Returns>,
+        await_restarts: bool,
+    ) -> Self {
         let lines = LineGate::new(grants.guest_limits().log_lines);
-        Self { shared, grants, created: AtomicU32::new(0), lines, subscribed: Mutex::default() }
+        let (created, subscribed) = Default::default();
+        Self { shared, grants, returns, await_restarts, created, lines, subscribed }
     }
 
     /// A topic that is there, or is made if the guest may do that.
     fn open(&self, topic: &str, schema: &Schema) -> Result<Arc<Topic>, Refusal> {
-        let limit = self.grants.guest_limits().topics;
-        let mut too_many = false;
-        let opened = self.shared.open_topic(topic, schema, None, &mut || {
-            let count = |created: u32| (created < limit).then(|| created + 1);
-            too_many = self.created.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_err();
-            !too_many
-        });
-        opened.map_err(|error| if too_many { Refusal::Topics } else { self.refusal(&error) })
+        let limit = self.grants.guest_limits().topics as usize;
+        let mut swept = false;
+        loop {
+            let mut too_many = false;
+            let opened = self.shared.open_topic(topic, schema, None, &mut |topic| {
+                // Whatever panics while it is locked leaves topics.
+                let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+                created.retain(|topic| topic.strong_count() > 0);
+                too_many = created.len() >= limit;
+                if !too_many {
+                    created.push(Arc::downgrade(topic));
+                }
+                !too_many
+            });
+            match opened {
+                // There may be some among them in which nobody takes part any more.
+                Err(_) if too_many && !swept && limit > 0 => {
+                    self.shared.sweep();
+                    swept = true;
+                }
+                Err(_) if too_many => return Err(Refusal::Topics),
+                opened => return opened.map_err(|error| self.refusal(&error)),
+            }
+        }
     }
 
     /// Tells the host's log of something about the component and a topic, as often as the component may log lines.
     pub(crate) fn warn(&self, topic: &str, what: &str) {
         if !matches!(self.lines.line(), Admission::Dropped) {
-            tracing::warn!(topic = &*text::line(topic), "{what}");
+            event(|| tracing::warn!(topic = &*text::line(topic), "{what}"));
         }
     }
 
     fn refusal(&self, error: &OpenError) -> Refusal {
         if !matches!(self.lines.line(), Admission::Dropped) {
             let error = error.to_string();
-            tracing::warn!(error = &*text::line(&error), "a component was refused a topic");
+            event(|| tracing::warn!(error = &*text::line(&error), "a component was refused a topic"));
         }
         match error {
             OpenError::Denied { .. } => Refusal::Denied,
@@ -104,8 +131,8 @@ impl GrantedTopics {
         self.grants.may_subscribe(topic).map_err(|error| self.refusal(&error))?;
         let place = self.place(topic)?;
         let topic = self.open(topic, schema)?;
-        let subscription =
-            topic.subscribe(options, Arc::clone(signal)).map_err(|error| self.refusal(&error))?;
+        let subscription = topic.subscribe(options, Arc::clone(signal), self.await_restarts);
+        let subscription = subscription.map_err(|error| self.refusal(&error))?;
         Ok(TopicFeed { subscription, unsealed: topic.is_unsealed(), _place: place })
     }
 
@@ -119,7 +146,9 @@ impl GrantedTopics {
         signal: Arc<Signal>,
     ) -> Result<TopicOutlet, Refusal> {
         self.grants.may_publish(topic).map_err(|error| self.refusal(&error))?;
-        let joined = self.shared.publish(self.open(topic, schema)?, options, signal, None);
+        let topic = self.open(topic, schema)?;
+        self.returns.note(&topic);
+        let joined = self.shared.publish(topic, options, signal, None);
         let (topic, writer) = joined.map_err(|error| self.refusal(&error))?;
         Ok(TopicOutlet { writer, topic: Left(topic) })
     }

@@ -35,6 +35,7 @@
 
 mod broker;
 mod component;
+mod expectation;
 mod granted;
 mod grants;
 pub mod guest;

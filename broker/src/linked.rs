@@ -1,6 +1,5 @@
 //! One run of an app that is linked into the program: an `async fn` as a task, a plain `fn` on a thread of its own.
 
-use std::any::Any;
 use std::fmt::Display;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blockcast_blocks::park::{Cancellation, Left};
+use blockcast_blocks::shield::{Panicked, Shielded, shielded};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
@@ -65,7 +65,7 @@ where
     where
         A: FnOnce(Session) -> Self + Send + 'static,
     {
-        run_task(app(launch.session), launch.control).boxed()
+        run_task(app, launch).boxed()
     }
 }
 
@@ -78,18 +78,32 @@ impl<E: Display + 'static> AppOutcome<Blocking> for Result<(), E> {
     }
 }
 
-async fn run_task<F, E>(app: F, control: Arc<GuestControl>) -> GuestReport
+async fn run_task<A, F, E>(app: A, launch: Launch) -> GuestReport
 where
+    A: FnOnce(Session) -> F,
     F: Future<Output = Result<(), E>>,
     E: Display,
 {
-    let outcome = tokio::select! {
-        outcome = AssertUnwindSafe(app).catch_unwind() => outcome,
-        () = control.cancelled() => return report(ExitReason::Cancelled),
+    let Launch { session, control, .. } = launch;
+    // The app's panic while it is begun, polled or dropped is its end.
+    let begun = shielded(move || Shielded::new(Box::pin(app(session))));
+    let mut app = match begun {
+        Ok(app) => app,
+        Err(panic) => return report(panicked(&panic)),
     };
-    report(match outcome {
-        Ok(result) => returned(result),
-        Err(panic) => panicked(&*panic),
+    let outcome = tokio::select! {
+        outcome = AssertUnwindSafe(app.as_mut()).catch_unwind() => Some(outcome.map_err(Panicked::new)),
+        () = control.cancelled() => None,
+    };
+    let dropped = app.discard();
+    report(match (outcome, dropped) {
+        (Some(Err(panic)), _) => panicked(&panic),
+        (outcome, Err(panic)) => {
+            drop(outcome.map(Shielded::new));
+            panicked(&panic)
+        }
+        (Some(Ok(result)), Ok(())) => returned(result),
+        (None, Ok(())) => ExitReason::Cancelled,
     })
 }
 
@@ -111,7 +125,7 @@ where
             let reason = match cancellation.run(move || returned(app(session))) {
                 Ok(reason) => reason,
                 Err(Left::Cancelled) => ExitReason::Cancelled,
-                Err(Left::Panicked(panic)) => panicked(&*panic),
+                Err(Left::Panicked(panic)) => panicked(&Panicked::new(panic)),
             };
             // Nobody listens if it was abandoned.
             let _ = leave.send(reason);
@@ -144,22 +158,20 @@ impl Drop for CancelOnDrop {
 }
 
 fn returned<E: Display>(result: Result<(), E>) -> ExitReason {
-    match result {
+    let judged = shielded(move || match result {
         Ok(()) => ExitReason::Finished,
         Err(error) => ExitReason::Failed(line(&error.to_string()).into_owned()),
-    }
+    });
+    judged.unwrap_or_else(|panic| panicked(&panic))
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> ExitReason {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text =
-        text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
-    ExitReason::Trapped { message: line(&format!("panicked: {text}")).into_owned(), backtrace: String::new() }
+fn panicked(panic: &Panicked) -> ExitReason {
+    ExitReason::Trapped { message: line(&panic.to_string()).into_owned(), backtrace: String::new() }
 }
 
 /// Why a component has ended whose thread ended in a way in which threads do not end.
 fn lost() -> ExitReason {
-    ExitReason::System("the host panicked on its behalf".to_owned())
+    ExitReason::HostPanicked("has lost its thread".to_owned())
 }
 
 fn report(reason: ExitReason) -> GuestReport {

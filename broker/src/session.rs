@@ -6,8 +6,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use blockcast_blocks::shield::{shielded, shielded_waker};
 use blockcast_blocks::{OpenError, Payload, Process, Timestamp, park};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
@@ -15,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::broker::Shared;
 use crate::component::ComponentOptions;
+use crate::expectation::Returns;
 use crate::grants::Grants;
 use crate::guest::state::line;
 use crate::guest::{GuestControl, Level, LogSink};
@@ -32,6 +34,8 @@ pub struct Session {
     control: Arc<GuestControl>,
     log: Option<LogSink>,
     runtime: Handle,
+    returns: Arc<Returns>,
+    await_restarts: bool,
 }
 
 impl Session {
@@ -41,9 +45,10 @@ impl Session {
         options: ComponentOptions,
         control: Arc<GuestControl>,
         runtime: Handle,
+        returns: Arc<Returns>,
     ) -> Self {
-        let ComponentOptions { grants, parameters, log, .. } = options;
-        Self { name, shared, grants, parameters, control, log, runtime }
+        let ComponentOptions { grants, parameters, log, await_restarts, .. } = options;
+        Self { name, shared, grants, parameters, control, log, runtime, returns, await_restarts }
     }
 
     /// The value that whoever started the app gave for `name`, if any.
@@ -75,7 +80,7 @@ impl Session {
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
         self.grants.may_publish(topic)?;
-        self.shared.publisher(&self.name, topic, options, None)
+        self.shared.publisher(&self.name, topic, options, None, Some(&self.returns))
     }
 
     /// Opens a topic for subscribing.
@@ -101,7 +106,8 @@ impl Session {
         options: SubscriberOptions,
     ) -> Result<Subscriber<P>, OpenError> {
         self.grants.may_subscribe(topic)?;
-        self.shared.subscriber(&self.name, topic, options)
+        let await_restarts = self.await_restarts || options.get_await_restarts();
+        self.shared.subscriber(&self.name, topic, options, await_restarts)
     }
 
     /// Writes a line to the app's log.
@@ -136,11 +142,12 @@ impl Session {
     /// completes at once, as the timer is the parent's.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         if self.shared.is_inherited() {
-            return Sleep { timer: None, process: Process::current() };
+            return Sleep { timer: None, is_lost: false, process: Process::current() };
         }
         // Also for threads that know of no runtime.
         let _runtime = self.runtime.enter();
-        Sleep { timer: Some(Box::pin(tokio::time::sleep(duration))), process: Process::current() }
+        let timer = Some(Box::pin(tokio::time::sleep(duration)));
+        Sleep { timer, is_lost: false, process: Process::current() }
     }
 
     /// Blocks the thread for `duration`.
@@ -165,6 +172,8 @@ impl Session {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The runtime of the timer was shut down.
+    is_lost: bool,
     process: Process,
 }
 
@@ -173,9 +182,29 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let is_current = self.process.is_current();
-        match &mut self.timer {
-            Some(timer) if is_current => timer.as_mut().poll(context),
-            _ => Poll::Ready(()),
+        let Self { timer, is_lost, .. } = &mut *self;
+        let Some(timer) = timer.as_mut().filter(|_| is_current) else { return Poll::Ready(()) };
+        // The runtime keeps the waker and wakes it on a thread of its own.
+        let waker = shielded_waker(context.waker());
+        if !*is_lost {
+            let mut own = Context::from_waker(&waker);
+            // A timer panics if its runtime was shut down. An app on a thread of its own may go on nevertheless.
+            match shielded(|| timer.as_mut().poll(&mut own)) {
+                Ok(polled) => return polled,
+                Err(_) => *is_lost = true,
+            }
+        }
+        let left = timer.deadline().into_std().saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Poll::Ready(());
+        }
+        let sleep = move || {
+            std::thread::sleep(left);
+            waker.wake();
+        };
+        match std::thread::Builder::new().spawn(sleep) {
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
         }
     }
 }

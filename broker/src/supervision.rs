@@ -1,12 +1,17 @@
 //! Running a component, again and again if its policy says so: what stands behind a [`Component`](crate::Component).
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use blockcast_blocks::shield::{Panicked, Shielded, event, shielded};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::broker::Tasks;
+use crate::expectation::Returns;
 use crate::guest::{ExitReason, GuestControl, GuestReport, GuestStats};
 use crate::restart::{Next, RestartPolicy, Restarts};
 
@@ -82,29 +87,82 @@ impl Status {
     }
 }
 
+/// What is due when a component has ended for good, however its task ends: if nothing else has said so, the task has been
+/// dropped with its runtime.
+pub(crate) struct Finish {
+    status: watch::Sender<Status>,
+    control: Arc<GuestControl>,
+    returns: Arc<Returns>,
+    began: Instant,
+    /// The broker's own runtime goes with the last component.
+    _tasks: Arc<Tasks>,
+}
+
+impl Finish {
+    pub(crate) fn new(
+        status: watch::Sender<Status>,
+        control: Arc<GuestControl>,
+        returns: Arc<Returns>,
+        tasks: Arc<Tasks>,
+    ) -> Self {
+        Self { status, control, returns, began: Instant::now(), _tasks: tasks }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.returns.end();
+        if !self.status.borrow().state.is_over() {
+            // A thread of its own may go on without the runtime.
+            self.control.cancel();
+        }
+        self.status.send_if_modified(|status| {
+            let lost = !status.state.is_over();
+            if status.state == ComponentState::Running {
+                let (run, lasted) = (status.runs - 1, self.began.elapsed());
+                let (reason, stats) = (ExitReason::Cancelled, GuestStats::default());
+                status.record(Exit { run, at: SystemTime::now(), lasted, reason, stats });
+            }
+            if lost {
+                status.state = ComponentState::Ended;
+            }
+            lost
+        });
+    }
+}
+
 /// Runs a component until its policy, or whoever asked it to stop, lets it rest.
 ///
 /// `run` begins a run; whatever the former run held is released when its future has completed.
 pub(crate) async fn supervise(
     name: String,
-    control: Arc<GuestControl>,
     policy: RestartPolicy,
-    status: watch::Sender<Status>,
-    mut run: impl FnMut() -> BoxFuture<'static, GuestReport>,
+    mut finish: Finish,
+    run: impl FnMut() -> BoxFuture<'static, GuestReport>,
 ) {
+    // Its destructor is the user's. Dropped before `finish`, so that nothing of the component is left when it has ended.
+    let mut run = Some(Shielded::new(run));
+    let control = Arc::clone(&finish.control);
     let mut restarts = Restarts::new(policy);
     for number in 0.. {
-        let began = Instant::now();
-        let GuestReport { reason, stats } = run().await;
+        finish.began = Instant::now();
+        let GuestReport { reason, stats } = match &mut run {
+            Some(run) => one_run(&mut **run).await,
+            None => return,
+        };
         let next = if control.is_shutdown_requested() {
             Next::Stop
         } else {
             restarts.after(&reason, Instant::now())
         };
-        let lasted = began.elapsed();
-        tracing::info!(component = name, run = number, %reason, ?lasted, ?next, "component ended");
+        let lasted = finish.began.elapsed();
+        event(|| tracing::info!(component = name, run = number, %reason, ?lasted, ?next, "component ended"));
         let exit = Exit { run: number, at: SystemTime::now(), lasted, reason, stats };
-        status.send_modify(|status| {
+        if !matches!(next, Next::After(_)) {
+            run = None;
+            finish.returns.end();
+        }
+        finish.status.send_modify(|status| {
             status.record(exit);
             status.state = match next {
                 Next::After(_) => ComponentState::Pausing,
@@ -118,16 +176,28 @@ pub(crate) async fn supervise(
             () = control.shutdown() => true,
             () = tokio::time::sleep(pause) => false,
         };
-        status.send_modify(|status| {
-            if asked_to_stop {
-                status.state = ComponentState::Ended;
-            } else {
-                status.state = ComponentState::Running;
-                status.runs += 1;
-            }
-        });
         if asked_to_stop {
+            // The rest is done by `finish`.
             return;
         }
+        finish.status.send_modify(|status| {
+            status.state = ComponentState::Running;
+            status.runs += 1;
+        });
     }
+}
+
+/// One run, whatever becomes of it.
+async fn one_run(run: &mut impl FnMut() -> BoxFuture<'static, GuestReport>) -> GuestReport {
+    let outcome = match shielded(run) {
+        Ok(future) => {
+            let mut future = Shielded::new(future);
+            AssertUnwindSafe(future.as_mut()).catch_unwind().await.map_err(Panicked::new)
+        }
+        Err(panicked) => Err(panicked),
+    };
+    outcome.unwrap_or_else(|panicked| GuestReport {
+        reason: ExitReason::HostPanicked(panicked.to_string()),
+        stats: GuestStats::default(),
+    })
 }

@@ -78,6 +78,8 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| alone(format!("no threads to run on: {error}")))?;
     let broker = Broker::on_runtime(runtime.handle().clone());
+    // The table at the end tells of topics that everybody has left.
+    broker.keep_topics();
     let apps = Apps::load(&broker, arguments.deployment).map_err(alone)?;
     runtime.block_on(pipeline(arguments, &broker, apps, input))
 }

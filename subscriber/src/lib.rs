@@ -35,6 +35,9 @@
 //!
 //! Unread messages of a publisher that has gone keep all its blocks, in two memory mappings and without a file descriptor, until
 //! they are received or the subscriber is dropped.
+//!
+//! A publisher that crashes is gone, even if its component is restarted a moment later. By default the subscriber ends
+//! then, and so do its stream and `for_each_ref`. With [`SubscriberOptions::await_restarts`] it waits for the restart.
 
 mod latest;
 mod message;
@@ -52,5 +55,8 @@ pub use message::{Batch, Message, Sample};
 pub use options::SubscriberOptions;
 pub use subscriber::{RecvError, Subscriber};
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub use subscription::{Subscription, SubscriptionFeed, subscription, subscription_with};
+pub use subscription::{
+    ExpectedPublishers, Subscription, SubscriptionFeed, subscription, subscription_awaiting,
+    subscription_with,
+};
 pub use wait::{Waitable, wait_any};

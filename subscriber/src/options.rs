@@ -7,6 +7,7 @@ use blockcast_blocks::{Overflow, ReaderOptions};
 pub struct SubscriberOptions {
     reader: ReaderOptions,
     name: &'static str,
+    await_restarts: bool,
 }
 
 impl SubscriberOptions {
@@ -58,6 +59,25 @@ impl SubscriberOptions {
     pub fn samples(mut self, most: u32) -> Self {
         self.reader.samples = Some(most.max(1));
         self
+    }
+
+    /// Whether to wait for publishers that are restarted: the subscriber does not end before every component that has
+    /// published to the topic and may be restarted has ended for good, has been given up, or the broker shuts down. This
+    /// holds for a component that closes its publisher and goes on, too. By default a subscriber ends as soon as no
+    /// publisher is left.
+    ///
+    /// In guests and native libraries this has no effect: there the host decides for the component, with the broker's
+    /// `ComponentOptions::await_restarts`.
+    #[must_use]
+    pub fn await_restarts(mut self, wait: bool) -> Self {
+        self.await_restarts = wait;
+        self
+    }
+
+    /// What [`await_restarts`](Self::await_restarts) was set to.
+    #[must_use]
+    pub fn get_await_restarts(&self) -> bool {
+        self.await_restarts
     }
 
     /// What statistics call it. Otherwise it goes by the name of its component, if it has one.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,9 +16,18 @@ pub fn subscription() -> (SubscriptionFeed, Subscription) {
     subscription_with(Signal::new())
 }
 
-/// As [`subscription`], waiting on a signal that is there already.
+/// Like [`subscription`], waiting on a signal that is there already.
 #[must_use]
 pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription) {
+    subscription_awaiting(signal, None)
+}
+
+/// Like [`subscription_with`]. While publishers are `expected`, the subscription does not end although all are gone.
+#[must_use]
+pub fn subscription_awaiting(
+    signal: Arc<Signal>,
+    expected: Option<Arc<ExpectedPublishers>>,
+) -> (SubscriptionFeed, Subscription) {
     let mailbox = Arc::new(Mailbox::default());
     mailbox.letters().feeds = 1;
     let process = Process::current();
@@ -28,6 +37,7 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
         arrivals: Arrivals {
             arrived: ForkFlag::new(Arc::clone(&mailbox.arrived)),
             mailbox: Arc::clone(&mailbox),
+            expected,
             over: false,
             inherited: false,
         },
@@ -36,6 +46,31 @@ pub fn subscription_with(signal: Arc<Signal>) -> (SubscriptionFeed, Subscription
         _leaving: Leaving(mailbox, process),
     };
     (feed, subscription)
+}
+
+/// How many of a topic's publishers may come back after they have gone, because they are restarted.
+///
+/// Subscriptions that were made with it do not end before there are none. Whoever [forgets](Self::forget) the last one wakes
+/// them.
+#[derive(Debug, Default)]
+pub struct ExpectedPublishers(AtomicUsize);
+
+impl ExpectedPublishers {
+    /// One more may come back. To be called before it joins.
+    pub fn expect(&self) {
+        // Ordering: whoever adds its reader to the mailboxes is the one that calls this, earlier.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less does. To be called when its last reader was added to the mailboxes.
+    pub fn forget(&self) {
+        // Ordering: Release pairs with the Acquire in `any`: who sees it finds every reader that was added before.
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+
+    fn any(&self) -> bool {
+        self.0.load(Ordering::Acquire) > 0
+    }
 }
 
 /// The broker's end of a subscription: it puts readers, one per publisher, into the subscription's mailbox.
@@ -82,20 +117,29 @@ impl SubscriptionFeed {
     /// Adds a publisher. Whatever it publishes from the reader's start on will be received. False, and the
     /// reader is dropped, if the subscription is gone.
     pub fn add(&self, reader: Reader) -> bool {
-        let refused = {
-            let mut letters = self.mailbox.letters();
-            if letters.left {
-                Some(reader)
-            } else {
-                letters.readers.push_back(reader);
-                letters.had_publisher = true;
-                // Ordering: Release pairs with the Acquire in `Subscription::admit`, which then takes the lock.
-                self.mailbox.arrived.store(true, Ordering::Release);
-                None
-            }
-        };
-        self.signal.wake();
+        let refused = self.add_quietly(reader);
+        self.ring();
         refused.is_none()
+    }
+
+    /// Like [`add`](Self::add), for callers that hold a lock: calls no code of the user. Returns the reader if the subscription
+    /// is gone; it is to be dropped, and [`ring`](Self::ring) to be called, when nothing is locked any more.
+    #[must_use]
+    pub fn add_quietly(&self, reader: Reader) -> Option<Reader> {
+        let mut letters = self.mailbox.letters();
+        if letters.left {
+            return Some(reader);
+        }
+        letters.readers.push_back(reader);
+        letters.had_publisher = true;
+        // Ordering: Release pairs with the Acquire in `Subscription::admit`, which then takes the lock.
+        self.mailbox.arrived.store(true, Ordering::Release);
+        None
+    }
+
+    /// Wakes the subscription, which looks again.
+    pub fn ring(&self) {
+        self.signal.wake();
     }
 
     /// Drops the reader of a publisher that has ended, if the subscription has not looked since it joined and there is
@@ -303,7 +347,8 @@ impl Subscription {
         arrival
     }
 
-    /// Whether a publisher is there that was not taken in yet, or the topic still waits for its first.
+    /// Whether a publisher is there that was not taken in yet, or one is still awaited: the topic's first, or one that is
+    /// restarted if the subscription waits for those.
     #[must_use]
     pub fn awaits_publisher(&self) -> bool {
         self.arrivals.is_open()
@@ -477,6 +522,8 @@ struct Arrivals {
     /// That of the mailbox, which is set in a forked child too.
     arrived: ForkFlag,
     mailbox: Arc<Mailbox>,
+    /// Publishers that may come back, if the subscription waits for them.
+    expected: Option<Arc<ExpectedPublishers>>,
     /// The end was found, and is still to be told.
     over: bool,
     /// The process was forked: there are no readers any more.
@@ -537,12 +584,14 @@ impl Arrivals {
         self.over
     }
 
-    /// Whether there is a publisher that was not taken in yet, or the first is still awaited.
+    /// Whether there is a publisher that was not taken in yet, or one is still awaited.
     #[cold]
     #[inline(never)]
     fn is_open(&self) -> bool {
+        // Looked at first: when none is expected any more, the last one that was is in the mailbox.
+        let expected = self.expected.as_ref().is_some_and(|expected| expected.any());
         let letters = self.mailbox.letters();
-        !letters.readers.is_empty() || (!letters.had_publisher && letters.feeds > 0)
+        !letters.readers.is_empty() || ((!letters.had_publisher || expected) && letters.feeds > 0)
     }
 }
 

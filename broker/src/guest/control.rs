@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::Signal;
+use blockcast_blocks::shield::with_shielded_waker;
 use tokio::sync::watch;
 
 use super::account::ChannelAccount;
@@ -115,7 +116,8 @@ impl GuestControl {
 
     async fn reached(&self, request: Request) {
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.request.subscribe().wait_for(|reached| *reached >= request).await;
+        let mut requests = self.request.subscribe();
+        let _ = with_shielded_waker(requests.wait_for(|reached| *reached >= request)).await;
     }
 
     /// Asks the guest's host side for its counters; what is returned numbers the request.

@@ -57,6 +57,12 @@ pub enum ExitReason {
     NotStarted(String),
     /// The system refused what the host needed to go on with it.
     System(String),
+    /// Code of the program that runs the broker failed on its behalf: a log sink or a validator panicked, and the text says
+    /// so with the message.
+    HostPanicked(String),
+    /// It has not ended: [`Component::wait`](crate::Component::wait) was called in a task of the current-thread runtime that
+    /// runs the component, which would never have ended there. Await [`Component::ended`](crate::Component::ended) instead.
+    StillRunning,
 }
 
 impl ExitReason {
@@ -115,6 +121,11 @@ impl fmt::Display for ExitReason {
             Self::Abandoned(why) => write!(f, "abandoned, as it goes on: {why}"),
             Self::NotStarted(text) => write!(f, "not started: {text}"),
             Self::System(text) => write!(f, "ended: {text}"),
+            Self::HostPanicked(text) => write!(f, "ended: the program that runs it {text}"),
+            Self::StillRunning => f.write_str(
+                "still running: this thread runs the component, so waiting for it here would never end; await \
+                 `Component::ended` instead",
+            ),
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct GuestLimits {
     pub in_place: u32,
     /// How much of its topics' arenas it sees.
     pub isolation: Isolation,
-    /// Topics that it may bring into being by opening them, over all its restarts. 0: it reaches topics only that
+    /// Topics that it has brought into being by opening them and that exist, over all its restarts. 0: it reaches topics only that
     /// others have opened or that were declared.
     pub topics: u32,
     /// Messages of one subscription that are delivered and neither released nor held, at a time.

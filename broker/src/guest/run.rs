@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::charge_mappings;
+use blockcast_blocks::shield::Panicked;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use wasmtime::{Store, UpdateDeadline};
@@ -87,7 +88,7 @@ impl GuestProgram {
         let state = store.data_mut();
         let reason = match outcome {
             Ok(outcome) => state.exit_reason(outcome),
-            Err(_) => ExitReason::System("the host panicked on its behalf".to_owned()),
+            Err(payload) => ExitReason::HostPanicked(Panicked::new(payload).to_string()),
         };
         let stats = state.stats();
         GuestReport { reason, stats }

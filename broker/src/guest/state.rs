@@ -364,7 +364,8 @@ impl GuestState {
         match self.meter.lines().line() {
             Admission::Line => (self.setup.log)(level, &line(text)),
             Admission::LineAfter(dropped) => {
-                (self.setup.log)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+                let told = format!("{dropped} lines were dropped: too many in a second");
+                (self.setup.log)(Level::Warn, &told);
                 (self.setup.log)(level, &line(text));
             }
             Admission::Dropped => self.excess.note(Limit::LogLines),

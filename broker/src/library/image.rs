@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockcast_blocks::abi::{App, ENTRY, Entry, Misfit};
+use blockcast_blocks::shield::event;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -180,7 +181,7 @@ impl Drop for Image {
         if let Ok(remains) = found {
             // The loader keeps it: it asks for that, or a thread is left that has its thread-local variables. As the loader
             // knows it by the file's number, that must not be given to another copy.
-            tracing::warn!("a library stays loaded: it was built so, or has left a thread behind");
+            event(|| tracing::warn!("a library stays loaded: it was built so, or has left a thread behind"));
             drop(remains);
             std::mem::forget(file);
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use blockcast_blocks::abi::Status;
 use blockcast_blocks::biased::{Biased, Refused};
+use blockcast_blocks::shield::Panicked;
 
 use super::state::LibraryState;
 use super::validation::Validation;
@@ -162,8 +163,8 @@ impl Instance {
                 self.end(ExitReason::Killed(limit.unwrap_or(Limit::HostCalls)));
                 Err(Status::CANCELLED)
             }
-            Err(_) => {
-                self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+            Err(payload) => {
+                self.end(ExitReason::HostPanicked(Panicked::new(payload).to_string()));
                 Err(Status::CANCELLED)
             }
         }
@@ -171,7 +172,7 @@ impl Instance {
 
     /// Does a call that cannot be refused, also when the run is to end.
     pub(crate) fn always<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Option<T> {
-        catch_unwind(AssertUnwindSafe(|| self.with(body))).ok()?.ok()
+        catch_unwind(AssertUnwindSafe(|| self.with(body))).map_err(Panicked::new).ok()?.ok()
     }
 
     /// Has what it is about to publish checked by code of the program, which may call back: nothing is looked at meanwhile.
@@ -180,8 +181,8 @@ impl Instance {
     /// The bytes are readable, and nobody writes them meanwhile.
     pub(crate) unsafe fn validate(&self, validation: &Validation) -> Result<Trust, Status> {
         // SAFETY: the caller's promise.
-        catch_unwind(AssertUnwindSafe(|| unsafe { validation.run() })).map_err(|_| {
-            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+        catch_unwind(AssertUnwindSafe(|| unsafe { validation.run() })).map_err(|payload| {
+            self.end(ExitReason::HostPanicked(Panicked::new(payload).to_string()));
             Status::CANCELLED
         })
     }
@@ -205,8 +206,8 @@ impl Instance {
                 }
             }
         }));
-        if written.is_err() {
-            self.end(ExitReason::System("the host panicked on its behalf".to_owned()));
+        if let Err(payload) = written {
+            self.end(ExitReason::HostPanicked(Panicked::new(payload).to_string()));
         }
     }
 

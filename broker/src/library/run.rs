@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use blockcast_blocks::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
 use blockcast_blocks::charge_mappings;
+use blockcast_blocks::shield::{Panicked, event};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -95,7 +96,9 @@ impl Drop for Remains {
         let closer = std::thread::Builder::new().name("blockcast-close".to_owned());
         let closing = closer.spawn(move || ManuallyDrop::into_inner(kept).wait_and_close());
         if let Err(error) = closing {
-            tracing::warn!(%error, "no thread is left to close a library: it stays loaded, with its blocks");
+            event(
+                || tracing::warn!(%error, "no thread is left to close a library: it stays loaded, with its blocks"),
+            );
         }
     }
 }
@@ -219,7 +222,7 @@ async fn close(left: oneshot::Receiver<Left>, thread: JoinHandle<()>, grace: Dur
 
 /// The report of a component whose thread ended in a way in which threads do not end.
 fn lost() -> GuestReport {
-    let reason = ExitReason::System("the host panicked on its behalf".to_owned());
+    let reason = ExitReason::HostPanicked("has lost its thread".to_owned());
     GuestReport { reason, stats: GuestStats::default() }
 }
 
@@ -292,7 +295,7 @@ fn run(code: &Code, instance: &Arc<Instance>, threads: &Arc<Threads>, started: o
     let reason = match outcome {
         Ok(Ok(returned)) => exit_reason(instance, returned),
         Ok(Err(reason)) => instance.ending().unwrap_or(reason),
-        Err(_) => ExitReason::System("the host panicked on its behalf".to_owned()),
+        Err(payload) => ExitReason::HostPanicked(Panicked::new(payload).to_string()),
     };
     let stats = instance.stats().unwrap_or_else(|| instance.setup.control.shown_stats());
     let _ = instance.with(LibraryState::release);

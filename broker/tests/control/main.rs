@@ -4,7 +4,12 @@
 mod guest_support;
 
 mod brought_memory;
+mod callbacks;
 mod departure;
 mod fork;
+mod lifetime;
+mod linked_panics;
 mod quality_of_service;
+mod restarts;
 mod supervision;
+mod topics;

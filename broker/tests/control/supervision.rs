@@ -119,6 +119,7 @@ async fn a_pause_before_a_restart_ends_at_once_when_the_component_is_asked_to_st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_linked_app_is_restarted_like_a_guest_also_after_a_panic() {
     let broker = Broker::new();
+    broker.keep_topics();
     let runs = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&runs);
     let options = quickly(RestartPolicy::on_failure()).name("app").parameter("n", "7");

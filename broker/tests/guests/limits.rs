@@ -360,6 +360,7 @@ const TOPICS: &str = r#"(func (export "run") (result i32) (local $i i32) (local 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_creation_of_topics_is_refused_at_the_limit_also_over_restarts() {
     let broker = Broker::new();
+    broker.keep_topics();
     drop(broker.subscriber::<Bytes>("tops-500", SubscriberOptions::new()).expect("opens"));
     let program =
         broker.load(&GuestSource::bytes("test", wat::component(TOPICS).into_bytes())).expect("loads");

@@ -122,7 +122,10 @@ async fn hostile_bytes_that_make_a_validator_panic_end_the_guest_only() {
         }
     })
     .await;
-    assert!(matches!(&report.reason, ExitReason::System(text) if text.contains("panicked")), "{report:?}");
+    assert!(
+        matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a mistake")),
+        "{report:?}"
+    );
     assert_eq!(received, 1);
 }
 

@@ -9,6 +9,7 @@ use blockcast_broker::{Broker, ExitReason, Limit, Rate};
 #[track_caller]
 fn finishes(deed: &str) {
     let broker = Broker::new();
+    broker.keep_topics();
     let report = start(&broker, deed, |_| {}).wait();
     assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
     for topic in broker.topics() {

@@ -147,6 +147,7 @@ fn an_end_says_what_the_app_returned_and_said() {
 #[test]
 fn a_library_is_closed_at_its_end_and_no_block_of_it_is_left() {
     let broker = Broker::new();
+    broker.keep_topics();
     let library = build(&[]);
     let program = load(&broker, &library);
     assert_eq!(traces(&library), 0, "it was looked at, and closed again");
@@ -166,6 +167,7 @@ fn a_library_is_closed_at_its_end_and_no_block_of_it_is_left() {
 #[test]
 fn a_message_that_is_kept_outlives_the_library_that_published_it() {
     let broker = Broker::new();
+    broker.keep_topics();
     let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("a new topic");
     let component = start(&broker, "publishes", |_| {});
     let sample = subscriber.blocking_recv(Some(Instant::now() + PATIENCE)).expect("a message");

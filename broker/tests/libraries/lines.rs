@@ -24,6 +24,7 @@ fn finishes(component: &Component, broker: &Broker) {
 #[track_caller]
 fn does(deed: &str) {
     let broker = Broker::new();
+    broker.keep_topics();
     finishes(&start(&broker, deed, |_| {}), &broker);
 }
 
@@ -45,6 +46,7 @@ fn there_is_no_line_where_it_could_not_keep_what_calls_promise() {
 #[test]
 fn a_limited_rate_excludes_a_line_and_what_a_line_has_is_one_loan() {
     let broker = Broker::new();
+    broker.keep_topics();
     finishes(&start(&broker, "limited-lines", |limits| limits.loans = 2), &broker);
     for rate in [
         |limits: &mut blockcast_broker::GuestLimits| limits.publish_messages = Some(Rate::per_second(1000)),
@@ -59,6 +61,7 @@ fn a_limited_rate_excludes_a_line_and_what_a_line_has_is_one_loan() {
 #[test]
 fn a_subscriber_that_sleeps_is_woken_and_counters_are_right_from_outside() {
     let broker = Broker::new();
+    broker.keep_topics();
     let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("plain bytes");
     let component = start(&broker, "lines", |_| {});
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -81,6 +84,7 @@ fn a_subscriber_that_sleeps_is_woken_and_counters_are_right_from_outside() {
 #[test]
 fn hostile_publishing_after_the_end_reaches_what_stays_until_the_library_is_closed() {
     let broker = Broker::new();
+    broker.keep_topics();
     let component = start(&broker, "leaves-a-line", |_| {});
     // Nobody else keeps the channel. Others come and go, so that what is not kept goes too, and this process with it.
     while component.report().is_none() {
@@ -93,6 +97,7 @@ fn hostile_publishing_after_the_end_reaches_what_stays_until_the_library_is_clos
 fn a_component_that_publishes_by_a_line_or_only_looks_at_it_is_cancelled() {
     for deed in ["lines", "looks-at-its-line"] {
         let broker = Broker::new();
+        broker.keep_topics();
         let component = start(&broker, deed, |_| {});
         std::thread::sleep(Duration::from_millis(100));
         let asked = Instant::now();

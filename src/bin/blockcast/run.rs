@@ -55,6 +55,8 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
         loading = loading.cache(GuestCache::open(folder).map_err(|error| error.to_string())?);
     }
     broker.load_with(loading).map_err(|error| error.to_string())?;
+    // The report tells of all topics, when everybody has left.
+    broker.keep_topics();
     for topic in &plan.topics {
         let declared = broker.declare(&topic.name, &topic.schema, topic.validator());
         declared.map_err(|error| format!("topic {:?}: {error}", topic.name))?;

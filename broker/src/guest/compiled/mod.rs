@@ -19,6 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use blockcast_blocks::shield::event;
+
 mod folder;
 mod seal;
 
@@ -195,7 +197,10 @@ impl GuestCache {
             }
             Err((_, reason)) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(folder = %shown(&self.path), file = name, reason = &*line(&reason), "a compiled guest is not used");
+                let reason = &*line(&reason);
+                event(
+                    || tracing::warn!(folder = %shown(&self.path), file = name, reason, "a compiled guest is not used"),
+                );
                 // What is in its place is replaced if that is possible; a folder there is not.
                 let _ = self.folder.remove(&name);
                 None
@@ -208,7 +213,7 @@ impl GuestCache {
         let name = label.file_name();
         let kept = self.folder.replace(&name, &seal::seal(&self.key, label, code));
         if let Err(error) = kept.and_then(|()| self.prune(&name)) {
-            tracing::warn!(folder = %shown(&self.path), %error, "a compiled guest is not kept");
+            event(|| tracing::warn!(folder = %shown(&self.path), %error, "a compiled guest is not kept"));
         }
     }
 

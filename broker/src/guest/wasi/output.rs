@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use blockcast_blocks::shield::reported;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -39,45 +40,71 @@ impl Output {
         Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, excess })))
     }
 
+    /// Appends what the program writes. A sink that panics loses the rest of it, and its panic is the caller's.
     fn append(&self, bytes: &[u8]) {
-        // A sink that panics leaves a line too many or too few.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).append(bytes);
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).append(piece);
+            // The sink is called when the lines are not locked any more.
+            if let Some(line) = ended {
+                line.write();
+            }
+        }
+    }
+}
+
+/// A line that is complete.
+struct Line {
+    level: Level,
+    sink: LogSink,
+    /// Lines that were dropped before it.
+    dropped: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Line {
+    fn write(self) {
+        if let Some(dropped) = self.dropped {
+            let told = format!("{dropped} lines were dropped: too many in a second");
+            (self.sink)(Level::Warn, &told);
+        }
+        (self.sink)(self.level, &line(&String::from_utf8_lossy(&self.text)));
     }
 }
 
 impl Lines {
-    fn append(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            let (text, ends) = match piece.split_last() {
-                Some((b'\n', text)) => (text, true),
-                _ => (piece, false),
-            };
-            let room = MAX_TEXT - self.line.len();
-            self.line.extend_from_slice(&text[..text.len().min(room)]);
-            if ends {
-                self.end_line();
-            }
-        }
+    /// Appends what has no line break except at its end. Returns the line that it ends, if it ends one that is to be written.
+    fn append(&mut self, piece: &[u8]) -> Option<Line> {
+        let (text, ends) = match piece.split_last() {
+            Some((b'\n', text)) => (text, true),
+            _ => (piece, false),
+        };
+        let room = MAX_TEXT - self.line.len();
+        self.line.extend_from_slice(&text[..text.len().min(room)]);
+        if ends { self.end_line() } else { None }
     }
 
-    fn end_line(&mut self) {
-        let bytes = std::mem::take(&mut self.line);
-        match self.gate.line() {
-            Admission::Line => {}
-            Admission::LineAfter(dropped) => {
-                (self.sink)(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+    fn end_line(&mut self) -> Option<Line> {
+        let text = std::mem::take(&mut self.line);
+        let dropped = match self.gate.line() {
+            Admission::Line => None,
+            Admission::LineAfter(dropped) => Some(dropped),
+            Admission::Dropped => {
+                self.excess.note(Limit::LogLines);
+                return None;
             }
-            Admission::Dropped => return self.excess.note(Limit::LogLines),
-        }
-        (self.sink)(self.level, &line(&String::from_utf8_lossy(&bytes)));
+        };
+        Some(Line { level: self.level, sink: Arc::clone(&self.sink), dropped, text })
     }
 }
 
 impl Drop for Lines {
-    /// What the program wrote last is a line, also if it did not say so.
+    /// Flushes an unterminated last line.
     fn drop(&mut self) {
-        if !self.line.is_empty() {
-            self.end_line();
+        if !self.line.is_empty()
+            && let Some(line) = self.end_line()
+        {
+            // The program is over already, perhaps because the sink has panicked.
+            reported("a log sink", || line.write());
         }
     }
 }
@@ -170,6 +197,41 @@ mod tests {
         assert_eq!(lines(&[b"one\ntwo", b"", b"\n", b"\nlast"]), ["one", "two", "", "last"]);
         assert_eq!(lines(&[b"\xff\n"]), ["\u{fffd}"]);
         assert!(lines(&[b""]).is_empty());
+    }
+
+    #[test]
+    fn a_sink_that_panics_is_called_without_a_lock_and_once_more_at_the_end() {
+        let seen = Arc::new(Mutex::new(0));
+        let (sink, calls) = (Arc::clone(&seen), Arc::clone(&seen));
+        let sink: LogSink = Arc::new(move |_, _| {
+            *sink.lock().expect("no panic while it is locked") += 1;
+            panic!("a log sink with a mistake");
+        });
+        let output = Output::new(
+            Level::Info,
+            &sink,
+            LineGate::new(Rate::per_second(10)),
+            Excess::new(&GuestLimits::default()),
+        );
+        let ended = blockcast_blocks::shield::shielded(move || {
+            output.append(b"last");
+            // As the guest is unwound: the line is flushed while this thread panics.
+            output.append(b" line\nnot ended");
+        });
+        assert!(ended.is_err());
+        assert_eq!(*calls.lock().expect("no panic while it is locked"), 1, "the rest is lost with the panic");
+        let output = Output::new(
+            Level::Info,
+            &sink,
+            LineGate::new(Rate::per_second(10)),
+            Excess::new(&GuestLimits::default()),
+        );
+        let ended = blockcast_blocks::shield::shielded(move || {
+            output.append(b"not ended");
+            panic!("first");
+        });
+        assert!(ended.map(|(): ()| ()).is_err());
+        assert_eq!(*calls.lock().expect("no panic while it is locked"), 2);
     }
 
     #[test]

@@ -1,0 +1,233 @@
+//! Code of the program that the broker calls (wakers, tracing layers, log sinks, validators) may panic and may call back.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use crate::guest_support::wat;
+use blockcast_blocks::{Bytes, Payload};
+use blockcast_broker::{Broker, ComponentOptions, ExitReason, Grants, GuestSource, RestartPolicy};
+
+/// Bounds a deadlock.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Does `work` on a thread of its own, and fails if it does not return.
+fn returns(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    match is_done.recv_timeout(PATIENCE) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it waits for itself"),
+        _ => thread.join().expect("no panic"),
+    }
+}
+
+/// Asks the broker for its topics whenever it is woken, and counts.
+struct Asks {
+    broker: Broker,
+    woken: AtomicU32,
+}
+
+impl Asks {
+    fn new(broker: &Broker) -> Arc<Self> {
+        Arc::new(Self { broker: broker.clone(), woken: AtomicU32::new(0) })
+    }
+
+    fn woken(&self) -> u32 {
+        self.woken.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        let _ = self.broker.topics();
+        self.broker.subscriber::<Bytes>("another", Default::default()).map(drop).unwrap_or_default();
+        self.woken.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_may_call_the_broker_when_a_publisher_joins_and_when_the_broker_shuts_down() {
+    returns(|| {
+        let broker = Broker::new();
+        let asks = Asks::new(&broker);
+        let waker = Waker::from(Arc::clone(&asks));
+        let mut context = Context::from_waker(&waker);
+        let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+        assert!(subscriber.poll_ready(&mut context).is_pending());
+        let publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+        assert_eq!(asks.woken(), 1);
+        assert!(subscriber.poll_ready(&mut context).is_pending());
+        drop(publisher);
+        assert_eq!(asks.woken(), 2);
+        let mut subscriber = broker.subscriber::<Bytes>("other", Default::default()).expect("opens");
+        assert!(subscriber.poll_ready(&mut context).is_pending());
+        broker.shut_down();
+        assert_eq!(asks.woken(), 3);
+    });
+}
+
+#[test]
+fn a_waker_may_call_the_broker_when_a_subscriber_joins_or_leaves() {
+    returns(|| {
+        let broker = Broker::new();
+        let asks = Asks::new(&broker);
+        let waker = Waker::from(Arc::clone(&asks));
+        let mut context = Context::from_waker(&waker);
+        let mut publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+        let mut joined = Box::pin(publisher.subscribers(2));
+        assert!(joined.as_mut().poll(&mut context).is_pending());
+        let first = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+        assert_eq!(asks.woken(), 1);
+        assert!(joined.as_mut().poll(&mut context).is_pending());
+        drop(first);
+        assert_eq!(asks.woken(), 2);
+    });
+}
+
+/// Asks the broker for its topics at every event, and panics at some.
+struct Layer {
+    broker: Broker,
+    seen: Arc<AtomicU32>,
+    panics: bool,
+}
+
+impl tracing::Subscriber for Layer {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        let _ = self.broker.topics();
+        self.seen.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics, "a layer with a mistake");
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_tracing_layer_may_call_the_broker_and_its_panic_concerns_nobody() {
+    for panics in [false, true] {
+        returns(move || {
+            let broker = Broker::new();
+            let seen = Arc::new(AtomicU32::new(0));
+            let layer = Layer { broker: broker.clone(), seen: Arc::clone(&seen), panics };
+            tracing::subscriber::with_default(layer, || {
+                let mut publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+                let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+                let late = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+                publisher.try_loan().expect("a block").send(&b"x"[..]).expect("fits");
+                assert_eq!(subscriber.try_recv_ref().expect("a message").view(), b"x");
+                drop(late);
+                // The readers of a subscription that is dropped tell of it.
+                drop(subscriber);
+                assert_eq!(publisher.subscriber_count(), 0);
+            });
+            assert!(seen.load(Ordering::Relaxed) >= 5, "{seen:?}");
+        });
+    }
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker with a mistake");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+    let broker = Broker::new();
+    let mut publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
+    let mut bad = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+    let mut good = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+    let asks = Asks::new(&broker);
+    assert!(bad.poll_ready(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+    assert!(good.poll_ready(&mut Context::from_waker(&Waker::from(Arc::clone(&asks)))).is_pending());
+    publisher.try_loan().expect("a block").send(&b"x"[..]).expect("fits");
+    assert_eq!(asks.woken(), 1);
+    assert_eq!(bad.try_recv_ref().expect("a message").view(), b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panicking_waker_of_one_who_waits_for_an_end_keeps_nobody_else_waiting() {
+    let broker = Broker::new();
+    let app = |session: blockcast_broker::Session| async move {
+        session.shutdown().await;
+        Ok::<(), String>(())
+    };
+    let component = broker.run("app", Grants::new(), [], app).expect("starts");
+    let mut bad = Box::pin(component.ended());
+    assert!(bad.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
+    let waits = component.ended();
+    let ends = async {
+        tokio::task::yield_now().await;
+        component.request_shutdown();
+    };
+    let (report, ()) = tokio::join!(waits, ends);
+    assert_eq!(report.reason, ExitReason::Finished);
+    assert!(component.state().is_over());
+}
+
+/// Calls the broker whenever it is written to.
+struct Writes(Broker);
+
+impl Write for Writes {
+    fn write_str(&mut self, _: &str) -> fmt::Result {
+        let _ = self.0.topic("topic");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_formatter_may_call_the_broker() {
+    returns(|| {
+        let broker = Broker::new();
+        broker.declare("topic", &Bytes::schema(), None).expect("a new topic");
+        write!(Writes(broker.clone()), "{broker:?}").expect("written");
+    });
+}
+
+const LOGS: &str =
+    r#"(func (export "run") (result i32) (call $report (i32.const 65) (i64.const 1)) (i32.const 0))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_sink_that_panics_ends_its_guest_with_that_reason_and_restarts_count() {
+    let broker = Broker::new();
+    let guest = broker.load(&GuestSource::bytes("test", wat::component(LOGS).into_bytes())).expect("loads");
+    let policy =
+        RestartPolicy { limit: Some(2), initial: Duration::from_millis(1), ..RestartPolicy::on_failure() };
+    let options =
+        ComponentOptions::new().restart(policy).log(Arc::new(|_, _| panic!("a log sink with a mistake")));
+    let guest = broker.supervise_guest(&guest, options).expect("starts");
+    let expected = ExitReason::HostPanicked("panicked: a log sink with a mistake".to_owned());
+    assert_eq!(guest.ended().await.reason, expected);
+    assert_eq!((guest.exits().len(), guest.state().is_over()), (3, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_that_panics_ends_its_guest_with_that_reason_and_gives_the_block_back() {
+    let broker = Broker::new();
+    let rule = |_: &[u8]| -> Result<(), blockcast_blocks::InvalidPayload> { panic!("a rule with a mistake") };
+    broker.declare("topic", &Bytes::schema(), Some(Arc::new(rule))).expect("a new topic");
+    let body = r#"(func (export "run") (result i32) (local $p i32)
+      (local.set $p (call $open_publisher (i32.const 64) (i32.const 2)))
+      (drop (call $publish (local.get $p) (i32.const 16) (i32.const 5)))
+      (i32.const 0))"#;
+    let guest = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
+    let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
+    let guest = broker.spawn_guest(&guest, Grants::all(), []).expect("starts");
+    let expected = ExitReason::HostPanicked("panicked: a rule with a mistake".to_owned());
+    assert_eq!(guest.ended().await.reason, expected);
+    assert!(subscriber.recv().await.is_err(), "nothing was published, and the topic has ended");
+}

@@ -1,0 +1,108 @@
+//! Linked apps whose code panics where the broker calls it: the end has a reason, and the component is over.
+
+use std::fmt;
+use std::panic::panic_any;
+use std::time::Duration;
+
+use blockcast_broker::{
+    Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, RestartPolicy, Session,
+};
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor with a mistake");
+    }
+}
+
+/// An error that cannot be displayed.
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("an error with a mistake")
+    }
+}
+
+fn panicked(message: &str) -> ExitReason {
+    ExitReason::Trapped { message: format!("panicked: {message}"), backtrace: String::new() }
+}
+
+fn check(component: &Component, expected: &ExitReason) {
+    let report = component.wait();
+    assert_eq!(&report.reason, expected);
+    assert_eq!(component.state(), ComponentState::Ended);
+    assert_eq!(component.report(), Some(report));
+    assert_eq!(component.exits().len(), 1);
+}
+
+#[test]
+fn an_app_whose_panic_panics_when_it_is_dropped_has_ended() {
+    let broker = Broker::new();
+    let task = |_: Session| async { if true { panic_any(Bomb) } else { Ok::<(), String>(()) } };
+    check(&broker.run("task", Grants::new(), [], task).expect("starts"), &panicked("without a message"));
+    let thread = |_: Session| if true { panic_any(Bomb) } else { Ok::<(), String>(()) };
+    check(&broker.run("thread", Grants::new(), [], thread).expect("starts"), &panicked("without a message"));
+}
+
+#[test]
+fn an_app_whose_error_panics_when_it_is_displayed_has_ended() {
+    let broker = Broker::new();
+    let task = |_: Session| async { Err::<(), _>(Unspeakable) };
+    check(
+        &broker.run("task", Grants::new(), [], task).expect("starts"),
+        &panicked("an error with a mistake"),
+    );
+    let thread = |_: Session| Err::<(), _>(Unspeakable);
+    check(
+        &broker.run("thread", Grants::new(), [], thread).expect("starts"),
+        &panicked("an error with a mistake"),
+    );
+}
+
+#[test]
+fn an_app_that_panics_before_it_is_a_future_has_ended_and_is_restarted() {
+    let broker = Broker::new();
+    let app = |_: Session| {
+        assert!(!cfg!(test), "at once");
+        async { Ok::<(), String>(()) }
+    };
+    check(&broker.run("app", Grants::new(), [], app).expect("starts"), &panicked("at once"));
+    let policy =
+        RestartPolicy { limit: Some(2), initial: Duration::from_millis(1), ..RestartPolicy::on_failure() };
+    let component = broker.supervise(ComponentOptions::new().restart(policy), app).expect("starts");
+    assert_eq!(component.wait().reason, panicked("at once"));
+    assert_eq!((component.state(), component.exits().len()), (ComponentState::GivenUp, 3));
+}
+
+#[test]
+fn an_app_that_panics_when_it_is_cancelled_has_ended() {
+    let broker = Broker::new();
+    let app = |_: Session| async {
+        let _bomb = Bomb;
+        std::future::pending::<Result<(), String>>().await
+    };
+    let component = broker.run("app", Grants::new(), [], app).expect("starts");
+    component.cancel();
+    let report = component.wait();
+    // Cancelled before it was polled, it had made no bomb.
+    assert!(
+        [panicked("a destructor with a mistake"), ExitReason::Cancelled].contains(&report.reason),
+        "{report:?}"
+    );
+    assert_eq!(component.state(), ComponentState::Ended);
+}
+
+#[test]
+fn what_a_supervised_app_captures_may_panic_when_it_is_dropped() {
+    let broker = Broker::new();
+    let bomb = Bomb;
+    let app = move |_: Session| {
+        let _ = &bomb;
+        async { Ok::<(), String>(()) }
+    };
+    let component = broker.supervise(ComponentOptions::new(), app).expect("starts");
+    check(&component, &ExitReason::Finished);
+}
