@@ -139,7 +139,8 @@ const MAX_DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 /// unsafe impl ArchiveType for Local {
 ///     const NAME: &'static str = "example.local";
 /// }
-/// println!("{}", Rkyv::<Local>::schema());
+/// fn published<P: Payload>() {}
+/// published::<Rkyv<Local>>();
 /// ```
 /// ```
 /// # use blockcast_blocks::{ArchiveType, Payload, Rkyv};
@@ -149,7 +150,8 @@ const MAX_DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 /// unsafe impl ArchiveType for Shared {
 ///     const NAME: &'static str = "example.shared";
 /// }
-/// println!("{}", Rkyv::<Shared>::schema());
+/// fn published<P: Payload>() {}
+/// published::<Rkyv<Shared>>();
 /// ```
 pub struct Rkyv<T>(PhantomData<fn() -> T>);
 
