@@ -136,10 +136,11 @@ pub(crate) struct AttachmentWindow {
     turn: usize,
     round: Round,
     limit: SampleLimit,
-    /// Where samples are limited: there may be counted holds.
+    /// Samples are limited, and there may be some.
     keeps: bool,
     /// Samples are counted holds from the start.
     at_once: bool,
+    unusual: bool,
 }
 
 /// What was seen of the records since the search for a free one has last looked at all of them.
@@ -186,6 +187,7 @@ impl AttachmentWindow {
             limit,
             keeps: false,
             at_once,
+            unusual: at_once || limit != SampleLimit::None,
         }
     }
 
@@ -197,7 +199,19 @@ impl AttachmentWindow {
     /// Whether [`make_room`](Self::make_room) has something to do before another message is received.
     #[inline(always)]
     pub(crate) fn may_be_full(&self) -> bool {
-        (self.keeps || self.is_used()) && self.is_limited()
+        self.keeps
+    }
+
+    /// Whether samples are limited or counted from the start: then [`attach_any`](Self::attach_any) attaches them.
+    #[inline(always)]
+    pub(crate) fn is_unusual(&self) -> bool {
+        self.unusual
+    }
+
+    /// As [`attach`](Self::attach), also where samples are limited or counted from the start.
+    pub(crate) fn attach_any(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
+        self.keeps |= self.is_limited();
+        if self.at_once { self.count(consumer, packed) } else { self.attach(consumer, packed) }
     }
 
     /// Messages that may be received together.
@@ -248,9 +262,6 @@ impl AttachmentWindow {
     /// window reaches is turned into counted holds. Allocates where half as many samples are kept as there are records.
     #[inline(always)]
     pub(crate) fn attach(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
-        if self.at_once {
-            return self.count(consumer, packed);
-        }
         let sequence = packed.sequence;
         if self.first == NONE {
             self.first = sequence;
@@ -270,7 +281,7 @@ impl AttachmentWindow {
         let sample = record.attach_counted(packed);
         consumer.hold(record.block(&self.shared.channel));
         self.shared.note_kept();
-        self.keeps = true;
+        self.keeps |= self.is_limited();
         // The strong reference that a counted sample owns.
         std::mem::forget(Arc::clone(&self.shared));
         sample
@@ -348,7 +359,7 @@ impl AttachmentWindow {
         if record.count() {
             // The samples own it now.
             std::mem::forget(strong);
-            self.keeps = true;
+            self.keeps |= self.is_limited();
         } else {
             self.shared.give_up_hold(block);
         }

@@ -195,7 +195,9 @@ impl Reader {
     #[doc(hidden)]
     #[inline(always)]
     pub fn receive_owned_here(&mut self) -> Result<RawSample, ReceiveError> {
-        self.make_room()?;
+        if self.window.is_unusual() {
+            return self.receive_owned_unusually();
+        }
         let packed = match self.consumer.take_packed() {
             Ok(packed) => packed,
             Err(other) => {
@@ -203,7 +205,21 @@ impl Reader {
                 self.consumer.current()
             }
         };
-        let sample = self.attach(packed);
+        self.state = State::Guarded;
+        let sample = self.window.attach(&self.consumer, packed);
+        if self.consumer.let_go(self.window.first().min(self.floor)) {
+            self.wake_publisher();
+        }
+        Ok(sample)
+    }
+
+    /// As [`receive_owned`](Self::receive_owned), where samples are limited or counted from the start.
+    #[inline(never)]
+    fn receive_owned_unusually(&mut self) -> Result<RawSample, ReceiveError> {
+        self.make_room()?;
+        self.receive_next()?;
+        let sample = self.attach(self.consumer.current());
+        // None may be attached by the interval.
         if self.consumer.let_go(self.window.first().min(self.floor).min(self.consumer.next())) {
             self.wake_publisher();
         }
@@ -361,7 +377,7 @@ impl Reader {
     #[inline(always)]
     fn attach(&mut self, packed: Packed) -> RawSample {
         self.state = State::Guarded;
-        self.window.attach(&self.consumer, packed)
+        self.window.attach_any(&self.consumer, packed)
     }
 
     /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
