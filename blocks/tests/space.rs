@@ -16,7 +16,7 @@ fn channel_of(blocks: u32) -> Writer {
 }
 
 fn join(writer: &Writer, overflow: Overflow) -> Reader {
-    let options = ReaderOptions { overflow, ..ReaderOptions::default() };
+    let options = ReaderOptions { overflow, samples: Some(u32::MAX), ..ReaderOptions::default() };
     writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins")
 }
 
