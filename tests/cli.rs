@@ -479,6 +479,28 @@ fn inspect_tells_why_a_guest_does_not_run_here() {
 }
 
 #[test]
+fn hostile_files_without_an_end_are_refused_before_they_are_read() {
+    let folder = Folder::new("endless");
+    let shown = output(&["inspect", "/dev/zero"]);
+    assert_eq!(shown.status.code(), Some(2), "{shown:?}");
+    assert!(stderr(&shown).contains("/dev/zero: it is not a file"), "{shown:?}");
+    for head in ["\x7fELF", "\0asm"] {
+        let sparse = folder.file("sparse", head);
+        let file = std::fs::File::options().write(true).open(&sparse).expect("there");
+        file.set_len(1 << 30).expect("sparse");
+        let shown = output(&["inspect", &sparse]);
+        assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+        assert!(stdout(&shown).contains("has 1073741824 bytes, and "), "{shown:?}");
+    }
+    let manifest = folder.file("large.toml", "# ");
+    let file = std::fs::File::options().write(true).open(&manifest).expect("there");
+    file.set_len(1 << 30).expect("sparse");
+    let run = output(&["run", &manifest]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(stderr(&run).contains("a manifest has at most 16777216 bytes"), "{run:?}");
+}
+
+#[test]
 fn the_readme_runs_the_demo() {
     let readme = include_str!("../README.md");
     assert!(readme.contains("run examples/deployment/lines.toml"));

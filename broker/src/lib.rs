@@ -36,6 +36,7 @@
 mod broker;
 mod component;
 mod expectation;
+mod file;
 mod granted;
 mod grants;
 pub mod guest;

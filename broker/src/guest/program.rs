@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use super::loading::{Checked, Exceeded, LoadLimit, LoadLimits, Outcome, Refused,
 use super::module;
 use super::state::{GuestState, MAX_TEXT, line};
 use super::wasi::{WasiNeeds, WasiPart};
+use crate::file::{self, FileError};
 
 /// Where a guest's code comes from.
 #[derive(Clone)]
@@ -65,17 +65,15 @@ impl GuestSource {
                 Err(LoadError::TooLarge { guest: self.name(), bytes: code.len() as u64, most })
             }
             Self::Bytes { code, .. } => Ok(Arc::clone(code)),
-            Self::File(path) => match read(path, most) {
-                Ok(code) if code.len() as u64 > most => Err(LoadError::TooLarge {
-                    guest: self.name(),
-                    bytes: std::fs::metadata(path).map_or(code.len() as u64, |metadata| metadata.len()),
-                    most,
-                }),
+            Self::File(path) => match file::read(path, most) {
                 Ok(code) => Ok(code.into()),
-                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                Err(FileError::TooLarge(bytes)) => {
+                    Err(LoadError::TooLarge { guest: self.name(), bytes, most })
+                }
+                Err(FileError::Io(source)) if source.kind() == io::ErrorKind::NotFound => {
                     Err(LoadError::Missing { path: path.clone() })
                 }
-                Err(source) => Err(LoadError::Unreadable { path: path.clone(), source }),
+                Err(FileError::Io(source)) => Err(LoadError::Unreadable { path: path.clone(), source }),
             },
         }
     }
@@ -103,16 +101,6 @@ impl From<&Path> for GuestSource {
 pub(crate) fn told(error: &wasmtime::Error) -> String {
     // A line after the first is indented, so that it does not pass for one of the host's.
     text::lines_within(&format!("{error:#}").replace('\n', "\n    "), MAX_TEXT).into_owned()
-}
-
-/// The content of a file, up to one byte more than is accepted.
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
-    }
-    let mut code = Vec::new();
-    File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut code)?;
-    Ok(code)
 }
 
 /// A compiled guest. Cloning shares the code.

@@ -1,6 +1,5 @@
 //! What a library's file says about itself, found out without running anything of it: [`LibraryFile`].
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -10,26 +9,41 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 
 use super::error::LibraryError;
+use crate::file::{self, FileError};
 
 /// A shared library, as its file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LibraryFile {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Names of the libraries that it needs.
+    /// Names of the libraries that it needs, the first 10,000 of up to 4,096 bytes.
     pub needs: Vec<String>,
     /// Version of the interface that it was built for, where its file says it.
     pub abi_version: Option<u32>,
-    /// Functions and variables that others can use. An app has one: `blockcast_app`.
+    /// Functions and variables that others can use, the first 10,000 of up to 4,096 bytes. An app needs one:
+    /// `blockcast_app`.
     pub exports: Vec<String>,
+    /// Names that `needs` and `exports` leave out, because they are too many or too long.
+    pub omitted: u64,
 }
 
+/// The most bytes of a library's file that are read.
+const MAX_FILE: u64 = 256 << 20;
+
+/// How many names a list holds at most.
+const MAX_LIST: usize = 10_000;
+
+/// Bytes of the longest name in a list.
+const MAX_NAME: usize = 4096;
+
 impl LibraryFile {
-    /// Reads a file without running anything of it, and looks whether it is an app for this machine, as far as
-    /// that can be seen.
+    /// Reads a file without running any of it, and checks as far as possible that it is an app for this machine.
+    ///
+    /// The file need not be trusted: time and memory are proportional to its size, which is limited to 256 MiB.
     ///
     /// # Errors
-    /// [`LibraryError::Missing`], [`LibraryError::Unreadable`], [`LibraryError::NotALibrary`] and [`LibraryError::NoEntry`].
+    /// [`LibraryError::Missing`], [`LibraryError::Unreadable`], [`LibraryError::TooLarge`], [`LibraryError::NotALibrary`],
+    /// [`LibraryError::NoEntry`] and [`LibraryError::Misfit`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, LibraryError> {
         let path = path.as_ref();
         let bytes = read(path)?;
@@ -37,10 +51,10 @@ impl LibraryFile {
     }
 
     pub(crate) fn examine(path: &Path, bytes: &[u8]) -> Result<Self, LibraryError> {
-        let library = parse(bytes);
-        let library =
-            library.map_err(|reason| LibraryError::NotALibrary { path: path.to_owned(), reason })?;
-        if !library.exports.iter().any(|name| name == ENTRY) {
+        let parsed = parse(bytes);
+        let (library, has_entry) =
+            parsed.map_err(|reason| LibraryError::NotALibrary { path: path.to_owned(), reason })?;
+        if !has_entry {
             return Err(LibraryError::NoEntry { path: path.to_owned() });
         }
         match library.abi_version {
@@ -55,14 +69,11 @@ impl LibraryFile {
 
 /// A file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
-    // Of what is no file there may be no end, or no beginning.
-    let is_file = |metadata: fs::Metadata| match metadata.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
-    };
-    fs::metadata(path).and_then(is_file).and_then(|()| fs::read(path)).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => LibraryError::Missing { path: path.to_owned() },
-        _ => LibraryError::Unreadable { path: path.to_owned(), source },
+    let path = path.to_owned();
+    file::read(&path, MAX_FILE).map_err(|error| match error {
+        FileError::TooLarge(bytes) => LibraryError::TooLarge { path, bytes, most: MAX_FILE },
+        FileError::Io(source) if source.kind() == io::ErrorKind::NotFound => LibraryError::Missing { path },
+        FileError::Io(source) => LibraryError::Unreadable { path, source },
     })
 }
 
@@ -73,8 +84,38 @@ const VERSION_SECTION: &str = ".blockcast";
 const MACHINE: u16 =
     if cfg!(target_arch = "x86_64") { object::elf::EM_X86_64 } else { object::elf::EM_AARCH64 };
 
-/// Why the bytes are no library, or what they say.
-fn parse(bytes: &[u8]) -> Result<LibraryFile, String> {
+/// Looks up names, each of which takes as long as it is long.
+///
+/// In a hostile file many symbols share one long name. In others all names together are shorter than the file, or hardly
+/// longer.
+struct Names {
+    left: usize,
+    omitted: u64,
+}
+
+impl Names {
+    fn new(bytes: &[u8]) -> Self {
+        Self { left: bytes.len().saturating_mul(2), omitted: 0 }
+    }
+
+    /// Counts a name that was looked up.
+    fn seen<'n>(&mut self, name: &'n [u8]) -> Result<&'n [u8], String> {
+        let left = self.left.checked_sub(name.len());
+        self.left = left.ok_or("its names are longer than the file, because many share the same text")?;
+        Ok(name)
+    }
+
+    fn list(&mut self, list: &mut Vec<String>, name: &[u8]) {
+        if list.len() < MAX_LIST && name.len() <= MAX_NAME {
+            list.push(String::from_utf8_lossy(name).into_owned());
+        } else {
+            self.omitted += 1;
+        }
+    }
+}
+
+/// What the bytes say, and whether they export the entry; or why they are not a library.
+fn parse(bytes: &[u8]) -> Result<(LibraryFile, bool), String> {
     match bytes {
         [] => return Err("it is empty".to_owned()),
         [0, b'a', b's', b'm', ..] => return Err("it is wasm, a guest".to_owned()),
@@ -96,15 +137,30 @@ fn parse(bytes: &[u8]) -> Result<LibraryFile, String> {
         return Err("it is cut off".to_owned());
     }
     let file = ElfFile64::<Endianness>::parse(bytes).map_err(damaged)?;
-    let exports = file.dynamic_symbols().filter(|symbol| symbol.is_definition() && symbol.is_global());
-    let exports = exports.filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect();
+    let mut names = Names::new(bytes);
+    let (mut exports, mut has_entry) = (Vec::new(), false);
+    for symbol in file.dynamic_symbols() {
+        let name = names.seen(symbol.name_bytes().map_err(damaged)?)?;
+        if symbol.is_definition() && symbol.is_global() {
+            has_entry |= name == ENTRY.as_bytes();
+            names.list(&mut exports, name);
+        }
+    }
+    let mut needs = Vec::new();
     let table = file.elf_dynamic_table().map_err(damaged)?;
-    let needed = table.iter().filter(|entry| entry.tag == DT_NEEDED);
-    let needed = needed.filter_map(|entry| table.string(entry).ok());
-    let needs = needed.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let abi_version = file.section_by_name(VERSION_SECTION).and_then(|section| {
-        let version = section.data().ok()?.first_chunk()?;
-        Some(u32::from_ne_bytes(*version))
-    });
-    Ok(LibraryFile { bytes: bytes.len() as u64, needs, abi_version, exports })
+    for entry in table.iter().filter(|entry| entry.tag == DT_NEEDED) {
+        let name = names.seen(table.string(entry).map_err(damaged)?)?;
+        names.list(&mut needs, name);
+    }
+    let mut abi_version = None;
+    for section in file.sections() {
+        // A file without names of sections runs too.
+        let Ok(name) = section.name_bytes() else { break };
+        if names.seen(name)? == VERSION_SECTION.as_bytes() {
+            let version = section.data().ok().and_then(|data| data.first_chunk().copied());
+            abi_version = abi_version.or(version.map(u32::from_ne_bytes));
+        }
+    }
+    let omitted = names.omitted;
+    Ok((LibraryFile { bytes: bytes.len() as u64, needs, abi_version, exports, omitted }, has_entry))
 }

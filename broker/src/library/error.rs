@@ -24,7 +24,19 @@ pub enum LibraryError {
         #[source]
         source: io::Error,
     },
-    /// The file is no shared library of this machine.
+    /// The file is larger than is accepted.
+    #[error(
+        "{path} has {bytes} bytes, and {most} are accepted at most; `strip` removes what is only for debuggers"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The largest that is accepted.
+        most: u64,
+    },
+    /// The file is not a shared library for this machine.
     #[error("{path} is not a shared library for this machine: {reason}")]
     NotALibrary {
         /// The file.
@@ -40,8 +52,8 @@ pub enum LibraryError {
         /// What the loader says.
         reason: String,
     },
-    /// It is a shared library, and no app: it lacks the symbol that every app exports.
-    #[error("{path} is no app: it does not export `{ENTRY}`")]
+    /// It is a shared library, but not an app: it lacks the symbol that every app exports.
+    #[error("{path} is not an app: it does not export `{ENTRY}`, which `export!` or the C header defines")]
     NoEntry {
         /// The file.
         path: PathBuf,

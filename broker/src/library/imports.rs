@@ -1,8 +1,10 @@
 //! Where a library's file keeps the address of a function that it imports: [`slots`].
 
+use std::collections::HashSet;
+
 use object::elf::{FileHeader64, PT_GNU_RELRO};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget};
+use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget, SymbolIndex};
 
 /// A place of 8 bytes in a loaded library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +35,11 @@ pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::E
     let (Some(symbols), Some(relocations)) = (file.dynamic_symbol_table(), file.dynamic_relocations()) else {
         return Ok(Vec::new());
     };
+    // Names are compared once per symbol: relocations may be many, and names long.
+    let wanted = symbols.symbols().filter(|symbol| symbol.is_undefined() && symbol.name() == Ok(function));
+    let wanted: HashSet<SymbolIndex> = wanted.map(|symbol| symbol.index()).collect();
     let imports = |target| match target {
-        RelocationTarget::Symbol(symbol) => symbols
-            .symbol_by_index(symbol)
-            .is_ok_and(|symbol| symbol.is_undefined() && symbol.name() == Ok(function)),
+        RelocationTarget::Symbol(symbol) => wanted.contains(&symbol),
         _ => false,
     };
     let found = relocations.filter(|(_, relocation)| imports(relocation.target()));

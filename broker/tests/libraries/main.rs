@@ -3,6 +3,7 @@
 mod support;
 
 mod calls;
+mod hostile_files;
 mod lifecycle;
 mod lines;
 mod rules;

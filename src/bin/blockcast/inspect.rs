@@ -35,6 +35,8 @@ struct Inspection {
     wasi: Vec<String>,
     /// Libraries of the system that a native library needs.
     needs: Vec<String>,
+    /// Exports and needs of a native library that are not listed, because they are too many or too long.
+    omitted: u64,
     /// Version of the C interface for which a native library was built, where its file says it.
     abi_version: Option<u32>,
     runs_here: bool,
@@ -76,9 +78,13 @@ pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
 impl Inspection {
     fn of(broker: &Broker, file: &Path, limits: &LoadLimits) -> Result<Self, Refused> {
         let failed = |error| format!("{}: {error}", file.display());
-        let bytes = std::fs::metadata(file).map_err(failed)?.len();
+        let metadata = std::fs::metadata(file).map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(format!("{}: it is not a file", file.display()));
+        }
         let mut head = Vec::new();
         File::open(file).and_then(|file| file.take(4).read_to_end(&mut head)).map_err(failed)?;
+        let bytes = metadata.len();
         let mut inspection = Self { file: file.display().to_string(), bytes, ..Self::default() };
         if head == b"\x7fELF" {
             inspection.read_library(file);
@@ -111,6 +117,7 @@ impl Inspection {
                 let exports = library.exports.into_iter();
                 self.exports = exports.map(|name| Named { name, kind: "symbol" }).collect();
                 (self.needs, self.abi_version) = (library.needs, library.abi_version);
+                self.omitted = library.omitted;
                 self.runs_here = true;
             }
             Err(error) => self.refused = Some(error.to_string()),
@@ -221,6 +228,9 @@ impl Inspection {
         }
         for needed in &self.needs {
             line("needs", &text::line(needed));
+        }
+        if self.omitted > 0 {
+            line("omitted", &format!("{} more names of exports and needs", self.omitted));
         }
         if native {
             line(

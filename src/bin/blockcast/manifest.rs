@@ -135,8 +135,10 @@ impl Kind {
     /// What a file holds: by its first bytes, and where these tell nothing by its name.
     pub fn of(path: &Path) -> Result<Self, Refused> {
         let mut head = Vec::new();
-        // What cannot be read is refused when it is loaded.
-        let _ = File::open(path).and_then(|file| file.take(4).read_to_end(&mut head));
+        // What cannot be read is refused when it is loaded. Opening a pipe would wait for a writer.
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            let _ = File::open(path).and_then(|file| file.take(4).read_to_end(&mut head));
+        }
         match (&*head, path.extension().and_then(|extension| extension.to_str())) {
             (b"\x7fELF", _) => Ok(Self::Library),
             (b"\0asm", _) | (_, Some("wasm" | "wat")) => Ok(Self::Wasm),
@@ -366,6 +368,9 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
     }
 }
 
+/// The most bytes of a manifest.
+const MAX_MANIFEST: u64 = 16 << 20;
+
 /// The text of a manifest, for telling where in it something is.
 pub struct Source {
     pub path: PathBuf,
@@ -375,7 +380,14 @@ pub struct Source {
 impl Source {
     /// Reads and parses a manifest.
     pub fn read(path: &Path) -> Result<(Self, Manifest), Refused> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let failed = |error| format!("{}: {error}", path.display());
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_MANIFEST + 1).read_to_string(&mut text))
+            .map_err(failed)?;
+        if text.len() as u64 > MAX_MANIFEST {
+            return Err(format!("{}: a manifest has at most {MAX_MANIFEST} bytes", path.display()));
+        }
         let source = Self { path: path.to_owned(), text };
         let manifest = toml::from_str(&source.text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);

@@ -1,0 +1,55 @@
+//! Reading files that a user names: never more than is wanted, and never what is not a file.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Why a file was not read.
+#[derive(Debug)]
+pub(crate) enum FileError {
+    /// The system says why.
+    Io(io::Error),
+    /// It has so many bytes.
+    TooLarge(u64),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The content of a regular file of at most `most` bytes.
+pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    // Devices may have no end, and opening one may have effects.
+    regular(&std::fs::metadata(path)?)?;
+    // If the file has been replaced by a pipe meanwhile, opening it does not wait for a writer.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    regular(&metadata)?;
+    if metadata.len() > most {
+        return Err(FileError::TooLarge(metadata.len()));
+    }
+    content(file, most)
+}
+
+fn regular(metadata: &Metadata) -> io::Result<()> {
+    match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    }
+}
+
+/// The size of a file may be wrong: it may grow, and those in `/proc` have none.
+fn content(file: File, most: u64) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        len if len > most => Err(FileError::TooLarge(len)),
+        _ => Ok(bytes),
+    }
+}
