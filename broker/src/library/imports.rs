@@ -52,7 +52,8 @@ pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::E
     // A place that is not the library's own data is left alone.
     let is_data = |slot: &Slot| {
         let last = slot.offset.saturating_add(7);
-        slot.offset % 8 == 0 && segments.iter().filter(writable).any(|segment| range(segment).contains(&last))
+        slot.offset.is_multiple_of(8)
+            && segments.iter().filter(writable).any(|segment| range(segment).contains(&last))
     };
     Ok(slots.filter(is_data).collect())
 }
