@@ -233,11 +233,14 @@ impl Component {
         if self.state() == ComponentState::Running {
             let asked = self.control.ask_stats();
             let patience = async {
-                let _context = self.runtime.enter();
-                tokio::time::sleep(STATS_PATIENCE)
+                let sleep = {
+                    let _context = self.runtime.enter();
+                    tokio::time::sleep(STATS_PATIENCE)
+                };
+                sleep.await;
             };
             // A timer panics if its runtime was shut down meanwhile: then nobody answers either. What was shown last will do.
-            let patience = AssertUnwindSafe(patience.then(|sleep| sleep)).catch_unwind();
+            let patience = AssertUnwindSafe(patience).catch_unwind();
             let answer = self.control.stats_shown(asked);
             with_shielded_waker(async {
                 tokio::select! {
