@@ -160,23 +160,25 @@ fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panicking_waker_of_one_who_waits_for_an_end_keeps_nobody_else_waiting() {
+async fn a_panicking_waker_of_one_who_waits_for_an_exit_does_not_stop_the_restarts() {
     let broker = Broker::new();
-    let app = |session: blockcast_broker::Session| async move {
-        session.shutdown().await;
-        Ok::<(), String>(())
+    let policy =
+        RestartPolicy { limit: Some(1), initial: Duration::from_millis(1), ..RestartPolicy::on_failure() };
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let app = move |_: blockcast_broker::Session| {
+        let mut gate = gate.clone();
+        async move {
+            let _ = gate.wait_for(|open| *open).await;
+            Err::<(), _>("as it should".to_owned())
+        }
     };
-    let component = broker.run("app", Grants::new(), [], app).expect("starts");
-    let mut bad = Box::pin(component.ended());
+    let component = broker.supervise(ComponentOptions::new().restart(policy), app).expect("starts");
+    let mut bad = Box::pin(component.exit_of(0));
     assert!(bad.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Panics)))).is_pending());
-    let waits = component.ended();
-    let ends = async {
-        tokio::task::yield_now().await;
-        component.request_shutdown();
-    };
-    let (report, ()) = tokio::join!(waits, ends);
-    assert_eq!(report.reason, ExitReason::Finished);
-    assert!(component.state().is_over());
+    go.send(true).expect("it waits");
+    let ended = tokio::time::timeout(PATIENCE, component.ended()).await.expect("it goes on");
+    assert_eq!(ended.reason, ExitReason::Failed("as it should".to_owned()));
+    assert_eq!((component.restarts(), component.exits().len()), (1, 2));
 }
 
 /// Calls the broker whenever it is written to.
