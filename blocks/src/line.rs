@@ -222,7 +222,9 @@ mod tests {
 
     /// Lends up to `room` blocks to the line; returns how many.
     fn lend(writer: &mut Writer, line: &mut Line, room: u32) -> u32 {
-        let (first, count) = writer.lend_to_line(room).expect("a block is free");
+        // SAFETY: every test recalls before its writer publishes anything else, adopts before it does anything else, and uses
+        // writer and line in one thread, one after the other.
+        let (first, count) = unsafe { writer.lend_to_line(room) }.expect("a block is free");
         line.refresh();
         line.take_up(first, count);
         count
@@ -276,7 +278,8 @@ mod tests {
         let mut offsets: Vec<_> = (0..4).map(|_| publish(&mut line, 8)).collect();
         writer.adopt();
         assert_eq!((writer.published(), writer.lent_to_line(), writer.pool().free), ((4, 32), 0, 0));
-        assert_eq!(writer.lend_to_line(1).err(), Some(LoanError::Exhausted { blocks: 16 }));
+        // SAFETY: as in `lend`.
+        assert_eq!(unsafe { writer.lend_to_line(1) }.err(), Some(LoanError::Exhausted { blocks: 16 }));
         offsets.extend(others.iter().map(|loan| loan.offset() as usize));
         offsets.sort_unstable();
         assert_eq!(offsets, (0..16).map(|block| block * 64).collect::<Vec<_>>());
@@ -317,7 +320,8 @@ mod tests {
         assert!(writer.take_from_line(other).is_none(), "no block of the channel");
         let loan = writer.take_from_line(word | 5).expect("the next one, whatever the length");
         assert!(writer.take_from_line(word).is_none(), "another one is the next");
-        writer.lend_again(loan);
+        // SAFETY: taken last, and nothing was done since.
+        unsafe { writer.lend_again(loan) };
         let loan = writer.take_from_line(word).expect("as before");
         let offset = loan.offset();
         let sequence = writer.resume(loan).expect("its own").publish(1).expect("it fits");
@@ -379,7 +383,8 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Lend(room) => {
-                        if let Ok((first, count)) = writer.lend_to_line(room) {
+                        // SAFETY: as in `lend`; the other steps recall or adopt first.
+                        if let Ok((first, count)) = unsafe { writer.lend_to_line(room) } {
                             line.refresh();
                             line.take_up(first, count);
                         } else {

@@ -293,9 +293,10 @@ impl Producer {
         lent
     }
 
-    /// Lends the block again that was taken back last, if nothing was published since.
-    pub(crate) fn lend_again(&mut self) {
+    /// Lends the block again that was taken back last, if nothing was published, lent or recalled since.
+    pub(crate) fn lend_again(&mut self, unit: u32) {
         self.lined += 1;
+        debug_assert_eq!(self.unit_at(self.oldest_named()), unit, "not the one that was taken back last");
         self.note_loaned(0);
     }
 

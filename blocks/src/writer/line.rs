@@ -13,9 +13,8 @@ impl Writer {
     /// The words by which messages are announced, for another who publishes with this writer's blocks. `None` where it may not: where
     /// blocks have several sizes.
     ///
-    /// They stay valid as long as the writer. What is [lent](Self::lend_to_line) is published by the line, under the rules that
-    /// [`PublishingLine`] states. Whatever else is done with the writer from then on, [`adopt`](Self::adopt) is called before it,
-    /// and [`recall_from_line`](Self::recall_from_line) before it publishes otherwise.
+    /// They stay valid as long as the writer. The line publishes what it was [lent](Self::lend_to_line), under the rules that
+    /// [`PublishingLine`] states; the contract of `lend_to_line` says what the writer may do meanwhile.
     #[must_use]
     pub fn line(&self) -> Option<PublishingLine> {
         if !self.uniform {
@@ -43,16 +42,32 @@ impl Writer {
     ///
     /// # Errors
     /// [`LoanError::Exhausted`].
+    ///
+    /// # Safety
+    /// Until the blocks are back, by [`recall_from_line`](Self::recall_from_line) or another call of this,
+    /// - the writer publishes only loans that were [taken from the line](Self::take_from_line): what it publishes otherwise would
+    ///   overwrite the slots that name the lent blocks;
+    /// - [`adopt`](Self::adopt) is called before anything else that is done with the writer after the line has published;
+    /// - the line publishes nothing while the writer publishes, takes blocks from it or recalls them, and none of these
+    ///   blocks afterwards.
+    ///
+    /// So code without `unsafe` cannot lend:
+    /// ```compile_fail,E0133
+    /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};
+    /// # let mut writer = channel(ChannelConfig::new(PublisherId::new(1), Schema::named("test")))?;
+    /// writer.lend_to_line(4)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
-    pub fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), LoanError> {
+    pub unsafe fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), LoanError> {
         self.recall_from_line();
         let first = self.take_block(0)?;
         let most = if self.hottest { 1 } else { room.min(self.producer.pool().blocks() / BLOCKS_PER_LENT) };
         Ok(self.producer.lend(first.unit, most))
     }
 
-    /// Takes back what was lent to the line and not published, after what was. To be called before anything is published otherwise:
-    /// the ring names the blocks of the line until they are published, and goes on.
+    /// Takes back what was lent to the line and not published. Call this before anything else is published: the ring
+    /// names the blocks of the line until then. Does nothing if none are lent.
     #[inline]
     pub fn recall_from_line(&mut self) {
         self.producer.recall();
@@ -65,7 +80,7 @@ impl Writer {
     }
 
     /// Takes the next block of the line back, for this writer to publish it, or to [`lend_again`](Self::lend_again). `None` if
-    /// `word` names another one, or none is lent.
+    /// `word` names a different one, or none is lent.
     pub fn take_from_line(&mut self, word: u64) -> Option<SuspendedLoan> {
         let unit = unit_of(word);
         if !self.producer.unlend(unit) {
@@ -76,9 +91,23 @@ impl Writer {
     }
 
     /// Lends a block again that was [taken from the line](Self::take_from_line) and not published.
-    pub fn lend_again(&mut self, loan: SuspendedLoan) {
+    ///
+    /// # Safety
+    /// `loan` is the result of the latest call of [`take_from_line`](Self::take_from_line) of this writer, which has neither
+    /// published, lent nor recalled anything since. It counts as lent then, so the contract of
+    /// [`lend_to_line`](Self::lend_to_line) holds on.
+    ///
+    /// So code without `unsafe` cannot pass off just any loan as the line's:
+    /// ```compile_fail,E0133
+    /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};
+    /// # let mut writer = channel(ChannelConfig::new(PublisherId::new(1), Schema::named("test")))?;
+    /// let loan = writer.try_loan(1)?.suspend();
+    /// writer.lend_again(loan);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn lend_again(&mut self, loan: SuspendedLoan) {
         debug_assert_eq!(loan.channel, self.channel.serial(), "another writer's");
-        self.producer.lend_again();
+        self.producer.lend_again(loan.taken.unit);
     }
 
     /// Wakes whoever waits for messages: called by a line that found that somebody may.

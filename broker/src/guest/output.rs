@@ -93,8 +93,12 @@ impl<O: Outlet> Output<O> {
 
     /// Lends up to `room` blocks to the publisher's line: the first as [`take`](Self::take) takes it, more if they are free.
     /// Returns the first sequence that names one, and how many there are.
-    pub(crate) fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
-        let lent = self.outlet.writer().0.lend_to_line(room);
+    ///
+    /// # Safety
+    /// As for [`Writer::lend_to_line`].
+    pub(crate) unsafe fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
+        // SAFETY: the caller's promise.
+        let lent = unsafe { self.outlet.writer().0.lend_to_line(room) };
         lent.map_err(|error| self.not_taken(0, &error))
     }
 

@@ -57,7 +57,10 @@ impl LibraryPublisher {
         if !self.lined {
             return Err(Error::Denied);
         }
-        self.output.lend_to_line(room)
+        // SAFETY: it is `lined`. So whatever of this publishes other blocks recalls first (`publish`, `publish_copy`), and all else
+        // that uses the writer adopts first (`output`). The line stands still meanwhile: the component vouches for using its line
+        // and calling this publisher one after the other, and for publishing by it only what it was lent last.
+        unsafe { self.output.lend_to_line(room) }
     }
 
     /// Takes back what was lent for the line, as something else is published or lent.
@@ -83,7 +86,8 @@ impl LibraryPublisher {
         let output = self.output();
         let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
         let (offset, capacity) = (block.offset() as usize, block.capacity());
-        output.writer().lend_again(block);
+        // SAFETY: it was taken just now, and nothing was done since.
+        unsafe { output.writer().lend_again(block) };
         if capacity < len as usize {
             return Err(Error::WrongSize);
         }
@@ -97,11 +101,13 @@ impl LibraryPublisher {
         let output = self.output();
         let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
         if block.capacity() < len as usize {
-            output.writer().lend_again(block);
+            // SAFETY: it was taken just now, and nothing was done since.
+            unsafe { output.writer().lend_again(block) };
             return Err(Error::WrongSize);
         }
         output.publish(block, len, trust).map_err(|(block, error)| {
-            output.writer().lend_again(block);
+            // SAFETY: it was taken just now, and was not published: the block is back, and nothing else was done since.
+            unsafe { output.writer().lend_again(block) };
             error
         })
     }
