@@ -27,18 +27,19 @@ impl Wake for Unpark {
 }
 
 thread_local! {
-    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    static WAKER: Waker = waker();
     /// What ends this thread's waiting.
     static CANCELLATION: RefCell<Option<Cancellation>> = const { RefCell::new(None) };
 }
 
 /// Polls until ready, parking the thread in between; `None` if `deadline` passes first.
 ///
-/// The thread's waker is made once per thread, so waiting does not allocate. Polling happens at least once,
-/// also after the deadline. In work that is [cancelled](Cancellation) it does not wait: it unwinds, or where it cannot returns
-/// `None`.
+/// The thread's waker is made once per thread, so waiting does not allocate, except in destructors of the thread's own
+/// variables. Polling happens at least once, even after the deadline. In work that is [cancelled](Cancellation) it does not
+/// wait: it unwinds, or returns `None` if it cannot.
 pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let waker = WAKER.with(Waker::clone);
+    // It may be gone if the destructor of another of the thread's variables waits.
+    let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| waker());
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(value) = poll(&mut cx) {
@@ -123,7 +124,9 @@ impl Cancellation {
     /// [`Left`] if it does not return.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, Left> {
         *self.thread() = Some(thread::current());
-        let outer = CANCELLATION.replace(Some(self.clone()));
+        // There is none in a destructor of the thread's own variables, where waiting cannot be cancelled.
+        let replace = |with| CANCELLATION.try_with(|current| current.replace(with)).ok().flatten();
+        let outer = replace(Some(self.clone()));
         let outcome = if self.is_cancelled() {
             Err(Left::Cancelled)
         } else {
@@ -132,7 +135,7 @@ impl Cancellation {
                 Err(payload) => Left::Panicked(payload),
             })
         };
-        CANCELLATION.set(outer);
+        replace(outer);
         *self.thread() = None;
         outcome
     }
@@ -160,6 +163,11 @@ impl fmt::Debug for Left {
             Self::Panicked(_) => "Panicked",
         })
     }
+}
+
+/// Wakes this thread.
+fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
 }
 
 /// Whether what this thread does was cancelled. Waiting in a destructor of the thread's own variables cannot be.
@@ -220,6 +228,47 @@ mod tests {
             assert_eq!(was_dropped.recv().unwrap(), None);
             assert!(matches!(cancellation.run(|| ()), Err(Left::Cancelled)), "it stays cancelled");
         }
+    }
+
+    /// Waits when it is dropped, for the other thread to wake it, and tells what came of that.
+    struct WaitsLast {
+        wakers: mpsc::Sender<Waker>,
+        awoken: mpsc::Receiver<u32>,
+        told: mpsc::Sender<(Option<u32>, bool)>,
+    }
+
+    impl Drop for WaitsLast {
+        fn drop(&mut self) {
+            let awoken = until(None, |cx| match self.awoken.try_recv() {
+                Ok(number) => Poll::Ready(number),
+                Err(_) => {
+                    let _ = self.wakers.send(cx.waker().clone());
+                    Poll::Pending
+                }
+            });
+            let ran = Cancellation::new().run(|| ()).is_ok();
+            let _ = self.told.send((awoken, ran));
+        }
+    }
+
+    thread_local!(static LAST: RefCell<Option<WaitsLast>> = const { RefCell::new(None) });
+
+    #[test]
+    fn a_destructor_of_a_thread_local_variable_can_wait() {
+        let (wakers, waker) = mpsc::channel();
+        let (awake, awoken) = mpsc::channel();
+        let (told, tells) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            LAST.set(Some(WaitsLast { wakers, awoken, told }));
+            // Variables that are used first are dropped last: this thread's waker goes before.
+            assert_eq!(until(None, |_| Poll::Ready(1)), Some(1));
+            assert!(Cancellation::new().run(|| ()).is_ok());
+        });
+        let waker: Waker = waker.recv().unwrap();
+        awake.send(7).unwrap();
+        waker.wake();
+        assert_eq!(tells.recv().unwrap(), (Some(7), true));
+        thread.join().unwrap();
     }
 
     #[test]
