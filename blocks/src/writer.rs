@@ -120,6 +120,15 @@ pub struct Writer {
     channel: Arc<Channel>,
 }
 
+/// Looks for a block for one loan, which is counted at most once. Dropped, also by a panic, the next one counts anew.
+struct OneLoan<'w>(&'w mut Writer);
+
+impl Drop for OneLoan<'_> {
+    fn drop(&mut self) {
+        self.0.counted = false;
+    }
+}
+
 /// What is done when the publisher has gone.
 struct Departure(Box<dyn FnOnce() + Send + Sync>);
 
@@ -285,10 +294,24 @@ impl Writer {
     #[inline(never)]
     fn poll_unusual(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         // However often it is polled, it is one loan.
-        self.counted = self.waits;
-        let polled = self.poll_block(cx, len);
-        (self.waits, self.counted) = (polled.is_pending(), false);
+        let counted = self.waits;
+        let polled = self.one_loan(counted).0.poll_block(cx, len);
+        self.waits = polled.is_pending();
         polled.map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
+    }
+
+    /// Tells [`poll_loanable`](Self::poll_loanable) that it is polled for another loan from now on: statistics count each loan
+    /// that finds no block once, however often it is polled, and do not notice if the wait for one is given up.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn begin_loan(&mut self) {
+        self.waits = false;
+    }
+
+    /// This writer, while it looks for a block for one loan.
+    fn one_loan(&mut self, counted: bool) -> OneLoan<'_> {
+        self.counted = counted;
+        OneLoan(self)
     }
 
     /// Blocks, free ones, and those in limbo.
@@ -393,17 +416,16 @@ impl Writer {
 
     #[cold]
     fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<Taken, LoanError> {
-        self.counted = true;
+        let loan = self.one_loan(true);
         let mut found = None;
         let _ = park::spin(|| {
-            found = match self.take_block(len) {
+            found = match loan.0.take_block(len) {
                 Err(LoanError::Exhausted { .. }) => None,
                 other => Some(other),
             };
             found.is_some()
         });
-        let found = found.or_else(|| park::until(deadline, |cx| self.poll_block(cx, len)));
-        self.counted = false;
+        let found = found.or_else(|| park::until(deadline, |cx| loan.0.poll_block(cx, len)));
         found.unwrap_or(Err(LoanError::Deadline))
     }
 

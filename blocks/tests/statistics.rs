@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use blockcast_blocks::park::{Cancellation, Left};
 use blockcast_blocks::{
     Bytes, ChannelConfig, HolderStats, Payload, PublisherId, ReaderOptions, Sequence, Signal, Writer, channel,
 };
@@ -108,4 +109,22 @@ fn loans_that_are_put_aside_or_forgotten_are_counted() {
         loans += 1;
     }
     assert_eq!((loans, loaned()), (8, 8), "nobody subscribes: all blocks were there");
+}
+
+#[test]
+fn a_loan_that_finds_no_block_is_counted_also_after_the_wait_for_another_was_cancelled() {
+    let mut writer = channel_of(2);
+    let channel = writer.channel().clone();
+    let _reader = channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::new()).expect("joins");
+    publish(&mut writer);
+    publish(&mut writer);
+    let cancellation = Cancellation::new();
+    let waits = cancellation.run(|| {
+        cancellation.cancel();
+        writer.loan(1, None).map(drop)
+    });
+    assert!(matches!(waits, Err(Left::Cancelled)), "{waits:?}");
+    assert_eq!(channel.stats().exhausted, 1);
+    assert!(writer.try_loan(1).is_err());
+    assert_eq!(channel.stats().exhausted, 2);
 }

@@ -84,6 +84,8 @@ impl<P: Payload> Publisher<P> {
     /// [`LoanError::TooLarge`], and as for [`loan`](Self::loan).
     #[inline]
     pub fn loan_sized(&mut self, bytes: usize) -> impl Future<Output = Result<Loan<'_, P>, LoanError>> {
+        #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+        self.writer.begin_loan();
         WhenReady::new(
             self,
             move |publisher: &mut Self, cx| publisher.writer.poll_loanable(cx, bytes),
