@@ -20,13 +20,17 @@ use crate::subscriber::{RecvError, Subscriber};
 pub struct Latest<P: Payload> {
     subscriber: Subscriber<P>,
     current: Option<Sample<P>>,
+    /// Nobody was told of `current` yet.
+    unseen: bool,
+    /// An error that was found behind a value that had to be told first.
+    error: Option<RecvError>,
 }
 
 impl<P: Payload> Latest<P> {
     /// The latest value of what `subscriber` receives.
     #[must_use]
     pub fn new(subscriber: Subscriber<P>) -> Self {
-        Self { subscriber, current: None }
+        Self { subscriber, current: None, unseen: false, error: None }
     }
 
     /// The latest value, or `None` while there was none: at least as new as the newest one when this was called. Never
@@ -35,6 +39,16 @@ impl<P: Payload> Latest<P> {
     /// # Errors
     /// [`RecvError::Invalid`] for a value that is not of the topic's layout; the previous one stays.
     pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
+        self.catch_up()?;
+        self.unseen = false;
+        Ok(self.current.as_ref())
+    }
+
+    /// Receives what is there.
+    fn catch_up(&mut self) -> Result<(), RecvError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         // Not until nothing is there: publishers that never pause would keep us for ever.
         for _ in 0..self.subscriber.backlog() {
             let mut received = self.subscriber.try_recv();
@@ -48,12 +62,15 @@ impl<P: Payload> Latest<P> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.current.as_ref())
+        Ok(())
     }
 
     /// Lets go of the value if nothing is received because of it: the publisher has fewer than four blocks beyond its history.
     fn is_in_the_way(&mut self, received: &Result<Sample<P>, RecvError>) -> bool {
-        matches!(received, Err(RecvError::TooManySamples { .. })) && self.current.take().is_some()
+        let in_the_way =
+            matches!(received, Err(RecvError::TooManySamples { .. })) && self.current.take().is_some();
+        self.unseen &= !in_the_way;
+        in_the_way
     }
 
     /// Keeps a value unless a later one is there.
@@ -64,16 +81,20 @@ impl<P: Payload> Latest<P> {
         };
         if !self.current.as_ref().is_some_and(later) {
             self.current = Some(sample);
+            self.unseen = true;
         }
     }
 
     /// Waits until another value was published since the one seen last, and returns the latest. That is the same one again if
-    /// the other is older.
+    /// the other is older. An error behind a value that was not seen yet is returned by the next call.
     ///
     /// # Errors
     /// [`RecvError::Ended`] when no newer value can come, [`RecvError::Invalid`].
     pub async fn changed(&mut self) -> Result<&Sample<P>, RecvError> {
-        loop {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        while !self.unseen {
             let received = self.subscriber.recv().await;
             if self.is_in_the_way(&received) {
                 continue;
@@ -87,6 +108,11 @@ impl<P: Payload> Latest<P> {
                 Err(error) => return Err(error),
             }
         }
-        self.get()?.ok_or(RecvError::Ended)
+        match self.catch_up() {
+            Err(error) if self.unseen => self.error = Some(error),
+            caught_up => caught_up?,
+        }
+        self.unseen = false;
+        self.current.as_ref().ok_or(RecvError::Ended)
     }
 }

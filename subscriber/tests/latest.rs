@@ -2,8 +2,13 @@
 
 use std::cell::RefCell;
 
-use blockcast_blocks::{Bytes, ChannelConfig, InvalidPayload, Payload, PublisherId, Schema, Writer, channel};
-use blockcast_subscriber::{Latest, Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
+use blockcast_blocks::{
+    Bytes, ChannelConfig, InvalidPayload, Payload, Pod, PublisherId, Schema, Writer, channel,
+};
+use blockcast_subscriber::{
+    Latest, Overflow, RecvError, Subscriber, SubscriberOptions, SubscriptionFeed, subscription,
+};
+use futures::FutureExt;
 
 fn subscriber() -> (SubscriptionFeed, Subscriber<Bytes>) {
     let (feed, subscription) = subscription();
@@ -131,6 +136,42 @@ fn the_latest_value_needs_no_more_than_two_blocks_whoever_else_keeps_values() {
             kept.extend(hoarder.as_mut().and_then(|hoarder| hoarder.receive_owned().ok()));
             let told = latest.get().expect("bytes").expect("a value");
             assert_eq!(told.bytes(), value.to_ne_bytes(), "{blocks} blocks");
+        }
+    }
+}
+
+#[test]
+fn a_value_is_told_once_also_if_an_invalid_one_comes_after_it() {
+    for gets_first in [false, true] {
+        let (feed, subscription) = subscription();
+        // SAFETY: the only publisher carries them.
+        let mut latest = Latest::new(unsafe { Subscriber::<Pod<u64>>::new(subscription) });
+        let mut writer =
+            channel(ChannelConfig::new(PublisherId::new(1), Pod::<u64>::schema())).expect("a channel");
+        let reader = writer.channel().join(
+            &Pod::<u64>::schema(),
+            SubscriberOptions::new().reader(),
+            feed.signal().clone(),
+        );
+        assert!(feed.add(reader.expect("joins")));
+        let is_invalid = |told: Result<u64, RecvError>| matches!(told, Err(RecvError::Invalid(_)));
+        let changed = |latest: &mut Latest<Pod<u64>>| {
+            let told = latest.changed().now_or_never()?;
+            Some(told.map(|sample| sample.view()[0]))
+        };
+        for round in 0..3 {
+            publish(&mut writer, round);
+            writer.try_loan(3).expect("a block").publish(3).expect("fits");
+            if gets_first {
+                assert!(is_invalid(latest.get().map(|_| round)));
+                assert_eq!(changed(&mut latest), Some(Ok(round)));
+            } else {
+                assert_eq!(changed(&mut latest), Some(Ok(round)));
+                assert!(is_invalid(changed(&mut latest).expect("it is there")));
+            }
+            assert_eq!(changed(&mut latest), None, "nothing else was published");
+            let current = latest.get().expect("no other error").expect("it stays");
+            assert_eq!(current.view()[0], round);
         }
     }
 }
