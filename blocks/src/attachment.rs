@@ -2,7 +2,8 @@
 //!
 //! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
 //! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
-//! when a quarter of the pool's blocks was received after it (32 at most), before its subscriber sleeps, and when its
+//! when so many messages were received after it as a quarter of the pool has blocks, of the size of which there are fewest (32
+//! at most), when a receive finds nothing and messages after it are not kept, before its subscriber sleeps, and when its
 //! subscriber is dropped. Where the subscriber may be overtaken, already when anything was received after it: whoever
 //! stalls then keeps its samples and the message received last, and nothing beside.
 //!
@@ -158,9 +159,10 @@ unsafe impl Sync for AttachmentWindow {}
 impl AttachmentWindow {
     /// For `consumer`, whom statistics call `name`.
     pub(crate) fn new(channel: Arc<Channel>, consumer: &Consumer, limit: SampleLimit, name: &str) -> Self {
-        // At most a quarter of the pool waits for a sample of one subscriber that the publisher waits for anyway. Where it
-        // goes on past the subscriber, any number of them may stall with a sample: nothing waits for these.
-        let quarter = u64::from(channel.config().blocks / 4).clamp(1, WINDOW as u64);
+        // At most a quarter of the blocks of any size waits for a sample of one subscriber that the publisher waits for anyway.
+        // Where it goes on past the subscriber, any number of them may stall with a sample: nothing waits for these.
+        let fewest = channel.config().classes().iter().map(|class| class.blocks).min().unwrap_or(0);
+        let quarter = u64::from(fewest / 4).clamp(1, WINDOW as u64);
         let reach = if consumer.is_reliable() { quarter } else { 1 };
         let at_once = !cfg!(loom) && channel.layout().blocks < FEW_BLOCKS;
         let shared = Arc::new(Attachments {
@@ -305,6 +307,24 @@ impl AttachmentWindow {
     #[inline(always)]
     pub(crate) fn first(&self) -> u64 {
         self.first
+    }
+
+    /// Turns what is attached into counted holds as far as the interval would otherwise cover messages that are not: so it
+    /// covers none that nobody keeps.
+    pub(crate) fn count_before_gap(&mut self, consumer: &Consumer) {
+        if self.first == NONE {
+            return;
+        }
+        let mut start = consumer.next();
+        while start != self.first && self.is_attached(start - 1) {
+            start -= 1;
+        }
+        for sequence in self.first..start {
+            if self.is_attached(sequence) {
+                self.count_attached(consumer, sequence);
+            }
+        }
+        self.first = if start == consumer.next() { NONE } else { start };
     }
 
     /// Turns everything that is attached into counted holds, so that the interval covers no sample.

@@ -403,10 +403,12 @@ impl Reader {
         self.settle();
     }
 
-    /// Lets go of samples that were dropped since the last receive, which the next receive would do as well.
+    /// Lets go of samples that were dropped since the last receive, and of what lies between those that are kept. A receive that
+    /// finds nothing does so as well.
     #[inline]
     pub fn let_go_of_dropped(&mut self) {
         if self.is_pinned() {
+            self.window.count_before_gap(&self.consumer);
             self.settle();
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use blockcast_blocks::{
     Bytes, ChannelConfig, LoanError, Overflow, Payload, PublisherId, Reader, ReaderOptions, ReceiveError,
-    Sequence, Signal, Writer, channel,
+    Sequence, Signal, SizeClass, Writer, channel,
 };
 
 fn channel_of(blocks: u32) -> Writer {
@@ -40,6 +40,57 @@ fn a_sample_that_is_kept_keeps_its_own_block_only_also_where_its_subscriber_neve
             }
             assert_eq!(kept.bytes(), [0]);
         }
+    }
+}
+
+#[test]
+fn a_sample_that_is_kept_keeps_its_own_block_only_once_its_subscriber_finds_nothing_to_receive() {
+    for blocks in [8, 16, 64] {
+        let mut writer = channel_of(blocks);
+        let mut reader = join(&writer, Overflow::Block);
+        publish(&mut writer, 0);
+        let mut kept = vec![reader.receive_owned().expect("a message")];
+        for number in 1..20 {
+            // Fewer than it takes to turn samples into counted holds on the way, all kept, none or the last.
+            for _ in 0..blocks / 4 - 1 {
+                publish(&mut writer, number);
+                let sample = reader.receive_owned().expect("a message");
+                kept.extend((number == 1).then_some(sample));
+            }
+            assert_eq!(reader.receive_owned().map(drop), Err(ReceiveError::Empty));
+            assert_eq!(writer.reclaim() as usize, blocks as usize - kept.len());
+        }
+        assert!(kept.iter().enumerate().all(|(index, sample)| sample.bytes() == [u8::from(index > 0)]));
+        drop(kept);
+        assert_eq!(reader.receive().map(drop), Err(ReceiveError::Empty));
+        assert_eq!(writer.reclaim(), blocks);
+    }
+}
+
+#[test]
+fn a_small_sample_that_is_kept_does_not_stop_large_messages() {
+    for (large, finds_nothing) in (2..12).flat_map(|large| [(large, false), (large, true)]) {
+        let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+        (config.blocks, config.block_size) = (128, 64);
+        config.larger = vec![SizeClass { block_size: 4096, blocks: large, max_blocks: large }];
+        let mut writer = channel(config).expect("a channel");
+        let mut reader = join(&writer, Overflow::Block);
+        publish(&mut writer, 0);
+        let kept = reader.receive_owned().expect("a message");
+        for _ in 0..20 {
+            if finds_nothing {
+                assert_eq!(reader.receive().map(drop), Err(ReceiveError::Empty));
+            }
+            // All of them, or one at a time.
+            let messages = if finds_nothing { large } else { 1 };
+            for _ in 0..messages {
+                writer.try_loan(4096).expect("a block").publish(4096).expect("fits");
+            }
+            for _ in 0..messages {
+                assert_eq!(reader.receive().expect("a message").bytes().len(), 4096);
+            }
+        }
+        assert_eq!(kept.bytes(), [0]);
     }
 }
 

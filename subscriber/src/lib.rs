@@ -3,7 +3,8 @@
 //! # By reference or owned
 //! `recv_ref` and its kin lend a [`Message`] that is let go of when it is dropped: no copy, no atomic
 //! read-modify-write. `recv` gives a [`Sample`] that is `Send`, is kept for as long as the user likes and
-//! dropped in any order; it costs one atomic exchange. A kept sample pins its own block and nothing else.
+//! dropped in any order; it costs one atomic exchange. A kept sample pins its own block. What was
+//! received after it can stay with it until the next receive that finds nothing: never more than a quarter of the blocks of a size.
 //!
 //! `for_each_ref` goes on to the end by reference, in batches that cost one claim and one release.
 //!

@@ -279,6 +279,19 @@ impl Model {
         }
     }
 
+    /// Counts all but the newest messages without a gap: nothing stays that is not kept.
+    fn count_before_gap(&mut self, reader: &mut Subscriber) {
+        let mut newest = VecDeque::new();
+        while let Some(&(number, sequence)) = reader.attached.back()
+            && sequence + 1 + newest.len() as u64 == reader.next
+            && self.samples.contains_key(&number)
+        {
+            newest.extend(reader.attached.pop_back());
+        }
+        self.count_all(reader);
+        reader.attached.extend(newest.into_iter().rev());
+    }
+
     fn let_go(&self, reader: &mut Subscriber, low: u64) {
         reader.low = low;
         // A buffer of the oldest gets room again while nothing was dropped.
@@ -326,6 +339,7 @@ impl Model {
                     return Outcome::Ended;
                 }
                 if alone && reader.pinned {
+                    self.count_before_gap(reader);
                     self.settle(reader);
                 }
                 return Outcome::Empty;
