@@ -24,11 +24,16 @@ fn publish(writer: &mut Writer) {
     loan.publish(64 << 10).expect("fits");
 }
 
-/// Bytes of memory behind the mapping that begins at `start`; `None` if it takes none and is inaccessible.
+/// Bytes of memory behind the mapping at `start`; `None` if it takes none and is inaccessible. Then it may be one with what other
+/// tests gave back before it.
 fn memory_at(start: NonNull<u8>) -> Option<u64> {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
-    let from = format!("{:x}-", start.addr());
-    let mut lines = maps.lines().skip_while(|line| !line.starts_with(&from));
+    let has_start = |line: &str| {
+        let (from, to) = line.split(' ').next()?.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some((number(from)?..number(to)?).contains(&start.addr().get()))
+    };
+    let mut lines = maps.lines().skip_while(|&line| has_start(line) != Some(true));
     let accessible = lines.next().expect("the address space is reserved").contains(" rw");
     let memory = lines.find_map(|line| line.strip_prefix("Rss:")).expect("a size");
     let kilobytes: u64 = memory.trim().trim_end_matches(" kB").parse().expect("a number");
