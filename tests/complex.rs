@@ -229,7 +229,9 @@ fn text_that_is_not_utf8_is_named_and_everything_before_it_is_received() {
 fn a_line_longer_than_a_block_is_named_and_everything_before_it_is_received() {
     let too_long = |line, bytes, room| {
         format!(
-            "line {line} is too long: it has {bytes} bytes or more, and a block has room for {room}; --block-size allows longer lines"
+            "line {line} is too long: it has {bytes} bytes, and a block has room for {room}; it needs blocks of {} bytes, \
+             which --block-size sets",
+            bytes + 16
         )
     };
     let line = "x".repeat(48);
@@ -238,6 +240,13 @@ fn a_line_longer_than_a_block_is_named_and_everything_before_it_is_received() {
     refused(format!("fits\n{line}x").as_bytes(), "fits\n", &small, &too_long(2, 49, 48));
     refused(&[b'x'; 5000], "", &[], &too_long(1, 5000, 4080));
     arrives(&format!("{}\n", "x".repeat(4080)));
+    // Longer than all blocks of the text together.
+    let long = [&[b'x'; 3_000_000][..], b"\nnever\n"].concat();
+    refused(&long, "", &[], &too_long(1, 3_000_000, 4080));
+    let folder = Scratch::folder();
+    let file = folder.file("text", &long);
+    let run = start(&["--deployment", "wasm", &file]).end();
+    run.failed(&format!("{file}: {}", too_long(1, 3_000_000, 4080)));
     // A block's size is rounded up.
     let run = feed(&[&NATIVE[..], &["--block-size", "65", "-"]].concat(), &[b'x'; 112]);
     run.succeeded();

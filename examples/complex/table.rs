@@ -40,7 +40,7 @@ impl Summary<'_> {
                 // What the publisher says of a line is about the input.
                 ExitReason::Failed(text) if self.line_refused() => {
                     let advice = match self.fed.refused {
-                        Some(Refused::TooLong) => "; --block-size allows longer lines",
+                        Some(Refused::TooLong) => ", which --block-size sets",
                         _ => "",
                     };
                     problems.push(format!("{}: {text}{advice}", self.fed.name));

@@ -9,6 +9,11 @@ pub fn longest_line(block_size: usize) -> usize {
     block_size.saturating_sub(2 * HEADER)
 }
 
+/// Bytes of the block that a line of `line` bytes needs.
+pub(crate) fn block_for(line: u64) -> u64 {
+    line.saturating_add(2 * HEADER as u64)
+}
+
 /// Lines that fit into one block together. Holds references; the text is written when the block is built.
 #[derive(Debug)]
 pub struct Batch<'t> {
@@ -67,6 +72,7 @@ mod tests {
         for size in [16, 17, 64, 1000] {
             let line = "x".repeat(longest_line(size));
             assert!(builds(&[&line], size));
+            assert_eq!(block_for(line.len() as u64), size as u64);
             assert!(!builds(&[&format!("{line}x")], size));
             let mut batch = Batch::new(size);
             assert!(batch.push(&line));

@@ -3,16 +3,34 @@
 //! A line is what [`str::lines`] says it is: it ends with `\n` or `\r\n`, which do not belong to it; the last
 //! line needs no end; an empty text has no lines. Chunks may be cut anywhere, also inside of a character.
 
+use crate::batch::block_for;
+
+/// Bytes of a line beyond which they are no longer counted. A line may never end.
+const MOST: u64 = 1 << 30;
+
 /// Why a text cannot be published line by line. Lines are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// The line does not fit into a block.
-    #[error("line {line} is too long: it has {bytes} bytes or more, and a block has room for {limit}")]
+    #[error(
+        "line {line} is too long: it has {bytes} bytes, and a block has room for {limit}; it needs blocks of {} bytes",
+        block_for(*bytes)
+    )]
     TooLong {
         /// Number of the line.
         line: u64,
-        /// Bytes that it has, as far as it was read.
-        bytes: usize,
+        /// Bytes that it has.
+        bytes: u64,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// The line does not fit into a block, and is so long that its end was not looked for.
+    #[error("line {line} is too long: it has more than {counted} bytes, and a block has room for {limit}")]
+    Endless {
+        /// Number of the line.
+        line: u64,
+        /// Bytes that were counted.
+        counted: u64,
         /// Bytes that it may have.
         limit: usize,
     },
@@ -39,11 +57,30 @@ struct Position {
 #[derive(Debug)]
 pub struct Splitter {
     limit: usize,
+    /// Bytes of a longer line that are counted.
+    most: u64,
     position: Position,
     /// A line whose end has not come yet.
     unfinished: Vec<u8>,
     /// The line that was unfinished before the latest chunk.
     completed: Vec<u8>,
+    /// A line that is too long, and whose end has not come yet.
+    overlong: Option<Overlong>,
+}
+
+/// A line of which only the length matters any more.
+#[derive(Clone, Copy, Debug)]
+struct Overlong {
+    bytes: u64,
+    /// It may turn out to be the first byte of `\r\n`.
+    ends_with_return: bool,
+}
+
+impl Overlong {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.ends_with_return = bytes.last().map_or(self.ends_with_return, |&last| last == b'\r');
+    }
 }
 
 impl Splitter {
@@ -52,38 +89,59 @@ impl Splitter {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            most: MOST,
             position: Position { line: 1, offset: 0 },
             unfinished: Vec::new(),
             completed: Vec::new(),
+            overlong: None,
         }
     }
 
     /// The lines that `chunk`, the next part of the text, completes. Go through all of them before the next chunk:
-    /// those left over are lost.
+    /// those left over are lost. A line that is too long is refused when its end has come, or after 1 GiB.
     pub fn chunk<'a>(&'a mut self, chunk: &'a [u8]) -> Lines<'a> {
-        let Self { limit, position, unfinished, completed } = self;
+        let Self { limit, most, position, unfinished, completed, overlong } = self;
         completed.clear();
         let mut whole: &[u8] = &[];
-        match chunk.iter().position(|&byte| byte == b'\n') {
-            None => unfinished.extend_from_slice(chunk),
-            Some(first) => {
-                let last = chunk.iter().rposition(|&byte| byte == b'\n').unwrap_or(first);
-                let (mut lines, tail) = chunk.split_at(last + 1);
-                if !unfinished.is_empty() {
-                    let (head, rest) = lines.split_at(first + 1);
-                    unfinished.extend_from_slice(head);
-                    std::mem::swap(completed, unfinished);
-                    unfinished.clear();
-                    lines = rest;
+        let mut refused = None;
+        if let Some(overlong) = overlong {
+            let end = chunk.iter().position(|&byte| byte == b'\n');
+            overlong.add(end.map_or(chunk, |end| &chunk[..end]));
+            let (line, limit, counted) = (position.line, *limit, overlong.bytes);
+            refused = match end {
+                Some(_) => {
+                    let bytes = counted - u64::from(overlong.ends_with_return);
+                    Some(LineError::TooLong { line, bytes, limit })
                 }
-                whole = lines;
-                unfinished.extend_from_slice(tail);
+                None if counted > *most => Some(LineError::Endless { line, counted, limit }),
+                None => None,
+            };
+        } else {
+            match chunk.iter().position(|&byte| byte == b'\n') {
+                None => unfinished.extend_from_slice(chunk),
+                Some(first) => {
+                    let last = chunk.iter().rposition(|&byte| byte == b'\n').unwrap_or(first);
+                    let (mut lines, tail) = chunk.split_at(last + 1);
+                    if !unfinished.is_empty() {
+                        let (head, rest) = lines.split_at(first + 1);
+                        unfinished.extend_from_slice(head);
+                        std::mem::swap(completed, unfinished);
+                        unfinished.clear();
+                        lines = rest;
+                    }
+                    whole = lines;
+                    unfinished.extend_from_slice(tail);
+                }
+            }
+            // The byte more may turn out to be the first of `\r\n`.
+            if unfinished.len() > *limit + 1 {
+                let mut counted = Overlong { bytes: 0, ends_with_return: false };
+                counted.add(unfinished);
+                unfinished.clear();
+                *overlong = Some(counted);
             }
         }
-        // The byte more may turn out to be the first of `\r\n`.
-        let bytes = unfinished.len();
-        let overlong = (bytes > *limit + 1).then_some(bytes);
-        Lines { limit: *limit, position, completed, whole, overlong, failed: false }
+        Lines { limit: *limit, position, completed, whole, refused, failed: false }
     }
 
     /// The last line, if the text did not end with the end of a line.
@@ -91,6 +149,9 @@ impl Splitter {
     /// # Errors
     /// [`LineError`] as for any other line.
     pub fn finish(&mut self) -> Option<Result<&str, LineError>> {
+        if let Some(Overlong { bytes, .. }) = self.overlong.take() {
+            return Some(Err(LineError::TooLong { line: self.position.line, bytes, limit: self.limit }));
+        }
         self.completed.clear();
         std::mem::swap(&mut self.completed, &mut self.unfinished);
         if self.completed.is_empty() {
@@ -109,8 +170,8 @@ pub struct Lines<'a> {
     completed: &'a [u8],
     /// Complete lines with their ends.
     whole: &'a [u8],
-    /// Bytes of the line that follows, if they are too many already.
-    overlong: Option<usize>,
+    /// Why there are none.
+    refused: Option<LineError>,
     failed: bool,
 }
 
@@ -128,9 +189,7 @@ impl<'a> Iterator for Lines<'a> {
             self.whole = rest;
             line
         } else {
-            let bytes = self.overlong?;
-            self.failed = true;
-            return Some(Err(LineError::TooLong { line: self.position.line, bytes, limit: self.limit }));
+            return self.refused.take().map(Err);
         };
         let checked = check(without_end(line), *self.position, self.limit);
         self.position.line += 1;
@@ -147,7 +206,7 @@ fn without_end(line: &[u8]) -> &[u8] {
 
 fn check(bytes: &[u8], at: Position, limit: usize) -> Result<&str, LineError> {
     if bytes.len() > limit {
-        return Err(LineError::TooLong { line: at.line, bytes: bytes.len(), limit });
+        return Err(LineError::TooLong { line: at.line, bytes: bytes.len() as u64, limit });
     }
     std::str::from_utf8(bytes)
         .map_err(|error| LineError::NotUtf8 { line: at.line, offset: at.offset + error.valid_up_to() as u64 })
@@ -216,14 +275,20 @@ mod tests {
 
     #[test]
     fn a_line_above_the_limit_is_named_and_those_before_it_are_kept() {
-        for text in ["ok\n123456\nnever", "ok\n123456", "ok\n123456\r\n", "ok\n12345678901234567890"] {
+        for (text, length) in [
+            ("ok\n123456\nnever", 6),
+            ("ok\n123456", 6),
+            ("ok\n123456\r\n", 6),
+            ("ok\n12345678901234567890", 20),
+            ("ok\n12345678901234567890\nnever\n", 20),
+            ("ok\n1234567890123456789\r0\r\nnever\n", 21),
+            ("ok\n1234567890123456789\r", 20),
+        ] {
             for size in 1..=text.len() {
                 let (lines, error) = split(text.as_bytes(), size, 5);
                 assert_eq!(lines, ["ok"], "{text:?} in chunks of {size}");
-                let Some(LineError::TooLong { line: 2, bytes, limit: 5 }) = error else {
-                    panic!("{text:?} in chunks of {size}: {error:?}");
-                };
-                assert!((6..=20).contains(&bytes), "{text:?} in chunks of {size}: {bytes} bytes");
+                let expected = LineError::TooLong { line: 2, bytes: length, limit: 5 };
+                assert_eq!(error, Some(expected), "{text:?} in chunks of {size}");
             }
         }
     }
@@ -231,8 +296,10 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused_before_its_end_comes() {
         let mut splitter = Splitter::new(100);
-        let refused = (0..).find(|_| splitter.chunk(&[b'x'; 10]).next().is_some());
-        assert_eq!(refused, Some(10));
+        splitter.most = 1000;
+        let refused = (0..).find_map(|_| splitter.chunk(&[b'x'; 10]).next().map(Result::err));
+        assert_eq!(refused, Some(Some(LineError::Endless { line: 1, counted: 1010, limit: 100 })));
+        assert!(splitter.unfinished.capacity() < 1000, "what is only counted is not kept");
     }
 
     #[test]
