@@ -1,6 +1,6 @@
 //! Looking again for a little while before a thread sleeps.
 
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sys;
 
@@ -9,11 +9,24 @@ use crate::sys;
 ///
 /// What counts is the machine's processors, not those that this thread may run on: a thread that is pinned to
 /// one of several waits for a side that runs on another.
-static SPINS: LazyLock<u32> = LazyLock::new(|| if sys::processors() > 1 { 1000 } else { 0 });
+fn rounds() -> u32 {
+    const UNKNOWN: u32 = u32::MAX;
+    // No lock: a forked child would wait for a thread of its parent.
+    static ROUNDS: AtomicU32 = AtomicU32::new(UNKNOWN);
+    // Ordering: Relaxed; every thread finds the same number.
+    match ROUNDS.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let rounds = if sys::processors() > 1 { 1000 } else { 0 };
+            ROUNDS.store(rounds, Ordering::Relaxed);
+            rounds
+        }
+        rounds => rounds,
+    }
+}
 
 /// Looks until `ready`, for about 10 µs; `None` if that was not enough.
 pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
-    for _ in 0..*SPINS {
+    for _ in 0..rounds() {
         if ready() {
             return Some(());
         }

@@ -183,6 +183,8 @@ fn a_program_that_is_started_meanwhile_changes_nothing() {
 fn a_process_forks_while_other_threads_make_and_drop_channels() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // The threads end even if a child has failed.
+        let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -199,6 +201,13 @@ fn a_process_forks_while_other_threads_make_and_drop_channels() {
                 assert_eq!(reader.receive().unwrap().bytes(), [1]);
             });
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+struct StopOnDrop<'s>(&'s std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }

@@ -1,19 +1,32 @@
 //! The process-wide memory barrier, `membarrier(2)`.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::thread::{MembarrierCommand, MembarrierQuery, membarrier, membarrier_query};
 
-static REGISTERED: OnceLock<bool> = OnceLock::new();
+const UNKNOWN: u8 = 0;
+const OFFERED: u8 = 1;
+const MISSING: u8 = 2;
+
+static REGISTERED: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 /// Whether the kernel offers expedited private barriers; registers the process for them at the first call.
+///
+/// Threads that call this at the same time all register, which does no harm. None waits for another one: if the process
+/// forked meanwhile, that one would be missing in the child.
 pub(crate) fn supported() -> bool {
-    *REGISTERED.get_or_init(|| {
-        let offered = membarrier_query();
-        offered.contains(MembarrierQuery::PRIVATE_EXPEDITED)
-            && offered.contains(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED)
-            && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
-    })
+    // Ordering: Relaxed; the kernel knows of the registration, and whoever does not see it registers again.
+    match REGISTERED.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let offered = membarrier_query();
+            let registered = offered.contains(MembarrierQuery::PRIVATE_EXPEDITED)
+                && offered.contains(MembarrierQuery::REGISTER_PRIVATE_EXPEDITED)
+                && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
+            REGISTERED.store(if registered { OFFERED } else { MISSING }, Ordering::Relaxed);
+            registered
+        }
+        known => known == OFFERED,
+    }
 }
 
 /// A full fence on this thread and on every running thread of the process.

@@ -21,10 +21,11 @@
 //! A child of `_Fork`, `clone` or the like runs no handlers: it has holes instead, and may only call `exec` or `_exit`, as after
 //! `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`] are not concerned.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
+use std::convert::Infallible;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use rustix::io::{self, Errno};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
@@ -90,10 +91,11 @@ impl Uninherited {
         if !install() {
             return Err(Errno::NOMEM);
         }
-        let entry = Self(REGISTRY.add(Entry::Memory { base, len, in_child, of: Process::current() }));
+        let entry = Entry::Memory { base, len, in_child, of: Process::current() };
+        // No process forks between the two: a child neither has a hole that it does not fill nor fills what it has inherited.
         // SAFETY: the caller's own mapping, which only children see differently.
-        unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) }?;
-        Ok(entry)
+        let exclude = || unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) };
+        Ok(Self(REGISTRY.add(entry, exclude)?))
     }
 }
 
@@ -132,7 +134,7 @@ impl ForkFlag {
     #[must_use]
     pub fn new(flag: Arc<AtomicBool>) -> Self {
         let process = Process::current();
-        let entry = REGISTRY.add(Entry::Flag(NonNull::from(&*flag)));
+        let Ok(entry) = REGISTRY.add(Entry::Flag(NonNull::from(&*flag)), || Ok::<_, Infallible>(()));
         Self { flag, entry, process }
     }
 
@@ -183,8 +185,13 @@ struct Registry {
 unsafe impl Sync for Registry {}
 
 impl Registry {
-    fn add(&self, entry: Entry) -> usize {
+    /// Adds an entry if `prepare` succeeds. The process does not fork meanwhile.
+    fn add<E>(&self, entry: Entry, prepare: impl FnOnce() -> Result<(), E>) -> Result<usize, E> {
         self.lock();
+        if let Err(error) = prepare() {
+            self.unlock();
+            return Err(error);
+        }
         // SAFETY: we have the lock.
         let (entries, unused) = unsafe { (&mut *self.entries.get(), &mut *self.unused.get()) };
         let index = unused.pop().unwrap_or_else(|| {
@@ -195,7 +202,7 @@ impl Registry {
         });
         entries[index] = Some(entry);
         self.unlock();
-        index
+        Ok(index)
     }
 
     fn remove(&self, index: usize) {
@@ -219,27 +226,61 @@ impl Registry {
     }
 }
 
-/// Installs the handlers, once. False if the system refused.
+/// Installs the handlers, once. Returns `false` if the system refused.
 fn install() -> bool {
-    static INSTALLED: OnceLock<bool> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        // SAFETY: the three functions are sound to call around a fork; see there.
-        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) == 0 }
-    })
+    /// Nobody has installed them, or is about to.
+    const MISSING: u32 = 0;
+    const INSTALLED: u32 = u32::MAX;
+    // Otherwise: the process that is about to install them. It is not a lock of the standard library, since a child for which
+    // another thread of its parent was about to do it would wait for that thread for ever.
+    static STATE: AtomicU32 = AtomicU32::new(MISSING);
+    loop {
+        // Ordering: Acquire pairs with the Release of who has installed them.
+        let state = STATE.load(Ordering::Acquire);
+        if state == INSTALLED {
+            return true;
+        }
+        let process = std::process::id();
+        if state == process {
+            std::thread::yield_now();
+        } else if STATE.compare_exchange(state, process, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // SAFETY: the three functions are sound to call around a fork; see there.
+            let installed =
+                unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) == 0 };
+            STATE.store(if installed { INSTALLED } else { MISSING }, Ordering::Release);
+            return installed;
+        }
+    }
+}
+
+thread_local! {
+    /// Whether this thread has the registry's lock in order to fork. The handlers are called twice if a child had to install them
+    /// again, since nothing says whether its parent was done: the second calls do nothing.
+    static FORKS_NOW: Cell<bool> = const { Cell::new(false) };
 }
 
 /// In the parent, before it forks: nobody changes the registry meanwhile.
 unsafe extern "C" fn before() {
+    if FORKS_NOW.replace(true) {
+        return;
+    }
+    // If another thread were in the middle of making it, the child would wait for that thread for ever.
+    crossbeam_epoch::default_collector();
     REGISTRY.lock();
 }
 
 /// In the parent, after it has forked.
 unsafe extern "C" fn in_parent() {
-    REGISTRY.unlock();
+    if FORKS_NOW.replace(false) {
+        REGISTRY.unlock();
+    }
 }
 
 /// In the child, which has this thread only. Neither allocates nor takes a lock: other threads of the parent may have had them.
 unsafe extern "C" fn in_child() {
+    if !FORKS_NOW.replace(false) {
+        return;
+    }
     let parent = Process(FORKS.load(Ordering::Relaxed));
     FORKS.store(parent.0.wrapping_add(1), Ordering::Relaxed);
     // SAFETY: `before` has taken the lock, and there is no other thread.
