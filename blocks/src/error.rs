@@ -7,7 +7,7 @@ use crate::schema::Schema;
 #[non_exhaustive]
 pub enum ChannelError {
     /// A number in the configuration is outside its range; the text names it and the range.
-    #[error("bad channel configuration: {0}")]
+    #[error("invalid channel configuration: {0}")]
     Config(String),
     /// The operating system refused memory, address space or a file descriptor.
     #[error("the system refused a channel of {bytes} bytes: {reason}")]
@@ -21,7 +21,7 @@ pub enum ChannelError {
     /// fewer or smaller blocks.
     #[error(
         "a channel needs a file of {bytes} bytes in memory, and this process may make files of {limit} bytes at most \
-         (RLIMIT_FSIZE, `ulimit -f`)"
+         (RLIMIT_FSIZE, `ulimit -f`): raise the limit, or ask for fewer or smaller blocks"
     )]
     FileSize {
         /// Size of the arena asked for.
@@ -31,7 +31,8 @@ pub enum ChannelError {
     },
     /// The process has too few memory mappings left: close publishers or end components, or raise `vm.max_map_count`.
     #[error(
-        "no channel: the process has {left} memory mappings left, of which {reserve} are kept in reserve"
+        "no channel: the process has {left} memory mappings left, of which {reserve} are kept in reserve: \
+         close publishers or end components, or raise vm.max_map_count"
     )]
     Mappings {
         /// Mappings that the process can still make.
@@ -40,7 +41,7 @@ pub enum ChannelError {
         reserve: usize,
     },
     /// The memory that was brought for the blocks cannot hold them.
-    #[error("the memory for the channel: {0}")]
+    #[error("the memory provided for the channel cannot be used: {0}")]
     Memory(#[from] MemoryError),
 }
 
@@ -49,16 +50,16 @@ pub enum ChannelError {
 #[non_exhaustive]
 pub enum MemoryError {
     /// Bring a file of `memfd_create(2)`.
-    #[error("it is not a memfd")]
+    #[error("it is not a file made by memfd_create")]
     NoMemfd,
     /// It is not sealed against shrinking and no seal can be added: make it with `MFD_ALLOW_SEALING`.
-    #[error("it can shrink, and cannot be sealed against that")]
+    #[error("it can shrink and cannot be sealed against that: create it with MFD_ALLOW_SEALING")]
     CanShrink,
     /// It is sealed against writing, or was opened for reading only.
-    #[error("it cannot be written")]
+    #[error("it cannot be written: open it for writing, and do not seal it against writing")]
     ReadOnly,
     /// Make it longer, or ask for fewer or smaller blocks.
-    #[error("it has {bytes} bytes, and {needed} are needed")]
+    #[error("it has {bytes} bytes, but {needed} are needed: enlarge it, or ask for fewer or smaller blocks")]
     TooSmall {
         /// Bytes that the blocks need, in whole pages.
         needed: u64,
@@ -113,7 +114,9 @@ pub enum JoinError {
         subscriber: Schema,
     },
     /// All cursors are taken: open the publisher with a larger `max_subscribers`.
-    #[error("the channel has its {limit} subscribers already")]
+    #[error(
+        "the channel already has {limit} subscribers: open the publisher with a larger `max_subscribers`"
+    )]
     Full {
         /// Most subscribers at a time.
         limit: u32,
@@ -122,10 +125,10 @@ pub enum JoinError {
     #[error("the publisher has gone")]
     Ended,
     /// The process was forked after the channel was made: its messages are not here.
-    #[error("the channel belongs to the process that was forked")]
+    #[error("the channel belongs to the process that was forked: open one in this process")]
     Forked,
     /// The system refused a process-wide barrier (`membarrier`), as it may when it is short of memory: try again.
-    #[error("the system refused a process-wide memory barrier")]
+    #[error("the system refused a process-wide memory barrier (membarrier): try again")]
     Barrier,
 }
 
@@ -209,7 +212,7 @@ pub enum OpenError {
         topic: String,
     },
     /// The topic exists already and is not unsealed: declare it before its first participant joins.
-    #[error("topic {topic:?} exists and is sealed")]
+    #[error("topic {topic:?} exists and is sealed: declare it unsealed before its first participant joins")]
     Sealed {
         /// Name of the topic.
         topic: String,

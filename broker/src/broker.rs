@@ -106,10 +106,10 @@ pub enum StartError {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// The wasm engine could not be made.
-    #[error("the wasm engine could not be made: {0}")]
+    #[error("the wasm engine cannot be created: {0}")]
     Engine(String),
     /// No threads for the component's task.
-    #[error("no runtime for components: {0}")]
+    #[error("the runtime for components cannot be created: {0}")]
     Runtime(#[from] std::io::Error),
     /// The process has too few memory mappings left for another component.
     #[error(transparent)]

@@ -105,7 +105,10 @@ impl Program {
             let mut message = error.to_string();
             let mut cause = std::error::Error::source(&error);
             while let Some(error) = cause {
-                message = format!("{message}: {error}");
+                let more = error.to_string();
+                if !message.ends_with(&more) {
+                    message = format!("{message}: {more}");
+                }
                 cause = error.source();
             }
             message

@@ -59,13 +59,13 @@ pub enum FlatError {
         value: u32,
     },
     /// The keys of a map are not strictly ascending.
-    #[error("offset {at}: map keys are not in ascending order, or one is there twice")]
+    #[error("offset {at}: map keys are not in ascending order, or a key occurs twice")]
     KeyOrder {
         /// The entry that is not above the one before it.
         at: usize,
     },
     /// There are bytes after the end of the value.
-    #[error("the value ends at offset {at}, the message goes on")]
+    #[error("the value ends at offset {at}, but the message goes on")]
     TrailingBytes {
         /// Where the value ends.
         at: usize,
@@ -77,7 +77,7 @@ pub enum FlatError {
 #[non_exhaustive]
 pub enum BuildError {
     /// The block is too small. A larger one, or less data, is needed.
-    #[error("the block has {available} bytes, at least {needed} are needed")]
+    #[error("the block has {available} bytes, but at least {needed} are needed")]
     NoRoom {
         /// Bytes that the message has up to and including what did not fit.
         needed: usize,
@@ -93,13 +93,13 @@ pub enum BuildError {
         max: usize,
     },
     /// The list already has as many elements as were announced.
-    #[error("the list has room for {capacity} elements only")]
+    #[error("the list has room for only {capacity} elements")]
     ListFull {
         /// How many were announced.
         capacity: usize,
     },
     /// The list was finished before it had as many elements as were announced.
-    #[error("{expected} elements were announced, {pushed} were pushed")]
+    #[error("{expected} elements were announced, but only {pushed} were pushed")]
     TooFew {
         /// How many were announced.
         expected: usize,

@@ -30,7 +30,7 @@ pub struct Publisher<P: Payload> {
 
 /// A writer carries another layout than the publisher was to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the writer carries {writer}, the publisher writes {publisher}")]
+#[error("the writer carries {writer}, but the publisher writes {publisher}")]
 pub struct Misfit {
     /// The writer's schema.
     pub writer: Schema,

@@ -13,13 +13,15 @@ use super::values::Text;
 #[non_exhaustive]
 pub enum Misfit {
     /// There is no table.
-    #[error("there is no table")]
+    #[error("it has no table of functions")]
     Missing,
     /// It is not aligned, so it is no table.
-    #[error("the table is not aligned")]
+    #[error("its table of functions is not aligned")]
     Unaligned,
     /// The other side was built for another version: build it anew.
-    #[error("it has version {theirs} of the interface, and this is version {ours}")]
+    #[error(
+        "it has version {theirs} of the interface, and this is version {ours}: build both for the same version"
+    )]
     Version {
         /// That of the table.
         theirs: u32,
@@ -27,7 +29,7 @@ pub enum Misfit {
         ours: u32,
     },
     /// The other side was built with an earlier blockcast and lacks what is needed: build it anew.
-    #[error("its table has {theirs} bytes, and {needed} are needed")]
+    #[error("its table of functions has {theirs} bytes, but {needed} are needed")]
     Size {
         /// Bytes that the table has.
         theirs: u32,
@@ -35,7 +37,7 @@ pub enum Misfit {
         needed: u32,
     },
     /// A pointer that must be set is null.
-    #[error("pointer {0} of the table is null")]
+    #[error("pointer {0} of its table of functions is null")]
     Null(usize),
 }
 

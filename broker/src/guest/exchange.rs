@@ -26,25 +26,25 @@ pub enum Refusal {
     #[error("not granted")]
     Denied,
     /// The topic carries another layout.
-    #[error("the topic has another schema")]
+    #[error("the topic carries another schema")]
     SchemaMismatch,
     /// A number of blocks or bytes that cannot be.
-    #[error("the blocks asked for cannot be")]
+    #[error("the number or size of blocks is out of range")]
     WrongSize,
     /// A limit is reached.
-    #[error("a limit is reached")]
+    #[error("a limit of the component is reached")]
     Limit,
     /// The topic does not exist, and the guest has created as many as it may.
-    #[error("as many topics as it may were created")]
+    #[error("the component has created as many topics as it may")]
     Topics,
     /// The guest has as many subscriptions of the topic as it may.
-    #[error("as many subscriptions of the topic as it may have are open")]
+    #[error("the component has as many subscriptions of the topic as it may")]
     SubscriptionsPerTopic,
     /// The broker shuts down.
-    #[error("the broker shuts down")]
+    #[error("the broker is shutting down")]
     Closed,
     /// The system refused.
-    #[error("the system refused")]
+    #[error("the system refused memory or a descriptor")]
     Internal,
 }
 

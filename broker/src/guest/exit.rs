@@ -141,7 +141,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file exists and cannot be read.
-    #[error("the guest at {path} cannot be read")]
+    #[error("the guest at {path} cannot be read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -150,7 +150,9 @@ pub enum LoadError {
         source: io::Error,
     },
     /// It is larger than what is compiled.
-    #[error("{guest} has {bytes} bytes, and {most} are accepted at most")]
+    #[error(
+        "{guest} has {bytes} bytes, and {most} are accepted at most; if you trust it, raise the load limit `bytes`"
+    )]
     TooLarge {
         /// Which guest.
         guest: String,

@@ -16,7 +16,7 @@ pub enum LibraryError {
         path: PathBuf,
     },
     /// The file exists and cannot be read.
-    #[error("the library at {path} cannot be read")]
+    #[error("the library at {path} cannot be read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum LibraryError {
         path: PathBuf,
     },
     /// It was built for another version of the interface, or gave a table that cannot be one.
-    #[error("{path} does not fit: {misfit}")]
+    #[error("{path} does not fit this broker: {misfit}")]
     Misfit {
         /// The file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum LibraryError {
         misfit: Misfit,
     },
     /// The system has no memory for a copy of it.
-    #[error("there is no memory for {path}")]
+    #[error("{path} cannot be copied into memory: {source}")]
     NoMemory {
         /// The file.
         path: PathBuf,

@@ -54,7 +54,9 @@ fn a_file_that_is_no_app_is_refused_and_says_why() {
     let nowhere = refused(&folder.join("libnowhere.so"));
     assert!(matches!(nowhere, LibraryError::Missing { .. }), "{nowhere}");
     for path in [folder, Path::new("/dev/zero")] {
-        assert!(matches!(refused(path), LibraryError::Unreadable { .. }), "{path:?}");
+        let error = refused(path);
+        assert!(matches!(error, LibraryError::Unreadable { .. }), "{path:?}");
+        assert!(error.to_string().ends_with("cannot be read: it is not a file"), "{error}");
     }
     let whole = std::fs::read(library()).expect("readable");
     let cases: [(&str, &[u8], &str); 4] = [

@@ -40,7 +40,7 @@ const DEPTH: usize = 64;
 #[non_exhaustive]
 pub enum SchemaError {
     /// The text does not begin with `flat1/u8:`, `flat1/u16:` or `flat1/u32:`: another layout, or a later version.
-    #[error("no schema of the flat layout, version 1")]
+    #[error("not a schema of the flat layout, version 1")]
     Version,
     /// The text is no type, or goes on after one.
     #[error("no type at offset {at}")]

@@ -69,7 +69,7 @@ pub struct CacheStats {
 #[non_exhaustive]
 pub enum CacheError {
     /// It cannot be made or opened, or others could change what is in it.
-    #[error("{path} cannot hold compiled guests: {source}")]
+    #[error("the folder {path} cannot hold compiled guests: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum CacheError {
 #[non_exhaustive]
 pub enum PrecompiledError {
     /// The engine has no cache, hence no key with which files are sealed.
-    #[error("the engine has no cache, which holds the key for precompiled guests")]
+    #[error("the engine has no cache, which holds the key for precompiled guests: configure a cache first")]
     NoKey,
     /// The file cannot be read or written.
     #[error("the precompiled guest at {path} cannot be read or written: {source}")]
@@ -108,13 +108,13 @@ pub enum PrecompiledError {
         path: PathBuf,
     },
     /// The file was changed after it was written, or sealed with another key.
-    #[error("{path} was not written with this key, or was changed since; compile it anew")]
+    #[error("{path} was not written with this key, or was changed since; compile it again")]
     Tampered {
         /// The file.
         path: PathBuf,
     },
     /// The code was compiled by another version, with other settings or for another processor.
-    #[error("{path} was compiled for another engine; compile it anew")]
+    #[error("{path} was compiled for another engine; compile it again")]
     OtherEngine {
         /// The file.
         path: PathBuf,

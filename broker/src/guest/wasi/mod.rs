@@ -77,7 +77,7 @@ impl fmt::Display for WasiPart {
 
 /// There is no part of WASI of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no part of WASI that can be granted: there are cli, clocks, io and random")]
+#[error("\"{0}\" is not a part of WASI that can be granted; those are cli, clocks, io and random")]
 pub struct UnknownWasiPart(String);
 
 impl FromStr for WasiPart {
