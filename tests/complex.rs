@@ -393,6 +393,41 @@ fn ctrl_c_ends_a_run_in_the_middle_of_a_delay() {
 }
 
 #[test]
+fn a_run_says_after_a_while_what_it_waits_for_and_one_signal_ends_it() {
+    let mut running = start_with(&[&NATIVE[..], &["-"]].concat(), |command| command.stdin(Stdio::piped()));
+    let mut input = running.input();
+    input.write_all(b"one\ntwo").expect("it reads");
+    running.waits_for("text from standard input");
+    running.signal("TERM");
+    let run = running.end();
+    drop(input);
+    run.succeeded();
+    counted(&run, "one\ntwo");
+
+    let mut running = start(&[&NATIVE[..], &["--delay", "3600000"]].concat());
+    running.waits_for("the apps to receive what was published");
+    running.signal("TERM");
+    let run = running.end();
+    run.succeeded();
+    counted(&run, GENESIS);
+}
+
+#[test]
+fn one_signal_ends_a_run_whose_table_nobody_reads() {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe can be made not to wait");
+    while writer.write(b"full").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).expect("a pipe can be made to wait");
+    let mut running = start_with(&NATIVE, |command| command.stdin(Stdio::null()).stdout(writer));
+    running.waits_for("a reader of the table");
+    running.signal("TERM");
+    let run = running.end();
+    drop(reader);
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    assert!(run.err.contains("complex: interrupted while it waited for a reader of the table\n"), "{run:#?}");
+}
+
+#[test]
 fn ctrl_c_ends_a_guest_that_never_does() {
     let folder = Scratch::folder();
     folder.file("complex-subscriber.wasm", guest("(loop $for_ever (br $for_ever)) i32.const 0").as_bytes());

@@ -11,6 +11,8 @@ use complex_subscriber::Tally;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::waiting::{SILENCE, remember, say};
+
 /// The text that is published unless another one is given: the Book of Genesis, King James Version.
 const GENESIS: &str = include_str!("genesis.txt");
 
@@ -144,7 +146,7 @@ impl Feeder {
     ) -> Fed {
         let mut counted = Counted::new(limit);
         let mut bytes = 0;
-        let failure = self.read(&mut input, &mut text, |chunk| {
+        let failure = self.read(&mut input, &mut text, progress, |chunk| {
             counted.add(chunk);
             bytes += chunk.len() as u64;
             progress.0.set_position(bytes);
@@ -160,16 +162,23 @@ impl Feeder {
         &self,
         input: &mut Input,
         text: &mut Publisher<Bytes>,
+        progress: &Progress,
         mut seen: impl FnMut(&[u8]),
     ) -> io::Result<()> {
         let mut shipped = GENESIS.as_bytes();
+        let (from, mut wait) = (format!("text from {}", input.name()), Wait::default());
+        remember(&from);
         while !self.is_stopped() {
             if !ready(input)? {
+                wait.goes_on(&from, progress);
                 continue;
             }
             let loan = match text.blocking_loan(Some(Instant::now() + PATIENCE)) {
                 Ok(loan) => loan,
-                Err(LoanError::Deadline) => continue,
+                Err(LoanError::Deadline) => {
+                    wait.goes_on("the apps to receive what was read", progress);
+                    continue;
+                }
                 Err(error) => return Err(io::Error::other(error)),
             };
             let sent = loan.send_with(|block| {
@@ -186,6 +195,10 @@ impl Feeder {
                 block.finish(read).map_err(io::Error::other)
             });
             match sent {
+                Ok(_) if wait.since.is_some() => {
+                    wait = Wait::default();
+                    remember(&from);
+                }
                 Ok(_) => {}
                 Err(SendError::Build(error)) => match error.kind() {
                     io::ErrorKind::UnexpectedEof => break,
@@ -196,6 +209,26 @@ impl Feeder {
             }
         }
         Ok(())
+    }
+}
+
+/// A wait of the feeder.
+#[derive(Default)]
+struct Wait {
+    since: Option<Instant>,
+    /// Whether the user was told.
+    said: bool,
+}
+
+impl Wait {
+    /// Still nothing.
+    fn goes_on(&mut self, what: &str, progress: &Progress) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        remember(what);
+        if !self.said && since.elapsed() >= SILENCE {
+            self.said = true;
+            progress.0.suspend(|| say(what));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod input;
 mod library;
 mod running;
 mod table;
+mod waiting;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -22,12 +23,12 @@ use blockcast::{Broker, Bytes, PublisherOptions, Subscriber, SubscriberOptions};
 use clap::Parser;
 use complex_publisher::longest_line;
 use complex_subscriber::{Report, ReportLayout};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use deployment::{App, Apps, Deployment};
 use input::{Feeder, Input, Progress};
 use running::Running;
+use waiting::{Interrupts, wait_for};
 
 /// Publishes the lines of a text to two subscribers, which read them without a copy.
 #[derive(Debug, Parser)]
@@ -108,11 +109,11 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
     tokio::select! {
         biased;
         (app, reason) = running.one_ended() => return Err(vec![format!("{}: {reason}", Running::NAMES[app])]),
-        () = text.subscribers(1) => {}
+        () = wait_for("the publisher to subscribe to the text", text.subscribers(1)) => {}
     }
 
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| alone(format!("cannot be interrupted with Ctrl-C: {error}")))?;
+    let mut interrupts =
+        Interrupts::new().map_err(|error| alone(format!("cannot be interrupted with Ctrl-C: {error}")))?;
     let started = Instant::now();
     let progress = Arc::new(Progress::new(&input, io::stderr().is_terminal()));
     let feeder = Arc::new(Feeder::new());
@@ -124,7 +125,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
     // The feeder stops at the end of the input, at Ctrl-C, or when an app is gone that it feeds.
     let interrupted = tokio::select! {
         _ = running.one_ended() => false,
-        _ = interrupts.recv() => true,
+        () = interrupts.recv() => true,
     };
     feeder.stop();
     let fed = feeding.await.map_err(|error| alone(format!("the feeder ended: {error}")))?;
@@ -144,7 +145,10 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
         topics: broker.topics(),
         interrupted,
     };
-    let written = io::stdout().write_all(summary.to_string().as_bytes());
+    let text = summary.to_string();
+    let write = tokio::task::spawn_blocking(move || io::stdout().write_all(text.as_bytes()));
+    let written = wait_for("a reader of the table", write).await;
+    let written = written.map_err(|error| alone(format!("the table was not written: {error}")))?;
     let mut problems = summary.problems();
     match written {
         // Whoever reads the table, as `head` does, has read enough.

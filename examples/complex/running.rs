@@ -6,7 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use blockcast::{Broker, Component, ExitReason, GuestReport};
-use tokio::signal::unix::Signal;
+
+use crate::waiting::{Interrupts, wait_for};
 
 /// How long whoever may not be able to end by itself is waited for.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -47,10 +48,10 @@ impl Running {
     pub async fn drain(
         &self,
         broker: &Broker,
-        interrupts: &mut Signal,
+        interrupts: &mut Interrupts,
         mut asked: bool,
     ) -> ([GuestReport; 3], bool) {
-        let mut ended = pin!(self.all_ended());
+        let mut ended = pin!(wait_for("the apps to receive what was published", self.all_ended()));
         if !asked {
             let stuck = async {
                 tokio::time::sleep(GRACE).await;
@@ -60,7 +61,7 @@ impl Running {
             };
             tokio::select! {
                 reports = &mut ended => return (reports, false),
-                _ = interrupts.recv() => asked = true,
+                () = interrupts.recv() => asked = true,
                 () = stuck => {}
             }
         }
@@ -69,7 +70,7 @@ impl Running {
             subscribers.iter().for_each(Component::request_shutdown);
             tokio::select! {
                 reports = &mut ended => return (reports, true),
-                _ = interrupts.recv() => {}
+                () = interrupts.recv() => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
         }

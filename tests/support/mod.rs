@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Bounds one run of the example, which takes seconds: whatever takes longer hangs. Nothing is compiled in that time
 /// except the example's guests, by wasmtime; its libraries are built beforehand (see [`libraries`]).
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -94,13 +96,18 @@ impl Run {
     /// Checks that the run succeeded, and said nothing beside its table.
     #[track_caller]
     pub fn succeeded(&self) {
-        assert_eq!((self.code, &*self.err), (Some(0), ""), "{self:#?}");
+        assert_eq!((self.code, &*self.said()), (Some(0), ""), "{self:#?}");
     }
 
     /// Checks that the run failed with this one line of explanation.
     #[track_caller]
     pub fn failed(&self, message: &str) {
-        assert_eq!((self.code, &*self.err), (Some(1), &*format!("complex: {message}\n")), "{self:#?}");
+        assert_eq!((self.code, &*self.said()), (Some(1), &*format!("complex: {message}\n")), "{self:#?}");
+    }
+
+    /// What it said, except for what it waited for: on a busy machine it may wait long for anything.
+    fn said(&self) -> String {
+        self.err.split_inclusive('\n').filter(|line| !line.starts_with("complex: waits for ")).collect()
     }
 }
 
@@ -189,8 +196,27 @@ impl Running {
 
     /// Sends the signal of Ctrl-C.
     pub fn interrupt(&self) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -INT {}", self.child.id())).status();
+        self.signal("INT");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
         assert!(sent.expect("there is a shell").success());
+    }
+
+    /// Waits until it says on standard error that it waits for `what`.
+    #[track_caller]
+    pub fn waits_for(&mut self, what: &str) {
+        let (wanted, mut said) = (format!("complex: waits for {what}\n"), String::new());
+        while !said.ends_with(&wanted) {
+            let pipe = self.child.stderr.as_mut().expect("a pipe");
+            let limit = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&limit)).expect("can be polled");
+            let mut byte = [0];
+            assert!(ready > 0 && pipe.read(&mut byte).expect("readable") > 0, "it only said {said:?}");
+            said.push(byte[0].into());
+        }
     }
 
     /// Waits for its end.
