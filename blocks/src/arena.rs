@@ -155,7 +155,7 @@ impl Arena {
     /// # Safety
     /// Nobody writes through this descriptor, or through one or a mapping that is made of it, but the holder of a loan to
     /// its block: blocks that are published are `&[u8]` of this process. The files of this crate are sealed against it,
-    /// [`ArenaMemory`](crate::ArenaMemory) that was brought is not.
+    /// [`ArenaMemory`] that was brought is not.
     ///
     /// ```compile_fail,E0133
     /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};

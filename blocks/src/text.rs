@@ -2,7 +2,7 @@
 //!
 //! Names, log lines and reasons come from guests, libraries and files, whose authors choose every character. Printed as
 //! they are, a newline forges a line of the host's log, an escape sequence moves the terminal's cursor, and a
-//! bidirectional mark makes a line read as something else. [`line`] and [`lines`] show such characters as what they are,
+//! bidirectional mark makes a line read as something else. [`line`](fn@line) and [`lines`] show such characters as what they are,
 //! escaped like in Rust's string literals; all other text stays as it is.
 
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_invisible)
 }
 
-/// Like [`line`], of a text that may have several lines.
+/// Like [`line`](fn@line), of a text that may have several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_invisible(c))

@@ -4,7 +4,7 @@
 //! The seeds in `fuzz/seeds/host_calls` are the programs below; with `BLOCKCAST_WRITE_SEEDS=1` they are written anew.
 
 #[path = "../guest_support/arbitrary_calls.rs"]
-mod arbitrary_calls;
+mod calls;
 #[path = "../guest_support/interpreter.rs"]
 mod interpreter;
 
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::guest_support::child::in_child;
 use crate::guest_support::{process, wat};
-use arbitrary_calls::Stage;
+use calls::Stage;
 use interpreter::{CALLS, Returns, opcode};
 
 /// Programs that come from the seeds by chance.

@@ -88,7 +88,7 @@ fn compiled_guests_that_are_larger_than_files_may_be_are_not_kept_and_nobody_end
         assert!(matches!(refused, PrecompiledError::File { .. }), "{refused}");
         limit_files(8);
         // Not even a key.
-        let refused = GuestCache::open(&folder.join("another")).expect_err("too large");
+        let refused = GuestCache::open(folder.join("another")).expect_err("too large");
         assert!(!refused.to_string().is_empty(), "{refused}");
         std::fs::remove_dir_all(folder).expect("it was made");
         let _: CacheError = refused;
