@@ -239,8 +239,11 @@ impl<T: HostResource> Outcome for Handle<T> {
     }
 }
 
-/// `None` if it lies in donated address space, or is not encoded in UTF-8: its bytes might change while they are read, and the
-/// guest has no reason to.
+/// `None` if it lies in donated address space, where its bytes might change while they are read, or is not encoded in UTF-8. A guest
+/// has no reason for either.
+///
+/// wasmtime 48 tells where a string lies only by decoding it. So bytes in a window are decoded before they are refused, perhaps
+/// while a publisher writes them; what comes of it is dropped unread. Core modules are asked first.
 impl Argument for Option<Text> {
     type Lifted = WasmStr;
     const FLAT: &'static [ValType] = &[ValType::I32, ValType::I32];
