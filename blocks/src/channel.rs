@@ -179,6 +179,8 @@ impl Drop for ArenaPin {
 #[derive(Debug, Default)]
 struct Places {
     signals: Vec<Option<Arc<Signal>>>,
+    /// Messages that are kept for subscribers which drop the newest, at most.
+    depth: u32,
     /// Reasons to keep the memory of the blocks for now: subscribers that are just joining, and [pins](ArenaPin).
     pins: u32,
     /// The memory of the blocks was given back: nobody joins any more.
@@ -321,7 +323,7 @@ impl Channel {
             });
         }
         let file = if options.maps { Some(self.arena.open_file().ok_or(JoinError::Ended)?) } else { None };
-        let cursor = {
+        let (cursor, pace) = {
             let mut places = self.places();
             if places.released {
                 return Err(JoinError::Ended);
@@ -330,15 +332,17 @@ impl Channel {
             let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
             places.signals[free] = Some(Arc::clone(&signal));
             places.pins += 1;
-            free as u32
+            let pace = self.pace(options, places.depth);
+            places.depth += pace.kept();
+            (free as u32, pace)
         };
         self.subscribers.add(&signal);
         // More may be there, as blocks are reclaimed late, and how many differs from run to run.
         let history = options.history.min(u64::from(self.config.history));
-        let joined = Consumer::join(&self.control, cursor, self.pace(options), history);
+        let joined = Consumer::join(&self.control, cursor, pace, history);
         self.places().pins -= 1;
         let Some(consumer) = joined else {
-            self.free_cursor(cursor, &signal);
+            self.free_cursor(cursor, &signal, pace.kept());
             return Err(JoinError::Barrier);
         };
         // Its publisher may have left meanwhile.
@@ -368,7 +372,8 @@ impl Channel {
         &self.publisher
     }
 
-    fn pace(&self, options: ReaderOptions) -> Pace {
+    /// `depth`: messages that are kept already for subscribers which drop the newest.
+    fn pace(&self, options: ReaderOptions, depth: u32) -> Pace {
         match options.overflow {
             Overflow::Block => Pace::Reliable,
             Overflow::DropOldest => Pace::Overtakable {
@@ -377,22 +382,27 @@ impl Channel {
                 depth: options.depth.map_or(u64::MAX, u64::from),
             },
             Overflow::DropNewest => {
-                let depth = options.depth.unwrap_or(self.config.blocks / 4);
-                Pace::Keeping { depth: u64::from(depth.clamp(1, self.config.blocks / 2)) }
+                // All of them together keep half of the blocks, of whatever size these are.
+                let fewest = self.config.classes().iter().map(|class| class.blocks).min().unwrap_or(0);
+                let left = (fewest.saturating_sub(self.config.history) / 2).saturating_sub(depth);
+                let depth = options.depth.unwrap_or(left / 2).min(left).max(1);
+                Pace::Keeping { depth: u64::from(depth) }
             }
         }
     }
 
-    /// Frees the cursor of a reader that has left.
-    pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>) {
-        self.free_cursor(cursor, signal);
+    /// Frees the cursor of a reader that has left, for which `kept` messages were kept at most.
+    pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
+        self.free_cursor(cursor, signal, kept);
         self.publisher.wake();
         self.release_if_unneeded();
     }
 
-    fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>) {
+    fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.subscribers.remove(signal);
-        self.places().signals[cursor as usize] = None;
+        let mut places = self.places();
+        places.signals[cursor as usize] = None;
+        places.depth -= kept;
     }
 
     /// Keeps the memory of the blocks accessible for as long as the pin lives, if its publisher is there.

@@ -75,6 +75,17 @@ pub(crate) enum Pace {
     },
 }
 
+impl Pace {
+    /// Messages that stay for the consumer although the publisher goes on past it, at most.
+    pub(crate) fn kept(self) -> u32 {
+        match self {
+            // It comes from a number of blocks.
+            Self::Keeping { depth } => u32::try_from(depth).unwrap_or(u32::MAX),
+            Self::Reliable | Self::Overtakable { .. } => 0,
+        }
+    }
+}
+
 impl Consumer {
     /// Starts at cursor `cursor`, which is unused and nobody else's, with up to `history` earlier messages as
     /// far as the channel still has them. Every message that is published after
@@ -177,6 +188,11 @@ impl Consumer {
         // Ordering: Relaxed; a rule of thumb while others join.
         let sharing = self.seat.header().state.claimers.load(Ordering::Relaxed).max(1);
         1 + (spare / 8 / sharing) as usize
+    }
+
+    /// How many messages are kept for it at most, if the newest are dropped; otherwise 0.
+    pub(crate) fn kept(&self) -> u32 {
+        if self.keeping.is_some() { Pace::Keeping { depth: self.window }.kept() } else { 0 }
     }
 
     /// Whether the publisher waits for this consumer.

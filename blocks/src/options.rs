@@ -11,8 +11,8 @@ pub enum Overflow {
     DropOldest,
     /// The publisher goes on; the subscriber keeps the oldest messages, up to its depth. Once it has that
     /// many, everything newer is lost until it has received all of them; then it is told how many were lost
-    /// and goes on with the next one to be published. What is kept for it takes blocks: the publisher goes on as long as it
-    /// has more blocks than all such subscribers together have depth.
+    /// and goes on with the next one to be published. What is kept for it takes blocks, of which all such subscribers
+    /// together take [half at most](ReaderOptions::depth).
     DropNewest,
 }
 
@@ -22,7 +22,12 @@ pub struct ReaderOptions {
     /// What happens when it is slow.
     pub overflow: Overflow,
     /// Messages kept for it at most. `DropOldest`: as many as the publisher has blocks, if `None`.
-    /// `DropNewest`: a quarter of the publisher's blocks if `None`, at most half of them, and at least 1.
+    ///
+    /// `DropNewest`: at least 1. All such subscribers together keep half of the publisher's blocks beyond the history, counted at the
+    /// start and of the size of which there are fewest. Each gets as much as it asks for if that is left when it joins; if `None`,
+    /// half of what is left: a quarter of the blocks for a single one. It gives that back when it is dropped. So the publisher goes
+    /// on as long as it has more than 12 such blocks for each subscriber that may lose messages, whatever they do.
+    ///
     /// `Block`: does not apply, the publisher's blocks are the limit.
     pub depth: Option<u32>,
     /// Earlier messages to start with: the last so many, or the channel's whole [history](crate::ChannelConfig::history) if that
@@ -37,7 +42,7 @@ pub struct ReaderOptions {
     /// number of the size of which there are fewest, all such subscribers together may keep *b* / 4 samples; beside these
     /// each may keep the message received last and, if *b* is 4 or more, one before it. A batch has at most one message and
     /// an equal share of *b* / 8. So the publisher goes on if *b* is at least 4 for each of these subscribers, or 2 for a
-    /// single one.
+    /// single one; if any of them drops the newest, its [depth](Self::depth) takes blocks, too.
     pub samples: Option<u32>,
     /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host does into its guests: it keeps the file of
     /// the arena open.

@@ -462,7 +462,7 @@ impl Drop for Reader {
         if self.consumer.leave() {
             self.channel.publisher.wake();
         }
-        self.channel.leave(self.cursor, &self.signal);
+        self.channel.leave(self.cursor, &self.signal, self.consumer.kept());
         let (publisher, lost) = (self.channel.publisher(), self.lost());
         event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "subscriber left"));
     }

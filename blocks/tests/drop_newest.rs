@@ -1,8 +1,8 @@
 //! A subscriber that drops the newest keeps the oldest, however far the publisher goes on.
 
 use blockcast_blocks::{
-    ChannelConfig, Overflow, PublisherId, Reader, ReaderOptions, ReceiveError, Schema, Signal, Writer,
-    channel,
+    ChannelConfig, Overflow, PublisherId, RawSample, Reader, ReaderOptions, ReceiveError, Reuse, Schema,
+    Signal, SizeClass, Writer, channel,
 };
 
 fn open(blocks: u32, depth: u32) -> (Writer, Reader) {
@@ -92,4 +92,81 @@ fn received_and_lost_add_up_across_threads() {
     publisher.join().unwrap();
     assert_eq!(next, MESSAGES);
     assert_eq!(received + reader.lost(), MESSAGES);
+}
+
+/// Keeps as many samples as it may, in every way, and stalls then.
+fn hoard(reader: &mut Reader, kept: &mut Vec<RawSample>) {
+    for way in 0..100 {
+        let received = match way % 3 {
+            0 => reader.receive().map(|message| message.into_sample()),
+            _ => reader.receive_owned(),
+        };
+        match received {
+            Ok(sample) => kept.push(sample),
+            Err(ReceiveError::Lost(_)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+#[test]
+fn subscribers_that_drop_the_newest_stop_neither_the_publisher_nor_others_whatever_they_keep() {
+    let lossy = |overflow, depth| ReaderOptions { overflow, depth, ..ReaderOptions::default() };
+    for (subscribers, reuse, large, hoards, depth) in (1..=6_u32).flat_map(|subscribers| {
+        (0..32_u32).map(move |bits| {
+            let reuse = if bits & 1 == 0 { Reuse::Oldest } else { Reuse::Hottest };
+            let depth = [None, Some(1), Some(7), Some(u32::MAX)][bits as usize >> 3];
+            (subscribers, reuse, bits & 2 == 0, bits & 4 == 0, depth)
+        })
+    }) {
+        let schema = Schema::named("test");
+        let history = 3;
+        let blocks = 12 * subscribers + 1 + history;
+        let mut config = ChannelConfig::new(PublisherId::new(1), schema.clone());
+        (config.block_size, config.reuse, config.history) = (64, reuse, history);
+        // Messages are in the blocks of which there are few.
+        config.blocks = if large { 1000 } else { blocks };
+        config.larger.extend(large.then_some(SizeClass { block_size: 128, blocks, max_blocks: blocks }));
+        let len = if large { 100 } else { 1 };
+        let mut writer = channel(config).unwrap();
+        let channel = writer.channel().clone();
+        let mut reliable = channel.join(&schema, ReaderOptions::default(), Signal::new()).unwrap();
+        let (mut stalled, mut kept) = (Vec::new(), Vec::new());
+        for number in 0..1000_u32 {
+            if number % 5 == 0 && number / 5 < subscribers {
+                // The first drops the newest; where they hoard, so that there are samples of both kinds, every other one.
+                let oldest = hoards && number % 10 == 5;
+                let overflow = if oldest { Overflow::DropOldest } else { Overflow::DropNewest };
+                stalled.push(channel.join(&schema, lossy(overflow, depth), Signal::new()).unwrap());
+            }
+            if hoards && number < 500 {
+                stalled.iter_mut().for_each(|reader| hoard(reader, &mut kept));
+            }
+            let loan = writer.try_loan(len).unwrap_or_else(|error| {
+                panic!("message {number} of {subscribers}, {reuse:?}, {large} {hoards} {depth:?}: {error}")
+            });
+            loan.publish(len).unwrap();
+            assert_eq!(reliable.receive().map(|message| message.bytes().len()), Ok(len));
+        }
+    }
+}
+
+#[test]
+fn what_one_subscriber_does_not_keep_is_left_for_the_next() {
+    let schema = Schema::named("test");
+    let config = ChannelConfig { block_size: 64, ..ChannelConfig::new(PublisherId::new(1), schema.clone()) };
+    let mut writer = channel(config).unwrap();
+    let channel = writer.channel().clone();
+    let mut join = |depth| {
+        let options = ReaderOptions { overflow: Overflow::DropNewest, depth, ..ReaderOptions::default() };
+        channel.join(&schema, options, Signal::new()).unwrap()
+    };
+    let keeps = |writer: &mut Writer, reader: &mut Reader| {
+        (0..100).for_each(|number| publish(writer, number));
+        (0..).take_while(|_| reader.receive().is_ok()).count()
+    };
+    for _ in 0..3 {
+        let mut all = [None, Some(8), None, Some(9), None, Some(3), None].map(&mut join);
+        assert_eq!(all.each_mut().map(|reader| keeps(&mut writer, reader)), [16, 8, 4, 4, 1, 1, 1]);
+    }
 }

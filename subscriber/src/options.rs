@@ -32,7 +32,8 @@ impl SubscriberOptions {
     }
 
     /// Messages kept at most per publisher: with [`Overflow::DropOldest`] older ones count as lost, with
-    /// [`Overflow::DropNewest`] newer ones.
+    /// [`Overflow::DropNewest`] newer ones. Subscribers with `DropNewest` together get half of a publisher's blocks: fewer messages
+    /// than this number are kept if less is left, see [`ReaderOptions::depth`].
     #[must_use]
     pub fn depth(mut self, messages: u32) -> Self {
         self.reader.depth = Some(messages.max(1));

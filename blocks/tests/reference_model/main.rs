@@ -240,11 +240,15 @@ impl Model {
     fn join(&mut self, overflow: Overflow, depth: Option<u32>, history: u64) -> Subscriber {
         let next = self.head.saturating_sub(history.min(u64::from(self.setting.history)));
         assert!(self.watermark <= next, "the history is there");
-        let blocks = self.setting.blocks;
+        let keepers =
+            self.subscribers.iter().flatten().filter(|other| other.overflow == Overflow::DropNewest);
+        let kept: u64 = keepers.map(|keeper| keeper.window).sum();
+        let half = u64::from(self.setting.blocks.saturating_sub(self.setting.history) / 2);
+        let left = half.saturating_sub(kept);
         let (window, depth) = match overflow {
             Overflow::Block => (u64::MAX, u64::MAX),
             Overflow::DropOldest => (self.eighth(), depth.map_or(u64::MAX, u64::from)),
-            Overflow::DropNewest => (u64::from(depth.unwrap_or(blocks / 4).clamp(1, blocks / 2)), u64::MAX),
+            Overflow::DropNewest => (depth.map_or(left / 2, u64::from).min(left).max(1), u64::MAX),
         };
         Subscriber {
             overflow,
