@@ -115,11 +115,11 @@ fn a_library_that_is_missing_broken_or_cannot_be_built_is_an_error() {
     assert_eq!((run.code, &*run.out), (Some(1), ""), "{run:#?}");
     let message =
         format!("complex: {broken} is not a shared library for this machine: it is damaged or cut off: ");
-    assert!(run.err.starts_with(&message), "{run:#?}");
+    assert!(run.said().starts_with(&message), "{run:#?}");
     let run = library("CARGO", "/bin/false");
     assert_eq!((run.code, &*run.out), (Some(1), ""), "{run:#?}");
     let message = "complex: complex-publisher cannot be built as a library: cargo ended with exit status: 1";
-    assert!(run.err.starts_with(message) && run.err.contains("BLOCKCAST_LIBRARIES=FOLDER"), "{run:#?}");
+    assert!(run.said().starts_with(message) && run.err.contains("BLOCKCAST_LIBRARIES=FOLDER"), "{run:#?}");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn a_bad_line_ends_a_guest_with_the_same_words_and_everything_before_it_is_recei
 fn blocks_that_cannot_be_had_are_an_error() {
     let run = start(&[&NATIVE[..], &["--block-size", "1073741824", "--blocks", "1048576"]].concat()).end();
     assert_eq!(run.code, Some(1), "{run:#?}");
-    assert!(run.err.starts_with("complex: publisher: failed: topic \"lines\": "), "{run:#?}");
+    assert!(run.said().starts_with("complex: publisher: failed: topic \"lines\": "), "{run:#?}");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_guest_that_is_missing_or_broken_is_an_error() {
         let guest = folder.file("complex-subscriber.wasm", content);
         let run = with_guests(folder.name(), &[]);
         assert_eq!(run.code, Some(1), "{run:#?}");
-        assert!(run.err.starts_with(&format!("complex: {guest}{message}")), "{run:#?}");
+        assert!(run.said().starts_with(&format!("complex: {guest}{message}")), "{run:#?}");
         assert_eq!(run.out, "", "nothing was published");
     }
 }
@@ -326,7 +326,7 @@ fn a_guest_that_fails_before_it_subscribes_ends_the_run() {
         folder.file("complex-subscriber.wasm", guest(code).as_bytes());
         let run = with_guests(folder.name(), &[]);
         assert_eq!(run.code, Some(1), "{run:#?}");
-        assert!(run.err.starts_with(&format!("complex: subscriber 2: {message}")), "{run:#?}");
+        assert!(run.said().starts_with(&format!("complex: subscriber 2: {message}")), "{run:#?}");
     }
 }
 

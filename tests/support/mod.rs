@@ -106,7 +106,7 @@ impl Run {
     }
 
     /// What it said, except for what it waited for: on a busy machine it may wait long for anything.
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.err.split_inclusive('\n').filter(|line| !line.starts_with("complex: waits for ")).collect()
     }
 }
