@@ -117,7 +117,7 @@ impl Ring {
     /// Publishes a block. True: somebody sleeps.
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));
-        self.producer.publish(pack(unit, 8, Validity::Valid))
+        self.producer.publish(pack(unit, 8, Validity::Valid)) && self.producer.wakes()
     }
 
     /// The line, by which another publishes.
