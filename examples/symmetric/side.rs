@@ -76,6 +76,8 @@ pub struct Side {
     bursts: Vec<Told>,
     /// Of what the app published last.
     checksum: u64,
+    /// A broker's components end with it.
+    _broker: Broker,
 }
 
 impl Side {
@@ -97,7 +99,18 @@ impl Side {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Self { deployment, burst, component, go, input, output, told, bursts: Vec::new(), checksum: 0 })
+        Ok(Self {
+            deployment,
+            burst,
+            component,
+            go,
+            input,
+            output,
+            told,
+            bursts: Vec::new(),
+            checksum: 0,
+            _broker: broker,
+        })
     }
 
     /// Lets the app receive a burst and publish one.
