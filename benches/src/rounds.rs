@@ -42,7 +42,7 @@ pub struct Timed {
     samples: Vec<f64>,
 }
 
-/// A slice that takes so many times what it should is worth a warning.
+/// A slice that takes this many times as long as it should causes a warning.
 const TOO_LONG: f64 = 20.0;
 
 impl Timed {

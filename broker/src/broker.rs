@@ -784,7 +784,7 @@ impl Shared {
         }
         // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
         self.closed.store(true, Ordering::Release);
-        // Telling them, and the end of subscriptions, wakes whoever waits for it: not under a lock.
+        // Telling them and ending subscriptions calls wakers, so it happens without a lock.
         let components: Vec<_> = lock(&self.components).clone();
         components.iter().for_each(|control| tell(control));
         self.all_topics().iter().for_each(|topic| topic.close());

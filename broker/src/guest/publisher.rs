@@ -128,7 +128,7 @@ impl GuestPublisher {
 
     fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
         let arena = self.output.writer().channel().arena();
-        // SAFETY: what is made of it is the window, which is writable for whoever has loaned a block of it only (`seal`).
+        // SAFETY: the file becomes the window, in which only the holder of a loan can write, and only to that block (`seal`).
         let file = unsafe { arena.memfd() }.ok_or(Error::Internal)?; // open while the writer is there
         let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
         let place = Place { owner: self.owner, ..Place::own(Owner::BLOCKS) };

@@ -50,7 +50,7 @@ pub(crate) struct Instance {
     clock: OnceLock<libc::clockid_t>,
 }
 
-/// How long whoever asks for the counters waits for a call that goes on: it may be waiting for the one who asks.
+/// How long `stats` waits for a call in progress, which may itself be waiting for the caller of `stats`.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The runs that go on, for calls from threads that are not those of `run`.
