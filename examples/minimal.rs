@@ -1,4 +1,4 @@
-//! One publisher, two subscribers, a few integers; nobody copies anything.
+//! One publisher, two subscribers and a few integers. Nobody copies anything.
 
 use blockcast::{Broker, Pod, PublisherOptions, SubscriberOptions};
 
@@ -9,13 +9,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut publisher = broker.publisher::<Pod<u32>>("numbers", PublisherOptions::new())?;
 
     for number in 1..=3 {
-        publisher.try_loan()?.send(&[number, number * number][..])?; // written in the block
+        publisher.try_loan()?.send(&[number, number * number][..])?; // written in place
     }
     drop(publisher); // the topic ends
 
     for subscriber in [&mut first, &mut second] {
         while let Ok(message) = subscriber.try_recv_ref() {
-            println!("{} {:?} at {:p}", message.sequence(), message.view(), message.bytes().as_ptr()); // read in the block
+            println!("{} {:?} at {:p}", message.sequence(), message.view(), message.bytes().as_ptr());
         }
     }
     Ok(())
