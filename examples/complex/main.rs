@@ -23,7 +23,8 @@ use blockcast::{Broker, Bytes, PublisherOptions, Subscriber, SubscriberOptions};
 use clap::Parser;
 use complex_publisher::longest_line;
 use complex_subscriber::{Report, ReportLayout};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 use deployment::{App, Apps, Deployment};
 use input::{Feeder, Input, Progress};
@@ -58,15 +59,22 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    log();
     let Err(problems) = run(&arguments) else { return ExitCode::SUCCESS };
     for problem in problems {
         // Whoever has closed standard error does not want to know.
         let _ = writeln!(io::stderr(), "complex: {problem}");
     }
     ExitCode::FAILURE
+}
+
+/// Prints what the broker logs on standard error: errors, or what RUST_LOG selects, for example `blockcast_broker=debug`.
+fn log() {
+    let selected = std::env::var("RUST_LOG").ok().and_then(|selected| selected.parse::<Targets>().ok());
+    let filter = selected.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// What the user reads, one line each, when the run was not what it should be.

@@ -51,6 +51,12 @@ pub fn about(name: &str, width: usize, word: &str, text: &str) {
     print(&padded(name, width), word, text);
 }
 
+/// A line of this program about itself.
+pub fn say(text: &str) {
+    // `eprintln!` would panic if standard error is closed; then nobody reads the line.
+    let _ = writeln!(std::io::stderr(), "blockcast: {}", printable(text));
+}
+
 fn padded(name: &str, width: usize) -> String {
     format!("{:<width$}", text::line(name))
 }
@@ -59,7 +65,7 @@ fn print(prefix: &str, word: &str, text: &str) {
     let mut out = std::io::stderr().lock();
     for line in text.lines() {
         let line = printable(line);
-        // Nobody reads it any more: nothing to be done.
+        // Ignore a closed standard error.
         let _ = writeln!(out, "{prefix} {word:<5} {line}");
     }
 }

@@ -1,16 +1,18 @@
 //! The command line tool and native libraries: run beside guests, never unawares, looked into without being run.
 
-#[path = "../broker/tests/libraries/support/build.rs"]
+#[path = "../../../broker/tests/libraries/support/build.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
 mod build;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use build::library;
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::{blockcast, output};
 
 /// Bounds the end of a tool whose library would never end by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -18,16 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A guest that ends at once.
 const GUEST: &str = r#"(component (core module $main (func (export "run") (result i32) (i32.const 0)))
   (core instance $main (instantiate $main)) (func (export "run") (result u32) (canon lift (core func $main "run"))))"#;
-
-fn blockcast(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blockcast"));
-    command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-fn output(arguments: &[&str]) -> Output {
-    blockcast(arguments).output().expect("the tool starts")
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -65,8 +65,7 @@ pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Compon
                     }
                     () = tokio::time::sleep(SILENCE), if !told => {
                         told = true;
-                        let waiting = format!("input {topic} waits for {subscribers} subscribers of the topic");
-                        eprintln!("blockcast: {}", log::printable(&waiting));
+                        log::say(&format!("input {topic} waits for {subscribers} subscribers of the topic"));
                     }
                 }
             }

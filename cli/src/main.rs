@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     };
     outcome.unwrap_or_else(|refused| {
-        eprintln!("blockcast: {}", log::printable(&refused));
+        log::say(&refused);
         ExitCode::from(REFUSED)
     })
 }

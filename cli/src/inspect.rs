@@ -1,8 +1,8 @@
 //! `blockcast inspect`: what a guest's or a library's file holds, read without running it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -56,7 +56,7 @@ struct Memory {
     maximum_bytes: Option<u64>,
 }
 
-/// Looks into files. The exit code is 1 if one of them does not run here.
+/// Inspects files. The exit code is 1 if one of them does not run here. Stops quietly once nobody reads its output.
 pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
     let broker = Broker::new();
     broker.load_with(arguments.loading.options()).map_err(|error| error.to_string())?;
@@ -65,11 +65,22 @@ pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
     for (number, file) in arguments.files.iter().enumerate() {
         let inspection = Inspection::of(&broker, file, &limits)?;
         all_run &= inspection.runs_here;
+        let mut shown = String::new();
         if arguments.json {
             let json = serde_json::to_string(&inspection).map_err(|error| error.to_string())?;
-            println!("{}", printable_json(&json));
+            shown.push_str(&printable_json(&json));
+            shown.push('\n');
         } else {
-            print!("{}{}", if number > 0 { "\n" } else { "" }, inspection.text());
+            if number > 0 {
+                shown.push('\n');
+            }
+            shown.push_str(&inspection.text());
+        }
+        match std::io::stdout().write_all(shown.as_bytes()) {
+            Ok(()) => {}
+            // The reader, for example `head`, has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(format!("cannot write to standard output: {error}")),
         }
     }
     Ok(if all_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -91,7 +91,7 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
     report.print().await;
     let failed: Vec<String> = components.iter().filter_map(failure).collect();
     for failed in &failed {
-        eprintln!("blockcast: {}", log::printable(failed));
+        log::say(failed);
     }
     Ok(match (interrupted, failed.is_empty()) {
         (true, _) => ExitCode::from(INTERRUPTED),
@@ -252,7 +252,7 @@ impl Reporter<'_> {
                         return true;
                     }
                     asked = true;
-                    eprintln!("blockcast: asked all to finish; again ends them");
+                    log::say("asked all to finish; again ends them");
                     self.broker.shut_down();
                 }
             }
