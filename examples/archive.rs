@@ -1,8 +1,8 @@
-//! A Rust type as it is, archived by rkyv straight into the block and read there.
+//! A Rust type, archived by rkyv directly into the block and read there.
 
 use blockcast::{Broker, PublisherOptions, Rkyv, SubscriberOptions, archive};
 
-/// `#[archive]` derives rkyv's traits, and a schema that names each field and its type.
+/// `#[archive]` derives rkyv's traits and a schema that names each field and its type.
 #[archive]
 struct Reading {
     sensor: String,
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         values: vec![20.5, 20.75, 21.0],
         note: Some("sunny".to_owned()),
     };
-    publisher.try_loan()?.send(&reading)?; // serialised into the block, no buffer in between
+    publisher.try_loan()?.send(&reading)?; // serialized into the block, without a buffer in between
 
     let message = subscriber.try_recv_ref()?;
     let archived = message.view(); // &ArchivedReading, in the block

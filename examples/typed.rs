@@ -1,4 +1,4 @@
-//! A struct with a flat layout: derived, built in place, read in place, its schema checked when joining.
+//! A struct with a derived flat layout, built in place and read in place. Its schema is checked on joining.
 
 use blockcast::{Broker, Flat, Pod, PublisherOptions, SubscriberOptions};
 
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} at {}, {}", seen.name(), seen.longitude(), seen.latitude());
     assert_eq!(seen.tags().get(1), Some("slow"));
 
-    // Somebody who expects something else is told when joining, not when reading.
+    // A subscriber that expects a different type is refused when it joins, not when it reads.
     let refused = broker.subscriber::<Pod<u32>>("positions", SubscriberOptions::new()).unwrap_err();
     println!("{refused}");
     Ok(())

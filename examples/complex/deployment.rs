@@ -1,4 +1,4 @@
-//! How the apps run: the same source as a task of this program, as a wasm guest or as a native library.
+//! How each app runs: the same source as a task of this program, a wasm guest or a native library.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use clap::ValueEnum;
 use crate::library;
 use crate::running::GRACE;
 
-/// Where the three apps run.
+/// How the three apps run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Deployment {
     /// All as tasks of this program.
     Native,
     /// The publisher and the first subscriber as tasks, the second subscriber as a guest.
     Mixed,
-    /// All as guests, three separate components.
+    /// All as guests: three separate components.
     Wasm,
-    /// All as native libraries, which are built for it.
+    /// All as native libraries, built on demand.
     Library,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Deployment {
 }
 
 impl Deployment {
-    /// How an app runs in it.
+    /// Returns how `app` runs in this deployment.
     fn kind(self, app: App) -> Kind {
         match (self, app) {
             (Self::Native, _) | (Self::Mixed, App::Publisher | App::Subscriber(1)) => Kind::Native,
@@ -74,7 +74,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The apps' code, as far as it has to be loaded.
+/// The apps' code, if it has to be loaded.
 pub struct Apps {
     deployment: Deployment,
     publisher: Program,
@@ -83,7 +83,7 @@ pub struct Apps {
 
 /// The code of an app.
 enum Program {
-    /// A part of this program.
+    /// Linked into this program.
     Linked,
     Guest(GuestProgram),
     Library(LibraryProgram),
@@ -96,8 +96,8 @@ impl Program {
             Kind::Guest => broker.load(&GuestSource::File(guest_path(package, folder))).map(Self::Guest),
             Kind::Library => {
                 let file = library::file(package)?;
-                // SAFETY: built from the source beside this one, or named by the user to be run: `blockcast::export!` makes
-                // of an app in safe Rust what the host expects.
+                // SAFETY: the library was built from the source beside this one, or the user named it to be
+                // run. For an app in safe Rust, `blockcast::export!` generates what the host expects.
                 unsafe { broker.load_library(file) }.map(Self::Library)
             }
         };
@@ -117,7 +117,7 @@ impl Program {
 }
 
 impl Apps {
-    /// Loads what the deployment needs.
+    /// Loads the code that the deployment needs.
     pub fn load(broker: &Broker, deployment: Deployment) -> Result<Self, String> {
         let load = |app, package, folder| Program::load(broker, deployment.kind(app), package, folder);
         Ok(Self {
@@ -127,7 +127,7 @@ impl Apps {
         })
     }
 
-    /// How an app runs.
+    /// Returns how `app` runs.
     pub fn kind(&self, app: App) -> Kind {
         self.deployment.kind(app)
     }
@@ -141,7 +141,7 @@ impl Apps {
     ) -> Result<Component, String> {
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
         let mut limits = GuestLimits::default();
-        limits.shutdown_grace = GRACE * 2; // this program has its own eye on it
+        limits.shutdown_grace = GRACE * 2; // longer than this program itself waits
         let grants = Grants::new().limits(limits);
         let grants = match app {
             App::Publisher => grants.subscribe("text").publish("lines"),
@@ -161,8 +161,7 @@ impl Apps {
     }
 }
 
-/// The guest of `package`: in the folder that `BLOCKCAST_GUESTS` names, or beside its source, where it is
-/// committed.
+/// Path of the guest `package`: in the folder that `BLOCKCAST_GUESTS` names, or committed beside its source.
 fn guest_path(package: &str, folder: &str) -> PathBuf {
     let file = format!("{package}.wasm");
     match std::env::var_os("BLOCKCAST_GUESTS") {

@@ -1,4 +1,4 @@
-//! The text on its way into blocks: read from the file straight into loaned blocks, nothing in between.
+//! Reads the text from a file directly into loaned blocks, without a buffer in between.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,15 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::waiting::{SILENCE, remember, say};
 
-/// The text that is published unless another one is given: the Book of Genesis, King James Version.
+/// The text to publish if no other is given: the Book of Genesis, King James Version.
 const GENESIS: &str = include_str!("genesis.txt");
 
-/// How long the feeder waits for input or for a block before it looks whether it should stop.
+/// How long the feeder waits for input or for a block before it checks whether to stop.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A text to publish.
 pub enum Input {
-    /// The shipped one.
+    /// The shipped text.
     Shipped,
     /// A file.
     File { name: String, file: File, len: u64 },
@@ -30,7 +30,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Opens what the user named.
+    /// Opens the input that the user named.
     pub fn open(name: Option<&str>) -> Result<Self, String> {
         match name {
             None => Ok(Self::Shipped),
@@ -47,7 +47,7 @@ impl Input {
         }
     }
 
-    /// What messages call it.
+    /// Name of the input in messages.
     pub fn name(&self) -> &str {
         match self {
             Self::Shipped => "the shipped text",
@@ -56,7 +56,7 @@ impl Input {
         }
     }
 
-    /// Bytes, where that is known.
+    /// Length in bytes, if known.
     fn len(&self) -> Option<u64> {
         match self {
             Self::Shipped => Some(GENESIS.len() as u64),
@@ -66,7 +66,7 @@ impl Input {
     }
 }
 
-/// Shows how much of the input was read, on a terminal only, until it is dropped.
+/// Shows on a terminal how much of the input was read, until it is dropped.
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -93,31 +93,31 @@ impl Drop for Progress {
     }
 }
 
-/// What was read, and what a subscriber should have counted in it.
+/// What was read, and what a subscriber should have counted.
 #[derive(Debug)]
 pub struct Fed {
-    /// What messages call the input.
+    /// Name of the input in messages.
     pub name: String,
     /// Bytes read and published.
     pub bytes: u64,
-    /// Every line up to the first that cannot be published, counted straight from the input.
+    /// The lines before the first that cannot be published, counted directly from the input.
     pub expected: Tally,
-    /// Whether there is a line that cannot be published.
+    /// Whether some line cannot be published.
     pub refused: Option<Refused>,
-    /// Why reading ended before the end of the input, if it was not stopped.
+    /// Why reading ended early, unless it was stopped.
     pub failure: Option<String>,
 }
 
-/// What is wrong with a line.
+/// Why a line cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It does not fit into a block.
+    /// It does not fit in a block.
     TooLong,
     /// It is not UTF-8.
     NotUtf8,
 }
 
-/// Reads the input into blocks until its end, or until it is stopped.
+/// Reads the input into blocks until it ends or is stopped.
 pub struct Feeder {
     stopped: AtomicBool,
 }
@@ -136,7 +136,8 @@ impl Feeder {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Publishes the input in chunks of a block. Lines of more than `limit` bytes are not expected to arrive.
+    /// Publishes the input in chunks of one block. Lines longer than `limit` bytes are expected to be
+    /// refused.
     pub fn feed(
         &self,
         mut input: Input,
@@ -157,7 +158,8 @@ impl Feeder {
         Fed { name, bytes, expected, refused, failure }
     }
 
-    /// Reads into one loaned block after the other and publishes them; `seen` is shown every chunk before that.
+    /// Reads into one loaned block after another and publishes each. Calls `seen` with every chunk before it
+    /// is published.
     fn read(
         &self,
         input: &mut Input,
@@ -212,16 +214,16 @@ impl Feeder {
     }
 }
 
-/// A wait of the feeder.
+/// One wait of the feeder.
 #[derive(Default)]
 struct Wait {
     since: Option<Instant>,
-    /// Whether the user was told.
+    /// Whether the user was informed.
     said: bool,
 }
 
 impl Wait {
-    /// Still nothing.
+    /// Notes that there is still nothing.
     fn goes_on(&mut self, what: &str, progress: &Progress) {
         let since = *self.since.get_or_insert_with(Instant::now);
         remember(what);
@@ -232,7 +234,7 @@ impl Wait {
     }
 }
 
-/// Whether there is something to read, waiting a little.
+/// Waits briefly, and returns whether there is something to read.
 fn ready(input: &Input) -> io::Result<bool> {
     let readable = |file: BorrowedFd<'_>| {
         let mut files = [PollFd::from_borrowed_fd(file, PollFlags::IN)];
@@ -273,13 +275,13 @@ impl Counted {
             let complete = std::mem::replace(&mut self.rest, rest);
             complete.split_inclusive(|&byte| byte == b'\n').for_each(|line| self.count(line));
         }
-        // However the line goes on, it is too long with either end.
+        // The line is too long, with either line ending.
         if self.rest.len() > self.limit + 1 {
             self.refused.get_or_insert(Refused::TooLong);
         }
     }
 
-    /// Counts a line that is given with its end, as the standard library understands lines.
+    /// Counts a line, which includes its ending. Lines are those of the standard library.
     fn count(&mut self, line: &[u8]) {
         if self.refused.is_some() {
             return;

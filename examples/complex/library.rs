@@ -1,4 +1,4 @@
-//! The apps as native libraries: found, or built when they are wanted.
+//! The apps as native libraries, found or built on demand.
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -6,10 +6,11 @@ use std::path::PathBuf;
 #[path = "../guests/library.rs"]
 mod built;
 
-/// The folder that holds them already, where this is set.
+/// If set, names the folder with the built libraries.
 const FOLDER: &str = "BLOCKCAST_LIBRARIES";
 
-/// The library of `package`: in the folder that `BLOCKCAST_LIBRARIES` names, or built from its source by Cargo.
+/// Path of the library of `package`: in the folder that `BLOCKCAST_LIBRARIES` names, or built from source by
+/// Cargo.
 pub fn file(package: &str) -> Result<PathBuf, String> {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return Ok(PathBuf::from(folder).join(format!("lib{}.so", package.replace('-', "_"))));

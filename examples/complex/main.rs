@@ -1,11 +1,11 @@
-//! The lines of a text, published in batches as `list<string>` that are built in place, and read where they
-//! lie by two subscribers: native tasks, wasm guests or native libraries, from one source.
+//! Publishes the lines of a text in batches. Each batch is a `list<string>`, built in place and read in place
+//! by two subscribers: native tasks, wasm guests or native libraries, all from one source.
 //!
 //! ```text
 //! input ──▶ topic "text" ──▶ publisher ──▶ topic "lines" ─┬▶ subscriber 1 ─┬▶ topic "reports" ──▶ table
 //!           (raw chunks)     (app)         (list<string>) └▶ subscriber 2 ─┘
 //! ```
-//! `cargo run --release --example complex -- --help` tells the options.
+//! `cargo run --release --example complex -- --help` lists the options.
 
 mod deployment;
 mod input;
@@ -31,28 +31,28 @@ use input::{Feeder, Input, Progress};
 use running::Running;
 use waiting::{Interrupts, wait_for};
 
-/// Publishes the lines of a text to two subscribers, which read them without a copy.
+/// Publishes the lines of a text to two subscribers, which read them without copying.
 #[derive(Debug, Parser)]
 #[command(name = "complex")]
 struct Arguments {
-    /// Text to publish: a file, or - for standard input. Without it the Book of Genesis, which is shipped.
+    /// Text to publish: a file, or - for standard input. Default: the Book of Genesis, which is included.
     file: Option<String>,
 
-    /// How the apps run: `native` as tasks of this program, `wasm` as three guests, `library` as three native libraries, which
-    /// are built from their source with Cargo unless BLOCKCAST_LIBRARIES names the folder where they are, `mixed` with a
-    /// native publisher, a native subscriber and a guest.
+    /// How the apps run: `native` as tasks of this program; `wasm` as three guests; `library` as three native
+    /// libraries, built with Cargo unless BLOCKCAST_LIBRARIES names the folder that holds them; `mixed` with
+    /// a native publisher, a native subscriber and a guest.
     #[arg(long, value_enum, default_value_t = Deployment::Mixed)]
     deployment: Deployment,
 
-    /// Milliseconds that each subscriber waits after a message, to watch.
+    /// Milliseconds that each subscriber waits after a message, so that you can watch.
     #[arg(long, default_value_t = 0)]
     delay: u64,
 
-    /// Bytes of a block, and so of the longest message.
+    /// Bytes of a block, and thus of the longest message.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1 << 30))]
     block_size: u32,
 
-    /// Blocks of the publisher.
+    /// Number of blocks of the publisher.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
     blocks: u32,
 }
@@ -62,13 +62,14 @@ fn main() -> ExitCode {
     log();
     let Err(problems) = run(&arguments) else { return ExitCode::SUCCESS };
     for problem in problems {
-        // Whoever has closed standard error does not want to know.
+        // Ignore a closed standard error.
         let _ = writeln!(io::stderr(), "complex: {problem}");
     }
     ExitCode::FAILURE
 }
 
-/// Prints what the broker logs on standard error: errors, or what RUST_LOG selects, for example `blockcast_broker=debug`.
+/// Prints the broker's log on standard error: errors, or what RUST_LOG selects, for example
+/// `blockcast_broker=debug`.
 fn log() {
     let selected = std::env::var("RUST_LOG").ok().and_then(|selected| selected.parse::<Targets>().ok());
     let filter = selected.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
@@ -77,7 +78,7 @@ fn log() {
     tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
-/// What the user reads, one line each, when the run was not what it should be.
+/// Messages for the user, one line each, if the run did not go as it should.
 type Problems = Vec<String>;
 
 /// Runs the whole pipeline.
@@ -87,7 +88,7 @@ fn run(arguments: &Arguments) -> Result<(), Problems> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| alone(format!("no threads to run on: {error}")))?;
     let broker = Broker::on_runtime(runtime.handle().clone());
-    // The table at the end tells of topics that everybody has left.
+    // The table at the end lists topics that everyone has left.
     broker.keep_topics();
     let apps = Apps::load(&broker, arguments.deployment).map_err(alone)?;
     runtime.block_on(pipeline(arguments, &broker, apps, input))
@@ -113,7 +114,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
     let publisher = apps.start(broker, App::Publisher, parameters).map_err(alone)?;
     let running = Running::new([publisher, first, second]);
 
-    // The text flows once the publisher listens. An app that ends before that has failed.
+    // The text flows once the publisher listens. An app that ends earlier has failed.
     tokio::select! {
         biased;
         (app, reason) = running.one_ended() => return Err(vec![format!("{}: {reason}", Running::NAMES[app])]),
@@ -130,7 +131,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
         let limit = longest_line(arguments.block_size.next_multiple_of(64) as usize);
         tokio::task::spawn_blocking(move || feeder.feed(input, limit, text, &progress))
     };
-    // The feeder stops at the end of the input, at Ctrl-C, or when an app is gone that it feeds.
+    // The feeder stops at the end of the input, on Ctrl-C, or when an app that it feeds is gone.
     let interrupted = tokio::select! {
         _ = running.one_ended() => false,
         () = interrupts.recv() => true,
@@ -159,7 +160,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
     let written = written.map_err(|error| alone(format!("the table was not written: {error}")))?;
     let mut problems = summary.problems();
     match written {
-        // Whoever reads the table, as `head` does, has read enough.
+        // Ignore a closed standard output: `head`, for example, stops reading early.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             problems.push(format!("cannot write the table: {error}"));
         }
@@ -168,7 +169,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// The reports that have come.
+/// The reports received so far.
 fn collect(mut reports: Subscriber<ReportLayout>) -> Vec<Report> {
     let mut collected = Vec::new();
     while let Ok(report) = reports.try_recv_ref() {

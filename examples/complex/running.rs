@@ -1,4 +1,4 @@
-//! The three apps while they run, and how they come to an end together.
+//! Runs the three apps and ends them together.
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
@@ -9,7 +9,7 @@ use blockcast::{Broker, Component, ExitReason, GuestReport};
 
 use crate::waiting::{Interrupts, wait_for};
 
-/// How long whoever may not be able to end by itself is waited for.
+/// How long to wait for an app that may not end on its own.
 pub const GRACE: Duration = Duration::from_secs(3);
 
 /// The publisher, then the two subscribers.
@@ -18,14 +18,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// What messages call them.
+    /// Their names in messages.
     pub const NAMES: [&str; 3] = ["publisher", "subscriber 1", "subscriber 2"];
 
     pub fn new(apps: [Component; 3]) -> Self {
         Self { apps }
     }
 
-    /// Waits for the first app to end and says which it is, and why it ended.
+    /// Waits for the first app to end, and returns which one it is and why it ended.
     pub async fn one_ended(&self) -> (usize, ExitReason) {
         let [mut first, mut second, mut third] = self.apps.each_ref().map(|app| Box::pin(app.ended()));
         poll_fn(|cx| {
@@ -39,12 +39,12 @@ impl Running {
         .await
     }
 
-    /// Waits for all to end, and says whether the user has `asked` for it.
+    /// Waits for all apps to end, and returns whether the user `asked` for it.
     ///
-    /// What was published is drained, which takes as long as it takes; if the user asks for the end, then
-    /// without delay and within a grace. A grace is also all there is if nothing will ever come: a publisher
-    /// waits for a subscriber that has failed, or a subscriber for a publisher. After that, or if the user
-    /// asks again, those that are left are ended.
+    /// Normally, waits until every published message is received, however long that takes. If the user asks
+    /// for the end, the subscribers stop delaying and get a grace period. The grace period also applies if an
+    /// app can never finish: a publisher that waits for a failed subscriber, or a subscriber that waits for a
+    /// failed publisher. After the grace period, or if the user asks again, the remaining apps are ended.
     pub async fn drain(
         &self,
         broker: &Broker,

@@ -1,4 +1,4 @@
-//! What came of it: the table at the end, and whether the subscribers saw what went in.
+//! The table at the end, and the check that the subscribers saw the input.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::deployment::{Deployment, Kind};
 use crate::input::{Fed, Refused};
 use crate::running::Running;
 
-/// Everything that is known at the end.
+/// Everything known at the end of the run.
 pub struct Summary<'s> {
     pub deployment: Deployment,
     pub fed: &'s Fed,
     pub elapsed: Duration,
-    /// In the order of [`Running::NAMES`], as `ended`.
+    /// Like `ended`, in the order of [`Running::NAMES`].
     pub kinds: [Kind; 3],
     pub ended: &'s [GuestReport; 3],
     pub reports: &'s [Report],
@@ -25,10 +25,10 @@ pub struct Summary<'s> {
 }
 
 impl Summary<'_> {
-    /// Everything that was not as it should be, a line each.
+    /// Everything that went wrong, one line each.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        // Whoever was ended because another one had failed is no cause.
+        // An app that was ended because another one failed is not a cause.
         let mut cancelled = Vec::new();
         for (name, report) in Running::NAMES.iter().zip(self.ended) {
             match &report.reason {
@@ -37,7 +37,7 @@ impl Summary<'_> {
                     problems.push(format!("{name}: interrupted before it had received everything"));
                 }
                 ExitReason::Cancelled => cancelled.push(format!("{name}: {}", report.reason)),
-                // What the publisher says of a line is about the input.
+                // The publisher's line errors concern the input.
                 ExitReason::Failed(text) if self.line_refused() => {
                     let advice = match self.fed.refused {
                         Some(Refused::TooLong) => ", which --block-size sets",
@@ -68,7 +68,7 @@ impl Summary<'_> {
         self.fed.refused.is_some() && matches!(publisher.reason, ExitReason::Failed(_))
     }
 
-    /// What subscribers did not receive though they have finished.
+    /// What subscribers did not receive although they finished.
     fn lost(&self) -> Vec<String> {
         let [publisher, subscribers @ ..] = self.ended;
         let complete = publisher.reason == ExitReason::Finished || self.line_refused();
@@ -92,13 +92,14 @@ impl Summary<'_> {
         self.reports.iter().find(|report| report.name == name)
     }
 
-    /// Messages and bytes that were published on the topic of lines.
+    /// Messages and bytes published on the topic of lines.
     fn published(&self) -> (u64, u64) {
         let lines = self.topics.iter().find(|topic| topic.name == "lines");
         lines.map_or((0, 0), |lines| (lines.published(), lines.bytes()))
     }
 
-    /// Publishers whose blocks are not all back: somebody is still attached, or they are still there.
+    /// Number of publishers whose blocks have not all returned, because someone is still attached or the
+    /// publisher still exists.
     fn not_back(&self) -> usize {
         self.topics.iter().map(|topic| topic.departed.attached + topic.publishers.len()).sum()
     }

@@ -1,4 +1,4 @@
-//! Waits that tell what they wait for, and that end when the user asks for it.
+//! Waits that report what they wait for, and that end when the user asks.
 
 use std::io::{self, Write};
 use std::pin::pin;
@@ -10,28 +10,28 @@ use tokio::sync::mpsc;
 
 use crate::running::GRACE;
 
-/// How long a wait may last without a word.
+/// How long a wait may last before it is reported.
 pub const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long the program goes on after the user has asked for its end, whatever it waits for. A library that does not
-/// end is waited for longest, twice the grace.
+/// How long the program may still run after the user has asked it to end, whatever it waits for. The longest
+/// wait is twice the grace period, for a library that does not end.
 const LIMIT: Duration = GRACE.saturating_mul(5);
 
 /// What the program waits for.
 static CURRENT: Mutex<String> = Mutex::new(String::new());
 
-/// Says on standard error what the program waits for.
+/// Reports on standard error what the program waits for.
 pub fn say(what: &str) {
     // Ignore a closed standard error.
     let _ = writeln!(io::stderr(), "complex: waits for {what}");
 }
 
-/// Remembers what the program waits for, for the case that it is ended meanwhile.
+/// Remembers what the program waits for, in case it is ended meanwhile.
 pub fn remember(what: &str) {
     what.clone_into(&mut CURRENT.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// Waits for `future`, and says so once if that takes longer than [`SILENCE`].
+/// Waits for `future`, and reports it once if that takes longer than [`SILENCE`].
 pub async fn wait_for<T>(what: &str, future: impl Future<Output = T>) -> T {
     remember(what);
     let mut future = pin!(future);
@@ -43,12 +43,12 @@ pub async fn wait_for<T>(what: &str, future: impl Future<Output = T>) -> T {
     future.await
 }
 
-/// Ctrl-C and SIGTERM.
+/// Receives Ctrl-C and SIGTERM.
 pub struct Interrupts(mpsc::UnboundedReceiver<()>);
 
 impl Interrupts {
-    /// Listens from now on: the signals do not end the program by themselves any more. From the first on, the program
-    /// ends within [`LIMIT`].
+    /// Starts to listen. The signals no longer end the program by themselves, but it ends within [`LIMIT`]
+    /// after the first one.
     pub fn new() -> io::Result<Self> {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -63,23 +63,23 @@ impl Interrupts {
                 if !std::mem::replace(&mut asked, true) {
                     std::thread::spawn(|| end_within(LIMIT));
                 }
-                // At the end nobody waits for it any more.
+                // At the end nobody receives it.
                 let _ = sender.send(());
             }
         });
         Ok(Self(receiver))
     }
 
-    /// Waits for one of them.
+    /// Waits for a signal.
     pub async fn recv(&mut self) {
         let _ = self.0.recv().await;
     }
 }
 
-/// Ends the program, if it has not ended by itself until then.
+/// Ends the program after `limit`, if it is still running.
 fn end_within(limit: Duration) {
     std::thread::sleep(limit);
-    // Writing may block too.
+    // Writing may block, so it gets its own thread.
     std::thread::spawn(|| {
         let what = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let _ = writeln!(io::stderr(), "complex: interrupted while it waited for {what}");

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The library of `package`, built by cargo in this program's profile, in a folder of its own beside this program's: what
-/// `RUSTFLAGS="--cfg blockcast_library" cargo rustc --lib --crate-type cdylib --package PACKAGE` makes. Does little where
-/// nothing has changed.
+/// Builds `package` as a native library with cargo, and returns its path: the result of `RUSTFLAGS="--cfg
+/// blockcast_library" cargo rustc --lib --crate-type cdylib --package PACKAGE`, in this program's profile and
+/// in its own target folder beside this program's. Fast if nothing has changed.
 ///
 /// # Errors
-/// Cargo's own words, or that there is no cargo.
+/// Cargo's own message, or that there is no cargo.
 pub fn build(package: &str) -> Result<PathBuf, String> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let workspace = root.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).unwrap_or(&root);
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    // A test or an example lies in TARGET/PROFILE/deps or TARGET/PROFILE/examples.
+    // Tests and examples are in TARGET/PROFILE/deps and TARGET/PROFILE/examples.
     let target = program.ancestors().nth(3).ok_or("this program does not lie in a target folder")?;
     let target = target.join("libraries");
     let (profile, folder) = if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };

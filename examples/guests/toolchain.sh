@@ -1,25 +1,26 @@
 # shellcheck shell=bash
-# Finds or makes a Rust compiler for wasm32-unknown-unknown. Sourced by `build`; not a command of its own.
+# Finds or builds a Rust compiler for wasm32-unknown-unknown. `build` sources it; it is
+# not a command of its own.
 #
 # Expects `root`, the folder of the workspace. After `find_compiler`:
 #   compiler        path of the rustc to use for guests
 #   compiler_name   its version line, e.g. "rustc 1.96.0 (...)"
-#   linker          path of wasm-component-ld, which turns what the compiler made into a component
+#   linker          path of wasm-component-ld, which turns the compiler's output into a component
 #   linker_path     folder with wasm-ld, to be put in front of PATH
 #
 # Two kinds of machine:
-#   * The toolchain in use has the target (`rustup target add wasm32-unknown-unknown`): it is used as it is.
-#   * It has not, and cannot get it: on Debian and its descendants the packages of `rustc-web` hold a
-#     compiler and the source of the standard library. They are unpacked (not installed: no root needed)
-#     into a cache folder, and the library is built for the target. Takes a minute or two, once per version.
-#     The linker is always that of the toolchain in use, since Debian's packages have none for wasm.
+#   * The current toolchain has the target (`rustup target add wasm32-unknown-unknown`): it is used.
+#   * It does not, and cannot get it: on Debian and its descendants, the packages of `rustc-web` contain a
+#     compiler and the source of the standard library. They are unpacked (not installed, so no root is needed)
+#     into a cache folder, and the library is built for the target. That takes a minute or two, once per
+#     version. The linker is always that of the current toolchain, since Debian's packages have none for wasm.
 
 readonly target=wasm32-unknown-unknown
 
 say() { printf '%s\n' "guests: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Whether version $1 is at least $2, both like 1.95 or 1.96.0.
+# Returns whether version $1 is at least $2, both like 1.95 or 1.96.0.
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
 # The oldest compiler that the workspace accepts.
@@ -54,7 +55,7 @@ find_compiler() {
         || die "$compiler_name is too old: the workspace needs $wanted"
 }
 
-# Sets `compiler` to Debian's, unpacked into the cache; builds it there if it is missing.
+# Sets `compiler` to Debian's, unpacked into the cache, and builds its library there if missing.
 debian_compiler() {
     local host=$1 tool
     for tool in dpkg dpkg-deb apt-get apt-cache flock; do
@@ -63,7 +64,8 @@ debian_compiler() {
     done
     local cache=${BLOCKCAST_TOOLCHAINS:-${XDG_CACHE_HOME:-$HOME/.cache}/blockcast/toolchains}
     mkdir -p "$cache"
-    # Two runs at once: the second waits for the first and finds its work done. The lock goes with the process.
+    # Of two concurrent runs, the second waits for the first and finds its work done. The lock ends with the
+    # process.
     exec 8>"$cache/lock"
     flock --nonblock 8 || { say "waiting for another run that prepares the compiler"; flock 8; }
 
@@ -80,25 +82,25 @@ debian_compiler() {
 
     local ready=$cache/rustc-web-$version-$host
     if [ ! -x "$ready/rustc" ]; then
-        rm -rf "$cache"/*.partial                        # left by a run that was interrupted
+        rm -rf "$cache"/*.partial                        # left by an interrupted run
         say "preparing $target from Debian's rustc-web $version in $ready"
         unpack_packages "$version" "$ready.partial"
         build_standard_library "$host" "$ready.partial"
         rm -rf "$ready"
-        mv "$ready.partial" "$ready"                     # from here on it is complete
+        mv "$ready.partial" "$ready"                     # complete from here on
         write_launcher "$ready"
     fi
     exec 8>&-
     compiler=$ready/rustc
 }
 
-# The version of package $1 that apt would install, or nothing.
+# Prints the version of package $1 that apt would install, if any.
 candidate() {
     apt-cache "${apt_options[@]}" policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p' | grep -v '(none)' || true
 }
 
-# Downloads apt's package lists into a folder of our own under $1: the system's may be missing or old, and only root
-# may change them.
+# Downloads apt's package lists into a folder under $1. The system's lists may be missing or outdated, and
+# only root may update them.
 refresh_package_lists() {
     say "package lists are missing or old: apt-get update (into the cache folder)"
     mkdir -p "$1/apt/lists/partial" "$1/apt/archives/partial"
@@ -122,7 +124,7 @@ unpack_packages() {
     mkdir -p "$folder/sysroot/bin" "$folder/sysroot/lib"
     mv "$files/bin/rustc" "$folder/sysroot/bin/"
     mv "$files"/lib/*-linux-gnu/*.so* "$folder/sysroot/lib/"
-    rm -rf "$files/lib/rustlib/src"                      # a link to the source, which does not stay
+    rm -rf "$files/lib/rustlib/src"                      # a link to the source, which is moved below
     mv "$files/lib/rustlib" "$folder/sysroot/lib/"
     mv "$files"/src/rustc-*/library "$folder/library"
     rm -rf "$folder/files"
@@ -131,12 +133,12 @@ unpack_packages() {
     "$folder/rustc" -V >/dev/null || die "the compiler of rustc-web $version does not run here"
 }
 
-# Packages that $1 (name=version) depends on, one per line.
+# Prints the packages that $1 (name=version) depends on, one per line.
 dependencies() {
     apt-cache "${apt_options[@]}" show "$1" | sed -n 's/^Depends: //p' | head -n 1 | tr ',' '\n' | sed 's/^ *//; s/[ (].*//'
 }
 
-# Downloads the packages $2... into folder $1, once more with fresh lists if the archive has moved on.
+# Downloads the packages $2... into folder $1. Retries with fresh lists if the archive has changed.
 download() {
     local folder=$1
     shift
@@ -145,7 +147,7 @@ download() {
     (cd "$folder" && apt-get "${apt_options[@]}" -qq download "$@") || die "cannot download $*"
 }
 
-# Debian's LLVM needs a few libraries that a small system may lack: unpack those too.
+# Debian's LLVM needs a few libraries that a small system may lack, so unpack those too.
 add_missing_libraries() {
     local folder=$1 lib=$1/sysroot/lib
     missing() { LD_LIBRARY_PATH=$lib ldd "$lib"/lib*.so* 2>/dev/null | grep -c 'not found' || true; }
@@ -159,7 +161,8 @@ add_missing_libraries() {
     [ "$(missing)" = 0 ] || die "Debian's compiler lacks libraries here: run 'apt-get install rustc-web'"
 }
 
-# $1/rustc starts the compiler with its own libraries. It must work after $1 was renamed, so it asks where it lies.
+# $1/rustc starts the compiler with its own libraries. It determines its own path, because it must work after
+# $1 was renamed.
 write_launcher() {
     cat >"$1/rustc" <<'LAUNCHER'
 #!/bin/sh
@@ -172,7 +175,7 @@ LAUNCHER
 # Builds the standard library in $2/library for the target, into $2/sysroot; host $1.
 build_standard_library() {
     local folder=$2 library=$2/library
-    # The library's own build rules, the crates it needs come with the source; a compiler of a release needs
+    # Uses the library's own build rules and the crates that come with its source. A release compiler needs
     # RUSTC_BOOTSTRAP for the library's unstable features.
     env -u RUSTC_WRAPPER -u RUSTC_WORKSPACE_WRAPPER -u CARGO_ENCODED_RUSTFLAGS -u CARGO_BUILD_TARGET \
         RUSTC="$folder/rustc" RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$folder/build" CARGO_INCREMENTAL=0 \

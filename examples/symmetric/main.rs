@@ -1,4 +1,4 @@
-//! The same app in three deployments, side by side, with its rate in each.
+//! Runs the same app in three deployments side by side, and prints its rate in each.
 //!
 //! ```text
 //! cargo run --release --example symmetric
@@ -17,20 +17,21 @@ use symmetric_app::{Burst, fill, fold};
 
 type Error = Box<dyn std::error::Error>;
 
-/// Messages of 64 bytes, where next to nothing but the transport is measured, and of 4 and 64 KiB, which the apps fill and read.
+/// Messages of 64 bytes, which measure almost only the transport, and of 4 and 64 KiB, which the apps fill
+/// and read.
 const BURSTS: [Burst; 3] = [
     Burst { messages: 4096, numbers: 8 },
     Burst { messages: 512, numbers: 512 },
     Burst { messages: 64, numbers: 8192 },
 ];
 
-/// Bursts that are not counted: everything is mapped and cached after them.
+/// Bursts that are not counted. They map and cache everything.
 const WARM_UP: usize = 20;
-/// Bursts that are.
+/// Bursts that are counted.
 const ROUNDS: usize = 300;
 
 fn main() -> Result<(), Error> {
-    // On all processors. What goes wrong is said when the library is started.
+    // Built before this thread is confined to one processor. Errors are reported when the library is started.
     let _ = library::build("symmetric-app");
     stay_on_one_processor();
     for burst in BURSTS {
@@ -39,8 +40,9 @@ fn main() -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps this thread, and all that it starts, on one of the processors that it may use: on which of them an app finds the messages
-/// that another thread has written is not to make a difference. Where the system refuses, it does.
+/// Confines this thread, and all threads that it starts, to one of its allowed processors. It must not matter
+/// on which processor an app finds the messages that another thread has written. If the system refuses, it
+/// does.
 fn stay_on_one_processor() {
     let Ok(allowed) = sched_getaffinity(None) else { return };
     if let Some(processor) = (0..CpuSet::MAX_CPU).find(|&processor| allowed.is_set(processor)) {
@@ -50,7 +52,7 @@ fn stay_on_one_processor() {
     }
 }
 
-/// All deployments with this burst.
+/// Runs all deployments with this burst.
 fn compare(burst: Burst) -> Result<(), Error> {
     let mut sides = Vec::new();
     for deployment in Deployment::ALL {
@@ -62,7 +64,7 @@ fn compare(burst: Burst) -> Result<(), Error> {
             Err(error) => eprintln!("{deployment} is left out: {error}"),
         }
     }
-    // Round by round, so that whatever disturbs the machine disturbs all of them.
+    // Alternate, so that whatever disturbs the machine disturbs all of them.
     for round in 0..WARM_UP + ROUNDS {
         for side in &mut sides {
             side.burst(round >= WARM_UP)?;
@@ -92,19 +94,19 @@ fn compare(burst: Burst) -> Result<(), Error> {
     Ok(())
 }
 
-/// What became of one deployment. Times are nanoseconds.
+/// Results of one deployment. Times are in nanoseconds.
 struct Row {
     deployment: Deployment,
     /// Per message.
     receiving: f64,
     publishing: f64,
-    /// A call into the host that asks for next to nothing.
+    /// A call into the host that does almost nothing.
     call: f64,
-    /// Of what the app received, and of what it published.
+    /// Checksums of what the app received and of what it published.
     checksums: (u64, u64),
 }
 
-/// A row of the table, beside the rates of the linked app.
+/// A row of the table, compared with the rates of the linked app.
 struct Line<'r>(&'r Row, (f64, f64));
 
 impl fmt::Display for Line<'_> {

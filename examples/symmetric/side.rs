@@ -1,4 +1,4 @@
-//! One deployment of the app, on a broker of its own, and the other end of its topics.
+//! One deployment of the app with its own broker, and the other end of its topics.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use symmetric_app::{Burst, Reading, Told, fold};
 
 use crate::{Error, Row, library};
 
-/// Longer than anything takes here.
+/// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the app runs as.
+/// How the app runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deployment {
     /// As a task of this program.
     Linked,
-    /// As a native library that is loaded.
+    /// As a native library, loaded at run time.
     Library,
     /// As a wasm component.
     Component,
@@ -35,7 +35,8 @@ impl Deployment {
             Self::Linked => broker.run("linked", grants, burst.parameters(), symmetric_app::run)?,
             Self::Library => {
                 let file = library::build("symmetric-app")?;
-                // SAFETY: built just now from this repository's source, which is safe Rust with `blockcast::export!`.
+                // SAFETY: built just now from this repository's source, which is safe Rust with
+                // `blockcast::export!`.
                 let library = unsafe { broker.load_library(file) }?;
                 broker.spawn_library(&library, grants, burst.parameters())?
             }
@@ -57,7 +58,7 @@ impl fmt::Display for Deployment {
     }
 }
 
-/// The component beside the app's source, or in the folder that `BLOCKCAST_GUESTS` names.
+/// Path of the component: beside the app's source, or in the folder that `BLOCKCAST_GUESTS` names.
 fn component_file() -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/symmetric/app");
     let folder = std::env::var_os("BLOCKCAST_GUESTS").unwrap_or_else(|| beside.into());
@@ -74,14 +75,14 @@ pub struct Side {
     output: Subscriber<Reading>,
     told: Subscriber<Reading>,
     bursts: Vec<Told>,
-    /// Of what the app published last.
+    /// Checksum of the last burst that the app published.
     checksum: u64,
     /// A broker's components end with it.
     _broker: Broker,
 }
 
 impl Side {
-    /// Starts the app and waits until it is there.
+    /// Starts the app and waits until it has subscribed.
     pub fn start(deployment: Deployment, burst: Burst) -> Result<Self, Error> {
         let broker = Broker::new();
         let output = broker.subscriber("out", SubscriberOptions::new())?;
@@ -113,7 +114,7 @@ impl Side {
         })
     }
 
-    /// Lets the app receive a burst and publish one.
+    /// Lets the app receive one burst and publish one.
     pub fn burst(&mut self, counted: bool) -> Result<(), Error> {
         let deadline = Some(Instant::now() + PATIENCE);
         for number in 0..u64::from(self.burst.messages) {
@@ -136,7 +137,7 @@ impl Side {
         Ok(())
     }
 
-    /// Ends the app, and says what it has taken.
+    /// Ends the app and returns its results.
     pub fn finish(self) -> Result<Row, Error> {
         let Self { deployment, burst, component, go, input, bursts, checksum, .. } = self;
         drop((go, input));

@@ -1,8 +1,8 @@
-/* What an app in C calls. The same source is a guest (guest.h) or a shared library that the broker loads (library.h): the
- * compiler's target decides.
+/* The functions that an app in C calls. The same source becomes a guest (guest.h) or a shared library that
+ * the broker loads (library.h), depending on the compiler's target.
  *
- * A message is published by a copy (bc_publish), or built in a block that is loaned (bc_loan_block, bc_publish_loan), which is for large
- * ones. Left out are memory blocks for other purposes. The WIT files say what each function does.
+ * A message is published by copying (bc_publish), or, if it is large, built in a loaned block (bc_loan_block,
+ * bc_publish_loan). Memory blocks for other purposes are left out. The WIT files describe each function.
  */
 #ifndef BC_APP_H
 #define BC_APP_H
@@ -24,7 +24,8 @@ static inline uint64_t bc_fnv(uint64_t hash, const void *bytes, uint32_t size) {
 #include "library.h"
 #endif
 
-/* Publishes a copy of the message; waits for a free block. BC_CLOSED: it was asked to finish while it waited. */
+/* Publishes a copy of the message. Waits for a free block. Returns BC_CLOSED if it was asked to finish while
+ * it waited. */
 static inline bc_error bc_publish(bc_publisher publisher, const void *message, uint32_t size) {
     for (;;) {
         bc_error error = bc_try_publish(publisher, message, size);
@@ -33,8 +34,8 @@ static inline bc_error bc_publish(bc_publisher publisher, const void *message, u
     }
 }
 
-/* Loans a block for a message of up to `size` bytes (0: as many as a block has), to be filled from `loan->address` on; waits for a free one.
- * BC_CLOSED: it was asked to finish while it waited. */
+/* Loans a block for a message of up to `size` bytes (0: as many as a block holds), to be filled from
+ * `loan->address`. Waits for a free block. Returns BC_CLOSED if it was asked to finish while it waited. */
 static inline bc_error bc_loan_block(bc_publisher publisher, uint32_t size, bc_loan *loan) {
     for (;;) {
         bc_error error = bc_try_loan(publisher, size, loan);
@@ -43,7 +44,7 @@ static inline bc_error bc_loan_block(bc_publisher publisher, uint32_t size, bc_l
     }
 }
 
-/* Ends `run`: `return bc_fail(...)`. */
+/* To end `run` with an error: `return bc_fail(...)`. */
 static inline uint32_t bc_fail(bc_text text) {
     bc_fail_with(text);
     return 1;

@@ -1,7 +1,9 @@
-/* Publishes numbered lines on the topic `lines`: batches of lines, `list<string>`, as the subscribers of the complex example want them.
+/* Publishes numbered lines on the topic `lines`, in the batches (`list<string>`) that the subscribers of the
+ * complex example read.
  *
- * Parameters: `lines`, how many (1000); `batch`, how many of them make a message (100); `subscribers`, for how many it waits before it
- * begins (1). Small messages are built here and copied into a block, larger ones are built in the block itself.
+ * Parameters: `lines`, their number (1000); `batch`, the number of lines per message (100); `subscribers`,
+ * the number to wait for before it begins (1). Small messages are built here and copied into a block, larger
+ * ones are built in the block itself.
  */
 #include "app.h"
 #include "flat.h"

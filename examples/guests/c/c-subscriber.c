@@ -1,5 +1,5 @@
-/* The subscriber of the complex example (../../complex/subscriber) in C: reads every line where it lies, and when the topic `lines`
- * has ended publishes what it counted on the topic `reports`.
+/* The subscriber of the complex example (../../complex/subscriber) in C. It reads every line in place. When
+ * the topic `lines` has ended, it publishes its counts on the topic `reports`.
  *
  * Parameter: `name`, which its report carries (empty).
  */
@@ -8,7 +8,7 @@
 
 enum { ROOM = 64 };
 
-/* A report: flat1/u32:tuple<string,u64,u64,u64,u64,u64,u64>, and its text behind it. */
+/* A report, flat1/u32:tuple<string,u64,u64,u64,u64,u64,u64>, followed by its text. */
 static struct {
     flat_header name;
     uint64_t messages, lines, words, bytes, longest, hash;
@@ -17,7 +17,7 @@ static struct {
 
 static bc_record batch[ROOM];
 
-/* The character at `at`, and how many bytes it has; what the topic carries is UTF-8. */
+/* Returns the character at `at` and its length in bytes. The topic carries UTF-8. */
 static uint32_t character(const uint8_t *at, const uint8_t *end, uint32_t *size) {
     uint32_t length = *at < 0x80 ? 1 : *at < 0xe0 ? 2 : *at < 0xf0 ? 3 : 4;
     uint32_t code = length == 1 ? *at : *at & (0xffu >> (length + 1));
@@ -46,7 +46,7 @@ static void count_line(const uint8_t *line, uint32_t size) {
     report.hash = bc_fnv(bc_fnv(report.hash, line, size), "\n", 1);
 }
 
-/* Counts the lines of a message; false if it is no list<string>. */
+/* Counts the lines of a message. Returns false if it is not a list<string>. */
 static bool count_message(const bc_record *record) {
     const uint8_t *message = (const uint8_t *)(uintptr_t)record->address;
     uint32_t size = record->length & 0x7fffffff;

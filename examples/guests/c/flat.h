@@ -1,7 +1,8 @@
-/* The flat layout at index width u32 (flat-types/FORMAT.md), as far as the guests here need it.
+/* The part of the flat layout (flat-types/FORMAT.md) that these guests need, with 32-bit indices.
  *
- * A string or list is a header of two 32-bit numbers, distance and length: its region begins at the header's own address plus
- * the distance. Strings are not terminated. Regions follow in the order of their headers.
+ * The header of a string or list is two 32-bit numbers, distance and length. Its region begins at the
+ * header's own address plus the distance. Strings are not terminated. Regions follow in the order of their
+ * headers.
  */
 #ifndef FLAT_H
 #define FLAT_H
@@ -11,14 +12,15 @@
 
 typedef struct { uint32_t delta, length; } flat_header;
 
-/* Where the region of `header` begins, if `length` elements of `size` bytes from there on lie inside of the message. */
+/* Returns where the region of `header` begins, if `length` elements of `size` bytes from there lie inside the
+ * message. */
 static inline const uint8_t *flat_region(
     const uint8_t *message, uint32_t message_size, const flat_header *header, uint32_t size) {
     uint64_t start = (uint64_t)((const uint8_t *)header - message) + header->delta;
     return start + (uint64_t)header->length * size <= message_size ? message + start : 0;
 }
 
-/* Builds a list<string> in a buffer, with room for a number of strings that is given beforehand. */
+/* Builds a list<string> in a buffer, with room for a fixed number of strings. */
 typedef struct {
     uint8_t *message;
     uint32_t size, capacity, strings;
@@ -27,12 +29,12 @@ typedef struct {
 static inline flat_strings flat_strings_new(uint8_t *message, uint32_t capacity, uint32_t strings) {
     uint32_t size = (uint32_t)sizeof(flat_header) * (1 + strings);
     *(flat_header *)message = (flat_header){sizeof(flat_header), 0};
-    /* Headers that stay unused are a gap, whose bytes are zero. */
+    /* Unused headers are a gap of zero bytes. */
     __builtin_memset(message + sizeof(flat_header), 0, size - sizeof(flat_header));
     return (flat_strings){message, size, capacity, strings};
 }
 
-/* False if there is no room. */
+/* Returns false if there is no room. */
 static inline bool flat_strings_push(flat_strings *list, const char *text, uint32_t length) {
     flat_header *headers = (flat_header *)list->message;
     uint32_t count = headers[0].length;

@@ -1,11 +1,11 @@
-/* app.h for a guest: the functions of wit/topics.wit and wit/session.wit by their lowered names.
+/* app.h for a guest: the functions of wit/topics.wit and wit/session.wit under their lowered names.
  *
- * A guest is a plain core module: it exports `run` and its memory as `memory`, and imports nothing else.
- * The WIT files say what each function does. Of memory blocks there is what loans need.
+ * A guest is a plain core module. It exports `run`, and its memory as `memory`, and imports nothing but these
+ * functions. The WIT files describe them. Of memory blocks, only what loans need is here.
  *
- * Lowered means: a string or an area is two parameters, address and size; an enum is its number; a result that is no single
- * number goes to an area whose address is the last parameter. A `result` has its case at offset 0 (0 is ok) and its
- * value, or the number of the error, at the alignment of the value.
+ * Lowered means: a string or an area becomes two parameters, address and size; an enum becomes its number; a
+ * result that is not a single number is written to an area whose address is the last parameter. A `result`
+ * has its case at offset 0 (0 is ok), and its value or the number of its error at the alignment of the value.
  */
 #ifndef BC_GUEST_H
 #define BC_GUEST_H
@@ -19,7 +19,7 @@
 #define BC_SESSION "blockcast:blocks/session@0.1.0"
 #define BC_IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
 #define BC_EXPORT(name) __attribute__((export_name(name), used))
-/* what `run` is, and what the app is called */
+/* the type of `run`, and the app's name */
 #define BC_APP(name) BC_EXPORT("run") uint32_t run(void)
 
 /* types.error, plus 1; 0 is success */
@@ -42,21 +42,21 @@ typedef struct {
     uint32_t address, length /* bit 31: known to be valid */, publisher, lost;
 } bc_record;
 
-/* a block to be filled and published; what its bytes are is unspecified */
+/* a block to fill and publish; its bytes are unspecified at first */
 typedef struct {
     uint32_t block;
     uint8_t *address;
     size_t capacity;
 } bc_loan;
 
-/* a text; not terminated */
+/* a text, not terminated */
 typedef struct {
     const uint8_t *start;
     uint32_t size;
 } bc_text;
 #define BC_TEXT(literal) ((bc_text){(const uint8_t *)(literal), sizeof(literal) - 1})
 
-/* The imports as they are. */
+/* The raw imports. */
 
 typedef struct { uint8_t is_error; union { uint8_t error; uint32_t value; } __attribute__((aligned(4))); } bc_result32;
 typedef struct { uint8_t is_error; union { uint8_t error; uint64_t value; } __attribute__((aligned(8))); } bc_result64;
@@ -99,7 +99,7 @@ BC_IMPORT(BC_SESSION, "fail") void bc_raw_fail(const uint8_t *text, uint32_t siz
 BC_IMPORT(BC_SESSION, "now") uint64_t bc_now(void);
 BC_IMPORT(BC_SESSION, "shutdown-requested") uint32_t bc_shutdown_requested(void);
 
-/* The same with C's types. */
+/* The same functions with C's types. */
 
 static inline bc_error bc_subscribe(bc_text topic, bc_text schema, bc_overflow overflow, bc_subscription *subscription) {
     bc_result32 result;
@@ -120,13 +120,13 @@ static inline bc_error bc_advertise(
     return BC_OK;
 }
 
-/* Grows the memory by `size` bytes, whole pages of wasm: where they begin, or 0. */
+/* Grows the memory by `size` bytes, in whole wasm pages. Returns where they begin, or 0. */
 static inline uint32_t bc_grow(uint32_t size) {
     size_t page = __builtin_wasm_memory_grow(0, size >> 16);
     return page == SIZE_MAX ? 0 : (uint32_t)(page << 16);
 }
 
-/* Grows the memory by what the subscription needs, and donates that. */
+/* Grows the memory by as much as the subscription needs, and donates that. */
 static inline bc_error bc_make_room(bc_subscription subscription) {
     uint32_t size = bc_minimum_size(subscription);
     if (size == 0) return BC_OK;
@@ -137,7 +137,7 @@ static inline bc_error bc_make_room(bc_subscription subscription) {
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
-/* The same for a block that was loaned. Once for all blocks of a publisher. */
+/* The same for a loaned block. Needed once for all blocks of a publisher. */
 static inline bc_error bc_make_room_for_loans(uint32_t block) {
     uint32_t size = bc_raw_block_minimum_size(block);
     if (size == 0) return BC_INTERNAL; /* the host contradicts itself */
@@ -148,7 +148,8 @@ static inline bc_error bc_make_room_for_loans(uint32_t block) {
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
-/* Receives up to `room` messages after releasing those before `released_before`; makes room where that is needed. */
+/* Receives up to `room` messages after releasing those before `released_before`. Donates address space if
+ * needed. */
 static inline bc_error bc_poll(
     bc_subscription subscription, bc_record *batch, uint32_t room, uint64_t released_before, uint32_t *count) {
     for (;;) {
@@ -165,23 +166,25 @@ static inline bc_error bc_poll(
     }
 }
 
-/* Publishes a copy of the message. BC_EXHAUSTED: repeat it after bc_wait. */
+/* Publishes a copy of the message. After BC_EXHAUSTED, repeat the call after bc_wait. */
 static inline bc_error bc_try_publish(bc_publisher publisher, const void *message, uint32_t size) {
     bc_result64 result;
     bc_raw_publish(publisher, message, size, &result);
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
-/* Returns a block that was not published. */
+/* Returns an unpublished block. */
 static inline void bc_loan_drop(bc_loan *loan) {
     if (loan->block) bc_raw_block_drop(loan->block);
     *loan = (bc_loan){0};
 }
 
-/* Loans a block for a message of up to `size` bytes (0: as many as a block has). BC_EXHAUSTED: repeat it after bc_wait.
+/* Loans a block for a message of up to `size` bytes (0: as many as a block holds). After BC_EXHAUSTED, repeat
+ * the call after bc_wait.
  *
- * From 1 MiB on (a setting of the host) it is the very block that subscribers read; a shorter one is copied when it is published, and
- * bc_publish is the cheaper way. */
+ * From 1 MiB (a setting of the host) it is the very block that subscribers read. A shorter one is copied when
+ * it is published, so bc_publish is cheaper.
+ */
 static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loan *loan) {
     *loan = (bc_loan){0};
     bc_result32 loaned;
@@ -204,8 +207,8 @@ static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loa
     return BC_OK;
 }
 
-/* Publishes the first `length` bytes of a loan, without a copy if it is the block that subscribers read. The loan is over, also
- * where this fails: nothing may be written there any more. */
+/* Publishes the first `length` bytes of a loan, without a copy if it is the block that subscribers read. The
+ * loan ends even if this fails. Nothing may be written there afterwards. */
 static inline bc_error bc_publish_loan(bc_publisher publisher, bc_loan *loan, uint32_t length) {
     bc_result64 result;
     bc_raw_publish_block(publisher, loan->block, length, &result);
@@ -213,7 +216,7 @@ static inline bc_error bc_publish_loan(bc_publisher publisher, bc_loan *loan, ui
     return result.is_error ? (bc_error)(result.error + 1) : BC_OK;
 }
 
-/* Gives the host memory for the value of a parameter. */
+/* Allocates memory in which the host puts the value of a parameter. */
 BC_EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t align, size_t size) {
     static uint8_t heap[256];
     (void)old, (void)old_size, (void)align;
@@ -221,7 +224,7 @@ BC_EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t old_size, size_t 
     return heap;
 }
 
-/* The value of a parameter, which stays there until the next one is asked for; false if there is none. */
+/* Gets the value of a parameter, which is valid until the next call. Returns false if there is none. */
 static inline bool bc_parameter(bc_text name, bc_text *value) {
     bc_option result;
     bc_raw_parameter(name.start, name.size, &result);

@@ -1,6 +1,6 @@
 /* app.h for a shared library: the functions of the host's table (blocks/include/blockcast.h).
  *
- * Built with `cc -shared -fPIC -I blocks/include`; include it in one file.
+ * Build with `cc -shared -fPIC -I blocks/include`. Include it in exactly one file.
  */
 #ifndef BC_LIBRARY_H
 #define BC_LIBRARY_H
@@ -40,26 +40,27 @@ static inline bc_error bc_poll(
     return bc_the_host->subscription_poll(bc_the_host->context, subscription, batch, room, released_before, count);
 }
 
-/* Publishes a copy of the message. BC_EXHAUSTED: repeat it after bc_wait. */
+/* Publishes a copy of the message. After BC_EXHAUSTED, repeat the call after bc_wait. */
 static inline bc_error bc_try_publish(bc_publisher publisher, const void *message, uint32_t size) {
     uint64_t sequence;
     return bc_the_host->publisher_publish(bc_the_host->context, publisher, message, size, &sequence);
 }
 
-/* Loans a block for a message of up to `size` bytes (0: as many as a block has): the very block that subscribers read. BC_EXHAUSTED: repeat
- * it after bc_wait. */
+/* Loans the very block that subscribers read, for a message of up to `size` bytes (0: as many as a block
+ * holds). After BC_EXHAUSTED, repeat the call after bc_wait. */
 static inline bc_error bc_try_loan(bc_publisher publisher, uint32_t size, bc_loan *loan) {
     *loan = (bc_loan){0};
     return bc_the_host->publisher_loan(bc_the_host->context, publisher, size, loan);
 }
 
-/* Returns a block that was not published. */
+/* Returns an unpublished block. */
 static inline void bc_loan_drop(bc_loan *loan) {
     bc_the_host->memory_block_close(bc_the_host->context, loan->block);
     *loan = (bc_loan){0};
 }
 
-/* Publishes the first `length` bytes of a loan, without a copy. The loan is over, also where this fails: nothing may be written there any more. */
+/* Publishes the first `length` bytes of a loan without a copy. The loan ends even if this fails. Nothing may
+ * be written there afterwards. */
 static inline bc_error bc_publish_loan(bc_publisher publisher, bc_loan *loan, uint32_t length) {
     bc_error error =
         bc_the_host->publisher_publish_block(bc_the_host->context, publisher, loan->block, length, NULL, NULL);
@@ -78,13 +79,13 @@ static inline uint32_t bc_subscriber_count(bc_publisher publisher) {
     return bc_the_host->publisher_subscriber_count(bc_the_host->context, publisher);
 }
 
-/* Waits. One that is cancelled is asked to finish as well. */
+/* Waits. A cancelled component is asked to finish as well. */
 static inline uint32_t bc_wait(uint64_t timeout) {
     uint32_t reasons = bc_the_host->wait(bc_the_host->context, timeout);
     return reasons & BC_WAKE_CANCELLED ? reasons | BC_SHUTDOWN : reasons;
 }
 
-/* The value of a parameter, which stays there until `run` returns; false if there is none. */
+/* Gets the value of a parameter, which is valid until `run` returns. Returns false if there is none. */
 static inline bool bc_parameter(bc_text name, bc_text *value) {
     return bc_the_host->parameter(bc_the_host->context, name, value) != 0;
 }
@@ -101,7 +102,7 @@ static uint32_t bc_run(const bc_host *host) {
     return run();
 }
 
-/* What `run` is, and what the app is called. The one symbol that the library exports is defined here. */
+/* The type of `run`, and the app's name. Defines the one symbol that the library exports. */
 #define BC_APP(title) \
     __attribute__((visibility("default"))) const bc_app *blockcast_app(const bc_host *host) { \
         __attribute__((section(".blockcast"))) /* where its version can be read without running anything */ \

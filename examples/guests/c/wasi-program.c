@@ -1,6 +1,8 @@
-/* An ordinary program, which knows nothing of Blockcast: the environment variable `task` says what it does.
+/* An ordinary program that knows nothing about Blockcast. The environment variable `task` selects what it
+ * does.
  *
- * Built for WASI, it runs as a guest: its lines are its log, its exit code is its exit reason, its environment are its parameters.
+ * Built for WASI, it runs as a guest: its output becomes its log, its exit code its exit reason, and its
+ * parameters are its environment.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +32,7 @@ int main(int argc, char **argv) {
         return 0;
     }
     if (!strcmp(task, "files")) {
-        /* There is no folder, so there is no file. */
+        /* There is no folder, so there can be no file. */
         printf("%s\n", fopen("/etc/passwd", "r") || fopen("new", "w") ? "a file" : "no file");
         printf("%s\n", getchar() == EOF ? "no input" : "input");
         return 0;

@@ -1,4 +1,4 @@
-//! An ordinary program, which knows nothing of Blockcast. Built for WASI, it runs as a guest.
+//! An ordinary program that knows nothing about Blockcast. Built for WASI, it runs as a guest.
 //!
 //! ```text
 //! rustup target add wasm32-wasip2
@@ -16,7 +16,7 @@ fn main() {
     std::thread::sleep(Duration::from_millis(30));
     eprintln!("slept long enough: {}", began.elapsed() >= Duration::from_millis(30));
     println!("can read a file: {}", std::fs::read("/etc/passwd").is_ok());
-    // The state of a hasher is random.
+    // A hasher's state is random.
     println!("random: {}", RandomState::new().hash_one(1) != RandomState::new().hash_one(2));
     match std::env::var("task").as_deref() {
         Ok("panic") => panic!("as asked"),

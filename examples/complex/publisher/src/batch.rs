@@ -1,20 +1,20 @@
-//! Lines that make one message.
+//! Lines that form one message.
 
-/// Bytes of a list's header, and of each string's, in the flat layout with 32-bit indices.
+/// Bytes of the header of a list, and of a string, in the flat layout with 32-bit indices.
 const HEADER: usize = 8;
 
-/// Longest line that fits into a block of `block_size` bytes, alone in its batch.
+/// Longest line in bytes that fits in a block of `block_size` bytes, alone in its batch.
 #[must_use]
 pub fn longest_line(block_size: usize) -> usize {
     block_size.saturating_sub(2 * HEADER)
 }
 
-/// Bytes of the block that a line of `line` bytes needs.
+/// Bytes that a line of `line` bytes takes in the block.
 pub(crate) fn block_for(line: u64) -> u64 {
     line.saturating_add(2 * HEADER as u64)
 }
 
-/// Lines that fit into one block together. Holds references; the text is written when the block is built.
+/// Lines that fit in one block together. It holds references; the text is written when the block is built.
 #[derive(Debug)]
 pub struct Batch<'t> {
     room: usize,
@@ -23,14 +23,14 @@ pub struct Batch<'t> {
 }
 
 impl<'t> Batch<'t> {
-    /// An empty batch for a block of `block_size` bytes.
+    /// Creates an empty batch for a block of `block_size` bytes.
     #[must_use]
     pub fn new(block_size: usize) -> Self {
         let room = block_size.saturating_sub(HEADER);
         Self { room, free: room, lines: Vec::new() }
     }
 
-    /// Adds a line, or says that the block is full.
+    /// Adds a line, or returns that the block is full.
     #[must_use]
     pub fn push(&mut self, line: &'t str) -> bool {
         let Some(free) = self.free.checked_sub(HEADER + line.len()) else { return false };
@@ -45,7 +45,7 @@ impl<'t> Batch<'t> {
         &self.lines
     }
 
-    /// Takes all lines out.
+    /// Removes all lines and returns them.
     pub fn clear(&mut self) {
         self.free = self.room;
         self.lines.clear();
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::TextLines;
 
-    /// Whether the lines can be built in a block of `size` bytes.
+    /// Returns whether the lines fit in a block of `size` bytes.
     fn builds(lines: &[&str], size: usize) -> bool {
         TextLines::write(lines, &mut vec![0; size]).is_ok()
     }

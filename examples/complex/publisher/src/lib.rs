@@ -1,14 +1,14 @@
-//! The publisher of the complex example: text in, lines out.
+//! The publisher of the complex example: it turns text into lines.
 //!
-//! It subscribes to the topic `text`, whose messages are chunks of a text as raw bytes, cuts it into lines, and publishes
-//! them on the topic `lines` in batches: a `list<string>` each, built in place, as large as a block allows.
-//! A batch ends with its chunk at the latest, so that nothing waits for more text to come.
+//! It subscribes to the topic `text`, whose messages are chunks of a text as raw bytes, and cuts the text
+//! into lines. It publishes the lines on the topic `lines` in batches, each a `list<string>` built in place
+//! and as large as a block allows. A batch ends no later than its chunk, so that no line waits for more text.
 //!
-//! Parameters: `block-size` in bytes (65,536), `blocks` (64), and `subscribers`, for how many it waits before it
-//! publishes (1).
+//! Parameters: `block-size` in bytes (65,536), `blocks` (64), and `subscribers`, the number that it waits for
+//! before it publishes (1).
 //!
-//! A line that cannot be published ends it with a [`LineError`]; everything before that line has been
-//! published then.
+//! If a line cannot be published, the app ends with a [`LineError`]. Everything before that line has been
+//! published.
 
 mod batch;
 mod lines;
@@ -22,13 +22,13 @@ use futures::future::{Either, select};
 pub use batch::{Batch, longest_line};
 pub use lines::{LineError, Lines, Splitter};
 
-/// What is published: WIT's `list<string>`.
+/// The published messages: WIT's `list<string>`.
 pub type TextLines = Flat<Vec<String>>;
 
-/// The app.
+/// Runs the app.
 ///
 /// # Errors
-/// A line that cannot be published, a parameter that is no number, a topic that cannot be opened.
+/// A line cannot be published, a parameter is not a number, or a topic cannot be opened.
 pub async fn run(session: Session) -> Result<(), AppError> {
     let options = PublisherOptions::new()
         .block_size(number(&session, "block-size", 64 << 10)?)
@@ -37,7 +37,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
     let mut output = session.publisher::<TextLines>("lines", options).await?;
     let count = number(&session, "subscribers", 1)?;
     if let Either::Right(_) = select(pin!(output.subscribers(count)), pin!(session.shutdown())).await {
-        return Ok(()); // asked to finish before there was anybody to publish to
+        return Ok(()); // asked to finish before anyone subscribed
     }
 
     let mut splitter = Splitter::new(longest_line(output.block_size()));
@@ -52,7 +52,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
 }
 blockcast::export!(run);
 
-/// Publishes lines, in as few messages as possible.
+/// Publishes lines in as few messages as possible.
 async fn publish<'t>(
     output: &mut Publisher<TextLines>,
     lines: impl IntoIterator<Item = Result<&'t str, LineError>>,
@@ -76,7 +76,7 @@ async fn publish<'t>(
     send(output, &mut batch).await
 }
 
-/// Builds the batch in a block, in place, and publishes it.
+/// Builds the batch in place in a block, and publishes it.
 async fn send(output: &mut Publisher<TextLines>, batch: &mut Batch<'_>) -> Result<(), AppError> {
     if !batch.lines().is_empty() {
         output.loan().await?.send(batch.lines())?;
@@ -85,13 +85,13 @@ async fn send(output: &mut Publisher<TextLines>, batch: &mut Batch<'_>) -> Resul
     Ok(())
 }
 
-/// The value of a parameter that is a number.
+/// Value of a numeric parameter.
 fn number<T: FromStr>(session: &Session, name: &str, default: T) -> Result<T, AppError> {
     let Some(text) = session.parameter(name) else { return Ok(default) };
     text.parse().map_err(|_| format!("parameter {name}: {text:?} is no number in range").into())
 }
 
-/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+/// Path of this crate's component: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
 #[cfg(not(target_family = "wasm"))]
 #[must_use]
 pub fn component_file() -> std::path::PathBuf {

@@ -1,50 +1,50 @@
-//! Text that arrives in chunks, cut into lines.
+//! Cuts a text that arrives in chunks into lines.
 //!
-//! A line is what [`str::lines`] says it is: it ends with `\n` or `\r\n`, which do not belong to it; the last
-//! line needs no end; an empty text has no lines. Chunks may be cut anywhere, also inside of a character.
+//! Lines are those of [`str::lines`]: a line ends with `\n` or `\r\n`, which are not part of it. The last
+//! line needs no ending, and an empty text has no lines. A chunk may end anywhere, even inside a character.
 
 use crate::batch::block_for;
 
-/// Bytes of a line beyond which they are no longer counted. A line may never end.
+/// Bytes of one line after which counting stops, because a line may never end.
 const MOST: u64 = 1 << 30;
 
-/// Why a text cannot be published line by line. Lines are counted from 1.
+/// Why a text cannot be published line by line. Line numbers start at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// The line does not fit into a block.
+    /// The line does not fit in a block.
     #[error(
         "line {line} is too long: it has {bytes} bytes, and a block has room for {limit}; it needs blocks of {} bytes",
         block_for(*bytes)
     )]
     TooLong {
-        /// Number of the line.
+        /// Line number.
         line: u64,
-        /// Bytes that it has.
+        /// Length of the line in bytes.
         bytes: u64,
-        /// Bytes that it may have.
+        /// Longest allowed length in bytes.
         limit: usize,
     },
-    /// The line does not fit into a block, and is so long that its end was not looked for.
+    /// The line does not fit in a block, and is so long that the search for its end was given up.
     #[error("line {line} is too long: it has more than {counted} bytes, and a block has room for {limit}")]
     Endless {
-        /// Number of the line.
+        /// Line number.
         line: u64,
         /// Bytes that were counted.
         counted: u64,
-        /// Bytes that it may have.
+        /// Longest allowed length in bytes.
         limit: usize,
     },
     /// The line is not UTF-8.
     #[error("line {line} is not UTF-8: the byte at offset {offset} of the text is wrong")]
     NotUtf8 {
-        /// Number of the line.
+        /// Line number.
         line: u64,
-        /// Position of the first wrong byte, from the start of the text.
+        /// Offset of the first invalid byte from the start of the text.
         offset: u64,
     },
 }
 
-/// Where in the text we are.
+/// Position in the text.
 #[derive(Clone, Copy, Debug)]
 struct Position {
     /// Number of the next line.
@@ -53,26 +53,26 @@ struct Position {
     offset: u64,
 }
 
-/// Cuts a text into lines. Copies only the lines that chunk borders cut.
+/// Cuts a text into lines. Copies only lines that cross a chunk border.
 #[derive(Debug)]
 pub struct Splitter {
     limit: usize,
-    /// Bytes of a longer line that are counted.
+    /// Bytes of an overlong line that are counted at most.
     most: u64,
     position: Position,
-    /// A line whose end has not come yet.
+    /// A line whose end has not arrived yet.
     unfinished: Vec<u8>,
-    /// The line that was unfinished before the latest chunk.
+    /// The line that was unfinished before the current chunk.
     completed: Vec<u8>,
-    /// A line that is too long, and whose end has not come yet.
+    /// An overlong line whose end has not arrived yet.
     overlong: Option<Overlong>,
 }
 
-/// A line of which only the length matters any more.
+/// An overlong line, of which only the length matters.
 #[derive(Clone, Copy, Debug)]
 struct Overlong {
     bytes: u64,
-    /// It may turn out to be the first byte of `\r\n`.
+    /// Whether its last byte may be the first byte of `\r\n`.
     ends_with_return: bool,
 }
 
@@ -84,7 +84,7 @@ impl Overlong {
 }
 
 impl Splitter {
-    /// A splitter for a new text. Lines of more than `limit` bytes are refused.
+    /// Creates a splitter for a new text. Lines longer than `limit` bytes are refused.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self {
@@ -97,8 +97,8 @@ impl Splitter {
         }
     }
 
-    /// The lines that `chunk`, the next part of the text, completes. Go through all of them before the next chunk:
-    /// those left over are lost. A line that is too long is refused when its end has come, or after 1 GiB.
+    /// Returns the lines that `chunk`, the next part of the text, completes. Consume all of them before the
+    /// next chunk, because the rest are lost. An overlong line is refused at its end, or after 1 GiB.
     pub fn chunk<'a>(&'a mut self, chunk: &'a [u8]) -> Lines<'a> {
         let Self { limit, most, position, unfinished, completed, overlong } = self;
         completed.clear();
@@ -133,7 +133,7 @@ impl Splitter {
                     unfinished.extend_from_slice(tail);
                 }
             }
-            // The byte more may turn out to be the first of `\r\n`.
+            // The extra byte may be the first of `\r\n`.
             if unfinished.len() > *limit + 1 {
                 let mut counted = Overlong { bytes: 0, ends_with_return: false };
                 counted.add(unfinished);
@@ -144,10 +144,10 @@ impl Splitter {
         Lines { limit: *limit, position, completed, whole, refused, failed: false }
     }
 
-    /// The last line, if the text did not end with the end of a line.
+    /// Returns the last line, if the text did not end with a line ending.
     ///
     /// # Errors
-    /// [`LineError`] as for any other line.
+    /// [`LineError`], as for any other line.
     pub fn finish(&mut self) -> Option<Result<&str, LineError>> {
         if let Some(Overlong { bytes, .. }) = self.overlong.take() {
             return Some(Err(LineError::TooLong { line: self.position.line, bytes, limit: self.limit }));
@@ -161,16 +161,16 @@ impl Splitter {
     }
 }
 
-/// The complete lines of a chunk; see [`Splitter::chunk`]. Ends after the first error.
+/// Iterates over the complete lines of a chunk; see [`Splitter::chunk`]. It ends after the first error.
 #[derive(Debug)]
 pub struct Lines<'a> {
     limit: usize,
     position: &'a mut Position,
-    /// Comes first, if it is not empty; with its end.
+    /// If not empty, the first line, with its ending.
     completed: &'a [u8],
-    /// Complete lines with their ends.
+    /// Complete lines with their endings.
     whole: &'a [u8],
-    /// Why there are none.
+    /// If set, why there are no lines.
     refused: Option<LineError>,
     failed: bool,
 }
@@ -216,7 +216,7 @@ fn check(bytes: &[u8], at: Position, limit: usize) -> Result<&str, LineError> {
 mod tests {
     use super::*;
 
-    /// All lines of `text` when it comes in chunks of `size` bytes, up to the first error.
+    /// Returns all lines of `text`, fed in chunks of `size` bytes, up to the first error.
     fn split(text: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<LineError>) {
         let mut splitter = Splitter::new(limit);
         let mut lines = Vec::new();

@@ -1,10 +1,10 @@
-//! The subscriber of the complex example: reads every line where it lies and reports what it counted.
+//! The subscriber of the complex example: it reads every line in place and reports what it counted.
 //!
-//! It subscribes to the topic `lines` (batches of lines, `list<string>`) and, when that has ended, publishes one
-//! [`Report`] on the topic `reports`.
+//! It subscribes to the topic `lines` (batches of lines, `list<string>`). When that topic has ended, it
+//! publishes one [`Report`] on the topic `reports`.
 //!
-//! Parameters: `name`, which its report carries (empty), and `delay`, milliseconds to wait after each batch
-//! (0) unless it is asked to finish, for people who want to watch.
+//! Parameters: `name`, which its report carries (empty), and `delay`, the milliseconds to wait after each
+//! batch (0), so that people can watch. It stops waiting once it is asked to finish.
 
 mod report;
 mod tally;
@@ -18,13 +18,13 @@ use futures::future::select;
 pub use report::{Report, ReportLayout};
 pub use tally::Tally;
 
-/// What is received: WIT's `list<string>`.
+/// The received messages: WIT's `list<string>`.
 pub type TextLines = Flat<Vec<String>>;
 
-/// The app.
+/// Runs the app.
 ///
 /// # Errors
-/// A topic that cannot be opened, a message that cannot be received, a parameter that is no number.
+/// A topic cannot be opened, a message cannot be received, or a parameter is not a number.
 pub async fn run(session: Session) -> Result<(), AppError> {
     let name = session.parameter("name").unwrap_or_default();
     let delay: u64 = session.parameter("delay").map_or(Ok(0), |text| text.parse())?;
@@ -45,7 +45,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
             Err(error) => return Err(error.into()),
         }
         if delay > 0 {
-            // Who asks it to finish gets what is left without further delay.
+            // When asked to finish, read the rest without further delay.
             let (delay, shutdown) = (session.sleep(Duration::from_millis(delay)), session.shutdown());
             select(pin!(delay), pin!(shutdown)).await;
         }
@@ -56,7 +56,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
 }
 blockcast::export!(run);
 
-/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+/// Path of this crate's component: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
 #[cfg(not(target_family = "wasm"))]
 #[must_use]
 pub fn component_file() -> std::path::PathBuf {

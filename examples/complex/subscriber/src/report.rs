@@ -1,4 +1,4 @@
-//! What a subscriber says when it has read everything.
+//! What a subscriber reports when it has read everything.
 
 use blockcast::{Flat, Payload};
 
@@ -10,23 +10,23 @@ pub type ReportLayout = Flat<(String, u64, u64, u64, u64, u64, u64)>;
 /// What a subscriber has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which subscriber.
+    /// Name of the subscriber.
     pub name: String,
-    /// Messages received.
+    /// Number of messages received.
     pub messages: u64,
-    /// What was in them.
+    /// Counts of their content.
     pub tally: Tally,
 }
 
 impl Report {
-    /// The fields, as they are published.
+    /// Returns the fields in the order in which they are published.
     #[must_use]
     pub fn fields(&self) -> (&str, u64, u64, u64, u64, u64, u64) {
         let Tally { lines, words, bytes, longest, hash } = self.tally;
         (&self.name, self.messages, lines, words, bytes, longest, hash)
     }
 
-    /// The report in a message.
+    /// Reads the report from a message.
     #[must_use]
     pub fn read(view: <ReportLayout as Payload>::View<'_>) -> Self {
         let (name, messages, lines, words, bytes, longest, hash) = view;

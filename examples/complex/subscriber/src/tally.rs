@@ -1,13 +1,13 @@
-//! What is counted in a text.
+//! Counts of a text.
 
-/// Counts of a text that is given line by line. Two texts with equal tallies are equal, by all odds.
+/// Counts of a text that is added line by line. Texts with equal tallies are almost certainly equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// Lines.
+    /// Number of lines.
     pub lines: u64,
-    /// Words: what white space separates.
+    /// Number of words, separated by white space.
     pub words: u64,
-    /// Bytes, without the ends of lines.
+    /// Bytes without line endings.
     pub bytes: u64,
     /// Bytes of the longest line.
     pub longest: u64,
@@ -33,7 +33,7 @@ impl Tally {
         }
     }
 
-    /// The tally of a whole text.
+    /// Returns the tally of a whole text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         text.lines().collect()

@@ -1,5 +1,5 @@
-//! An app that is a plain `fn`: it uses the blocking calls and no `async`. The parameter `does` chooses what it does; `tests/plain.rs`
-//! runs it in every deployment and expects the same.
+//! An app that is a plain `fn`: it uses blocking calls and no `async`. The parameter `does` selects what it
+//! does. `tests/plain.rs` runs it in every deployment and expects the same results.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use blockcast::{
     Waitable, wait_any,
 };
 
-/// What all messages are: numbers.
+/// The layout of all messages: numbers.
 pub type Numbers = Pod<u64>;
 
-/// The app.
+/// Runs the app.
 ///
 /// # Errors
-/// What it was asked for, or that it does not know what that is.
+/// The error that it was asked for, or that the parameter is unknown.
 pub fn run(session: Session) -> Result<(), AppError> {
     match session.parameter("does").as_deref() {
         Some("sums") => sums(&session),
@@ -36,7 +36,7 @@ pub fn run(session: Session) -> Result<(), AppError> {
 }
 blockcast::export!(run);
 
-/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+/// Path of this crate's component: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
 #[cfg(not(target_family = "wasm"))]
 #[must_use]
 pub fn component_file() -> std::path::PathBuf {
@@ -44,7 +44,7 @@ pub fn component_file() -> std::path::PathBuf {
     std::path::Path::new(&folder).join("plain-app.wasm")
 }
 
-/// Publishes the sum so far after each message, once somebody listens.
+/// Publishes the running sum after each message, once someone subscribes.
 fn sums(session: &Session) -> Result<(), AppError> {
     let mut numbers = input(session, "in")?;
     let mut out = output(session)?;
@@ -56,12 +56,12 @@ fn sums(session: &Session) -> Result<(), AppError> {
             Err(RecvError::Ended) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        // The subscriber loses nothing: there are fewer blocks than messages, so this waits too.
+        // The subscriber loses nothing. There are fewer blocks than messages, so this waits too.
         out.blocking_loan(None)?.send(&[sum][..])?;
     }
 }
 
-/// Publishes what two topics add up to when both have ended.
+/// Publishes the total of two topics when both have ended.
 fn several(session: &Session) -> Result<(), AppError> {
     let mut open = vec![input(session, "in")?, input(session, "in too")?];
     let mut out = output(session)?;
@@ -82,7 +82,7 @@ fn several(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Takes its time.
+/// Sleeps three times, and fails if that took too little time.
 fn sleeps(session: &Session) -> Result<(), AppError> {
     const NAP: Duration = Duration::from_millis(3);
     let began = session.now();
@@ -93,7 +93,7 @@ fn sleeps(session: &Session) -> Result<(), AppError> {
     if slept < 3 * NAP { Err(format!("only {slept:?}").into()) } else { Ok(()) }
 }
 
-/// Goes on until it is asked to finish.
+/// Runs until it is asked to finish.
 fn shutdown(session: &Session) -> Result<(), AppError> {
     session.log(Level::Info, "running");
     session.block_on(session.shutdown());
@@ -101,7 +101,7 @@ fn shutdown(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Waits for a second message after it has held on to the first.
+/// Keeps the first message and waits for a second.
 fn waits(session: &Session) -> Result<(), AppError> {
     let mut numbers = input(session, "in")?;
     let held = numbers.blocking_recv(None)?;
@@ -110,7 +110,7 @@ fn waits(session: &Session) -> Result<(), AppError> {
     Err(format!("{:?} came after {:?}", next.view(), held.view()).into())
 }
 
-/// Waits for a block while nothing is taken from it.
+/// Waits for a block while nobody releases one.
 fn waits_for_blocks(session: &Session) -> Result<(), AppError> {
     let mut out = output(session)?;
     while let Ok(loan) = out.try_loan() {
@@ -121,12 +121,12 @@ fn waits_for_blocks(session: &Session) -> Result<(), AppError> {
     Err("there was a block".into())
 }
 
-/// Subscribes to a topic, losing nothing.
+/// Subscribes to a topic without losing messages.
 fn input(session: &Session, topic: &str) -> Result<Subscriber<Numbers>, AppError> {
     Ok(session.blocking_subscriber(topic, SubscriberOptions::new())?)
 }
 
-/// Publishes results.
+/// Opens the publisher of results.
 fn output(session: &Session) -> Result<Publisher<Numbers>, AppError> {
     Ok(session.blocking_publisher("out", PublisherOptions::new().block_size(64).blocks(4))?)
 }

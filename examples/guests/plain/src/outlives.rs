@@ -1,5 +1,6 @@
-//! What safe code of a library does with a message after `run` has returned: in a thread-local destructor, and in a thread of its
-//! own. It tells whoever watches by files in the folder that the parameter `folder` names.
+//! Uses a message in safe code of a library after `run` has returned: in a thread-local destructor, and in a
+//! thread that it started. It reports to the test through files in the folder that the parameter `folder`
+//! names.
 
 use std::cell::RefCell;
 use std::fs;
@@ -11,7 +12,7 @@ use blockcast::{AppError, Sample, Session};
 
 use crate::{Numbers, input};
 
-/// A message, read when this is dropped.
+/// A message that is read when this is dropped.
 struct Late {
     sample: Sample<Numbers>,
     folder: PathBuf,
@@ -22,7 +23,7 @@ impl Drop for Late {
         let numbers: &[u64] = self.sample.view();
         let before = numbers[0];
         tell(&self.folder, "reads", "");
-        // Until the publisher had its chance to use the block again. The test bounds it.
+        // Wait until the publisher could have reused the block. The test bounds the wait.
         while !self.folder.join("go on").exists() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -35,7 +36,7 @@ thread_local! {
     static KEPT: RefCell<Option<Late>> = const { RefCell::new(None) };
 }
 
-/// Writes a file at once: whoever sees it sees all of it.
+/// Writes a file atomically, so that whoever sees it sees all of it.
 fn tell(folder: &Path, name: &str, text: &str) {
     let unfinished = folder.join(format!("{name}.new"));
     // Without the file the test fails.
@@ -56,14 +57,14 @@ pub(crate) fn in_a_destructor(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Returns while a thread waits for a message.
+/// Returns while a thread still waits for a message.
 pub(crate) fn in_a_call(session: &Session) -> Result<(), AppError> {
     let mut numbers = input(session, "in")?;
     let folder: PathBuf = session.parameter("folder").ok_or("no folder")?.into();
     let waits = folder.join("waits");
     thread::spawn(move || {
         tell(&folder, "waits", "");
-        // Once `run` has returned it fails, or the thread is unwound.
+        // Once `run` has returned, this fails or the thread is unwound.
         if numbers.blocking_recv(None).is_ok() {
             tell(&folder, "received", "");
         }
@@ -74,7 +75,7 @@ pub(crate) fn in_a_call(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Returns while a thread has a message.
+/// Returns while a thread still has a message.
 pub(crate) fn in_a_thread(session: &Session) -> Result<(), AppError> {
     let late = late(session)?;
     let reads = late.folder.join("reads");

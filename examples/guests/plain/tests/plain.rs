@@ -1,4 +1,5 @@
-//! The app that is a plain `fn`, linked in, as a native library, as a component and as the core module inside of that.
+//! Runs the app that is a plain `fn`: linked in, as a native library, as a component, and as the core module
+//! inside that component.
 
 #[path = "../../library.rs"]
 mod library;
@@ -16,7 +17,8 @@ use blockcast::{
 };
 use plain_app::Numbers;
 
-/// Bounds the wait for one message, for a free block, or for an end. What a test runs is compiled before it starts.
+/// Bounds the wait for one message, for a free block, or for an end. The app is compiled before the test
+/// starts.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,11 +44,11 @@ static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
 
 static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(|| {
     let file = library::build("plain-app").unwrap_or_else(|why| panic!("the library does not build: {why}"));
-    // SAFETY: built just now from this crate's source, which is safe Rust with `blockcast::export!`.
+    // SAFETY: just built from this crate's source, which is safe Rust with `blockcast::export!`.
     unsafe { Broker::new().load_library(file) }.expect("the library loads")
 });
 
-/// The running app, and what it says.
+/// The running app and its log.
 struct Running {
     app: Component,
     said: mpsc::Receiver<String>,
@@ -184,14 +186,14 @@ fn a_plain_fn_is_cancelled_in_a_blocking_call_and_what_it_held_is_back() {
     }
 }
 
-/// Libraries only: what they do after `run` has returned.
+/// Libraries only: messages after `run` has returned.
 mod library_that_outlives_its_run {
     use std::fs;
     use std::path::PathBuf;
 
     use super::*;
 
-    /// How long the tests wait for the app before they call it hung.
+    /// How long the tests wait for the app before they consider it hung.
     const HANG: Duration = Duration::from_secs(300);
 
     struct Folder(PathBuf);
@@ -246,7 +248,8 @@ mod library_that_outlives_its_run {
         broker.topic("in").expect("it is there").publishers[0].held
     }
 
-    /// Publishes twice as many messages as there are blocks: nobody waits for them, and one block is not used again.
+    /// Publishes twice as many messages as there are blocks. Nobody waits for them, and one block is not
+    /// reused.
     fn publish_on(broker: &Broker, numbers: &mut Publisher<Numbers>) {
         assert!(numbers.subscriber_count() == 0 && held(broker) == 1);
         (1..=8).for_each(|number| publish(numbers, number));
@@ -265,7 +268,7 @@ mod library_that_outlives_its_run {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let stats = runtime.block_on(app.stats());
         assert_eq!((stats.attached + stats.held, stats.subscriptions), (1, 0), "{stats:?}");
-        app.cancel(); // it is not started again
+        app.cancel(); // it is not restarted
         fs::write(folder.0.join("go on"), "").expect("written");
         assert_eq!(folder.wait_for("read"), "0 0", "the message has not changed");
         assert_eq!(ended(&app), ExitReason::Finished);
@@ -277,7 +280,7 @@ mod library_that_outlives_its_run {
         let (broker, folder) = (Broker::new(), Folder::new("call"));
         let app = starts(&broker, &folder, "waits in a thread", HANG);
         folder.wait_for("waits");
-        app.cancel(); // it is not started again
+        app.cancel(); // it is not restarted
         let reason = ended(&app);
         assert!(matches!(reason, ExitReason::Finished | ExitReason::Cancelled), "{reason}");
         assert!(!folder.0.join("received").exists());
@@ -305,7 +308,7 @@ mod library_that_outlives_its_run {
     }
 }
 
-/// Linked apps only: what can be seen from within the program.
+/// Linked apps only: what is visible from within the program.
 mod linked {
     use super::*;
 
@@ -335,7 +338,7 @@ mod linked {
                 broker.run("waits", grants(), [], app).expect("starts")
             })
             .collect();
-        // The runtime's only thread has time for others.
+        // The runtime's only thread still runs other tasks.
         let task = async |session: Session| {
             session.sleep(Duration::from_millis(1)).await;
             Ok::<(), String>(())

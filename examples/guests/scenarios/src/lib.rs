@@ -1,7 +1,9 @@
-//! Small apps in one component; the parameter `scenario` chooses. `tests/scenarios.rs` runs each of them linked in and
-//! as a guest, and expects the same. `tests/conformance.rs` runs the pairs and threes of `conformance` in every mix.
+//! Small apps in one component; the parameter `scenario` selects one. `tests/scenarios.rs` runs each of them
+//! linked in and as a guest, and expects the same results. `tests/conformance.rs` runs the groups of
+//! `conformance` in every mix.
 //!
-//! All others read numbers from topics whose names start with `in` and publish what they found out on `out`.
+//! All other scenarios read numbers from topics whose names start with `in`, and publish their results on
+//! `out`.
 
 mod conformance;
 mod receiving;
@@ -12,13 +14,13 @@ use blockcast::{AppError, Pod, Publisher, PublisherOptions, Session, Subscriber,
 
 pub use sending::LARGE;
 
-/// What all messages are: numbers.
+/// The layout of all messages: numbers.
 pub type Numbers = Pod<u64>;
 
-/// The app.
+/// Runs the app.
 ///
 /// # Errors
-/// What the scenario says, or that there is no such scenario.
+/// The scenario's error, or that there is no such scenario.
 pub async fn run(session: Session) -> Result<(), AppError> {
     if let Some(role) = session.parameter("role") {
         return conformance::play(&session, &role).await;
@@ -49,7 +51,7 @@ pub async fn run(session: Session) -> Result<(), AppError> {
 }
 blockcast::export!(run);
 
-/// Where this crate's component lies: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
+/// Path of this crate's component: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
 #[cfg(not(target_family = "wasm"))]
 #[must_use]
 pub fn component_file() -> std::path::PathBuf {
@@ -57,17 +59,17 @@ pub fn component_file() -> std::path::PathBuf {
     std::path::Path::new(&folder).join("guest-scenarios.wasm")
 }
 
-/// Subscribes to a topic, losing nothing.
+/// Subscribes to a topic without losing messages.
 async fn input(session: &Session, topic: &str) -> Result<Subscriber<Numbers>, AppError> {
     Ok(session.subscriber(topic, SubscriberOptions::new()).await?)
 }
 
-/// Publishes results.
+/// Opens the publisher of results.
 async fn output(session: &Session) -> Result<Publisher<Numbers>, AppError> {
     Ok(session.publisher("out", PublisherOptions::new().block_size(4096).blocks(4)).await?)
 }
 
-/// The number that a message consists of.
+/// Returns the single number of a message.
 fn number(message: &[u64]) -> u64 {
     message.first().copied().unwrap_or(0)
 }

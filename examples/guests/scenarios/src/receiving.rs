@@ -1,11 +1,12 @@
-//! By reference, owned, in batches, as a stream; losses; where messages lie.
+//! Scenarios that receive by reference, owned, in batches and as a stream, with losses, and that check where
+//! messages are.
 
 use blockcast::{AppError, Overflow, RecvError, Session, SubscriberOptions};
 use futures::StreamExt;
 
 use crate::{Numbers, input, number, output};
 
-/// Publishes count and sum of everything, read by reference.
+/// Publishes the count and sum of all numbers, read by reference.
 pub(crate) async fn sum(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -21,7 +22,7 @@ pub(crate) async fn sum(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// As [`sum`], through the stream of owned samples.
+/// Like [`sum`], but reads a stream of owned samples.
 pub(crate) async fn stream(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -33,7 +34,7 @@ pub(crate) async fn stream(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// As [`sum`], in batches; publishes also the number of batches that had more than `limit` messages: none.
+/// Like [`sum`], but reads batches. It also publishes how many batches had more than `limit` messages: none.
 pub(crate) async fn batches(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -55,8 +56,8 @@ pub(crate) async fn batches(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Keeps every tenth message to the end while the publisher, who has fewer blocks than messages, goes on;
-/// publishes what is in them then.
+/// Keeps every tenth message to the end while the publisher, which has fewer blocks than messages, continues.
+/// Publishes their contents at the end.
 pub(crate) async fn keep(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -74,8 +75,8 @@ pub(crate) async fn keep(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Keeps three samples beyond their subscriber; publishes a first word when the subscriber is gone, and what is
-/// in the samples when the topic `in-go` says so.
+/// Keeps three samples beyond their subscriber. It publishes a first number once the subscriber is gone, and
+/// the contents of the samples once it receives a message on `in-go`.
 pub(crate) async fn outlive(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut go = input(session, "in-go").await?;
@@ -90,8 +91,8 @@ pub(crate) async fn outlive(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Does not look until `in-go` says so; then publishes how many messages it received, how many were told to
-/// be lost, and the last one received.
+/// Receives nothing until a message arrives on `in-go`. Then it publishes how many messages it received, how
+/// many losses were reported, and the last message received.
 pub(crate) async fn losses(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut go = input(session, "in-go").await?;
@@ -118,7 +119,7 @@ pub(crate) async fn losses(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Publishes in one message, for every message: publisher, sequence, its number.
+/// Publishes one message that lists the publisher, sequence and number of every message received.
 pub(crate) async fn origins(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -136,7 +137,7 @@ pub(crate) async fn origins(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Publishes in one message, for every message: the address at which it was read, its length in bytes.
+/// Publishes one message that lists the address and the length in bytes of every message received.
 pub(crate) async fn addresses(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut numbers = input(session, "in").await?;
@@ -155,7 +156,7 @@ pub(crate) async fn addresses(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Opens and drops a subscription again and again, and receives something each time; publishes how often.
+/// Opens and drops a subscription repeatedly, receives something each time, and publishes how often.
 pub(crate) async fn reopen(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut times = 0;

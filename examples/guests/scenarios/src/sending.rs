@@ -1,10 +1,11 @@
-//! Back-pressure, failed builds, messages that do not fit, large and small ones in turn.
+//! Scenarios with back-pressure, failed builds, messages that do not fit, and large and small messages in
+//! turn.
 
 use blockcast::{AppError, PublisherOptions, Session};
 
 use crate::{Numbers, output};
 
-/// Publishes 0 to 999 from two blocks, to however many subscribers there are.
+/// Publishes 0 to 999 from two blocks, to any number of subscribers.
 pub(crate) async fn count(session: &Session) -> Result<(), AppError> {
     let options = PublisherOptions::new().block_size(64).blocks(2);
     let mut out = session.publisher::<Numbers>("out", options).await?;
@@ -18,7 +19,7 @@ pub(crate) async fn count(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Fails to build, builds again with the same loan, drops a loan, and publishes what was built at last.
+/// Fails to build, builds again with the same loan, drops a loan, and publishes the last value built.
 pub(crate) async fn build(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     {
@@ -42,7 +43,7 @@ pub(crate) async fn build(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Tries to publish more than a block holds, and then as much as it holds.
+/// Tries to publish more than a block holds, and then exactly as much as it holds.
 pub(crate) async fn too_large(session: &Session) -> Result<(), AppError> {
     let options = PublisherOptions::new().block_size(64).blocks(2);
     let mut out = session.publisher::<Numbers>("out", options).await?;
@@ -53,10 +54,11 @@ pub(crate) async fn too_large(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// How many numbers a large message has, and how many messages there are.
+/// Numbers in a large message, and number of messages.
 pub const LARGE: (usize, u64) = (100_000, 40);
 
-/// Publishes large messages, each of one number again and again, and small ones in turn. Drops a loan before each.
+/// Publishes large messages, each of which repeats one number, and small ones in turn. Drops a loan before
+/// each.
 pub(crate) async fn large(session: &Session) -> Result<(), AppError> {
     let options = PublisherOptions::new().block_size(1 << 20).blocks(4);
     let mut out = session.publisher::<Numbers>("out", options).await?;

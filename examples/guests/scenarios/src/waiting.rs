@@ -1,4 +1,4 @@
-//! Several things at once, time, the end.
+//! Scenarios that wait for several things at once, for time, and for the end.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures::{FutureExt, select_biased, try_join};
 
 use crate::{Numbers, input, number, output};
 
-/// Reads two topics and a timer with `select!`; publishes the sum of each topic and whether the timer fired.
+/// Reads two topics and a timer with `select!`. Publishes the sum of each topic and whether the timer fired.
 pub(crate) async fn select(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut left = input(session, "in-left").await?;
@@ -28,7 +28,7 @@ pub(crate) async fn select(session: &Session) -> Result<(), AppError> {
         match received {
             Ok(number) => found[side] += number,
             Err(RecvError::Ended) if open == 2 => {
-                // A topic that has ended is ready for ever: wait for the other alone, then for the timer.
+                // A topic that has ended is always ready. Wait for the other one alone, then for the timer.
                 open = 0;
                 let other = if side == 0 { &mut right } else { &mut left };
                 found[1 - side] += total(other).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn select(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Reads two topics at the same time with `join!`, each as fast as it comes.
+/// Reads two topics at the same time with `join!`, each as fast as its messages arrive.
 pub(crate) async fn join(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut left = input(session, "in-left").await?;
@@ -54,7 +54,7 @@ pub(crate) async fn join(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Drives two topics and fifty timers in one set that polls only what was woken.
+/// Drives two topics and fifty timers in one set, which polls only futures that were woken.
 pub(crate) async fn many(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut left = input(session, "in-left").await?;
@@ -80,7 +80,7 @@ pub(crate) async fn many(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Sleeps three times; publishes how long each took in nanoseconds, by the session's clock.
+/// Sleeps three times, and publishes the duration of each sleep in nanoseconds, by the session's clock.
 pub(crate) async fn sleep(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     let mut took = Vec::new();
@@ -93,7 +93,7 @@ pub(crate) async fn sleep(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Says that it is there, then waits to be asked to finish, and says goodbye.
+/// Publishes a message, waits until it is asked to finish, and publishes another one.
 pub(crate) async fn shutdown(session: &Session) -> Result<(), AppError> {
     let mut out = output(session).await?;
     out.loan().await?.send(&[1][..])?;
@@ -105,7 +105,7 @@ pub(crate) async fn shutdown(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// The sum of a topic.
+/// Returns the sum of a topic.
 async fn total(numbers: &mut Subscriber<Numbers>) -> Result<u64, AppError> {
     let mut sum = 0;
     loop {

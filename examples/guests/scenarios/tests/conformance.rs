@@ -1,34 +1,34 @@
-//! Every case of `conformance`, in every mix of deployments, with one expectation.
+//! Runs every case of `conformance` in every mix of deployments, with one expectation.
 //!
-//! | deployment | what it is |
+//! | deployment | meaning |
 //! | --- | --- |
 //! | linked | a task of this program |
 //! | component | a guest; blocks are mapped |
-//! | module | the core module inside of the component |
-//! | strict | the component; only what it is attached to is mapped |
+//! | module | the core module inside the component |
+//! | strict | the component; only its attached messages are mapped |
 //! | library | a native library |
-//! | copied | the component; nothing is mapped, every message is copied when it is delivered and erased when it is released: the oracle |
+//! | copied | the component, the oracle: nothing is mapped, every message is copied on delivery and erased on release |
 //!
-//! Two apps run in all pairs of deployments. Of three apps the third one's deployment goes round, so that each pair of the three
-//! meets in all mixes.
+//! Two apps run in all pairs of deployments. With three apps, the third one's deployment rotates, so that
+//! each pair of the three meets in all mixes.
 
 mod support;
 
 use support::{Deployment, End, Stage, mixes};
 
-/// What one app of a case says, and how it ends.
+/// What one app of a case logs, and how it ends.
 struct Role {
     name: &'static str,
     end: End,
     says: &'static [&'static str],
 }
 
-/// An app that finishes.
+/// Expects that an app finishes.
 const fn role(name: &'static str, says: &'static [&'static str]) -> Role {
     Role { name, end: End::Finished, says }
 }
 
-/// An app that ends otherwise.
+/// Expects that an app ends otherwise.
 const fn ending(name: &'static str, end: End, says: &'static [&'static str]) -> Role {
     Role { name, end, says }
 }
@@ -38,7 +38,7 @@ fn check(case: &str, roles: &[Role]) {
     check_with(case, roles, |_| {});
 }
 
-/// As [`check`]; `meanwhile` is called when every app has said that it is running.
+/// Like [`check`], but calls `meanwhile` once every app has logged that it is running.
 fn check_with(case: &str, roles: &[Role], meanwhile: impl Fn(&Stage)) {
     for mix in mixes(roles.len()) {
         let stage = Stage::start(case, roles.iter().map(|role| role.name).zip(mix.iter().copied()));
@@ -316,7 +316,7 @@ fn what_does_not_fit_is_refused_and_the_next_message_is_not() {
     );
 }
 
-/// Of the two topics of the cases about several.
+/// Sums of the two topics in the cases about several topics.
 const LEFT: &str = "200 numbers in order, sum 19900";
 const RIGHT: &str = "300 numbers in order, sum 44850";
 
@@ -405,7 +405,7 @@ fn a_publisher_goes_on_when_the_one_that_holds_it_back_is_cancelled() {
     });
 }
 
-/// A suite that leaves out a deployment shows nothing about it.
+/// A suite that skips a deployment shows nothing about it.
 #[test]
 fn every_deployment_meets_every_other_one() {
     let all = Deployment::all();

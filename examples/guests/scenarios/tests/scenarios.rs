@@ -1,5 +1,5 @@
-//! Every scenario, linked in, as a native library, as a component and as the core module inside of that, with the same
-//! expectation.
+//! Runs every scenario linked in, as a native library, as a component, and as the core module inside that
+//! component, with the same expectation.
 
 #[path = "support/library.rs"]
 mod library;
@@ -15,7 +15,8 @@ use blockcast::{
 };
 use guest_scenarios::{LARGE, Numbers};
 
-/// Bounds the wait for one message, for a free block, or for a subscriber. What a test runs is compiled before it starts.
+/// Bounds the wait for one message, for a free block, or for a subscriber. The app is compiled before the
+/// test starts.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,14 +33,14 @@ static GUEST: LazyLock<GuestProgram> = LazyLock::new(|| {
     Broker::new().load(&GuestSource::File(file)).expect("the guest loads")
 });
 
-/// The core module that the linker has wrapped into the component.
+/// The core module that the linker has wrapped in the component.
 static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
     let file = std::fs::read(guest_scenarios::component_file()).expect("the guest's file");
     let module = module::core_module(&file).expect("a component has a core module");
     Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
 });
 
-/// Built once for all tests, by cargo.
+/// Built by cargo, once for all tests.
 static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(library::load);
 
 /// A broker with one running scenario.
@@ -58,9 +59,9 @@ impl Stage {
 
     fn start_on(broker: Broker, out: Subscriber<Numbers>, deployment: Deployment, scenario: &str) -> Self {
         let mut limits = GuestLimits::default();
-        // Some of them keep nearly all blocks.
+        // Some scenarios keep nearly all blocks.
         limits.pool_share = 100;
-        // Below the large messages of the scenarios.
+        // Below the size of the scenarios' large messages.
         limits.in_place = 512 << 10;
         let grants = Grants::new().subscribe("in*").publish("out").limits(limits);
         let parameters = [("scenario".to_owned(), scenario.to_owned())];
@@ -73,7 +74,7 @@ impl Stage {
         Self { broker, out, component: component.expect("the component starts") }
     }
 
-    /// A publisher of a topic that the scenario has subscribed to.
+    /// Opens a publisher of a topic that the scenario has subscribed to.
     fn input(&self, topic: &str, blocks: u32) -> Publisher<Numbers> {
         let options = PublisherOptions::new().block_size(64).blocks(blocks);
         let publisher = self.broker.publisher(topic, options).expect("the topic is open");
@@ -90,7 +91,7 @@ impl Stage {
         self.out.blocking_recv_ref(Some(deadline())).expect("the scenario publishes").view().to_vec()
     }
 
-    /// What is published from here to the end; the scenario must succeed.
+    /// Returns everything published from here to the end. The scenario must succeed.
     fn rest(mut self) -> Vec<Vec<u64>> {
         let mut rest = Vec::new();
         loop {
@@ -247,7 +248,7 @@ in_every_deployment! {
         let options = PublisherOptions::new().block_size(1 << 20).blocks(16).history(1);
         let mut numbers = broker.publisher::<Numbers>("in", options).expect("a new topic");
         send(&mut numbers, [7]);
-        // 16 MiB of address space each time, 300 times: more than there is, if it were not used again.
+        // 16 MiB of address space each time, 300 times: more than there is, unless it is reused.
         let stage = Stage::start_on(broker, out, deployment, "reopen");
         assert_eq!(stage.rest(), [[300]]);
     }
@@ -263,7 +264,7 @@ in_every_deployment! {
         assert!(stage.rest().is_empty());
     }
 
-    /// A guest builds the large ones in the blocks that are read here.
+    /// A guest builds the large messages in the blocks that are read here.
     large_messages_arrive_and_are_not_copied(deployment) {
         let mut stage = Stage::start(deployment, "large");
         for number in 0..LARGE.1 {

@@ -1,26 +1,27 @@
-//! Receives and publishes bursts of small messages, and tells how long that took.
+//! Receives and publishes bursts of small messages, and reports how long that took.
 //!
-//! Nothing but the app runs during a burst: the messages to be received lie there when it begins, and there are blocks for
-//! all that are published. So the time is that of the app and of whatever lies between it and the broker, and nobody's sleep.
+//! Only the app runs during a burst: the messages to receive are already published, and there is a block for
+//! each message it publishes. So the time is that of the app and of the layers between it and the broker,
+//! without any sleep.
 
 use blockcast::{
     AppError, Loan, Pod, Publisher, PublisherOptions, RecvError, Session, Subscriber, SubscriberOptions,
 };
 
-/// A reading: numbers.
+/// A reading: a slice of numbers.
 pub type Reading = Pod<u64>;
 
-/// What a burst consists of.
+/// Size of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Burst {
-    /// Messages.
+    /// Number of messages.
     pub messages: u32,
-    /// Numbers in each.
+    /// Numbers in each message.
     pub numbers: usize,
 }
 
 impl Burst {
-    /// The parameters that tell an app of it.
+    /// Returns the parameters that pass the burst to an app.
     #[must_use]
     pub fn parameters(self) -> [(String, String); 2] {
         [("messages".to_owned(), self.messages.to_string()), ("numbers".to_owned(), self.numbers.to_string())]
@@ -32,22 +33,22 @@ impl Burst {
         Ok(Self { messages: parameter("messages")?.parse()?, numbers: parameter("numbers")?.parse()? })
     }
 
-    /// Bytes of a message.
+    /// Bytes of one message.
     #[must_use]
     pub fn message_len(self) -> usize {
         self.numbers * size_of::<u64>()
     }
 
-    /// Options for the publisher of a topic on which bursts are published.
+    /// Options for the publisher of a topic that carries bursts.
     #[must_use]
     pub fn options(self) -> PublisherOptions {
         PublisherOptions::new().block_size(self.message_len()).blocks(self.messages)
     }
 
-    /// Builds message `number` in its block, and publishes it.
+    /// Builds message `number` in its block and publishes it.
     ///
     /// # Errors
-    /// If it does not fit.
+    /// The message does not fit.
     pub fn send(self, loan: Loan<'_, Reading>, number: u64) -> Result<(), AppError> {
         loan.send_with(|block| {
             let mut builder = block.builder();
@@ -57,19 +58,19 @@ impl Burst {
         Ok(())
     }
 }
-/// Calls by which the cost of one is measured.
+/// Number of calls that measure the cost of one.
 const CALLS: u32 = 10_000;
 
-/// What the app tells of a burst; the fields of its message, in order.
+/// What the app reports about a burst: the fields of its message, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Nanoseconds that receiving took.
+    /// Nanoseconds for receiving.
     pub received: u64,
-    /// Nanoseconds that publishing took.
+    /// Nanoseconds for publishing.
     pub published: u64,
-    /// Nanoseconds that a number of calls took that do nothing but ask for the time.
+    /// Nanoseconds for a number of calls that only ask for the time.
     pub calls: u64,
-    /// What was received, folded.
+    /// Checksum of everything received.
     pub checksum: u64,
 }
 
@@ -80,7 +81,7 @@ impl Told {
         self.calls as f64 / f64::from(CALLS)
     }
 
-    /// From a message.
+    /// Reads it from a message.
     #[must_use]
     pub fn read(message: &[u64]) -> Option<Self> {
         match *message {
@@ -94,23 +95,24 @@ impl Told {
     }
 }
 
-/// Writes the reading with this number.
+/// Writes reading `number`.
 pub fn fill(number: u64, reading: &mut [u64]) {
     for (place, word) in (0..).zip(reading) {
         *word = number.wrapping_add(place).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 
-/// Takes a reading into a checksum.
+/// Folds a reading into a checksum.
 #[must_use]
 pub fn fold(checksum: u64, reading: &[u64]) -> u64 {
     reading.iter().fold(checksum, |sum, number| sum.rotate_left(5) ^ number)
 }
 
-/// The app. For each message on `go` it receives a burst from `in` and publishes one on `out`, and tells of both on `told`.
+/// Runs the app. For each message on `go` it receives a burst from `in`, publishes one on `out`, and reports
+/// both on `told`.
 ///
 /// # Errors
-/// If a parameter is missing or no number, a topic cannot be opened, or a message is lost.
+/// A parameter is missing or not a number, a topic cannot be opened, or a message is lost.
 pub async fn run(session: Session) -> Result<(), AppError> {
     let burst = Burst::asked_for(&session)?;
     let mut input: Subscriber<Reading> = session.subscriber("in", SubscriberOptions::new()).await?;

@@ -1,4 +1,5 @@
-//! Order, fan-out, several publishers, all ways to receive, all lengths, typed values, history.
+//! Cases about order, fan-out, several publishers, all ways to receive, all lengths, typed values and
+//! history.
 
 use blockcast::{AppError, Flat, PublisherOptions, Session, SubscriberOptions};
 use futures::{StreamExt, try_join};
@@ -15,7 +16,7 @@ pub(super) async fn publish_in_order(session: &Session) -> Result<(), AppError> 
     Ok(())
 }
 
-/// As [`publish_in_order`], to two subscribers.
+/// Like [`publish_in_order`], to two subscribers.
 pub(super) async fn publish_to_two(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(2).await;
@@ -29,7 +30,7 @@ pub(super) async fn receive_in_order(session: &Session) -> Result<(), AppError> 
     Ok(())
 }
 
-/// Publishes one number, and when the subscriber has one of each publisher a hundred more.
+/// Publishes one number, and a hundred more once the subscriber has one from each publisher.
 pub(super) async fn publish_as_one_of_two(session: &Session, first: u64) -> Result<(), AppError> {
     let mut go = subscriber(session, "both").await?;
     let mut numbers = publisher(session, TOPIC, 8).await?;
@@ -39,10 +40,10 @@ pub(super) async fn publish_as_one_of_two(session: &Session, first: u64) -> Resu
     send(&mut numbers, first + 1..first + 101).await
 }
 
-/// Receives from two publishers; says how each one's messages came.
+/// Receives from two publishers, and reports the order of each one's messages.
 pub(super) async fn receive_from_two(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
-    // By publisher: its messages' sequences and numbers.
+    // Sequences and numbers of the messages, by publisher.
     let mut found: Vec<(blockcast::PublisherId, Vec<(u64, u64)>)> = Vec::new();
     let mut told = false;
     let mut go = publisher(session, "both", 2).await?;
@@ -78,7 +79,7 @@ pub(super) async fn publish_for_all_ways(session: &Session) -> Result<(), AppErr
     send(&mut numbers, 0..500).await
 }
 
-/// Four subscriptions at once: by reference, owned, in batches, as a stream.
+/// Opens four subscriptions at once, which receive by reference, owned, in batches and as a stream.
 pub(super) async fn receive_in_all_ways(session: &Session) -> Result<(), AppError> {
     let mut by_reference = subscriber(session, TOPIC).await?;
     let mut owned = subscriber(session, TOPIC).await?;
@@ -122,10 +123,10 @@ pub(super) async fn receive_in_all_ways(session: &Session) -> Result<(), AppErro
     Ok(())
 }
 
-/// Numbers per message: none, a few, more than a page, more than a guest copies.
+/// Numbers per message: none, a few, more than a page, and more than a guest copies.
 const LENGTHS: [usize; 6] = [0, 1, 7, 1000, 20_000, 100_000];
 
-/// Publishes messages of all lengths, each twice, the block's whole length included.
+/// Publishes two messages of each length, up to that of a whole block.
 pub(super) async fn publish_all_lengths(session: &Session) -> Result<(), AppError> {
     let longest = LENGTHS[LENGTHS.len() - 1] * size_of::<u64>();
     let options = PublisherOptions::new().block_size(longest).blocks(4);
@@ -163,7 +164,7 @@ pub(super) async fn receive_all_lengths(session: &Session) -> Result<(), AppErro
     Ok(())
 }
 
-/// What the case `values` is about.
+/// The layout of the case `values`.
 type Lines = Flat<Vec<String>>;
 
 /// Publishes lists of strings.
@@ -178,7 +179,7 @@ pub(super) async fn publish_values(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Reads lists of strings where they lie.
+/// Reads lists of strings in place.
 pub(super) async fn receive_values(session: &Session) -> Result<(), AppError> {
     let mut lines = session.subscriber::<Lines>(TOPIC, SubscriberOptions::new()).await?;
     loop {
@@ -193,7 +194,8 @@ pub(super) async fn receive_values(session: &Session) -> Result<(), AppError> {
     }
 }
 
-/// Publishes ten numbers to nobody, of which the last three stay, and one more when three subscriptions are there.
+/// Publishes ten numbers to nobody, of which the last three stay, and one more once there are three
+/// subscriptions.
 pub(super) async fn publish_history(session: &Session) -> Result<(), AppError> {
     let options = PublisherOptions::new().block_size(64).blocks(8).history(3);
     let mut numbers = session.publisher::<Numbers>(TOPIC, options).await?;
@@ -203,7 +205,7 @@ pub(super) async fn publish_history(session: &Session) -> Result<(), AppError> {
     send(&mut numbers, [10]).await
 }
 
-/// Subscribes late, and asks for none, for some and for all of the history.
+/// Subscribes late, asking for none, some and all of the history.
 pub(super) async fn receive_history(session: &Session) -> Result<(), AppError> {
     hear(session, "published").await?;
     let open = |history| session.subscriber::<Numbers>(TOPIC, SubscriberOptions::new().history(history));

@@ -1,10 +1,10 @@
-//! The end of a topic: with messages left, without any, twice, and by a publisher that breaks.
+//! Cases about the end of a topic: with messages left, without any, twice, and because a publisher fails.
 
 use blockcast::{AppError, Session};
 
 use super::{Received, TOPIC, hear, publisher, say, send, subscriber, tell};
 
-/// Publishes and is gone before anybody looks.
+/// Publishes, and leaves before anyone receives.
 pub(super) async fn publish_and_end(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;
@@ -13,7 +13,7 @@ pub(super) async fn publish_and_end(session: &Session) -> Result<(), AppError> {
     tell(session, "ended").await
 }
 
-/// Receives what is left, and then the end, which stays.
+/// Receives the remaining messages and then the end, again and again.
 pub(super) async fn drain_after_the_end(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     hear(session, "ended").await?;
@@ -29,7 +29,7 @@ pub(super) async fn publish_nothing(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Publishes, ends, and publishes again when the end was seen.
+/// Publishes, ends, and publishes again after the end was seen.
 pub(super) async fn publish_again(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;
@@ -42,7 +42,7 @@ pub(super) async fn publish_again(session: &Session) -> Result<(), AppError> {
     tell(session, "there again").await
 }
 
-/// Sees an end, and goes on when there is a publisher again.
+/// Sees an end, and continues when there is a publisher again.
 pub(super) async fn receive_again(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     Received::all_of(&mut numbers).await?.say_all(session);
@@ -61,7 +61,7 @@ pub(super) async fn publish_and_break(session: &Session, how: &str) -> Result<()
     Err("as asked".into())
 }
 
-/// Publishes, takes a loan, and panics before it is published.
+/// Publishes, takes a loan, and panics before publishing it.
 pub(super) async fn break_while_loaned(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;

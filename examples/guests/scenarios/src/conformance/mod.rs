@@ -1,11 +1,12 @@
-//! Apps in pairs and threes that show one promise together, whatever each of them is deployed as: linked in, as a native
-//! library, as a guest.
+//! Apps in groups of two or three that check one promise together, in any mix of deployments: linked in, as a
+//! native library, as a guest.
 //!
-//! The parameter `scenario` names the case, `role` the app within it. An app says what it saw in lines of its log;
-//! `tests/conformance.rs` has what each has to say and how it has to end, and runs every case in every mix of deployments.
+//! The parameter `scenario` names the case, and `role` the app within it. An app reports what it saw in its
+//! log. `tests/conformance.rs` lists what each app must log and how it must end, and runs every case in every
+//! mix of deployments.
 //!
-//! Nothing here depends on time: who has to wait for another is told so, by a count of subscribers or by a
-//! [`tell`] on a topic of its own.
+//! Nothing here depends on time. An app that has to wait for another learns that from a count of subscribers,
+//! or from a [`tell`] on a separate topic.
 
 mod delivery;
 mod ending;
@@ -24,7 +25,7 @@ use blockcast::{
 
 use crate::{Numbers, number};
 
-/// The topic that most cases are about.
+/// The topic that most cases use.
 const TOPIC: &str = "numbers";
 
 /// Plays a role in the case that the parameter `scenario` names.
@@ -98,23 +99,23 @@ pub(crate) async fn play(session: &Session, role: &str) -> Result<(), AppError> 
     }
 }
 
-/// Says what was seen.
+/// Logs what was seen.
 fn say(session: &Session, what: impl fmt::Display) {
     session.log(Level::Info, &what.to_string());
 }
 
-/// Says what was received, in a line of numbers.
+/// Logs what was received, as one line of numbers.
 fn say_numbers(session: &Session, what: &str, numbers: &[u64]) {
     let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
     say(session, format_args!("{what}: {}", numbers.join(" ")));
 }
 
-/// A publisher of small messages.
+/// Opens a publisher of small messages.
 async fn publisher(session: &Session, topic: &str, blocks: u32) -> Result<Publisher<Numbers>, AppError> {
     Ok(session.publisher(topic, PublisherOptions::new().block_size(64).blocks(blocks)).await?)
 }
 
-/// A subscriber that loses nothing.
+/// Opens a subscriber that loses nothing.
 async fn subscriber(session: &Session, topic: &str) -> Result<Subscriber<Numbers>, AppError> {
     Ok(session.subscriber(topic, SubscriberOptions::new()).await?)
 }
@@ -130,7 +131,7 @@ async fn send(
     Ok(())
 }
 
-/// Publishes without waiting: how many there were blocks for, of `numbers`.
+/// Publishes without waiting, and returns how many of `numbers` found a block.
 fn send_what_fits(
     publisher: &mut Publisher<Numbers>,
     numbers: impl IntoIterator<Item = u64>,
@@ -146,16 +147,16 @@ fn send_what_fits(
     Ok((count, None))
 }
 
-/// What was received up to the end.
+/// Everything received up to the end.
 #[derive(Debug, Default)]
 struct Received {
     numbers: Vec<u64>,
-    /// Losses in the order in which they were told, each with how many messages were received before it.
+    /// Losses in the order of their reports, each with the number of messages received before it.
     losses: Vec<(usize, u64)>,
 }
 
 impl Received {
-    /// Takes in one result. False: the topic has ended.
+    /// Records one result. Returns `false` if the topic has ended.
     fn take(&mut self, received: Result<u64, RecvError>) -> Result<bool, AppError> {
         match received {
             Ok(number) => self.numbers.push(number),
@@ -177,7 +178,7 @@ impl Received {
         }
     }
 
-    /// Says how many there were and what they add up to, and whether each is larger than the one before.
+    /// Logs the number of messages, their sum, and whether each is larger than the previous one.
     fn say_total(&self, session: &Session) {
         let order =
             if self.numbers.is_sorted_by(|one, next| one < next) { "in order" } else { "in disorder" };
@@ -188,7 +189,7 @@ impl Received {
         self.say_losses(session);
     }
 
-    /// Says what they were.
+    /// Logs all numbers.
     fn say_all(&self, session: &Session) {
         say_numbers(session, "received", &self.numbers);
         self.say_losses(session);
@@ -201,14 +202,14 @@ impl Received {
     }
 }
 
-/// Lets the other app go on that [waits](hear) for this word. Waits until it does.
+/// Lets an app continue that [waits](hear) for this word. Waits until it has subscribed.
 async fn tell(session: &Session, word: &str) -> Result<(), AppError> {
     let mut teller = publisher(session, word, 2).await?;
     teller.subscribers(1).await;
     send(&mut teller, [0]).await
 }
 
-/// Waits for the other app to [tell](tell).
+/// Waits until another app [tells](tell) this word.
 async fn hear(session: &Session, word: &str) -> Result<(), AppError> {
     subscriber(session, word).await?.recv_ref().await?;
     Ok(())

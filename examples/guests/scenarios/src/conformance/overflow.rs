@@ -1,17 +1,18 @@
-//! What happens when a subscriber is slow: losses and their counts, back-pressure.
+//! Cases about slow subscribers: losses and their counts, back-pressure.
 
 use blockcast::{AppError, Overflow, Session, Subscriber, SubscriberOptions};
 
 use super::{Received, TOPIC, hear, publisher, say, say_numbers, send, send_what_fits, subscriber, tell};
 use crate::{Numbers, number};
 
-/// A subscriber that may lose messages, and keeps four.
+/// Opens a subscriber that may lose messages and keeps four.
 async fn loser(session: &Session, overflow: Overflow) -> Result<Subscriber<Numbers>, AppError> {
     let options = SubscriberOptions::new().overflow(overflow).depth(4);
     Ok(session.subscriber(TOPIC, options).await?)
 }
 
-/// Publishes a hundred messages to one that does not look, three more when it has caught up, and ends.
+/// Publishes a hundred messages to a subscriber that is not receiving, three more once it has caught up, and
+/// ends.
 pub(super) async fn publish_too_much(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 16).await?;
     hear(session, "ready").await?;
@@ -22,7 +23,7 @@ pub(super) async fn publish_too_much(session: &Session) -> Result<(), AppError> 
     send(&mut numbers, 100..103).await
 }
 
-/// Receives until there was a loss and there is nothing left, which is said.
+/// Receives until a loss was reported and no message is left, and logs both.
 async fn catch_up(session: &Session, numbers: &mut Subscriber<Numbers>) -> Result<(), AppError> {
     let mut found = Received::default();
     while found.losses.is_empty() || found.numbers.len() < 4 {
@@ -38,7 +39,7 @@ pub(super) async fn lose_the_oldest(session: &Session) -> Result<(), AppError> {
     lose(session, Overflow::DropOldest).await
 }
 
-/// Keeps the oldest four, and is told of the others after them.
+/// Keeps the oldest four, and learns of the losses after them.
 pub(super) async fn lose_the_newest(session: &Session) -> Result<(), AppError> {
     lose(session, Overflow::DropNewest).await
 }
@@ -54,7 +55,7 @@ async fn lose(session: &Session, overflow: Overflow) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Publishes until every block is in use, then waits for each.
+/// Publishes until every block is in use, then waits for each block.
 pub(super) async fn publish_until_held_back(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 4).await?;
     hear(session, "ready").await?;
@@ -65,7 +66,7 @@ pub(super) async fn publish_until_held_back(session: &Session) -> Result<(), App
     send(&mut numbers, count..100).await
 }
 
-/// Does not look at first, and loses nothing.
+/// Starts receiving late, and loses nothing.
 pub(super) async fn hold_back(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     tell(session, "ready").await?;
@@ -74,7 +75,8 @@ pub(super) async fn hold_back(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Fills every block, and again when the subscriber, who looks elsewhere then, has let go of all of them.
+/// Fills every block, and does so again once the subscriber, which meanwhile waits for another topic, has
+/// released all of them.
 pub(super) async fn publish_twice_what_fits(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 4).await?;
     hear(session, "ready").await?;
@@ -86,7 +88,7 @@ pub(super) async fn publish_twice_what_fits(session: &Session) -> Result<(), App
     Ok(())
 }
 
-/// Receives four messages, and then looks at another topic only.
+/// Receives four messages, and then waits for another topic only.
 pub(super) async fn look_at_something_else(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     tell(session, "ready").await?;
@@ -102,7 +104,7 @@ pub(super) async fn look_at_something_else(session: &Session) -> Result<(), AppE
     Ok(())
 }
 
-/// Publishes to one that keeps up and one that does not look before the end.
+/// Publishes to one subscriber that keeps up and to one that receives only at the end.
 pub(super) async fn publish_to_slow_and_fast(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 16).await?;
     numbers.subscribers(2).await;
@@ -111,7 +113,7 @@ pub(super) async fn publish_to_slow_and_fast(session: &Session) -> Result<(), Ap
     tell(session, "look").await
 }
 
-/// Looks when everything is over.
+/// Receives when everything is over.
 pub(super) async fn be_slow(session: &Session) -> Result<(), AppError> {
     let mut numbers = loser(session, Overflow::DropOldest).await?;
     hear(session, "look").await?;

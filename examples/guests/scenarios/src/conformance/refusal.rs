@@ -1,18 +1,18 @@
-//! What is refused: another schema, what was not granted, what does not fit.
+//! Cases about refusals: another schema, a missing grant, a value that does not fit.
 
 use blockcast::{AppError, Flat, OpenError, Pod, PublisherOptions, Session, SubscriberOptions};
 
 use super::{TOPIC, publisher, say, send, subscriber};
 use crate::Numbers;
 
-/// Decides what the topic carries.
+/// Creates the topic, and thereby sets its schema.
 pub(super) async fn publish_numbers(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;
     send(&mut numbers, 0..10).await
 }
 
-/// What was refused, in one word.
+/// The kind of a refusal, in one word.
 fn word(refused: Result<(), OpenError>) -> &'static str {
     match refused {
         Ok(()) => "accepted",
@@ -23,7 +23,8 @@ fn word(refused: Result<(), OpenError>) -> &'static str {
     }
 }
 
-/// Asks for other types than the topic has, as a subscriber and as a publisher, and then for the right one.
+/// Joins with types that the topic does not have, as a subscriber and as a publisher, and then with the right
+/// one.
 pub(super) async fn ask_for_something_else(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     let asked = session.subscriber::<Pod<u32>>(TOPIC, SubscriberOptions::new()).await;
@@ -36,7 +37,7 @@ pub(super) async fn ask_for_something_else(session: &Session) -> Result<(), AppE
     Ok(())
 }
 
-/// Asks for topics that are not granted, and for such as cannot be.
+/// Asks for topics that are not granted, and for impossible ones.
 pub(super) async fn ask_for_what_is_not_granted(session: &Session) -> Result<(), AppError> {
     let long = "n".repeat(256);
     for topic in ["secret", "", "numbers\n", &long] {
@@ -54,7 +55,7 @@ pub(super) async fn ask_for_what_is_not_granted(session: &Session) -> Result<(),
     }
 }
 
-/// Publishes what does not fit, and goes on.
+/// Publishes a value that does not fit, and continues.
 pub(super) async fn publish_too_large(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 4).await?;
     numbers.subscribers(1).await;

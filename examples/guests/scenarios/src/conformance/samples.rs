@@ -1,4 +1,4 @@
-//! Owned samples: past the next receive, past the end, past their subscriber.
+//! Cases about owned samples that outlive the next receive, the end of the topic, or their subscriber.
 
 use blockcast::{AppError, RecvError, Sample, Session};
 
@@ -17,7 +17,7 @@ fn say_samples(session: &Session, what: &str, samples: &[Sample<Numbers>]) {
     say_numbers(session, what, &numbers);
 }
 
-/// Keeps every twentieth message to the end, and drops them in another order.
+/// Keeps every twentieth message to the end, and drops them in a different order.
 pub(super) async fn keep_some(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     let mut kept = Vec::new();
@@ -41,7 +41,7 @@ pub(super) async fn keep_some(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Publishes three messages, and when their subscriber is gone many more, from eight blocks.
+/// Publishes three messages, and many more from eight blocks once their subscriber is gone.
 pub(super) async fn publish_past_a_subscriber(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;

@@ -1,4 +1,4 @@
-//! Several subscriptions and timers at once, relays, futures that are given up.
+//! Cases about several subscriptions and timers at once, relays, and cancelled futures.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use futures::{FutureExt, select_biased, try_join};
 use super::{Received, TOPIC, hear, publisher, say, say_numbers, send, send_what_fits, subscriber, tell};
 use crate::{Numbers, number};
 
-/// Publishes so many numbers on a topic.
+/// Publishes `count` numbers on a topic.
 pub(super) async fn publish_on(session: &Session, topic: &str, count: u64) -> Result<(), AppError> {
     let mut numbers = publisher(session, topic, 8).await?;
     numbers.subscribers(1).await;
     send(&mut numbers, 0..count).await
 }
 
-/// Two topics and a timer that fires again and again, by `select!`.
+/// Reads two topics and a repeating timer with `select!`.
 pub(super) async fn select_topics_and_timers(session: &Session) -> Result<(), AppError> {
     let mut left = subscriber(session, "left").await?;
     let mut right = subscriber(session, "right").await?;
@@ -38,7 +38,7 @@ pub(super) async fn select_topics_and_timers(session: &Session) -> Result<(), Ap
     Ok(())
 }
 
-/// The next number of a topic that is open. One that has ended would be ready for ever.
+/// Receives the next number of an open topic. A topic that has ended would always be ready.
 async fn next(numbers: &mut Subscriber<Numbers>, open: bool) -> Result<u64, RecvError> {
     if !open {
         std::future::pending::<()>().await;
@@ -46,7 +46,7 @@ async fn next(numbers: &mut Subscriber<Numbers>, open: bool) -> Result<u64, Recv
     numbers.recv_ref().await.map(|message| number(message.view()))
 }
 
-/// Two topics as one stream.
+/// Reads two topics as one stream.
 pub(super) async fn merge_streams(session: &Session) -> Result<(), AppError> {
     let left =
         subscriber(session, "left").await?.map(|sample| sample.map(|sample| (0, number(sample.view()))));
@@ -65,7 +65,7 @@ pub(super) async fn merge_streams(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Two topics and twenty timers, each at its own pace.
+/// Drives two topics and twenty timers, each at its own pace.
 pub(super) async fn join_topics(session: &Session) -> Result<(), AppError> {
     let mut left = subscriber(session, "left").await?;
     let mut right = subscriber(session, "right").await?;
@@ -82,7 +82,7 @@ pub(super) async fn join_topics(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Passes on what comes, doubled.
+/// Forwards every message, doubled.
 pub(super) async fn relay(session: &Session, from: &str, to: &str) -> Result<(), AppError> {
     let mut source = subscriber(session, from).await?;
     let mut target = publisher(session, to, 4).await?;
@@ -105,7 +105,7 @@ pub(super) async fn total_of(session: &Session, topic: &str) -> Result<(), AppEr
     Ok(())
 }
 
-/// Three timers begun in one order that fire in another.
+/// Starts three timers in one order that fire in another.
 pub(super) async fn sleep_in_order(session: &Session) -> Result<(), AppError> {
     let started = session.now();
     let mut timers: FuturesUnordered<_> = [60, 1, 30]
@@ -121,7 +121,7 @@ pub(super) async fn sleep_in_order(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Begins to wait for a block, gives up, waits again.
+/// Starts to wait for a block, gives up, and waits again.
 pub(super) async fn give_up_a_loan(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 4).await?;
     hear(session, "ready").await?;
@@ -132,7 +132,7 @@ pub(super) async fn give_up_a_loan(session: &Session) -> Result<(), AppError> {
     send(&mut numbers, count..100).await
 }
 
-/// Begins to receive before there is anything, gives up, receives everything.
+/// Starts to receive before there is a message, gives up, and then receives everything.
 pub(super) async fn give_up_a_receive(session: &Session) -> Result<(), AppError> {
     let mut numbers = subscriber(session, TOPIC).await?;
     for _ in 0..3 {

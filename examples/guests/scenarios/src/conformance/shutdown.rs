@@ -1,4 +1,4 @@
-//! Apps that are asked to finish, or cancelled.
+//! Cases about apps that are asked to finish, or cancelled.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) async fn publish_until_asked(session: &Session) -> Result<(), AppErro
     let sending = async {
         for number in 0.. {
             send(&mut numbers, [number]).await?;
-            // Others may run.
+            // Let others run.
             session.sleep(Duration::from_micros(100)).await;
         }
         Ok::<_, AppError>(())
@@ -55,7 +55,7 @@ pub(super) async fn receive_until_asked(session: &Session) -> Result<(), AppErro
     Ok(())
 }
 
-/// Publishes until it is held back, says so, and goes on when the one that holds it back is gone.
+/// Publishes until it is held back, tells that, and continues once the subscriber that holds it back is gone.
 pub(super) async fn publish_past_one_that_is_cancelled(session: &Session) -> Result<(), AppError> {
     let mut numbers = publisher(session, TOPIC, 4).await?;
     hear(session, "ready").await?;
@@ -67,7 +67,7 @@ pub(super) async fn publish_past_one_that_is_cancelled(session: &Session) -> Res
     Ok(())
 }
 
-/// Keeps a sample and never looks again.
+/// Keeps a sample and never receives again.
 pub(super) async fn hold_back_for_ever(session: &Session) -> Result<(), AppError> {
     let numbers = subscriber(session, TOPIC).await?;
     tell(session, "ready").await?;

@@ -1,4 +1,4 @@
-//! Runs the apps of a case, each in a deployment of its own, and collects what they say.
+//! Runs the apps of a case, each in its own deployment, and collects their logs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,11 @@ use blockcast::{
 mod library;
 mod module;
 
-/// Bounds the wait until all apps of a case run, and then until all have ended. They are compiled before any is started.
+/// Bounds the wait until all apps of a case run, and then until all have ended. They are all compiled before
+/// the first one starts.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What an app runs as.
+/// How an app runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deployment {
     Linked,
@@ -33,7 +34,7 @@ impl Deployment {
 
     fn start(self, broker: &Broker, options: ComponentOptions, grants: Grants) -> Component {
         let mut limits = GuestLimits::default();
-        // Some of them keep nearly all blocks.
+        // Some apps keep nearly all blocks.
         limits.pool_share = 100;
         limits.isolation = match self {
             Self::Strict => Isolation::Strict,
@@ -63,11 +64,11 @@ static MODULE: LazyLock<GuestProgram> = LazyLock::new(|| {
     Broker::new().load(&GuestSource::bytes("module", module)).expect("the guest loads")
 });
 
-/// Built once for all tests, by cargo.
+/// Built by cargo, once for all tests.
 static LIBRARY: LazyLock<LibraryProgram> = LazyLock::new(library::load);
 
-/// The deployments of so many apps: all pairs of the first two, and a third that goes round so that it forms all
-/// pairs with each of them.
+/// Returns the mixes of deployments for a number of apps: all pairs for the first two, and a third that
+/// rotates so that it forms all pairs with each of them.
 pub fn mixes(apps: usize) -> impl Iterator<Item = Vec<Deployment>> {
     let all = Deployment::all();
     let pairs = (0..all.len()).flat_map(|first| (0..all.len()).map(move |second| (first, second)));
@@ -87,7 +88,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether that is the reason. How a panic's message is embedded differs.
+    /// Returns whether `reason` is this end. Deployments embed a panic's message differently.
     pub fn is(self, reason: &ExitReason) -> bool {
         match (self, reason) {
             (Self::Finished, ExitReason::Finished) | (Self::Cancelled, ExitReason::Cancelled) => true,
@@ -98,7 +99,7 @@ impl End {
     }
 }
 
-/// What became of an app.
+/// Log and end of an app.
 #[derive(Debug)]
 pub struct Outcome {
     pub reason: ExitReason,
@@ -107,7 +108,7 @@ pub struct Outcome {
 
 #[derive(Default)]
 struct Said {
-    /// By role.
+    /// Keyed by role.
     lines: Mutex<BTreeMap<String, Vec<String>>>,
     changed: Condvar,
 }
@@ -126,7 +127,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts the apps in their order.
+    /// Starts the apps in order.
     pub fn start(case: &str, roles: impl Iterator<Item = (&'static str, Deployment)>) -> Self {
         let broker = Broker::new();
         let said = Arc::new(Said::default());
@@ -139,7 +140,7 @@ impl Stage {
                         said.changed.notify_all();
                     }),
                 );
-            // Everything but `secret`, which is asked for where nothing is granted.
+            // Everything except `secret`, which a case uses as a topic that is not granted.
             let words = [
                 "numbers",
                 "left",
@@ -166,7 +167,7 @@ impl Stage {
         found.map(|(_, component)| component).expect("the case has this role")
     }
 
-    /// Waits until so many apps have said that they are running.
+    /// Waits until `count` apps have logged that they are running.
     pub fn running(&self, count: usize) {
         let waiting = |lines: &mut BTreeMap<String, Vec<String>>| {
             lines.values().filter(|lines| lines.iter().any(|line| line == "running")).count() < count
@@ -176,7 +177,7 @@ impl Stage {
         assert!(!waited.timed_out(), "not all are running: {lines:?}");
     }
 
-    /// Waits for the end of all apps.
+    /// Waits until all apps have ended.
     pub fn outcomes(self, mix: &[Deployment]) -> Vec<Outcome> {
         let deadline = Instant::now() + PATIENCE;
         let mut outcomes = Vec::new();

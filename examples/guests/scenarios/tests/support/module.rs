@@ -1,6 +1,7 @@
-//! The core module inside of a component.
+//! Extracts the core module from a component.
 
-/// The first core module of a component, which is the program itself; or the file, if it is a core module.
+/// Returns the first core module of a component, which is the program itself. If the file is a core module,
+/// returns the file.
 pub fn core_module(file: &[u8]) -> Option<&[u8]> {
     const CORE_MODULE: u8 = 1;
     if file.get(4..8)? == [1, 0, 0, 0] {
@@ -8,7 +9,7 @@ pub fn core_module(file: &[u8]) -> Option<&[u8]> {
     }
     let mut rest = file.get(8..)?;
     while let [section, size @ ..] = rest {
-        // A number in LEB128.
+        // Reads a number in LEB128.
         let bytes = size.iter().position(|byte| byte & 0x80 == 0)? + 1;
         let len = size[..bytes].iter().rev().fold(0, |len, byte| len << 7 | usize::from(byte & 0x7f));
         let content = size.get(bytes..bytes + len)?;
