@@ -1,6 +1,6 @@
-//! Publish and receive: the work of `compare`, one candidate after the other, with criterion's statistics.
+//! Publishes and receives: the work of `compare`, one candidate after another, with criterion's statistics.
 //!
-//! All candidates at 64 bytes, Blockcast alone at larger sizes (`compare` has the others there).
+//! Measures all candidates at 64 bytes, and Blockcast alone at larger sizes (`compare` has the others there).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What it costs to come and to go: a channel, a subscriber, a guest.
+//! Measures the cost of joining and leaving: of a channel, a subscriber and a guest.
 
 use blockcast_blocks::{Channel, ChannelConfig, Payload, Pod, PublisherId, ReaderOptions, Signal, channel};
 use criterion::Criterion;
@@ -21,7 +21,7 @@ fn join_and_leave(channel: &Arc<Channel>) {
     drop(joined.expect("there is a free cursor"));
 }
 
-/// Compiling a guest that does nothing, and starting, running and ending it.
+/// Compiles a guest that does nothing, and starts, runs and ends it.
 #[cfg(feature = "guests")]
 fn guests(group: &mut BenchmarkGroup<'_, WallTime>) {
     for (name, form) in [("component", Form::Component), ("module", Form::Module)] {

@@ -1,4 +1,4 @@
-//! Values built and read: the work of `compare`, one candidate after the other, with criterion's statistics.
+//! Builds and reads values: the work of `compare`, one candidate after another, with criterion's statistics.
 
 use std::time::Duration;
 

@@ -10,22 +10,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::machine::Machine;
 use crate::{plot, report, suite};
 
-/// Runs every candidate in turns and prints what each needed, in relation to Blockcast.
+/// Runs all candidates alternately and prints their times relative to Blockcast.
 #[derive(Args, Debug)]
 pub struct Compare {
-    /// About ten seconds instead of a minute or more: fewer sizes, fewer rounds.
+    /// Take about ten seconds instead of a minute or more, with fewer sizes and rounds.
     #[arg(long)]
     quick: bool,
-    /// Writes one record per row to FILE.
+    /// Write one record per row to FILE.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws charts into DIR, as SVG.
+    /// Draw SVG charts into DIR.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
-    /// Only these kinds of work, such as `fan-out`; may be repeated.
+    /// Run only these kinds of work, such as `fan-out`; may be repeated.
     #[arg(long, value_name = "NAME")]
     bench: Vec<String>,
-    /// Only candidates whose name contains this, and Blockcast; may be repeated.
+    /// Run only Blockcast and candidates whose name contains this; may be repeated.
     #[arg(long, value_name = "NAME")]
     candidate: Vec<String>,
 }

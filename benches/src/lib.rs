@@ -1,12 +1,12 @@
-//! Blockcast beside its peers.
+//! Blockcast compared with its peers.
 //!
-//! Every candidate does the same work, and a tally shows that it delivered everything: a candidate that lost
-//! a message ends the run with an error. All that is compared runs in one process, round by round in turns, so
-//! that what disturbs the machine disturbs everybody.
+//! All candidates do the same work. A tally checks that each delivered everything: a candidate that loses a
+//! message ends the run with an error. All of them run in one process and take turns round by round, so that
+//! whatever disturbs the machine disturbs all of them.
 //!
-//! `work` says what the work is, `peers` how each candidate does it, `payloads` has what builds and reads values
-//! rather than moves them, `pair` runs two threads, `rounds`
-//! interleaves, `suite` lists what is compared, `report` and `plot` show it. `compare` is the command.
+//! `work` defines the work, `peers` how each candidate does it, and `payloads` covers building and reading
+//! values instead of moving them. `pair` runs two threads, `rounds` interleaves the candidates, and `suite`
+//! lists what is compared. `report` and `plot` present the results. `compare` is the command.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("blockcast-bench runs on Linux only, as does what it measures");

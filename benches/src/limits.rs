@@ -1,4 +1,4 @@
-//! What the machine itself needs for the work: the lower bound of everybody.
+//! What the machine itself needs for the work: a lower bound for every candidate.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::rounds::{Timed, Work};
 use crate::work::{Content, Halves, Sink, Source, Tally, Wait, fill};
 
-/// Candidate name of the machine's own figures.
+/// Name of the machine's own figures in the tables.
 pub const LIMIT: &str = "limit";
 
 /// Fills the same `payload` bytes again and again.
@@ -60,7 +60,7 @@ fn timed(mut work: impl FnMut(u64) + 'static) -> Work {
     })
 }
 
-/// A number in a cache line that two threads write in turns, as both ways of a ping-pong. Blocking, they
+/// A number in a cache line that two threads write alternately, as in a ping-pong. In blocking mode, they
 /// also park and wake each other.
 #[must_use]
 pub fn bounce(wait: Wait) -> (Halves, Halves) {
@@ -72,7 +72,7 @@ pub fn bounce(wait: Wait) -> (Halves, Halves) {
 #[repr(align(128))]
 struct Line {
     turn: AtomicU64,
-    /// Who waits for the turn of each way.
+    /// The thread that waits for its turn, for each way.
     sleepers: [Mutex<Option<Thread>>; 2],
 }
 

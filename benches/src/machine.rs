@@ -1,18 +1,18 @@
-//! The machine that was measured on.
+//! Describes the machine that runs the benchmark.
 
 use std::fs;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
-/// What a reader of the figures must know.
+/// What readers need to know to interpret the figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// Processor's name.
+    /// Name of the processor.
     pub processor: String,
-    /// Processors that this program may use.
+    /// Number of processors that this program may use.
     pub processors: usize,
-    /// Whether it says that it is a virtual machine.
+    /// Whether it reports to be a virtual machine.
     pub is_virtual: bool,
     /// Kernel release.
     pub kernel: String,
@@ -21,7 +21,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     #[must_use]
     pub fn here() -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -53,18 +53,18 @@ fn allowed() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|&processor| set.is_set(processor)).collect()
 }
 
-/// Whether two threads can run at the same time.
+/// Returns whether two threads can run at the same time.
 #[must_use]
 pub fn has_two_processors() -> bool {
     allowed().len() > 1
 }
 
-/// Keeps the calling thread on the `index`th processor that the program may use, if there are so many.
+/// Pins the calling thread to the `index`th processor that the program may use, if there is one.
 pub fn pin(index: usize) {
     if let Some(&processor) = allowed().get(index) {
         let mut set = CpuSet::new();
         set.set(processor);
-        // A thread that stays where it is gives worse figures, not wrong ones.
+        // If that fails, the figures get worse, but not wrong.
         let _ = sched_setaffinity(None, &set);
     }
 }

@@ -1,4 +1,4 @@
-//! `blockcast-bench compare`: Blockcast beside its peers on this machine.
+//! `blockcast-bench compare`: compares Blockcast with its peers on this machine.
 
 use blockcast_bench::compare::Compare;
 use clap::Parser;
@@ -6,7 +6,7 @@ use clap::Parser;
 #[derive(Parser, Debug)]
 #[command(about)]
 enum Command {
-    /// Runs every candidate in turns and prints what each needed, in relation to Blockcast.
+    /// Runs all candidates alternately and prints their times relative to Blockcast.
     Compare(Compare),
 }
 

@@ -1,4 +1,4 @@
-//! Two threads on two processors, kept for all rounds of a candidate.
+//! Two threads on two processors, which stay for all rounds of a candidate.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,10 +9,10 @@ use std::time::Instant;
 use crate::machine;
 use crate::work::{Halves, Sink, Source, Tally};
 
-/// Round trips between two looks at the clock.
+/// Round trips between two readings of the clock.
 const SLICE: u64 = 64;
 
-/// A publisher's thread and a subscriber's, asleep between rounds.
+/// The threads of a publisher and a subscriber. They sleep between rounds.
 #[derive(Debug)]
 pub struct Pair {
     commands: Vec<Sender<u64>>,
@@ -20,10 +20,10 @@ pub struct Pair {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What a round of [`Pair::run`] gave.
+/// Result of a round of [`Pair::run`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
-    /// Nanoseconds per message (throughput), or one way (ping-pong, the median of its slices).
+    /// Nanoseconds per message (throughput) or one way (ping-pong, median of its slices).
     pub nanoseconds: f64,
     /// Received in the second thread.
     pub there: Tally,
@@ -95,7 +95,7 @@ impl Pair {
         )
     }
 
-    /// `messages` more, numbered on from those before.
+    /// Runs `messages` further messages, numbered on from the previous ones.
     pub fn run(&mut self, messages: u64) -> Round {
         for command in &self.commands {
             command.send(messages).expect("the threads wait for commands");
@@ -156,9 +156,9 @@ impl Pair {
     }
 }
 
-/// What a thread does in each round: the messages numbered from the first on.
+/// What a thread does in each round, given the range of message numbers.
 type Job = Box<dyn FnMut(u64, u64) -> Outcome>;
-/// Makes it in its thread; the argument lets both threads meet.
+/// Creates the work in its own thread. The argument synchronizes both threads.
 type MakeJob = Box<dyn FnOnce(&dyn Fn()) -> Job + Send>;
 
 impl Drop for Pair {
@@ -194,13 +194,14 @@ fn add(sum: &mut Tally, part: Tally) {
     sum.wrong += part.wrong;
 }
 
-/// Lets two threads go at the same moment: both are awake and spinning when they do.
+/// Releases two threads at the same moment, when both are awake and spinning.
 #[derive(Debug, Default)]
 struct Start(AtomicU32);
 
 impl Start {
     fn wait(&self) {
-        // Ordering: AcqRel and Acquire for want of a reason to be weaker; nothing depends on it.
+        // Ordering: nothing depends on it, and there is no reason to use anything weaker than AcqRel and
+        // Acquire.
         let round = self.0.fetch_add(1, Ordering::AcqRel) / 2;
         let mut looks = 0_u32;
         while self.0.load(Ordering::Acquire) / 2 == round {

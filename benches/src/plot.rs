@@ -1,7 +1,7 @@
-//! The result as pictures: SVG that is legible on a light and on a dark page.
+//! Draws the results as SVG that is legible on light and dark pages.
 //!
-//! Backgrounds stay transparent; text, axes and grid are of a grey that contrasts with white and with black alike,
-//! lines are of mid-tone colours.
+//! Backgrounds stay transparent. Text, axes and grid have a grey that contrasts with both white and black.
+//! Lines have mid-tone colours.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::report;
 
 const TEXT: RGBColor = RGBColor(125, 125, 125);
 
-/// Mid-tones: each has a contrast of at least 3 with white and with black.
+/// Mid-tones: each has a contrast of at least 3 with both white and black.
 const COLOURS: [RGBColor; 12] = [
     RGBColor(220, 50, 47),
     RGBColor(38, 139, 210),
@@ -33,7 +33,7 @@ const COLOURS: [RGBColor; 12] = [
     RGBColor(130, 130, 130),
 ];
 
-/// Draws a chart of each kind of work for which there are figures into `folder`.
+/// Draws a chart into `folder` for each kind of work that has figures.
 ///
 /// # Errors
 /// A file could not be written.
@@ -128,8 +128,8 @@ struct Chart {
 }
 
 impl Chart {
-    /// One line per candidate over evenly spaced columns, values logarithmic; nothing where there are not two
-    /// columns.
+    /// Draws one line per candidate over evenly spaced columns, with logarithmic values. Draws nothing if
+    /// there are fewer than two columns.
     fn lines(&self, path: &Path, rows: &[&Record], value: impl Fn(&Record) -> f64) -> anyhow::Result<()> {
         let columns: BTreeSet<usize> = rows.iter().map(|row| (self.column)(row)).collect();
         let columns: Vec<usize> = columns.into_iter().collect();
@@ -162,7 +162,7 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(failed)?;
-        // Names stand where the lines end, moved apart where they would meet.
+        // Put each name where its line ends, and move them apart if they would overlap.
         let mut names = Vec::new();
         for (index, candidate) in candidates(rows).into_iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
@@ -194,7 +194,7 @@ impl Chart {
     }
 }
 
-/// One horizontal bar per candidate, shortest first, logarithmic.
+/// Draws one horizontal bar per candidate, shortest first, on a logarithmic scale.
 fn bars(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     let mut rows: Vec<&Record> = rows.to_vec();
     rows.sort_by(|one, other| one.nanoseconds().total_cmp(&other.nanoseconds()));
@@ -219,7 +219,8 @@ fn bars(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     area.present().map_err(failed)
 }
 
-/// One line per value, and on it one dot per candidate, its time in relation to Blockcast's, logarithmic.
+/// Draws one line per value with one dot per candidate, placed by its time relative to Blockcast's on a
+/// logarithmic scale.
 fn dots(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     let mut values: Vec<&str> = Vec::new();
     for value in rows.iter().filter_map(|row| row.value) {
@@ -266,7 +267,7 @@ fn dots(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     area.present().map_err(failed)
 }
 
-/// Names in the order in which they first occur.
+/// Names in order of first occurrence.
 fn candidates<'r>(rows: &[&'r Record]) -> Vec<&'r str> {
     let mut names = Vec::new();
     for row in rows {
@@ -277,7 +278,7 @@ fn candidates<'r>(rows: &[&'r Record]) -> Vec<&'r str> {
     names
 }
 
-/// A range for a logarithmic axis, with room at both ends.
+/// Range of a logarithmic axis, with room at both ends.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
     for value in values.filter(|value| value.is_finite() && *value > 0.0) {

@@ -1,49 +1,49 @@
-//! One row of the result.
+//! One row of the results.
 
 use serde::Serialize;
 
-/// What one candidate needed for one kind of work.
+/// The time of one candidate for one kind of work.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// What was done, such as `fan-out`.
+    /// Kind of work, such as `fan-out`.
     pub bench: &'static str,
     /// Bytes of a message.
     pub payload: usize,
-    /// What a message was, where that matters.
+    /// Value of a message, if that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<&'static str>,
-    /// Subscribers.
+    /// Number of subscribers.
     pub subscribers: usize,
-    /// How threads waited, where there were two; what was read, where values were.
+    /// For two threads, how they waited. For values, what was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
-    /// Who.
+    /// Name of the candidate.
     pub candidate: String,
-    /// Nanoseconds of the fastest slice, per message published (ping-pong: one way).
+    /// Nanoseconds of the fastest slice, per published message (ping-pong: one way).
     pub ns_min: f64,
-    /// Nanoseconds of the middle slice.
+    /// Nanoseconds of the median slice.
     pub ns_median: f64,
-    /// Distance between the quartiles of the slices, relative to the median.
+    /// Interquartile range of the slices, relative to the median.
     pub noise: f64,
-    /// Whether the minimum is what counts (one thread) or the median (two threads, whose times are bimodal on
-    /// virtual machines).
+    /// Whether the minimum counts (one thread) or the median (two threads, whose times are bimodal on virtual
+    /// machines).
     pub statistic: Statistic,
-    /// How many times the nanoseconds of Blockcast, by that statistic.
+    /// Ratio to Blockcast's nanoseconds, by that statistic.
     pub ratio: f64,
 }
 
-/// Which figure of several slices counts.
+/// Which of the slices counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistic {
-    /// The fastest.
+    /// The fastest slice.
     Min,
-    /// The middle one.
+    /// The median slice.
     Median,
 }
 
 impl Record {
-    /// The nanoseconds that count.
+    /// Returns the nanoseconds that count.
     #[must_use]
     pub fn nanoseconds(&self) -> f64 {
         match self.statistic {

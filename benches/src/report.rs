@@ -1,4 +1,4 @@
-//! The result as text.
+//! Prints the results as text.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::machine::Machine;
 use crate::record::{Record, Statistic};
 
-/// All tables, one per kind of work.
+/// Prints all tables, one per kind of work.
 #[must_use]
 pub fn text(machine: &Machine, records: &[Record]) -> String {
     let mut text = format!("{machine}\n");
@@ -35,7 +35,7 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
     text
 }
 
-/// Pairs of bench and mode, in the order in which they first occur.
+/// Pairs of bench and mode, in order of first occurrence.
 fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
     let mut works = Vec::new();
     for record in records {
@@ -46,12 +46,12 @@ fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
     works
 }
 
-/// What was built or read.
+/// Returns what was built or read.
 fn value(row: &Record) -> String {
     row.value.unwrap_or_default().to_owned()
 }
 
-/// A table of times, with a title and the noise.
+/// Prints a table of times, with a title and the noise.
 fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> String) -> String {
     let statistic = match rows[0].statistic {
         Statistic::Min => "minimum",
@@ -70,7 +70,7 @@ fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> 
     text
 }
 
-/// One row per candidate, columns in the order in which they first occur.
+/// Prints one row per candidate, with columns in order of first occurrence.
 fn cells(
     rows: &[&Record],
     what: &str,
@@ -102,13 +102,13 @@ fn cells(
     text + "\n"
 }
 
-/// Nanoseconds with a sensible number of digits.
+/// Formats nanoseconds with a sensible number of digits.
 #[must_use]
 pub fn number(nanoseconds: f64) -> String {
     if nanoseconds < 100.0 { format!("{nanoseconds:.1}") } else { format!("{nanoseconds:.0}") }
 }
 
-/// A size as people write it.
+/// Formats a size for people.
 #[must_use]
 pub fn bytes(count: usize) -> String {
     match count {

@@ -1,18 +1,18 @@
-//! Interleaving: every candidate runs a slice in each round, in turns.
+//! Interleaves the candidates: each runs one slice per round.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::work::Tally;
 
-/// A candidate that lost messages, or delivered others than were sent.
+/// A candidate lost messages, or delivered wrong ones.
 #[derive(Clone, Debug)]
 pub struct Lost {
-    /// Who.
+    /// Name of the candidate.
     pub candidate: String,
-    /// Published, for all subscribers together.
+    /// Messages published, for all subscribers together.
     pub expected: u64,
-    /// What arrived.
+    /// What was received.
     pub tally: Tally,
 }
 
@@ -25,54 +25,54 @@ impl fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
-/// A candidate at work: runs that many messages and says how long one took, in nanoseconds.
+/// The work of a candidate: runs a number of messages and returns the nanoseconds per message.
 pub type Work = Box<dyn FnMut(u64) -> Result<f64, Lost>>;
 
-/// A candidate with the times that it has taken.
+/// A candidate with its times so far.
 pub struct Timed {
     /// Its name.
     pub candidate: String,
     /// Bytes of its messages, if candidates differ in that.
     pub bytes: Option<usize>,
     work: Work,
-    /// Messages that a slice has at least.
+    /// Minimum number of messages per slice.
     least: u64,
-    /// Messages that a slice has.
+    /// Number of messages per slice.
     batch: u64,
     samples: Vec<f64>,
 }
 
-/// A slice that takes this many times as long as it should causes a warning.
+/// A slice that takes this many times its expected duration causes a warning.
 const TOO_LONG: f64 = 20.0;
 
 impl Timed {
-    /// Nothing measured yet.
+    /// Creates a candidate that has not been measured.
     pub fn new(candidate: impl Into<String>, work: Work) -> Self {
         Self { candidate: candidate.into(), bytes: None, work, least: 1, batch: 1, samples: Vec::new() }
     }
 
-    /// A candidate whose messages have a size of their own.
+    /// Creates a candidate with its own message size.
     #[must_use]
     pub fn of_payloads(mut self, bytes: usize) -> Self {
         self.bytes = Some(bytes);
         self
     }
 
-    /// A candidate with a pool of so many blocks. Each slice has at least as many messages, so that every block has its
-    /// turn and what happens once in a while (reclaiming, waking, a new batch) is shared by many.
+    /// Creates a candidate with a pool of `blocks` blocks. Each slice has at least that many messages, so
+    /// that every block is used, and rare work (reclaiming, waking, a new batch) is shared by many messages.
     #[must_use]
     pub fn of_pool(mut self, blocks: usize) -> Self {
         self.least = blocks.max(1) as u64;
         self
     }
 
-    /// Messages that a slice has, once that is known.
+    /// Returns the number of messages per slice, if already known.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.batch
     }
 
-    /// Runs that many messages and returns how long one took, in nanoseconds.
+    /// Runs `messages` messages and returns the nanoseconds per message.
     ///
     /// # Errors
     /// [`Lost`].
@@ -80,19 +80,19 @@ impl Timed {
         (self.work)(messages)
     }
 
-    /// The smallest time of a slice.
+    /// Returns the time of the fastest slice.
     #[must_use]
     pub fn min(&self) -> f64 {
         self.samples.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The time of the middle slice.
+    /// Returns the time of the median slice.
     #[must_use]
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
-    /// Distance between the quartiles, relative to the median.
+    /// Returns the interquartile range, relative to the median.
     #[must_use]
     pub fn noise(&self) -> f64 {
         (self.quantile(0.75) - self.quantile(0.25)) / self.median()
@@ -104,10 +104,10 @@ impl Timed {
         sorted[((sorted.len() - 1) as f64 * part).round() as usize]
     }
 
-    /// Finds how many messages fill a slice, but never fewer than it must have.
+    /// Finds how many messages fill a slice, but at least the minimum.
     ///
-    /// The first messages do not count: they find cold caches, pages that are not mapped yet, and guests that have only
-    /// just started. Nor does a run that the system has interrupted: the faster of two counts.
+    /// The first messages do not count, because they meet cold caches, unmapped pages and freshly started
+    /// guests. Of two runs the faster counts, because the system may interrupt one.
     fn calibrate(&mut self, slice: Duration) -> Result<(), Lost> {
         let slice = slice.as_nanos() as f64;
         (self.work)(self.least)?;
@@ -145,7 +145,7 @@ impl fmt::Debug for Timed {
     }
 }
 
-/// Runs `rounds` rounds of slices. `tick` is called after each round.
+/// Runs `rounds` rounds of slices. Calls `tick` after each round.
 ///
 /// # Errors
 /// [`Lost`] as soon as a candidate loses a message.
@@ -159,7 +159,7 @@ pub fn interleave(
         candidate.calibrate(slice)?;
     }
     for round in 0..rounds {
-        // A different one begins each time, so that nobody always follows the same neighbour.
+        // Start with a different one each time, so that no candidate always follows the same neighbour.
         let start = round % candidates.len().max(1);
         for index in 0..candidates.len() {
             let turn = (start + index) % candidates.len();
@@ -179,7 +179,7 @@ mod tests {
     const SLICE: Duration = Duration::from_millis(1);
     const POOL: usize = 64;
 
-    /// A candidate whose messages take so many nanoseconds each, except for the first one.
+    /// A candidate whose messages take a fixed number of nanoseconds each, except for the first one.
     fn candidate(first: f64, others: f64) -> Timed {
         let mut cold = true;
         let work = move |messages: u64| {
@@ -215,9 +215,10 @@ mod tests {
 
     #[test]
     fn every_candidate_with_a_pool_of_every_group_has_slices_that_long() {
-        // One slice of each, of nearly no time, with the smallest messages.
+        // One very short slice of each, with the smallest messages.
         for group in crate::suite::groups(true) {
-            // Two threads would need two processors for themselves; their candidates are made like those of one.
+            // Two threads would need two processors to themselves. Their candidates are built like those of
+            // one.
             if group.shape.payload > 64 || group.mode.is_some() || group.value.is_some() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What is compared: groups of candidates that do the same work.
+//! Lists what is compared: groups of candidates that do the same work.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,17 @@ use crate::record::{Record, Statistic};
 use crate::rounds::{Lost, Timed, Work, interleave};
 use crate::work::{Candidate, Content, FanOut, Halves, Shape, Wait};
 
-/// Messages that can be on their way.
+/// Maximum number of messages in flight.
 pub const POOL: usize = 64;
 
-/// Subscribers that are compared.
+/// Numbers of subscribers that are compared.
 pub const FAN_OUTS: [usize; 4] = [1, 2, 8, 64];
 
-/// Sizes that are compared, in bytes.
+/// Message sizes that are compared, in bytes.
 pub const PAYLOADS: [usize; 5] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20];
 
-/// Who takes part: everybody, or Blockcast, the machine's own limits, and those whose name contains one of these.
+/// Selects the participants: all, or Blockcast, the machine's own limits, and those whose name contains one
+/// of these.
 #[derive(Clone, Debug, Default)]
 pub struct Only(pub Vec<String>);
 
@@ -36,19 +37,19 @@ impl Only {
     }
 }
 
-/// Makes the candidates of a group, but for those that do not take part.
+/// Creates the candidates of a group, except those that are not selected.
 type Make = fn(&Group, &Only) -> Vec<Timed>;
 
 /// Candidates that do the same work.
 #[derive(Debug)]
 pub struct Group {
-    /// What they do, such as `fan-out`.
+    /// Kind of work, such as `fan-out`.
     pub bench: &'static str,
-    /// How threads wait, where there are two; what is read, where values are.
+    /// For two threads, how they wait. For values, what is read.
     pub mode: Option<&'static str>,
-    /// What is built or read, where that is the work, and which of it.
+    /// For work with values, which value is built or read and at which step.
     pub value: Option<(Kind, Step)>,
-    /// What a message is and who gets it.
+    /// Size and receivers of the messages.
     pub shape: Shape,
     make: Make,
     statistic: Statistic,
@@ -57,13 +58,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Rounds of slices.
+    /// Number of rounds.
     #[must_use]
     pub fn rounds(&self) -> usize {
         self.rounds
     }
 
-    /// Measures. `tick` is called after each round.
+    /// Measures the group. Calls `tick` after each round.
     ///
     /// # Errors
     /// [`Lost`] if a candidate lost a message.
@@ -73,7 +74,7 @@ impl Group {
         Ok(self.records(&candidates))
     }
 
-    /// The candidates of this group, ready to work.
+    /// Creates the candidates of this group, ready to work.
     #[must_use]
     pub fn candidates(&self, only: &Only) -> Vec<Timed> {
         (self.make)(self, only)
@@ -108,7 +109,7 @@ fn round(nanoseconds: f64) -> f64 {
     (nanoseconds * 10.0).round() / 10.0
 }
 
-/// Everything that is compared. `quick` leaves out most sizes and rounds.
+/// Returns everything that is compared. `quick` omits most sizes and rounds.
 #[must_use]
 pub fn groups(quick: bool) -> Vec<Group> {
     let mut groups = Vec::new();
@@ -172,7 +173,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
 
 fn two_threads(groups: &mut Vec<Group>, quick: bool) {
     let shape = |payload, content, wait| Shape { payload, subscribers: 1, blocks: POOL, content, wait };
-    // Short slices and many of them: a slice that was interrupted then does not reach the median.
+    // Many short slices, so that interrupted ones do not affect the median.
     let rounds = if quick { 9 } else { 41 };
     let slice = Duration::from_micros(if quick { 1000 } else { 3000 });
     let spinning_and_blocking = [(Wait::Spin, "spinning"), (Wait::Block, "blocking")];
@@ -207,7 +208,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
     }
 }
 
-/// Sizes of messages around the one from which on guests build them in place.
+/// Message sizes around the size from which guests build in place.
 #[cfg(feature = "guests")]
 const BUILT: [usize; 6] = [64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 16 << 20];
 
@@ -253,7 +254,8 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
     }
 }
 
-/// As many blocks whatever their size, so that a batch has as many messages: next to nothing of them is written.
+/// The same number of blocks for all sizes, so that batches have the same number of messages. Almost nothing
+/// of the blocks is written.
 #[cfg(feature = "guests")]
 fn delivery_shape(payload: usize, subscribers: usize) -> Shape {
     Shape { blocks: POOL, ..one_thread_shape(payload, subscribers) }
@@ -289,7 +291,7 @@ fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
     }
 }
 
-/// One thread: fewer blocks where 64 of them would be gigabytes.
+/// One thread, with fewer blocks if 64 of them would take gigabytes.
 fn one_thread_shape(payload: usize, subscribers: usize) -> Shape {
     let blocks = ((256 << 20) / payload).clamp(4, POOL);
     Shape { payload, subscribers, blocks, content: Content::Marked, wait: Wait::Spin }
@@ -318,7 +320,7 @@ fn one_thread(
     all
 }
 
-/// A fan-out that is timed and counted.
+/// Measures a fan-out and checks its tally.
 fn timed_fan_out(name: &'static str, mut fan_out: Box<dyn FanOut>, shape: Shape) -> Work {
     Box::new(move |messages| {
         let started = Instant::now();

@@ -1,18 +1,18 @@
-//! What every candidate does: [`FanOut`] in one thread, [`Source`] and [`Sink`] in two.
+//! The work of a candidate: [`FanOut`] in one thread, [`Source`] and [`Sink`] in two.
 
-/// First byte of a message that is not written anew.
+/// First byte of a message that is not rewritten.
 pub const FIRST: u8 = 0xA5;
-/// Last byte of a message that is not written anew.
+/// Last byte of a message that is not rewritten.
 pub const LAST: u8 = 0x5A;
 
-/// What a message is and who gets it.
+/// Size and receivers of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of a message, at least 16.
     pub payload: usize,
-    /// Subscribers; each receives every message.
+    /// Number of subscribers, each of which receives every message.
     pub subscribers: usize,
-    /// Blocks of the pool, or slots of the queue: messages that can be on their way.
+    /// Blocks of the pool, or slots of the queue: the maximum number of messages in flight.
     pub blocks: usize,
     /// What the publisher writes.
     pub content: Content,
@@ -20,34 +20,34 @@ pub struct Shape {
     pub wait: Wait,
 }
 
-/// What the publisher writes into each message.
+/// What the publisher writes to each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Nothing. The first and the last byte of every block are set when it is used for the first time; senders of
-    /// `Arc`s send prepared ones.
+    /// Nothing. The first and the last byte of every block are set on its first use. Senders of `Arc`s send
+    /// prepared ones.
     Marked,
-    /// All of it: a number in the first eight bytes, its lowest byte in all others. The subscriber checks the
+    /// All bytes: a number in the first eight, and its lowest byte in all others. The subscriber checks the
     /// number and the last byte.
     Numbered,
 }
 
-/// How a thread waits for the other.
+/// How one thread waits for the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// It keeps looking.
+    /// It spins.
     Spin,
-    /// It calls what the candidate has for blocking.
+    /// It calls the candidate's blocking function.
     Block,
 }
 
 /// What was received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Messages.
+    /// Number of messages.
     pub messages: u64,
-    /// Sum of the bytes touched.
+    /// Sum of the touched bytes.
     pub sum: u64,
-    /// Messages whose content was not what was sent.
+    /// Number of messages with wrong content.
     pub wrong: u64,
 }
 
@@ -59,7 +59,7 @@ impl Tally {
         self.sum += u64::from(bytes[0]) + u64::from(bytes[bytes.len() - 1]);
     }
 
-    /// Counts a message of [`Content::Numbered`] that should carry `number`.
+    /// Counts a message of [`Content::Numbered`], which should carry `number`.
     #[inline(always)]
     pub fn check(&mut self, bytes: &[u8], number: u64) {
         self.messages += 1;
@@ -76,13 +76,13 @@ impl Tally {
         }
     }
 
-    /// What `messages` of [`Content::Marked`] add up to.
+    /// Returns the tally of `messages` messages of [`Content::Marked`].
     #[must_use]
     pub fn of_marked(messages: u64) -> Self {
         Self { messages, sum: messages * (u64::from(FIRST) + u64::from(LAST)), wrong: 0 }
     }
 
-    /// Whether this is what `messages` of `content` add up to.
+    /// Returns whether this is the tally of `messages` messages of `content`.
     #[must_use]
     pub fn is_complete(&self, content: Content, messages: u64) -> bool {
         *self
@@ -118,38 +118,38 @@ fn mark(bytes: &mut [u8]) {
 
 /// A candidate in one thread.
 pub trait FanOut {
-    /// Publishes `messages` one after the other. After each, every subscriber receives it, touches its first
-    /// and last byte, and lets go of it.
+    /// Publishes `messages` messages one after another. After each, every subscriber receives it, touches its
+    /// first and last byte, and releases it.
     fn run(&mut self, messages: u64) -> Tally;
 }
 
-/// The publisher's half of a candidate in two threads. Loses nothing: it waits for room.
+/// The publishing half of a candidate in two threads. It waits for room and loses nothing.
 pub trait Source {
-    /// Publishes the messages numbered from `first` on.
+    /// Publishes messages numbered from `first`.
     fn publish(&mut self, first: u64, messages: u64);
 }
 
-/// The subscriber's half.
+/// The subscribing half.
 pub trait Sink {
-    /// Receives the messages numbered from `first` on, waiting for them.
+    /// Receives messages numbered from `first`, and waits for them.
     fn receive(&mut self, first: u64, messages: u64) -> Tally;
 }
 
-/// Makes a [`Source`] in the thread that it belongs to.
+/// Creates a [`Source`] in its own thread.
 pub type MakeSource = Box<dyn FnOnce() -> Box<dyn Source> + Send>;
-/// Makes a [`Sink`] in the thread that it belongs to; every sink is made before the first source.
+/// Creates a [`Sink`] in its own thread. Every sink is created before the first source.
 pub type MakeSink = Box<dyn FnOnce() -> Box<dyn Sink> + Send>;
 
-/// Both halves, not made yet.
+/// Both halves, not yet created.
 pub struct Halves {
-    /// The publisher's.
+    /// Creates the publishing half.
     pub source: MakeSource,
-    /// The subscriber's.
+    /// Creates the subscribing half.
     pub sink: MakeSink,
 }
 
 impl Halves {
-    /// Halves that exist already and can be moved to their threads.
+    /// Wraps halves that already exist and can be moved to their threads.
     #[must_use]
     pub fn ready(source: impl Source + Send + 'static, sink: impl Sink + Send + 'static) -> Self {
         Self { source: Box::new(|| Box::new(source)), sink: Box::new(|| Box::new(sink)) }
@@ -162,15 +162,15 @@ impl std::fmt::Debug for Halves {
     }
 }
 
-/// One of those that are compared. What it has no way to do is `None`.
+/// One of the compared programs. What it cannot do is `None`.
 pub trait Candidate: Send + Sync {
-    /// As it is called in tables and records.
+    /// Its name in tables and records.
     fn name(&self) -> &'static str;
 
-    /// By reference where the candidate can, otherwise owned.
+    /// Receives by reference if the candidate can, otherwise owned.
     fn fan_out(&self, shape: Shape) -> Option<Box<dyn FanOut>>;
 
-    /// What is received can be sent to another thread, or at least be kept and dropped in any order.
+    /// Receives samples that can be sent to another thread, or at least be kept and dropped in any order.
     fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>>;
 
     /// One publisher, one subscriber.

@@ -1,4 +1,5 @@
-//! Runs one hot path a given number of times, for callgrind to count its instructions: `.ci/instructions`.
+//! Runs one hot path a given number of times, so that callgrind can count its instructions
+//! (`.ci/instructions`).
 
 use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Reuse, Timestamps, channel};
 use blockcast_publisher::Publisher;
@@ -9,10 +10,10 @@ type Bytes = Pod<u8>;
 const PAYLOAD: usize = 64;
 const BATCH: u64 = 32;
 
-/// A path's name, and what runs it for a number of messages.
+/// The name of a path, and the function that runs it for a number of messages.
 type Path = (&'static str, fn(u64));
 
-/// The paths, by name.
+/// All paths by name.
 const PATHS: [Path; 7] = [
     ("by-reference", |messages| by_reference(1, Reuse::Oldest, messages)),
     ("by-reference-8", |messages| by_reference(8, Reuse::Oldest, messages)),
@@ -59,7 +60,7 @@ fn open(
                 .join(writer.schema(), options, feed.signal().clone())
                 .expect("there are cursors for all");
             feed.add(reader);
-            // SAFETY: the one publisher of the subscription carries the schema of the payload.
+            // SAFETY: the subscription's only publisher carries the schema of the payload.
             (unsafe { Subscriber::new(subscription) }, feed)
         })
         .collect();

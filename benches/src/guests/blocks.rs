@@ -1,4 +1,4 @@
-//! Guests of the broker.
+//! Guests that the broker runs.
 
 use anyhow::{Context, bail, ensure};
 use blockcast_blocks::{Bytes, Payload, Timestamps};
@@ -12,7 +12,7 @@ use crate::work::{Content, Shape, Tally, fill};
 
 const TOPIC: &str = "topic";
 
-/// The thread that everything here runs on, and a broker on it.
+/// The single thread that runs everything here, with a broker on it.
 pub(super) fn one_thread() -> anyhow::Result<(Runtime, Broker)> {
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let broker = Broker::on_runtime(runtime.handle().clone());
@@ -42,7 +42,7 @@ fn check_alive(guest: &Component) -> anyhow::Result<()> {
     }
 }
 
-/// The host publishes, guests subscribe.
+/// The host publishes and guests subscribe.
 pub(super) struct Delivery {
     host: DeliveryHost,
     runtime: Runtime,
@@ -61,22 +61,22 @@ impl Delivery {
         Self::of(shape, subscriber(), Isolation::Arena)
     }
 
-    /// The blocks' memory is not asked for beforehand, so it does not lie in large pages.
+    /// Does not prefault the blocks' memory, so it is not in large pages.
     pub(super) fn in_small_pages(shape: Shape) -> anyhow::Result<Self> {
         Self::with(shape, subscriber(), Isolation::Arena, false)
     }
 
-    /// The guest sees what is delivered to it and nothing else.
+    /// The guest sees only the messages delivered to it.
     pub(super) fn strict(shape: Shape) -> anyhow::Result<Self> {
         Self::of(shape, subscriber(), Isolation::Strict)
     }
 
-    /// Nothing is mapped: each message is copied to the guest and erased when it is released.
+    /// Maps nothing: each message is copied to the guest, and erased on release.
     pub(super) fn copied(shape: Shape) -> anyhow::Result<Self> {
         Self::of(shape, subscriber(), Isolation::Copied)
     }
 
-    /// The guest adds up the words of each message, or of a buffer of its own that is as long.
+    /// The guest adds up the words of each message, or of an equally long buffer of its own.
     pub(super) fn reading(shape: Shape, attached: bool) -> anyhow::Result<Self> {
         let numbers = [
             ("fingerprint", fingerprint()),
@@ -93,7 +93,8 @@ impl Delivery {
 
     fn with(shape: Shape, code: String, isolation: Isolation, prefault: bool) -> anyhow::Result<Self> {
         let (runtime, broker) = one_thread()?;
-        // Lists carry no time, and what they are made of is in memory too.
+        // Without timestamps, because lists carry no time, and prefaulted, because the memory of lists is
+        // too.
         let options = PublisherOptions::new()
             .block_size(shape.payload)
             .blocks(shape.blocks as u32)
@@ -136,7 +137,7 @@ impl DeliveryHost {
         Ok(())
     }
 
-    /// Messages that all guests have let go of; they have touched them before, and trap on a wrong byte.
+    /// Number of messages that all guests have released. They touched each first, and trap on a wrong byte.
     fn released(&self) -> anyhow::Result<u64> {
         self.guests.iter().try_for_each(check_alive)?;
         let topic = self.broker.topic(TOPIC).context("the topic is gone")?;
@@ -169,9 +170,10 @@ impl Drop for Delivery {
     }
 }
 
-/// A guest publishes, the host subscribes.
+/// A guest publishes and the host subscribes.
 ///
-/// Between slices every block is published and waits to be received, so that a slice has as many publishes as receives.
+/// Between slices every block is published and waits to be received, so that a slice has as many publishes as
+/// receives.
 pub(super) struct Publishing {
     host: PublishingHost,
     runtime: Runtime,

@@ -1,6 +1,7 @@
-;; Fills a message of {payload} bytes and publishes it to `topic`, over and over, and waits where no block is free: in the block
-;; if the host wants messages of that size built there, otherwise in its own memory. {fingerprint} is that of plain bytes, {blocks}
-;; the size of the pool, {pages} holds the message and a page before it.
+;; Repeatedly fills a message of {payload} bytes and publishes it to `topic`. Waits if no block is free.
+;; Builds in the block if the host wants messages of that size built there, otherwise in its own memory.
+;; {fingerprint} is that of plain bytes, {blocks} is the size of the pool, and {pages} has room for the
+;; message and the page before it.
 (component
   (import "blockcast:blocks/memory-blocks@0.1.0" (instance $blocks
     (type $area_ (record (field "address" u32) (field "size" u32)))
@@ -69,7 +70,7 @@
       (memory.fill (local.get $at) (i32.const 1) (i32.const {payload}))
       (i32.store8 (local.get $at) (i32.const 0xa5))
       (i32.store8 (i32.sub (i32.add (local.get $at) (i32.const {payload})) (i32.const 1)) (i32.const 0x5a)))
-    ;; Donates what attaching the block needs, in the first place.
+    ;; The first time, donates the address space that attaching the block needs.
     (func $make_room (param $block i32)
       (local $size i32) (local $at i32)
       (local.set $size (call $minimum-size (local.get $block)))
@@ -78,7 +79,7 @@
       (if (i32.eq (memory.grow (i32.shr_u (local.get $size) (i32.const 16))) (i32.const -1)) (then unreachable))
       (call $add-storage (local.get $at) (local.get $size) (i32.const 1024))
       (if (i32.load8_u (i32.const 1024)) (then unreachable)))
-    ;; 0, or 1 where no block is free.
+    ;; Returns 0, or 1 if no block is free.
     (func $build_in_place (param $publisher i32) (result i32)
       (local $block i32)
       (call $loan (local.get $publisher) (i32.const {payload}) (i32.const 1024))

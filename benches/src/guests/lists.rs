@@ -1,4 +1,4 @@
-//! A component that is called with, and calls with, `list<u8>`.
+//! A component that receives and sends `list<u8>`.
 
 use wasmtime::component::{Component, Instance, Linker, TypedFunc, WasmList};
 use wasmtime::{Config, Engine, Store, StoreContextMut};
@@ -6,18 +6,18 @@ use wasmtime::{Config, Engine, Store, StoreContextMut};
 use super::{GuestWork, pages, text};
 use crate::work::{FIRST, LAST, Shape, Tally};
 
-/// Bytes of the messages that are used in turns.
+/// Total bytes of the prepared messages.
 const MESSAGES: usize = 256 << 20;
 
-/// What the host does with what a guest publishes: one copy into memory of its own, which is prepared and used
-/// in turns, as a pool of blocks is.
+/// How the host handles a message published by a guest: it copies it once into prepared memory. It uses its
+/// buffers in rotation, like a pool of blocks.
 struct Pool {
     messages: Vec<Vec<u8>>,
     next: usize,
     tally: Tally,
 }
 
-/// The component, on an engine that is set up as the broker's.
+/// The component, on an engine configured like the broker's.
 fn instantiate(shape: Shape, batch: usize, pool: usize) -> anyhow::Result<(Store<Pool>, Instance)> {
     let mut config = Config::new();
     config.concurrency_support(false).memory_may_move(false);
@@ -30,7 +30,7 @@ fn instantiate(shape: Shape, batch: usize, pool: usize) -> anyhow::Result<(Store
     linker
         .root()
         .func_wrap("publish", |mut store: StoreContextMut<'_, Pool>, (message,): (WasmList<u8>,)| {
-            // The list is borrowed of the store; the pool leaves it for the moment of the copy.
+            // The list borrows from the store, so take the pool out while copying.
             let mut pool = std::mem::take(&mut store.data_mut().messages);
             let next = (store.data().next + 1) % pool.len();
             pool[next].copy_from_slice(message.as_le_slice(&store));
@@ -53,7 +53,7 @@ pub(super) struct FanOut {
     message: WasmBytes,
 }
 
-/// What a guest is called with, shared by all of them.
+/// The argument of the calls, shared by all guests.
 type WasmBytes = std::sync::Arc<[u8]>;
 
 type Receive = TypedFunc<(WasmBytes,), (u32,)>;
@@ -91,7 +91,7 @@ impl GuestWork for FanOut {
     }
 }
 
-/// The host calls the guest with each message, or with several at once.
+/// The host calls the guest with each message, or with several at a time.
 pub(super) struct Delivery {
     store: Store<Pool>,
     instance: Instance,
@@ -113,7 +113,7 @@ impl Delivery {
         let mut message = vec![1; shape.payload];
         message[0] = FIRST;
         message[shape.payload - 1] = LAST;
-        // Fewer where 64 of them would be gigabytes.
+        // Fewer if 64 of them would take gigabytes.
         let messages = vec![message; (MESSAGES / shape.payload).clamp(1, shape.blocks)];
         Ok(Self { store, instance, batch, messages })
     }

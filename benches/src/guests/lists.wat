@@ -1,6 +1,6 @@
-;; The peer: messages are lists in the canonical ABI. `receive` takes one, `receive-batch` several at once; `send`
-;; sends its message that many times. Lists are put at one fixed place, which is the least that a guest can do.
-;; {pages} holds what arrives and a page before it.
+;; The peer, whose messages are lists of the canonical ABI. `receive` takes one, `receive-batch` several at a
+;; time; `send` sends its message a number of times. Lists are placed at one fixed address, which is the least
+;; work that a guest can do. {pages} has room for what arrives and the page before it.
 (component
   (import "publish" (func $publish (param "message" (list u8))))
   (core module $memory

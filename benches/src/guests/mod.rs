@@ -1,6 +1,7 @@
-//! Wasm guests that receive and publish, by blocks and by lists of the canonical ABI.
+//! Wasm guests that receive and publish, through blocks and through lists of the canonical ABI.
 //!
-//! All in one thread: what is compared is the work, not how well two processors share it.
+//! Everything runs in one thread, because the comparison is about the work, not about how well two processors
+//! share it.
 
 mod blocks;
 mod lists;
@@ -11,13 +12,14 @@ use blockcast_blocks::large_page_size;
 use crate::rounds::{Lost, Timed};
 use crate::work::{Content, Shape, Tally};
 
-/// A guest at one end of a topic, and the host at the other.
+/// A topic with a guest at one end and the host at the other.
 trait GuestWork {
-    /// So many messages from one end to the other; the receiving end touches the first and last byte.
+    /// Passes `messages` messages from one end to the other. The receiving end touches the first and last
+    /// byte.
     fn run(&mut self, messages: u64) -> Tally;
 }
 
-/// The host publishes, a guest receives.
+/// The host publishes and a guest receives.
 #[must_use]
 pub fn delivery(shape: Shape) -> Vec<Timed> {
     let mut all = vec![
@@ -32,7 +34,7 @@ pub fn delivery(shape: Shape) -> Vec<Timed> {
     all
 }
 
-/// The host publishes, several guests receive.
+/// The host publishes and several guests receive.
 #[must_use]
 pub fn fan_out(shape: Shape) -> Vec<Timed> {
     let mut all = vec![
@@ -45,7 +47,7 @@ pub fn fan_out(shape: Shape) -> Vec<Timed> {
     all
 }
 
-/// A guest fills every message anew, in its own memory or in the block, and publishes it; the host receives.
+/// A guest fills every message anew, in its own memory or in the block, and publishes it. The host receives.
 #[must_use]
 pub fn building(shape: Shape) -> Vec<Timed> {
     vec![
@@ -58,15 +60,15 @@ pub fn building(shape: Shape) -> Vec<Timed> {
 /// Where a guest fills a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Where the host's default says.
+    /// As the host's default decides.
     Host,
-    /// In memory of its own, which is copied.
+    /// In its own memory, which is copied.
     Own,
-    /// In the block, whatever its size.
+    /// In the block, whatever the size.
     Block,
 }
 
-/// A guest adds up all words of every message where it lies, or as many words of its own memory.
+/// A guest adds up all words of every message in place, or as many words of its own memory.
 #[must_use]
 pub fn reading(shape: Shape) -> Vec<Timed> {
     vec![
@@ -75,7 +77,7 @@ pub fn reading(shape: Shape) -> Vec<Timed> {
     ]
 }
 
-/// A guest publishes, the host receives.
+/// A guest publishes and the host receives.
 #[must_use]
 pub fn publishing(shape: Shape) -> Vec<Timed> {
     vec![
@@ -84,12 +86,13 @@ pub fn publishing(shape: Shape) -> Vec<Timed> {
     ]
 }
 
-/// A candidate with a pool.
+/// Creates a candidate with a pool.
 fn timed(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork + 'static>) -> Timed {
     timed_lists(name, shape, work).of_pool(shape.blocks)
 }
 
-/// A candidate without one: each message is passed on as a list of its own, which may take long to copy to all guests.
+/// Creates a candidate without a pool. It passes each message as a separate list, and copying it to all
+/// guests may take long.
 fn timed_lists(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork + 'static>) -> Timed {
     let mut work = work.unwrap_or_else(|error| panic!("{name}, {} bytes: {error:?}", shape.payload));
     Timed::new(
@@ -107,14 +110,14 @@ fn timed_lists(name: &'static str, shape: Shape, work: anyhow::Result<impl Guest
     )
 }
 
-/// The text of a component with its numbers filled in.
+/// Fills in the numbers in the text of a component.
 fn text(source: &str, numbers: &[(&str, u64)]) -> String {
     numbers.iter().fold(source.to_owned(), |text, (name, number)| {
         text.replace(&format!("{{{name}}}"), &number.to_string())
     })
 }
 
-/// Wasm pages for that many bytes and one page more.
+/// Number of wasm pages for `bytes` bytes, plus one page.
 fn pages(bytes: usize) -> u64 {
     (bytes.div_ceil(64 << 10) + 1) as u64
 }

@@ -1,5 +1,6 @@
-;; Publishes the same message of {payload} bytes to `topic`, over and over, and waits where no block is free.
-;; {fingerprint} is that of plain bytes, {blocks} the size of the pool, {pages} holds the message and a page before it.
+;; Repeatedly publishes the same message of {payload} bytes to `topic`. Waits if no block is free.
+;; {fingerprint} is that of plain bytes, {blocks} is the size of the pool, and {pages} has room for the
+;; message and the page before it.
 (component
   (import "blockcast:blocks/topics@0.1.0" (instance $topics
     (type $area_ (record (field "address" u32) (field "size" u32)))

@@ -1,5 +1,6 @@
-;; Receives from `topic` one by one, and adds up the words of each message where it lies ({attached} is 1) or of as
-;; many bytes ({payload}) of its own memory (0), which has {pages} pages. {fingerprint} is that of plain bytes.
+;; Receives from `topic` one by one. Adds up the words of each message in place if {attached} is 1, or of
+;; {payload} bytes of its own memory if it is 0. The memory has {pages} pages, and {fingerprint} is that of
+;; plain bytes.
 (component
   (import "blockcast:blocks/topics@0.1.0" (instance $topics
     (type $area_ (record (field "address" u32) (field "size" u32)))

@@ -1,4 +1,4 @@
-//! What it takes to have a guest: compiling it once, and starting it as often as wanted.
+//! Measures the cost of having a guest: compiling it once, and starting it any number of times.
 
 use std::path::PathBuf;
 use std::{env, fs, process};
@@ -15,11 +15,11 @@ const COMPONENT: &str = r#"(component
   (core instance $main (instantiate $main))
   (func (export "run") (result u32) (canon lift (core func $main "run"))))"#;
 
-/// The same as a plain core module.
+/// The same guest as a plain core module.
 const MODULE: &str =
     r#"(module (memory (export "memory") 1) (func (export "run") (result i32) i32.const 0))"#;
 
-/// How the guest is made.
+/// The form of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A component.
@@ -28,7 +28,7 @@ pub enum Form {
     Module,
 }
 
-/// A broker, and the guest that does nothing, compiled.
+/// A broker with the compiled guest that does nothing.
 #[derive(Debug)]
 pub struct Starts {
     broker: Broker,
@@ -38,7 +38,7 @@ pub struct Starts {
     _kept_in: Option<Folder>,
 }
 
-/// A folder that is there as long as this is.
+/// A folder that is removed when this is dropped.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -52,13 +52,13 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left in the folder for temporary files hurts nobody.
+        // Leftovers in the folder for temporary files are harmless.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 impl Starts {
-    /// A broker on this thread.
+    /// Creates a broker on this thread.
     ///
     /// # Errors
     /// The guest was not accepted.
@@ -77,10 +77,11 @@ impl Starts {
         Ok(Self { broker, source, program, runtime, _kept_in: kept_in })
     }
 
-    /// As [`new`](Self::new), of a broker that keeps compiled guests in a folder of its own, and has this one there.
+    /// Like [`new`](Self::new), but the broker keeps compiled guests in its own folder, which already has
+    /// this one.
     ///
     /// # Errors
-    /// The guest was not accepted, or the folder cannot be had.
+    /// The guest was not accepted, or the folder is not usable.
     pub fn kept(form: Form) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let (runtime, broker) = one_thread()?;
@@ -88,7 +89,7 @@ impl Starts {
         Self::on(runtime, broker, form, Some(folder))
     }
 
-    /// Compiles the guest, or takes it from where it is kept.
+    /// Compiles the guest, or loads it from the folder.
     ///
     /// # Errors
     /// The guest was not accepted.
@@ -99,7 +100,7 @@ impl Starts {
     /// Starts the guest, runs it, and waits for its end.
     ///
     /// # Errors
-    /// It did not start, or did not end by itself.
+    /// It did not start, or did not end on its own.
     pub fn start(&self) -> anyhow::Result<()> {
         let guest = self.broker.spawn_guest(&self.program, Grants::new(), [])?;
         let report = self.runtime.block_on(guest.ended());

@@ -1,5 +1,5 @@
-;; Receives from `topic` in batches of up to 64, touches the first and the last byte of every message, and traps where
-;; they are not what was sent. {fingerprint} is that of plain bytes.
+;; Receives from `topic` in batches of up to 64. Touches the first and the last byte of every message, and
+;; traps if they are wrong. {fingerprint} is that of plain bytes.
 (component
   (import "blockcast:blocks/topics@0.1.0" (instance $topics
     (type $area_ (record (field "address" u32) (field "size" u32)))

@@ -1,15 +1,15 @@
-//! `Rkyv`: archived in place.
+//! `Rkyv`: archives built in place.
 
 use blockcast_blocks::{Payload, Rkyv, WriteFrom};
 
 use super::values::{Entries, Floats, Map, Record, Strings, Touch, fields, sum};
 use super::{Block, Layout};
 
-/// Messages that are archives of rkyv.
+/// Messages that are rkyv archives.
 #[derive(Debug)]
 pub struct Archives(Block);
 
-/// Archives `value` in the block, as a publisher of `Rkyv<T>` does; gives the length.
+/// Archives `value` in the block, as a publisher of `Rkyv<T>` does, and returns the length.
 fn write<T>(value: &T, block: &mut [u8]) -> usize
 where
     Rkyv<T>: WriteFrom<T>,
@@ -19,13 +19,14 @@ where
     Rkyv::<T>::built_len(&built)
 }
 
-/// The archive, as a subscriber of `Rkyv<T>` has it.
+/// Returns the archive as a subscriber of `Rkyv<T>` sees it.
 #[inline(always)]
 fn view<T>(message: &[u8]) -> <Rkyv<T> as Payload>::View<'_>
 where
     Rkyv<T>: Payload,
 {
-    // SAFETY: layouts read messages that they have built in an aligned block, of the same value's type.
+    // SAFETY: a layout only reads messages that it has built itself, of the same value type and in an aligned
+    // block.
     unsafe { Rkyv::<T>::view(message) }
 }
 
@@ -84,7 +85,7 @@ layout!(
     |map, value, n| map.0.get(value.keys[n].as_str()).map_or(0, |value| value.to_native())
 );
 
-/// Numbers as they stand in an archive.
+/// Numbers in an archive.
 trait Native {
     type Number: Touch;
     fn native(self) -> Self::Number;

@@ -1,20 +1,21 @@
-//! A block as a publisher has it, without its publisher.
+//! A publisher's block, without the publisher.
 
 use std::ops::{Deref, DerefMut};
 
 use blockcast_blocks::BLOCK_ALIGNMENT;
 
-/// Memory that is aligned as blocks are, used anew for every message.
+/// Memory aligned like a block and reused for every message.
 #[derive(Debug)]
 pub struct Block {
     bytes: Vec<u8>,
     start: usize,
-    /// Bytes of the message in it.
+    /// Length of its message in bytes.
     pub len: usize,
 }
 
 impl Block {
-    /// A block with room for so many bytes, none of them zero, so many cache lines into memory of its own.
+    /// Creates a block with room for `size` bytes, none of them zero, that starts a number of cache lines
+    /// into its own memory.
     #[must_use]
     pub fn with_room(bytes: usize, lines: usize) -> Self {
         let bytes = vec![0xff; bytes.next_multiple_of(BLOCK_ALIGNMENT) + (1 + lines) * BLOCK_ALIGNMENT];
@@ -22,7 +23,7 @@ impl Block {
         Self { bytes, start, len: 0 }
     }
 
-    /// The message in it.
+    /// Returns its message.
     #[must_use]
     pub fn message(&self) -> &[u8] {
         &self[..self.len]

@@ -1,15 +1,15 @@
-//! Cap'n Proto: built in place, in one segment, whose memory is used anew for every message.
+//! Cap'n Proto: built in place, in one segment whose memory is reused for every message.
 //!
-//! Lists of texts and numbers are the library's own; the two structs are written by hand as `capnpc` would lay them
-//! out from this schema, on the interface that its code uses:
+//! Lists of texts and numbers use the library's own types. The two structs are written by hand, on the
+//! interface that generated code uses, with the layout that `capnpc` would give this schema:
 //!
 //! ```text
 //! struct Entry  { key @0 :Text; value @1 :UInt64; }
 //! struct Record { id @0 :UInt64; time @1 :UInt64; x @2 :Float64; … note @19 :Text; }
 //! ```
 //!
-//! Its readers check every pointer when it is followed, so nothing is validated before. Texts are taken as bytes,
-//! without looking whether they are UTF-8.
+//! Its readers check every pointer when they follow it, so there is no validation beforehand. Texts are taken
+//! as bytes, without checking that they are UTF-8.
 
 use std::ptr::NonNull;
 
@@ -24,22 +24,22 @@ use capnp::{Word, primitive_list, struct_list, text, text_list};
 use super::Layout;
 use super::values::{Floats, Map, Record, Strings, Touch, fields, sum};
 
-/// Messages of Cap'n Proto.
+/// Cap'n Proto messages.
 #[derive(Debug)]
 pub struct Messages(Segment);
 
-/// The memory of one segment. It is zero where a message may be written, as the library wants it.
+/// The memory of one segment. As the library requires, it is zero where a message may be written.
 #[derive(Debug)]
 struct Segment {
     words: Vec<u64>,
-    /// Words before it.
+    /// Unused words at the start.
     start: usize,
-    /// Words of the message in it, the only ones that may not be zero.
+    /// Words of the message. No other words can be nonzero.
     used: usize,
 }
 
-// SAFETY: the memory stays where it is and is not touched by anybody else while the message is built (the builder
-// borrows the segment), its length is as said, and it is all zero.
+// SAFETY: the memory neither moves nor is accessed by anything else while the message is built, because the
+// builder borrows the segment. Its length is as stated, and all of it is zero.
 unsafe impl Allocator for Segment {
     fn allocate_segment(&mut self, minimum_size: u32) -> (NonNull<u8>, u32) {
         let words = &mut self.words[self.start..];
@@ -54,13 +54,13 @@ unsafe impl Allocator for Segment {
     }
 }
 
-/// The root of a message.
+/// Reads the root of a message.
 fn read<'a, T: FromPointerReader<'a>>(reader: &'a Reader<SegmentArray<'a>>) -> T {
     reader.get_root().expect("the message was built before")
 }
 
 fn options() -> ReaderOptions {
-    // Messages here are larger than what untrusted ones are limited to by default.
+    // These messages exceed the default limit, which is for untrusted ones.
     *ReaderOptions::new().traversal_limit_in_words(None)
 }
 
@@ -81,7 +81,7 @@ macro_rules! structs {
 
         impl Introspect for $name {
             fn introspect() -> Type {
-                // Only dynamic access would ask.
+                // Only dynamic access would call this.
                 TypeVariant::AnyPointer.into()
             }
         }
@@ -164,8 +164,8 @@ impl<'a> EntryReader<'a> {
     }
 }
 
-/// The places of the record's scalars, each counted in units of its own size; they follow each other by size, so
-/// none overlap: 6 of 8 bytes, 5 of 4, 2 of 2, 2 of 1, and a bit.
+/// The offsets of the record's scalars, each in units of its own size. They are ordered by size, so none
+/// overlap: 6 of 8 bytes, 5 of 4, 2 of 2, 2 of 1, and one bit.
 mod place {
     #![allow(non_upper_case_globals)]
     pub(super) const id: usize = 0;
@@ -333,7 +333,7 @@ layout!(
         .iter()
         .fold(0, |all, entry| all.wrapping_add(entry.key().touch()).wrapping_add(entry.value().touch())),
     |list, value, n| {
-        // There is no map, so keys are in order and looked for as in one.
+        // The format has no map, so the keys are sorted and found by binary search.
         let key = value.keys[n].as_bytes();
         let (mut low, mut high) = (0, list.len());
         while low < high {

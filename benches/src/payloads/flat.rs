@@ -1,4 +1,4 @@
-//! `Flat`: built in place.
+//! `Flat`: values built in place.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use super::values::{self, Floats, Map, Record, Strings, Touch, fields, sum};
 use super::{Block, Layout};
 use crate::peers::REFERENCE;
 
-/// Messages of Blockcast's own layout.
+/// Messages in Blockcast's own layout.
 #[derive(Debug)]
 pub struct InPlace(Block);
 
-/// The view of a message that a builder has written, or that was validated before.
+/// Returns the view of a message that a builder wrote, or that was validated before.
 #[inline(always)]
 fn view<T: FlatType>(message: &[u8]) -> T::View<'_, u32> {
-    // SAFETY: layouts read messages that they have built, of the same value's type.
+    // SAFETY: a layout only reads messages that it has built itself, of the same value type.
     unsafe { Flat::<T>::access_unchecked(message) }
 }
 

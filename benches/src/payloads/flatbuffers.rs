@@ -1,7 +1,7 @@
-//! flatbuffers: built back to front in the builder's buffer, which is used anew for every message and could be sent
-//! from, so nothing is copied.
+//! flatbuffers: built back to front in the builder's buffer. The buffer is reused for every message and could
+//! be sent as it is, so nothing is copied.
 //!
-//! The accessors are written by hand as `flatc --rust` would write them from this schema:
+//! The accessors are written by hand as `flatc --rust` would generate them from this schema:
 //!
 //! ```text
 //! table Strings { list: [string]; }
@@ -19,14 +19,14 @@ use flatbuffers::{
 use super::Layout;
 use super::values::{Floats, Map, Record, Strings, Touch, fields, sum};
 
-/// Messages of flatbuffers.
+/// flatbuffers messages.
 pub struct Buffers {
     builder: FlatBufferBuilder<'static>,
     texts: Vec<WIPOffset<&'static str>>,
     tables: Vec<WIPOffset<TableFinishedWIPOffset>>,
 }
 
-/// The place of field `n` in a table of offsets.
+/// Returns the position of field `n` in a table of offsets.
 const fn slot(n: u16) -> u16 {
     4 + 2 * n
 }
@@ -42,7 +42,7 @@ macro_rules! tables {
 
             #[inline]
             unsafe fn follow(bytes: &'a [u8], at: usize) -> $name<'a> {
-                // SAFETY: the caller says that there is such a table.
+                // SAFETY: the caller guarantees that there is such a table.
                 $name(unsafe { Table::new(bytes, at) })
             }
         }
@@ -74,13 +74,13 @@ tables! {
     FloatsTable { list: ForwardsUOffset<Vector<'a, f32>> = slot(0) }
     /// One entry of a map.
     EntryTable { key: ForwardsUOffset<&'a str> = slot(0), value: u64 = slot(1) }
-    /// Entries, keys ascending.
+    /// Entries sorted by key.
     MapTable { entries: ForwardsUOffset<Vector<'a, ForwardsUOffset<EntryTable<'a>>>> = slot(0) }
 }
 
 macro_rules! define_record {
     (scalars: $($scalar:ident: $type:ty),+; texts: $($text:ident),+) => {
-        /// The fields in their order.
+        /// The fields in order.
         #[allow(non_camel_case_types)]
         #[derive(Clone, Copy)]
         enum Field { $($scalar,)+ $($text),+ }
@@ -115,7 +115,7 @@ fields!(define_record!());
 
 impl Buffers {
     fn with_room(bytes: usize, lines: usize) -> Self {
-        // It builds from the end of its buffer.
+        // The builder starts at the end of its buffer.
         let builder = FlatBufferBuilder::with_capacity(bytes.next_multiple_of(64) + 64 * lines);
         Self { builder, texts: Vec::new(), tables: Vec::new() }
     }
@@ -140,7 +140,7 @@ fn is_valid<T: for<'a> Rooted<'a>>(message: &[u8]) -> Option<bool> {
     Some(T::verify(&options, message))
 }
 
-/// A family of tables, one for every lifetime.
+/// A family of tables, one for each lifetime.
 trait Rooted<'a> {
     type Table: Follow<'a, Inner = Self::Table> + Verifiable + 'a;
 
@@ -165,10 +165,10 @@ impl<'a> Rooted<'a> for Record {
     type Table = RecordTable<'a>;
 }
 
-/// The root of a message that was built here.
+/// Returns the root of a message that was built here.
 #[inline(always)]
 fn root<'a, V: Rooted<'a>>(message: &'a [u8]) -> V::Table {
-    // SAFETY: layouts read messages that they have built, of the same value's type.
+    // SAFETY: a layout only reads messages that it has built itself, of the same value type.
     unsafe { root_unchecked::<V::Table>(message) }
 }
 

@@ -1,7 +1,7 @@
-//! Payloads: the same values built and read in Blockcast's layouts and in those of others.
+//! Payloads: the same values built and read in the layouts of Blockcast and of others.
 //!
-//! Who can builds straight into a block, or into a buffer of its own that could be sent as it is; memory is used anew
-//! for every message, so that nobody allocates it while the clock runs.
+//! A layout builds directly into a block if it can, otherwise into its own buffer, which could be sent as it
+//! is. Memory is reused for every message, so that nothing is allocated during the measurement.
 
 mod archive;
 mod block;
@@ -25,59 +25,60 @@ use self::values::{Floats, Map, Numbers, Record, Strings, Value};
 use crate::rounds::{Lost, Timed};
 use crate::work::Tally;
 
-/// A layout of messages that are one `V`.
+/// A layout whose messages are one `V` each.
 pub trait Layout<V: Value>: Sized + 'static {
-    /// As it is called in tables.
+    /// Its name in tables.
     const NAME: &'static str;
 
-    /// A layout with memory for messages of up to so many bytes, which lies so many cache lines further on.
+    /// Creates a layout with memory for messages of up to `size` bytes, which starts a number of cache lines
+    /// into its allocation.
     fn with_room(bytes: usize, lines: usize) -> Self;
 
-    /// Builds a message of `value`.
+    /// Builds a message from `value`.
     fn build(&mut self, value: &V);
 
-    /// What was built last.
+    /// Returns the message built last.
     fn message(&self) -> &[u8];
 
-    /// Reads all of a message that was built here; as [`Value::sum`].
+    /// Reads all of a message that was built here, like [`Value::sum`].
     fn all(message: &[u8]) -> u64;
 
-    /// Reads one element of a message that was built here; as [`Value::element`].
+    /// Reads one element of a message that was built here, like [`Value::element`].
     fn one(message: &[u8], value: &V, n: usize) -> u64;
 
-    /// Whether these are a message, if that is a step of its own.
+    /// Validates these bytes, if the layout has a separate step for it.
     fn is_valid(_message: &[u8]) -> Option<bool> {
         None
     }
 }
 
-/// What is done with a message.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is built.
+    /// Build a message.
     Build,
-    /// All of it is read.
+    /// Read all of a message.
     ReadAll,
-    /// One element is read, each time another one, of a message that is otherwise untouched.
+    /// Read one element of a message that is otherwise untouched, a different one each time.
     ReadOne,
-    /// It is validated.
+    /// Validate a message.
     Validate,
 }
 
-/// What a message is.
+/// The value of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// So many strings.
+    /// This many strings.
     Strings(usize),
     /// A record of 20 fields.
     Record,
-    /// A map of so many entries.
+    /// A map with this many entries.
     Map(usize),
-    /// So many `f32`.
+    /// This many `f32`.
     Floats(usize),
 }
 
-/// All that is compared.
+/// All values that are compared.
 pub const KINDS: [Kind; 6] = [
     Kind::Strings(10),
     Kind::Strings(1_000),
@@ -88,7 +89,7 @@ pub const KINDS: [Kind; 6] = [
 ];
 
 impl Kind {
-    /// As it is called in tables.
+    /// Its name in tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -105,7 +106,7 @@ impl Kind {
     }
 }
 
-/// All candidates at one step, those who have it.
+/// All candidates that have this step.
 #[must_use]
 pub fn candidates(kind: Kind, step: Step) -> Vec<Timed> {
     match kind {
@@ -139,7 +140,7 @@ where
     .collect()
 }
 
-/// One candidate at one step. What was read, or what was built, is checked after each slice.
+/// One candidate at one step. After each slice, its results are checked.
 fn timed<V: Value, L: Layout<V>>(value: &Rc<V>, step: Step) -> Option<Timed> {
     let value = Rc::clone(value);
     let mut layout = L::with_room(value.room(), 0);
@@ -153,8 +154,8 @@ fn timed<V: Value, L: Layout<V>>(value: &Rc<V>, step: Step) -> Option<Timed> {
     let mut lines = 0;
     let work = move |messages: u64| {
         if step == Step::Build {
-            // In each slice elsewhere, as blocks of a pool are: a processor is slow where what it reads and what it writes
-            // lie at the same place of two pages, and nobody should have that luck in all slices.
+            // Moves the memory for each slice, like the blocks of a pool. A processor is slow if it reads and
+            // writes at the same offset of two pages, and no candidate should have that luck in all slices.
             lines = (lines + 17) % 64;
             layout = L::with_room(value.room(), lines);
             layout.build(&value);
@@ -210,7 +211,7 @@ fn pick<V: Value>(numbers: &mut Numbers, value: &V) -> usize {
     (((numbers.take() >> 32) * value.elements() as u64) >> 32) as usize
 }
 
-/// Whether a message is valid and reads as the value.
+/// Returns whether a message is valid and reads as the value.
 fn holds<V: Value, L: Layout<V>>(message: &[u8], value: &V, sum: u64) -> bool {
     let last = value.elements() - 1;
     L::is_valid(message) != Some(false)

@@ -1,5 +1,5 @@
-//! Formats of serde: written into a block, and taken apart again by whoever reads them, all of it each time. Texts
-//! stay where they are, numbers and lists are copied.
+//! serde formats: written into a block, and decoded completely by every reader. Texts are borrowed from the
+//! message, numbers and lists are copied.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::values::{BorrowedRecord, Floats, Map, Record, Strings, Touch, Value, sum};
 use super::{Block, Layout};
 
-/// A format.
+/// A serde format.
 pub trait Format: 'static {
-    /// As it is called in tables.
+    /// Its name in tables.
     const NAME: &'static str;
 
-    /// Writes `value` to the start of `block` and gives the number of bytes.
+    /// Writes `value` to the start of `block` and returns the number of bytes.
     fn encode<T: Serialize>(value: &T, block: &mut [u8]) -> usize;
 
     /// Reads a value.
@@ -37,7 +37,7 @@ impl Format for Postcard {
     }
 }
 
-/// bincode 2 with numbers of fixed length, its fastest way.
+/// bincode 2 with fixed-length integers, its fastest configuration.
 #[derive(Debug)]
 pub struct Bincode;
 
@@ -54,7 +54,7 @@ impl Format for Bincode {
     }
 }
 
-/// JSON, the floor.
+/// JSON, the slow end of the scale.
 #[derive(Debug)]
 pub struct Json;
 
@@ -75,12 +75,12 @@ impl Format for Json {
 
 /// A value as serde sees it.
 pub trait Decoded: Value {
-    /// What is written.
+    /// The type that is written.
     type Source: Serialize;
-    /// What is read.
+    /// The type that is read.
     type Read<'a>: Deserialize<'a>;
 
-    /// What is written.
+    /// Returns what is written.
     fn source(&self) -> &Self::Source;
     /// Touches everything that was read.
     fn sum_of(read: Self::Read<'_>) -> u64;
@@ -157,7 +157,7 @@ impl Decoded for Record {
     }
 }
 
-/// Messages of a format.
+/// Messages of one format.
 #[derive(Debug)]
 pub struct Encoded<F> {
     block: Block,

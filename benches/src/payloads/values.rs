@@ -1,4 +1,4 @@
-//! The values that are built and read, and what reading them adds up to.
+//! The values that are built and read, and the checksums of reading them.
 #![allow(missing_debug_implementations, reason = "what rkyv derives has none")]
 
 use std::collections::BTreeMap;
@@ -8,22 +8,22 @@ use blockcast_flat_types::Flat;
 
 /// A value that every layout builds and reads.
 pub trait Value: 'static {
-    /// What reading all of it adds up to.
+    /// Returns the checksum of reading all of it.
     fn sum(&self) -> u64;
 
-    /// Elements that can be read alone.
+    /// Returns the number of elements that can be read separately.
     fn elements(&self) -> usize;
 
-    /// What reading element `n` gives.
+    /// Returns the checksum of reading element `n`.
     fn element(&self, n: usize) -> u64;
 
-    /// Bytes in which every layout has room for it.
+    /// Returns a size in bytes that suffices in every layout.
     fn room(&self) -> usize;
 }
 
-/// What a reader takes of a scalar or a text: enough that it must have been looked at.
+/// The checksum of a scalar or a text, which cannot be computed without reading it.
 pub trait Touch {
-    /// A number that depends on the value; of a text, on its length and its first byte.
+    /// Returns a number that depends on the value. For a text, it depends on its length and its first byte.
     fn touch(self) -> u64;
 }
 
@@ -54,18 +54,18 @@ touch! {
     &[u8]: value => value.len() as u64 + u64::from(value.first().copied().unwrap_or(0)),
 }
 
-/// The sum of what reading these gives.
+/// Returns the sum of the checksums.
 #[inline(always)]
 pub fn sum(values: impl IntoIterator<Item: Touch>) -> u64 {
     values.into_iter().fold(0, |sum, value| sum.wrapping_add(value.touch()))
 }
 
-/// Numbers that are the same in every run (Steele and Vigna's SplitMix64).
+/// Pseudorandom numbers, the same in every run (Steele and Vigna's SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Numbers(pub u64);
 
 impl Numbers {
-    /// The next one.
+    /// Returns the next number.
     #[inline(always)]
     pub fn take(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -74,7 +74,7 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// A word of 4 to 23 letters.
+    /// Returns a word of 4 to 23 letters.
     pub fn word(&mut self) -> String {
         let letters = 4 + self.take() % 20;
         (0..letters).map(|_| char::from(b'a' + (self.take() % 26) as u8)).collect()
@@ -86,7 +86,7 @@ impl Numbers {
 pub struct Strings(pub Vec<String>);
 
 impl Strings {
-    /// So many words.
+    /// Creates a list of `count` words.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let mut numbers = Numbers(1);
@@ -117,7 +117,7 @@ impl Value for Strings {
 pub struct Floats(pub Vec<f32>);
 
 impl Floats {
-    /// So many numbers.
+    /// Creates a list of `count` numbers.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let mut numbers = Numbers(2);
@@ -139,7 +139,7 @@ impl Value for Floats {
     }
 
     fn room(&self) -> usize {
-        // As text a number takes up to 8 bytes.
+        // A number takes up to 8 bytes as text.
         1024 + 12 * self.0.len()
     }
 }
@@ -149,16 +149,16 @@ impl Value for Floats {
 pub struct Map {
     /// The map.
     pub entries: Entries,
-    /// Its keys, to look them up by their number.
+    /// Its keys, for lookups by index.
     pub keys: Vec<String>,
 }
 
-/// The map itself.
+/// Returns the map itself.
 #[derive(rkyv::Archive, rkyv::Serialize, Debug)]
 pub struct Entries(pub BTreeMap<String, u64>);
 
 impl Map {
-    /// So many entries.
+    /// Creates a map with `count` entries.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let mut numbers = Numbers(3);
@@ -192,7 +192,7 @@ impl Value for Map {
     }
 }
 
-/// Calls a macro with the arguments given and the fields of [`Record`] by kind.
+/// Calls a macro with the given arguments and the fields of [`Record`], grouped by kind.
 macro_rules! fields {
     ($do:ident!($($arguments:tt)*)) => {
         $do! {
@@ -209,14 +209,14 @@ pub(super) use fields;
 
 macro_rules! define_record {
     (scalars: $($scalar:ident: $type:ty),+; texts: $($text:ident),+) => {
-        /// A record of 20 fields, four of them texts.
+        /// A record of 20 fields, four of which are texts.
         #[derive(Flat, rkyv::Archive, rkyv::Serialize, serde::Serialize, Debug)]
         pub struct Record {
             $(#[allow(missing_docs)] pub $scalar: $type,)+
             $(#[allow(missing_docs)] pub $text: String,)+
         }
 
-        /// A [`Record`] whose texts are borrowed of the message.
+        /// A [`Record`] whose texts borrow from the message.
         #[derive(serde::Deserialize, Debug)]
         pub struct BorrowedRecord<'a> {
             $(#[allow(missing_docs)] pub $scalar: $type,)+
@@ -239,7 +239,7 @@ macro_rules! define_record {
 fields!(define_record!());
 
 impl Record {
-    /// The record.
+    /// Creates the record.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it is one of many, none of them the usual one")]
     pub fn new() -> Self {
@@ -286,22 +286,22 @@ impl Value for Record {
     }
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type has this name.
 unsafe impl ArchiveType for Strings {
     const NAME: &'static str = "bench.strings";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type has this name.
 unsafe impl ArchiveType for Floats {
     const NAME: &'static str = "bench.floats";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type has this name.
 unsafe impl ArchiveType for Entries {
     const NAME: &'static str = "bench.entries";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type has this name.
 unsafe impl ArchiveType for Record {
     const NAME: &'static str = "bench.record";
 }

@@ -1,4 +1,4 @@
-//! Channels of `Arc<[u8]>`: what they all do, in terms of [`Queue`].
+//! Channels of `Arc<[u8]>`: the part that they share, in terms of [`Queue`].
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ pub type Message = Arc<[u8]>;
 
 /// A channel that carries [`Message`]s to every receiver.
 pub trait Queue: Send + Sync + 'static {
-    /// The sending end of all receivers.
+    /// The sending end for all receivers.
     type Sender: Send + 'static;
-    /// One receiver's end.
+    /// The end of one receiver.
     type Receiver: Send + 'static;
     /// Whether `send` and `receive` block the thread.
     const BLOCKS: bool = true;
 
-    /// A channel with room for `capacity` messages.
+    /// Creates a channel with room for `capacity` messages.
     fn make(capacity: usize, receivers: usize) -> (Self::Sender, Vec<Self::Receiver>);
     /// Sends if every receiver has room.
     fn try_send(sender: &mut Self::Sender, message: Message) -> Result<(), Message>;
@@ -36,7 +36,7 @@ pub struct Arcs<Q> {
 }
 
 impl<Q> Arcs<Q> {
-    /// The candidate called `name`.
+    /// Creates the candidate called `name`.
     pub fn new(name: &'static str) -> Self {
         Self { name, queue: PhantomData }
     }
@@ -53,7 +53,7 @@ impl<Q: Queue> Candidate for Arcs<Q> {
     }
 
     fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
-        // An `Arc` is owned.
+        // An `Arc` is an owned sample.
         self.fan_out(shape)
     }
 
@@ -70,7 +70,7 @@ impl<Q: Queue> Candidate for Arcs<Q> {
     }
 }
 
-/// Prepared messages, used in turns, so that nobody allocates while the clock runs.
+/// Prepared messages, used in rotation, so that nothing is allocated during the measurement.
 struct Pool {
     messages: Vec<Message>,
     next: usize,
@@ -86,7 +86,7 @@ impl Pool {
         Self { messages, next: 0, content: shape.content }
     }
 
-    /// The next message, written if it is to be, once its receiver has dropped it.
+    /// Returns the next message once its receivers have dropped it, rewritten if required.
     #[inline(always)]
     fn message(&mut self, number: u64) -> Message {
         let index = self.next;
@@ -174,8 +174,8 @@ impl<Q: Queue> Sink for ArcSink<Q> {
     }
 }
 
-/// Sends a clone to each of several single-receiver senders, all of which must have room: one thread sends
-/// and receives in turns, or there is one receiver.
+/// Sends a clone to each of several single-receiver senders, all of which must have room: either one thread
+/// sends and receives alternately, or there is only one receiver.
 #[inline(always)]
 pub fn to_each<S>(
     senders: &mut [S],

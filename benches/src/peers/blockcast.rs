@@ -8,7 +8,7 @@ use crate::work::{Candidate, Content, FanOut, Halves, Shape, Sink, Source, Tally
 
 type Bytes = Pod<u8>;
 
-/// The candidate that all others are compared with.
+/// The candidate to which all others are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Blockcast {
     name: &'static str,
@@ -16,13 +16,13 @@ pub struct Blockcast {
 }
 
 impl Blockcast {
-    /// Without timestamps, which no peer has.
+    /// Without timestamps, because no peer has them.
     #[must_use]
     pub fn plain() -> Self {
         Self { name: super::REFERENCE, timestamps: Timestamps::Off }
     }
 
-    /// As it comes: every message carries a coarse timestamp.
+    /// With the default options: every message carries a coarse timestamp.
     #[must_use]
     pub fn stamped() -> Self {
         Self { name: "blockcast-stamped", timestamps: Timestamps::Coarse }
@@ -43,7 +43,7 @@ impl Blockcast {
                 .join(writer.schema(), ReaderOptions::default(), feed.signal().clone())
                 .ok()?;
             feed.add(reader);
-            // SAFETY: the one publisher of the subscription carries the schema of `Bytes`.
+            // SAFETY: the subscription's only publisher carries the schema of `Bytes`.
             let subscriber = unsafe { Subscriber::new(subscription) };
             joined.push(Joined { subscriber, _feed: feed });
         }
@@ -51,7 +51,7 @@ impl Blockcast {
     }
 }
 
-/// A subscriber, and what keeps its subscription open.
+/// A subscriber, and whatever keeps its subscription open.
 struct Joined {
     subscriber: Subscriber<Bytes>,
     _feed: SubscriptionFeed,
@@ -85,7 +85,7 @@ struct OneThread {
     payload: usize,
 }
 
-/// Publishes one message, written in place. False: no block is free.
+/// Publishes one message, written in place. Returns `false` if no block is free.
 #[inline(always)]
 fn publish(publisher: &mut Publisher<Bytes>, payload: usize, content: Content, number: u64) -> bool {
     let Ok(loan) = publisher.try_loan() else { return false };
@@ -182,7 +182,7 @@ impl Sink for BlockSink {
 }
 
 impl BlockSink {
-    /// What is there in one go, as `disruptor` does it.
+    /// Receives everything available in one batch, like `disruptor`.
     fn receive_batches(&mut self, first: u64, messages: u64) -> Tally {
         let content = self.shape.content;
         let mut tally = Tally::default();

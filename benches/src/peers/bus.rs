@@ -1,4 +1,4 @@
-//! `bus`: one ring for all receivers, of `Arc`s, cloned by each.
+//! `bus`: one ring of `Arc`s for all receivers, each of which clones them.
 
 use bus::{Bus, BusReader};
 

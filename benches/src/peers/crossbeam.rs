@@ -1,4 +1,4 @@
-//! `crossbeam-channel`: a channel per receiver, of `Arc`s.
+//! `crossbeam-channel`: one channel of `Arc`s per receiver.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 

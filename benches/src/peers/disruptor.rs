@@ -1,6 +1,6 @@
-//! `disruptor`: a ring of events that are changed in place, with subscribers that are fixed when it is made.
+//! `disruptor`: a ring of events that are changed in place. Its subscribers are fixed at construction.
 //!
-//! Subscribers poll; the crate's own threads would spin. It has no owned samples and no way to block.
+//! Subscribers poll, because the crate's own threads would spin. It has no owned samples and cannot block.
 
 use disruptor::{
     BusySpin, EventPoller, MultiConsumerBarrier, Polling, Producer, SingleConsumerBarrier, SingleProducer,
@@ -11,11 +11,11 @@ use crate::work::{Candidate, Content, FanOut, Halves, Shape, Sink, Source, Tally
 
 pub struct Disruptor;
 
-/// 64 bytes are part of the ring.
+/// 64 bytes inside the ring.
 #[repr(align(64))]
 struct Line([u8; 64]);
 
-/// More are allocated once, when the ring is made.
+/// More bytes, allocated once with the ring.
 type Large = Box<[u8]>;
 
 trait Event: Send + Sync + 'static {
@@ -42,7 +42,7 @@ impl Event for Line {
 
 impl Event for Large {
     fn make(payload: usize) -> Self {
-        // Not zeros: those would not be backed by memory yet.
+        // Not zeros, which would not be backed by memory yet.
         vec![1; payload].into_boxed_slice()
     }
 
@@ -102,7 +102,7 @@ struct OneThread<E, C> {
     pollers: Vec<Poller<E>>,
 }
 
-/// The two barriers that a producer may have; the crate's trait for them is private.
+/// The two kinds of barriers of a producer. The crate's trait for them is private.
 trait Publishes<E> {
     fn publish_with(&mut self, update: impl FnOnce(&mut E));
 }

@@ -1,4 +1,4 @@
-//! `flume`: a channel per receiver, of `Arc`s.
+//! `flume`: one channel of `Arc`s per receiver.
 
 use flume::{Receiver, Sender, bounded};
 

@@ -1,7 +1,8 @@
 //! `iceoryx2`, within one process (`local`) and in shared memory (`ipc`).
 //!
-//! Tuned as its documentation allows: no overflow, buffers as long as everybody's pool, blocks of the right
-//! size from the start. Two threads use `RetryUntilDelivered`; the subscriber is there before the publisher.
+//! Tuned as its documentation allows: no overflow, buffers as long as the other candidates' pools, and blocks
+//! of the right size from the start. In two threads it uses `RetryUntilDelivered`, and the subscriber joins
+//! before the publisher.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,7 +25,7 @@ impl<S: iceoryx2::service::Service> Iceoryx2<S> {
     }
 }
 
-/// Opens the topic of that name; all who do so with the same shape get the same topic.
+/// Opens the topic `name`. Everyone who passes the same name and shape gets the same topic.
 fn open<S: iceoryx2::service::Service>(topic: &str, shape: Shape) -> (Node<S>, PortFactory<S, [u8], ()>) {
     let node = NodeBuilder::new().create::<S>().expect("a node can be made");
     let service = node
@@ -42,7 +43,7 @@ fn open<S: iceoryx2::service::Service>(topic: &str, shape: Shape) -> (Node<S>, P
     (node, service)
 }
 
-/// A name that no other topic of this machine has.
+/// Returns a name that no other topic on this machine has.
 fn topic() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("blockcast-bench/{}/{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -56,12 +57,13 @@ fn publisher<S: iceoryx2::service::Service>(
         .publisher_builder()
         .initial_max_slice_len(shape.payload)
         .max_loaned_samples(shape.blocks)
-        // The worst case is far more than the pool of the others; for large messages that is memory wasted.
+        // The worst case is far larger than the other candidates' pools, which would waste memory for large
+        // messages.
         .override_sample_preallocation(move |worst| worst.min(shape.blocks + 2))
         .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
         .create()
         .expect("a publisher can be made");
-    // Every block once, so that all are in memory before the clock runs.
+    // Touch every block once, so that all are in memory before the measurement.
     let mut loans = Vec::new();
     while let Ok(loan) = publisher.loan_slice_uninit(shape.payload) {
         loans.push(loan.write_from_fn(|_| 1));
@@ -91,7 +93,7 @@ impl<S: iceoryx2::service::Service + 'static> Candidate for Iceoryx2<S> {
     }
 
     fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
-        // A sample is owned.
+        // Its samples are owned.
         self.fan_out(shape)
     }
 
@@ -127,7 +129,7 @@ fn send<S: iceoryx2::service::Service>(
     number: u64,
 ) -> bool {
     let Ok(loan) = publisher.loan_slice_uninit(payload) else { return false };
-    // SAFETY: every block was written once when the publisher was made, so its bytes are initialised.
+    // SAFETY: every block was written once when the publisher was created, so its bytes are initialized.
     let mut loan = unsafe { loan.assume_init() };
     fill(content, loan.payload_mut(), number);
     loan.send().is_ok()

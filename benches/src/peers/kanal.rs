@@ -1,4 +1,4 @@
-//! `kanal`: a channel per receiver, of `Arc`s.
+//! `kanal`: one channel of `Arc`s per receiver.
 
 use kanal::{Receiver, Sender, bounded};
 

@@ -19,10 +19,10 @@ pub use blockcast::Blockcast;
 
 use crate::work::Candidate;
 
-/// The name that ratios refer to.
+/// The name of the candidate that ratios refer to.
 pub const REFERENCE: &str = "blockcast";
 
-/// Everybody, Blockcast first.
+/// All candidates, Blockcast first.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Candidate>> {
     vec![

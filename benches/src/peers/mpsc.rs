@@ -1,4 +1,4 @@
-//! `std::sync::mpsc`: a channel per receiver, of `Arc`s.
+//! `std::sync::mpsc`: one channel of `Arc`s per receiver.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 

@@ -1,4 +1,4 @@
-//! `rtrb`: a wait-free ring per receiver, of `Arc`s. It has no way to block.
+//! `rtrb`: one wait-free ring of `Arc`s per receiver. It cannot block.
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 

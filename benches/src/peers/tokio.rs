@@ -1,6 +1,6 @@
-//! `tokio::sync::broadcast`: one ring for all receivers, of `Arc`s, cloned by each.
+//! `tokio::sync::broadcast`: one ring of `Arc`s for all receivers, each of which clones them.
 //!
-//! It has no back-pressure: a slow receiver loses messages. To lose none the sender looks at the number of
+//! It has no back-pressure: a slow receiver loses messages. To lose none, the sender checks the number of
 //! queued messages before it sends.
 
 use tokio::sync::broadcast::{Receiver, Sender, channel};
@@ -9,7 +9,7 @@ use super::arcs::{Message, Queue};
 
 pub struct Broadcast;
 
-/// The sender with the capacity that it keeps to.
+/// The sender, and the capacity that it must not exceed.
 pub struct Bounded {
     sender: Sender<Message>,
     capacity: usize,

@@ -1,8 +1,8 @@
-//! `zenoh`: a session of its own in this process, without a network: a publisher and its subscribers, each with a
+//! `zenoh`: a session in this process without a network, with a publisher and its subscribers, each with a
 //! channel. Feature `zenoh`.
 //!
-//! It has no memory that could be written again, so it takes part where nothing is written: messages are prepared
-//! and used in turns, and what a subscriber gets shares their bytes.
+//! It has no memory that could be rewritten, so it takes part only if nothing is written. Messages are
+//! prepared and used in rotation, and subscribers share their bytes.
 
 use zenoh::bytes::ZBytes;
 use zenoh::config::Config;
@@ -18,7 +18,7 @@ pub struct Zenoh;
 
 type Receiver = Subscriber<FifoChannelHandler<Sample>>;
 
-/// A publisher with its prepared messages. The session goes on as long as it does.
+/// A publisher with its prepared messages. It keeps the session open.
 struct Sender {
     publisher: Publisher<'static>,
     messages: Vec<ZBytes>,
@@ -63,7 +63,7 @@ impl Candidate for Zenoh {
     }
 
     fn fan_out_owned(&self, shape: Shape) -> Option<Box<dyn FanOut>> {
-        // A sample is owned.
+        // Its samples are owned.
         self.fan_out(shape)
     }
 
