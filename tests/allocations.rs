@@ -1,4 +1,4 @@
-//! The path of a message allocates nothing, whatever its layout: counted by the allocator itself.
+//! A message's path allocates nothing, in any layout. The allocator itself counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,24 +7,24 @@ use blockcast::{
     Broker, Flat, Payload, Pod, PublisherOptions, Rkyv, SizeClass, SubscriberOptions, WriteFrom, archive,
 };
 
-/// Counts what this thread allocates.
+/// Counts the allocations of this thread.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: everything is left to the system's allocator; counting a thread-local cell that needs no
-// initialisation does not allocate.
+// SAFETY: everything is forwarded to the system's allocator. Counting in a thread-local cell that needs no
+// initialization does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is the same one.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the same one.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -38,7 +38,8 @@ fn allocations(of: impl FnOnce()) -> u64 {
     ALLOCATIONS.with(Cell::get) - before
 }
 
-/// Allocations of 1,000 messages of `value` through publisher and subscriber, by reference and owned.
+/// Counts the allocations of sending `value` 1,000 times from a publisher to a subscriber, by reference and
+/// owned.
 fn of_messages<P, V>(value: &V, mut read: impl FnMut(P::View<'_>)) -> u64
 where
     P: Payload + WriteFrom<V>,
@@ -57,7 +58,7 @@ where
             }
         }
     };
-    round(100); // the pool's stacks and rkyv's arena get their size
+    round(100); // lets the pool's stacks and rkyv's arena grow to their size
     allocations(|| round(1000))
 }
 
@@ -81,7 +82,7 @@ fn messages_that_grow_into_larger_blocks_are_built_without_an_allocation() {
             assert_eq!(subscriber.try_recv_ref().unwrap().view().len(), 20);
         }
     };
-    round(100); // the pool's stacks get their size
+    round(100); // lets the pool's stacks grow to their size
     assert_eq!(allocations(|| round(1000)), 0);
 }
 

@@ -1,6 +1,7 @@
-//! Guests in C beside guests and apps in Rust: the same topics, the same messages, the same counts.
+//! Guests in C together with guests and apps in Rust: the same topics, messages and counts.
 //!
-//! The guests are those beside their source (`examples/guests/c`), or those in the folder that `BLOCKCAST_GUESTS` names.
+//! The guests are those beside their source (`examples/guests/c`), or those in the folder that
+//! `BLOCKCAST_GUESTS` names.
 
 #[path = "support/reports.rs"]
 mod reports;
@@ -89,7 +90,7 @@ fn large_messages_that_a_guest_in_c_builds_in_loaned_blocks_arrive_without_a_cop
     let name = parameters(&[("name", "linked")]);
     let linked = broker.run("linked", grants, name, complex_subscriber::run).expect("the app starts");
     let c = subscriber(&broker, &c_guest(&broker, "c-subscriber"), "c");
-    // More than a megabyte each, and more of them than there are blocks.
+    // More than a megabyte each, and more messages than there are blocks.
     let asked = [("lines", "600000"), ("batch", "60000"), ("subscribers", "2")];
     let publisher = start(&broker, &c_guest(&broker, "c-publisher"), Grants::new().publish("lines"), &asked);
     let stats = publisher.wait().stats;

@@ -1,7 +1,7 @@
-//! Apps in C as shared libraries: the source of the guests in C, beside apps in Rust.
+//! Apps in C as shared libraries, from the source of the guests in C, together with apps in Rust.
 //!
-//! Built by `examples/guests/c/build --library`, with the C compiler of the machine. Where there is none the tests say so and check
-//! nothing.
+//! `examples/guests/c/build --library` builds them with the machine's C compiler. Without one, the tests
+//! print that and check nothing.
 
 #[path = "support/reports.rs"]
 mod reports;
@@ -36,7 +36,7 @@ fn folder() -> Option<&'static Path> {
 
 fn start(broker: &Broker, name: &str, grants: Grants, parameters: &[(&str, &str)]) -> Option<Component> {
     let file = folder()?.join(name).with_extension("so");
-    // SAFETY: the apps in C keep to the contract of the table.
+    // SAFETY: the apps in C keep the contract of the table.
     let library = unsafe { broker.load_library(file) }.expect("the library loads");
     Some(broker.spawn_library(&library, grants, self::parameters(parameters)).expect("the library starts"))
 }
@@ -48,7 +48,7 @@ fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
     let grants = Grants::new().subscribe("lines").publish("reports");
     let name = parameters(&[("name", "linked")]);
     let linked = broker.run("linked", grants.clone(), name, complex_subscriber::run).expect("the app starts");
-    // Twice: each has variables of its own.
+    // Load it twice: each copy has its own variables.
     let Some(one) = start(&broker, "c-subscriber", grants.clone(), &[("name", "one")]) else {
         return linked.cancel();
     };

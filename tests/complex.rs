@@ -1,4 +1,4 @@
-//! What the example `complex` promises to whoever runs it, checked from outside on the built program.
+//! What the example `complex` promises its users, checked from outside on the built program.
 //!
 //! Its guests are those beside their source, or those in the folder that `BLOCKCAST_GUESTS` names.
 
@@ -16,7 +16,7 @@ const NATIVE: [&str; 2] = ["--deployment", "native"];
 /// The shipped text.
 const GENESIS: &str = include_str!("../examples/complex/genesis.txt");
 
-/// Checks the text line against counts that are made here.
+/// Compares the line about the text with counts made here.
 #[track_caller]
 fn counted(run: &Run, text: &str) {
     let tally = Tally::of(text);
@@ -25,7 +25,7 @@ fn counted(run: &Run, text: &str) {
     run.received(tally.lines);
 }
 
-/// Runs natively with `text` in a pipe and checks that it arrives.
+/// Runs natively with `text` in a pipe, and checks that all of it arrives.
 #[track_caller]
 fn arrives(text: &str) {
     let run = feed(&[&NATIVE[..], &["-"]].concat(), text.as_bytes());
@@ -33,8 +33,8 @@ fn arrives(text: &str) {
     counted(&run, text);
 }
 
-/// Runs natively with `text` in a file, which must fail with this message about the file, after both subscribers have
-/// received the lines before the bad one.
+/// Runs natively with `text` in a file. The run must fail with this message about the file, after both
+/// subscribers have received the lines before the bad one.
 #[track_caller]
 fn refused(text: &[u8], before: &str, options: &[&str], message: &str) {
     let folder = Scratch::folder();
@@ -80,14 +80,14 @@ fn three_guests_get_the_same_text_and_the_publishers_bytes_are_copied_once() {
 
 #[test]
 fn three_libraries_get_the_same_text_without_a_copy() {
-    // It builds them itself.
+    // The example builds the libraries itself.
     let run = start(&["--deployment", "library"]).end_after_compiling();
     run.succeeded();
     counted(&run, GENESIS);
     let kinds = ["publisher", "subscriber 1", "subscriber 2"].map(|name| run.row(name).kind);
     assert_eq!(kinds, ["library"; 3]);
     assert_eq!(run.row("publisher").copied, Some(0), "{run:#?}");
-    // What it prints is what is printed where the apps are linked, but for times and how they run.
+    // It prints the same as with linked apps, except for times and how they run.
     let linked = start(&NATIVE).end();
     assert_eq!(run.text(), linked.text());
     for name in ["publisher", "subscriber 1", "subscriber 2"] {
@@ -207,7 +207,7 @@ fn an_input_that_cannot_be_read_is_an_error() {
         .end()
         .failed(&format!("cannot read {missing}: No such file or directory (os error 2)"));
     start(&[folder.name()]).end().failed(&format!("cannot read {}: it is a folder", folder.name()));
-    // Opens, and fails when it is read.
+    // It can be opened, but not read.
     let run = start(&[&NATIVE[..], &["/proc/self/mem"]].concat()).end();
     run.failed("cannot read /proc/self/mem: Input/output error (os error 5)");
     run.received(0);
@@ -219,7 +219,7 @@ fn text_that_is_not_utf8_is_named_and_everything_before_it_is_received() {
         |line, offset| format!("line {line} is not UTF-8: the byte at offset {offset} of the text is wrong");
     refused(b"caf\xE9\nnever", "", &[], &not_utf8(1, 3));
     refused(b"fine\nalso fine\nbad \xFF\nnever", "fine\nalso fine\n", &[], &not_utf8(3, 19));
-    // Behind several blocks of text.
+    // After several blocks of text.
     let bad = [GENESIS.as_bytes(), b"\xF0\x9F\n"].concat();
     let line = GENESIS.lines().count() + 1;
     refused(&bad, GENESIS, &["--blocks", "2"], &not_utf8(line, GENESIS.len()));
@@ -278,7 +278,7 @@ fn an_argument_out_of_range_is_an_error() {
     }
 }
 
-/// Runs with the guests in a folder.
+/// Runs with the guests in `folder`.
 fn with_guests(folder: &str, arguments: &[&str]) -> Run {
     start_with(arguments, |command| command.stdin(Stdio::null()).env("BLOCKCAST_GUESTS", folder)).end()
 }
@@ -306,7 +306,7 @@ fn a_guest_that_is_missing_or_broken_is_an_error() {
     }
 }
 
-/// A guest without imports whose `run` is this code.
+/// A guest without imports, whose `run` is this code.
 fn guest(code: &str) -> String {
     format!(
         r#"(component
@@ -350,7 +350,7 @@ fn ctrl_c_ends_a_run_whose_input_never_ends_and_everything_published_is_received
         let mut input = running.input();
         let (much, was_read) = std::sync::mpsc::channel();
         let feeding = std::thread::spawn(move || {
-            // More than a pipe holds: the example has read some of it.
+            // More than a pipe holds, so the example has read some of it.
             let _ = input.write_all(&b"for ever\n".repeat(100_000)).map(|()| much.send(()));
             while input.write_all(b"for ever\n").is_ok() {}
         });
@@ -382,7 +382,7 @@ fn ctrl_c_ends_a_run_that_waits_for_its_input() {
 
 #[test]
 fn ctrl_c_ends_a_run_in_the_middle_of_a_delay() {
-    // Longer than a run is waited for.
+    // Longer than the limit on a run.
     let mut running = start(&[&NATIVE[..], &["--delay", "3600000"]].concat());
     running.flows();
     std::thread::sleep(Duration::from_millis(500));

@@ -1,4 +1,4 @@
-//! What a topic's counters say of those who have left.
+//! What a topic's counters report about departed participants.
 
 use blockcast::{Broker, Bytes, PublisherOptions, SubscriberOptions};
 

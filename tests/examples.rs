@@ -1,11 +1,11 @@
-//! The small examples run, and print what their words promise.
+//! The small examples run and print what they promise.
 
 #[path = "support/program.rs"]
 mod program;
 
 use std::process::Command;
 
-/// What the example `name` prints, line by line.
+/// Returns the output of the example `name`, line by line.
 fn printed(name: &str) -> Vec<String> {
     let output = Command::new(program::of(name)).output().expect("the example starts");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

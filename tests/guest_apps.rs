@@ -1,4 +1,4 @@
-//! The apps of the complex example, linked in and as guests, in every mix, on texts that are hard to cut.
+//! The apps of the complex example, linked in and as guests, in every mix, with texts that are hard to cut.
 //!
 //! The guests are those beside their source, or those in the folder that `BLOCKCAST_GUESTS` names.
 
@@ -12,8 +12,8 @@ use blockcast::{
 };
 use complex_subscriber::{Report, ReportLayout, Tally};
 
-/// Long enough for every wait on a slow machine.
-/// Bounds the wait for one message, for a free block, or for a subscriber: whatever takes longer hangs.
+/// Bounds the wait for one message, for a free block, or for a subscriber. Long enough for a slow machine:
+/// whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +30,7 @@ const MIXES: [(Deployment, [Deployment; 2]); 4] = [
     (Guest, [Guest, Guest]),
 ];
 
-/// The complex example without its looks.
+/// The complex example without its table.
 struct Run {
     text: Publisher<Bytes>,
     reports: Subscriber<ReportLayout>,
@@ -84,7 +84,7 @@ impl Run {
         Self { text, reports, publisher, subscribers, _broker: broker }
     }
 
-    /// Gives the text in chunks of `size` bytes, and ends it.
+    /// Publishes the text in chunks of `size` bytes, and ends it.
     fn feed(self, text: &[u8], size: usize) -> End {
         let Self { text: mut input, mut reports, publisher, subscribers, _broker } = self;
         let started = Instant::now();
@@ -113,7 +113,7 @@ impl Run {
     }
 }
 
-/// How a run ended.
+/// Result of a run.
 struct End {
     publisher: ExitReason,
     subscribers: Vec<ExitReason>,

@@ -1,7 +1,8 @@
-//! A guest publishes bytes that claim to be values: lengths and offsets that lie, invalid text, what is cut off or too much.
+//! A guest publishes bytes that claim to be values but have false lengths and offsets, invalid text, or too
+//! few or too many bytes.
 //!
-//! What the layout's own validation says natively is what the host must say: those bytes and no others reach a
-//! typed subscriber, copied or built in place.
+//! The host must agree with the layout's own validation: exactly the bytes that are valid natively reach a
+//! typed subscriber, whether copied or built in place.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,12 +27,12 @@ struct Archived {
     note: Option<String>,
 }
 
-// SAFETY: rkyv's own code alone writes the archive; the name belongs to this layout alone.
+// SAFETY: only rkyv's own code writes the archive, and no other layout has this name.
 unsafe impl ArchiveType for Archived {
     const NAME: &'static str = "test.hostile-bytes.v1";
 }
 
-/// A valid message, and many that are nearly one.
+/// A valid message and many that are almost valid.
 fn candidates(valid: &[u8]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (0..valid.len()).map(|len| valid[..len].to_vec()).collect();
     for position in 0..valid.len() {
@@ -55,8 +56,8 @@ fn bytes_of<P: Payload>(send: impl FnOnce(&mut blockcast::Publisher<P>)) -> Vec<
     subscriber.try_recv_ref().expect("published").bytes().to_vec()
 }
 
-/// Publishes all of `messages`, in place if the host wants that, then waits until it is asked to finish. Ends with a
-/// trap if one is refused with another error than `invalid-payload`.
+/// A guest that publishes all of `messages`, in place if the host wants that, and then waits until it is
+/// asked to finish. It traps if a message is refused with an error other than `invalid-payload`.
 fn publisher(name: &str, fingerprint: u64, messages: &[Vec<u8>], blocks: usize) -> String {
     let table = 8192;
     let mut next = table + messages.len() * 8;
@@ -88,17 +89,17 @@ fn start(broker: &Broker, code: String, in_place: u32) -> Component {
     broker.spawn_guest(&program, Grants::all().limits(limits), []).expect("starts")
 }
 
-/// Bounds the wait for one message, or until all were published. The guest is compiled by then.
+/// Bounds the wait for one message, or until all are published. The guest is already compiled.
 fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(600)
 }
 
-/// Accepts everything.
+/// A rule that accepts everything.
 fn lenient() -> Option<Validator> {
     Some(Arc::new(|_| Ok(())))
 }
 
-/// With a typed subscriber there before: only what is valid arrives, and nothing of what arrives is checked again. A rule
+/// If a typed subscriber joined before, only valid messages arrive, and they are not checked again. A rule
 /// that accepts everything makes no difference.
 fn check_host<P: Payload>(valid: &[u8]) {
     for rule in [None, lenient()] {
@@ -127,8 +128,8 @@ fn check_host_with<P: Payload>(valid: &[u8], rule: Option<Validator>) {
     }
 }
 
-/// With nobody there before who knows the layout, everything is published, and a subscriber finds out itself, whatever a
-/// rule has accepted.
+/// If nobody who knows the layout joined before, everything is published. A subscriber then validates
+/// messages itself, whatever a rule has accepted.
 fn check_subscriber<P: Payload>(valid: &[u8]) {
     for rule in [None, lenient()] {
         check_subscriber_with::<P>(valid, rule);

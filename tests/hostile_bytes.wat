@@ -1,5 +1,5 @@
-;; Publishes the messages of a table of addresses and lengths, each in its block if the host wants messages of that size built
-;; there, then waits until it is asked to finish.
+;; Publishes the messages listed in a table of addresses and lengths, each in its block if the host wants
+;; messages of that size built there. Then waits until it is asked to finish.
 (component
   (import "blockcast:blocks/memory-blocks@0.1.0" (instance $blocks
     (type $area_ (record (field "address" u32) (field "size" u32)))
@@ -65,7 +65,7 @@
     (import "host" "attach" (func $attach (param i32 i32 i32)))
     (import "host" "drop" (func $drop (param i32)))
     (import "host" "wait" (func $wait (param i64) (result i32)))
-    ;; Donates what attaching the block needs, in the first place.
+    ;; The first time, donates the address space that attaching the block needs.
     (func $make_room (param $block i32)
       (local $size i32) (local $at i32)
       (local.set $size (call $minimum-size (local.get $block)))

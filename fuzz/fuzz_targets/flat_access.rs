@@ -1,4 +1,4 @@
-//! Any bytes, read as a message of many types: refused, or read to the end.
+//! Reads arbitrary bytes as a message of many types: each refuses them, or reads them to the end.
 #![no_main]
 
 use std::collections::BTreeMap;

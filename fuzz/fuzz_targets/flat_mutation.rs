@@ -1,4 +1,4 @@
-//! Any value, written, then changed in a few places: refused, or another value.
+//! Writes an arbitrary value and changes it in a few places: it is refused, or it is another value.
 #![no_main]
 
 use blockcast_flat_types::{Flat, Index};

@@ -1,4 +1,4 @@
-//! Any value, written and read at every width.
+//! Writes and reads an arbitrary value at every index width.
 #![no_main]
 
 use blockcast_fuzz::{Everything, round_trip};

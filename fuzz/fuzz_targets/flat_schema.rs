@@ -1,4 +1,4 @@
-//! Any text as a schema, and any bytes as its message: refused, or read to the end.
+//! Takes arbitrary text as a schema and arbitrary bytes as its message: they are refused, or read to the end.
 #![no_main]
 
 use std::fmt::Write;

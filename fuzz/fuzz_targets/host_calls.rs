@@ -1,9 +1,10 @@
-//! Any sequence of calls of the host interface with any arguments, from one guest that reads its input as a program.
+//! Makes an arbitrary sequence of host calls with arbitrary arguments, from one guest that interprets its
+//! input as a program.
 //!
-//! One broker lives for the whole run; each input gets a fresh guest, a publisher and a subscriber of the host's own beside
-//! it. Afterwards nothing may be left: every block is back, no arena is mapped into a guest, no file is open, and the
-//! guest has ended for a reason that has a name. The same runs without a sanitizer in the broker's tests
-//! (`broker/tests/guests/arbitrary_calls.rs`), where the seeds come from.
+//! One broker lives for the whole run. Each input gets a fresh guest, and a publisher and a subscriber of the
+//! host. Afterwards nothing may be left: every block has returned, no arena is mapped into a guest, no file
+//! is open, and the guest has ended for a named reason. The broker's tests do the same without a sanitizer
+//! (`broker/tests/guests/arbitrary_calls.rs`), and the seeds come from there.
 #![no_main]
 
 #[path = "../../broker/tests/guest_support/arbitrary_calls.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes, read as an archive of several types: refused, or read to the end.
+//! Reads arbitrary bytes as an archive of several types: each refuses them, or reads them to the end.
 #![no_main]
 
 use blockcast_fuzz::archive::{Archived, Form, Nested, Texts, access};

@@ -1,11 +1,12 @@
-//! Any value, archived in a block and read back; then changed in a few places: refused, or read to the end.
+//! Archives an arbitrary value in a block and reads it back, then changes it in a few places: it is refused,
+//! or read to the end.
 #![no_main]
 
 use blockcast_blocks::{BuildError, Rkyv, WriteFrom};
 use blockcast_fuzz::archive::{Archived, Exact, Nested, Texts, Type, access, write};
 use libfuzzer_sys::fuzz_target;
 
-/// What is changed in an archive, and how much too short a block is.
+/// The changes to an archive, and by how many bytes a block is too short.
 type Changes = (Vec<(u16, u8)>, u16);
 
 fn mutate<T: Type>(value: &T, (changes, short_by): &Changes)
@@ -18,7 +19,7 @@ where
         Err(BuildError::TooSmall { .. }) => return,
         Err(other) => panic!("{other}"),
     };
-    // Nesting has a limit; all else that is written is valid.
+    // Nesting is limited. Everything else that is written is valid.
     let read = access::<T>(&block[..length]);
     assert!(read.is_none_or(|read| read == *value));
     let mut short = Exact::zeroed(length - 1 - usize::from(*short_by) % length);

@@ -1,4 +1,4 @@
-//! Archives of rkyv as messages.
+//! rkyv archives as messages.
 
 use std::alloc::{self, Layout};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use blockcast_blocks::{ArchiveType, BLOCK_ALIGNMENT, BuildError, Payload, Rkyv, 
 
 use crate::Sink;
 
-/// One of everything that an archive can point to.
+/// One field of each kind that an archive can point to.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Arbitrary, Debug, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct Archived {
@@ -55,22 +55,22 @@ pub enum Nested {
     Both(#[rkyv(omit_bounds)] Vec<Nested>),
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type here has this name.
 unsafe impl ArchiveType for Archived {
     const NAME: &'static str = "fuzz.archived";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type here has this name.
 unsafe impl ArchiveType for Form {
     const NAME: &'static str = "fuzz.form";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type here has this name.
 unsafe impl ArchiveType for Nested {
     const NAME: &'static str = "fuzz.nested";
 }
 
-// SAFETY: rkyv's own code alone writes the archive; no other type here has this name.
+// SAFETY: only rkyv's own code writes the archive, and no other type here has this name.
 unsafe impl ArchiveType for Texts {
     const NAME: &'static str = "fuzz.texts";
 }
@@ -80,14 +80,15 @@ unsafe impl ArchiveType for Texts {
 #[rkyv(derive(Debug))]
 pub struct Texts(pub Vec<String>);
 
-/// Memory that starts where a block may, and ends where the message does: the sanitizer sees whoever reads past it.
+/// Memory that is aligned like a block and ends with the message, so that the sanitizer detects reads beyond
+/// it.
 pub struct Exact {
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Exact {
-    /// Zeros.
+    /// Creates zeroed memory.
     pub fn zeroed(len: usize) -> Self {
         let start = if len == 0 {
             NonNull::without_provenance(BLOCK_ALIGNMENT.try_into().expect("not zero"))
@@ -98,7 +99,7 @@ impl Exact {
         Self { start, len }
     }
 
-    /// A copy of `bytes`.
+    /// Creates a copy of `bytes`.
     pub fn copy_of(bytes: &[u8]) -> Self {
         let mut copy = Self::zeroed(bytes.len());
         copy.copy_from_slice(bytes);
@@ -123,7 +124,7 @@ impl Deref for Exact {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: so many initialised bytes are there, and `self` owns them.
+        // SAFETY: the allocation has this many initialized bytes, and `self` owns it.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -140,7 +141,7 @@ pub trait Type: ArchiveType + Sized + PartialEq
 where
     Rkyv<Self>: WriteFrom<Self>,
 {
-    /// Reads everything in an archive: prints it and makes an ordinary value of it.
+    /// Reads everything in an archive: prints it, and converts it to an ordinary value.
     fn read(archived: <Rkyv<Self> as Payload>::View<'_>) -> Self;
 }
 
@@ -156,7 +157,7 @@ macro_rules! types {
 }
 types!(Archived, Form, Nested, Texts);
 
-/// Bytes are refused, or everything in them can be read, as a subscriber that validates them does.
+/// Validates the bytes like a subscriber. If they are accepted, reads everything in them.
 pub fn access<T: Type>(bytes: &[u8]) -> Option<T>
 where
     Rkyv<T>: WriteFrom<T>,
@@ -167,7 +168,7 @@ where
     Some(T::read(unsafe { <Rkyv<T> as Payload>::view(&message) }))
 }
 
-/// Writes a value into a block of so many bytes, as a publisher does, and gives the length.
+/// Writes a value into a block of `size` bytes, as a publisher does, and returns the length.
 pub fn write<T: Type>(value: &T, block: &mut [u8]) -> Result<usize, BuildError>
 where
     Rkyv<T>: WriteFrom<T>,

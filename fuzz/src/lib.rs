@@ -1,4 +1,4 @@
-//! Types that the targets share: one of every kind, nested, with padding where there can be padding.
+//! Types shared by the targets: one of every kind, nested, and with padding wherever possible.
 
 pub mod archive;
 
@@ -8,7 +8,7 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use blockcast_flat_types::{Flat, FlatType, Index, ToFlat, dynamic::Schema};
 
-/// One of everything.
+/// One field of every kind.
 #[derive(Flat, Arbitrary, Debug, Clone, PartialEq)]
 pub struct Everything {
     pub flag: bool,
@@ -52,7 +52,7 @@ pub struct Rights {
     pub run: bool,
 }
 
-/// A sink that reads everything that is printed to it, and keeps nothing.
+/// A sink that reads everything printed to it and keeps nothing.
 pub struct Sink;
 
 impl Write for Sink {
@@ -62,14 +62,15 @@ impl Write for Sink {
     }
 }
 
-/// Bytes are refused, or everything in them can be read and is written again as the canonical message.
+/// Either refuses the bytes, or reads everything in them and writes them again as the canonical message.
 pub fn access<T: FlatType, I: Index>(bytes: &[u8])
 where
     for<'a> T::View<'a, I>: ToFlat<T>,
 {
     let checked = Flat::<T, I>::access(bytes);
     if bytes.len() % 8 == 0 {
-        // The reader that knows the schema's text only agrees. Not always, since it parses the text every time.
+        // A reader that knows only the schema's text must agree. Checked for some inputs only, because it
+        // parses the text every time.
         let schema = Schema::parse(&Flat::<T, I>::schema()).expect("the schema of a type");
         assert_eq!(schema.validate(bytes).is_ok(), checked.is_ok());
     }
@@ -87,12 +88,12 @@ where
     assert_eq!(again, third, "there is one canonical message");
 }
 
-/// Floats may be no number, which equals nothing.
+/// A float may be NaN, which does not equal itself.
 fn comparable<T: FlatType>() -> bool {
     !T::TYPE.to_string().contains("f32") && !T::TYPE.to_string().contains("f64")
 }
 
-/// A value is written and read at one width, with its exact length; a shorter block is refused.
+/// Writes and reads a value at one width, with its exact length. A shorter block must be refused.
 pub fn round_trip<T: FlatType + PartialEq, I: Index>(value: &T, short_by: usize) {
     let length = Flat::<T, I>::encoded_len(value);
     let mut block = vec![0xaa; length];

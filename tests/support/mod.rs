@@ -1,4 +1,4 @@
-//! Runs the built example `complex` as a program of its own and reads what it prints.
+//! Runs the built example `complex` as a separate program and reads its output.
 
 #[path = "../../examples/guests/library.rs"]
 mod library;
@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Bounds one run of the example, which takes seconds: whatever takes longer hangs. Nothing is compiled in that time
-/// except the example's guests, by wasmtime; its libraries are built beforehand (see [`libraries`]).
+/// Bounds one run of the example, which takes seconds: whatever takes longer hangs. Only wasmtime compiles
+/// during a run, namely the example's guests. Its libraries are built beforehand (see [`libraries`]).
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// A run of the example that has ended.
+/// A finished run of the example.
 #[derive(Debug)]
 pub struct Run {
-    /// `None`: it was killed by a signal.
+    /// `None` if a signal killed it.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -35,14 +35,14 @@ pub struct Row {
     pub messages: u64,
     pub strings: u64,
     pub bytes: u64,
-    /// A subscriber has none.
+    /// `None` for a subscriber.
     pub copied: Option<u64>,
-    /// A publisher has none.
+    /// `None` for a publisher.
     pub lost: Option<u64>,
 }
 
 impl Run {
-    /// The row of `name` in the table.
+    /// Returns the row of `name` in the table.
     #[track_caller]
     pub fn row(&self, name: &str) -> Row {
         let row = self.line(name);
@@ -61,14 +61,14 @@ impl Run {
         }
     }
 
-    /// What the output says behind `name`.
+    /// Returns the text after `name` in the output.
     #[track_caller]
     pub fn line(&self, name: &str) -> &str {
         let line = self.out.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_else(|| panic!("no {name:?} in {self:#?}")).trim()
     }
 
-    /// The counts of the text, `(lines, words, longest line)`, and its hash.
+    /// Returns the counts of the text, `(lines, words, longest line)`, and its hash.
     #[track_caller]
     pub fn text(&self) -> (u64, u64, u64, String) {
         let fields: Vec<&str> = self.line("text").split([' ', ',']).filter(|word| !word.is_empty()).collect();
@@ -80,7 +80,8 @@ impl Run {
         (number(lines), number(words), number(longest), hash.to_owned())
     }
 
-    /// Checks that both subscribers received `messages` and `strings`, without a copy or a loss, and that every block is back.
+    /// Checks that both subscribers received `messages` and `strings` without a copy or a loss, and that
+    /// every block has returned.
     #[track_caller]
     pub fn received(&self, strings: u64) {
         let published = self.row("publisher");
@@ -93,7 +94,7 @@ impl Run {
         assert_eq!(self.line("blocks"), "all back in their pools", "{self:#?}");
     }
 
-    /// Checks that the run succeeded, and said nothing beside its table.
+    /// Checks that the run succeeded and printed nothing but its table.
     #[track_caller]
     pub fn succeeded(&self) {
         assert_eq!((self.code, &*self.said()), (Some(0), ""), "{self:#?}");
@@ -105,19 +106,20 @@ impl Run {
         assert_eq!((self.code, &*self.said()), (Some(1), &*format!("complex: {message}\n")), "{self:#?}");
     }
 
-    /// What it said, except for what it waited for: on a busy machine it may wait long for anything.
+    /// Returns its standard error, except for lines about what it waits for. On a busy machine it may wait
+    /// long for anything.
     pub fn said(&self) -> String {
         self.err.split_inclusive('\n').filter(|line| !line.starts_with("complex: waits for ")).collect()
     }
 }
 
-/// A run of the example that goes on.
+/// A run of the example in progress.
 pub struct Running {
     child: Child,
     started: Instant,
 }
 
-/// The folder with the libraries of the example, which cargo builds at the first call.
+/// Returns the folder with the example's libraries. The first call builds them with cargo.
 pub fn libraries() -> &'static Path {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
         let files = ["complex-publisher", "complex-subscriber"].map(|package| {
@@ -129,19 +131,19 @@ pub fn libraries() -> &'static Path {
     &FOLDER
 }
 
-/// Starts the example in the deployment `library`, with libraries that exist already.
+/// Starts the example in the deployment `library`, with libraries that are already built.
 pub fn start_library(arguments: &[&str], input: Stdio) -> Running {
     let arguments = [&["--deployment", "library"][..], arguments].concat();
     let folder = libraries();
     start_with(&arguments, |command| command.stdin(input).env("BLOCKCAST_LIBRARIES", folder))
 }
 
-/// Starts the example with nothing on its standard input.
+/// Starts the example with an empty standard input.
 pub fn start(arguments: &[&str]) -> Running {
     start_with(arguments, |command| command.stdin(Stdio::null()))
 }
 
-/// Starts the example with what `set` adds to the command. Its output goes into pipes.
+/// Starts the example after `set` has completed the command. Its output goes into pipes.
 pub fn start_with(arguments: &[&str], set: impl FnOnce(&mut Command) -> &mut Command) -> Running {
     let mut command = Command::new(program::of("complex"));
     command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).env_remove("RUST_LOG");
@@ -155,29 +157,29 @@ pub fn feed(arguments: &[&str], input: &[u8]) -> Run {
 }
 
 impl Running {
-    /// The writing end of its standard input.
+    /// Returns the writing end of its standard input.
     pub fn input(&mut self) -> impl Write + Send + use<> {
         self.child.stdin.take().expect("standard input is a pipe")
     }
 
-    /// Writes these bytes into its standard input, which is a pipe, and waits for its end.
+    /// Writes these bytes to its standard input, which is a pipe, and waits until it ends.
     #[track_caller]
     pub fn feed(mut self, input: &[u8]) -> Run {
         let mut pipe = self.input();
         let input = input.to_vec();
-        // It may end before it has read all.
+        // It may end before it has read everything.
         let feeding = std::thread::spawn(move || drop(pipe.write_all(&input)));
         let run = self.end();
         feeding.join().expect("no panic");
         run
     }
 
-    /// The reading end of its standard output.
+    /// Returns the reading end of its standard output.
     pub fn output(&mut self) -> impl Read + Send + use<> {
         self.child.stdout.take().expect("standard output is a pipe")
     }
 
-    /// Waits until it listens for Ctrl-C, which it does once text flows: that is in its signal mask.
+    /// Waits until its signal mask shows that it listens for Ctrl-C, which it does once text flows.
     pub fn flows(&mut self) {
         const INTERRUPT: u64 = 1 << (2 - 1);
         let file = format!("/proc/{}/status", self.child.id());
@@ -205,7 +207,7 @@ impl Running {
         assert!(sent.expect("there is a shell").success());
     }
 
-    /// Waits until it says on standard error that it waits for `what`.
+    /// Waits until it reports on standard error that it waits for `what`.
     #[track_caller]
     pub fn waits_for(&mut self, what: &str) {
         let (wanted, mut said) = (format!("complex: waits for {what}\n"), String::new());
@@ -219,13 +221,13 @@ impl Running {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     #[track_caller]
     pub fn end(self) -> Run {
         self.end_within(Some(PATIENCE))
     }
 
-    /// Waits for its end without a limit: it builds its libraries first, which takes as long as the compiler takes.
+    /// Waits until it ends, without a limit. It builds its libraries first, which may take any time.
     #[track_caller]
     pub fn end_after_compiling(self) -> Run {
         self.end_within(None)
@@ -233,7 +235,7 @@ impl Running {
 
     #[track_caller]
     fn end_within(mut self, limit: Option<Duration>) -> Run {
-        // Read while it runs: it must not wait for us.
+        // Read while it runs, so that it need not wait for this test.
         let out = self.child.stdout.take().map(read);
         let err = self.child.stderr.take().map(read);
         while self.child.try_wait().expect("it can be waited for").is_none() {
@@ -269,7 +271,7 @@ fn read(mut pipe: impl Read + Send + 'static) -> Reader {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// An empty folder.
+    /// Creates an empty folder.
     pub fn folder() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -279,7 +281,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Path of the file `name` in it.
+    /// Returns the path of the file `name` in it.
     pub fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("UTF-8").to_owned()
     }
@@ -291,7 +293,7 @@ impl Scratch {
         path
     }
 
-    /// The folder's own path.
+    /// Returns the folder's own path.
     pub fn name(&self) -> &str {
         self.0.to_str().expect("UTF-8")
     }

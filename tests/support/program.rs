@@ -1,8 +1,9 @@
-//! Where examples lie.
+//! Finds the programs of the examples.
 
 use std::path::PathBuf;
 
-/// The program of the example `name`. Cargo builds all of them for `cargo test`, into the folder beside that of this test.
+/// Path of the example `name`. For `cargo test`, Cargo builds all examples into the folder beside that of
+/// this test.
 pub fn of(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
     let profile = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps");

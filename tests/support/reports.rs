@@ -1,15 +1,15 @@
-//! What the subscribers of lines report, in Rust and in C, linked in, as libraries and as guests.
+//! The reports of subscribers of lines, in Rust and in C, linked in, as libraries and as guests.
 
 use std::time::{Duration, Instant};
 
 use blockcast::{Component, ExitReason, RecvError, Subscriber};
 use complex_subscriber::{Report, ReportLayout, Tally};
 
-/// Bounds the wait for one message, for a free block, or for a subscriber. All of them run by then, so that whatever takes
-/// longer hangs.
+/// Bounds the wait for one message, for a free block, or for a subscriber. All components already run, so
+/// whatever takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The reports, by name, once all components have finished.
+/// Returns the reports by name, once all components have finished.
 pub fn of(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> Vec<Report> {
     for component in components {
         assert_eq!(component.wait().reason, ExitReason::Finished, "{}", component.name());
@@ -26,7 +26,8 @@ pub fn of(components: &[Component], reports: &mut Subscriber<ReportLayout>) -> V
     received
 }
 
-/// Checks what was counted of the lines that `c-publisher` publishes: by whom, of how many lines in how many messages.
+/// Checks the counts of lines that `c-publisher` publishes: the name of each subscriber, and the number of
+/// lines and messages.
 pub fn check(reports: &[Report], names: &[&str], lines: u32, messages: u64) {
     let found: Vec<&str> = reports.iter().map(|report| &*report.name).collect();
     assert_eq!(found, names);
@@ -36,7 +37,7 @@ pub fn check(reports: &[Report], names: &[&str], lines: u32, messages: u64) {
     }
 }
 
-/// Parameters of an app.
+/// Returns the parameters of an app.
 pub fn parameters(given: &[(&str, &str)]) -> Vec<(String, String)> {
     given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
