@@ -33,7 +33,7 @@ fn subscriber(broker: &Broker, program: &GuestProgram, name: &str) -> Component 
 }
 
 #[test]
-fn what_a_guest_in_c_publishes_is_read_by_rust_and_by_c() {
+fn rust_and_c_read_messages_of_a_guest_in_c() {
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let rust = broker.load(&GuestSource::File(complex_subscriber::component_file())).expect("loads");
@@ -56,7 +56,7 @@ fn what_a_guest_in_c_publishes_is_read_by_rust_and_by_c() {
 }
 
 #[test]
-fn what_rust_publishes_is_read_by_a_guest_in_c() {
+fn a_guest_in_c_reads_messages_of_rust() {
     let text = "to be\u{2003}or not\n\n\tthat is  the question \u{fc}\u{1f980}\n".repeat(2000);
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
@@ -83,7 +83,7 @@ fn what_rust_publishes_is_read_by_a_guest_in_c() {
 }
 
 #[test]
-fn large_messages_that_a_guest_in_c_builds_in_loaned_blocks_arrive_without_a_copy() {
+fn large_messages_that_a_guest_in_c_builds_arrive_without_a_copy() {
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let grants = Grants::new().subscribe("lines").publish("reports");
@@ -100,7 +100,7 @@ fn large_messages_that_a_guest_in_c_builds_in_loaned_blocks_arrive_without_a_cop
 }
 
 #[test]
-fn a_guest_in_c_says_why_it_failed() {
+fn a_guest_in_c_reports_why_it_failed() {
     let broker = Broker::new();
     let program = c_guest(&broker, "c-publisher");
     for (grants, lines, expected) in [

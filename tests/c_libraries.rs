@@ -42,7 +42,7 @@ fn start(broker: &Broker, name: &str, grants: Grants, parameters: &[(&str, &str)
 }
 
 #[test]
-fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
+fn rust_and_c_read_messages_of_a_library_in_c() {
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let grants = Grants::new().subscribe("lines").publish("reports");
@@ -62,7 +62,7 @@ fn what_a_library_in_c_publishes_is_read_by_rust_and_by_libraries_in_c() {
 }
 
 #[test]
-fn large_messages_that_a_library_in_c_builds_in_loaned_blocks_arrive_without_a_copy() {
+fn large_messages_that_a_library_in_c_builds_arrive_without_a_copy() {
     let broker = Broker::new();
     let mut output = broker.subscriber("reports", SubscriberOptions::new()).expect("a new topic");
     let grants = Grants::new().subscribe("lines").publish("reports");
@@ -79,7 +79,7 @@ fn large_messages_that_a_library_in_c_builds_in_loaned_blocks_arrive_without_a_c
 }
 
 #[test]
-fn a_library_in_c_says_why_it_failed() {
+fn a_library_in_c_reports_why_it_failed() {
     let broker = Broker::new();
     for (grants, lines, expected) in [
         (Grants::new(), "10", "the topic lines is not granted"),
@@ -110,7 +110,7 @@ fn a_library_in_c_that_waits_is_asked_to_finish_or_cancelled() {
 }
 
 #[test]
-fn a_library_in_c_is_looked_at_without_running_it() {
+fn a_library_in_c_is_inspected_without_running_it() {
     let Some(folder) = folder() else { return };
     LibraryFile::read(folder.join("c-publisher.so")).expect("it exports the one symbol");
 }

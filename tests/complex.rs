@@ -123,7 +123,7 @@ fn a_library_that_is_missing_broken_or_cannot_be_built_is_an_error() {
 }
 
 #[test]
-fn a_bad_line_ends_a_library_with_the_same_words_and_everything_before_it_is_received() {
+fn a_bad_line_ends_a_library_with_the_same_error_after_all_lines_before_it() {
     let folder = Scratch::folder();
     let file = folder.file("text", b"fine\nbad \xFF\nnever");
     let run = start_library(&[&file], Stdio::null()).end();
@@ -176,7 +176,7 @@ fn text_that_comes_slowly_in_pieces_arrives() {
 }
 
 #[test]
-fn text_arrives_in_a_guest_while_more_is_still_to_come() {
+fn text_arrives_in_a_guest_before_the_input_ends() {
     let mut running = start_with(&["-"], |command| command.stdin(Stdio::piped()));
     let mut input = running.input();
     input.write_all(b"first\n").expect("it reads");
@@ -253,7 +253,7 @@ fn a_line_longer_than_a_block_is_named_and_everything_before_it_is_received() {
 }
 
 #[test]
-fn a_bad_line_ends_a_guest_with_the_same_words_and_everything_before_it_is_received() {
+fn a_bad_line_ends_a_guest_with_the_same_error_after_all_lines_before_it() {
     let folder = Scratch::folder();
     let file = folder.file("text", b"fine\nbad \xFF\nnever");
     let run = start(&["--deployment", "wasm", &file]).end();
@@ -262,7 +262,7 @@ fn a_bad_line_ends_a_guest_with_the_same_words_and_everything_before_it_is_recei
 }
 
 #[test]
-fn blocks_that_cannot_be_had_are_an_error() {
+fn blocks_that_cannot_be_allocated_are_an_error() {
     let run = start(&[&NATIVE[..], &["--block-size", "1073741824", "--blocks", "1048576"]].concat()).end();
     assert_eq!(run.code, Some(1), "{run:#?}");
     assert!(run.said().starts_with("complex: publisher: failed: topic \"lines\": "), "{run:#?}");
@@ -393,7 +393,7 @@ fn ctrl_c_ends_a_run_in_the_middle_of_a_delay() {
 }
 
 #[test]
-fn a_run_says_after_a_while_what_it_waits_for_and_one_signal_ends_it() {
+fn a_long_wait_is_reported_and_one_signal_ends_it() {
     let mut running = start_with(&[&NATIVE[..], &["-"]].concat(), |command| command.stdin(Stdio::piped()));
     let mut input = running.input();
     input.write_all(b"one\ntwo").expect("it reads");
@@ -428,7 +428,7 @@ fn one_signal_ends_a_run_whose_table_nobody_reads() {
 }
 
 #[test]
-fn ctrl_c_ends_a_guest_that_never_does() {
+fn ctrl_c_ends_a_guest_that_never_ends() {
     let folder = Scratch::folder();
     folder.file("complex-subscriber.wasm", guest("(loop $for_ever (br $for_ever)) i32.const 0").as_bytes());
     let mut running =

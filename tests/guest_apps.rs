@@ -156,7 +156,7 @@ fn an_empty_text_ends_every_mix() {
 }
 
 #[test]
-fn a_line_that_cannot_be_published_ends_linked_apps_and_guests_with_the_same_words() {
+fn a_line_that_cannot_be_published_ends_linked_apps_and_guests_alike() {
     let long = format!("fine\n{}\nnever", "x".repeat(5000));
     let cases: [(&[u8], &str); 2] = [
         (long.as_bytes(), "line 2 is too long: it has"),
@@ -179,7 +179,7 @@ fn a_line_that_cannot_be_published_ends_linked_apps_and_guests_with_the_same_wor
 }
 
 #[test]
-fn a_guest_that_is_not_granted_a_topic_says_so() {
+fn a_guest_that_is_not_granted_a_topic_reports_it() {
     let broker = Broker::new();
     let guest = guest(&broker, &SUBSCRIBER, Grants::new().publish("reports"), &[]);
     let ExitReason::Failed(said) = guest.wait().reason else { panic!("{}", guest.wait().reason) };

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused_before_its_end_comes() {
+    fn an_endless_line_is_refused_before_it_ends() {
         let mut splitter = Splitter::new(100);
         splitter.most = 1000;
         let refused = (0..).find_map(|_| splitter.chunk(&[b'x'; 10]).next().map(Result::err));

@@ -139,7 +139,7 @@ fn a_plain_fn_waits_for_several_topics_at_once() {
 }
 
 #[test]
-fn a_plain_fn_sleeps_fails_and_panics_as_an_async_one_does() {
+fn a_plain_fn_sleeps_fails_and_panics_like_an_async_one() {
     for deployment in ALL {
         let broker = Broker::new();
         let ends = |does| Running::start(&broker, deployment, does).ends();
@@ -164,7 +164,7 @@ fn a_plain_fn_that_waits_for_it_finishes_when_it_is_asked_to() {
 }
 
 #[test]
-fn a_plain_fn_is_cancelled_in_a_blocking_call_and_what_it_held_is_back() {
+fn a_plain_fn_is_cancelled_in_a_blocking_call_and_returns_what_it_held() {
     for deployment in ALL {
         let broker = Broker::new();
         let mut numbers = publisher(&broker, "in");
@@ -377,7 +377,7 @@ mod linked {
     }
 
     #[test]
-    fn a_plain_fn_that_computes_on_is_abandoned_when_its_grace_is_over() {
+    fn a_plain_fn_that_never_waits_is_abandoned_after_its_grace_period() {
         let broker = Broker::new();
         let mut limits = GuestLimits::default();
         limits.shutdown_grace = Duration::from_millis(20);

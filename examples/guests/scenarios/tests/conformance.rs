@@ -79,7 +79,7 @@ fn two_publishers_of_a_topic_keep_their_own_order() {
 }
 
 #[test]
-fn four_subscriptions_of_an_app_receive_at_once_each_in_its_way() {
+fn four_subscriptions_of_an_app_receive_in_four_ways_at_once() {
     const ALL: &str = "500 numbers in order, sum 124750";
     check("ways", &[role("subscriber", &[ALL; 4]), role("publisher", &[])]);
 }
@@ -127,7 +127,7 @@ fn late_subscribers_get_the_history_that_they_ask_for() {
 }
 
 #[test]
-fn losses_of_the_oldest_are_told_exactly() {
+fn losses_of_the_oldest_are_reported_exactly() {
     check(
         "drop-oldest",
         &[
@@ -147,7 +147,7 @@ fn losses_of_the_oldest_are_told_exactly() {
 }
 
 #[test]
-fn losses_of_the_newest_are_told_exactly() {
+fn losses_of_the_newest_are_reported_exactly() {
     check(
         "drop-newest",
         &[
@@ -178,7 +178,7 @@ fn a_subscriber_that_loses_nothing_holds_the_publisher_back() {
 }
 
 #[test]
-fn what_was_let_go_of_can_be_used_again_also_if_its_reader_looks_elsewhere() {
+fn released_blocks_are_reused_even_if_their_reader_waits_elsewhere() {
     check(
         "let-go",
         &[role("subscriber", &["received: 0 1 2 3", "received: 4 5 6 7"]), role("publisher", &[])],
@@ -198,7 +198,7 @@ fn one_slow_subscriber_slows_nobody_else() {
 }
 
 #[test]
-fn what_is_left_arrives_before_the_end_which_stays() {
+fn remaining_messages_arrive_before_the_end_which_stays() {
     check(
         "end",
         &[role("subscriber", &["received: 0 1 2 3 4", "received: ", "Err(Ended)"]), role("publisher", &[])],
@@ -211,12 +211,12 @@ fn a_topic_without_messages_ends() {
 }
 
 #[test]
-fn a_topic_goes_on_after_its_end_with_a_new_publisher() {
+fn a_topic_continues_after_its_end_with_a_new_publisher() {
     check("again", &[role("subscriber", &["received: 0 1 2", "received: 3 4 5"]), role("publisher", &[])]);
 }
 
 #[test]
-fn what_a_publisher_sent_before_it_failed_arrives() {
+fn messages_of_a_publisher_that_fails_arrive() {
     check(
         "fail",
         &[
@@ -227,7 +227,7 @@ fn what_a_publisher_sent_before_it_failed_arrives() {
 }
 
 #[test]
-fn what_a_publisher_sent_before_it_panicked_arrives() {
+fn messages_of_a_publisher_that_panics_arrive() {
     check(
         "panic",
         &[
@@ -249,7 +249,7 @@ fn a_loan_that_a_panic_left_behind_is_not_published() {
 }
 
 #[test]
-fn kept_samples_stay_as_they_are_and_hold_back_nothing_else() {
+fn kept_samples_stay_unchanged_and_hold_back_nothing_else() {
     check(
         "keep",
         &[
@@ -285,7 +285,7 @@ fn another_schema_is_refused_when_joining() {
 }
 
 #[test]
-fn what_is_not_granted_is_refused_by_name() {
+fn topics_that_are_not_granted_are_refused_by_name() {
     const SAYS: &[&str] = &[
         "denied, denied",
         "no name, no name",
@@ -297,7 +297,7 @@ fn what_is_not_granted_is_refused_by_name() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_the_next_message_is_not() {
+fn a_value_that_does_not_fit_is_refused_and_the_next_one_is_not() {
     check(
         "too-large",
         &[
@@ -356,7 +356,7 @@ fn timers_fire_in_their_order_and_not_early() {
 }
 
 #[test]
-fn a_future_that_is_given_up_loses_nothing() {
+fn a_cancelled_future_loses_nothing() {
     check(
         "given-up",
         &[
@@ -394,7 +394,7 @@ fn a_broker_that_shuts_down_asks_all_of_its_apps_to_finish() {
 }
 
 #[test]
-fn a_publisher_goes_on_when_the_one_that_holds_it_back_is_cancelled() {
+fn a_publisher_continues_when_the_app_that_holds_it_back_is_cancelled() {
     let roles = [
         ending("subscriber", End::Cancelled, &["running"]),
         role("publisher", &["published 4", "running", "published 100 to 0"]),

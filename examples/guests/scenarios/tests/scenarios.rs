@@ -173,7 +173,7 @@ in_every_deployment! {
         assert_eq!(stage.rest(), [[0, 0]]);
     }
 
-    kept_samples_stay_as_they_are_and_hold_back_nothing_else(deployment) {
+    kept_samples_stay_unchanged_and_hold_back_nothing_else(deployment) {
         let stage = Stage::start(deployment, "keep");
         send(&mut stage.input("in", 64), 0..500);
         assert_eq!(stage.rest(), [(0..500).step_by(10).collect::<Vec<u64>>()]);
