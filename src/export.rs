@@ -100,13 +100,13 @@ macro_rules! export {
         const ONE_APP_IS_EXPORTED: () = {
             struct App;
 
-            impl $crate::guest::export::Guest for App {
+            impl $crate::client::export::Guest for App {
                 fn run() -> u32 {
-                    $crate::guest::start($run)
+                    $crate::client::start($run)
                 }
             }
 
-    $crate::guest::export::export_app!(App with_types_in $crate::guest::export);
+    $crate::client::export::export_app!(App with_types_in $crate::client::export);
         };
     };
 }
@@ -114,7 +114,7 @@ macro_rules! export {
 /// Makes `run` the app that a shared library of this crate consists of: an `async fn(Session) -> Result<(), AppError>` or a plain
 /// `fn` of the same form; any error that can be displayed will do. Use it once per crate.
 ///
-/// The library exports one symbol, `blockcast_app`; see [`abi`](crate::guest::abi).
+/// The library exports one symbol, `blockcast_app`; see [`abi`](crate::client::abi).
 #[cfg(all(blockcast_library, not(target_family = "wasm")))]
 #[macro_export]
 macro_rules! export {
@@ -128,20 +128,20 @@ macro_rules! export {
 
             // In a section of its own, so that its version can be read without running anything.
             #[unsafe(link_section = ".blockcast")]
-            static BLOCKCAST_APP: $crate::guest::abi::App = $crate::guest::abi::App::new(
+            static BLOCKCAST_APP: $crate::client::abi::App = $crate::client::abi::App::new(
                 blockcast_run,
                 concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")),
             );
 
-            unsafe extern "C" fn blockcast_run(host: *const $crate::guest::abi::Host) -> u32 {
+            unsafe extern "C" fn blockcast_run(host: *const $crate::client::abi::Host) -> u32 {
                 // SAFETY: the host calls this with its table.
-                unsafe { $crate::guest::start(host, $run) }
+                unsafe { $crate::client::start(host, $run) }
             }
 
             #[unsafe(no_mangle)]
             extern "C" fn blockcast_app(
-                _host: *const $crate::guest::abi::Host,
-            ) -> *const $crate::guest::abi::App {
+                _host: *const $crate::client::abi::Host,
+            ) -> *const $crate::client::abi::App {
                 &raw const BLOCKCAST_APP
             }
         };

@@ -57,10 +57,10 @@ pub use blockcast_blocks::{
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
-    AppOutcome, Broker, Component, ComponentOptions, ComponentState, Departed, Exit, ExitReason, Grants,
-    GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, LibraryError,
-    LibraryFile, LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session,
-    Sleep, StartError, TopicStats, Validator,
+    AppOutcome, Broker, Component, ComponentLimits, ComponentOptions, ComponentReport, ComponentState,
+    ComponentStats, Departed, Exit, ExitReason, Grants, GuestProgram, GuestSource, Isolation, Level,
+    LibraryError, LibraryFile, LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart,
+    RestartPolicy, Session, Sleep, StartError, TopicStats, Validator,
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
@@ -76,9 +76,9 @@ pub use app::{App, Async, Blocking};
 pub use export::check_app;
 
 #[cfg(any(target_family = "wasm", blockcast_library))]
-pub mod guest;
+pub mod client;
 #[cfg(any(target_family = "wasm", blockcast_library))]
-pub use guest::{Level, Session, Sleep};
+pub use client::{Level, Session, Sleep};
 
 /// Why an app ended: any error, told to whoever runs it.
 pub type AppError = Box<dyn std::error::Error + Send + Sync>;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    ArchiveType, Broker, Component, ExitReason, Flat, Grants, GuestLimits, GuestSource, Payload,
+    ArchiveType, Broker, Component, ComponentLimits, ExitReason, Flat, Grants, GuestSource, Payload,
     PublisherOptions, RecvError, Rkyv, SubscriberOptions, Validator,
 };
 
@@ -84,7 +84,7 @@ fn publisher(name: &str, fingerprint: u64, messages: &[Vec<u8>], blocks: usize) 
 
 fn start(broker: &Broker, code: String, in_place: u32) -> Component {
     let program = broker.load(&GuestSource::bytes("guest", code.into_bytes())).expect("loads");
-    let mut limits = GuestLimits::default();
+    let mut limits = ComponentLimits::default();
     limits.in_place = in_place;
     broker.spawn_guest(&program, Grants::all().limits(limits), []).expect("starts")
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, one enum per concern.
 
-use crate::schema::Schema;
+use crate::payload::schema::Schema;
 
 /// A channel could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -53,22 +53,19 @@
 //! Built for wasm, or with `--cfg blockcast_library`, it holds no engine: the same verbs (`guest`) over the functions of a host,
 //! which for a library are those of a table of C functions ([`abi`]).
 //!
-//! The way of a message, file by file: `channel` (makes the shared memory: `arena`, `control`), `writer`
-//! (loans), `producer` (publish, reclaim), `descriptor`, `consumer` (claim, take, let go), `reader` (by
-//! reference), `attachment` and `sample` (owned samples); `gate`, `signal`, `roster` and `park` wake whoever sleeps.
+//! # A message's path
+//! `engine` holds the side that owns shared memory: `segment` creates it, `writer` lends blocks, `ring` publishes,
+//! claims and reclaims, `reader` hands out messages by reference and `sample` owned ones, `wake` wakes sleepers. `client`
+//! holds the side that has a host instead of an engine. `abi` defines what crosses between the two.
 
 pub mod payload;
-pub mod pod;
-#[cfg(feature = "rkyv")]
-pub mod rkyv;
-pub mod schema;
 pub mod units;
 
+pub use payload::pod::{self, Pod, PodType};
 #[cfg(feature = "rkyv")]
-pub use self::rkyv::{ArchiveType, Rkyv, archive};
+pub use payload::rkyv::{self, ArchiveType, Rkyv, archive};
+pub use payload::schema::{self, Schema, fingerprint_of};
 pub use payload::{BLOCK_ALIGNMENT, BuildError, Bytes, InvalidPayload, Payload, RoomError, WriteFrom};
-pub use pod::{Pod, PodType};
-pub use schema::{Schema, fingerprint_of};
 pub use units::{PublisherId, Sequence, Timestamp};
 
 pub mod descriptor;
@@ -86,70 +83,21 @@ pub use when_ready::WhenReady;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod abi;
-
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod native {
-    pub use crate::arena::Arena;
-    pub use crate::brought::ArenaMemory;
-    pub use crate::channel::{ArenaPin, Channel, ChannelConfig};
-    pub use crate::reader::{RawBatch, RawMessage, Reader};
-    pub use crate::sample::RawSample;
-    pub use crate::signal::Signal;
-    pub use crate::sys::file_size::file_size_limit;
-    pub use crate::sys::fork::{ForkFlag, Process};
-    pub use crate::sys::mappings::{NoMappings, charge_mappings, reserve_mappings};
-    pub use crate::sys::{large_page_size, page_size};
-    pub use crate::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
-}
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub use native::*;
-
-#[cfg(any(target_family = "wasm", blockcast_library))]
-pub mod guest;
-#[cfg(any(target_family = "wasm", blockcast_library))]
-pub use guest::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};
-
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod arena;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod attachment;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod biased;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod brought;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod channel;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod consumer;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod control;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod gate;
 #[cfg(not(target_family = "wasm"))]
-mod line;
-#[cfg(all(test, loom))]
-mod models;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod park;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod pool;
+mod direct;
 #[cfg(not(target_family = "wasm"))]
 mod primitive;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod producer;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod reader;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod roster;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-mod sample;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod shield;
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod signal;
 #[cfg(not(target_family = "wasm"))]
 mod spin;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod sys;
+
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
-pub mod writer;
+mod engine;
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+pub use engine::exports::*;
+
+#[cfg(any(target_family = "wasm", blockcast_library))]
+pub mod client;
+#[cfg(any(target_family = "wasm", blockcast_library))]
+pub use client::{RawBatch, RawLoan, RawMessage, RawSample, Writer, park};

@@ -93,7 +93,7 @@ impl Timestamp {
         #[cfg(not(target_family = "wasm"))]
         return crate::sys::clock::precise();
         #[cfg(target_family = "wasm")]
-        return crate::guest::Runtime::current().now();
+        return crate::client::Runtime::current().now();
     }
 
     /// Nanoseconds since the monotonic clock's start; 0 for [`Timestamp::NONE`].

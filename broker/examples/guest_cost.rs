@@ -10,7 +10,7 @@ mod guest_support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blockcast_broker::guest::{ExitReason, GuestEngine};
+use blockcast_broker::{ExitReason, GuestEngine};
 use guest_support::bus::{Bus, publish};
 use guest_support::{Form, Guest};
 

@@ -33,38 +33,35 @@
 //! libraries, and `object` reads their files before; `wasmtime-wasi` serves programs, with the feature `wasi`; `tracing` tells of
 //! joins, refusals and ends.
 
-mod broker;
 mod component;
-mod expectation;
+mod control;
 mod file;
-mod granted;
-mod grants;
-pub mod guest;
-pub mod library;
-mod linked;
-mod restart;
+mod host;
+mod hosting;
 mod session;
-mod stats;
-mod supervision;
-mod topic;
 
 pub use blockcast_blocks::{ArenaMemory, MemoryError, OpenError};
-pub use broker::{Broker, StartError};
-pub use component::{Component, ComponentOptions};
-pub use grants::Grants;
-pub use guest::{
-    CacheError, CacheStats, GuestCache, GuestEngine, PrecompiledError, UnknownWasiPart, WasiPart,
+pub use component::cancellation::ComponentControl;
+pub use component::exit::{ExitReason, LoadError};
+pub use component::handle::{Component, ComponentOptions};
+pub use component::isolation::Isolation;
+pub use component::limit_policy::{Limit, OnExcess, UnknownLimit};
+pub use component::limits::{ComponentLimits, Rate};
+pub use component::restart::{Restart, RestartPolicy};
+pub use component::stats::ComponentStats;
+pub use component::supervision::{ComponentState, Exit};
+pub use control::broker::{Broker, StartError};
+pub use control::grants::Grants;
+pub use control::stats::{Departed, TopicStats};
+pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
+pub use host::linked::{AppOutcome, Async, Blocking};
+pub use host::wasm::abi::values::Level;
+pub use host::wasm::{
+    self, CacheError, CacheStats, CompilerError, CompilerProcess, ComponentReport, EngineError, GuestCache,
+    GuestEngine, GuestProgram, GuestSetup, GuestSource, LoadLimit, LoadLimits, LoadOptions, LogSink,
+    PrecompiledError, UnknownLoadLimit, UnknownWasiPart, WasiPart, compile_child_main,
 };
-pub use guest::{
-    CompilerError, CompilerProcess, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit, compile_child_main,
+pub use hosting::topic_access::{
+    BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator,
 };
-pub use guest::{
-    ExitReason, GuestLimits, GuestProgram, GuestReport, GuestSource, GuestStats, Isolation, Level, Limit,
-    LoadError, LogSink, OnExcess, Rate, Validator,
-};
-pub use library::{LibraryError, LibraryFile, LibraryProgram};
-pub use linked::{AppOutcome, Async, Blocking};
-pub use restart::{Restart, RestartPolicy};
 pub use session::{Session, Sleep};
-pub use stats::{Departed, TopicStats};
-pub use supervision::{ComponentState, Exit};

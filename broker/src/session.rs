@@ -14,12 +14,14 @@ use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::Handle;
 
-use crate::broker::Shared;
-use crate::component::ComponentOptions;
-use crate::expectation::Returns;
-use crate::grants::Grants;
-use crate::guest::state::line;
-use crate::guest::{GuestControl, Level, LogSink};
+use crate::component::cancellation::ComponentControl;
+use crate::component::handle::ComponentOptions;
+use crate::control::broker::Shared;
+use crate::control::expectation::Returns;
+use crate::control::grants::Grants;
+use crate::host::wasm::abi::values::Level;
+use crate::host::wasm::state::LogSink;
+use crate::host::wasm::state::line;
 
 /// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
 /// one source serves both.
@@ -31,7 +33,7 @@ pub struct Session {
     shared: Arc<Shared>,
     grants: Grants,
     parameters: BTreeMap<String, String>,
-    control: Arc<GuestControl>,
+    control: Arc<ComponentControl>,
     log: Option<LogSink>,
     runtime: Handle,
     returns: Arc<Returns>,
@@ -43,7 +45,7 @@ impl Session {
         name: String,
         shared: Arc<Shared>,
         options: ComponentOptions,
-        control: Arc<GuestControl>,
+        control: Arc<ComponentControl>,
         runtime: Handle,
         returns: Arc<Returns>,
     ) -> Self {

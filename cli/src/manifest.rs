@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use blockcast::{Grants, GuestLimits, Isolation, Limit, Rate, RestartPolicy, WasiPart};
+use blockcast::{ComponentLimits, Grants, Isolation, Limit, Rate, RestartPolicy, WasiPart};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
@@ -151,7 +151,7 @@ impl Kind {
     }
 }
 
-/// `[guest.limits]`: what is not set is as [`GuestLimits::default`] has it.
+/// `[guest.limits]`: what is not set is as [`ComponentLimits::default`] has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
@@ -186,8 +186,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn guest_limits(&self) -> GuestLimits {
-        let mut limits = GuestLimits::default();
+    fn guest_limits(&self) -> ComponentLimits {
+        let mut limits = ComponentLimits::default();
         let set = |to: &mut u64, size: Option<Size>| *to = size.map_or(*to, |size| size.0);
         set(&mut limits.memory, self.memory);
         set(&mut limits.windows, self.windows);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blockcast::flat::dynamic;
-use blockcast::{ComponentOptions, Grants, GuestLimits, RestartPolicy, Schema};
+use blockcast::{ComponentLimits, ComponentOptions, Grants, RestartPolicy, Schema};
 
 use crate::Refused;
 use crate::args::{Granted, Run};
@@ -243,7 +243,7 @@ impl Plan {
 
 /// What the command line grants to the guest `name`.
 fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
-    let mut limits = GuestLimits::default();
+    let mut limits = ComponentLimits::default();
     limits.memory = granted.memory.unwrap_or(limits.memory);
     (limits.compute, limits.run_time) = (granted.compute, granted.run_time);
     let for_it = |patterns: &[String]| -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockcast::{Component, ComponentState, GuestStats, TopicStats, text};
+use blockcast::{Component, ComponentState, ComponentStats, TopicStats, text};
 use serde::Serialize;
 
 use crate::units;
@@ -115,7 +115,7 @@ impl Snapshot {
 }
 
 impl Guest {
-    fn new(component: &Component, stats: &GuestStats) -> Self {
+    fn new(component: &Component, stats: &ComponentStats) -> Self {
         let exit = component.exits().last().map(|exit| exit.reason.to_string());
         Self {
             name: component.name().to_owned(),

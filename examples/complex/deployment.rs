@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use blockcast::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource, LibraryProgram};
+use blockcast::{Broker, Component, ComponentLimits, Grants, GuestProgram, GuestSource, LibraryProgram};
 use clap::ValueEnum;
 
 use crate::library;
@@ -140,7 +140,7 @@ impl Apps {
         parameters: [(&str, String); N],
     ) -> Result<Component, String> {
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value));
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         limits.shutdown_grace = GRACE * 2; // longer than this program itself waits
         let grants = Grants::new().limits(limits);
         let grants = match app {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use blockcast::{Broker, Component, ExitReason, GuestReport};
+use blockcast::{Broker, Component, ComponentReport, ExitReason};
 
 use crate::waiting::{Interrupts, wait_for};
 
@@ -50,7 +50,7 @@ impl Running {
         broker: &Broker,
         interrupts: &mut Interrupts,
         mut asked: bool,
-    ) -> ([GuestReport; 3], bool) {
+    ) -> ([ComponentReport; 3], bool) {
         let mut ended = pin!(wait_for("the apps to receive what was published", self.all_ended()));
         if !asked {
             let stuck = async {
@@ -78,7 +78,7 @@ impl Running {
         (ended.await, asked)
     }
 
-    async fn all_ended(&self) -> [GuestReport; 3] {
+    async fn all_ended(&self) -> [ComponentReport; 3] {
         let [publisher, first, second] = &self.apps;
         tokio::join!(publisher.ended(), first.ended(), second.ended()).into()
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use blockcast::{ExitReason, GuestReport, TopicStats};
+use blockcast::{ComponentReport, ExitReason, TopicStats};
 use complex_subscriber::Report;
 
 use crate::deployment::{Deployment, Kind};
@@ -17,7 +17,7 @@ pub struct Summary<'s> {
     pub elapsed: Duration,
     /// Like `ended`, in the order of [`Running::NAMES`].
     pub kinds: [Kind; 3],
-    pub ended: &'s [GuestReport; 3],
+    pub ended: &'s [ComponentReport; 3],
     pub reports: &'s [Report],
     pub topics: Vec<TopicStats>,
     /// Whether the user ended the input with Ctrl-C.

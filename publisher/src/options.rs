@@ -154,8 +154,8 @@ impl PublisherOptions {
     /// What these options ask of a guest's host.
     #[cfg(target_family = "wasm")]
     #[must_use]
-    pub fn writer(&self) -> blockcast_blocks::guest::WriterOptions {
-        blockcast_blocks::guest::WriterOptions {
+    pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
+        blockcast_blocks::client::WriterOptions {
             block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
             blocks: self.blocks,
             history: self.history,
@@ -165,8 +165,8 @@ impl PublisherOptions {
     /// What these options ask of a library's host.
     #[cfg(all(blockcast_library, not(target_family = "wasm")))]
     #[must_use]
-    pub fn writer(&self) -> blockcast_blocks::guest::WriterOptions {
-        blockcast_blocks::guest::WriterOptions {
+    pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
+        blockcast_blocks::client::WriterOptions {
             block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
             blocks: self.blocks,
             max_blocks: self.max_blocks,

@@ -50,7 +50,7 @@ mod wait;
 
 pub use blockcast_blocks::Overflow;
 #[cfg(any(target_family = "wasm", blockcast_library))]
-pub use blockcast_blocks::guest::Subscription;
+pub use blockcast_blocks::client::Subscription;
 pub use latest::Latest;
 pub use message::{Batch, Message, Sample};
 pub use options::SubscriberOptions;

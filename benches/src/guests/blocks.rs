@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use blockcast_blocks::{Bytes, Payload, Timestamps};
-use blockcast_broker::{Broker, Component, Grants, GuestLimits, GuestProgram, GuestSource, Isolation};
+use blockcast_broker::{Broker, Component, ComponentLimits, Grants, GuestProgram, GuestSource, Isolation};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::{Builder, Runtime};
@@ -26,9 +26,9 @@ fn load(broker: &Broker, code: String) -> anyhow::Result<GuestProgram> {
 fn start(
     broker: &Broker,
     program: &GuestProgram,
-    change: impl FnOnce(&mut GuestLimits),
+    change: impl FnOnce(&mut ComponentLimits),
 ) -> anyhow::Result<Component> {
-    let mut limits = GuestLimits::default();
+    let mut limits = ComponentLimits::default();
     limits.windows = 3 << 30;
     limits.publisher_bytes = 1 << 30;
     change(&mut limits);

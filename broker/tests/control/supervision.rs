@@ -150,7 +150,7 @@ async fn a_linked_app_is_restarted_like_a_guest_also_after_a_panic() {
 async fn a_guest_that_cannot_start_is_given_up_with_the_reason() {
     let broker = Broker::new();
     let program = load(&broker, r#"(func (export "run") (result i32) (i32.const 0))"#);
-    let mut limits = blockcast_broker::GuestLimits::default();
+    let mut limits = blockcast_broker::ComponentLimits::default();
     limits.memory = 65536;
     let policy = RestartPolicy { limit: Some(2), ..RestartPolicy::on_failure() };
     let options = quickly(policy).grants(Grants::new().limits(limits));
@@ -195,7 +195,7 @@ async fn a_declared_topic_keeps_its_schema_and_checks_what_guests_publish() {
       (i32.store (i32.const 4096) (i32.const 0x646f6f67))
       (call $expect (i32.const 2) (call $publish (local.get $p) (i32.const 4096) (i32.const 4)) (i32.const 0))
       (i32.const 0))"#;
-    let mut limits = blockcast_broker::GuestLimits::default();
+    let mut limits = blockcast_broker::ComponentLimits::default();
     limits.topics = 0; // the topic is there
     let grants = Grants::new().publish("topic").limits(limits);
     let guest = broker.spawn_guest(&load(&broker, body), grants, []).expect("starts");

@@ -2,7 +2,7 @@
 
 use crate::guest_support::wat;
 use blockcast_blocks::{Bytes, OpenError, Payload, Pod};
-use blockcast_broker::{Broker, ExitReason, Grants, GuestLimits, GuestSource};
+use blockcast_broker::{Broker, ComponentLimits, ExitReason, Grants, GuestSource};
 
 #[test]
 fn a_topic_without_participants_is_gone_and_may_be_of_another_type_next() {
@@ -66,7 +66,7 @@ async fn a_guest_may_create_one_topic_after_another_if_it_may_have_one() {
         (br_if $again (i32.lt_u (local.get $n) (i32.const 10))))
       (i32.const 0))"#;
     let guest = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
-    let mut limits = GuestLimits::default();
+    let mut limits = ComponentLimits::default();
     limits.topics = 1;
     let guest = broker.spawn_guest(&guest, Grants::all().limits(limits), []).expect("starts");
     assert_eq!(guest.ended().await.reason, ExitReason::Finished);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use blockcast_blocks::{Bytes, InvalidPayload, Overflow, Payload};
 use blockcast_broker::{
-    Broker, Component, ComponentOptions, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource,
+    Broker, Component, ComponentLimits, ComponentOptions, ExitReason, Grants, GuestProgram, GuestSource,
     Isolation, Level, Rate,
 };
 use blockcast_publisher::{Publisher, PublisherOptions};
@@ -207,8 +207,8 @@ async fn accompany(
 }
 
 /// Small enough that a guest runs into all of them.
-fn limits(isolation: Isolation) -> GuestLimits {
-    let mut limits = GuestLimits::default();
+fn limits(isolation: Isolation) -> ComponentLimits {
+    let mut limits = ComponentLimits::default();
     limits.isolation = isolation;
     limits.memory = 2 << 20;
     limits.windows = 1 << 20;

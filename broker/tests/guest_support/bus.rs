@@ -8,7 +8,9 @@ use blockcast_blocks::{
     Bytes, Channel, ChannelConfig, InvalidPayload, JoinError, Payload, PublisherId, Reader, ReaderOptions,
     Schema, Signal, Writer, channel,
 };
-use blockcast_broker::guest::{BlockOptions, Checks, Exchange, Feed, Outlet, Refusal, Validator};
+use blockcast_broker::{
+    BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator,
+};
 
 #[derive(Default)]
 struct Topic {
@@ -88,7 +90,7 @@ pub fn publish(writer: &mut Writer, bytes: &[u8]) -> bool {
     true
 }
 
-struct BusFeed {
+struct BusSource {
     bus: Bus,
     topic: String,
     number: u32,
@@ -99,7 +101,7 @@ struct BusFeed {
 
 // SAFETY: the readers are made for this feed from channels of its topic. Whether the topics are unsealed is the bus's, and
 // the tests do not read unsealed messages while a guest may write them.
-unsafe impl Feed for BusFeed {
+unsafe impl SubscriptionSource for BusSource {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
         let topics = self.bus.topics.lock().unwrap();
         let channel = topics[&self.topic].channels.get(self.next)?;
@@ -118,21 +120,21 @@ unsafe impl Feed for BusFeed {
     }
 }
 
-impl Drop for BusFeed {
+impl Drop for BusSource {
     fn drop(&mut self) {
         let mut topics = self.bus.topics.lock().unwrap();
         topics.get_mut(&self.topic).unwrap().subscribers.retain(|(number, _)| *number != self.number);
     }
 }
 
-struct BusOutlet {
+struct BusPort {
     writer: Writer,
     unsealed: bool,
     validator: Validator,
 }
 
 // SAFETY: there is one writer. Its channel carries `Bytes`, for which every sequence of bytes is valid.
-unsafe impl Outlet for BusOutlet {
+unsafe impl PublisherPort for BusPort {
     fn writer(&mut self) -> (&mut Writer, Checks<'_>) {
         (&mut self.writer, Checks { layout: Some(&self.validator), rule: None })
     }
@@ -152,14 +154,14 @@ fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
 }
 
 // SAFETY: feeds and outlets are those of the topic that was asked for, and only `Bytes` are admitted.
-unsafe impl Exchange for Bus {
+unsafe impl TopicAccess for Bus {
     fn subscribe(
         &self,
         topic: &str,
         schema: &Schema,
         options: ReaderOptions,
         signal: &Arc<Signal>,
-    ) -> Result<Box<dyn Feed>, Refusal> {
+    ) -> Result<Box<dyn SubscriptionSource>, Refusal> {
         if topic == "forbidden" {
             return Err(Refusal::Denied);
         }
@@ -171,7 +173,7 @@ unsafe impl Exchange for Bus {
         let entry = topics.entry(topic.to_owned()).or_default();
         entry.subscribers.push((number, Arc::clone(signal)));
         let (topic, signal) = (topic.to_owned(), Arc::clone(signal));
-        Ok(Box::new(BusFeed { bus: self.clone(), topic, number, options, signal, next: 0 }))
+        Ok(Box::new(BusSource { bus: self.clone(), topic, number, options, signal, next: 0 }))
     }
 
     fn publish(
@@ -180,13 +182,13 @@ unsafe impl Exchange for Bus {
         schema: &Schema,
         options: BlockOptions,
         _signal: &Arc<Signal>,
-    ) -> Result<Box<dyn Outlet>, Refusal> {
+    ) -> Result<Box<dyn PublisherPort>, Refusal> {
         if *schema != Bytes::schema() {
             return Err(Refusal::SchemaMismatch);
         }
         let mut config = ChannelConfig::new(PublisherId::new(u64::from(self.number())), Bytes::schema());
         (config.block_size, config.blocks) = (options.block_size as usize, options.blocks);
         let writer = self.add(topic, channel(config).map_err(|_| Refusal::Internal)?);
-        Ok(Box::new(BusOutlet { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))
+        Ok(Box::new(BusPort { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))
     }
 }

@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use blockcast_broker::guest::{
-    Exchange, ExitReason, GuestControl, GuestEngine, GuestLimits, GuestProgram, GuestReport, GuestSetup,
-    GuestSource, Isolation, Level,
+use blockcast_broker::{
+    ComponentControl, ComponentLimits, ComponentReport, ExitReason, GuestEngine, GuestProgram, GuestSetup,
+    GuestSource, Isolation, Level, TopicAccess,
 };
 
 /// What the guests of a test are.
@@ -39,7 +39,7 @@ pub struct Kind {
 
 impl Kind {
     /// A guest of this kind whose module body is `body`; see [`wat::component`].
-    pub fn guest(self, engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Guest {
+    pub fn guest(self, engine: &Arc<GuestEngine>, exchange: Arc<dyn TopicAccess>, body: &str) -> Guest {
         Guest::of_form(self.form, engine, exchange, body).limits(|limits| limits.isolation = self.isolation)
     }
 }
@@ -79,43 +79,48 @@ pub struct Guest {
 
 impl Guest {
     /// A component whose module body is `body` (see [`wat::component`]).
-    pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
+    pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn TopicAccess>, body: &str) -> Self {
         Self::of_form(Form::Component, engine, exchange, body)
     }
 
     /// Like [`new`](Self::new), for a guest of the given form.
-    pub fn of_form(form: Form, engine: &Arc<GuestEngine>, exchange: Arc<dyn Exchange>, body: &str) -> Self {
+    pub fn of_form(
+        form: Form,
+        engine: &Arc<GuestEngine>,
+        exchange: Arc<dyn TopicAccess>,
+        body: &str,
+    ) -> Self {
         let program = GuestProgram::load(engine, &form.guest("test", body));
         Self::of_program(program.unwrap_or_else(|error| panic!("{error}\n{body}")), exchange)
     }
 
     /// A guest of a program of its own.
-    pub fn of_program(program: GuestProgram, exchange: Arc<dyn Exchange>) -> Self {
+    pub fn of_program(program: GuestProgram, exchange: Arc<dyn TopicAccess>) -> Self {
         let log = Log::default();
         let lines = Arc::clone(&log);
         let setup = GuestSetup {
             name: "test".to_owned(),
             exchange,
             parameters: BTreeMap::new(),
-            limits: GuestLimits::default(),
+            limits: ComponentLimits::default(),
             wasi: Vec::new(),
             log: Arc::new(move |_: Level, line: &str| lines.lock().unwrap().push(line.to_owned())),
-            control: GuestControl::new(),
+            control: ComponentControl::new(),
         };
         Self { program, setup, log }
     }
 
-    pub fn limits(mut self, change: impl FnOnce(&mut GuestLimits)) -> Self {
+    pub fn limits(mut self, change: impl FnOnce(&mut ComponentLimits)) -> Self {
         change(&mut self.setup.limits);
         self
     }
 
-    pub async fn run(&self) -> GuestReport {
+    pub async fn run(&self) -> ComponentReport {
         self.program.run(self.setup.clone()).await
     }
 
     /// Runs as a task of its own.
-    pub fn spawn(&self) -> tokio::task::JoinHandle<GuestReport> {
+    pub fn spawn(&self) -> tokio::task::JoinHandle<ComponentReport> {
         let (program, setup) = (self.program.clone(), self.setup.clone());
         tokio::spawn(async move { program.run(setup).await })
     }

@@ -23,7 +23,7 @@ mod violations;
 #[path = "zero_copy.rs"]
 mod zero_copy;
 
-use blockcast_broker::guest::Isolation;
+use blockcast_broker::Isolation;
 
 use crate::guest_support::{Form, Kind};
 

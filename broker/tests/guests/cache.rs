@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::guest_support::bus::Bus;
 use crate::guest_support::{Form, Guest};
-use blockcast_broker::guest::{
+use blockcast_broker::{Broker, Grants, StartError};
+use blockcast_broker::{
     CacheError, CacheStats, ExitReason, GuestCache, GuestEngine, GuestProgram, PrecompiledError,
 };
-use blockcast_broker::{Broker, Grants, StartError};
 
 /// A folder that is removed at the end.
 struct Folder(PathBuf);

@@ -9,7 +9,7 @@ mod publishing;
 #[path = "straight_line.rs"]
 mod straight_line;
 
-use blockcast_broker::guest::Isolation;
+use blockcast_broker::Isolation;
 
 use crate::guest_support::{Form, Kind};
 

@@ -6,20 +6,20 @@ use super::KIND;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use blockcast_blocks::Writer;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits};
+use blockcast_broker::{ComponentLimits, ExitReason, GuestEngine};
 use tokio::task::JoinHandle;
 
 struct Scene {
     bus: Bus,
     guest: Guest,
-    running: JoinHandle<blockcast_broker::guest::GuestReport>,
+    running: JoinHandle<blockcast_broker::ComponentReport>,
 }
 
 /// Starts a guest with `body` as its `run`, a reliable subscription in `$s`, and waits until it is subscribed.
 async fn scene(
     writer: Option<&Writer>,
     bus: Bus,
-    limits: impl FnOnce(&mut GuestLimits),
+    limits: impl FnOnce(&mut ComponentLimits),
     body: &str,
 ) -> Scene {
     let engine = GuestEngine::new().expect("an engine");
@@ -282,7 +282,7 @@ async fn limits_of_attached_and_held_messages_are_errors() {
         (call $expect (i32.const 5) (call $result) (i32.const -13))
         "#
     );
-    let limit = |limits: &mut GuestLimits| (limits.attached, limits.held) = (2, 1);
+    let limit = |limits: &mut ComponentLimits| (limits.attached, limits.held) = (2, 1);
     let scene = scene(Some(&writer), bus, limit, &body).await;
     for byte in 0..8 {
         assert!(publish(&mut writer, &[byte]));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::guest_support::wat;
 use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
-use blockcast_broker::guest::{ExitReason, GuestLimits, Limit};
 use blockcast_broker::{Broker, Component, ComponentOptions, Grants, GuestSource, RestartPolicy};
+use blockcast_broker::{ComponentLimits, ExitReason, Limit};
 use blockcast_publisher::PublisherOptions;
 
 /// Longest time that something may take which takes milliseconds: what takes longer hangs.
@@ -16,10 +16,10 @@ fn start(
     broker: &Broker,
     body: &str,
     restart: RestartPolicy,
-    limits: impl FnOnce(&mut GuestLimits),
+    limits: impl FnOnce(&mut ComponentLimits),
 ) -> Component {
     let program = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
-    let mut granted = GuestLimits::default();
+    let mut granted = ComponentLimits::default();
     limits(&mut granted);
     let options = ComponentOptions::new().grants(Grants::all().limits(granted)).restart(restart);
     broker.supervise_guest(&program, options).expect("starts")

@@ -6,11 +6,11 @@ use super::KIND;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits};
+use blockcast_broker::{ComponentLimits, ExitReason, GuestEngine};
 
 /// Runs `body` as the guest's `run`, with a subscription in `$s` and one publisher of 64 blocks of 4 KiB, which publishes
 /// `block` again and again.
-async fn run_with(limits: impl FnOnce(&mut GuestLimits), body: &str) -> (ExitReason, Guest) {
+async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (ExitReason, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 4096, 64);
@@ -185,7 +185,7 @@ async fn arenas_lie_side_by_side_also_across_donations() {
         "(call $expect (i32.const 22) (call $add_storage (local.get $s) (i32.add (local.get $a) (i32.const 0x10000)) (i32.const 0x10000)) (i32.const 0))",
     );
     let guest = KIND.guest(&engine, Arc::new(bus.clone()), &body).limits(|limits| {
-        limits.isolation = blockcast_broker::guest::Isolation::Arena;
+        limits.isolation = blockcast_broker::Isolation::Arena;
     });
     assert_eq!(guest.run().await.reason, ExitReason::Finished, "{:?}", guest.log.lock());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::{in_child, in_child_async};
 use crate::guest_support::{Form, Guest, assert_violation, process};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, GuestReport, Isolation};
+use blockcast_broker::{ComponentLimits, ComponentReport, ExitReason, GuestEngine, Isolation};
 
 const NO_STORAGE: i32 = -1;
 const INTERNAL: i32 = -4;
@@ -73,7 +73,7 @@ impl Drop for Mappings {
 
 /// Runs `body` with a reliable subscription in `$s` and the address of the first message in `$a`, after
 /// which the process has no mapping left.
-async fn without_mappings(body: &str) -> (GuestReport, Guest) {
+async fn without_mappings(body: &str) -> (ComponentReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 4096, 64);
@@ -333,7 +333,7 @@ fn hostile_attachments_beyond_the_windows_of_a_guest_are_refused() {
             "(i32.const 0))".to_owned(),
         ]
         .concat();
-        let limits = |limits: &mut GuestLimits| limits.memory_blocks = 1000;
+        let limits = |limits: &mut ComponentLimits| limits.memory_blocks = 1000;
         let guest = Guest::new(&engine, Arc::new(Bus::new()), &body).limits(limits);
         assert_eq!(guest.run().await.reason, ExitReason::Finished, "{:?}", guest.log.lock());
         assert_eq!(process::arena_mappings(), []);

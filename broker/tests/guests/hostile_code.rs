@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::{in_child, in_child_async};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource, LoadError, LoadLimit};
 use blockcast_broker::{Broker, Grants};
+use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, LoadError, LoadLimit};
 
 /// Bytes that a guest's code may have.
 const MOST: u64 = 64 << 20;

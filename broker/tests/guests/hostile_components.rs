@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, process, wat};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
+use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
 /// Computing time of guests, most of which need next to none: those that compute for ever use it up.
 const COMPUTE: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::guest_support::Form;
 use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
-use blockcast_broker::guest::{ExitReason, GuestLimits, Limit, Rate};
 use blockcast_broker::{Broker, Component, Grants};
+use blockcast_broker::{ComponentLimits, ExitReason, Limit, Rate};
 use blockcast_publisher::PublisherOptions;
 
 const MS: Duration = Duration::from_millis(1);
@@ -15,7 +15,7 @@ const LIMIT: i32 = -13;
 /// How a guest exceeds a limit.
 struct Case {
     limit: Limit,
-    set: fn(&mut GuestLimits),
+    set: fn(&mut ComponentLimits),
     /// What leads there.
     before: &'static str,
     /// What exceeds it, and what that returns where it is refused.
@@ -23,7 +23,12 @@ struct Case {
     refused: i32,
 }
 
-const fn case(limit: Limit, set: fn(&mut GuestLimits), before: &'static str, excess: &'static str) -> Case {
+const fn case(
+    limit: Limit,
+    set: fn(&mut ComponentLimits),
+    before: &'static str,
+    excess: &'static str,
+) -> Case {
     Case { limit, set, before, excess, refused: LIMIT }
 }
 
@@ -182,7 +187,7 @@ fn ending() -> Vec<Case> {
 }
 
 /// Runs a guest on a topic with four messages. It must end like this, and hold nothing then.
-async fn run(case: &Case, limits: GuestLimits, expected: ExitReason) {
+async fn run(case: &Case, limits: ComponentLimits, expected: ExitReason) {
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
     broker.declare("topic", &Bytes::schema(), None).expect("declared");
     let options = PublisherOptions::new().block_size(64).blocks(8).history(4);
@@ -218,7 +223,7 @@ async fn run(case: &Case, limits: GuestLimits, expected: ExitReason) {
 async fn hostile_excess_of_every_limit_is_refused_where_it_can_be() {
     for case in refusing() {
         assert!(!case.limit.always_ends());
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         (case.set)(&mut limits);
         run(&case, limits, ExitReason::Finished).await;
     }
@@ -230,7 +235,7 @@ async fn hostile_excess_of_every_limit_ends_the_guest_where_its_grant_says_so() 
     let tried: BTreeSet<Limit> = cases.iter().map(|case| case.limit).collect();
     assert_eq!(tried, Limit::ALL.iter().copied().collect(), "none is left out");
     for case in cases {
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         limits.end_at = if case.limit.always_ends() { Vec::new() } else { vec![case.limit] };
         (case.set)(&mut limits);
         run(&case, limits, ExitReason::Killed(case.limit)).await;

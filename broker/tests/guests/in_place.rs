@@ -8,7 +8,7 @@ use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, assert_violation, process};
 use blockcast_blocks::Reader;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, GuestReport};
+use blockcast_broker::{ComponentLimits, ComponentReport, ExitReason, GuestEngine};
 
 const BUSY: i32 = -2;
 const WRONG_SIZE: i32 = -3;
@@ -44,9 +44,9 @@ fn look(reader: &mut Reader, seen: &mut Seen) {
 /// Runs a guest with a publisher of four blocks of 524,000 bytes in `$p`, and a subscriber.
 async fn publishing(
     bus: Bus,
-    limits: impl FnOnce(&mut GuestLimits),
+    limits: impl FnOnce(&mut ComponentLimits),
     body: &str,
-) -> (GuestReport, Guest, Seen) {
+) -> (ComponentReport, Guest, Seen) {
     let engine = GuestEngine::new().expect("an engine");
     let body = format!(
         r#"(func (export "run") (result i32)
@@ -79,7 +79,7 @@ async fn publishing(
 /// Runs `body`, after which the process must be as before. The guest finishes, or violates one of these bytes.
 async fn end(
     bus: Bus,
-    limits: impl FnOnce(&mut GuestLimits),
+    limits: impl FnOnce(&mut ComponentLimits),
     body: &str,
     violated: Option<Range<u64>>,
     messages: &[(usize, u8)],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestReport, Isolation};
+use blockcast_broker::{ComponentReport, ExitReason, GuestEngine, Isolation};
 
 const DENIED: i32 = -5;
 
@@ -45,7 +45,12 @@ fn guest(len: usize, body: &str) -> String {
 
 /// Runs a guest on a publisher of four blocks that has published long messages to nobody, and then two of these
 /// lengths. Returns what the guest saw.
-async fn see(isolation: Isolation, block: usize, lens: [usize; 2], body: &str) -> (Vec<u64>, GuestReport) {
+async fn see(
+    isolation: Isolation,
+    block: usize,
+    lens: [usize; 2],
+    body: &str,
+) -> (Vec<u64>, ComponentReport) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let mut writer = bus.writer_with("topic", block, 4, |config| config.history = 2);

@@ -7,7 +7,7 @@ use super::KIND;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Form, Guest, process};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, Limit, LoadError};
+use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, Limit, LoadError};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -8,8 +8,8 @@ use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, process, wat};
 use blockcast_blocks::{Bytes, InvalidPayload, Payload};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, Limit, Rate, Validator};
 use blockcast_broker::{Broker, Component, ComponentOptions, Grants, GuestSource};
+use blockcast_broker::{ComponentLimits, ExitReason, GuestEngine, Limit, Rate, Validator};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::SubscriberOptions;
 
@@ -23,9 +23,9 @@ fn guest(body: &str) -> Guest {
 }
 
 /// Starts a guest that is granted everything but beyond `limits`.
-fn start(broker: &Broker, body: &str, limits: impl FnOnce(&mut GuestLimits)) -> Component {
+fn start(broker: &Broker, body: &str, limits: impl FnOnce(&mut ComponentLimits)) -> Component {
     let program = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
-    let mut granted = GuestLimits::default();
+    let mut granted = ComponentLimits::default();
     limits(&mut granted);
     let options = ComponentOptions::new().grants(Grants::all().limits(granted));
     broker.supervise_guest(&program, options).expect("starts")
@@ -364,7 +364,7 @@ async fn hostile_creation_of_topics_is_refused_at_the_limit_also_over_restarts()
     drop(broker.subscriber::<Bytes>("tops-500", SubscriberOptions::new()).expect("opens"));
     let program =
         broker.load(&GuestSource::bytes("test", wat::component(TOPICS).into_bytes())).expect("loads");
-    let mut limits = GuestLimits::default();
+    let mut limits = ComponentLimits::default();
     limits.topics = 7;
     let policy = blockcast_broker::RestartPolicy {
         initial: MS,

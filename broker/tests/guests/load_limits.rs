@@ -1,6 +1,6 @@
 //! Code that asks too much of the compiler is refused before it is compiled.
 
-use blockcast_broker::guest::{
+use blockcast_broker::{
     GuestEngine, GuestProgram, GuestSource, LoadError, LoadLimit, LoadLimits, LoadOptions,
 };
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::guest_support::wat;
-use blockcast_broker::guest::{GuestEngine, GuestProgram, GuestSource, LoadError};
+use blockcast_broker::{GuestEngine, GuestProgram, GuestSource, LoadError};
 
 fn load(code: &[u8]) -> Result<GuestProgram, LoadError> {
     let engine = GuestEngine::new().expect("an engine");

@@ -6,7 +6,7 @@ use super::KIND;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, assert_violation, process};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestLimits, GuestReport, Limit};
+use blockcast_broker::{ComponentLimits, ComponentReport, ExitReason, GuestEngine, Limit};
 
 const NO_STORAGE: i32 = -1;
 const BUSY: i32 = -2;
@@ -16,7 +16,7 @@ const OUT_OF_BOUNDS: i32 = -12;
 const LIMIT: i32 = -13;
 
 /// Runs `body` as the guest's `run`, and compares the process before and after.
-async fn run_with(limits: impl FnOnce(&mut GuestLimits), body: &str) -> (GuestReport, Guest) {
+async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (ComponentReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let body = format!(
         r#"(func (export "run") (result i32)
@@ -33,7 +33,7 @@ fn name(of: &str) -> String {
 }
 
 /// Runs `body` in a process of its own: it must end for that reason and leave nothing behind.
-fn ends(test: &str, limits: impl FnOnce(&mut GuestLimits), body: &str, expected: ExitReason) {
+fn ends(test: &str, limits: impl FnOnce(&mut ComponentLimits), body: &str, expected: ExitReason) {
     in_child_async!(test, async {
         // Whatever the process makes once and keeps is there afterwards.
         run_with(|_| (), "").await;
@@ -270,7 +270,7 @@ fn hostile_blocks_beyond_the_bytes_allowed_are_refused() {
         &expect(11, &format!("(i32.ge_s {} (i32.const 0))", attach('c', 1)), 1),
     ]
     .concat();
-    let limits = |limits: &mut GuestLimits| limits.memory_block_bytes = 0x20000;
+    let limits = |limits: &mut ComponentLimits| limits.memory_block_bytes = 0x20000;
     ends("hostile_blocks_beyond_the_bytes_allowed_are_refused", limits, &body, ExitReason::Finished);
 }
 
@@ -285,7 +285,7 @@ fn hostile_questions_for_endless_space_do_not_lift_the_memory_limit() {
         &expect(11, "(memory.grow (i32.const 14))", 4),
     ]
     .concat();
-    let limits = |limits: &mut GuestLimits| {
+    let limits = |limits: &mut ComponentLimits| {
         limits.memory = 1 << 20;
         limits.memory_block_bytes = 2 << 16;
     };

@@ -8,10 +8,10 @@ use crate::guest_support::{Form, Guest, wat};
 use blockcast_blocks::{
     Bytes, ChannelConfig, ChannelError, OpenError, Payload, PublisherId, channel, reserve_mappings,
 };
-use blockcast_broker::guest::{
+use blockcast_broker::{Broker, Grants, StartError};
+use blockcast_broker::{
     CacheError, ExitReason, GuestCache, GuestEngine, GuestProgram, GuestSource, PrecompiledError,
 };
-use blockcast_broker::{Broker, Grants, StartError};
 use blockcast_publisher::PublisherOptions;
 
 /// The error of a guest that is refused by a limit.

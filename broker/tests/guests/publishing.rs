@@ -6,13 +6,17 @@ use super::KIND;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::Bus;
 use blockcast_blocks::Reader;
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestReport};
 use blockcast_broker::{Broker, Grants};
+use blockcast_broker::{ComponentReport, ExitReason, GuestEngine};
 
 const QUESTION_MARKS: u16 = u16::from_le_bytes(*b"??");
 
 /// Runs a guest with a publisher in `$p`, and gives a subscriber that joined before anything was published to `receive`.
-async fn publishing(blocks: u32, body: &str, mut receive: impl FnMut(&mut Reader)) -> (GuestReport, Guest) {
+async fn publishing(
+    blocks: u32,
+    body: &str,
+    mut receive: impl FnMut(&mut Reader),
+) -> (ComponentReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let body = format!(

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child;
-use blockcast_broker::guest::{ExitReason, GuestEngine};
 use blockcast_broker::{Broker, Grants, StartError};
+use blockcast_broker::{ExitReason, GuestEngine};
 use tracing::span;
 
 /// A load out of bounds.

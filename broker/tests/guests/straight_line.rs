@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::KIND;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::Bus;
-use blockcast_broker::guest::{ExitReason, GuestControl, GuestEngine, GuestLimits, Level, Limit};
+use blockcast_broker::{ComponentControl, ComponentLimits, ExitReason, GuestEngine, Level, Limit};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -17,7 +17,10 @@ const CALLS: usize = 100;
 const LOG: &str = "(call $log (i32.const 2) (i32.const 16) (i32.const 5))";
 
 /// A guest that logs a line, then does `call` again and again without a loop. Each line makes the host do `on_line`.
-fn guest(call: &str, on_line: impl Fn(&GuestControl) + Send + Sync + 'static) -> (Guest, Arc<AtomicUsize>) {
+fn guest(
+    call: &str,
+    on_line: impl Fn(&ComponentControl) + Send + Sync + 'static,
+) -> (Guest, Arc<AtomicUsize>) {
     of_body(
         &format!(
             r#"(func (export "run") (result i32) (local $s i32) (local $p i32)
@@ -30,7 +33,10 @@ fn guest(call: &str, on_line: impl Fn(&GuestControl) + Send + Sync + 'static) ->
     )
 }
 
-fn of_body(body: &str, on_line: impl Fn(&GuestControl) + Send + Sync + 'static) -> (Guest, Arc<AtomicUsize>) {
+fn of_body(
+    body: &str,
+    on_line: impl Fn(&ComponentControl) + Send + Sync + 'static,
+) -> (Guest, Arc<AtomicUsize>) {
     let engine = GuestEngine::new().expect("an engine");
     let mut guest = KIND.guest(&engine, Arc::new(Bus::new()), body);
     let lines = Arc::new(AtomicUsize::new(0));
@@ -57,7 +63,7 @@ async fn hostile_straight_line_calls_end_with_the_first_one_after_it_is_cancelle
         "(call $publisher.publish (local.get $p) (i32.const 4096) (i32.const 4) (i32.const 1088))",
         "(call $block.drop (call $block.new (i32.const 8)))",
     ] {
-        let (guest, lines) = guest(call, GuestControl::cancel);
+        let (guest, lines) = guest(call, ComponentControl::cancel);
         let report = guest.run().await;
         assert_eq!(report.reason, ExitReason::Cancelled, "{call}");
         assert_eq!(lines.load(Ordering::Relaxed), 1, "{call}");
@@ -66,7 +72,7 @@ async fn hostile_straight_line_calls_end_with_the_first_one_after_it_is_cancelle
 }
 
 /// Whether a guest that makes a hundred calls of 10 ms each is ended for `limit` before the last one.
-async fn ends(limit: Limit, set: fn(&mut GuestLimits), on_line: fn(&GuestControl)) {
+async fn ends(limit: Limit, set: fn(&mut ComponentLimits), on_line: fn(&ComponentControl)) {
     let (guest, lines) = guest(LOG, on_line);
     let report = guest.limits(set).run().await;
     assert_eq!(report.reason, ExitReason::Killed(limit));
@@ -75,16 +81,16 @@ async fn ends(limit: Limit, set: fn(&mut GuestLimits), on_line: fn(&GuestControl
 
 #[tokio::test]
 async fn hostile_straight_line_calls_end_with_the_time_that_is_granted() {
-    let compute = |_: &GuestControl| {
+    let compute = |_: &ComponentControl| {
         let end = Instant::now() + 10 * MS;
         while Instant::now() < end {
             std::hint::spin_loop();
         }
     };
     ends(Limit::Compute, |limits| limits.compute = Some(20 * MS), compute).await;
-    let sleep = |_: &GuestControl| std::thread::sleep(10 * MS);
+    let sleep = |_: &ComponentControl| std::thread::sleep(10 * MS);
     ends(Limit::RunTime, |limits| limits.run_time = Some(20 * MS), sleep).await;
-    let shut_down = |control: &GuestControl| {
+    let shut_down = |control: &ComponentControl| {
         control.request_shutdown();
         std::thread::sleep(10 * MS);
     };

@@ -15,7 +15,7 @@ mod straight_line;
 #[path = "violations.rs"]
 mod violations;
 
-use blockcast_broker::guest::Isolation;
+use blockcast_broker::Isolation;
 
 use crate::guest_support::{Form, Kind};
 

@@ -7,8 +7,8 @@ use crate::guest_support::Guest;
 use crate::guest_support::bus::Bus;
 use blockcast_blocks::text::is_invisible;
 use blockcast_blocks::{Bytes, OpenError, Payload};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, GuestSource};
 use blockcast_broker::{Broker, ComponentOptions};
+use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource};
 
 /// `a`, a line break, an escape sequence, a mark that turns text around, and `b`: as text of wasm, 10 bytes at 4096.
 const TEXT: &str = r#"(data (i32.const 4096) "a\n\1b[2J\e2\80\aeb")"#;

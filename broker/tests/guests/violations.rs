@@ -6,7 +6,7 @@ use super::KIND;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{assert_violation, process};
-use blockcast_broker::guest::{ExitReason, GuestEngine, GuestProgram, LoadError};
+use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, LoadError};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u32 = 64;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, assert_violation, process, wasi};
-use blockcast_broker::guest::{
-    ExitReason, GuestEngine, GuestLimits, GuestProgram, GuestSource, Limit, LoadError, Rate, WasiPart,
+use blockcast_broker::{
+    ComponentLimits, ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError, Rate, WasiPart,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -221,7 +221,7 @@ fn hostile_program_cannot_import_sockets_or_what_does_not_exist() {
 }
 
 /// Runs a program that would sleep for an hour.
-async fn sleeper(limits: impl FnOnce(&mut GuestLimits), stop: impl FnOnce(&Guest)) -> ExitReason {
+async fn sleeper(limits: impl FnOnce(&mut ComponentLimits), stop: impl FnOnce(&Guest)) -> ExitReason {
     let hour = 3_600_000_000_000_u64;
     let guest =
         program(&format!("(call $block (call $sleep (i64.const {hour}))) (i32.const 0)")).limits(limits);

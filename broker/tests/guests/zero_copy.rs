@@ -4,7 +4,7 @@ use super::KIND;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::process;
-use blockcast_broker::guest::{ExitReason, GuestEngine};
+use blockcast_broker::{ExitReason, GuestEngine};
 use std::sync::Arc;
 
 /// Reports address, length and first byte of every message until the topic ends.

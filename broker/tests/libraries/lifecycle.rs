@@ -230,8 +230,9 @@ fn a_component_that_sleeps_or_publishes_is_cancelled_at_once() {
 #[test]
 fn hostile_components_end_when_their_time_is_over() {
     let broker = Broker::new();
-    let reason =
-        |deed: &str, limit: fn(&mut blockcast_broker::GuestLimits)| start(&broker, deed, limit).wait().reason;
+    let reason = |deed: &str, limit: fn(&mut blockcast_broker::ComponentLimits)| {
+        start(&broker, deed, limit).wait().reason
+    };
     assert_eq!(
         reason("sleeps", |limits| limits.run_time = Some(50 * MS)),
         ExitReason::Killed(Limit::RunTime)

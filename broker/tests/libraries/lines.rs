@@ -49,8 +49,12 @@ fn a_limited_rate_excludes_a_line_and_what_a_line_has_is_one_loan() {
     broker.keep_topics();
     finishes(&start(&broker, "limited-lines", |limits| limits.loans = 2), &broker);
     for rate in [
-        |limits: &mut blockcast_broker::GuestLimits| limits.publish_messages = Some(Rate::per_second(1000)),
-        |limits: &mut blockcast_broker::GuestLimits| limits.publish_bytes = Some(Rate::per_second(1 << 20)),
+        |limits: &mut blockcast_broker::ComponentLimits| {
+            limits.publish_messages = Some(Rate::per_second(1000))
+        },
+        |limits: &mut blockcast_broker::ComponentLimits| {
+            limits.publish_bytes = Some(Rate::per_second(1 << 20))
+        },
     ] {
         let limited = options("limited-lines", rate).parameter("rate", "limited");
         let component = broker.supervise_library(&load(&broker, crate::support::library()), limited);

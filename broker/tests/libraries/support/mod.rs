@@ -6,7 +6,7 @@ mod build;
 
 use std::path::Path;
 
-use blockcast_broker::{Broker, Component, ComponentOptions, Grants, GuestLimits, LibraryProgram};
+use blockcast_broker::{Broker, Component, ComponentLimits, ComponentOptions, Grants, LibraryProgram};
 
 pub use build::{build, library};
 
@@ -17,7 +17,7 @@ pub fn load(broker: &Broker, library: &Path) -> LibraryProgram {
 }
 
 /// What a component is granted here, within these limits.
-pub fn grants(limits: GuestLimits) -> Grants {
+pub fn grants(limits: ComponentLimits) -> Grants {
     Grants::new()
         .publish("own")
         .publish("second")
@@ -28,13 +28,13 @@ pub fn grants(limits: GuestLimits) -> Grants {
 }
 
 /// How a component runs that does this, within these limits.
-pub fn options(deed: &str, limits: impl FnOnce(&mut GuestLimits)) -> ComponentOptions {
-    let mut set = GuestLimits::default();
+pub fn options(deed: &str, limits: impl FnOnce(&mut ComponentLimits)) -> ComponentOptions {
+    let mut set = ComponentLimits::default();
     limits(&mut set);
     ComponentOptions::new().grants(grants(set)).parameter("do", deed)
 }
 
 /// Starts it.
-pub fn start(broker: &Broker, deed: &str, limits: impl FnOnce(&mut GuestLimits)) -> Component {
+pub fn start(broker: &Broker, deed: &str, limits: impl FnOnce(&mut ComponentLimits)) -> Component {
     broker.supervise_library(&load(broker, library()), options(deed, limits)).expect("it starts")
 }

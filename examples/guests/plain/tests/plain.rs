@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, GuestLimits, GuestProgram,
+    Broker, Component, ComponentLimits, ComponentOptions, ComponentState, ExitReason, Grants, GuestProgram,
     GuestSource, LibraryProgram, Publisher, PublisherOptions, RecvError, RestartPolicy, Session, Subscriber,
     SubscriberOptions,
 };
@@ -225,7 +225,7 @@ mod library_that_outlives_its_run {
     }
 
     fn starts(broker: &Broker, folder: &Folder, does: &str, grace: Duration) -> Component {
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         limits.shutdown_grace = grace;
         let options = ComponentOptions::new()
             .grants(Grants::new().subscribe("in").limits(limits))
@@ -379,7 +379,7 @@ mod linked {
     #[test]
     fn a_plain_fn_that_never_waits_is_abandoned_after_its_grace_period() {
         let broker = Broker::new();
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         limits.shutdown_grace = Duration::from_millis(20);
         let (stop, stopped) = mpsc::channel::<()>();
         let (running, runs) = mpsc::channel();

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource, LibraryProgram, Publisher,
-    PublisherOptions, RecvError, Subscriber, SubscriberOptions,
+    Broker, Component, ComponentLimits, ExitReason, Grants, GuestProgram, GuestSource, LibraryProgram,
+    Publisher, PublisherOptions, RecvError, Subscriber, SubscriberOptions,
 };
 use guest_scenarios::{LARGE, Numbers};
 
@@ -58,7 +58,7 @@ impl Stage {
     }
 
     fn start_on(broker: Broker, out: Subscriber<Numbers>, deployment: Deployment, scenario: &str) -> Self {
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         // Some scenarios keep nearly all blocks.
         limits.pool_share = 100;
         // Below the size of the scenarios' large messages.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ComponentOptions, ExitReason, Grants, GuestLimits, GuestProgram, GuestSource,
+    Broker, Component, ComponentLimits, ComponentOptions, ExitReason, Grants, GuestProgram, GuestSource,
     Isolation, LibraryProgram,
 };
 
@@ -33,7 +33,7 @@ impl Deployment {
     }
 
     fn start(self, broker: &Broker, options: ComponentOptions, grants: Grants) -> Component {
-        let mut limits = GuestLimits::default();
+        let mut limits = ComponentLimits::default();
         // Some apps keep nearly all blocks.
         limits.pool_share = 100;
         limits.isolation = match self {

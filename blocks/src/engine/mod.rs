@@ -1,0 +1,38 @@
+//! The engine: the side that owns a channel's shared memory, or maps it.
+//!
+//! - [`segment`] creates the memory: the arena with the blocks, and the control words;
+//! - [`channel`] joins the parts, [`writer`] and [`reader`] are its two ends, [`pool`] tracks free blocks;
+//! - [`ring`] is the protocol between them: publish, claim, reclaim;
+//! - [`sample`] lets a subscriber keep a message without stopping reclamation;
+//! - [`wake`] wakes sleepers without a fence on the hot path;
+//! - [`biased`] and [`shield`] support them: a lock that its owner takes for free, and calls into user code.
+
+pub mod biased;
+pub(crate) mod channel;
+#[cfg(all(test, loom))]
+mod models;
+pub(crate) mod pool;
+pub(crate) mod reader;
+pub(crate) mod ring;
+pub(crate) mod sample;
+pub(crate) mod segment;
+pub mod shield;
+pub(crate) mod wake;
+pub(crate) mod writer;
+
+/// What the crate's root re-exports.
+pub(crate) mod exports {
+    pub use super::channel::{ArenaPin, Channel, ChannelConfig};
+    pub use super::reader::{RawBatch, RawMessage, Reader};
+    pub use super::sample::raw::RawSample;
+    pub use super::segment::arena::{self, Arena};
+    pub use super::segment::external_memory::ArenaMemory;
+    pub use super::wake::park;
+    pub use super::wake::signal::Signal;
+    pub use super::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
+    pub use super::{biased, shield};
+    pub use crate::sys::file_size::file_size_limit;
+    pub use crate::sys::fork::{ForkFlag, Process};
+    pub use crate::sys::mappings::{NoMappings, charge_mappings, reserve_mappings};
+    pub use crate::sys::{large_page_size, page_size};
+}

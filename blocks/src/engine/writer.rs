@@ -1,0 +1,598 @@
+//! The publishing end of a channel: [`Writer`] and its loans.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::descriptor::{Validity, pack};
+use crate::engine::channel::{Channel, ChannelConfig};
+use crate::engine::pool::Pool;
+use crate::engine::ring::producer::{Producer, Reach};
+use crate::engine::segment::external_memory::ArenaMemory;
+use crate::engine::shield::event;
+use crate::engine::wake::park;
+use crate::engine::wake::signal::Signal;
+use crate::error::{ChannelError, LoanError};
+use crate::options::{Reuse, Timestamps};
+use crate::payload::BLOCK_ALIGNMENT;
+use crate::payload::schema::Schema;
+use crate::primitive::Ordering;
+use crate::stats::PoolStats;
+use crate::sys::clock;
+use crate::units::Sequence;
+
+mod line;
+
+/// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
+const LARGE_BLOCK: usize = 32 << 10;
+
+/// Makes a channel and returns its writing end. About fifteen system calls.
+///
+/// # Errors
+/// [`ChannelError`] for a number out of range, or where the system refuses memory.
+pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
+    channel_with(config, Signal::new())
+}
+
+/// As [`channel`], for a publisher that waits on a signal it has already: `publisher` is woken when a block
+/// comes free while the publisher waits for one, and when a subscriber joins or leaves.
+///
+/// # Errors
+/// As for [`channel`].
+pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
+    make(config, publisher, None)
+}
+
+/// As [`channel_with`], with blocks in memory that the user brings: its first bytes, as many as the blocks need. What
+/// is there may be seen in blocks that are loaned, and by nobody else.
+///
+/// # Errors
+/// As for [`channel`], and [`ChannelError::Memory`] if it is too small.
+pub fn channel_over(
+    config: ChannelConfig,
+    publisher: Arc<Signal>,
+    memory: ArenaMemory,
+) -> Result<Writer, ChannelError> {
+    make(config, publisher, Some(memory))
+}
+
+fn make(
+    config: ChannelConfig,
+    publisher: Arc<Signal>,
+    memory: Option<ArenaMemory>,
+) -> Result<Writer, ChannelError> {
+    let (channel, file) = Channel::create(config, publisher, memory)?;
+    let config = channel.config();
+    let hottest = match config.reuse {
+        Reuse::BySize => config.block_size >= LARGE_BLOCK,
+        Reuse::Oldest => false,
+        Reuse::Hottest => true,
+    };
+    let pool = Pool::new(channel.layout().clone(), &config.classes());
+    channel.control().header().state.limit.store(pool.largest() as u64 + 1, Ordering::Relaxed);
+    Ok(Writer {
+        block_size: pool.largest(),
+        uniform: pool.is_uniform(),
+        producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
+        base: channel.arena().base(),
+        hottest,
+        waits: false,
+        counted: false,
+        loaned: Taken { unit: 0, capacity: 0 },
+        timestamps: config.timestamps,
+        overtake: u64::from(config.blocks / 8).max(1),
+        file: Some(file),
+        departure: None,
+        channel,
+    })
+}
+
+/// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.
+///
+/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other threads
+/// write.
+#[repr(align(128))]
+pub struct Writer {
+    producer: Producer,
+    /// First byte of the arena.
+    base: NonNull<u8>,
+    /// The block that is loaned, while one is.
+    loaned: Taken,
+    /// Capacity of the largest block.
+    block_size: usize,
+    /// Whether all blocks have one size.
+    uniform: bool,
+    hottest: bool,
+    /// Whether a loan is waited for by polling.
+    waits: bool,
+    /// Whether the loan that looks for a block now was counted as one that found none.
+    counted: bool,
+    timestamps: Timestamps,
+    /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
+    overtake: u64,
+    /// Keeps the arena's file open.
+    file: Option<Arc<OwnedFd>>,
+    departure: Option<Departure>,
+    channel: Arc<Channel>,
+}
+
+/// Looks for a block for one loan, which is counted at most once. Dropped, also by a panic, the next one counts anew.
+struct OneLoan<'w>(&'w mut Writer);
+
+impl Drop for OneLoan<'_> {
+    fn drop(&mut self) {
+        self.0.counted = false;
+    }
+}
+
+/// What is done when the publisher has gone.
+struct Departure(Box<dyn FnOnce() + Send + Sync>);
+
+// SAFETY: `base` points into the arena of `channel`, which is shared by many threads anyway; bytes behind it
+// are reached through a loan only, which borrows the writer.
+unsafe impl Send for Writer {}
+// SAFETY: as above; `&Writer` gives out no bytes.
+unsafe impl Sync for Writer {}
+
+/// A block that was taken and is not published yet.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    unit: u32,
+    capacity: usize,
+}
+
+impl Taken {
+    /// Bytes from the arena's start to the block.
+    fn offset(self) -> u64 {
+        u64::from(self.unit) * BLOCK_ALIGNMENT as u64
+    }
+}
+
+/// A loan that was put aside. Dropped without being [resumed](Writer::resume), its block stays loaned until the
+/// channel is gone.
+#[must_use = "its block stays loaned until it is resumed"]
+#[derive(Debug)]
+pub struct SuspendedLoan {
+    taken: Taken,
+    /// Whose block it is: the channel's serial number, so that no other channel can be taken for it.
+    channel: u64,
+}
+
+impl SuspendedLoan {
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.taken.offset()
+    }
+
+    /// Bytes that the block has.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.taken.capacity
+    }
+}
+
+impl Writer {
+    /// What subscribers join.
+    #[must_use]
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Capacity of the largest block in bytes.
+    #[must_use]
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// Layout of the messages.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        self.channel.schema()
+    }
+
+    /// Subscribers that are joined now.
+    #[must_use]
+    pub fn subscriber_count(&self) -> u32 {
+        self.channel.subscriber_count()
+    }
+
+    /// Whether this is a child that was forked after the writer was made: it can do nothing with it. One load.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.channel.is_inherited()
+    }
+
+    /// Registers the context's waker to be woken when a subscriber joins.
+    pub fn register(&self, cx: &Context<'_>) {
+        self.channel.publisher.register(cx.waker());
+    }
+
+    /// The sequence that the next message gets.
+    #[must_use]
+    pub fn next_sequence(&self) -> Sequence {
+        Sequence::new(self.producer.head())
+    }
+
+    /// Calls `tell` once this publisher is dropped, in the thread that drops it, after the channel has ended. A later call
+    /// replaces it.
+    pub fn on_departure(&mut self, tell: impl FnOnce() + Send + Sync + 'static) {
+        self.departure = Some(Departure(Box::new(tell)));
+    }
+
+    /// Loans a block for a message of up to `len` bytes. Never waits; no allocation, no system call.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
+    #[inline(always)]
+    pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
+        self.loaned = self.take_block(len)?;
+        Ok(RawLoan { writer: self })
+    }
+
+    /// As [`try_loan`](Self::try_loan), of a block that is free for it already or that everybody has passed: nobody is
+    /// overtaken for it, and the pool does not grow. `None` if there is none.
+    #[inline]
+    pub fn try_loan_free(&mut self, len: usize) -> Option<RawLoan<'_>> {
+        if self.is_beyond_limit(len) {
+            return None;
+        }
+        self.loaned = match self.producer.take_oldest() {
+            Some(unit) => Taken { unit, capacity: self.block_size },
+            None => {
+                if self.hottest {
+                    self.producer.reclaim(Reach::Passed);
+                }
+                let (unit, capacity) = self.producer.take_spare(len)?;
+                Taken { unit, capacity }
+            }
+        };
+        Some(RawLoan { writer: self })
+    }
+
+    /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
+    pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
+        self.loaned = match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
+            other => other?,
+        };
+        Ok(RawLoan { writer: self })
+    }
+
+    /// Takes up a loan again that was [suspended](RawLoan::suspend).
+    ///
+    /// # Errors
+    /// The loan itself, if it is another writer's.
+    #[inline]
+    pub fn resume(&mut self, loan: SuspendedLoan) -> Result<RawLoan<'_>, SuspendedLoan> {
+        if self.channel.serial() != loan.channel {
+            return Err(loan);
+        }
+        self.loaned = loan.taken;
+        self.producer.note_loaned(1);
+        Ok(RawLoan { writer: self })
+    }
+
+    /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
+    #[inline]
+    pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+        if len <= self.block_size && self.producer.has_free(len) {
+            self.waits = false;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_unusual(cx, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_unusual(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+        // However often it is polled, it is one loan.
+        let counted = self.waits;
+        let polled = self.one_loan(counted).0.poll_block(cx, len);
+        self.waits = polled.is_pending();
+        polled.map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
+    }
+
+    /// Tells [`poll_loanable`](Self::poll_loanable) that it is polled for another loan from now on: statistics count each loan
+    /// that finds no block once, however often it is polled, and do not notice if the wait for one is given up.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn begin_loan(&mut self) {
+        self.waits = false;
+    }
+
+    /// This writer, while it looks for a block for one loan.
+    fn one_loan(&mut self, counted: bool) -> OneLoan<'_> {
+        self.counted = counted;
+        OneLoan(self)
+    }
+
+    /// Blocks, free ones, and those in limbo.
+    #[must_use]
+    pub fn pool(&self) -> PoolStats {
+        PoolStats {
+            blocks: self.producer.pool().blocks(),
+            free: self.producer.free(),
+            limbo: self.producer.in_limbo(),
+        }
+    }
+
+    /// Looks for blocks that came free and returns how many are free now. Never waits.
+    pub fn reclaim(&mut self) -> u32 {
+        self.producer.reclaim(Reach::Passed);
+        self.producer.free()
+    }
+
+    #[inline(always)]
+    fn take_block(&mut self, len: usize) -> Result<Taken, LoanError> {
+        if self.is_beyond_limit(len) {
+            return Err(self.refuse(len));
+        }
+        if let Some(unit) = self.producer.take_oldest() {
+            debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
+            return Ok(Taken { unit, capacity: self.block_size });
+        }
+        self.take_spare(len)
+    }
+
+    /// Whether no block is that large; in a forked child all are too small.
+    #[inline(always)]
+    fn is_beyond_limit(&self, len: usize) -> bool {
+        // Ordering: Relaxed; written when the channel was made.
+        len as u64 >= self.producer.control().header().state.limit.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, len: usize) -> LoanError {
+        if self.channel.is_inherited() {
+            return LoanError::Forked;
+        }
+        LoanError::TooLarge { needed: len, block_size: self.block_size }
+    }
+
+    #[inline(never)]
+    fn take_spare(&mut self, len: usize) -> Result<Taken, LoanError> {
+        let Self { producer, .. } = self;
+        let taken = |(unit, capacity)| Taken { unit, capacity };
+        if self.hottest {
+            producer.reclaim(Reach::Passed);
+        }
+        if let Some(spare) = producer.take_spare(len) {
+            return Ok(taken(spare));
+        }
+        loop {
+            let watermark = producer.watermark();
+            let freed = producer.reclaim(Reach::Overtake(self.overtake));
+            if let Some(unit) = producer.take_oldest() {
+                return Ok(Taken { unit, capacity: self.block_size });
+            }
+            if let Some(spare) = producer.take_spare(len) {
+                return Ok(taken(spare));
+            }
+            // Those that were overtaken may still be attached to all that was let go of, or the blocks that
+            // came free are too small: go on to what they are not attached to.
+            if freed == 0 && producer.watermark() == watermark && producer.revoke() == 0 {
+                break;
+            }
+        }
+        if producer.grow(len)
+            && let Some(spare) = producer.take_spare(len)
+        {
+            let (publisher, blocks) = (self.channel.publisher(), producer.pool().blocks());
+            event(|| tracing::debug!(%publisher, blocks, "pool grown"));
+            return Ok(taken(spare));
+        }
+        producer.note_loaned(0);
+        if !self.counted {
+            producer.note_exhausted();
+        }
+        Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
+    }
+
+    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<Taken, LoanError>> {
+        match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => {}
+            other => return Poll::Ready(other),
+        }
+        self.counted = true;
+        self.channel.publisher.register(cx.waker());
+        if !self.producer.control().header().space.arm() {
+            // As in `Reader::arm`.
+            self.channel.publisher.wake();
+        }
+        match self.take_block(len) {
+            Err(LoanError::Exhausted { .. }) => Poll::Pending,
+            other => Poll::Ready(other),
+        }
+    }
+
+    #[cold]
+    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<Taken, LoanError> {
+        let loan = self.one_loan(true);
+        let mut found = None;
+        let _ = park::spin(|| {
+            found = match loan.0.take_block(len) {
+                Err(LoanError::Exhausted { .. }) => None,
+                other => Some(other),
+            };
+            found.is_some()
+        });
+        let found = found.or_else(|| park::until(deadline, |cx| loan.0.poll_block(cx, len)));
+        found.unwrap_or(Err(LoanError::Deadline))
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
+        match self.timestamps {
+            // Slots start with it.
+            Timestamps::Off => {}
+            Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
+            Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
+        }
+        let sequence = Sequence::new(self.producer.head());
+        let word = pack(unit, len as u32, validity);
+        if self.producer.publish(word) {
+            return self.look_behind_gate(sequence);
+        }
+        Ok(sequence)
+    }
+
+    /// Wakes whoever waits for what was published.
+    #[cold]
+    #[inline(never)]
+    fn look_behind_gate(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {
+        if self.channel.is_inherited() {
+            // It was published into memory of this process, where nobody looks.
+            return Err(LoanError::Forked);
+        }
+        if self.producer.wakes() {
+            self.channel.subscribers.wake_all();
+        }
+        Ok(sequence)
+    }
+}
+
+/// Ends the channel, and gives back what no subscriber needs: the file at once, and the memory of the blocks unless somebody
+/// has messages to receive, is attached to one or keeps samples. Then it is given back when that is over.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.channel.is_inherited() {
+            return;
+        }
+        self.producer.close();
+        self.file = None;
+        self.channel.release_if_unneeded();
+        if let Some(Departure(tell)) = self.departure.take() {
+            tell();
+        }
+        self.channel.subscribers.wake_all();
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("publisher", &self.channel.publisher())
+            .field("next", &self.next_sequence())
+            .field("pool", &self.pool())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A publisher's exclusive, writable hold on a block. Dropping it unpublished returns the block.
+///
+/// Dereferences to all bytes of the block; their content is unspecified (zeros, or bytes of an earlier
+/// message of the same publisher).
+pub struct RawLoan<'w> {
+    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
+    writer: &'w mut Writer,
+}
+
+impl RawLoan<'_> {
+    /// Publishes the first `len` bytes, unchecked: a typed subscriber validates them before it reads them. One
+    /// descriptor, one head word; no copy, and no system call while no subscriber sleeps.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool. [`LoanError::Forked`].
+    #[inline]
+    pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Unchecked)
+    }
+
+    /// As [`publish`](Self::publish), of bytes that subscribers need not validate.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema in
+    /// this block, or validated in it.
+    #[inline(always)]
+    pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Valid)
+    }
+
+    #[inline(always)]
+    fn publish_as(self, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
+        if len > self.len() {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
+        }
+        let mut loan = std::mem::ManuallyDrop::new(self);
+        let unit = loan.writer.loaned.unit;
+        loan.writer.publish(unit, len, validity)
+    }
+
+    /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits, copies
+    /// nothing: the bytes are unspecified then. On an error the loan is as before.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
+    pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
+        if len > self.len() {
+            let larger = self.writer.take_block(len)?;
+            self.writer.producer.give_back(self.writer.loaned.unit);
+            self.writer.loaned = larger;
+        }
+        Ok(())
+    }
+
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.writer.loaned.offset()
+    }
+
+    /// Puts the loan aside, so that the writer can be used meanwhile: for those who fill several blocks at a time, or
+    /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
+    #[inline]
+    pub fn suspend(self) -> SuspendedLoan {
+        let loan = std::mem::ManuallyDrop::new(self);
+        loan.writer.producer.note_loaned(0);
+        SuspendedLoan { taken: loan.writer.loaned, channel: loan.writer.channel.serial() }
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: units come from the pool, whose blocks all lie within the arena.
+        unsafe { self.writer.base.as_ptr().add(self.writer.loaned.unit as usize * BLOCK_ALIGNMENT) }
+    }
+}
+
+impl Deref for RawLoan<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
+        // its only owner; it has `capacity` bytes from `start`, initialised (a memfd starts as zeros).
+        unsafe { std::slice::from_raw_parts(self.start(), self.writer.loaned.capacity) }
+    }
+}
+
+impl DerefMut for RawLoan<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.writer.loaned.capacity) }
+    }
+}
+
+impl Drop for RawLoan<'_> {
+    fn drop(&mut self) {
+        self.writer.producer.give_back(self.writer.loaned.unit);
+    }
+}
+
+impl fmt::Debug for RawLoan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawLoan").field("offset", &self.offset()).field("len", &self.len()).finish()
+    }
+}

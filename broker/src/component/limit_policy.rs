@@ -1,0 +1,220 @@
+//! What a guest can exceed, and what comes of it: an error that it sees, or its end.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::limits::ComponentLimits;
+
+/// What exceeding a limit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExcess {
+    /// The call is refused with an error that the guest sees.
+    Refuse,
+    /// The guest is ended.
+    End,
+}
+
+macro_rules! limits {
+    ($($(#[$docs:meta])* $name:ident = $text:literal, $says:literal;)*) => {
+        /// Something that [`ComponentLimits`] limits.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Limit {
+            $($(#[$docs])* $name,)*
+        }
+
+        impl Limit {
+            /// Every limit.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in manifests: that of the field of [`ComponentLimits`], with dashes.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+
+        impl fmt::Display for Limit {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$name => $says,)*
+                })
+            }
+        }
+    };
+}
+
+limits! {
+    /// [`ComponentLimits::memory`].
+    Memory = "memory", "it wanted more memory";
+    /// [`ComponentLimits::windows`].
+    Windows = "windows", "it wanted more address space for windows";
+    /// [`ComponentLimits::subscriptions`].
+    Subscriptions = "subscriptions", "it wanted more subscriptions";
+    /// [`ComponentLimits::subscriptions_per_topic`].
+    SubscriptionsPerTopic = "subscriptions-per-topic", "it wanted more subscriptions of one topic";
+    /// [`ComponentLimits::publishers`].
+    Publishers = "publishers", "it wanted more publishers";
+    /// [`ComponentLimits::publisher_bytes`].
+    PublisherBytes = "publisher-bytes", "it wanted more memory for publishers";
+    /// [`ComponentLimits::departed_publishers`].
+    DepartedPublishers = "departed-publishers", "too many of its closed publishers are still being read";
+    /// [`ComponentLimits::departed_per_subscription`].
+    DepartedPerSubscription = "departed-per-subscription",
+        "a subscription left the messages of too many closed publishers";
+    /// [`ComponentLimits::loans`].
+    Loans = "loans", "it wanted to fill more blocks at a time";
+    /// [`ComponentLimits::memory_blocks`].
+    MemoryBlocks = "memory-blocks", "it has too many memory blocks";
+    /// [`ComponentLimits::memory_block_bytes`].
+    MemoryBlockBytes = "memory-block-bytes", "it wanted more memory for memory blocks";
+    /// [`ComponentLimits::topics`].
+    Topics = "topics", "it wanted to create more topics";
+    /// [`ComponentLimits::attached`].
+    Attached = "attached", "it did not release what was delivered";
+    /// [`ComponentLimits::held`].
+    Held = "held", "it wanted to hold more messages";
+    /// [`ComponentLimits::pool_share`].
+    PoolShare = "pool-share", "it kept too many blocks of one publisher";
+    /// [`ComponentLimits::publish_messages`].
+    PublishMessages = "publish-messages", "it published too many messages";
+    /// [`ComponentLimits::publish_bytes`].
+    PublishBytes = "publish-bytes", "it published too many bytes";
+    /// [`ComponentLimits::log_lines`].
+    LogLines = "log-lines", "it logged too many lines";
+    /// [`ComponentLimits::host_calls`].
+    HostCalls = "host-calls", "it called the host too often";
+    /// [`ComponentLimits::start_up`].
+    StartUp = "start-up", "its start took too long";
+    /// [`ComponentLimits::compute`].
+    Compute = "compute", "its computing time is used up";
+    /// [`ComponentLimits::run_time`].
+    RunTime = "run-time", "its run time is over";
+    /// [`ComponentLimits::shutdown_grace`].
+    ShutdownGrace = "shutdown-grace", "it did not stop when asked to";
+}
+
+impl Limit {
+    /// Whether there is nothing to refuse: exceeding it always ends the guest.
+    #[must_use]
+    pub const fn always_ends(self) -> bool {
+        matches!(
+            self,
+            Self::DepartedPerSubscription
+                | Self::HostCalls
+                | Self::StartUp
+                | Self::Compute
+                | Self::RunTime
+                | Self::ShutdownGrace
+        )
+    }
+
+    const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number.checked_sub(1)?)).copied()
+    }
+}
+
+/// No limit has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no limit \"{0}\"; the limits are {names}", names = Limit::ALL.iter().map(|limit| limit.name()).collect::<Vec<_>>().join(", "))]
+pub struct UnknownLimit(String);
+
+impl FromStr for Limit {
+    type Err = UnknownLimit;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLimit> {
+        let found = Self::ALL.iter().find(|limit| limit.name() == name);
+        found.copied().ok_or_else(|| UnknownLimit(name.to_owned()))
+    }
+}
+
+/// Where whoever refuses a guest something for a limit says which it was. Shared by all parts of one guest's state;
+/// used by the thread that runs the guest only, so that no ordering matters.
+///
+/// Noting does not end the guest by itself: the host function that returns to it [settles](Self::settle).
+#[derive(Clone, Debug)]
+pub(crate) struct LimitPolicy(Arc<Noted>);
+
+#[derive(Debug)]
+struct Noted {
+    end_at: Vec<Limit>,
+    /// Noted and not settled yet. 0: none.
+    pending: AtomicU8,
+    /// For which the guest ends. 0: none.
+    ending: AtomicU8,
+    refusals: AtomicU64,
+}
+
+impl LimitPolicy {
+    pub(crate) fn new(limits: &ComponentLimits) -> Self {
+        Self(Arc::new(Noted {
+            end_at: limits.end_at.clone(),
+            pending: AtomicU8::new(0),
+            ending: AtomicU8::new(0),
+            refusals: AtomicU64::new(0),
+        }))
+    }
+
+    /// Says that something is refused because of `limit`.
+    pub(crate) fn note(&self, limit: Limit) {
+        self.0.pending.store(limit.number(), Ordering::Relaxed);
+    }
+
+    /// Ends the guest if what was noted since the last time does that.
+    pub(crate) fn settle(&self) -> wasmtime::Result<()> {
+        let Some(limit) = Limit::of_number(self.0.pending.load(Ordering::Relaxed)) else { return Ok(()) };
+        self.0.pending.store(0, Ordering::Relaxed);
+        self.0.refusals.fetch_add(1, Ordering::Relaxed);
+        if limit.always_ends() || self.0.end_at.contains(&limit) {
+            self.0.ending.store(limit.number(), Ordering::Relaxed);
+            return Err(wasmtime::Error::msg("ended for exceeding a limit"));
+        }
+        Ok(())
+    }
+
+    /// The limit for which the guest ends, if it does.
+    pub(crate) fn ending(&self) -> Option<Limit> {
+        Limit::of_number(self.0.ending.load(Ordering::Relaxed))
+    }
+
+    /// How often something was refused because of a limit.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.0.refusals.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_found_by_its_name_and_number() {
+        for &limit in Limit::ALL {
+            assert_eq!(limit.name().parse(), Ok(limit));
+            assert_eq!(Limit::of_number(limit.number()), Some(limit));
+        }
+        let error = "hold".parse::<Limit>().expect_err("no limit");
+        assert!(error.to_string().contains("\"hold\"") && error.to_string().contains("held, pool-share"));
+    }
+
+    #[test]
+    fn an_excess_refuses_or_ends_as_the_grant_says() {
+        let limits = ComponentLimits { end_at: vec![Limit::Held], ..ComponentLimits::default() };
+        let excess = LimitPolicy::new(&limits);
+        excess.note(Limit::Attached);
+        excess.settle().expect("refused only");
+        assert_eq!((excess.ending(), excess.refusals()), (None, 1));
+        excess.settle().expect("nothing new");
+        excess.note(Limit::Held);
+        excess.settle().expect_err("ends");
+        assert_eq!((excess.ending(), excess.refusals()), (Some(Limit::Held), 2));
+    }
+}

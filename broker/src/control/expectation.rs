@@ -1,0 +1,50 @@
+//! The publishers of one component that may come back after a restart: [`Returns`].
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::control::topic::Topic;
+
+/// The topics to which a component has published, and may again after a restart. Subscriptions that wait for restarts do not
+/// end before the component has ended for good.
+#[derive(Debug)]
+pub(crate) struct Returns(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Each is [expected](Topic::expect) once. Weak: a topic that nobody takes part in is removed all the same.
+    topics: Vec<Weak<Topic>>,
+    /// The component is not restarted, or not any more.
+    over: bool,
+}
+
+impl Returns {
+    /// Of a component that `restarts`, or that is not restarted whatever its end is.
+    pub(crate) fn new(restarts: bool) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State { topics: Vec::new(), over: !restarts })))
+    }
+
+    /// The component is about to open a publisher of `topic`.
+    pub(crate) fn note(&self, topic: &Arc<Topic>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.over {
+            return;
+        }
+        state.topics.retain(|topic| topic.strong_count() > 0);
+        if !state.topics.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(topic))) {
+            topic.expect();
+            state.topics.push(Arc::downgrade(topic));
+        }
+    }
+
+    /// The component has ended for good.
+    pub(crate) fn end(&self) {
+        let topics = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.over = true;
+            std::mem::take(&mut state.topics)
+        };
+        for topic in topics.iter().filter_map(Weak::upgrade) {
+            topic.forget();
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A library's code in this process: [`Image`], and the file that it is made of: [`Code`].
+//!
+//! Every image is loaded from a copy of its own, a file in memory. So two components of one library, and two runs of one
+//! component, share no static variable, as two instances of a guest share none; and a file that is replaced on disk while it
+//! runs harms nobody.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blockcast_blocks::abi::{App, ENTRY, Entry, Misfit};
+use blockcast_blocks::shield::event;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::elf::{self, LibraryFile};
+use super::error::LibraryError;
+use super::imports::{self, Slot};
+use super::threads;
+use crate::host::wasm::sys::check_file_size;
+
+/// The bytes of a library's file.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    path: Arc<Path>,
+    bytes: Arc<[u8]>,
+    /// Where the address of `pthread_create` is put.
+    creates: Arc<[Slot]>,
+}
+
+impl Code {
+    /// Reads a file, and looks whether it can be an app.
+    pub(crate) fn read(path: &Path) -> Result<Self, LibraryError> {
+        let bytes = elf::read(path)?;
+        LibraryFile::examine(path, &bytes)?;
+        let damaged = |error: object::Error| LibraryError::NotALibrary {
+            path: path.to_owned(),
+            reason: format!("it is damaged or cut off: {error}"),
+        };
+        let creates = imports::slots(&bytes, "pthread_create").map_err(damaged)?;
+        Ok(Self { path: path.into(), bytes: bytes.into(), creates: creates.into() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn owned_path(&self) -> PathBuf {
+        self.path.to_path_buf()
+    }
+
+    /// A copy of the file in memory. Its name is what the process's mappings are called by.
+    fn copy(&self) -> io::Result<OwnedFd> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        // The system takes names of up to 249 bytes, without a zero.
+        let name: String = name.chars().filter(|c| *c != '\0').take(60).collect();
+        check_file_size(self.bytes.len() as u64)?;
+        let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+        file.write_all(&self.bytes)?;
+        Ok(file.into())
+    }
+}
+
+/// A library that is loaded. Dropping it closes it: no thread may be running its code, and nothing of it may be used
+/// any more.
+#[derive(Debug)]
+pub(crate) struct Image {
+    library: Option<Library>,
+    app: App,
+    /// The file in memory. Its number is a part of the name under which the loader knows the image.
+    file: Option<OwnedFd>,
+}
+
+impl Image {
+    /// Loads a copy of the code, which runs its constructors. A millisecond.
+    ///
+    /// # Safety
+    /// The code's constructors, destructors and `blockcast_app` may be run in this process, and keep the contract of
+    /// `blockcast_blocks::abi`.
+    pub(crate) unsafe fn open(code: &Code) -> Result<Self, LibraryError> {
+        let file =
+            code.copy().map_err(|source| LibraryError::NoMemory { path: code.owned_path(), source })?;
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let refused = |error: libloading::Error| {
+            // What the loader says names the copy.
+            let reason = error.to_string().replace(&format!("{name}: "), "").replace(&name, "the library");
+            LibraryError::Refused { path: code.owned_path(), reason }
+        };
+        // SAFETY: the caller vouches for the code that this runs.
+        let library = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
+        // SAFETY: the places are those of the file that was just loaded, none of whose code runs.
+        let library = unsafe { redirect(library, &code.creates) }.map_err(|error| LibraryError::Refused {
+            path: code.owned_path(),
+            reason: format!("its threads cannot be watched: {error}"),
+        })?;
+        let misfit = |misfit| LibraryError::Misfit { path: code.owned_path(), misfit };
+        let mut image = Self { library: Some(library), app: NO_APP, file: Some(file) };
+        let library = image.library.as_ref().ok_or_else(|| misfit(Misfit::Missing))?;
+        // SAFETY: whoever exports a symbol of this name means this function (the caller vouches for the contract).
+        let entry = unsafe { library.get::<Entry>(ENTRY.as_bytes()) };
+        let entry = entry.map_err(|_| LibraryError::NoEntry { path: code.owned_path() })?;
+        // SAFETY: null says that the host only looks.
+        let table = unsafe { entry(std::ptr::null()) };
+        // SAFETY: by the contract it is null, or a table that stays valid and unchanged while the image is loaded.
+        image.app = unsafe { App::read(table) }.map_err(misfit)?;
+        Ok(image)
+    }
+
+    /// How the app is run.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+}
+
+/// What the loader knows an image by: the first part of its `struct link_map`.
+#[repr(C)]
+struct LinkMap {
+    /// What is added to the file's addresses.
+    start: usize,
+}
+
+/// Makes the library start its threads by [`threads::create`].
+///
+/// # Safety
+/// At `slots` the loader has put the address of `pthread_create`, and no code of the library runs.
+unsafe fn redirect(library: Library, slots: &[Slot]) -> io::Result<Library> {
+    let handle = library.into_raw();
+    // SAFETY: it comes from `into_raw`.
+    let library = unsafe { Library::from_raw(handle) };
+    let mut map: *const LinkMap = std::ptr::null();
+    let place: *mut c_void = (&raw mut map).cast();
+    // SAFETY: the handle is a library's that is loaded; the answer is a pointer, for which there is room.
+    if unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, place) } != 0 || map.is_null() {
+        return Err(io::Error::other("the loader does not say where the library is"));
+    }
+    // SAFETY: the loader keeps it for as long as the library is loaded.
+    let start = unsafe { (*map).start };
+    for slot in slots {
+        let address = start.wrapping_add(slot.offset as usize);
+        let slot_at = std::ptr::with_exposed_provenance_mut::<usize>(address);
+        if slot.is_sealed {
+            protect(address, libc::PROT_READ | libc::PROT_WRITE)?;
+        }
+        // SAFETY: 8 bytes of the library's data, aligned, which hold the address of a function of this type.
+        unsafe { slot_at.write_volatile(threads::create as *const () as usize) };
+        if slot.is_sealed {
+            protect(address, libc::PROT_READ)?;
+        }
+    }
+    Ok(library)
+}
+
+/// Changes what may be done with the page of an address of a library's data.
+fn protect(address: usize, allowed: libc::c_int) -> io::Result<()> {
+    let page = blockcast_blocks::page_size();
+    let start = std::ptr::with_exposed_provenance_mut(address & !(page - 1));
+    // SAFETY: the page is a library's, which the loader has made read-only after relocation, and this thread alone uses it now.
+    match unsafe { libc::mprotect(start, page, allowed) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Stands in until the library's own table was read.
+const NO_APP: App = App { version: 0, size: 0, run: never, name: blockcast_blocks::abi::Text::EMPTY };
+
+unsafe extern "C" fn never(_host: *const blockcast_blocks::abi::Host) -> u32 {
+    blockcast_blocks::abi::RUN_REFUSED
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let (Some(library), Some(file)) = (self.library.take(), self.file.take()) else { return };
+        drop(library);
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // SAFETY: with this flag nothing is loaded and no code runs: it is only looked for.
+        let found = unsafe { Library::open(Some(&name), RTLD_NOW | libc::RTLD_NOLOAD) };
+        if let Ok(remains) = found {
+            // The loader keeps it: it asks for that, or a thread is left that has its thread-local variables. As the loader
+            // knows it by the file's number, that must not be given to another copy.
+            event(|| tracing::warn!("a library stays loaded: it was built so, or has left a thread behind"));
+            drop(remains);
+            std::mem::forget(file);
+        }
+    }
+}

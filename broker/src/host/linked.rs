@@ -1,0 +1,182 @@
+//! One run of an app that is linked into the program: an `async fn` as a task, a plain `fn` on a thread of its own.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blockcast_blocks::park::{Cancellation, Left};
+use blockcast_blocks::shield::{Panicked, Shielded, shielded};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::component::cancellation::ComponentControl;
+use crate::component::exit::ExitReason;
+use crate::component::stats::ComponentStats;
+use crate::host::library::STACK;
+use crate::host::wasm::run::ComponentReport;
+use crate::host::wasm::state::line;
+use crate::session::Session;
+
+/// What an app that is linked into the program returns: a future of its result if it is an `async fn`, its result if it is a plain
+/// `fn`. Its error is any that can be displayed.
+///
+/// `K` tells the two apart and is always found by the compiler.
+#[diagnostic::on_unimplemented(
+    message = "an app does not return `{Self}`",
+    label = "this is no app",
+    note = "an app is `async fn(Session) -> Result<(), E>` or `fn(Session) -> Result<(), E>`, where `E` is any error that \
+            implements `Display`; what an `async fn` holds across `.await`, and what a plain `fn` captures, is `Send`"
+)]
+pub trait AppOutcome<K>: Sized {
+    /// Runs an app that returns this, once.
+    #[doc(hidden)]
+    fn run<A>(app: A, launch: Launch) -> BoxFuture<'static, ComponentReport>
+    where
+        A: FnOnce(Session) -> Self + Send + 'static;
+}
+
+/// The kind of an `async fn`.
+#[derive(Debug)]
+pub enum Async {}
+
+/// The kind of a plain `fn`.
+#[derive(Debug)]
+pub enum Blocking {}
+
+/// What a run begins with.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Launch {
+    pub(crate) name: String,
+    pub(crate) session: Session,
+    pub(crate) control: Arc<ComponentControl>,
+    /// How long it is waited for after it was told to end.
+    pub(crate) grace: Duration,
+    pub(crate) runtime: Handle,
+}
+
+impl<F, E> AppOutcome<Async> for F
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: Display + 'static,
+{
+    fn run<A>(app: A, launch: Launch) -> BoxFuture<'static, ComponentReport>
+    where
+        A: FnOnce(Session) -> Self + Send + 'static,
+    {
+        run_task(app, launch).boxed()
+    }
+}
+
+impl<E: Display + 'static> AppOutcome<Blocking> for Result<(), E> {
+    fn run<A>(app: A, launch: Launch) -> BoxFuture<'static, ComponentReport>
+    where
+        A: FnOnce(Session) -> Self + Send + 'static,
+    {
+        run_thread(app, launch).boxed()
+    }
+}
+
+async fn run_task<A, F, E>(app: A, launch: Launch) -> ComponentReport
+where
+    A: FnOnce(Session) -> F,
+    F: Future<Output = Result<(), E>>,
+    E: Display,
+{
+    let Launch { session, control, .. } = launch;
+    // The app's panic while it is begun, polled or dropped is its end.
+    let begun = shielded(move || Shielded::new(Box::pin(app(session))));
+    let mut app = match begun {
+        Ok(app) => app,
+        Err(panic) => return report(panicked(&panic)),
+    };
+    let outcome = tokio::select! {
+        outcome = AssertUnwindSafe(app.as_mut()).catch_unwind() => Some(outcome.map_err(Panicked::new)),
+        () = control.cancelled() => None,
+    };
+    let dropped = app.discard();
+    report(match (outcome, dropped) {
+        (Some(Err(panic)), _) => panicked(&panic),
+        (outcome, Err(panic)) => {
+            drop(outcome.map(Shielded::new));
+            panicked(&panic)
+        }
+        (Some(Ok(result)), Ok(())) => returned(result),
+        (None, Ok(())) => ExitReason::Cancelled,
+    })
+}
+
+/// When the future completes, what the app held is released, unless it was told to end and has not returned. Dropping it
+/// tells the app to end.
+async fn run_thread<A, E>(app: A, launch: Launch) -> ComponentReport
+where
+    A: FnOnce(Session) -> Result<(), E> + Send + 'static,
+    E: Display,
+{
+    let Launch { name, session, control, grace, runtime } = launch;
+    let cancellation = CancelOnDrop(Cancellation::new());
+    let (leave, mut left) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn({
+        let cancellation = cancellation.0.clone();
+        move || {
+            let _runtime = runtime.enter();
+            // Judged in there: an error's text is the app's code too.
+            let reason = match cancellation.run(move || returned(app(session))) {
+                Ok(reason) => reason,
+                Err(Left::Cancelled) => ExitReason::Cancelled,
+                Err(Left::Panicked(panic)) => panicked(&Panicked::new(panic)),
+            };
+            // Nobody listens if it was abandoned.
+            let _ = leave.send(reason);
+        }
+    });
+    if let Err(error) = thread {
+        return report(ExitReason::NotStarted(format!("no thread for it: {error}")));
+    }
+    tokio::select! {
+        biased;
+        reason = &mut left => return report(reason.unwrap_or_else(|_| lost())),
+        () = control.cancelled() => {}
+    }
+    cancellation.0.cancel();
+    report(match tokio::time::timeout(grace, left).await {
+        // However it has returned: it was told to.
+        Ok(Ok(_)) => ExitReason::Cancelled,
+        Ok(Err(_)) => lost(),
+        Err(_) => ExitReason::Abandoned(ExitReason::Cancelled.to_string()),
+    })
+}
+
+/// Tells a run to end when nobody waits for it any more.
+struct CancelOnDrop(Cancellation);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn returned<E: Display>(result: Result<(), E>) -> ExitReason {
+    let judged = shielded(move || match result {
+        Ok(()) => ExitReason::Finished,
+        Err(error) => ExitReason::Failed(line(&error.to_string()).into_owned()),
+    });
+    judged.unwrap_or_else(|panic| panicked(&panic))
+}
+
+fn panicked(panic: &Panicked) -> ExitReason {
+    ExitReason::Trapped { message: line(&panic.to_string()).into_owned(), backtrace: String::new() }
+}
+
+/// Why a component has ended whose thread ended in a way in which threads do not end.
+fn lost() -> ExitReason {
+    ExitReason::HostPanicked("has lost its thread".to_owned())
+}
+
+fn report(reason: ExitReason) -> ComponentReport {
+    ComponentReport { reason, stats: ComponentStats::default() }
+}

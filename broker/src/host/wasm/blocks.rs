@@ -1,0 +1,483 @@
+//! The memory blocks of a guest: handles, what they stand for, and where they are attached.
+//!
+//! ```text
+//!  handle ──┐              ┌─ parts: who is attached, what is there to read (`storage`)
+//!  handle ──┼── storage ───┤
+//!  handle ──┘              └─ memory: managed   a file of the host, pages of it mapped while attached
+//!                                     loan      a block of a publisher's arena, or memory that is copied into one
+//!                                     local     the guest's own
+//! ```
+//! A guest that misuses them gets an error. What it can see and write through them is its own: blocks that it made, and
+//! blocks that one of its publishers has lent it.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+
+use blockcast_blocks::SuspendedLoan;
+use slab::Slab;
+
+use super::publisher::{GuestPublisher, Loaned};
+use super::sys;
+use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::component::limits::ComponentLimits;
+use crate::host::wasm::abi::values::{Access, Error};
+use crate::host::wasm::memory::window::{Area, Owner, Place, Span, Window, WindowError, Windows, granules};
+use crate::hosting::storage::{Mode, PartKey, Parts, Range};
+
+/// What the resource `memory-block` stands for; its number is that of a handle.
+pub(crate) struct MemoryBlock;
+
+/// What attaching and publishing need beside the blocks themselves.
+pub(crate) struct BlockContext<'a> {
+    pub(crate) windows: &'a mut Windows,
+    pub(crate) publishers: &'a mut Slab<GuestPublisher>,
+    pub(crate) limits: &'a ComponentLimits,
+    pub(crate) excess: &'a LimitPolicy,
+}
+
+impl BlockContext<'_> {
+    /// Refuses something because of a limit.
+    fn refuse(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+}
+
+/// Where a storage's bytes are.
+enum Memory {
+    /// In a file of the host, made when it is first attached.
+    Managed { size: u32, file: Option<OwnedFd> },
+    /// In the guest's own memory.
+    Local(Area),
+    /// In a block of one of its publishers.
+    Loan(Loan),
+    /// Nowhere any more: published, or the publisher is gone.
+    Gone,
+}
+
+/// A block of a publisher, to be filled.
+struct Loan {
+    /// Which publisher: its number, and who it is.
+    publisher: usize,
+    owner: Owner,
+    block: SuspendedLoan,
+    place: LoanPlace,
+}
+
+enum LoanPlace {
+    /// In the block itself, which the publisher's window shows.
+    InPlace,
+    /// In memory set aside when it is first attached, copied when it is published.
+    Copied(Option<Window>),
+}
+
+struct Storage {
+    memory: Memory,
+    parts: Parts,
+}
+
+/// What the guest holds.
+struct Handle {
+    storage: usize,
+    part: PartKey,
+    attachment: Option<Attachment>,
+}
+
+#[derive(Clone, Copy)]
+struct Attachment {
+    mode: Mode,
+    /// To be unmapped at the end, where it was mapped for this attachment.
+    window: Option<Window>,
+}
+
+/// All memory blocks of a guest.
+#[derive(Default)]
+pub(crate) struct MemoryBlocks {
+    storages: Slab<Storage>,
+    handles: Slab<Handle>,
+    /// Address space asked for and not donated yet.
+    pub(crate) asked: u64,
+}
+
+/// Memory blocks share their address space; what the guest writes where it may not is theirs too.
+const PLACE: Place = Place::own(Owner::BLOCKS);
+
+impl MemoryBlocks {
+    /// Whether there may be no more handles.
+    pub(crate) fn is_full(&self, limits: &ComponentLimits) -> bool {
+        self.handles.len() >= limits.memory_blocks as usize
+    }
+
+    /// A block of the host's memory.
+    pub(crate) fn create(&mut self, size: u32) -> u32 {
+        self.insert(Memory::Managed { size, file: None }, size, false)
+    }
+
+    /// A block over the guest's own memory.
+    pub(crate) fn create_local(&mut self, means: &BlockContext<'_>, area: Area) -> Result<u32, Error> {
+        if self.is_full(means.limits) {
+            return Err(means.refuse(Limit::MemoryBlocks));
+        }
+        means.windows.ordinary(area)?;
+        Ok(self.insert(Memory::Local(area), area.size, true))
+    }
+
+    /// A block that a publisher lends.
+    pub(crate) fn lend(
+        &mut self,
+        means: &mut BlockContext<'_>,
+        publisher: usize,
+        size: u32,
+    ) -> Result<u32, Error> {
+        let loans = self.storages.iter().filter(|(_, storage)| matches!(storage.memory, Memory::Loan(_)));
+        if loans.count() >= means.limits.loans as usize {
+            return Err(means.refuse(Limit::Loans));
+        }
+        if self.is_full(means.limits) {
+            return Err(means.refuse(Limit::MemoryBlocks));
+        }
+        let lender = means.publishers.get_mut(publisher).ok_or(Error::InvalidHandle)?;
+        let Loaned { block, size, in_place } = lender.lend(size)?;
+        let place = if in_place { LoanPlace::InPlace } else { LoanPlace::Copied(None) };
+        let loan = Loan { publisher, owner: lender.owner(), block, place };
+        Ok(self.insert(Memory::Loan(loan), size, false))
+    }
+
+    fn insert(&mut self, memory: Memory, size: u32, content: bool) -> u32 {
+        let (parts, part) = Parts::new(size, content);
+        let storage = self.storages.insert(Storage { memory, parts });
+        self.add(storage, part)
+    }
+
+    fn add(&mut self, storage: usize, part: PartKey) -> u32 {
+        // Fits: handles are limited by a number of 32 bits.
+        self.handles.insert(Handle { storage, part, attachment: None }) as u32
+    }
+
+    /// Whether the number stands for a handle.
+    pub(crate) fn knows(&self, handle: u32) -> bool {
+        self.handles.contains(handle as usize)
+    }
+
+    /// Another handle on the same.
+    pub(crate) fn duplicate(&mut self, handle: u32) -> u32 {
+        let Handle { storage, part, .. } = self.handles[handle as usize];
+        self.storages[storage].parts.add_handle(part);
+        self.add(storage, part)
+    }
+
+    /// A part of a block, as a block.
+    pub(crate) fn divide(
+        &mut self,
+        means: &BlockContext<'_>,
+        handle: u32,
+        start: u32,
+        size: u32,
+        rights: Access,
+    ) -> Result<u32, Error> {
+        let Handle { storage, part, .. } = self.handles[handle as usize];
+        if self.is_full(means.limits) {
+            return Err(means.refuse(Limit::MemoryBlocks));
+        }
+        if matches!(self.storages[storage].memory, Memory::Gone) {
+            return Err(Error::Closed);
+        }
+        let part = self.storages[storage].parts.divide(part, start, size, rights)?;
+        Ok(self.add(storage, part))
+    }
+
+    /// Bytes to donate before the handle can be attached.
+    pub(crate) fn minimum_size(&mut self, means: &BlockContext<'_>, handle: u32) -> u32 {
+        let Handle { storage, part, .. } = self.handles[handle as usize];
+        let storage = &self.storages[storage];
+        let needed = match &storage.memory {
+            Memory::Local(_) | Memory::Gone => 0,
+            Memory::Managed { .. } => pages_of(storage.parts.range(part)).len as u64,
+            Memory::Loan(Loan { place: LoanPlace::Copied(None), .. }) => u64::from(storage.parts.whole().len),
+            Memory::Loan(Loan { place: LoanPlace::Copied(Some(_)), .. }) => 0,
+            Memory::Loan(loan) => match means.publishers.get(loan.publisher) {
+                Some(publisher) => publisher.window_size(),
+                None => 0,
+            },
+        };
+        let most = match &storage.memory {
+            Memory::Managed { .. } => means.limits.memory_block_bytes,
+            _ => needed,
+        };
+        let missing = if needed == 0 { 0 } else { means.windows.missing_for(Owner::BLOCKS, 1, needed) };
+        self.ask(missing, most)
+    }
+
+    /// Bytes to donate before `count` blocks of `size` bytes can be attached at the same time.
+    pub(crate) fn optimum_size(&mut self, means: &BlockContext<'_>, count: u32, size: u32) -> u32 {
+        let missing = match (count, size) {
+            (0, _) | (_, 0) => 0,
+            _ => means.windows.missing_for(Owner::BLOCKS, u64::from(count), granules(u64::from(size))),
+        };
+        self.ask(missing, means.limits.memory_block_bytes)
+    }
+
+    /// Asks for address space. The guest's memory may grow by it as far as it can be of use: what blocks of `most` bytes
+    /// in all need.
+    fn ask(&mut self, missing: u64, most: u64) -> u32 {
+        self.asked = missing.min(granules(most));
+        // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
+        u32::try_from(missing).unwrap_or(u32::MAX << 16)
+    }
+
+    /// Accepts address space.
+    pub(crate) fn add_storage(&mut self, means: &mut BlockContext<'_>, area: Area) -> Result<(), Error> {
+        if let Err(error) = means.windows.donate(Owner::BLOCKS, area) {
+            if matches!(error, WindowError::Budget) {
+                means.excess.note(Limit::Windows);
+            }
+            return Err(error.into());
+        }
+        self.asked = self.asked.saturating_sub(u64::from(area.size));
+        Ok(())
+    }
+
+    /// Attaches a handle; returns where.
+    pub(crate) fn attach(
+        &mut self,
+        means: &mut BlockContext<'_>,
+        handle: u32,
+        access: Access,
+    ) -> Result<Area, Error> {
+        let used: u64 = self.storages.iter().map(|(_, storage)| storage.memory.committed()).sum();
+        let handle = &mut self.handles[handle as usize];
+        let storage = &mut self.storages[handle.storage];
+        if matches!(storage.memory, Memory::Gone) {
+            return Err(Error::Closed);
+        }
+        if handle.attachment.is_some() {
+            return Err(Error::Busy);
+        }
+        let range = storage.parts.check(handle.part, access)?;
+        let mode = Mode::from(access);
+        let (address, window) = storage.memory.attach(means, mode, range, storage.parts.whole(), used)?;
+        storage.parts.attach(handle.part, mode);
+        handle.attachment = Some(Attachment { mode, window });
+        Ok(Area { address, size: range.len })
+    }
+
+    /// Detaches a handle, if it is attached.
+    pub(crate) fn detach(
+        &mut self,
+        means: &mut BlockContext<'_>,
+        handle: u32,
+        consumed: u32,
+    ) -> Result<(), Error> {
+        let handle = &mut self.handles[handle as usize];
+        let Some(Attachment { mode, window }) = handle.attachment else { return Ok(()) };
+        let storage = &mut self.storages[handle.storage];
+        storage.parts.detach(handle.part, mode, consumed)?;
+        handle.attachment = None;
+        if let Some(window) = window {
+            means.windows.unmap(window);
+        }
+        if mode.is_write() && !storage.parts.are_written() {
+            storage.memory.seal(means)?;
+        }
+        Ok(())
+    }
+
+    /// Drops a handle, and with the last one the storage.
+    pub(crate) fn drop_handle(&mut self, means: &mut BlockContext<'_>, handle: u32) {
+        // Nothing that is detached with 0 can be more than there is; if sealing fails the guest is ended.
+        let _ = self.detach(means, handle, 0);
+        let Handle { storage, part, .. } = self.handles.remove(handle as usize);
+        if self.storages[storage].parts.drop_handle(part) {
+            self.storages.remove(storage).memory.release(means);
+        }
+    }
+
+    /// Publishes a loan of the publisher with this number.
+    pub(crate) fn publish(
+        &mut self,
+        means: &mut BlockContext<'_>,
+        publisher: usize,
+        handle: u32,
+        len: u32,
+    ) -> Result<u64, Error> {
+        let Handle { storage: key, part, attachment } = &self.handles[handle as usize];
+        let (key, part) = (*key, *part);
+        let storage = &self.storages[key];
+        match &storage.memory {
+            Memory::Loan(loan) if loan.publisher == publisher && storage.parts.is_whole(part) => {}
+            Memory::Gone => return Err(Error::Closed),
+            _ => return Err(Error::InvalidHandle),
+        }
+        let filled = match attachment {
+            Some(Attachment { mode, .. }) if mode.is_write() => storage.parts.range(part).len,
+            _ => storage.parts.complete_content(part),
+        };
+        if len > filled {
+            return Err(Error::WrongSize);
+        }
+        self.detach_all(means, key)?;
+        let storage = &mut self.storages[key];
+        let Memory::Loan(loan) = std::mem::replace(&mut storage.memory, Memory::Gone) else {
+            return Err(Error::Internal); // looked at above
+        };
+        let Some(lender) = means.publishers.get_mut(publisher) else { return Err(Error::Internal) };
+        let Loan { block, place, .. } = loan;
+        let published = match &place {
+            LoanPlace::InPlace => lender.publish_sealed(block, len),
+            LoanPlace::Copied(None) => lender.publish_copy(block, None, len),
+            LoanPlace::Copied(Some(window)) => match means.windows.plain(*window, 0, len as usize) {
+                Ok(source) => lender.publish_copy(block, Some(source), len),
+                Err(error) => Err((block, error.into())),
+            },
+        };
+        match published {
+            Ok(sequence) => {
+                if let LoanPlace::Copied(Some(window)) = place {
+                    means.windows.unmap(window);
+                }
+                Ok(sequence)
+            }
+            Err((block, error)) => {
+                let owner = lender.owner();
+                storage.memory = Memory::Loan(Loan { publisher, owner, block, place });
+                Err(error)
+            }
+        }
+    }
+
+    /// Detaches every handle of a storage, so that nobody writes there any more. What was written is no content.
+    fn detach_all(&mut self, means: &mut BlockContext<'_>, storage: usize) -> Result<(), Error> {
+        let attached = |(key, handle): (usize, &Handle)| {
+            (handle.storage == storage && handle.attachment.is_some()).then_some(key)
+        };
+        let keys: Vec<usize> = self.handles.iter().filter_map(attached).collect();
+        // Handle numbers have 32 bits.
+        keys.into_iter().try_for_each(|key| self.detach(means, key as u32, 0))
+    }
+
+    /// Takes back what a publisher that is about to go has lent.
+    pub(crate) fn forget_publisher(&mut self, means: &mut BlockContext<'_>, publisher: usize) {
+        let lent = |(key, storage): (usize, &Storage)| match &storage.memory {
+            Memory::Loan(loan) if loan.publisher == publisher => Some(key),
+            _ => None,
+        };
+        let keys: Vec<usize> = self.storages.iter().filter_map(lent).collect();
+        for key in keys {
+            // If sealing fails the guest is ended.
+            let _ = self.detach_all(means, key);
+            std::mem::replace(&mut self.storages[key].memory, Memory::Gone).release(means);
+        }
+    }
+}
+
+impl Memory {
+    /// Bytes of the host's memory.
+    fn committed(&self) -> u64 {
+        match self {
+            Self::Managed { size, file: Some(_) } => granule_pages(u64::from(*size)),
+            _ => 0,
+        }
+    }
+
+    /// Makes a range readable or writable for the guest. Returns where, and the window that was made for it.
+    fn attach(
+        &mut self,
+        means: &mut BlockContext<'_>,
+        mode: Mode,
+        range: Range,
+        whole: Range,
+        used: u64,
+    ) -> Result<(u32, Option<Window>), Error> {
+        match self {
+            Self::Gone => Err(Error::Closed),
+            Self::Local(area) => Ok((area.address + range.start, None)),
+            Self::Managed { size, file } => {
+                if range.len == 0 {
+                    return Err(Error::WrongSize);
+                }
+                let bytes = granule_pages(u64::from(*size));
+                if file.is_none() && used.saturating_add(bytes) > means.limits.memory_block_bytes {
+                    return Err(means.refuse(Limit::MemoryBlockBytes));
+                }
+                let file = match file {
+                    Some(file) => file,
+                    // At most 4 GiB, in a process of 64 bits.
+                    None => file.insert(
+                        sys::memory_file("blockcast-block", bytes as usize).map_err(|_| Error::Internal)?,
+                    ),
+                };
+                let pages = pages_of(range);
+                let span =
+                    Span { file: file.as_fd(), offset: u64::from(pages.start), len: pages.len as usize };
+                let window = if mode.is_write() {
+                    // SAFETY: the file has that length, sealed, and is closed by `release`, when the storage's last handle
+                    // and with it this attachment is gone; this process never looks into it.
+                    unsafe { means.windows.map_writable(PLACE, span) }
+                } else {
+                    // SAFETY: as above.
+                    unsafe { means.windows.map(PLACE, span, span.len) }
+                }?;
+                Ok((window.address + (range.start - pages.start), Some(window)))
+            }
+            Self::Loan(loan) => {
+                let lender = means.publishers.get_mut(loan.publisher).ok_or(Error::Closed)?;
+                let start = match &mut loan.place {
+                    LoanPlace::InPlace => lender.attach(means.windows, &loan.block, mode.is_write())?,
+                    LoanPlace::Copied(Some(window)) => window.address,
+                    LoanPlace::Copied(window) => {
+                        let place = Place { owner: loan.owner, ..Place::own(Owner::BLOCKS) };
+                        window.insert(means.windows.set_aside(place, u64::from(whole.len))?).address
+                    }
+                };
+                Ok((start + range.start, None))
+            }
+        }
+    }
+
+    /// Takes write access away where the bytes stay mapped.
+    fn seal(&mut self, means: &mut BlockContext<'_>) -> Result<(), Error> {
+        match self {
+            Self::Loan(Loan { publisher, block, place: LoanPlace::InPlace, .. }) => {
+                match means.publishers.get_mut(*publisher) {
+                    Some(lender) => lender.seal(means.windows, block),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives everything back; nobody is attached.
+    fn release(self, means: &mut BlockContext<'_>) {
+        let Self::Loan(Loan { publisher, block, place, .. }) = self else { return };
+        if let LoanPlace::Copied(Some(window)) = place {
+            means.windows.unmap(window);
+        }
+        if let Some(lender) = means.publishers.get_mut(publisher) {
+            lender.take_back(block);
+        }
+    }
+}
+
+/// The whole pages of a storage that a range touches.
+fn pages_of(range: Range) -> Range {
+    let page = sys::page_size() as u64;
+    let start = u64::from(range.start) / page * page;
+    let end = (u64::from(range.start) + u64::from(range.len)).next_multiple_of(page);
+    // The start is not moved up, and a range of less than 4 GiB has pages of at most as much.
+    Range { start: start as u32, len: u32::try_from(end - start).unwrap_or(u32::MAX) }
+}
+
+/// Rounds up to whole pages of the machine.
+fn granule_pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(sys::page_size() as u64)
+}
+
+impl fmt::Debug for MemoryBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBlocks")
+            .field("storages", &self.storages.len())
+            .field("handles", &self.handles.len())
+            .finish_non_exhaustive()
+    }
+}

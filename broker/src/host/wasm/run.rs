@@ -1,0 +1,157 @@
+//! One run of a guest, from instantiation to the release of all that it held.
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::charge_mappings;
+use blockcast_blocks::shield::Panicked;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use wasmtime::{Store, UpdateDeadline};
+
+use super::engine::GuestEngine;
+use super::program::GuestProgram;
+use super::signals;
+use super::state::{GuestSetup, GuestState};
+use super::thread;
+use crate::component::cancellation::ComponentControl;
+use crate::component::exit::ExitReason;
+use crate::component::limit_policy::Limit;
+use crate::component::stats::ComponentStats;
+use crate::host::wasm::memory::fault::{self, WindowTable};
+use crate::host::wasm::memory::linear::PendingMemory;
+
+/// How a run of a guest went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentReport {
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// What it did.
+    pub stats: ComponentStats,
+}
+
+/// Memory mappings that a guest takes, without its windows: its memory (2), stack (2) and tables, and those it has in reserve (3).
+const MAPPINGS: usize = 10;
+
+/// After how long a guest that stands on a thread without memory for it looks again.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl GuestProgram {
+    /// Runs the guest to its end, whatever that is. To be spawned as a task of its own on a runtime with a timer.
+    ///
+    /// When the future completes, or is dropped, the guest is gone: its memory is unmapped and its subscriptions,
+    /// holds and publishers are released.
+    pub async fn run(&self, setup: GuestSetup) -> ComponentReport {
+        if let Err(refused) = admit() {
+            return ComponentReport {
+                reason: ExitReason::NotStarted(refused),
+                stats: ComponentStats::default(),
+            };
+        }
+        let _running = self.engine().running();
+        let control = Arc::clone(&setup.control);
+        control.clock().reset();
+        let table = Arc::new(WindowTable::new());
+        let engine = self.engine().wasm();
+        let nursery = PendingMemory::default();
+        let state = GuestState::new(setup, Arc::clone(&table), nursery.clone(), self.engine().pulse());
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.growth);
+        store.set_hostcall_fuel(GuestEngine::call_bytes());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut guest| {
+            guest.data_mut().tick()?;
+            Ok(UpdateDeadline::Yield(1))
+        });
+        let spares = Arc::clone(&table);
+        fault::install(&mut store, engine, table);
+        // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
+        let outcome = {
+            let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind());
+            let mut later = pin!(tokio::time::sleep(Duration::ZERO));
+            poll_fn(|cx| {
+                // What was begun on another thread can neither go on nor be dropped on one that is not prepared.
+                if !(thread::prepare() || spares.let_go_of_spares() && thread::prepare()) {
+                    later.as_mut().reset(tokio::time::Instant::now() + RETRY);
+                    // Registers us: it was set to a time to come.
+                    let _ = later.as_mut().poll(cx);
+                    return Poll::Pending;
+                }
+                control.clock().resume();
+                let polled = drive.as_mut().poll(cx);
+                control.clock().look();
+                polled
+            })
+            .await
+        };
+        let state = store.data_mut();
+        let reason = match outcome {
+            Ok(outcome) => state.exit_reason(outcome),
+            Err(payload) => ExitReason::HostPanicked(Panicked::new(payload).to_string()),
+        };
+        let stats = state.stats();
+        ComponentReport { reason, stats }
+    }
+
+    async fn drive(&self, store: &mut Store<GuestState>, nursery: &PendingMemory) -> wasmtime::Result<u32> {
+        if let Some(missing) = self.needs().missing(&store.data().setup.wasi) {
+            return Err(store.data_mut().end(ExitReason::NotStarted(missing)));
+        }
+        let control = Arc::clone(&store.data().setup.control);
+        let limits = store.data().setup.limits.clone();
+        let end = Instant::now().checked_add(limits.start_up);
+        store.data_mut().deadline = end.map(|end| (end, Limit::StartUp));
+        let instantiate = nursery.scope(self.code().instantiate(&mut *store));
+        let entry =
+            match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
+                Ok(entry) => entry?,
+                Err(reason) => return Err(store.data_mut().end(reason)),
+            };
+        store.data_mut().start();
+        let run_time = limits.run_time.map(|time| (Limit::RunTime, time));
+        let call = entry.call(&mut *store);
+        match supervise(&control, run_time, Some(limits.shutdown_grace), call).await {
+            Ok(outcome) => outcome,
+            Err(reason) => Err(store.data_mut().end(reason)),
+        }
+    }
+}
+
+/// Whether the process has what a guest takes: mappings, and handlers for its faults.
+fn admit() -> Result<(), String> {
+    signals::check().map_err(|error| error.to_string())?;
+    // Again on a thread that has run guests before: the program may have blocked them since.
+    signals::unblock();
+    charge_mappings(MAPPINGS).map_err(|error| error.to_string())
+}
+
+/// Completes `work` unless a limit or a request ends it first; it is dropped then.
+async fn supervise<F: Future>(
+    control: &ComponentControl,
+    limit: Option<(Limit, Duration)>,
+    grace: Option<Duration>,
+    work: F,
+) -> Result<F::Output, ExitReason> {
+    let mut work = pin!(work);
+    // Kept apart from the work: of what is in such a set nothing is looked at that was not woken.
+    let mut ends = FuturesUnordered::new();
+    ends.push(control.cancelled().map(|()| ExitReason::Cancelled).boxed());
+    if let Some((limit, time)) = limit {
+        ends.push(tokio::time::sleep(time).map(move |()| ExitReason::Killed(limit)).boxed());
+    }
+    if let Some(grace) = grace {
+        // Two stages: the request to finish, then the grace.
+        let over = control.shutdown().then(move |()| tokio::time::sleep(grace));
+        ends.push(over.map(|()| ExitReason::Killed(Limit::ShutdownGrace)).boxed());
+    }
+    tokio::select! {
+        biased;
+        output = &mut work => Ok(output),
+        // Told to end at once is the first reason, whatever else there is.
+        Some(reason) = ends.next() => Err(if control.is_cancelled() { ExitReason::Cancelled } else { reason }),
+    }
+}

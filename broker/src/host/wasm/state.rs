@@ -1,0 +1,414 @@
+//! What the broker keeps for one running guest: the data of its store.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use blockcast_blocks::{Signal, text};
+use slab::Slab;
+use wasmtime::Trap;
+
+use super::blocks::{BlockContext, MemoryBlocks};
+use super::engine::Pulse;
+use super::publisher::GuestPublisher;
+use super::subscription::GuestSubscription;
+use super::wasi::WasiPart;
+#[cfg(feature = "wasi")]
+use super::wasi::{Wasi, exit_status};
+use crate::component::cancellation::ComponentControl;
+use crate::component::exit::ExitReason;
+use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::component::limits::{ComponentLimits, GrowthLimiter};
+use crate::component::stats::ComponentStats;
+use crate::host::wasm::abi::handles::Handles;
+use crate::host::wasm::abi::values::{Error, Level, PublisherStats};
+use crate::host::wasm::idle_yield::IdleYield;
+use crate::host::wasm::memory::fault::WindowTable;
+use crate::host::wasm::memory::linear::{GuestMemory, PendingMemory};
+use crate::host::wasm::memory::window::{Owner, Windows};
+use crate::hosting::held_blocks::HeldBlocks;
+use crate::hosting::meter::{Admission, Meter};
+use crate::hosting::topic_access::TopicAccess;
+
+/// Longest text of a log line or of a failure that is kept, in bytes.
+pub(crate) const MAX_TEXT: usize = 8 << 10;
+
+/// Receives the lines of a component's log, one at a time: at most 8 KiB, without a line break, invisible characters
+/// [escaped](blockcast_blocks::text::line).
+pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// What a run of a guest is given.
+#[derive(Clone)]
+pub struct GuestSetup {
+    /// Name in logs and statistics.
+    pub name: String,
+    /// Through which it reaches topics, as far as it was granted them.
+    pub exchange: Arc<dyn TopicAccess>,
+    /// What `session.parameter` answers.
+    pub parameters: BTreeMap<String, String>,
+    /// What it may use.
+    pub limits: ComponentLimits,
+    /// Which parts of WASI it is granted.
+    pub wasi: Vec<WasiPart>,
+    /// Where its log goes.
+    pub log: LogSink,
+    /// How it is stopped.
+    pub control: Arc<ComponentControl>,
+}
+
+impl fmt::Debug for GuestSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestSetup")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The data of a guest's store.
+pub(crate) struct GuestState {
+    pub(crate) setup: GuestSetup,
+    pub(crate) growth: GrowthLimiter,
+    pub(crate) windows: Windows,
+    pub(crate) subscriptions: Slab<GuestSubscription>,
+    pub(crate) publishers: Slab<GuestPublisher>,
+    pub(crate) blocks: MemoryBlocks,
+    /// What subscriptions and publishers did that are closed.
+    closed: ComponentStats,
+    pub(crate) meter: Meter,
+    pub(crate) excess: LimitPolicy,
+    pub(crate) kept: HeldBlocks,
+    /// Whether `run` has been called: before that the guest has no business with topics.
+    pub(crate) started: bool,
+    nursery: PendingMemory,
+    #[cfg(feature = "wasi")]
+    pub(crate) wasi: Wasi,
+    /// Of a core module; the engine keeps those of a component.
+    pub(crate) handles: Handles,
+    /// Whether a core module's allocator is being called by the host.
+    pub(crate) called_back: bool,
+    /// The text of the last `session.fail`.
+    said: Option<String>,
+    /// Why the host ends the guest, where it is the host.
+    pub(crate) ending: Option<ExitReason>,
+    /// Whether `wait` has reported the request to finish.
+    pub(crate) shutdown_seen: bool,
+    pub(crate) lull: IdleYield,
+    next_owner: u64,
+    pulse: Pulse,
+    /// Until when what it does now must be over, and what it exceeds then.
+    pub(crate) deadline: Option<(Instant, Limit)>,
+    /// When `run` was called.
+    began: Option<Instant>,
+    /// It is to end, and was in a function that cannot end it.
+    over: bool,
+}
+
+impl GuestState {
+    /// `nursery` is where the guest's memory is going to be.
+    pub(crate) fn new(
+        setup: GuestSetup,
+        table: Arc<WindowTable>,
+        nursery: PendingMemory,
+        pulse: Pulse,
+    ) -> Self {
+        let excess = LimitPolicy::new(&setup.limits);
+        let meter = Meter::new(&setup.limits);
+        Self {
+            growth: GrowthLimiter::new(&setup.limits, excess.clone()),
+            windows: Windows::new(table, setup.limits.windows),
+            #[cfg(feature = "wasi")]
+            wasi: Wasi::new(&setup, meter.lines(), &excess),
+            meter,
+            kept: HeldBlocks::new(&setup.limits),
+            excess,
+            setup,
+            subscriptions: Slab::new(),
+            publishers: Slab::new(),
+            blocks: MemoryBlocks::default(),
+            closed: ComponentStats::default(),
+            started: false,
+            nursery,
+            handles: Handles::default(),
+            called_back: false,
+            said: None,
+            ending: None,
+            shutdown_seen: false,
+            lull: IdleYield::default(),
+            next_owner: 0,
+            pulse,
+            deadline: None,
+            began: None,
+            over: false,
+        }
+    }
+
+    /// What every host call begins with: a guest that has written where it may only read goes no further, nor does one that is
+    /// cancelled or has used up its time. Code without loops is interrupted nowhere else.
+    #[inline]
+    pub(crate) fn enter(&mut self) -> wasmtime::Result<()> {
+        self.meter.call(&self.excess)?;
+        if self.windows.violated() {
+            return Err(ended());
+        }
+        if self.over || self.pulse.has_moved() || self.setup.control.is_cancelled() {
+            self.tick()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// As [`enter`](Self::enter), of a function that cannot end the guest itself. False if the guest is to end: every later
+    /// call and the next tick do that.
+    #[cfg(feature = "wasi")]
+    pub(crate) fn may_enter(&mut self) -> bool {
+        self.over = self.over || self.enter().is_err();
+        !self.over
+    }
+
+    /// What a host call returns that is refused because of a limit. It [settles](Self::settle) then.
+    pub(crate) fn refuse(&self, limit: Limit) -> Error {
+        self.excess.note(limit);
+        Error::Limit
+    }
+
+    /// What a host call ends with that may have come upon a limit.
+    ///
+    /// # Errors
+    /// If that ends the guest.
+    #[inline]
+    pub(crate) fn settle<T>(&self, answer: T) -> wasmtime::Result<T> {
+        self.excess.settle()?;
+        Ok(answer)
+    }
+
+    /// What a host call ends with that may have replaced windows, or come upon a limit.
+    #[inline]
+    pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
+        self.excess.settle()?;
+        if self.windows.is_broken() {
+            return Err(self.end(ExitReason::System("no memory to replace a window".to_owned())));
+        }
+        Ok(())
+    }
+
+    /// What a host call begins with that joins a topic: not for a guest that is still being instantiated.
+    pub(crate) fn require_started(&self) -> Result<(), Error> {
+        if self.started { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// The guest's linear memory, if it has one.
+    #[inline]
+    pub(crate) fn memory(&self) -> Option<&Arc<GuestMemory>> {
+        self.nursery.memory()
+    }
+
+    /// Whether the guest, which has nothing left to do, is to let others run before it announces that it sleeps.
+    pub(crate) fn has_lull(&mut self) -> bool {
+        let received = self.subscriptions.iter().map(|(_, this)| this.deliveries().received()).sum();
+        self.lull.begins(received)
+    }
+
+    /// Called when the guest has computed for a whole tick, and at its first host call after one.
+    #[cold]
+    pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
+        if self.over || self.windows.violated() {
+            return Err(ended());
+        }
+        self.pulse.catch_up();
+        let computed = self.setup.control.clock().look();
+        self.show_stats();
+        for (_, subscription) in &mut self.subscriptions {
+            subscription.look();
+        }
+        // What a program writes to its standard output is noted without a host function of ours that settles it.
+        self.excess.settle()?;
+        if self.setup.control.is_cancelled() {
+            return Err(self.end(ExitReason::Cancelled));
+        }
+        if let Some(compute) = self.setup.limits.compute
+            && computed > compute
+        {
+            return Err(self.end(ExitReason::Killed(Limit::Compute)));
+        }
+        match self.overdue() {
+            Some(limit) => Err(self.end(ExitReason::Killed(limit))),
+            None => Ok(()),
+        }
+    }
+
+    /// The limit of time that is over. A guest that returns to its task now and then is ended by that (`run`).
+    fn overdue(&self) -> Option<Limit> {
+        let now = Instant::now();
+        if let Some((at, limit)) = self.deadline
+            && now >= at
+        {
+            return Some(limit);
+        }
+        let asked = self.setup.control.asked_at()?.max(self.began?);
+        let grace_is_over = now.saturating_duration_since(asked) >= self.setup.limits.shutdown_grace;
+        grace_is_over.then_some(Limit::ShutdownGrace)
+    }
+
+    /// The memory blocks, and what they need beside themselves.
+    #[inline]
+    pub(crate) fn blocks(&mut self) -> (&mut MemoryBlocks, BlockContext<'_>) {
+        let Self { blocks, windows, publishers, setup, excess, .. } = self;
+        (blocks, BlockContext { windows, publishers, limits: &setup.limits, excess })
+    }
+
+    /// Notes why the guest ends and returns the error that unwinds it.
+    pub(crate) fn end(&mut self, reason: ExitReason) -> wasmtime::Error {
+        self.ending.get_or_insert(reason);
+        ended()
+    }
+
+    /// How the guest has ended, given what its `run` returned.
+    pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
+        if let Some((owner, offset)) = self.windows.violation() {
+            let read = self.subscriptions.iter().map(|(_, this)| (this.owner(), this.topic()));
+            let written = self.publishers.iter().map(|(_, this)| (this.owner(), this.topic()));
+            let topic = read.chain(written).find(|(this, _)| Some(*this) == owner);
+            let topic = topic.map(|(_, topic)| topic.to_owned()).unwrap_or_default();
+            return ExitReason::ReadOnlyViolation { topic, offset };
+        }
+        if let Some(reason) = self.ending.take() {
+            return reason;
+        }
+        if let Some(limit) = self.excess.ending() {
+            return ExitReason::Killed(limit);
+        }
+        match outcome {
+            Ok(0) => ExitReason::Finished,
+            Ok(_) => ExitReason::Failed(self.said.take().unwrap_or_else(|| "it did not say why".to_owned())),
+            #[cfg(feature = "wasi")]
+            Err(error) if let Some(status) = exit_status(&error) => match status {
+                0 => ExitReason::Finished,
+                status => ExitReason::Failed(format!("it exited with status {status}")),
+            },
+            Err(error) if !self.started && !error.is::<Trap>() => {
+                ExitReason::NotStarted(line(&format!("{error:#}")).into_owned())
+            }
+            Err(error) => ExitReason::from_trap(&error, self.said.as_deref()),
+        }
+    }
+
+    /// Lets the guest have to do with topics, and with windows in its memory.
+    pub(crate) fn start(&mut self) {
+        let now = Instant::now();
+        self.began = Some(now);
+        let end = self.setup.limits.run_time.and_then(|time| now.checked_add(time));
+        self.deadline = end.map(|end| (end, Limit::RunTime));
+        self.nursery.settle();
+        if let Some(memory) = self.nursery.memory() {
+            self.windows.open(Arc::clone(memory));
+        }
+        self.started = true;
+    }
+
+    /// Lets the guest's memory grow by the address space that it was asked to donate.
+    pub(crate) fn allow_growth(&mut self) {
+        let asked: u64 = self.subscriptions.iter().map(|(_, subscription)| subscription.asked).sum();
+        let asked = asked.saturating_add(self.blocks.asked);
+        self.growth.asked = self.windows.donated().saturating_add(asked).min(self.setup.limits.windows);
+    }
+
+    /// The counters, including what is still open.
+    pub(crate) fn stats(&self) -> ComponentStats {
+        let (log_lines, log_lines_dropped) = self.meter.lines().counts();
+        let mut stats = ComponentStats {
+            host_calls: self.meter.calls(),
+            refusals: self.excess.refusals(),
+            log_lines,
+            log_lines_dropped,
+            computed: self.setup.control.computed(),
+            memory: self.windows.memory_size(),
+            windows: self.windows.donated(),
+            // Both are limited by numbers of 32 bits.
+            subscriptions: self.subscriptions.len() as u32,
+            publishers: self.publishers.len() as u32,
+            ..self.closed
+        };
+        for (_, subscription) in &self.subscriptions {
+            stats.add_deliveries(subscription.deliveries());
+            let now = subscription.deliveries().stats();
+            stats.attached = stats.attached.saturating_add(now.attached);
+            stats.held = stats.held.saturating_add(now.held);
+        }
+        for (_, publisher) in &self.publishers {
+            add_published(&mut stats, publisher);
+        }
+        stats
+    }
+
+    /// Lets the counters be seen from outside, if somebody asked for them.
+    pub(crate) fn show_stats(&self) {
+        if let Some(asked) = self.setup.control.stats_asked() {
+            self.setup.control.show_stats(asked, self.stats());
+        }
+    }
+
+    /// Keeps the counters of a subscription that is closed.
+    pub(crate) fn count_closed_subscription(&mut self, subscription: &GuestSubscription) {
+        self.closed.add_deliveries(subscription.deliveries());
+    }
+
+    /// Keeps the counters of a publisher that is closed.
+    pub(crate) fn count_closed_publisher(&mut self, publisher: &GuestPublisher) {
+        add_published(&mut self.closed, publisher);
+    }
+
+    pub(crate) fn fail(&mut self, text: &str) {
+        self.said = Some(line(text).into_owned());
+    }
+
+    /// Passes a line on, or drops it where there are too many.
+    pub(crate) fn log(&mut self, level: Level, text: &str) {
+        match self.meter.lines().line() {
+            Admission::Line => (self.setup.log)(level, &line(text)),
+            Admission::LineAfter(dropped) => {
+                let told = format!("{dropped} lines were dropped: too many in a second");
+                (self.setup.log)(Level::Warn, &told);
+                (self.setup.log)(level, &line(text));
+            }
+            Admission::Dropped => self.excess.note(Limit::LogLines),
+        }
+    }
+
+    pub(crate) fn new_owner(&mut self) -> Owner {
+        self.next_owner += 1;
+        Owner(self.next_owner)
+    }
+
+    pub(crate) fn signal(&self) -> &Arc<Signal> {
+        self.setup.control.signal()
+    }
+}
+
+impl fmt::Debug for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestState").field("setup", &self.setup).finish_non_exhaustive()
+    }
+}
+
+fn add_published(stats: &mut ComponentStats, publisher: &GuestPublisher) {
+    let PublisherStats { published, bytes, copied, .. } = publisher.stats();
+    stats.add_published(published, bytes, copied);
+}
+
+/// The text of a component as a line of a log or of an error: at most [`MAX_TEXT`] bytes, all of them visible.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    text::line_within(text, MAX_TEXT)
+}
+
+/// The beginning of `text`, at most [`MAX_TEXT`] bytes.
+pub(crate) fn shorten(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// Unwinds a guest that the host ends; the reason stands in its state.
+fn ended() -> wasmtime::Error {
+    wasmtime::Error::msg("ended by the host")
+}

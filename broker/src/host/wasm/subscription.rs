@@ -1,0 +1,280 @@
+//! A guest's subscription: windows over the arenas of a topic's publishers, and [deliveries](Deliveries) in them.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use blockcast_blocks::Channel;
+
+use crate::component::isolation::Isolation;
+use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::component::limits::ComponentLimits;
+use crate::host::wasm::abi::values::{Error, Record};
+use crate::host::wasm::memory::view::View;
+use crate::host::wasm::memory::window::{
+    Area, Extent, GRANULE, Owner, Place, Span, Window, WindowError, Windows,
+};
+use crate::hosting::address_space::{AddressSpace, ArenaView, Delivery, NO_MESSAGE};
+use crate::hosting::deliveries::Deliveries;
+use crate::hosting::held_blocks::HeldBlocks;
+use crate::hosting::topic_access::SubscriptionSource;
+
+/// Bytes of one record in a batch.
+const RECORD: u32 = size_of::<Record>() as u32;
+
+/// The windows of one subscription.
+struct OwnWindows<'w> {
+    windows: &'w mut Windows,
+    owner: Owner,
+    isolation: Isolation,
+}
+
+/// Where a guest sees one publisher's arena.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    window: Option<Window>,
+    /// What the window shows, where that is not all of the arena.
+    view: Option<View>,
+}
+
+impl AddressSpace for OwnWindows<'_> {
+    type ArenaView = Shown;
+
+    unsafe fn open(&mut self, sight: &mut Shown, channel: &Arc<Channel>) -> Result<bool, Error> {
+        let arena = channel.arena();
+        if sight.view.is_none() {
+            sight.view = match self.isolation {
+                Isolation::Arena => None,
+                Isolation::Strict => Some(View::new(arena.len()).map_err(|_| Error::Internal)?),
+                Isolation::Copied => Some(View::copied(arena.len())),
+            };
+        }
+        let mapped = match &sight.view {
+            // SAFETY: a window is unmapped by `close` or `withdraw` before the view, which stands beside it, is dropped. The
+            // only other way out is the guest's end, after which its fault handler does not run any more.
+            Some(view) => unsafe { view.open(self.windows, self.owner) },
+            None => {
+                // Only if nobody could map it when the subscription joined.
+                // SAFETY: what is made of it is the window, which is read-only.
+                let Some(file) = (unsafe { arena.memfd() }) else { return Ok(false) };
+                let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
+                let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
+                // SAFETY: the file is sealed at this length; the caller keeps it open until the sight is closed.
+                unsafe { self.windows.map(place, span, arena.len()) }
+            }
+        };
+        match mapped {
+            Ok(window) => sight.window = Some(window),
+            Err(WindowError::NoRoom) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(sight.window.is_some())
+    }
+
+    #[inline]
+    fn is_selective(&self) -> bool {
+        self.isolation != Isolation::Arena
+    }
+
+    unsafe fn show(
+        &mut self,
+        sight: &mut Shown,
+        channel: &Channel,
+        offset: u64,
+        len: u32,
+    ) -> Result<u64, Error> {
+        let (Some(view), Some(window)) = (&mut sight.view, sight.window) else { return Ok(0) };
+        // SAFETY: the window is the view's, of this channel's arena; the message stays attached until it is hidden (the
+        // caller's promise).
+        Ok(unsafe { view.show(self.windows, window, channel.arena(), offset, len) }?)
+    }
+
+    fn keep(&mut self, sight: &mut Shown, offset: u64) {
+        if let Some(view) = &mut sight.view {
+            view.keep(offset);
+        }
+    }
+
+    fn hide(&mut self, sight: &mut Shown, offset: u64) {
+        if let (Some(view), Some(window)) = (&mut sight.view, sight.window) {
+            // A failure leaves the guest's memory in pieces, and ends it.
+            let _ = view.hide(self.windows, window, offset);
+        }
+    }
+
+    fn close(&mut self, sight: Shown) {
+        if let Some(window) = sight.window {
+            self.windows.unmap(window);
+        }
+    }
+}
+
+/// Where the window of an arena had best start, so that large pages of the arena are large pages of the guest.
+fn alignment_of(channel: &Channel) -> u64 {
+    channel.arena().alignment() as u64
+}
+
+impl ArenaView for Shown {
+    type Record = Record;
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.window.is_some()
+    }
+
+    #[inline]
+    fn record(&self, delivery: Delivery) -> Record {
+        let Delivery { sequence, time, offset, length, publisher, lost } = delivery;
+        let base = self.window.map_or(0, |window| window.address);
+        // The window has the arena's length, so the sum stays inside of the memory.
+        Record { sequence, time, address: base + offset as u32, length, publisher, lost }
+    }
+
+    fn loss(publisher: u32, lost: u32) -> Record {
+        Record { sequence: NO_MESSAGE, time: 0, address: 0, length: 0, publisher, lost }
+    }
+}
+
+/// A subscription of a guest.
+pub(crate) struct GuestSubscription {
+    owner: Owner,
+    topic: String,
+    isolation: Isolation,
+    excess: LimitPolicy,
+    deliveries: Deliveries<Shown>,
+    /// Address space asked for and not donated yet.
+    pub(crate) asked: u64,
+}
+
+impl GuestSubscription {
+    pub(crate) fn new(
+        owner: Owner,
+        topic: String,
+        feed: Box<dyn SubscriptionSource>,
+        reliable: bool,
+        isolation: Isolation,
+        kept: HeldBlocks,
+        excess: LimitPolicy,
+    ) -> Self {
+        let deliveries = Deliveries::new(feed, reliable, kept, excess.clone());
+        Self { owner, topic, isolation, excess, deliveries, asked: 0 }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The deliveries, for looking at.
+    pub(crate) fn deliveries(&self) -> &Deliveries<Shown> {
+        &self.deliveries
+    }
+
+    /// The deliveries, and where they are shown.
+    #[inline]
+    fn parts<'a>(&'a mut self, windows: &'a mut Windows) -> (&'a mut Deliveries<Shown>, OwnWindows<'a>) {
+        let space = OwnWindows { windows, owner: self.owner, isolation: self.isolation };
+        (&mut self.deliveries, space)
+    }
+
+    /// Bytes of address space to donate so that every publisher that is known now can be mapped.
+    pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
+        let (deliveries, mut space) = self.parts(windows);
+        deliveries.admit(&mut space)?;
+        let alignment =
+            |channel| if self.isolation == Isolation::Arena { alignment_of(channel) } else { GRANULE };
+        let extents = self
+            .deliveries
+            .hidden()
+            .map(|channel| Extent::new(channel.arena().len() as u64).aligned(alignment(channel)));
+        let missing = windows.missing(self.owner, extents);
+        self.asked = missing;
+        // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
+        Ok(u32::try_from(missing).unwrap_or(u32::MAX << 16))
+    }
+
+    /// Accepts address space and maps into it what waits for some.
+    pub(crate) fn add_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
+        if let Err(error) = windows.donate(self.owner, area) {
+            if matches!(error, WindowError::Budget) {
+                self.excess.note(Limit::Windows);
+            }
+            return Err(error.into());
+        }
+        self.asked = self.asked.saturating_sub(u64::from(area.size));
+        let (deliveries, mut space) = self.parts(windows);
+        deliveries.admit(&mut space)
+    }
+
+    /// Gives address space back that is not used.
+    pub(crate) fn remove_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
+        Ok(windows.take_back(self.owner, area)?)
+    }
+
+    /// Releases deliveries before `released_before`, then writes records of new messages into `batch`.
+    pub(crate) fn poll(
+        &mut self,
+        windows: &mut Windows,
+        limits: &ComponentLimits,
+        batch: Area,
+        released_before: u64,
+    ) -> Result<u32, Error> {
+        let target =
+            if batch.size == 0 { std::ptr::null_mut() } else { windows.ordinary(batch)?.cast::<Record>() };
+        if !batch.address.is_multiple_of(align_of::<Record>() as u32) || (1..RECORD).contains(&batch.size) {
+            return Err(Error::WrongSize);
+        }
+        let (deliveries, mut space) = self.parts(windows);
+        // SAFETY: that many records fit into ordinary memory of the guest, which is accessible and which nobody else touches
+        // during a host call; `target` is aligned to 8 because memories start at a page and the address in them was
+        // checked.
+        unsafe { deliveries.poll(&mut space, limits, (target, batch.size / RECORD), released_before) }
+    }
+
+    /// Keeps one delivery beyond its release.
+    pub(crate) fn hold(
+        &mut self,
+        windows: &mut Windows,
+        limits: &ComponentLimits,
+        index: u64,
+    ) -> Result<u32, Error> {
+        let (deliveries, mut space) = self.parts(windows);
+        deliveries.hold(&mut space, limits, index)
+    }
+
+    /// Gives a hold back.
+    pub(crate) fn unhold(&mut self, windows: &mut Windows, hold: u32) -> Result<(), Error> {
+        let (deliveries, mut space) = self.parts(windows);
+        deliveries.unhold(&mut space, hold)
+    }
+
+    /// Ends the delivery but not the holds.
+    pub(crate) fn leave(&mut self, windows: &mut Windows) {
+        let (deliveries, mut space) = self.parts(windows);
+        deliveries.leave(&mut space);
+    }
+
+    /// Takes back the address space. What is left of the subscription can then be dropped.
+    pub(crate) fn withdraw(&mut self, windows: &mut Windows) {
+        windows.withdraw(self.owner);
+    }
+
+    /// Takes in publishers that joined, of a guest that does not look itself.
+    pub(crate) fn look(&mut self) {
+        self.deliveries.look();
+    }
+
+    /// Announces that the guest is about to sleep, and says whether it has reason not to.
+    pub(crate) fn arm(&mut self) -> bool {
+        self.deliveries.arm()
+    }
+}
+
+impl fmt::Debug for GuestSubscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestSubscription").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! What WASI keeps for one running guest, and how its functions get at it.
+
+use std::fmt;
+
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::output::Output;
+use crate::component::limit_policy::LimitPolicy;
+use crate::host::wasm::abi::values::Level;
+use crate::host::wasm::state::{GuestSetup, GuestState};
+use crate::hosting::meter::LineGate;
+
+/// Resources of WASI (streams, pollables) that a guest has at a time.
+const MAX_RESOURCES: usize = 4096;
+
+/// Random bytes that a single call gives.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// The state of WASI in a guest's store.
+pub(crate) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+    /// What a guest is shown that is to end.
+    empty: Option<Box<(WasiCtx, ResourceTable)>>,
+}
+
+impl Wasi {
+    /// For a guest that is set up like this, whatever it is granted of it. What it prints goes through `gate`.
+    pub(crate) fn new(setup: &GuestSetup, gate: &LineGate, excess: &LimitPolicy) -> Self {
+        let output = |level| Output::new(level, &setup.log, gate.clone(), excess.clone());
+        let mut context = WasiCtx::builder();
+        context
+            .arg(&setup.name)
+            .stdout(output(Level::Info))
+            .stderr(output(Level::Warn))
+            .max_random_size(MAX_RANDOM)
+            // Sockets are not linked; this is for the day on which somebody changes that.
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        for (name, value) in &setup.parameters {
+            context.env(name, value);
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        Self { context: context.build(), table, empty: None }
+    }
+
+    /// What a guest is shown that is to end: no resource, no random byte, no argument. A function of WASI that takes a
+    /// resource traps on it, and no other one takes long.
+    fn empty(&mut self) -> WasiCtxView<'_> {
+        let (ctx, table) = &mut **self.empty.get_or_insert_with(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(0);
+            Box::new((WasiCtx::builder().max_random_size(0).build(), table))
+        });
+        WasiCtxView { ctx, table }
+    }
+}
+
+impl fmt::Debug for Wasi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wasi").finish_non_exhaustive()
+    }
+}
+
+impl WasiView for GuestState {
+    /// Every function of WASI begins here. It counts as a host call, and none goes on for a guest that is cancelled or has
+    /// used up its time.
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        if !self.may_enter() {
+            return self.wasi.empty();
+        }
+        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
+    }
+}
+
+/// Defines WASI. What a guest may import of it is decided when it is loaded, what it may use when it is started.
+pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)
+}
+
+/// The exit status of a program that was unwound because it has called `exit`.
+pub(crate) fn exit_status(error: &wasmtime::Error) -> Option<i32> {
+    error.downcast_ref::<I32Exit>().map(|exit| exit.0)
+}

@@ -1,0 +1,247 @@
+//! Standard output and standard error of a program: lines of the guest's log.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use blockcast_blocks::shield::reported;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::host::wasm::abi::values::Level;
+use crate::host::wasm::state::{LogSink, MAX_TEXT, line};
+use crate::hosting::meter::{Admission, LineGate};
+
+/// Bytes that a program may write at a time.
+const PERMIT: usize = 64 << 10;
+
+/// A stream that becomes lines of a log. Clones, and all handles of a guest on it, are the same stream.
+#[derive(Clone)]
+pub(crate) struct Output(Arc<Mutex<Lines>>);
+
+struct Lines {
+    level: Level,
+    sink: LogSink,
+    /// The beginning of a line whose end was not written yet, at most [`MAX_TEXT`] bytes.
+    line: Vec<u8>,
+    /// The same for all lines of the guest's log.
+    gate: LineGate,
+    excess: LimitPolicy,
+}
+
+impl Output {
+    /// Lines of this level go to `sink`.
+    pub(crate) fn new(level: Level, sink: &LogSink, gate: LineGate, excess: LimitPolicy) -> Self {
+        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, excess })))
+    }
+
+    /// Appends what the program writes. A sink that panics loses the rest of it, and its panic is the caller's.
+    fn append(&self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).append(piece);
+            // The sink is called when the lines are not locked any more.
+            if let Some(line) = ended {
+                line.write();
+            }
+        }
+    }
+}
+
+/// A line that is complete.
+struct Line {
+    level: Level,
+    sink: LogSink,
+    /// Lines that were dropped before it.
+    dropped: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Line {
+    fn write(self) {
+        if let Some(dropped) = self.dropped {
+            let told = format!("{dropped} lines were dropped: too many in a second");
+            (self.sink)(Level::Warn, &told);
+        }
+        (self.sink)(self.level, &line(&String::from_utf8_lossy(&self.text)));
+    }
+}
+
+impl Lines {
+    /// Appends what has no line break except at its end. Returns the line that it ends, if it ends one that is to be written.
+    fn append(&mut self, piece: &[u8]) -> Option<Line> {
+        let (text, ends) = match piece.split_last() {
+            Some((b'\n', text)) => (text, true),
+            _ => (piece, false),
+        };
+        let room = MAX_TEXT - self.line.len();
+        self.line.extend_from_slice(&text[..text.len().min(room)]);
+        if ends { self.end_line() } else { None }
+    }
+
+    fn end_line(&mut self) -> Option<Line> {
+        let text = std::mem::take(&mut self.line);
+        let dropped = match self.gate.line() {
+            Admission::Line => None,
+            Admission::LineAfter(dropped) => Some(dropped),
+            Admission::Dropped => {
+                self.excess.note(Limit::LogLines);
+                return None;
+            }
+        };
+        Some(Line { level: self.level, sink: Arc::clone(&self.sink), dropped, text })
+    }
+}
+
+impl Drop for Lines {
+    /// Flushes an unterminated last line.
+    fn drop(&mut self) {
+        if !self.line.is_empty()
+            && let Some(line) = self.end_line()
+        {
+            // The program is over already, perhaps because the sink has panicked.
+            reported("a log sink", || line.write());
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").finish_non_exhaustive()
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PERMIT)
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {
+        // Always; a program that only writes still lets others run on its thread now and then.
+        tokio::task::consume_budget().await;
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.append(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::limits::{ComponentLimits, Rate};
+
+    /// Lines that the grant lets through.
+    const LINES: u64 = 10;
+
+    /// What becomes of `written`.
+    fn lines(written: &[&[u8]]) -> Vec<String> {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let sink: LogSink = Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_owned()));
+        let gate = LineGate::new(Rate::per_second(0).burst(LINES));
+        let output = Output::new(Level::Info, &sink, gate, LimitPolicy::new(&ComponentLimits::default()));
+        for bytes in written {
+            output.append(bytes);
+        }
+        drop(output);
+        let seen = seen.lock().expect("no panic");
+        seen.clone()
+    }
+
+    #[test]
+    fn writes_are_cut_into_lines_wherever_they_end() {
+        assert_eq!(lines(&[b"one\ntwo", b"", b"\n", b"\nlast"]), ["one", "two", "", "last"]);
+        assert_eq!(lines(&[b"\xff\n"]), ["\u{fffd}"]);
+        assert!(lines(&[b""]).is_empty());
+    }
+
+    #[test]
+    fn a_sink_that_panics_is_called_without_a_lock_and_once_more_at_the_end() {
+        let seen = Arc::new(Mutex::new(0));
+        let (sink, calls) = (Arc::clone(&seen), Arc::clone(&seen));
+        let sink: LogSink = Arc::new(move |_, _| {
+            *sink.lock().expect("no panic while it is locked") += 1;
+            panic!("a log sink with a mistake");
+        });
+        let output = Output::new(
+            Level::Info,
+            &sink,
+            LineGate::new(Rate::per_second(10)),
+            LimitPolicy::new(&ComponentLimits::default()),
+        );
+        let ended = blockcast_blocks::shield::shielded(move || {
+            output.append(b"last");
+            // As the guest is unwound: the line is flushed while this thread panics.
+            output.append(b" line\nnot ended");
+        });
+        assert!(ended.is_err());
+        assert_eq!(*calls.lock().expect("no panic while it is locked"), 1, "the rest is lost with the panic");
+        let output = Output::new(
+            Level::Info,
+            &sink,
+            LineGate::new(Rate::per_second(10)),
+            LimitPolicy::new(&ComponentLimits::default()),
+        );
+        let ended = blockcast_blocks::shield::shielded(move || {
+            output.append(b"not ended");
+            panic!("first");
+        });
+        assert!(ended.map(|(): ()| ()).is_err());
+        assert_eq!(*calls.lock().expect("no panic while it is locked"), 2);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_kept_to_a_bound() {
+        let seen = lines(&[&[b'x'; 3 * MAX_TEXT], b"y\nz\n"]);
+        assert_eq!((seen[0].len(), seen[1].as_str()), (MAX_TEXT, "z"));
+    }
+
+    #[test]
+    fn lines_beyond_the_grants_rate_are_dropped() {
+        assert_eq!(lines(&[&b"x\n".repeat(5000)]).len() as u64, LINES);
+    }
+}

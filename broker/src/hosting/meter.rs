@@ -1,0 +1,275 @@
+//! How much a guest has done, and whether it may do more: rates as token buckets, and counters of calls.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::component::limits::{ComponentLimits, Rate};
+
+/// A token bucket: starts full, is drained by what happens and filled by time.
+///
+/// While it has something in it what happens may overdraw it once, so that a thing larger than the bucket is possible. Over
+/// any time `t` it admits at most `burst + per_second * t` and one thing more. The clock is read only when it is empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    rate: Rate,
+    level: i128,
+    filled: Instant,
+}
+
+impl Bucket {
+    pub(crate) fn new(rate: Rate, now: Instant) -> Self {
+        Self { rate, level: i128::from(rate.burst), filled: now }
+    }
+
+    /// Whether something may happen now.
+    pub(crate) fn is_open(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        if self.level <= 0 {
+            self.fill(now());
+        }
+        self.level > 0
+    }
+
+    /// Something has happened.
+    pub(crate) fn take(&mut self, amount: u64) {
+        self.level -= i128::from(amount);
+    }
+
+    /// How many times something of size 1 may happen now.
+    fn left(&self) -> u32 {
+        u32::try_from(self.level.max(0)).unwrap_or(u32::MAX)
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.filled);
+        let more = i128::from(self.rate.per_second) * elapsed.as_nanos() as i128 / 1_000_000_000;
+        // Less than a whole token is kept as time, so that frequent looks lose nothing.
+        if more > 0 {
+            self.level = (self.level + more).min(i128::from(self.rate.burst));
+            self.filled = now;
+        }
+    }
+
+    /// How long it takes until something may happen; `None` if that will never be.
+    fn opens_in(&self, now: Instant) -> Option<Duration> {
+        if self.rate.per_second == 0 || self.rate.burst == 0 {
+            return None;
+        }
+        let missing = u128::try_from(1 - self.level).unwrap_or(0);
+        let nanos = (missing * 1_000_000_000).div_ceil(u128::from(self.rate.per_second));
+        let opens = self.filled.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))?;
+        Some(opens.saturating_duration_since(now))
+    }
+}
+
+/// The lines of a component's log, whichever way they take: clones share one rate.
+#[derive(Clone, Debug)]
+pub(crate) struct LineGate(Arc<Mutex<Lines>>);
+
+#[derive(Debug)]
+struct Lines {
+    bucket: Bucket,
+    written: u64,
+    dropped: u64,
+    /// Lines dropped since the last one that was passed on.
+    untold: u64,
+}
+
+impl LineGate {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let bucket = Bucket::new(rate, Instant::now());
+        Self(Arc::new(Mutex::new(Lines { bucket, written: 0, dropped: 0, untold: 0 })))
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Whatever panics while it is locked leaves numbers.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What becomes of a line.
+    pub(crate) fn line(&self) -> Admission {
+        let mut lines = self.lines();
+        if !lines.bucket.is_open(Instant::now) {
+            lines.dropped += 1;
+            lines.untold += 1;
+            return Admission::Dropped;
+        }
+        lines.bucket.take(1);
+        lines.written += 1;
+        match std::mem::take(&mut lines.untold) {
+            0 => Admission::Line,
+            dropped => {
+                lines.bucket.take(1); // telling of it is a line too
+                Admission::LineAfter(dropped)
+            }
+        }
+    }
+
+    /// Lines passed on, and lines dropped.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let lines = self.lines();
+        (lines.written, lines.dropped)
+    }
+}
+
+/// What one guest has done, and how much of it is left.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+    lines: LineGate,
+    /// The guest was refused publishing, and is to be told when it can.
+    throttled: bool,
+    calls: Cell<u64>,
+    /// The number of calls at which their rate is looked at again.
+    calls_until: Cell<u64>,
+    call_rate: Option<Rate>,
+    /// When that was done last, and up to which number calls were allowed then.
+    calls_looked: Cell<Instant>,
+}
+
+/// What becomes of a line.
+pub(crate) enum Admission {
+    Line,
+    /// The first line after that many were dropped.
+    LineAfter(u64),
+    Dropped,
+}
+
+impl Meter {
+    pub(crate) fn new(limits: &ComponentLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            messages: limits.publish_messages.map(|rate| Bucket::new(rate, now)),
+            bytes: limits.publish_bytes.map(|rate| Bucket::new(rate, now)),
+            lines: LineGate::new(limits.log_lines),
+            throttled: false,
+            calls: Cell::new(0),
+            calls_until: Cell::new(limits.host_calls.map_or(u64::MAX, |rate| rate.burst)),
+            call_rate: limits.host_calls,
+            calls_looked: Cell::new(now),
+        }
+    }
+
+    /// Counts a call into the host.
+    ///
+    /// # Errors
+    /// Ends the guest if there are too many.
+    #[inline]
+    pub(crate) fn call(&self, excess: &LimitPolicy) -> wasmtime::Result<()> {
+        let calls = self.calls.get() + 1;
+        self.calls.set(calls);
+        if calls <= self.calls_until.get() { Ok(()) } else { self.look_at_calls(excess) }
+    }
+
+    #[cold]
+    fn look_at_calls(&self, excess: &LimitPolicy) -> wasmtime::Result<()> {
+        let Some(rate) = self.call_rate else { return Ok(()) };
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(self.calls_looked.get()).as_nanos();
+        let more = u64::try_from(u128::from(rate.per_second) * elapsed / 1_000_000_000).unwrap_or(u64::MAX);
+        // All that was allowed is used up, so a full bucket is the most that time can have added.
+        let more = more.min(rate.burst);
+        if more == 0 {
+            excess.note(Limit::HostCalls);
+            return excess.settle();
+        }
+        self.calls_looked.set(now);
+        self.calls_until.set(self.calls_until.get().saturating_add(more));
+        Ok(())
+    }
+
+    /// Calls into the host so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
+    /// Whether a message may be published now, and for which limit not.
+    pub(crate) fn may_publish(&mut self) -> Result<(), Limit> {
+        let refused = if self.messages.as_mut().is_some_and(|messages| !messages.is_open(Instant::now)) {
+            Limit::PublishMessages
+        } else if self.bytes.as_mut().is_some_and(|bytes| !bytes.is_open(Instant::now)) {
+            Limit::PublishBytes
+        } else {
+            return Ok(());
+        };
+        self.throttled = true;
+        Err(refused)
+    }
+
+    /// A message of `bytes` was published.
+    pub(crate) fn published(&mut self, bytes: u64) {
+        if let Some(messages) = &mut self.messages {
+            messages.take(1);
+        }
+        if let Some(bucket) = &mut self.bytes {
+            bucket.take(bytes);
+        }
+    }
+
+    /// How many of `free` blocks may be used now.
+    pub(crate) fn publishable(&mut self, free: u32) -> u32 {
+        match self.may_publish() {
+            Ok(()) => free.min(self.messages.map_or(u32::MAX, |messages| messages.left())),
+            Err(_) => 0,
+        }
+    }
+
+    /// Until when a guest that was refused publishing has to wait: `None` if it was not refused, or for ever.
+    pub(crate) fn publishable_in(&self) -> Option<Duration> {
+        if !self.throttled {
+            return None;
+        }
+        let now = Instant::now();
+        let closed = [self.messages, self.bytes].into_iter().flatten().filter(|bucket| bucket.level <= 0);
+        closed.map(|bucket| bucket.opens_in(now)).try_fold(Duration::ZERO, |most, wait| Some(most.max(wait?)))
+    }
+
+    /// The guest learns that it can publish again.
+    pub(crate) fn unthrottle(&mut self) {
+        self.throttled = false;
+    }
+
+    /// Through which lines of the log go.
+    pub(crate) fn lines(&self) -> &LineGate {
+        &self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_admits_its_burst_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate { per_second: 10, burst: 3 }, start);
+        let mut admitted = |at: Duration| {
+            let open = bucket.is_open(|| start + at);
+            if open {
+                bucket.take(1);
+            }
+            open
+        };
+        let ms = Duration::from_millis;
+        assert_eq!([0, 0, 0, 0].map(|at| admitted(ms(at))), [true, true, true, false]);
+        assert_eq!([99, 100, 150, 200].map(|at| admitted(ms(at))), [false, true, false, true]);
+        let after_a_rest = (0..9).filter(|_| admitted(ms(100_000))).count();
+        assert_eq!(after_a_rest, 3, "no more than the burst is saved up");
+    }
+
+    #[test]
+    fn a_bucket_is_overdrawn_once_and_says_when_it_opens() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Rate::per_second(1000), start);
+        assert!(bucket.is_open(|| start));
+        bucket.take(3000);
+        assert_eq!(bucket.opens_in(start), Some(Duration::from_millis(2001)));
+        assert!(!bucket.is_open(|| start + Duration::from_millis(2000)));
+        assert!(bucket.is_open(|| start + Duration::from_millis(2001)));
+        let mut closed = Bucket::new(Rate::per_second(0), start);
+        assert!(!closed.is_open(|| start + Duration::from_secs(1000)));
+        assert_eq!(closed.opens_in(start), None);
+    }
+}

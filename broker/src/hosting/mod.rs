@@ -1,0 +1,18 @@
+//! Services that every host provides to its components, whatever the code is made of. Nothing here knows wasmtime.
+//!
+//! - [`topic_access`] joins topics on a component's behalf;
+//! - [`deliveries`] hands out what the publishers of a topic deliver to one subscription, and [`held_blocks`] counts the
+//!   blocks that the component keeps;
+//! - [`address_space`] abstracts how a component reaches those blocks: by windows or by plain pointers;
+//! - [`publishing`] passes on what a component publishes, and [`account`] charges the memory of its channels;
+//! - [`storage`] holds the rules of memory blocks: who may attach which part of one;
+//! - [`meter`] counts calls and enforces rates.
+
+pub(crate) mod account;
+pub(crate) mod address_space;
+pub(crate) mod deliveries;
+pub(crate) mod held_blocks;
+pub(crate) mod meter;
+pub(crate) mod publishing;
+pub(crate) mod storage;
+pub(crate) mod topic_access;
