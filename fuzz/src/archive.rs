@@ -168,7 +168,7 @@ where
     Some(T::read(unsafe { <Rkyv<T> as Payload>::view(&message) }))
 }
 
-/// Writes a value into a block of `size` bytes, as a publisher does, and returns the length.
+/// Writes a value into a block, as a publisher does, and returns the length.
 pub fn write<T: Type>(value: &T, block: &mut [u8]) -> Result<usize, BuildError>
 where
     Rkyv<T>: WriteFrom<T>,

@@ -80,7 +80,7 @@ impl Run {
         (number(lines), number(words), number(longest), hash.to_owned())
     }
 
-    /// Checks that both subscribers received `messages` and `strings` without a copy or a loss, and that
+    /// Checks that both subscribers received all messages and `strings` without a copy or a loss, and that
     /// every block has returned.
     #[track_caller]
     pub fn received(&self, strings: u64) {

@@ -14,8 +14,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// Creates a block with room for `size` bytes, none of them zero, that starts a number of cache lines
-    /// into its own memory.
+    /// Creates a block with room for `bytes` bytes, none of them zero, that starts `lines` cache lines into
+    /// its own memory.
     #[must_use]
     pub fn with_room(bytes: usize, lines: usize) -> Self {
         let bytes = vec![0xff; bytes.next_multiple_of(BLOCK_ALIGNMENT) + (1 + lines) * BLOCK_ALIGNMENT];

@@ -25,7 +25,7 @@ impl<S: iceoryx2::service::Service> Iceoryx2<S> {
     }
 }
 
-/// Opens the topic `name`. Everyone who passes the same name and shape gets the same topic.
+/// Opens `topic`. Everyone who passes the same name and shape gets the same topic.
 fn open<S: iceoryx2::service::Service>(topic: &str, shape: Shape) -> (Node<S>, PortFactory<S, [u8], ()>) {
     let node = NodeBuilder::new().create::<S>().expect("a node can be made");
     let service = node

@@ -1,4 +1,4 @@
-//! Cases about refusals: another schema, a missing grant, a value that does not fit.
+//! Cases about refusals: a different schema, a missing grant, a value that does not fit.
 
 use blockcast::{AppError, Flat, OpenError, Pod, PublisherOptions, Session, SubscriberOptions};
 

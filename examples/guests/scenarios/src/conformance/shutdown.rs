@@ -48,7 +48,7 @@ pub(super) async fn receive_until_asked(session: &Session) -> Result<(), AppErro
         }
     }
     if !open {
-        // The publisher was asked first.
+        // The broker asked the publisher first, so the topic ended before this request.
         asked.await;
     }
     say(session, format_args!("asked to finish: {}", session.shutdown_requested()));
