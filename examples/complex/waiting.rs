@@ -23,7 +23,7 @@ static CURRENT: Mutex<String> = Mutex::new(String::new());
 /// Reports on standard error what the program waits for.
 pub fn say(what: &str) {
     // Ignore a closed standard error.
-    let _ = writeln!(io::stderr(), "complex: waits for {what}");
+    let _ = writeln!(io::stderr(), "complex: waiting for {what}");
 }
 
 /// Remembers what the program waits for, in case it is ended meanwhile.

@@ -14,7 +14,7 @@ pub fn build(package: &str) -> Result<PathBuf, String> {
     let workspace = root.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).unwrap_or(&root);
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     // Tests and examples are in TARGET/PROFILE/deps and TARGET/PROFILE/examples.
-    let target = program.ancestors().nth(3).ok_or("this program does not lie in a target folder")?;
+    let target = program.ancestors().nth(3).ok_or("this program is not in a target folder")?;
     let target = target.join("libraries");
     let (profile, folder) = if cfg!(debug_assertions) { ("dev", "debug") } else { ("release", "release") };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -109,7 +109,7 @@ impl Run {
     /// Returns its standard error, except for lines about what it waits for. On a busy machine it may wait
     /// long for anything.
     pub fn said(&self) -> String {
-        self.err.split_inclusive('\n').filter(|line| !line.starts_with("complex: waits for ")).collect()
+        self.err.split_inclusive('\n').filter(|line| !line.starts_with("complex: waiting for ")).collect()
     }
 }
 
@@ -210,7 +210,7 @@ impl Running {
     /// Waits until it reports on standard error that it waits for `what`.
     #[track_caller]
     pub fn waits_for(&mut self, what: &str) {
-        let (wanted, mut said) = (format!("complex: waits for {what}\n"), String::new());
+        let (wanted, mut said) = (format!("complex: waiting for {what}\n"), String::new());
         while !said.ends_with(&wanted) {
             let pipe = self.child.stderr.as_mut().expect("a pipe");
             let limit = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
