@@ -65,8 +65,8 @@ fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> 
     let mut noises: Vec<f64> = rows.iter().map(|row| row.noise).collect();
     noises.sort_by(f64::total_cmp);
     let (middle, worst) = (noises[noises.len() / 2], noises[noises.len() - 1]);
-    writeln!(text, "\nNoise (quartiles' distance): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
-        .expect("a string takes all");
+    writeln!(text, "\nNoise (interquartile range): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
+        .expect("writing to a string succeeds");
     text
 }
 
@@ -89,11 +89,11 @@ fn cells(
         }
     }
     let mut text = format!("| {what} |");
-    columns.iter().for_each(|label| write!(text, " {label} |").expect("a string takes all"));
+    columns.iter().for_each(|label| write!(text, " {label} |").expect("writing to a string succeeds"));
     text += "\n| --- |";
     columns.iter().for_each(|_| text += " ---: |");
     for candidate in candidates {
-        write!(text, "\n| {candidate} |").expect("a string takes all");
+        write!(text, "\n| {candidate} |").expect("writing to a string succeeds");
         for label in &columns {
             let row = rows.iter().find(|row| row.candidate == candidate && column(row) == *label);
             text += &row.map_or(" |".to_owned(), |row| format!(" {} |", cell(row)));
