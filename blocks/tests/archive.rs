@@ -1,4 +1,4 @@
-//! `#[archive]`: archives of types whose every part somebody vouches for, without `unsafe`.
+//! `#[archive]` makes a type a payload without `unsafe`, if all its parts are known to be safe.
 #![cfg(feature = "rkyv")]
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ use blockcast_blocks::{Payload, Rkyv, Schema, archive};
 #[derive(Clone, Debug, PartialEq)]
 #[rkyv(derive(Debug), compare(PartialEq))]
 pub struct Place {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     at: (f64, f64),
 }
@@ -47,12 +47,12 @@ where
     Rkyv<T>: Payload,
 {
     let schema = <Rkyv<T> as Payload>::schema();
-    assert_eq!(schema, Schema::named(schema.name().to_owned()), "the fingerprint is the text's");
+    assert_eq!(schema, Schema::named(schema.name().to_owned()), "the fingerprint is that of the name");
     schema.name().to_owned()
 }
 
 #[test]
-fn a_schema_names_every_field_and_its_type_down_to_the_last() {
+fn a_schema_names_every_field_and_its_type_at_every_depth() {
     let place = "struct Place{name:string,at:tuple<f64,f64>}";
     assert_eq!(name::<Place>(), format!("rkyv:{place}:24"));
     let event = format!(
@@ -69,7 +69,7 @@ fn a_schema_names_every_field_and_its_type_down_to_the_last() {
 }
 
 #[test]
-fn types_of_the_standard_library_are_messages_as_they_are() {
+fn standard_library_types_are_payloads_without_a_derive() {
     assert_eq!(name::<Vec<(String, Option<u32>)>>(), "rkyv:vec<tuple<string,option<u32>>>:8");
 }
 
@@ -94,7 +94,7 @@ fn types_that_differ_in_a_field_differ_in_their_schema() {
 }
 
 #[test]
-fn names_of_the_program_mean_nothing_to_the_macro() {
+fn names_that_the_program_shadows_do_not_affect_the_macro() {
     mod hostile {
         #![allow(unused, non_camel_case_types)]
         macro_rules! stringify {

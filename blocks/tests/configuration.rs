@@ -1,4 +1,4 @@
-//! Numbers that no channel can have are errors that say so, whatever they are.
+//! Numbers out of range in a configuration are errors that name the field.
 
 use blockcast_blocks::descriptor::{MAX_ARENA_LEN, MAX_MESSAGE_LEN};
 use blockcast_blocks::{
@@ -12,7 +12,7 @@ fn config() -> ChannelConfig {
     config
 }
 
-/// The error's text, or `None` for a channel that works.
+/// Returns the error's text, or `None` if the channel opens and works.
 fn refused(config: ChannelConfig) -> Option<String> {
     match channel(config) {
         Ok(mut writer) => {
@@ -64,7 +64,7 @@ fn every_number_out_of_range_is_refused_by_name() {
 }
 
 #[test]
-fn the_largest_numbers_are_a_channel_or_refused_by_the_system() {
+fn the_largest_numbers_make_a_channel_or_fail_with_a_system_error() {
     let large = [
         ChannelConfig { block_size: MAX_MESSAGE_LEN, blocks: 64, ..config() },
         ChannelConfig { blocks: 1 << 20, ..config() },
@@ -97,7 +97,7 @@ fn a_message_of_the_largest_size_is_received_with_its_length() {
     let mut reader = writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
     for _ in 0..2 {
         let mut loan = writer.try_loan(MAX_MESSAGE_LEN).expect("a block");
-        // Not touched in between: pages that nobody writes take no memory.
+        // Only the last byte is written: untouched pages take no memory.
         loan[MAX_MESSAGE_LEN - 1] = 9;
         loan.publish(MAX_MESSAGE_LEN).expect("fits");
         let message = reader.receive().expect("a message");
@@ -109,7 +109,7 @@ fn a_message_of_the_largest_size_is_received_with_its_length() {
 }
 
 #[test]
-fn subscribers_may_ask_for_whatever_depth_and_history() {
+fn subscribers_may_ask_for_any_depth_and_history() {
     for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
         for depth in [Some(0), Some(1), Some(u32::MAX), None] {
             for history in [0, 1, u64::MAX] {

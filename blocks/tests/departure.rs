@@ -1,4 +1,4 @@
-//! What a publisher that has gone leaves behind: nothing that nobody needs, whether its subscribers look or not.
+//! A departed publisher leaves nothing behind that nobody needs, even if its subscribers stay idle.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ fn publish(writer: &mut Writer) {
     loan.publish(64 << 10).expect("fits");
 }
 
-/// Bytes of memory behind the mapping at `start`; `None` if it takes none and is inaccessible. Then it may be one with what other
-/// tests gave back before it.
+/// Returns the bytes of memory behind the mapping at `start`, or `None` if it is inaccessible and takes none.
+/// An inaccessible mapping may have been merged with those that other tests returned before.
 fn memory_at(start: NonNull<u8>) -> Option<u64> {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
     let has_start = |line: &str| {
@@ -43,7 +43,7 @@ fn memory_at(start: NonNull<u8>) -> Option<u64> {
 const POLICIES: [Overflow; 3] = [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest];
 
 #[test]
-fn the_memory_of_a_publisher_that_has_gone_is_given_back_though_its_subscribers_never_look() {
+fn a_departed_publishers_memory_is_returned_even_if_its_subscribers_stay_idle() {
     for overflow in POLICIES {
         let mut writer = open();
         let channel = Arc::clone(writer.channel());
@@ -61,7 +61,7 @@ fn the_memory_of_a_publisher_that_has_gone_is_given_back_though_its_subscribers_
 }
 
 #[test]
-fn what_somebody_may_still_read_stays_until_that_is_over() {
+fn messages_stay_until_their_last_reader_is_done() {
     for overflow in POLICIES {
         let mut writer = open();
         let channel = Arc::clone(writer.channel());
@@ -76,7 +76,7 @@ fn what_somebody_may_still_read_stays_until_that_is_over() {
         let first = by_reference.into_sample();
         let second = reader.receive_owned().expect("the second");
         drop(reader.receive().expect("the third"));
-        // It has received everything, and keeps two messages.
+        // It has received everything and keeps two messages.
         drop(reader);
         assert!(memory_at(base).is_some());
         drop(another);
@@ -89,7 +89,7 @@ fn what_somebody_may_still_read_stays_until_that_is_over() {
 }
 
 #[test]
-fn a_subscriber_that_joins_late_keeps_the_history_of_a_publisher_that_has_gone() {
+fn a_late_subscriber_keeps_the_history_of_a_departed_publisher() {
     let mut writer = open();
     let channel = Arc::clone(writer.channel());
     let early = join(&channel, ReaderOptions::default()).expect("joins");
@@ -103,7 +103,7 @@ fn a_subscriber_that_joins_late_keeps_the_history_of_a_publisher_that_has_gone()
 }
 
 #[test]
-fn the_file_is_open_while_the_publisher_is_there_or_somebody_maps_it() {
+fn the_file_stays_open_while_the_publisher_lives_or_a_subscriber_maps_it() {
     let writer = open();
     let channel = Arc::clone(writer.channel());
     let maps = ReaderOptions { maps: true, ..ReaderOptions::default() };
@@ -119,11 +119,11 @@ fn the_file_is_open_while_the_publisher_is_there_or_somebody_maps_it() {
     drop(mapping);
     // SAFETY: as above.
     assert!(unsafe { channel.arena().memfd() }.is_none());
-    assert_eq!(join(&channel, maps).expect_err("it cannot map it"), JoinError::Ended);
+    assert_eq!(join(&channel, maps).expect_err("the arena can no longer be mapped"), JoinError::Ended);
 }
 
 #[test]
-fn a_pin_keeps_the_memory_of_a_publisher_that_has_gone() {
+fn a_pin_keeps_the_memory_of_a_departed_publisher() {
     let writer = open();
     let channel = Arc::clone(writer.channel());
     let pins = [channel.pin(), channel.pin()];

@@ -1,4 +1,4 @@
-//! A subscriber that drops the newest keeps the oldest, however far the publisher goes on.
+//! A subscriber that drops the newest messages keeps the oldest, however far the publisher runs ahead.
 
 use blockcast_blocks::{
     ChannelConfig, Overflow, PublisherId, RawSample, Reader, ReaderOptions, ReceiveError, Reuse, Schema,
@@ -30,7 +30,7 @@ fn receive(reader: &mut Reader) -> Result<u64, ReceiveError> {
 }
 
 #[test]
-fn the_oldest_stay_and_the_loss_is_told_after_them() {
+fn the_oldest_messages_stay_and_the_loss_is_reported_after_them() {
     for published in [5, 16, 17, 40, 1000] {
         let (mut writer, mut reader) = open(16, 4);
         (0..published).for_each(|number| publish(&mut writer, number));
@@ -46,7 +46,7 @@ fn the_oldest_stay_and_the_loss_is_told_after_them() {
 }
 
 #[test]
-fn one_that_keeps_up_loses_nothing_even_with_room_for_one() {
+fn a_subscriber_that_keeps_up_loses_nothing_even_with_a_depth_of_one() {
     let (mut writer, mut reader) = open(4, 1);
     for number in 0..1000 {
         publish(&mut writer, number);
@@ -57,7 +57,7 @@ fn one_that_keeps_up_loses_nothing_even_with_room_for_one() {
 }
 
 #[test]
-fn samples_of_what_was_kept_stay_as_they_were() {
+fn samples_of_buffered_messages_do_not_change() {
     let (mut writer, mut reader) = open(16, 4);
     (0..500).for_each(|number| publish(&mut writer, number));
     let kept: Vec<_> = (0..4).map(|_| reader.receive_owned().unwrap()).collect();
@@ -94,7 +94,7 @@ fn received_and_lost_add_up_across_threads() {
     assert_eq!(received + reader.lost(), MESSAGES);
 }
 
-/// Keeps as many samples as it may, in every way, and stalls then.
+/// Takes as many samples as it may, by every method, and then stalls.
 fn hoard(reader: &mut Reader, kept: &mut Vec<RawSample>) {
     for way in 0..100 {
         let received = match way % 3 {
@@ -110,7 +110,7 @@ fn hoard(reader: &mut Reader, kept: &mut Vec<RawSample>) {
 }
 
 #[test]
-fn subscribers_that_drop_the_newest_stop_neither_the_publisher_nor_others_whatever_they_keep() {
+fn subscribers_that_drop_the_newest_stop_nobody_however_much_they_keep() {
     let lossy = |overflow, depth| ReaderOptions { overflow, depth, ..ReaderOptions::default() };
     for (subscribers, reuse, large, hoards, depth) in (1..=6_u32).flat_map(|subscribers| {
         (0..32_u32).map(move |bits| {
@@ -124,7 +124,7 @@ fn subscribers_that_drop_the_newest_stop_neither_the_publisher_nor_others_whatev
         let blocks = 12 * subscribers + 1 + history;
         let mut config = ChannelConfig::new(PublisherId::new(1), schema.clone());
         (config.block_size, config.reuse, config.history) = (64, reuse, history);
-        // Messages are in the blocks of which there are few.
+        // The messages need the scarcer block size.
         config.blocks = if large { 1000 } else { blocks };
         config.larger.extend(large.then_some(SizeClass { block_size: 128, blocks, max_blocks: blocks }));
         let len = if large { 100 } else { 1 };
@@ -134,7 +134,8 @@ fn subscribers_that_drop_the_newest_stop_neither_the_publisher_nor_others_whatev
         let (mut stalled, mut kept) = (Vec::new(), Vec::new());
         for number in 0..1000_u32 {
             if number % 5 == 0 && number / 5 < subscribers {
-                // The first drops the newest; where they hoard, so that there are samples of both kinds, every other one.
+                // The first drops the newest. If they hoard, every second one drops the oldest, so that there
+                // are samples of both kinds.
                 let oldest = hoards && number % 10 == 5;
                 let overflow = if oldest { Overflow::DropOldest } else { Overflow::DropNewest };
                 stalled.push(channel.join(&schema, lossy(overflow, depth), Signal::new()).unwrap());
@@ -152,7 +153,7 @@ fn subscribers_that_drop_the_newest_stop_neither_the_publisher_nor_others_whatev
 }
 
 #[test]
-fn what_one_subscriber_does_not_keep_is_left_for_the_next() {
+fn blocks_that_one_subscriber_does_not_reserve_are_left_for_the_next() {
     let schema = Schema::named("test");
     let config = ChannelConfig { block_size: 64, ..ChannelConfig::new(PublisherId::new(1), schema.clone()) };
     let mut writer = channel(config).unwrap();

@@ -1,4 +1,4 @@
-//! `mem::forget` of what was received keeps blocks, for a while or for ever, and breaks nothing.
+//! `mem::forget` on received messages keeps blocks, for a while or forever, and breaks nothing.
 
 use std::mem::{ManuallyDrop, forget};
 
@@ -25,7 +25,7 @@ fn publish(writer: &mut Writer, number: u8) {
 const POLICIES: [Overflow; 3] = [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest];
 
 #[test]
-fn forgotten_messages_and_batches_are_let_go_of_with_the_next_message() {
+fn forgotten_messages_and_batches_are_released_by_the_next_receive() {
     for overflow in POLICIES {
         let (mut writer, mut reader) = open(overflow);
         let mut number = 0;
@@ -63,12 +63,12 @@ fn forgotten_messages_and_batches_are_let_go_of_with_the_next_message() {
 }
 
 #[test]
-fn a_forgotten_subscriber_keeps_what_its_policy_lets_it_and_its_samples_stay_valid() {
+fn a_forgotten_subscriber_keeps_what_its_policy_allows_and_samples_stay_valid() {
     for overflow in POLICIES {
         let (mut writer, mut reader) = open(overflow);
         publish(&mut writer, 7);
         let sample = reader.receive_owned().expect("a message");
-        // Found again at the end, so that nothing is left behind.
+        // Recovered at the end, so that nothing leaks.
         let forgotten = ManuallyDrop::new(reader);
         let published = (0..100).take_while(|&number| match writer.try_loan(1) {
             Ok(mut loan) => {
@@ -85,7 +85,7 @@ fn a_forgotten_subscriber_keeps_what_its_policy_lets_it_and_its_samples_stay_val
         assert_eq!(sample.bytes(), [7]);
         let elsewhere = std::thread::spawn(move || sample.bytes()[0]);
         assert_eq!(elsewhere.join().expect("no panic"), 7);
-        assert_eq!(writer.channel().stats().subscribers.len(), 1, "it is still in the list");
+        assert_eq!(writer.channel().stats().subscribers.len(), 1, "it is still listed");
         drop(ManuallyDrop::into_inner(forgotten));
         for _ in 0..4 {
             writer.reclaim();

@@ -1,4 +1,5 @@
-//! A child of `fork` has no part in its parent's channels: what it was left is refused, and changes nothing that the parent sees.
+//! A forked child has no part in its parent's channels. Using inherited handles fails and changes nothing for
+//! the parent.
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,14 +27,16 @@ fn publish(writer: &mut Writer, byte: u8) {
     loan.publish(1).unwrap();
 }
 
-/// Runs `child` in a forked child, and fails if that panics, is ended, or does not end within some minutes.
+/// Runs `child` in a forked child. Fails if the child panics, is killed, or does not exit within five
+/// minutes.
 fn in_forked_child(child: impl FnOnce()) {
-    // SAFETY: the child calls code that does not rely on other threads of this process, and ends without returning.
+    // SAFETY: the child calls code that does not rely on other threads of this process, and exits without
+    // returning.
     let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
+    assert!(pid >= 0, "fork failed");
     if pid == 0 {
-        // What hangs is ended.
-        // SAFETY: an alarm of this process, which has no handler for it.
+        // The alarm kills a child that hangs.
+        // SAFETY: sets an alarm in this process, which has no handler for it.
         unsafe { libc::alarm(300) };
         let code = match catch_unwind(AssertUnwindSafe(child)) {
             Ok(()) => 0,
@@ -43,7 +46,7 @@ fn in_forked_child(child: impl FnOnce()) {
         unsafe { libc::_exit(code) };
     }
     let mut status = 0;
-    // SAFETY: our own child, and a valid place for its status.
+    // SAFETY: waits for our own child, and `status` is valid for the write.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     assert!(
         libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
@@ -52,7 +55,7 @@ fn in_forked_child(child: impl FnOnce()) {
 }
 
 #[test]
-fn a_child_that_drops_what_it_was_left_does_not_end_the_topic() {
+fn a_child_that_drops_inherited_handles_does_not_end_the_topic() {
     let mut writer = open();
     let mut reader = join(&writer, Overflow::Block);
     publish(&mut writer, 1);
@@ -74,14 +77,14 @@ fn a_child_that_drops_what_it_was_left_does_not_end_the_topic() {
 }
 
 #[test]
-fn a_child_that_uses_what_it_was_left_gets_errors_and_the_parent_gets_nothing() {
+fn using_inherited_handles_fails_in_the_child_and_leaves_the_parent_unaffected() {
     let mut writer = open();
     let mut readers: Vec<_> =
         [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest].map(|pace| join(&writer, pace)).into();
     for byte in 1..4 {
         publish(&mut writer, byte);
     }
-    // They know of two more messages.
+    // They already know of two more messages.
     let samples: Vec<_> = readers.iter_mut().map(|reader| reader.receive_owned().unwrap()).collect();
     in_forked_child(|| {
         let mut cx = Context::from_waker(Waker::noop());
@@ -105,7 +108,7 @@ fn a_child_that_uses_what_it_was_left_gets_errors_and_the_parent_gets_nothing() 
             assert_eq!(reader.receive_owned().unwrap_err(), ReceiveError::Forked);
             assert_eq!(reader.receive_batch(9).unwrap_err(), ReceiveError::Forked);
             assert_eq!(reader.take().unwrap_err(), ReceiveError::Forked);
-            assert_eq!(reader.take_each(9, |_| panic!("nothing is there")), (0, 0));
+            assert_eq!(reader.take_each(9, |_| panic!("no message")), (0, 0));
             assert_eq!(reader.poll_ready(&mut cx), Poll::Ready(()));
             assert_eq!(reader.backlog(), 0);
             assert!(reader.hold(Sequence::new(0)).is_none());
@@ -114,7 +117,8 @@ fn a_child_that_uses_what_it_was_left_gets_errors_and_the_parent_gets_nothing() 
         }
         for sample in &samples {
             let _ = (sample.descriptor(), sample.clone());
-            catch_unwind(AssertUnwindSafe(|| sample.bytes().len())).expect_err("its bytes are not here");
+            catch_unwind(AssertUnwindSafe(|| sample.bytes().len()))
+                .expect_err("the child cannot access its bytes");
         }
     });
     for (reader, sample) in readers.iter_mut().zip(samples) {
@@ -127,14 +131,14 @@ fn a_child_that_uses_what_it_was_left_gets_errors_and_the_parent_gets_nothing() 
 }
 
 #[test]
-fn a_loan_or_a_message_that_is_held_while_the_process_forks_changes_nothing_in_the_child() {
+fn a_loan_or_message_held_during_a_fork_has_no_effect_in_the_child() {
     let mut writer = open();
     let mut reader = join(&writer, Overflow::Block);
     publish(&mut writer, 1);
     let mut message = ManuallyDrop::new(reader.receive().unwrap());
     let mut loan = Some(writer.try_loan(1).unwrap());
     in_forked_child(|| {
-        // SAFETY: once, in this process.
+        // SAFETY: the child drops its copy once; the parent drops its own.
         unsafe { ManuallyDrop::drop(&mut message) };
         assert_eq!(loan.take().unwrap().publish(1).unwrap_err(), LoanError::Forked);
     });
@@ -147,7 +151,7 @@ fn a_loan_or_a_message_that_is_held_while_the_process_forks_changes_nothing_in_t
 }
 
 #[test]
-fn a_child_has_channels_of_its_own_and_so_has_its_child() {
+fn children_and_grandchildren_can_open_their_own_channels() {
     let mut writer = open();
     let mut reader = join(&writer, Overflow::Block);
     fn works(generations: u32) {
@@ -171,7 +175,7 @@ fn a_child_has_channels_of_its_own_and_so_has_its_child() {
 }
 
 #[test]
-fn a_program_that_is_started_meanwhile_changes_nothing() {
+fn starting_another_program_changes_nothing() {
     let mut writer = open();
     let mut reader = join(&writer, Overflow::Block);
     assert!(std::process::Command::new("true").status().unwrap().success());
@@ -180,10 +184,10 @@ fn a_program_that_is_started_meanwhile_changes_nothing() {
 }
 
 #[test]
-fn a_process_forks_while_other_threads_make_and_drop_channels() {
+fn a_process_can_fork_while_other_threads_create_and_drop_channels() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // The threads end even if a child has failed.
+        // Stops the threads even if a child fails.
         let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! What a subscriber that joins late starts with.
+//! Which messages a late subscriber starts with.
 
 use blockcast_blocks::{
     Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Reuse, Sequence,
@@ -7,7 +7,8 @@ use blockcast_blocks::{
 
 const BLOCKS: u32 = 8;
 
-/// The sequences that a subscriber with these options starts with, after `published` messages.
+/// Returns the sequences that a subscriber receives if it joins with these options after `published`
+/// messages.
 fn start(config: &ChannelConfig, options: ReaderOptions, published: u64) -> Vec<u64> {
     let mut writer = channel(config.clone()).expect("a channel");
     for _ in 0..published {
@@ -27,7 +28,7 @@ fn start(config: &ChannelConfig, options: ReaderOptions, published: u64) -> Vec<
 }
 
 #[test]
-fn a_late_subscriber_starts_with_as_many_messages_as_it_asks_for_and_the_history_has() {
+fn a_late_subscriber_gets_as_much_history_as_it_asks_for_and_exists() {
     let larger = vec![SizeClass { block_size: 128, blocks: BLOCKS, max_blocks: BLOCKS }];
     for (reuse, larger) in [
         (Reuse::Oldest, vec![]),
@@ -53,9 +54,9 @@ fn a_late_subscriber_starts_with_as_many_messages_as_it_asks_for_and_the_history
                             continue; // more than it keeps
                         }
                         let expected: Vec<u64> = (published - count..published).collect();
-                        let what =
+                        let case =
                             format!("{reuse:?} {overflow:?}: {asked} of {history}, {published} published");
-                        assert_eq!(start(&config, options, published), expected, "{what}");
+                        assert_eq!(start(&config, options, published), expected, "{case}");
                     }
                 }
             }

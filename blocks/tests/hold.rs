@@ -12,7 +12,7 @@ fn publish(writer: &mut Writer, byte: u8) -> bool {
 }
 
 #[test]
-fn a_held_message_stays_while_later_ones_are_released_and_its_block_comes_back_afterwards() {
+fn a_held_message_outlives_later_ones_and_then_returns_its_block() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     (config.blocks, config.block_size) = (4, 64);
     let mut writer = channel(config).expect("a channel");
@@ -43,7 +43,7 @@ fn a_held_message_stays_while_later_ones_are_released_and_its_block_comes_back_a
 }
 
 #[test]
-fn messages_taken_at_once_stay_until_they_are_released_and_count_as_others_do() {
+fn messages_taken_in_one_call_stay_until_released_and_are_counted() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     (config.blocks, config.block_size) = (4, 64);
     let mut writer = channel(config).expect("a channel");
@@ -53,7 +53,7 @@ fn messages_taken_at_once_stay_until_they_are_released_and_count_as_others_do() 
     };
     let mut reader = join(&writer, Overflow::Block);
     let mut taken = Vec::new();
-    assert_eq!(reader.take_each(9, |message| taken.push(message)), (0, 0), "nothing there");
+    assert_eq!(reader.take_each(9, |message| taken.push(message)), (0, 0), "no messages yet");
     (0..4).for_each(|byte| assert!(publish(&mut writer, byte)));
     assert_eq!(reader.take_each(3, |message| taken.push(message)).0, 3, "no more than asked for");
     assert_eq!(reader.take_each(9, |message| taken.push(message)).0, 1);

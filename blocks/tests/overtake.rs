@@ -1,11 +1,11 @@
-//! A subscriber that may lose messages holds nobody back, whatever it is attached to.
+//! A subscriber that may lose messages holds nobody back, no matter which messages it is attached to.
 
 use blockcast_blocks::{
     Bytes, ChannelConfig, Overflow, Payload, PublisherId, ReaderOptions, ReceiveError, Signal, channel,
 };
 
 #[test]
-fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
+fn a_publisher_overtakes_a_slow_subscriber_that_keeps_messages() {
     for kept in 1..=8 {
         let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
         (config.blocks, config.block_size) = (16, 64);
@@ -32,7 +32,7 @@ fn a_publisher_goes_on_past_messages_that_a_slow_subscriber_keeps() {
 }
 
 #[test]
-fn subscribers_that_stall_in_different_places_do_not_stop_the_publisher_together() {
+fn subscribers_stalled_at_different_messages_do_not_stop_the_publisher() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     (config.blocks, config.block_size) = (64, 64);
     let mut writer = channel(config).expect("a channel");
@@ -63,7 +63,7 @@ fn subscribers_that_stall_in_different_places_do_not_stop_the_publisher_together
 }
 
 #[test]
-fn subscribers_that_stall_keep_their_samples_and_the_message_received_last_and_nothing_beside() {
+fn stalled_subscribers_keep_only_their_samples_and_their_last_message() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     (config.blocks, config.block_size) = (64, 64);
     let mut writer = channel(config).expect("a channel");
@@ -85,7 +85,7 @@ fn subscribers_that_stall_keep_their_samples_and_the_message_received_last_and_n
         for _ in 0..20 {
             let number = publish();
             assert_eq!(reader.receive().expect("a message").bytes(), number.to_ne_bytes());
-            // And another sample, which is dropped soon.
+            // Another sample, dropped at once.
             let number = publish();
             assert_eq!(reader.receive_owned().expect("a message").bytes(), number.to_ne_bytes());
             if stalled.len() % 3 == 0 {

@@ -1,4 +1,4 @@
-//! How many samples a subscriber may keep: a subscriber that may lose messages never stops the publisher.
+//! How many samples a subscriber may keep. One that may lose messages never stops the publisher.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ fn publish(writer: &mut Writer, len: usize) -> Result<(), LoanError> {
     writer.try_loan(len)?.publish(len).map(drop)
 }
 
-/// Keeps everything that it receives, in every way, until it is refused. Returns what it keeps.
+/// Keeps everything it receives, by every method, until nothing is left or it is refused. Returns the number
+/// of samples that the refusal reports.
 fn hoard(reader: &mut Reader, kept: &mut Vec<RawSample>) -> Option<u32> {
     loop {
         let received = match kept.len() % 3 {
@@ -44,7 +45,7 @@ fn hoard(reader: &mut Reader, kept: &mut Vec<RawSample>) -> Option<u32> {
 }
 
 #[test]
-fn a_subscriber_that_may_lose_messages_stops_neither_the_publisher_nor_others_whatever_it_keeps() {
+fn a_subscriber_that_may_lose_messages_stops_nobody_however_much_it_keeps() {
     for reuse in [Reuse::Oldest, Reuse::Hottest] {
         for (blocks, history) in [(2, 0), (3, 0), (3, 1), (4, 0), (5, 1), (8, 0), (16, 0), (16, 12), (64, 3)]
         {
@@ -62,8 +63,8 @@ fn a_subscriber_that_may_lose_messages_stops_neither_the_publisher_nor_others_wh
                     publish(&mut writer, len)
                         .unwrap_or_else(|error| panic!("{message} of {blocks}: {error}"));
                     drop(reliable.receive().expect("nothing is lost"));
-                    if let Some(told) = hoard(&mut hoarder, &mut kept) {
-                        assert_eq!(told as usize, kept.len());
+                    if let Some(reported) = hoard(&mut hoarder, &mut kept) {
+                        assert_eq!(reported as usize, kept.len());
                         refused += 1;
                     }
                 }
@@ -74,11 +75,11 @@ fn a_subscriber_that_may_lose_messages_stops_neither_the_publisher_nor_others_wh
                     1 + usize::from(spare >= 4) + spare / 4,
                     "{blocks} blocks, {history} of them history"
                 );
-                // It stalls with what it keeps and with as many messages by reference as it gets.
+                // It stalls with what it keeps and with as many messages by reference as it can get.
                 kept.pop();
                 let by_reference = hoarder.receive_batch(1000).ok();
                 for _ in 0..100 {
-                    publish(&mut writer, len).expect("the publisher goes on");
+                    publish(&mut writer, len).expect("the publisher is not stopped");
                     drop(reliable.receive().expect("nothing is lost"));
                 }
                 drop(by_reference);
@@ -92,7 +93,7 @@ fn a_subscriber_that_may_lose_messages_stops_neither_the_publisher_nor_others_wh
                         Err(error) => panic!("{error}"),
                     }
                 }
-                assert!(received > 0, "it goes on when it has dropped them");
+                assert!(received > 0, "it receives again once it has dropped them");
                 let stats = &channel.stats().subscribers[1];
                 assert_eq!(
                     stats.received + stats.lost,
@@ -105,7 +106,7 @@ fn a_subscriber_that_may_lose_messages_stops_neither_the_publisher_nor_others_wh
 }
 
 #[test]
-fn several_subscribers_that_keep_what_they_can_leave_the_publisher_blocks() {
+fn several_hoarding_subscribers_leave_blocks_for_the_publisher() {
     for blocks in [8, 16, 64] {
         let mut writer = open(blocks, |config| config.history = 4);
         let channel = Arc::clone(writer.channel());
@@ -121,7 +122,7 @@ fn several_subscribers_that_keep_what_they_can_leave_the_publisher_blocks() {
             kept.pop();
         }
         for (hoarder, _) in &mut hoarders {
-            // A message, or what was lost.
+            // Either a message or a loss.
             let _ = hoarder.receive();
         }
         let batches: Vec<_> = hoarders
@@ -130,13 +131,13 @@ fn several_subscribers_that_keep_what_they_can_leave_the_publisher_blocks() {
             .collect();
         assert!(batches.iter().all(|batch| batch.len() <= blocks as usize / 8));
         for _ in 0..100 {
-            publish(&mut writer, 1).expect("the publisher goes on");
+            publish(&mut writer, 1).expect("the publisher is not stopped");
         }
     }
 }
 
 #[test]
-fn a_limit_of_its_own_holds_for_every_policy_and_counts_clones_once() {
+fn a_sample_limit_applies_to_every_policy_and_counts_clones_once() {
     for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
         let mut writer = open(64, |_| ());
         let options = ReaderOptions { overflow, samples: Some(3), ..ReaderOptions::default() };
@@ -151,7 +152,7 @@ fn a_limit_of_its_own_holds_for_every_policy_and_counts_clones_once() {
             assert_eq!(reader.receive_batch(4).err(), Some(refused));
         }
         kept.remove(5);
-        assert!(reader.receive().is_err(), "its clone is there");
+        assert!(reader.receive().is_err(), "its clone is still kept");
         kept.remove(2);
         let message = reader.receive().expect("there is room");
         assert_eq!(message.descriptor().sequence.get(), 3);
@@ -163,7 +164,7 @@ fn a_limit_of_its_own_holds_for_every_policy_and_counts_clones_once() {
 }
 
 #[test]
-fn one_that_asks_for_it_keeps_as_many_as_there_are_and_a_reliable_one_does_without_asking() {
+fn a_reliable_subscriber_or_one_that_asks_may_keep_every_block() {
     for options in [lossy(Some(u32::MAX)), ReaderOptions::default()] {
         let mut writer = open(16, |_| ());
         let mut reader = join(writer.channel(), options);

@@ -1,4 +1,4 @@
-//! Blocks come back to a publisher as soon as nobody needs them, also to one that sleeps meanwhile.
+//! A publisher gets its blocks back as soon as nobody needs them, even if it sleeps meanwhile.
 
 use std::task::{Context, Waker};
 use std::thread;
@@ -27,7 +27,7 @@ fn publish(writer: &mut Writer, byte: u8) {
 }
 
 #[test]
-fn a_sample_that_is_kept_keeps_its_own_block_only_also_where_its_subscriber_never_sleeps() {
+fn a_kept_sample_does_not_stop_the_publisher_while_its_subscriber_is_busy() {
     for blocks in [2, 4, 16, 64] {
         for overflow in [Overflow::Block, Overflow::DropOldest] {
             let mut writer = channel_of(blocks);
@@ -44,14 +44,15 @@ fn a_sample_that_is_kept_keeps_its_own_block_only_also_where_its_subscriber_neve
 }
 
 #[test]
-fn a_sample_that_is_kept_keeps_its_own_block_only_once_its_subscriber_finds_nothing_to_receive() {
+fn a_kept_sample_pins_only_its_own_block_once_a_receive_finds_nothing() {
     for blocks in [8, 16, 64] {
         let mut writer = channel_of(blocks);
         let mut reader = join(&writer, Overflow::Block);
         publish(&mut writer, 0);
         let mut kept = vec![reader.receive_owned().expect("a message")];
         for number in 1..20 {
-            // Fewer than it takes to turn samples into counted holds on the way, all kept, none or the last.
+            // Too few to turn samples into counted holds on the way. The first round keeps all of them, the
+            // others none.
             for _ in 0..blocks / 4 - 1 {
                 publish(&mut writer, number);
                 let sample = reader.receive_owned().expect("a message");
@@ -68,7 +69,7 @@ fn a_sample_that_is_kept_keeps_its_own_block_only_once_its_subscriber_finds_noth
 }
 
 #[test]
-fn a_small_sample_that_is_kept_does_not_stop_large_messages() {
+fn a_kept_small_sample_does_not_stop_large_messages() {
     for (large, finds_nothing) in (2..12).flat_map(|large| [(large, false), (large, true)]) {
         let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
         (config.blocks, config.block_size) = (128, 64);
@@ -81,7 +82,7 @@ fn a_small_sample_that_is_kept_does_not_stop_large_messages() {
             if finds_nothing {
                 assert_eq!(reader.receive().map(drop), Err(ReceiveError::Empty));
             }
-            // All of them, or one at a time.
+            // All large blocks at once, or one at a time.
             let messages = if finds_nothing { large } else { 1 };
             for _ in 0..messages {
                 writer.try_loan(4096).expect("a block").publish(4096).expect("fits");
@@ -95,7 +96,7 @@ fn a_small_sample_that_is_kept_does_not_stop_large_messages() {
 }
 
 #[test]
-fn a_publisher_that_sleeps_is_woken_when_an_overtaken_subscriber_goes_on() {
+fn a_sleeping_publisher_is_woken_when_an_overtaken_subscriber_moves_on() {
     let mut writer = channel_of(2);
     let (mut first, mut second) = (join(&writer, Overflow::DropOldest), join(&writer, Overflow::DropOldest));
     publish(&mut writer, 0);
@@ -114,13 +115,16 @@ fn a_publisher_that_sleeps_is_woken_when_an_overtaken_subscriber_goes_on() {
     assert_eq!(first.take(), Err(ReceiveError::Lost(1)));
     let started = Instant::now();
     assert_eq!(publisher.join().expect("no panic"), Ok(()));
-    // Half of what it would take to find the block by its deadline, and far more than being woken takes.
-    assert!(started.elapsed() < Duration::from_secs(300), "found by its deadline, not woken");
+    // Half of the deadline, and far longer than a wake-up takes.
+    assert!(
+        started.elapsed() < Duration::from_secs(300),
+        "it found the block at its deadline and was not woken"
+    );
     second.release_before(Sequence::new(2));
 }
 
 #[test]
-fn a_loan_that_waits_counts_once_as_one_that_found_no_block() {
+fn a_waiting_loan_is_counted_once_as_finding_no_block() {
     let mut writer = channel_of(2);
     let _reader = join(&writer, Overflow::Block);
     publish(&mut writer, 0);

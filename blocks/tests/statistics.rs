@@ -1,4 +1,4 @@
-//! Counters tell what happened, whenever they are looked at.
+//! Statistics are correct whenever they are read.
 
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,23 +20,23 @@ fn publish(writer: &mut Writer) {
 }
 
 #[test]
-fn one_that_is_joining_has_received_nothing_of_what_was_published_before() {
+fn a_joining_subscriber_has_received_none_of_the_earlier_messages() {
     let mut writer = channel_of(2);
     let (channel, finished) = (writer.channel().clone(), AtomicBool::new(false));
     thread::scope(|scope| {
         let (seen, finished) = (&channel, &finished);
-        let looks = scope.spawn(move || {
-            let mut looks = 0_u64;
+        let observer = scope.spawn(move || {
+            let mut observed = 0_u64;
             while !finished.load(Ordering::Relaxed) {
                 for reader in seen.stats().subscribers {
                     assert_eq!((reader.received, reader.bytes, reader.lost), (0, 0, 0), "{reader:?}");
-                    looks += 1;
+                    observed += 1;
                 }
             }
-            looks
+            observed
         });
         let mut rounds = 0;
-        while rounds < 2_000 && !looks.is_finished() {
+        while rounds < 2_000 && !observer.is_finished() {
             let reader = channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::new());
             drop(reader.expect("joins"));
             for _ in 0..10 {
@@ -45,13 +45,13 @@ fn one_that_is_joining_has_received_nothing_of_what_was_published_before() {
             rounds += 1;
         }
         finished.store(true, Ordering::Relaxed);
-        let looks = looks.join().expect("the counters were right");
-        println!("{looks} looks at joined subscribers");
+        let observed = observer.join().expect("the counters were right");
+        println!("observed joined subscribers {observed} times");
     });
 }
 
 #[test]
-fn whoever_keeps_samples_is_told_by_name_with_their_number_and_the_oldest_also_once_it_has_left() {
+fn holders_of_samples_are_listed_by_name_even_after_they_have_left() {
     let mut writer = channel_of(64);
     let channel = writer.channel().clone();
     let join = |name| {
@@ -77,19 +77,19 @@ fn whoever_keeps_samples_is_told_by_name_with_their_number_and_the_oldest_also_o
     }
     assert_eq!(channel.stats().holders, [holder("forgetful", 3, 3)]);
     drop((careful, forgetful));
-    assert_eq!(channel.stats().holders, [holder("forgetful", 3, 3)], "it has left, and they are still there");
+    assert_eq!(channel.stats().holders, [holder("forgetful", 3, 3)], "it has left, but its samples remain");
     kept.clear();
-    assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)], "the forgotten one stays for ever");
+    assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)], "the forgotten sample remains");
     let other = join("other");
     assert_eq!(channel.stats().holders, [holder("forgetful", 1, 3)]);
     drop(other);
-    // Whoever remembers it gets its block back.
+    // Dropping the forgotten sample after all returns its block.
     drop(forgotten.map(ManuallyDrop::into_inner));
     assert!(channel.stats().holders.is_empty());
 }
 
 #[test]
-fn loans_that_are_put_aside_or_forgotten_are_counted() {
+fn suspended_and_forgotten_loans_are_counted() {
     let mut writer = channel_of(8);
     let channel = writer.channel().clone();
     let loaned = || channel.stats().loaned;
@@ -108,11 +108,11 @@ fn loans_that_are_put_aside_or_forgotten_are_counted() {
         std::mem::forget(loan);
         loans += 1;
     }
-    assert_eq!((loans, loaned()), (8, 8), "nobody subscribes: all blocks were there");
+    assert_eq!((loans, loaned()), (8, 8), "without subscribers, every block was free");
 }
 
 #[test]
-fn a_loan_that_finds_no_block_is_counted_also_after_the_wait_for_another_was_cancelled() {
+fn a_loan_that_finds_no_block_is_counted_even_after_a_cancelled_wait() {
     let mut writer = channel_of(2);
     let channel = writer.channel().clone();
     let _reader = channel.join(&Bytes::schema(), ReaderOptions::default(), Signal::new()).expect("joins");

@@ -1,4 +1,4 @@
-//! While nobody sleeps, messages travel without the system: shown on a thread that may not call it.
+//! While nobody sleeps, messages need no system call. The tests show it on a thread that may not make any.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use blockcast_blocks::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{SecureComputingMode, set_secure_computing_mode};
 
-/// A publisher, and subscribers of every policy that keep up.
+/// A publisher and subscribers of every policy, all of which keep up.
 struct Party {
     writer: Writer,
     readers: Vec<Reader>,
@@ -37,7 +37,7 @@ impl Party {
         loan.publish(8).expect("fits");
     }
 
-    /// Publishes `messages`, each of which every subscriber receives: by reference, owned, or in batches.
+    /// Publishes `messages`. Every subscriber receives each of them by reference, owned, or in a batch.
     fn talk(&mut self, messages: u64) {
         for number in 0..messages {
             self.send(number);
@@ -56,9 +56,10 @@ impl Party {
     }
 }
 
-/// What the thread does that may only read, write and end. It never returns: that would take further calls.
+/// Runs on a thread that may only read, write and exit. It never returns, because that would take further
+/// calls.
 fn confined(party: &mut Party, mut done: PipeWriter, mut never: PipeReader) -> ! {
-    // What is allocated or mapped at first use.
+    // Sets up what is allocated or mapped on first use.
     party.talk(1000);
     set_secure_computing_mode(SecureComputingMode::Strict).expect("the kernel confines threads");
     party.talk(100_000);
@@ -69,8 +70,8 @@ fn confined(party: &mut Party, mut done: PipeWriter, mut never: PipeReader) -> !
     }
 }
 
-/// Whether a byte comes within the time.
-fn byte_comes(pipe: &PipeReader, time: Duration) -> bool {
+/// Whether a byte arrives within `time`.
+fn byte_arrives(pipe: &PipeReader, time: Duration) -> bool {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let timeout = Timespec::try_from(left.min(Duration::from_millis(100))).expect("a short time");
@@ -83,13 +84,16 @@ fn byte_comes(pipe: &PipeReader, time: Duration) -> bool {
 }
 
 #[test]
-fn a_thread_that_may_not_call_the_system_publishes_and_receives() {
+fn a_thread_without_system_calls_publishes_and_receives() {
     let (report, done) = io::pipe().expect("a pipe");
-    // Kept open, so that who reads it waits.
+    // Stays open, so that reading from it blocks.
     let (never, open) = io::pipe().expect("a pipe");
     let mut party = Party::new();
     thread::spawn(move || confined(&mut party, done, never));
-    // Bounds 100,000 messages of a thread that computes only.
-    assert!(byte_comes(&report, Duration::from_secs(600)), "the thread was ended: it called the system");
+    // Far longer than 100,000 messages take on a thread that only computes.
+    assert!(
+        byte_arrives(&report, Duration::from_secs(600)),
+        "the thread was killed because it called the system"
+    );
     drop(open);
 }

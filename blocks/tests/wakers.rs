@@ -1,4 +1,4 @@
-//! A waker that panics is nothing to whoever wakes it, nor to others that are to be woken.
+//! A panicking waker affects neither the thread that wakes it nor other wakers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use blockcast_blocks::{
     Bytes, Channel, ChannelConfig, Payload, PublisherId, Reader, ReaderOptions, Signal, Writer, channel,
 };
 
-/// Counts how often it is woken, and panics if it is to.
+/// Counts wake-ups, and panics if `panics` is set.
 struct Woken {
     panics: bool,
     times: AtomicU32,
@@ -17,7 +17,7 @@ struct Woken {
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.times.fetch_add(1, Ordering::Relaxed);
-        assert!(!self.panics, "a waker with a mistake");
+        assert!(!self.panics, "a faulty waker");
     }
 }
 
@@ -40,10 +40,10 @@ fn publish(writer: &mut Writer) {
 }
 
 #[test]
-fn a_subscriber_whose_waker_panics_lets_neither_the_publisher_panic_nor_others_sleep() {
+fn a_panicking_waker_affects_neither_the_publisher_nor_other_subscribers() {
     let mut writer = open();
     let channel = Arc::clone(writer.channel());
-    // Whatever the order in which they are woken, one comes after the one that panics.
+    // In either order of waking, one of them comes after the one that panics.
     let mut sleepers: Vec<_> =
         [false, true, false].map(|panics| (join(&channel), woken(panics))).into_iter().collect();
     for (reader, woken) in &mut sleepers {
@@ -58,7 +58,7 @@ fn a_subscriber_whose_waker_panics_lets_neither_the_publisher_panic_nor_others_s
 }
 
 #[test]
-fn a_publisher_whose_waker_panics_does_not_keep_dropped_samples_from_giving_all_back() {
+fn samples_return_their_blocks_even_if_the_publishers_waker_panics() {
     let mut writer = open();
     let charge = Arc::new(());
     writer.channel().charge(Box::new(Arc::clone(&charge))).expect("the first");

@@ -1,10 +1,10 @@
-//! The engine against a simple model of what it promises, step by step over random schedules.
+//! Checks the engine against a simple model of its promises, step by step over random schedules.
 //!
-//! The model knows sequences, not blocks: a message is *kept* as long as a reliable subscriber has not passed
-//! it, some subscriber's claim covers it, the history wants it, or somebody holds it. A publisher that finds no
-//! free block lets go of what nobody keeps, and goes on past subscribers that may lose messages. After every
-//! step the engine must have delivered, lost, kept, freed and refused what the model says, and the bytes of
-//! every sample that is alive must still be those of its message.
+//! The model knows sequences, not blocks. A message is *kept* as long as a reliable subscriber has not passed
+//! it, a subscriber's claim covers it, the history includes it, or a counted sample holds it. A publisher
+//! that finds no free block releases the messages that nobody keeps, and overtakes subscribers that may lose
+//! messages. After every step the engine must have delivered, lost, kept, freed and refused exactly what the
+//! model says, and the bytes of every live sample must be unchanged.
 
 mod pair;
 
@@ -18,20 +18,20 @@ use blockcast_blocks::{
 use pair::Pair;
 use proptest::prelude::*;
 
-/// Subscribers at a time.
+/// The most subscribers at any one time.
 const SUBSCRIBERS: usize = 4;
 const BLOCK: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     blocks: u32,
-    /// Blocks that the pool may grow to, doubling when none is left.
+    /// Blocks that the pool may grow to. It doubles when none is left.
     max_blocks: u32,
     history: u32,
     hottest: bool,
 }
 
-/// One step of a schedule. Subscribers and samples are chosen modulo how many there are.
+/// One step of a schedule. Subscribers and samples are chosen modulo their number.
 #[derive(Clone, Debug)]
 enum Step {
     Publish,
@@ -43,11 +43,11 @@ enum Step {
     },
     Leave(usize),
     Receive(usize),
-    /// By reference, then kept as a sample.
+    /// Received by reference, then kept as a sample.
     ReceiveKept(usize),
     Batch(usize, usize),
     Owned(usize),
-    /// By descriptor: attached until released.
+    /// Taken by descriptor, and attached until released.
     Take(usize),
     Release(usize, u64),
     Hold(usize, u64),
@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a step of a subscriber is expected to find.
+/// The expected outcome of a subscriber's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Message(u64),
@@ -96,20 +96,20 @@ enum Outcome {
 #[derive(Debug)]
 struct Subscriber {
     overflow: Overflow,
-    /// Claimed ahead at a time.
+    /// Messages that one claim covers.
     window: u64,
     depth: u64,
     next: u64,
-    /// The head as it last saw it.
+    /// The head when it last checked.
     head: u64,
-    /// Everything from `low` to `high` is kept for it; a reliable one has no `high`.
+    /// Everything from `low` to `high` is kept for it. A reliable one has no `high`.
     low: u64,
     high: u64,
-    /// What is claimed from here on may be taken back when nothing else is left.
+    /// Claims from here on may be revoked if no other block is left.
     taken: u64,
-    /// Samples that `low` stays behind for, by number, with their sequence.
+    /// Samples that hold `low` back: their numbers and sequences.
     attached: VecDeque<(u64, u64)>,
-    /// Taken by descriptor from here on.
+    /// The first message that was taken by descriptor and not released.
     floor: Option<u64>,
     pinned: bool,
     received: u64,
@@ -133,7 +133,7 @@ struct Model {
     blocks: u64,
     free: u64,
     closed: bool,
-    /// Let go of, and kept by somebody when last looked at.
+    /// Reclaimed by the publisher, but still kept by someone at the last check.
     limbo: BTreeSet<u64>,
     subscribers: Vec<Option<Subscriber>>,
     samples: BTreeMap<u64, Kept>,
@@ -156,7 +156,8 @@ impl Model {
         }
     }
 
-    /// Messages held back at most for a sample: a quarter of the pool, where the publisher waits for the subscriber anyway.
+    /// The most messages that one sample may hold back: a quarter of the pool if the publisher waits for the
+    /// subscriber anyway, otherwise one.
     fn reach(&self, overflow: Overflow) -> u64 {
         match overflow {
             Overflow::Block => u64::from(self.setting.blocks / 4).clamp(1, 32),
@@ -164,12 +165,13 @@ impl Model {
         }
     }
 
-    /// An eighth of the pool: claimed ahead, overtaken at a time.
+    /// An eighth of the pool: the size of one claim.
     fn eighth(&self) -> u64 {
         u64::from(self.setting.blocks / 8).clamp(1, 32)
     }
 
-    /// Whether a message is kept; `taken`: for whoever has begun to take it, not for who only claims it.
+    /// Whether a message is kept. With `taken`, a claim counts only for messages that its subscriber has
+    /// begun to take.
     fn is_kept(&self, sequence: u64, taken: bool) -> bool {
         let claimed = |reader: &Subscriber| {
             let high = if taken { reader.high.min(reader.taken) } else { reader.high };
@@ -179,7 +181,7 @@ impl Model {
             || self.samples.values().any(|sample| sample.counted && sample.sequence == sequence)
     }
 
-    /// Lets go of what the subscribers allow; past those that may lose messages if `overtake`.
+    /// Reclaims what the subscribers allow. With `overtake`, passes those that may lose messages.
     fn reclaim(&mut self, overtake: bool) -> u64 {
         let limit = self.head.saturating_sub(u64::from(self.setting.history)).max(self.watermark);
         let (mut reliable, mut passed) = (limit, limit);
@@ -201,7 +203,7 @@ impl Model {
         self.sort_out(false)
     }
 
-    /// Takes back what is only claimed by subscribers that may lose it.
+    /// Frees messages that are only claimed by subscribers that may lose them.
     fn revoke(&mut self) -> u64 {
         self.sort_out(true)
     }
@@ -215,7 +217,7 @@ impl Model {
         freed
     }
 
-    /// Whether a block can be loaned.
+    /// Tries to loan a block. Returns whether one was found.
     fn loan(&mut self) -> bool {
         if self.setting.hottest {
             self.reclaim(false);
@@ -239,7 +241,7 @@ impl Model {
 
     fn join(&mut self, overflow: Overflow, depth: Option<u32>, history: u64) -> Subscriber {
         let next = self.head.saturating_sub(history.min(u64::from(self.setting.history)));
-        assert!(self.watermark <= next, "the history is there");
+        assert!(self.watermark <= next, "the history is kept");
         let keepers =
             self.subscribers.iter().flatten().filter(|other| other.overflow == Overflow::DropNewest);
         let kept: u64 = keepers.map(|keeper| keeper.window).sum();
@@ -283,7 +285,8 @@ impl Model {
         }
     }
 
-    /// Counts all but the newest messages without a gap: nothing stays that is not kept.
+    /// Counts all attachments except the newest contiguous ones, so that messages without a sample do not
+    /// stay claimed.
     fn count_before_gap(&mut self, reader: &mut Subscriber) {
         let mut newest = VecDeque::new();
         while let Some(&(number, sequence)) = reader.attached.back()
@@ -296,9 +299,9 @@ impl Model {
         reader.attached.extend(newest.into_iter().rev());
     }
 
-    fn let_go(&self, reader: &mut Subscriber, low: u64) {
+    fn advance_low(&self, reader: &mut Subscriber, low: u64) {
         reader.low = low;
-        // A buffer of the oldest gets room again while nothing was dropped.
+        // A `DropNewest` buffer gains room again as long as nothing was dropped.
         if reader.overflow == Overflow::DropNewest && self.head <= reader.high {
             reader.high = reader.high.max(low + reader.window);
         }
@@ -323,18 +326,18 @@ impl Model {
         let oldest = self.oldest(reader);
         let needed = oldest.into_iter().chain(reader.floor).min();
         reader.pinned = needed.is_some();
-        self.let_go(reader, needed.unwrap_or(reader.next));
+        self.advance_low(reader, needed.unwrap_or(reader.next));
     }
 
     fn release_received(&mut self, reader: &mut Subscriber) {
         if reader.pinned {
             self.settle(reader);
         } else {
-            self.let_go(reader, reader.next);
+            self.advance_low(reader, reader.next);
         }
     }
 
-    /// Takes the next message; `alone`: not as a further one of a batch.
+    /// Takes the next message. `alone` is false for all but the first message of a batch.
     fn take(&mut self, reader: &mut Subscriber, alone: bool) -> Outcome {
         if reader.next == reader.head {
             reader.head = self.head;
@@ -362,7 +365,7 @@ impl Model {
                 }
                 too_deep || self.watermark > reader.next
             }
-            // Its claim is its buffer: what is claimed is found, what is not is lost.
+            // Its claim is its buffer: claimed messages are still there, all others are lost.
             Overflow::DropNewest => full,
         };
         if !overtaken {
@@ -424,7 +427,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_does_what_the_model_says(
+    fn the_engine_behaves_like_the_model(
         blocks in prop_oneof![2..6_u32, 2..40_u32],
         growth in prop_oneof![Just(0), 0..20_u32],
         history in 0..6_u32,
@@ -442,7 +445,7 @@ proptest! {
         if close {
             pair.close();
         } else {
-            pair.let_all_go();
+            pair.release_all();
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 pub(super) struct Pair {
     writer: Option<Writer>,
     readers: Vec<Option<Reader>>,
-    /// With the model's number.
+    /// Each with its number in the model.
     samples: Vec<(u64, RawSample)>,
     model: Model,
 }
@@ -35,7 +35,10 @@ impl Pair {
                 let (byte, len) = content(head);
                 let loan = writer.try_loan(len);
                 if !self.model.loan() {
-                    assert!(matches!(loan, Err(LoanError::Exhausted { .. })), "a block more than expected");
+                    assert!(
+                        matches!(loan, Err(LoanError::Exhausted { .. })),
+                        "the engine found a block that the model does not have"
+                    );
                     return;
                 }
                 let mut loan = loan.expect("a block is free");
@@ -95,7 +98,7 @@ impl Pair {
             | Step::Hold(who, _)
             | Step::Sleep(who) => {
                 let Some(mut subscriber) = self.model.subscribers[who].take() else { return };
-                let mut reader = self.readers[who].take().expect("as in the model");
+                let mut reader = self.readers[who].take().expect("the model has one");
                 self.step_of(step, &mut reader, &mut subscriber);
                 assert_eq!(reader.lost(), subscriber.lost);
                 self.readers[who] = Some(reader);
@@ -154,7 +157,10 @@ impl Pair {
                                 expected = model.take(subscriber, false);
                             }
                         }
-                        assert!(len == limit || !matches!(expected, Outcome::Message(_)), "a longer batch");
+                        assert!(
+                            len == limit || !matches!(expected, Outcome::Message(_)),
+                            "the batch ended early"
+                        );
                         drop(batch);
                         model.release_received(subscriber);
                     }
@@ -212,7 +218,7 @@ impl Pair {
         }
     }
 
-    /// The number of a sample that is alive.
+    /// The index of a live sample.
     fn sample(&self, which: usize) -> Option<usize> {
         which.checked_rem(self.samples.len())
     }
@@ -238,17 +244,17 @@ impl Pair {
         }
     }
 
-    /// The publisher ends; everybody drains what is left, then finds the end.
+    /// Ends the publisher. Every subscriber drains the rest and then sees the end.
     pub(super) fn close(&mut self) {
         self.writer = None;
         self.model.closed = true;
         for who in 0..SUBSCRIBERS {
             while self.readers[who].is_some() {
                 self.step(&Step::Owned(who));
-                let subscriber = self.model.subscribers[who].as_ref().expect("as in the engine");
+                let subscriber = self.model.subscribers[who].as_ref().expect("the engine has one");
                 if subscriber.next == self.model.head {
                     assert_eq!(subscriber.start + subscriber.received + subscriber.lost, self.model.head);
-                    let reader = self.readers[who].as_mut().expect("just there");
+                    let reader = self.readers[who].as_mut().expect("it has not left yet");
                     assert!(matches!(reader.receive(), Err(ReceiveError::Ended)));
                     self.step(&Step::Leave(who));
                 }
@@ -257,8 +263,8 @@ impl Pair {
         self.check();
     }
 
-    /// Everybody leaves, every sample is dropped: every block is free but the history's.
-    pub(super) fn let_all_go(&mut self) {
+    /// Removes all subscribers and samples. Every block is then free, except the history's.
+    pub(super) fn release_all(&mut self) {
         for who in 0..SUBSCRIBERS {
             self.step(&Step::Leave(who));
         }
@@ -276,6 +282,6 @@ fn outcome(error: ReceiveError) -> Outcome {
         ReceiveError::Empty => Outcome::Empty,
         ReceiveError::Ended => Outcome::Ended,
         ReceiveError::Lost(count) => Outcome::Lost(count),
-        other => panic!("not on this machine: {other}"),
+        other => panic!("unexpected error: {other}"),
     }
 }

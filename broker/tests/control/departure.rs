@@ -1,4 +1,5 @@
-//! What publishers and subscribers that have gone leave behind, while nobody joins their topic or looks at it.
+//! Departed publishers and subscribers leave nothing behind, even if nobody joins or reads their topic
+//! afterwards.
 
 use blockcast_blocks::Bytes;
 use blockcast_broker::Broker;
@@ -7,13 +8,13 @@ use blockcast_subscriber::{Overflow, RecvError, SubscriberOptions};
 
 use crate::guest_support::child::in_child;
 
-/// Open files that the process may have: far fewer than publishers are opened.
+/// The limit of open files: far fewer than the number of publishers that the test opens.
 const FILES: u64 = 128;
 
-/// Publishers and subscribers that come and go.
+/// How many publishers and subscribers come and go.
 const MANY: usize = 3000;
 
-/// Mappings of arenas and control segments, accessible or not: those of a channel that is left behind are two at least.
+/// Counts the mappings of the process, accessible or not. A leaked channel has at least two.
 fn mappings() -> usize {
     std::fs::read_to_string("/proc/self/maps").expect("readable").lines().count()
 }
@@ -38,10 +39,10 @@ fn body() {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
     let broker = Broker::new();
     let (before, maps) = (files(), mappings());
-    let nothing_is_left = |what: &str| {
-        assert!(files() < before + 16, "{what}: {} open files", files());
-        // What the allocator has mapped meanwhile is little beside what so many channels would have.
-        assert!(mappings() < maps + MANY / 10, "{what}: {} mappings", mappings());
+    let nothing_is_left = |case: &str| {
+        assert!(files() < before + 16, "{case}: {} open files", files());
+        // The allocator may have mapped memory meanwhile, but far less often than this.
+        assert!(mappings() < maps + MANY / 10, "{case}: {} mappings", mappings());
     };
 
     come_and_go(&broker, "without subscribers", 3);
@@ -51,9 +52,9 @@ fn body() {
     let options = |overflow| SubscriberOptions::new().overflow(overflow);
     let idle = policies.map(|overflow| broker.subscriber::<Bytes>("idle", options(overflow)).expect("opens"));
     come_and_go(&broker, "idle", 0);
-    nothing_is_left("subscribers that never look");
+    nothing_is_left("idle subscribers");
     for mut subscriber in idle {
-        assert_eq!(subscriber.try_recv_ref().expect_err("all have gone"), RecvError::Ended);
+        assert_eq!(subscriber.try_recv_ref().expect_err("all publishers have left"), RecvError::Ended);
     }
 
     let mut unread =
@@ -79,6 +80,6 @@ fn body() {
 }
 
 #[test]
-fn thousands_that_come_and_go_leave_neither_files_nor_mappings_though_nobody_looks() {
-    in_child!("thousands_that_come_and_go_leave_neither_files_nor_mappings_though_nobody_looks", body);
+fn thousands_that_come_and_go_leave_no_open_files_and_no_mappings() {
+    in_child!("thousands_that_come_and_go_leave_no_open_files_and_no_mappings", body);
 }

@@ -1,4 +1,5 @@
-//! A process that forks keeps its broker, topics and components; the child has none of them, and may make its own.
+//! A process that forks keeps its broker, topics and components. The child has none of them, but can make its
+//! own.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -25,14 +26,15 @@ fn publish(publisher: &mut Publisher<Bytes>, text: &[u8]) {
     publisher.try_loan().expect("a block").send(text).expect("fits");
 }
 
+/// Polls a future that must be ready at once.
 fn at_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("it would wait for ever"),
+        Poll::Pending => panic!("it would wait forever"),
     }
 }
 
-/// Runs an app that waits until it is asked to finish.
+/// Runs an app that waits until it is asked to shut down.
 fn run_waiting(broker: &Broker) -> blockcast_broker::Component {
     let wait = |session: Session| async move {
         session.shutdown().await;
@@ -47,8 +49,8 @@ fn guest() -> GuestSource {
     GuestSource::bytes("test", wat::component(SUCCEEDS).into_bytes())
 }
 
-/// What a child may do with a broker of its own.
-fn works() {
+/// Uses a new broker in every way that a child may.
+fn use_new_broker() {
     let broker = Broker::new();
     let (mut publisher, mut subscriber) = open(&broker);
     publish(&mut publisher, b"hello");
@@ -63,19 +65,19 @@ fn works() {
 }
 
 #[test]
-fn a_child_that_drops_all_it_was_left_ends_nothing_of_its_parent() {
-    in_child!("a_child_that_drops_all_it_was_left_ends_nothing_of_its_parent", || {
+fn a_child_that_drops_inherited_handles_ends_nothing_in_its_parent() {
+    in_child!("a_child_that_drops_inherited_handles_ends_nothing_in_its_parent", || {
         let broker = Broker::new();
         let (publisher, mut subscriber) = open(&broker);
         let app = run_waiting(&broker);
         let program = broker.load(&guest()).expect("loads");
-        let mut left = Some((broker, publisher, app, program));
+        let mut inherited = Some((broker, publisher, app, program));
         in_forked_child(|| {
-            let (broker, publisher, app, program) = left.take().expect("it was left");
+            let (broker, publisher, app, program) = inherited.take().expect("a copy in the child");
             drop((publisher, app, program));
             drop(broker);
         });
-        let (broker, mut publisher, app, program) = left.expect("the child had a copy");
+        let (broker, mut publisher, app, program) = inherited.expect("the child took only its copy");
         publish(&mut publisher, b"still here");
         assert_eq!(subscriber.blocking_recv(None).expect("it was published").view(), b"still here");
         assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Empty);
@@ -88,8 +90,8 @@ fn a_child_that_drops_all_it_was_left_ends_nothing_of_its_parent() {
 }
 
 #[test]
-fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
-    in_child!("a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits", || {
+fn using_inherited_handles_in_a_child_fails_and_never_waits() {
+    in_child!("using_inherited_handles_in_a_child_fails_and_never_waits", || {
         let broker = Broker::new();
         let (mut publisher, mut subscriber) = open(&broker);
         let mut others: Vec<Subscriber<Bytes>> = (0..6)
@@ -100,7 +102,7 @@ fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
         let program = broker.load(&guest()).expect("loads");
         publish(&mut publisher, b"one");
         publish(&mut publisher, b"two");
-        // It knows of the second one.
+        // It already knows of the second message.
         assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"one");
         in_forked_child(|| {
             assert_eq!(publisher.try_loan().unwrap_err(), LoanError::Forked);
@@ -111,7 +113,7 @@ fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
             assert_eq!(subscriber.try_recv_ref().unwrap_err(), RecvError::Forked);
             assert_eq!(subscriber.try_recv().unwrap_err(), RecvError::Forked);
             assert_eq!(at_once(subscriber.recv()).unwrap_err(), RecvError::Forked);
-            // Each as the first call in the child.
+            // Each is that subscriber's first call in the child.
             let mut other = others.pop().expect("five");
             assert_eq!(other.blocking_recv(None).unwrap_err(), RecvError::Forked);
             let mut other = others.pop().expect("five");
@@ -148,7 +150,7 @@ fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
             let _ = (format!("{broker:?} {app:?} {publisher:?} {subscriber:?}"), at_once(app.stats()));
         });
         assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"two");
-        assert_eq!(subscriber.try_recv_ref().unwrap_err(), RecvError::Empty, "nobody has injected another");
+        assert_eq!(subscriber.try_recv_ref().unwrap_err(), RecvError::Empty, "the child added none");
         publish(&mut publisher, b"three");
         assert_eq!(subscriber.try_recv_ref().expect("it was published").view(), b"three");
         assert_eq!(app.state(), ComponentState::Running);
@@ -157,21 +159,21 @@ fn a_child_that_uses_what_it_was_left_gets_typed_errors_and_never_waits() {
 }
 
 #[test]
-fn a_broker_that_is_made_in_a_child_works() {
-    in_child!("a_broker_that_is_made_in_a_child_works", || {
-        works();
+fn a_broker_created_in_a_child_works() {
+    in_child!("a_broker_created_in_a_child_works", || {
+        use_new_broker();
         in_forked_child(|| {
-            works();
-            in_forked_child(works);
-            works();
+            use_new_broker();
+            in_forked_child(use_new_broker);
+            use_new_broker();
         });
-        works();
+        use_new_broker();
     });
 }
 
 #[test]
-fn an_app_that_forks_finds_its_session_over_in_the_child_and_goes_on_in_the_parent() {
-    in_child!("an_app_that_forks_finds_its_session_over_in_the_child_and_goes_on_in_the_parent", || {
+fn an_app_that_forks_continues_in_the_parent_and_is_over_in_the_child() {
+    in_child!("an_app_that_forks_continues_in_the_parent_and_is_over_in_the_child", || {
         let broker = Broker::new();
         let app = broker.run("forks", Grants::all(), [], |session: Session| {
             in_forked_child(|| {

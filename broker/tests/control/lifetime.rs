@@ -1,4 +1,4 @@
-//! Components and what runs them: the broker and its runtime.
+//! Components live no longer than their broker and its runtime.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use blockcast_broker::{
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Bounds a hang.
+/// How long a test waits before it reports a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn waits(session: Session) -> Result<(), String> {
@@ -26,7 +26,7 @@ fn blocks(session: Session) -> Result<(), String> {
     }
 }
 
-/// The end of a component, awaited on a runtime of the test's own.
+/// Awaits the end of a component on a runtime of the test's own.
 fn end_of(component: &Component) -> ExitReason {
     let ended = async { tokio::time::timeout(PATIENCE, component.ended()).await };
     Builder::new_current_thread()
@@ -43,7 +43,7 @@ fn dropping_the_last_broker_cancels_its_components_and_ends_its_threads() {
     let broker = Broker::new();
     let (tell, told) = mpsc::channel();
     let task = move |session: Session| {
-        tell.send(Handle::current()).expect("somebody listens");
+        tell.send(Handle::current()).expect("the test listens");
         waits(session)
     };
     let guest = r#"(func (export "run") (result i32) (drop (call $subscribe))
@@ -57,7 +57,7 @@ fn dropping_the_last_broker_cancels_its_components_and_ends_its_threads() {
     let runtime = told.recv_timeout(PATIENCE).expect("it runs");
     let clone = broker.clone();
     drop(broker);
-    assert!(clone.topics().len() <= 1, "a clone keeps it");
+    assert!(clone.topics().len() <= 1, "a clone keeps the broker alive");
     drop(clone);
     for component in &components {
         let reason = end_of(component);
@@ -66,7 +66,7 @@ fn dropping_the_last_broker_cancels_its_components_and_ends_its_threads() {
         assert!(reason == ExitReason::Cancelled || own, "{reason}");
         assert!(component.state().is_over());
     }
-    // A runtime that is gone takes no tasks.
+    // A runtime that has shut down accepts no tasks.
     let gone = async {
         while runtime.spawn(async {}).await.is_ok() {
             tokio::task::yield_now().await;
@@ -78,7 +78,7 @@ fn dropping_the_last_broker_cancels_its_components_and_ends_its_threads() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_component_in_a_task_that_runs_it_says_so_and_does_not_hang() {
+async fn waiting_for_a_component_on_the_thread_that_runs_it_does_not_hang() {
     let broker = Broker::on_runtime(Handle::current());
     let component = broker.run("app", Grants::new(), [], waits).expect("starts");
     assert_eq!(component.wait().reason, ExitReason::StillRunning);
@@ -90,7 +90,11 @@ async fn waiting_for_a_component_in_a_task_that_runs_it_says_so_and_does_not_han
     assert_eq!((reason, component.state()), (ExitReason::StillRunning, ComponentState::Running));
     component.cancel();
     assert_eq!(component.ended().await.reason, ExitReason::Cancelled);
-    assert_eq!(component.wait().reason, ExitReason::Cancelled, "it has ended, so nobody waits");
+    assert_eq!(
+        component.wait().reason,
+        ExitReason::Cancelled,
+        "it has ended, so there is nothing to wait for"
+    );
 }
 
 #[tokio::test]
@@ -106,7 +110,7 @@ async fn waiting_works_on_another_thread_and_for_an_app_of_another_runtime() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn waiting_in_a_task_of_the_only_worker_works() {
+async fn waiting_in_a_task_on_the_only_worker_works() {
     let waiting = tokio::spawn(async {
         let broker = Broker::on_runtime(Handle::current());
         let app = |_: Session| async { Ok::<(), String>(()) };
@@ -135,14 +139,14 @@ fn a_runtime_that_was_shut_down_starts_nothing() {
 }
 
 #[test]
-fn components_have_ended_when_their_runtime_was_shut_down() {
+fn shutting_down_a_runtime_ends_its_components() {
     for runtime in runtimes() {
         let broker = Broker::on_runtime(runtime.handle().clone());
         let components = [
             broker.run("task", Grants::new(), [], waits).expect("starts"),
             broker.run("thread", Grants::all(), [], blocks).expect("starts"),
         ];
-        // They may have begun or not.
+        // They may or may not have started.
         runtime.block_on(tokio::task::yield_now());
         runtime.shutdown_timeout(PATIENCE);
         for component in &components {
@@ -150,17 +154,17 @@ fn components_have_ended_when_their_runtime_was_shut_down() {
             assert_eq!(component.state(), ComponentState::Ended);
             assert_eq!(component.exits().len(), 1);
             let stats = Builder::new_current_thread().enable_all().build().expect("a runtime");
-            assert_eq!(stats.block_on(component.stats()).published, 0, "asking for counters works");
+            assert_eq!(stats.block_on(component.stats()).published, 0, "the counters remain available");
         }
     }
 }
 
 #[test]
-fn an_app_on_a_thread_sleeps_although_its_runtime_was_shut_down() {
+fn an_app_on_a_thread_can_sleep_after_its_runtime_was_shut_down() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let broker = Broker::on_runtime(runtime.handle().clone());
     let (give, given) = mpsc::channel();
-    let app = move |session: Session| give.send(session).map_err(|_| "nobody listens");
+    let app = move |session: Session| give.send(session).map_err(|_| "the test has ended");
     let component = broker.run("app", Grants::new(), [], app).expect("starts");
     let session = given.recv_timeout(PATIENCE).expect("it runs");
     assert_eq!(component.wait().reason, ExitReason::Finished);

@@ -1,4 +1,4 @@
-//! Linked apps whose code panics where the broker calls it: the end has a reason, and the component is over.
+//! A linked app that panics when the broker calls its code ends with a reason, and its component is over.
 
 use std::fmt;
 use std::panic::panic_any;
@@ -13,7 +13,7 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic!("a destructor with a mistake");
+        panic!("a faulty destructor");
     }
 }
 
@@ -22,7 +22,7 @@ struct Unspeakable;
 
 impl fmt::Display for Unspeakable {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        panic!("an error with a mistake")
+        panic!("a faulty error")
     }
 }
 
@@ -39,7 +39,7 @@ fn check(component: &Component, expected: &ExitReason) {
 }
 
 #[test]
-fn an_app_whose_panic_panics_when_it_is_dropped_has_ended() {
+fn an_app_whose_panic_payload_panics_on_drop_has_ended() {
     let broker = Broker::new();
     let task = |_: Session| async { if true { panic_any(Bomb) } else { Ok::<(), String>(()) } };
     check(&broker.run("task", Grants::new(), [], task).expect("starts"), &panicked("without a message"));
@@ -48,22 +48,16 @@ fn an_app_whose_panic_panics_when_it_is_dropped_has_ended() {
 }
 
 #[test]
-fn an_app_whose_error_panics_when_it_is_displayed_has_ended() {
+fn an_app_whose_error_panics_on_display_has_ended() {
     let broker = Broker::new();
     let task = |_: Session| async { Err::<(), _>(Unspeakable) };
-    check(
-        &broker.run("task", Grants::new(), [], task).expect("starts"),
-        &panicked("an error with a mistake"),
-    );
+    check(&broker.run("task", Grants::new(), [], task).expect("starts"), &panicked("a faulty error"));
     let thread = |_: Session| Err::<(), _>(Unspeakable);
-    check(
-        &broker.run("thread", Grants::new(), [], thread).expect("starts"),
-        &panicked("an error with a mistake"),
-    );
+    check(&broker.run("thread", Grants::new(), [], thread).expect("starts"), &panicked("a faulty error"));
 }
 
 #[test]
-fn an_app_that_panics_before_it_is_a_future_has_ended_and_is_restarted() {
+fn an_app_that_panics_before_it_returns_a_future_is_restarted() {
     let broker = Broker::new();
     let app = |_: Session| {
         if std::hint::black_box(true) {
@@ -80,22 +74,22 @@ fn an_app_that_panics_before_it_is_a_future_has_ended_and_is_restarted() {
 }
 
 #[test]
-fn an_app_that_panics_when_it_is_cancelled_has_ended() {
+fn an_app_that_panics_on_cancellation_has_ended() {
     let broker = Broker::new();
     let (tell, told) = std::sync::mpsc::channel();
     let app = move |_: Session| async move {
         let _bomb = Bomb;
-        tell.send(()).expect("somebody listens");
+        tell.send(()).expect("the test listens");
         std::future::pending::<Result<(), String>>().await
     };
     let component = broker.run("app", Grants::new(), [], app).expect("starts");
     told.recv().expect("it runs");
     component.cancel();
-    check(&component, &panicked("a destructor with a mistake"));
+    check(&component, &panicked("a faulty destructor"));
 }
 
 #[test]
-fn what_a_supervised_app_captures_may_panic_when_it_is_dropped() {
+fn the_captures_of_a_supervised_app_may_panic_on_drop() {
     let broker = Broker::new();
     let bomb = Bomb;
     let app = move |_: Session| {

@@ -1,11 +1,11 @@
-//! The control plane: quality of service, supervision, and memory that the user provides.
+//! The control plane: quality of service, supervision, and memory that the program provides.
 
 #[path = "../guest_support/mod.rs"]
 mod guest_support;
 
-mod brought_memory;
 mod callbacks;
 mod departure;
+mod external_memory;
 mod fork;
 mod lifetime;
 mod linked_panics;

@@ -1,4 +1,4 @@
-//! What publishers and subscribers can choose, shown on a broker.
+//! The options of publishers and subscribers, shown on a broker.
 
 use std::time::{Duration, Instant};
 
@@ -30,11 +30,11 @@ fn a_pool_grows_to_its_limit_and_no_further() {
 }
 
 #[test]
-fn a_subscriber_that_leaves_before_it_has_looked_holds_nobody_up() {
+fn a_subscriber_that_leaves_before_it_receives_stops_nobody() {
     let broker = Broker::new();
     let mut publisher =
         broker.publisher::<Numbers>("t", PublisherOptions::new().block_size(64).blocks(2)).unwrap();
-    // In one order and in the other, and with nobody who asks for counters in between.
+    // In either order of joining, and without reading statistics in between.
     drop(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap());
     (0..10).for_each(|number| send(&mut publisher, number));
     let early = broker.subscriber::<Numbers>("u", SubscriberOptions::new()).unwrap();
@@ -46,7 +46,7 @@ fn a_subscriber_that_leaves_before_it_has_looked_holds_nobody_up() {
 }
 
 #[test]
-fn hostile_number_of_subscriptions_does_not_keep_publishers_out() {
+fn hostile_number_of_subscriptions_does_not_lock_out_publishers() {
     let broker = Broker::new();
     let mut many: Vec<_> =
         (0..200).map(|_| broker.subscriber::<Numbers>("t", SubscriberOptions::new()).unwrap()).collect();
@@ -54,7 +54,7 @@ fn hostile_number_of_subscriptions_does_not_keep_publishers_out() {
     let mut publisher = broker.publisher::<Numbers>("t", options).expect("all of them are admitted");
     send(&mut publisher, 7);
     assert!(many.iter_mut().all(|subscriber| receive(subscriber) == Ok(7)));
-    // From then on its own limit holds.
+    // From then on, the publisher's own limit applies.
     assert!(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).is_err());
     many.truncate(1);
     assert!(broker.subscriber::<Numbers>("t", SubscriberOptions::new()).is_ok());
@@ -70,7 +70,7 @@ fn a_message_goes_into_the_smallest_block_that_fits() {
     assert_eq!(publisher.block_size(), 4096);
     let many: Vec<u32> = (0..1000).collect();
     assert_eq!(publisher.try_loan().unwrap().capacity(), 64);
-    publisher.try_loan().unwrap().send(&many[..]).expect("it goes on in a larger block");
+    publisher.try_loan().unwrap().send(&many[..]).expect("it moves to a larger block");
     assert_eq!(subscriber.try_recv_ref().unwrap().view(), many);
     assert!(matches!(publisher.try_loan().unwrap().send(&[0; 1025][..]), Err(SendError::Build(_))));
     for round in 0..100 {
@@ -86,7 +86,7 @@ fn a_message_goes_into_the_smallest_block_that_fits() {
 }
 
 #[test]
-fn the_latest_value_is_there_at_once_and_follows() {
+fn the_latest_value_is_available_at_once_and_follows_the_publisher() {
     let broker = Broker::new();
     let mut publisher = broker.publisher::<Numbers>("t", PublisherOptions::latest(64)).unwrap();
     let early = broker.subscriber::<Numbers>("t", SubscriberOptions::latest()).unwrap();
@@ -101,11 +101,11 @@ fn the_latest_value_is_there_at_once_and_follows() {
     send(&mut publisher, 1000);
     assert_eq!(late.get().unwrap().unwrap().view(), [1000]);
     drop(publisher);
-    assert_eq!(late.get().unwrap().unwrap().view(), [1000], "also when its publisher has gone");
+    assert_eq!(late.get().unwrap().unwrap().view(), [1000], "even after its publisher has left");
 }
 
 #[test]
-fn a_late_subscriber_gets_the_history_that_it_asked_for() {
+fn a_late_subscriber_gets_the_history_it_asked_for() {
     let broker = Broker::new();
     let mut publisher = broker.publisher::<Numbers>("t", PublisherOptions::new().history(4)).unwrap();
     (0..10).for_each(|number| send(&mut publisher, number));
@@ -116,13 +116,13 @@ fn a_late_subscriber_gets_the_history_that_it_asked_for() {
     let drain = |subscriber: &mut Subscriber<Numbers>| {
         std::iter::from_fn(|| receive(subscriber).ok()).collect::<Vec<_>>()
     };
-    assert_eq!(drain(&mut all), [6, 7, 8, 9, 10], "the last four and what came since");
+    assert_eq!(drain(&mut all), [6, 7, 8, 9, 10], "the last four and the new one");
     assert_eq!(drain(&mut two), [8, 9, 10]);
     assert_eq!(drain(&mut none), [10]);
 }
 
 #[test]
-fn losses_are_counted_whatever_the_policy() {
+fn losses_are_counted_under_every_policy() {
     let broker = Broker::new();
     let open = |overflow| {
         let options = SubscriberOptions::new().overflow(overflow).depth(4);
@@ -160,12 +160,16 @@ fn one_wait_serves_several_topics() {
     assert_eq!(wait_any(&mut [&mut first, &mut second], None), Some(1));
     assert_eq!(second.try_recv_ref().unwrap().view(), [7]);
     drop(publisher.join().unwrap());
-    assert_eq!(wait_any(&mut [&mut first, &mut second], None), Some(1), "the end is something to receive");
+    assert_eq!(
+        wait_any(&mut [&mut first, &mut second], None),
+        Some(1),
+        "the end of a topic ends the wait, too"
+    );
     assert_eq!(second.try_recv_ref().unwrap_err(), RecvError::Ended);
 }
 
 #[test]
-fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics() {
+fn statistics_show_forgotten_subscribers_and_samples() {
     let broker = Broker::new();
     let options = PublisherOptions::new().block_size(64).blocks(8);
     let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();
@@ -189,7 +193,7 @@ fn a_forgotten_subscriber_and_a_forgotten_sample_are_visible_in_the_statistics()
 }
 
 #[test]
-fn a_subscriber_that_never_looked_holds_nobody_back_once_it_is_gone() {
+fn an_idle_subscriber_stops_nobody_once_it_has_left() {
     let broker = Broker::new();
     let options = PublisherOptions::new().block_size(64).blocks(4);
     let mut publisher = broker.publisher::<Numbers>("t", options).unwrap();

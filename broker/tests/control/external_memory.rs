@@ -1,4 +1,4 @@
-//! Arenas over memory that the user brings.
+//! Arenas in memory that the program provides.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -17,7 +17,7 @@ fn memfd(len: u64) -> OwnedFd {
 
 fn memory(file: &OwnedFd) -> ArenaMemory {
     let file = file.try_clone().expect("a descriptor");
-    // SAFETY: the tests write to their files through the publishers only.
+    // SAFETY: the tests write to their files only through the publishers.
     unsafe { ArenaMemory::new(file) }.expect("a memfd")
 }
 
@@ -30,7 +30,7 @@ fn send(publisher: &mut Publisher<Bytes>, bytes: &[u8]) {
 }
 
 #[test]
-fn messages_lie_in_the_memory_that_was_brought() {
+fn messages_are_stored_in_the_external_memory() {
     let file = memfd(1 << 20);
     let broker = Broker::new();
     let mut subscriber = broker.subscriber::<Bytes>("t", SubscriberOptions::new()).expect("a new topic");
@@ -46,10 +46,10 @@ fn messages_lie_in_the_memory_that_was_brought() {
 }
 
 #[test]
-fn memory_that_is_too_small_is_refused_with_what_is_needed() {
+fn external_memory_that_is_too_small_is_refused_with_the_size_it_needs() {
     let broker = Broker::new();
     let refused =
-        broker.publisher_over::<Bytes>("t", options(), memory(&memfd(8 * 4096 - 1))).expect_err("small");
+        broker.publisher_over::<Bytes>("t", options(), memory(&memfd(8 * 4096 - 1))).expect_err("too small");
     let OpenError::Channel { reason: ChannelError::Memory(reason), .. } = refused else {
         panic!("{refused}")
     };
@@ -57,7 +57,7 @@ fn memory_that_is_too_small_is_refused_with_what_is_needed() {
     assert_eq!(reason, MemoryError::TooSmall { needed, bytes: 8 * 4096 - 1 });
 }
 
-/// Reports the first byte of every message.
+/// Sums the first bytes of all messages, and fails if the sum is wrong.
 const READER: &str = r#"
   (func (export "run") (result i32) (local $s i32) (local $r i32) (local $sum i64)
     (local.set $s (call $subscribe))
@@ -70,21 +70,21 @@ const READER: &str = r#"
 "#;
 
 #[test]
-fn a_guest_reads_memory_that_was_brought() {
+fn a_guest_reads_messages_in_external_memory() {
     let broker = Broker::new();
     let program = broker.load(&Form::Component.guest("reader", READER)).expect("loads");
     let file = memfd(1 << 20);
     let mut publisher =
         broker.publisher_over::<Bytes>("topic", options(), memory(&file)).expect("large enough");
     let guest = broker.spawn_guest(&program, Grants::new().subscribe("topic"), []).expect("starts");
-    // Bounds the wait for the subscriber, and for 100 messages to be received.
+    // Bounds the waits for the subscriber and for 100 messages.
     let until = std::time::Instant::now() + std::time::Duration::from_secs(600);
     while publisher.subscriber_count() == 0 {
         assert!(std::time::Instant::now() < until && guest.report().is_none(), "{:?}", guest.report());
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     for number in 0..100_u8 {
-        let loan = publisher.blocking_loan(Some(until)).expect("a block comes free");
+        let loan = publisher.blocking_loan(Some(until)).expect("a block becomes free");
         loan.send(&[number; 100][..]).expect("fits");
     }
     drop(publisher);
