@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 
 use crate::component::cancellation::ComponentControl;
 use crate::component::handle::ComponentOptions;
-use crate::control::broker::Shared;
-use crate::control::expectation::Returns;
+use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
+use crate::control::shared::Shared;
 use crate::host::wasm::abi::values::Level;
 use crate::host::wasm::state::LogSink;
 use crate::host::wasm::state::line;
@@ -36,7 +36,7 @@ pub struct Session {
     control: Arc<ComponentControl>,
     log: Option<LogSink>,
     runtime: Handle,
-    returns: Arc<Returns>,
+    expectation: Arc<RestartExpectation>,
     await_restarts: bool,
 }
 
@@ -47,10 +47,10 @@ impl Session {
         options: ComponentOptions,
         control: Arc<ComponentControl>,
         runtime: Handle,
-        returns: Arc<Returns>,
+        expectation: Arc<RestartExpectation>,
     ) -> Self {
         let ComponentOptions { grants, parameters, log, await_restarts, .. } = options;
-        Self { name, shared, grants, parameters, control, log, runtime, returns, await_restarts }
+        Self { name, shared, grants, parameters, control, log, runtime, expectation, await_restarts }
     }
 
     /// The value that whoever started the app gave for `name`, if any.
@@ -82,7 +82,7 @@ impl Session {
         options: PublisherOptions,
     ) -> Result<Publisher<P>, OpenError> {
         self.grants.may_publish(topic)?;
-        self.shared.publisher(&self.name, topic, options, None, Some(&self.returns))
+        self.shared.publisher(&self.name, topic, options, None, Some(&self.expectation))
     }
 
     /// Opens a topic for subscribing.

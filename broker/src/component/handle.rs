@@ -22,9 +22,10 @@ use crate::component::exit::ExitReason;
 use crate::component::restart::RestartPolicy;
 use crate::component::stats::ComponentStats;
 use crate::component::supervision::{ComponentState, Exit, Finish, Status, supervise};
-use crate::control::broker::{StartError, Tasks};
-use crate::control::expectation::Returns;
+use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
+use crate::control::start_error::StartError;
+use crate::control::tasks::Tasks;
 use crate::host::wasm::run::ComponentReport;
 use crate::host::wasm::state::LogSink;
 
@@ -130,12 +131,12 @@ impl Component {
         name: String,
         control: Arc<ComponentControl>,
         policy: RestartPolicy,
-        (returns, tasks): (Arc<Returns>, Arc<Tasks>),
+        (expectation, tasks): (Arc<RestartExpectation>, Arc<Tasks>),
         run: impl FnMut() -> BoxFuture<'static, ComponentReport> + Send + 'static,
     ) -> Result<Self, StartError> {
         let (sender, status) = watch::channel(Status::new());
         let begun = Arc::new(AtomicBool::new(false));
-        let finish = Finish::new(sender, Arc::clone(&control), returns, tasks);
+        let finish = Finish::new(sender, Arc::clone(&control), expectation, tasks);
         let supervised = supervise(name.clone(), policy, finish, run);
         let task = runtime.spawn({
             let begun = Arc::clone(&begun);

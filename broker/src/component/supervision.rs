@@ -14,8 +14,8 @@ use crate::component::cancellation::ComponentControl;
 use crate::component::exit::ExitReason;
 use crate::component::restart::{Next, RestartPolicy, Restarts};
 use crate::component::stats::ComponentStats;
-use crate::control::broker::Tasks;
-use crate::control::expectation::Returns;
+use crate::control::expectation::RestartExpectation;
+use crate::control::tasks::Tasks;
 use crate::host::wasm::run::ComponentReport;
 
 /// Ends of a component that are kept.
@@ -100,7 +100,7 @@ impl Status {
 pub(crate) struct Finish {
     status: watch::Sender<Status>,
     control: Arc<ComponentControl>,
-    returns: Arc<Returns>,
+    expectation: Arc<RestartExpectation>,
     began: Instant,
     /// The broker's own runtime goes with the last component.
     _tasks: Arc<Tasks>,
@@ -110,16 +110,16 @@ impl Finish {
     pub(crate) fn new(
         status: watch::Sender<Status>,
         control: Arc<ComponentControl>,
-        returns: Arc<Returns>,
+        expectation: Arc<RestartExpectation>,
         tasks: Arc<Tasks>,
     ) -> Self {
-        Self { status, control, returns, began: Instant::now(), _tasks: tasks }
+        Self { status, control, expectation, began: Instant::now(), _tasks: tasks }
     }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.returns.end();
+        self.expectation.end();
         if !self.status.borrow().state.is_over() {
             // A thread of its own may go on without the runtime.
             self.control.cancel();
@@ -168,7 +168,7 @@ pub(crate) async fn supervise(
         let exit = Exit { run: number, at: SystemTime::now(), lasted, reason, stats };
         if !matches!(next, Next::After(_)) {
             run = None;
-            finish.returns.end();
+            finish.expectation.end();
         }
         finish.status.send_modify(|status| {
             status.record(exit);

@@ -1,29 +1,30 @@
-//! The publishers of one component that may come back after a restart: [`Returns`].
+//! Publishers of a component that may come back after a restart: [`RestartExpectation`].
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::control::topic::Topic;
 
-/// The topics to which a component has published, and may again after a restart. Subscriptions that wait for restarts do not
-/// end before the component has ended for good.
+/// The topics to which a component has published, and may publish again after a restart. Subscriptions that wait for
+/// restarts do not end before the component has ended for good.
 #[derive(Debug)]
-pub(crate) struct Returns(Mutex<State>);
+pub(crate) struct RestartExpectation(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Each is [expected](Topic::expect) once. Weak: a topic that nobody takes part in is removed all the same.
+    /// Each topic is told once to [expect](Topic::expect) the component. Weak, so that a topic without participants can
+    /// still be removed.
     topics: Vec<Weak<Topic>>,
-    /// The component is not restarted, or not any more.
+    /// The component will not be restarted (any more).
     over: bool,
 }
 
-impl Returns {
-    /// Of a component that `restarts`, or that is not restarted whatever its end is.
+impl RestartExpectation {
+    /// For a component that may be restarted if `restarts` is set, and never is otherwise.
     pub(crate) fn new(restarts: bool) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { topics: Vec::new(), over: !restarts })))
     }
 
-    /// The component is about to open a publisher of `topic`.
+    /// Call this when the component is about to open a publisher of `topic`.
     pub(crate) fn note(&self, topic: &Arc<Topic>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.over {
@@ -36,7 +37,7 @@ impl Returns {
         }
     }
 
-    /// The component has ended for good.
+    /// Call this when the component has ended for good.
     pub(crate) fn end(&self) {
         let topics = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! The topics that one component reaches: [`GrantedTopics`] joins the hosts of guests and libraries to the broker's topics.
+//! The topics that one component may use: [`GrantedTopics`] connects the hosts of guests and libraries to the broker's
+//! topics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,55 +11,55 @@ use blockcast_blocks::{
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::Subscription;
 
-use crate::control::broker::Shared;
-use crate::control::expectation::Returns;
+use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
+use crate::control::shared::Shared;
 use crate::control::topic::Topic;
 use crate::hosting::meter::{Admission, LineGate};
 use crate::hosting::topic_access::{
     BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess,
 };
 
-/// A broker's topics as far as they are granted.
+/// A broker's topics, restricted to those that one component was granted.
 pub(crate) struct GrantedTopics {
     shared: Arc<Shared>,
     grants: Grants,
-    /// Which topics a restart brings back to publish to.
-    returns: Arc<Returns>,
-    /// Its subscriptions wait for restarts.
+    /// Topics to which the component may publish again after a restart.
+    expectation: Arc<RestartExpectation>,
+    /// Whether the component's subscriptions wait for restarts.
     await_restarts: bool,
-    /// Topics that it has created, and some of them that are gone.
+    /// Topics that the component has created. Some may no longer exist.
     created: Mutex<Vec<Weak<Topic>>>,
-    /// Lines of the host's log about what it was refused, which it can cause as often as it likes.
+    /// Limits the lines in the host's log about refusals, which the component can provoke at any rate.
     lines: LineGate,
-    /// The topics that it subscribes to: of each the [place](Place) that its subscriptions are clones of.
-    subscribed: Mutex<BTreeMap<String, Place>>,
+    /// For each topic that the component subscribes to, the permit that its subscriptions have cloned.
+    subscribed: Mutex<BTreeMap<String, SubscriptionPermit>>,
 }
 
-/// A subscription among those of one component to one topic. There are as many as it has clones.
+/// Permits one subscription of a component to a topic. The number of clones is the number of its subscriptions.
 #[derive(Clone, Debug, Default)]
-struct Place(Arc<()>);
+struct SubscriptionPermit(Arc<()>);
 
 impl GrantedTopics {
     pub(crate) fn new(
         shared: Arc<Shared>,
         grants: Grants,
-        returns: Arc<Returns>,
+        expectation: Arc<RestartExpectation>,
         await_restarts: bool,
     ) -> Self {
-        let lines = LineGate::new(grants.guest_limits().log_lines);
+        let lines = LineGate::new(grants.get_limits().log_lines);
         let (created, subscribed) = Default::default();
-        Self { shared, grants, returns, await_restarts, created, lines, subscribed }
+        Self { shared, grants, expectation, await_restarts, created, lines, subscribed }
     }
 
-    /// A topic that is there, or is made if the guest may do that.
+    /// Opens a topic, and creates it if it does not exist and the component may create another one.
     fn open(&self, topic: &str, schema: &Schema) -> Result<Arc<Topic>, Refusal> {
-        let limit = self.grants.guest_limits().topics as usize;
+        let limit = self.grants.get_limits().topics as usize;
         let mut swept = false;
         loop {
             let mut too_many = false;
             let opened = self.shared.open_topic(topic, schema, None, &mut |topic| {
-                // Whatever panics while it is locked leaves topics.
+                // A panic under the lock leaves a valid list of topics.
                 let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
                 created.retain(|topic| topic.strong_count() > 0);
                 too_many = created.len() >= limit;
@@ -68,7 +69,7 @@ impl GrantedTopics {
                 !too_many
             });
             match opened {
-                // There may be some among them in which nobody takes part any more.
+                // Some of the topics may have no participants left.
                 Err(_) if too_many && !swept && limit > 0 => {
                     self.shared.sweep();
                     swept = true;
@@ -79,7 +80,7 @@ impl GrantedTopics {
         }
     }
 
-    /// Tells the host's log of something about the component and a topic, as often as the component may log lines.
+    /// Logs a warning about the component and a topic, at most as often as the component may log lines.
     pub(crate) fn warn(&self, topic: &str, what: &str) {
         if !matches!(self.lines.line(), Admission::Dropped) {
             event(|| tracing::warn!(topic = &*text::line(topic), "{what}"));
@@ -106,15 +107,16 @@ impl GrantedTopics {
         }
     }
 
-    /// A place for one more subscription of `topic`, while there is one. It is free again when it is dropped.
-    fn place(&self, topic: &str) -> Result<Place, Refusal> {
-        let limit = self.grants.guest_limits().subscriptions_per_topic;
-        // Whatever panics while it is locked leaves places.
+    /// Permits one more subscription to `topic`, unless the component has as many as it may. Dropping the permit returns
+    /// it.
+    fn permit(&self, topic: &str) -> Result<SubscriptionPermit, Refusal> {
+        let limit = self.grants.get_limits().subscriptions_per_topic;
+        // A panic under the lock leaves valid permits.
         let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Places are taken under the lock, and given back without: there may be fewer than are counted, and never more.
-        subscribed.retain(|_, place| Arc::strong_count(&place.0) > 1);
-        let taken = subscribed.get(topic).map_or(0, |place| Arc::strong_count(&place.0) - 1);
-        if taken >= limit as usize {
+        // Permits are issued under the lock and returned without it: the count may be too high, but never too low.
+        subscribed.retain(|_, permit| Arc::strong_count(&permit.0) > 1);
+        let issued = subscribed.get(topic).map_or(0, |permit| Arc::strong_count(&permit.0) - 1);
+        if issued >= limit as usize {
             return Err(Refusal::SubscriptionsPerTopic);
         }
         Ok(subscribed.entry(topic.to_owned()).or_default().clone())
@@ -122,8 +124,8 @@ impl GrantedTopics {
 }
 
 impl GrantedTopics {
-    /// Subscribes to a topic. `signal` is woken by messages, by publishers that join and by the end.
-    pub(crate) fn feed(
+    /// Subscribes to a topic. Messages, joining publishers and the topic's end wake `signal`.
+    pub(crate) fn source(
         &self,
         topic: &str,
         schema: &Schema,
@@ -131,16 +133,16 @@ impl GrantedTopics {
         signal: &Arc<Signal>,
     ) -> Result<TopicSource, Refusal> {
         self.grants.may_subscribe(topic).map_err(|error| self.refusal(&error))?;
-        let place = self.place(topic)?;
+        let permit = self.permit(topic)?;
         let topic = self.open(topic, schema)?;
         let subscription = topic.subscribe(options, Arc::clone(signal), self.await_restarts);
         let subscription = subscription.map_err(|error| self.refusal(&error))?;
-        Ok(TopicSource { subscription, unsealed: topic.is_unsealed(), _place: place })
+        Ok(TopicSource { subscription, unsealed: topic.is_unsealed(), _permit: permit })
     }
 
-    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block that is waited for
-    /// comes free.
-    pub(crate) fn outlet(
+    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block becomes free that
+    /// somebody waits for.
+    pub(crate) fn port(
         &self,
         topic: &str,
         schema: &Schema,
@@ -149,15 +151,15 @@ impl GrantedTopics {
     ) -> Result<TopicPort, Refusal> {
         self.grants.may_publish(topic).map_err(|error| self.refusal(&error))?;
         let topic = self.open(topic, schema)?;
-        self.returns.note(&topic);
+        self.expectation.note(&topic);
         let joined = self.shared.publish(topic, options, signal, None);
         let (topic, writer) = joined.map_err(|error| self.refusal(&error))?;
-        Ok(TopicPort { writer, topic: Left(topic) })
+        Ok(TopicPort { writer, topic: TidiedTopic(topic) })
     }
 }
 
-// SAFETY: readers and writers come from the topic of that name, which has admitted the schema; whether a topic is unsealed
-// is decided when it is made, and the broker refuses native subscribers of an unsealed one.
+// SAFETY: readers and writers come from the topic of that name, which has admitted the schema. Whether a topic is unsealed
+// is decided when it is created, and the broker refuses native subscribers of an unsealed topic.
 unsafe impl TopicAccess for GrantedTopics {
     fn subscribe(
         &self,
@@ -166,7 +168,7 @@ unsafe impl TopicAccess for GrantedTopics {
         options: ReaderOptions,
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn SubscriptionSource>, Refusal> {
-        Ok(Box::new(self.feed(topic, schema, options, signal)?))
+        Ok(Box::new(self.source(topic, schema, options, signal)?))
     }
 
     fn publish(
@@ -180,19 +182,19 @@ unsafe impl TopicAccess for GrantedTopics {
             .block_size(options.block_size as usize)
             .blocks(options.blocks)
             .history(options.history);
-        Ok(Box::new(self.outlet(topic, schema, options, Arc::clone(signal))?))
+        Ok(Box::new(self.port(topic, schema, options, Arc::clone(signal))?))
     }
 }
 
 /// A component's subscription to a topic.
 pub(crate) struct TopicSource {
-    // Dropped in this order: the place is free when the topic was left.
+    // Dropped in this order: the permit is returned after the subscription has left the topic.
     subscription: Subscription,
     unsealed: bool,
-    _place: Place,
+    _permit: SubscriptionPermit,
 }
 
-// SAFETY: the readers come from the topic's subscription, which alone has them. The host seals what components publish
+// SAFETY: the readers come from the topic's subscription, which nobody else shares. The host seals what components publish
 // unless the topic is unsealed.
 unsafe impl SubscriptionSource for TopicSource {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
@@ -210,29 +212,30 @@ unsafe impl SubscriptionSource for TopicSource {
 
 /// A component's publisher of a topic.
 pub(crate) struct TopicPort {
-    // Dropped in this order: the topic lets go of the channel once it is closed, so that its charge ends if nobody reads it.
+    // Dropped in this order: the topic then drops the closed channel, so that it is no longer charged to the component
+    // unless somebody still reads it.
     writer: Writer,
-    topic: Left,
+    topic: TidiedTopic,
 }
 
-/// The topic of a publisher, which is tidied when the publisher has left.
-struct Left(Arc<Topic>);
+/// The topic of a publisher. It is tidied after the publisher has left.
+struct TidiedTopic(Arc<Topic>);
 
-impl Drop for Left {
+impl Drop for TidiedTopic {
     fn drop(&mut self) {
         self.0.tidy();
     }
 }
 
 impl TopicPort {
-    /// Messages that were published and their bytes, whoever has published them.
+    /// Messages published and their bytes, whether the host or the component itself published them.
     pub(crate) fn published(&self) -> (u64, u64) {
         self.writer.published()
     }
 }
 
-// SAFETY: the outlet has one writer, which it shares with nobody. The topic takes its layout's check from a `Payload` of its
-// schema only, and payloads of one schema agree on what is valid. The broker refuses native subscribers of an unsealed topic.
+// SAFETY: the port has one writer and shares it with nobody. The topic takes its layout's check only from a `Payload` of its
+// schema, and payloads of one schema agree on what is valid. The broker refuses native subscribers of an unsealed topic.
 unsafe impl PublisherPort for TopicPort {
     #[inline]
     fn writer(&mut self) -> (&mut Writer, Checks<'_>) {

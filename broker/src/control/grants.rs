@@ -1,4 +1,4 @@
-//! What a participant may do: [`Grants`].
+//! What a component may do: [`Grants`].
 
 use blockcast_blocks::OpenError;
 
@@ -6,11 +6,12 @@ use crate::component::isolation::Isolation;
 use crate::component::limits::ComponentLimits;
 use crate::host::wasm::wasi::WasiPart;
 
-/// Which topics a component may publish and subscribe to, and what a guest may use. Nothing is granted by
+/// The topics that a component may publish and subscribe to, and the resources that it may use. Nothing is granted by
 /// default.
 ///
-/// For a guest the grants are a wall. For native code, linked or loaded, they are a contract: its calls are refused. Of the limits
-/// those of memory, windows, isolation and building in place have no meaning for native libraries; all others hold for them.
+/// For a guest, grants are a sandbox. For native code, linked or loaded, they are a contract: calls beyond the grants are
+/// refused, but nothing isolates the code. Native libraries ignore the limits on memory, windows, isolation and building in
+/// place; all other limits apply to them.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     publish: Vec<String>,
@@ -20,59 +21,59 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Nothing.
+    /// Grants nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every topic, for code that one trusts.
+    /// Grants every topic, for trusted code.
     #[must_use]
     pub fn all() -> Self {
         Self::new().publish("*").subscribe("*")
     }
 
-    /// May publish to topics of this pattern: a name, or a prefix followed by `*`.
+    /// Allows publishing to topics that match the pattern: a name, or a prefix followed by `*`.
     #[must_use]
     pub fn publish(mut self, pattern: impl Into<String>) -> Self {
         self.publish.push(pattern.into());
         self
     }
 
-    /// May subscribe to topics of this pattern: a name, or a prefix followed by `*`.
+    /// Allows subscribing to topics that match the pattern: a name, or a prefix followed by `*`.
     #[must_use]
     pub fn subscribe(mut self, pattern: impl Into<String>) -> Self {
         self.subscribe.push(pattern.into());
         self
     }
 
-    /// What a guest may use.
+    /// Sets the limits on what the component may use.
     #[must_use]
     pub fn limits(mut self, limits: ComponentLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How much a guest sees of the arenas of the topics that it may subscribe to. A part of the
-    /// [limits](Self::limits), which replace it when they are set later.
+    /// Sets how much of its topics' arenas a guest sees. This is part of the [limits](Self::limits): setting them later
+    /// replaces it.
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.limits.isolation = isolation;
         self
     }
 
-    /// May use these parts of WASI; see [`WasiPart`]. A guest that imports others is not started.
+    /// Allows a guest to use these parts of WASI; see [`WasiPart`]. A guest that imports others is not started.
     #[must_use]
     pub fn wasi(mut self, parts: impl IntoIterator<Item = WasiPart>) -> Self {
         self.wasi.extend(parts);
         self
     }
 
-    pub(crate) fn guest_wasi(&self) -> &[WasiPart] {
+    pub(crate) fn get_wasi(&self) -> &[WasiPart] {
         &self.wasi
     }
 
-    pub(crate) fn guest_limits(&self) -> &ComponentLimits {
+    pub(crate) fn get_limits(&self) -> &ComponentLimits {
         &self.limits
     }
 

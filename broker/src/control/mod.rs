@@ -1,13 +1,20 @@
-//! Who may take part: topics, grants, and the [`Broker`] that owns them.
+//! Who may take part: topics, grants, and the [`Broker`](broker::Broker) that owns them.
 //!
-//! - [`broker`] creates topics, starts components and ends them;
-//! - [`topic`] joins publishers and subscriptions of one name and schema, and [`stats`] counts what they do;
-//! - [`grants`] lists the topics that a component may use, and [`granted`] holds a component to its grants;
+//! - [`broker`] is the public handle; [`shared`] is the state behind it;
+//! - [`components`] loads code and starts it on the runtime that [`tasks`] holds, or fails with a [`start_error`];
+//! - [`topic_table`] finds a topic by its name;
+//! - [`topic`] joins the publishers and subscriptions of one name and schema, and [`stats`] counts what they do;
+//! - [`grants`] lists what a component may do, and [`granted`] holds a component to its grants;
 //! - [`expectation`] tracks publishers that may come back after a restart.
 
 pub(crate) mod broker;
+mod components;
 pub(crate) mod expectation;
 pub(crate) mod granted;
 pub(crate) mod grants;
+pub(crate) mod shared;
+pub(crate) mod start_error;
 pub(crate) mod stats;
+pub(crate) mod tasks;
 pub(crate) mod topic;
+mod topic_table;

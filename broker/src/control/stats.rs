@@ -1,66 +1,66 @@
-//! Counters of topics as plain values, and as a table.
+//! A topic's counters: [`TopicStats`], also formatted as a table.
 
 use std::fmt;
 
 use blockcast_blocks::{ChannelStats, Schema};
 
-/// One topic: who takes part, and what happened in its channels so far.
+/// The counters of one topic: its participants, and what its channels have carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicStats {
-    /// Name of the topic.
+    /// The topic's name.
     pub name: String,
-    /// Layout of its messages.
+    /// Layout of the topic's messages.
     pub schema: Schema,
-    /// Subscriptions that are there now.
+    /// Number of current subscriptions.
     pub subscriptions: usize,
-    /// The publishers that are there now, with their subscribers.
+    /// The current publishers with their subscribers.
     pub publishers: Vec<ChannelStats>,
-    /// The publishers that have left.
+    /// Totals of the publishers that have left.
     pub departed: Departed,
 }
 
-/// What publishers did that have left their topic.
+/// Totals of the publishers that have left a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Departed {
-    /// How many have left.
+    /// Number of publishers that have left.
     pub publishers: u64,
-    /// Messages that they published.
+    /// Messages they published.
     pub published: u64,
-    /// Bytes that they published.
+    /// Bytes they published.
     pub bytes: u64,
-    /// How many of them have blocks that somebody is still attached to, or messages that somebody has not
-    /// received. 0: every block of theirs is back and their memory is freed.
+    /// Number of those publishers whose blocks somebody still holds, or whose messages somebody has not received yet. If
+    /// 0, all their blocks have been returned and their memory is free.
     pub attached: usize,
 }
 
 impl TopicStats {
-    /// Messages published so far.
+    /// Total number of messages published.
     #[must_use]
     pub fn published(&self) -> u64 {
         self.departed.published + self.publishers.iter().map(|channel| channel.published).sum::<u64>()
     }
 
-    /// Bytes published so far.
+    /// Total number of bytes published.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.departed.bytes + self.publishers.iter().map(|channel| channel.bytes).sum::<u64>()
     }
 
-    /// Messages that subscribers of the publishers that are there now lost.
+    /// Messages lost by subscribers of the current publishers.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.publishers.iter().flat_map(|channel| &channel.subscribers).map(|reader| reader.lost).sum()
     }
 }
 
-/// A line for the topic, then one per publisher, per subscriber, and per subscriber that keeps samples or has left some.
+/// One line for the topic, then one per publisher, per subscriber, and per current or former subscriber that holds samples.
 impl fmt::Display for TopicStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} [{}], {} subscriptions", self.name, self.schema.name(), self.subscriptions)?;
         for channel in &self.publishers {
             writeln!(
                 f,
-                "  {:<14} {:>12} published {:>15} bytes  blocks {}/{}: {} free, {} loaned, {} kept, {} held, {} times exhausted",
+                "  {:<14} {:>12} published {:>15} bytes  blocks {}/{}: {} free, {} loaned, {} retained, {} held, exhausted {} times",
                 name_or(&channel.name, channel.publisher),
                 channel.published,
                 channel.bytes,
@@ -86,14 +86,18 @@ impl fmt::Display for TopicStats {
                 )?;
             }
             for holder in &channel.holders {
-                let name = name_or(&holder.name, "somebody");
-                writeln!(f, "    └ {name:<12} keeps {} messages from {} on", holder.messages, holder.oldest)?;
+                let name = name_or(&holder.name, "(unnamed)");
+                writeln!(
+                    f,
+                    "    └ {name:<12} holds {} messages, the oldest is {}",
+                    holder.messages, holder.oldest
+                )?;
             }
         }
         if self.departed.publishers > 0 {
             writeln!(
                 f,
-                "  {} gone    {:>12} published {:>15} bytes  {} still read or held",
+                "  {} left    {:>12} published {:>15} bytes  {} still in use",
                 self.departed.publishers,
                 self.departed.published,
                 self.departed.bytes,
@@ -104,6 +108,6 @@ impl fmt::Display for TopicStats {
     }
 }
 
-fn name_or(name: &str, otherwise: impl fmt::Display) -> String {
-    if name.is_empty() { otherwise.to_string() } else { name.to_owned() }
+fn name_or(name: &str, default: impl fmt::Display) -> String {
+    if name.is_empty() { default.to_string() } else { name.to_owned() }
 }

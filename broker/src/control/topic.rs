@@ -1,8 +1,7 @@
-//! [`Topic`]: a name and a schema, and who takes part.
+//! [`Topic`]: a name, a schema, and the participants.
 //!
-//! Wakers, tracing layers and destructors are code of the user, which may call back. So whatever calls them happens when the
-//! members are not locked any more: readers are joined and added quietly and announced afterwards, and who has left is
-//! dropped afterwards.
+//! Wakers, tracing layers and destructors are the user's code and may call back. So nothing calls them while the members are
+//! locked: readers join quietly and are announced after the lock is released, and members that have left are dropped then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -18,17 +17,17 @@ use blockcast_subscriber::{ExpectedPublishers, Subscription, SubscriptionFeed, s
 use crate::control::stats::{Departed, TopicStats};
 use crate::hosting::topic_access::{Checks, Validator};
 
-/// The participants of one topic. On nobody's path: publishers and subscribers meet in their channels.
+/// The participants of one topic. Messages do not pass through it: publishers and subscribers meet in their channels.
 pub(crate) struct Topic {
     name: Arc<str>,
     schema: Schema,
-    /// Guests may go on writing into what they have published.
+    /// Guests may still write to messages that they have published.
     unsealed: bool,
-    /// It stays although nobody takes part.
-    kept: AtomicBool,
+    /// The topic stays even without participants.
+    declared: AtomicBool,
     /// Publishers that may come back.
     expected: Arc<ExpectedPublishers>,
-    /// The schema's own check, once a typed participant of this process has brought it.
+    /// The schema's own check, once a typed participant of this process has provided it.
     layout: OnceLock<Validator>,
     /// The program's own rule for what components publish.
     rule: OnceLock<Validator>,
@@ -37,13 +36,13 @@ pub(crate) struct Topic {
 
 #[derive(Default)]
 struct Members {
-    /// Of publishers that are there.
+    /// The channels of the current publishers.
     channels: Vec<Arc<Channel>>,
-    /// Of publishers that have left; alive while somebody reads or holds what they published.
+    /// The channels of publishers that have left. Alive while somebody reads or holds their messages.
     departed: Vec<Weak<Channel>>,
-    /// What they published.
+    /// Totals of the publishers that have left.
     totals: Departed,
-    /// Of subscriptions that are there.
+    /// The current subscriptions.
     subscriptions: Vec<Arc<Registration>>,
     closed: bool,
 }
@@ -53,10 +52,10 @@ struct Registration {
     options: ReaderOptions,
 }
 
-/// Participants that have left, to be dropped when nothing is locked any more.
-type Gone = (Vec<Arc<Registration>>, Vec<Arc<Channel>>);
+/// Participants that have left, to be dropped after all locks are released.
+type Departures = (Vec<Arc<Registration>>, Vec<Arc<Channel>>);
 
-/// Subscriptions of a topic at most, so that a publisher can serve all of them.
+/// Maximum number of a topic's subscriptions, so that a publisher can serve all of them.
 const MAX_SUBSCRIPTIONS: usize = 65_536;
 
 impl Topic {
@@ -66,7 +65,7 @@ impl Topic {
             name: name.into(),
             schema,
             unsealed: false,
-            kept: AtomicBool::new(false),
+            declared: AtomicBool::new(false),
             expected: Arc::default(),
             layout: OnceLock::new(),
             rule: OnceLock::new(),
@@ -74,7 +73,7 @@ impl Topic {
         })
     }
 
-    /// The topic, in which guests may go on writing into what they have published.
+    /// Lets guests write to messages that they have published.
     pub(crate) fn unsealed(self) -> Self {
         Self { unsealed: true, ..self }
     }
@@ -87,15 +86,15 @@ impl Topic {
         self.unsealed
     }
 
-    /// Whether the topic stays although nobody takes part.
-    pub(crate) fn keep(&self, kept: bool) {
+    /// Sets whether the topic stays even without participants.
+    pub(crate) fn set_declared(&self, declared: bool) {
         // Ordering: read under the lock of the broker's topics, while nobody else has a reference.
-        self.kept.store(kept, Ordering::Relaxed);
+        self.declared.store(declared, Ordering::Relaxed);
     }
 
-    /// Whether nobody takes part in a topic that was not declared to stay. Reliable if nobody else has a reference to it.
+    /// Whether the topic has no participants and is not declared. Reliable if nobody else has a reference to it.
     pub(crate) fn is_unused(&self) -> bool {
-        if self.kept.load(Ordering::Relaxed) {
+        if self.declared.load(Ordering::Relaxed) {
             return false;
         }
         let members = self.members();
@@ -104,7 +103,7 @@ impl Topic {
     }
 
     /// # Errors
-    /// If a participant's schema is another one.
+    /// If a participant's schema differs from the topic's.
     pub(crate) fn admits(&self, schema: &Schema) -> Result<(), OpenError> {
         if *schema == self.schema {
             return Ok(());
@@ -116,7 +115,7 @@ impl Topic {
         })
     }
 
-    /// Learns how bytes of the schema are checked, from the first typed participant in this process. `check` is that of a
+    /// Learns from the first typed participant of this process how bytes of the schema are checked. `check` must come from a
     /// [`Payload`](blockcast_blocks::Payload) with the topic's schema.
     pub(crate) fn learn_layout(&self, check: fn() -> Validator) {
         self.layout.get_or_init(check);
@@ -133,14 +132,14 @@ impl Topic {
         Err(OpenError::Refused(format!("topic {:?} was declared with another rule", self.name)))
     }
 
-    /// What a message of a component is checked against.
+    /// The checks that a component's message must pass.
     #[inline]
     pub(crate) fn checks(&self) -> Checks<'_> {
         Checks { layout: self.layout.get(), rule: self.rule.get() }
     }
 
-    /// Adds a publisher. Every subscription of the topic has joined its channel before this returns, so
-    /// that nothing is published past anybody.
+    /// Adds a publisher. Before this returns, every subscription of the topic has joined its channel, so that nobody misses a
+    /// message.
     pub(crate) fn publish(
         self: &Arc<Self>,
         id: PublisherId,
@@ -150,23 +149,23 @@ impl Topic {
     ) -> Result<Writer, OpenError> {
         self.tidy();
         let mut config = options.channel(id, self.schema.clone());
-        // What is declared before the lock is dropped after it.
+        // Declared before the lock, these are dropped after it.
         let (mut joined, mut refused) = (Vec::new(), Vec::new());
         let mut writer;
         {
             let mut members = self.open_members()?;
-            // Whoever is there takes part: otherwise a subscriber could keep publishers out by being there often enough.
-            let there = u32::try_from(members.subscriptions.len()).unwrap_or(u32::MAX);
+            // Admit all current subscriptions: otherwise a subscriber could keep publishers out by subscribing often enough.
+            let current = u32::try_from(members.subscriptions.len()).unwrap_or(u32::MAX);
             if config.max_subscribers > 0 {
-                config.max_subscribers = config.max_subscribers.max(there);
+                config.max_subscribers = config.max_subscribers.max(current);
             }
-            let made = match memory {
+            let created = match memory {
                 Some(memory) => channel_over(config, signal, memory),
                 None => channel_with(config, signal),
             };
-            writer = made.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
+            writer = created.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
             let channel = writer.channel();
-            // All or none: a publisher that does not come into being is nobody's.
+            // All subscriptions join or none: nobody sees a publisher that could not be created.
             for registration in &members.subscriptions {
                 let reader = channel.join_quietly(
                     &self.schema,
@@ -196,8 +195,8 @@ impl Topic {
         Ok(writer)
     }
 
-    /// Adds a subscription to all publishers of the topic, those that come later included. With `await_restarts` it does not
-    /// end while there are publishers that may [come back](Self::expect).
+    /// Adds a subscription to all current and future publishers of the topic. With `await_restarts`, the subscription does not
+    /// end while publishers may [come back](Self::expect).
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         options: ReaderOptions,
@@ -209,7 +208,7 @@ impl Topic {
         let (feed, subscription) = subscription_awaiting(signal, expected);
         let registration = Arc::new(Registration { feed, options });
         let feed = &registration.feed;
-        // What is declared before the lock is dropped after it.
+        // Declared before the lock, these are dropped after it.
         let (mut readers, mut channels) = (Vec::new(), Vec::new());
         {
             let mut members = self.open_members()?;
@@ -222,12 +221,12 @@ impl Topic {
                         readers.push(reader);
                         channels.push(Arc::clone(channel));
                     }
-                    // It left just now.
+                    // The publisher has just left.
                     Err(JoinError::Ended) => {}
                     Err(reason) => return Err(self.refused(reason)),
                 }
             }
-            // The subscription is ours, so none is refused.
+            // Nobody can have closed the new subscription, so it refuses no reader.
             let refused: Vec<_> = readers.drain(..).filter_map(|reader| feed.add_quietly(reader)).collect();
             readers.extend(refused);
             members.subscriptions.push(Arc::clone(&registration));
@@ -245,27 +244,27 @@ impl Topic {
         Ok(subscription)
     }
 
-    /// Lets go of the memory of those who have left, as far as nobody reads it.
+    /// Drops the memory of publishers that have left, unless somebody still reads it.
     pub(crate) fn tidy(&self) {
-        // Dropped when the members are not locked any more.
-        let _gone = self.members().prune();
+        // Dropped after the lock is released.
+        let _departures = self.members().prune();
     }
 
-    /// Keeps subscriptions that wait for restarts from ending, until as many calls of [`forget`](Self::forget).
+    /// Keeps subscriptions that wait for restarts from ending until [`forget`](Self::forget) has been called as often.
     pub(crate) fn expect(&self) {
         self.expected.expect();
     }
 
-    /// A publisher that was expected does not come back.
+    /// Call this when an expected publisher will not come back.
     pub(crate) fn forget(&self) {
         self.expected.forget();
-        let there: Vec<_> = self.members().subscriptions.clone();
-        for registration in there {
+        let current: Vec<_> = self.members().subscriptions.clone();
+        for registration in current {
             registration.feed.ring();
         }
     }
 
-    /// Lets nobody join any more. Subscriptions end when the publishers that are there have gone.
+    /// Refuses everyone who tries to join from now on. Subscriptions end once the current publishers have left.
     pub(crate) fn close(&self) {
         let _left = {
             let mut members = self.members();
@@ -293,18 +292,18 @@ impl Topic {
         OpenError::Join { topic: self.name.to_string(), reason }
     }
 
-    /// Gives up what a publisher that has left leaves behind and nobody needs, whether its subscribers look or not.
+    /// Releases what a departed publisher leaves behind and nobody needs, even if its subscribers are idle.
     fn publisher_left(&self, channel: &Arc<Channel>) {
-        let (there, _gone) = {
+        let (current, _departed) = {
             let mut members = self.members();
-            let gone = members.count_departed();
-            (members.subscriptions.clone(), gone)
+            let departed = members.count_departed();
+            (members.subscriptions.clone(), departed)
         };
-        // Not under the lock: this wakes subscribers.
-        there.iter().for_each(|registration| registration.feed.forget_ended(channel));
+        // Without the lock, since this wakes subscribers.
+        current.iter().for_each(|registration| registration.feed.forget_ended(channel));
     }
 
-    /// Forgets a subscription that has left.
+    /// Removes subscriptions that have left.
     fn subscriber_left(&self) {
         let _left: Vec<_> = {
             let mut members = self.members();
@@ -318,17 +317,17 @@ impl Topic {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        // Every change of the members is complete before anything can panic, so a poisoned lock is sound.
+        // Every change to the members is complete before anything can panic, so they are consistent even after a panic.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Members {
-    /// Forgets who has left.
-    fn prune(&mut self) -> Gone {
+    /// Removes members that have left.
+    fn prune(&mut self) -> Departures {
         let left = self.subscriptions.extract_if(.., |registration| registration.feed.is_closed()).collect();
         let closed = self.count_departed();
-        // The caller is about to drop its references to those that were there just now.
+        // The caller is about to drop its references to the channels that have just closed.
         self.departed.retain(|channel| {
             let own = closed.iter().any(|closed| std::ptr::eq(channel.as_ptr(), Arc::as_ptr(closed)));
             channel.strong_count() > usize::from(own)
@@ -337,7 +336,7 @@ impl Members {
         (left, closed)
     }
 
-    /// Lets go of the channels of publishers that have left. They are for the caller to drop when nothing is locked any more.
+    /// Removes and counts the channels of publishers that have left. The caller drops them after the lock is released.
     fn count_departed(&mut self) -> Vec<Arc<Channel>> {
         let closed: Vec<_> = self.channels.extract_if(.., |channel| channel.is_closed()).collect();
         for channel in &closed {

@@ -183,7 +183,7 @@ fn statistics_show_forgotten_subscribers_and_samples() {
     assert_eq!((stats.held, stats.holds, stats.subscribers.len()), (1, 1, 0));
     assert_eq!((&*stats.holders[0].name, stats.holders[0].messages), ("careless", 1));
     let table = broker.topic("t").unwrap().to_string();
-    assert!(table.contains("careless     keeps 1 messages from #0 on"), "{table}");
+    assert!(table.contains("careless     holds 1 messages, the oldest is #0"), "{table}");
     let lost = SubscriberOptions::new().name("forgotten");
     std::mem::forget(broker.subscriber::<Numbers>("t", lost).unwrap());
     (0..7).for_each(|number| send(&mut publisher, number));

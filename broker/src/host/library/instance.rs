@@ -30,6 +30,7 @@ use crate::hosting::meter::Admission;
 use crate::hosting::publishing::Trust;
 
 /// What a run of a native component is given.
+#[derive(Clone)]
 pub(crate) struct LibrarySetup {
     pub(crate) topics: Arc<GrantedTopics>,
     pub(crate) parameters: BTreeMap<String, String>,

@@ -127,14 +127,14 @@ impl LibraryState {
         }
         let signal = name.map(Signal::named);
         let waits_on = signal.as_ref().unwrap_or_else(|| self.setup.control.signal());
-        let feed = self.setup.topics.feed(topic, schema, options, waits_on);
-        let feed = feed.map_err(|refusal| self.refused(refusal))?;
-        if feed.is_unsealed() {
+        let source = self.setup.topics.source(topic, schema, options, waits_on);
+        let source = source.map_err(|refusal| self.refused(refusal))?;
+        if source.is_unsealed() {
             // To native code a message that changes is undefined behaviour.
             self.setup.topics.warn(topic, "an unsealed topic is not for native code");
             return Err(Error::Denied);
         }
-        let deliveries = Deliveries::new(Box::new(feed), reliable, self.kept.clone(), self.excess.clone());
+        let deliveries = Deliveries::new(Box::new(source), reliable, self.kept.clone(), self.excess.clone());
         let handle =
             self.insert(Entry::Subscription(Box::new(LibrarySubscription::new(deliveries, signal))))?;
         self.open.subscriptions += 1;
@@ -216,11 +216,11 @@ impl LibraryState {
         let charge = charge.map_err(|limit| self.refuse(limit))?;
         let own = name.map(Signal::named);
         let signal = own.as_ref().unwrap_or_else(|| self.setup.control.signal());
-        let outlet = self.setup.topics.outlet(topic, schema, options, Arc::clone(signal));
-        let mut outlet = outlet.map_err(|refusal| self.refused(refusal))?;
-        let charged = charge.leave_with(outlet.writer().0.channel(), limits);
+        let port = self.setup.topics.port(topic, schema, options, Arc::clone(signal));
+        let mut port = port.map_err(|refusal| self.refused(refusal))?;
+        let charged = charge.leave_with(port.writer().0.channel(), limits);
         charged.map_err(|limit| self.refuse(limit))?;
-        let publisher = LibraryPublisher::new(outlet, own);
+        let publisher = LibraryPublisher::new(port, own);
         let handle = self.insert(Entry::Publisher(Box::new(publisher)))?;
         self.open.publishers += 1;
         Ok(handle)

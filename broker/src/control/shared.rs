@@ -1,0 +1,216 @@
+//! [`Shared`]: a broker's state.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use blockcast_blocks::{ArenaMemory, OpenError, Payload, Process, PublisherId, Schema, Signal, Writer};
+use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_subscriber::{Subscriber, SubscriberOptions};
+
+use crate::component::cancellation::ComponentControl;
+use crate::control::expectation::RestartExpectation;
+use crate::control::start_error::StartError;
+use crate::control::topic::Topic;
+use crate::control::topic_table::TopicTable;
+use crate::host::wasm::engine::{EngineError, GuestEngine};
+use crate::hosting::topic_access::Validator;
+
+/// State shared by all clones of a broker, its sessions and its components.
+pub(crate) struct Shared {
+    process: Process,
+    topics: Mutex<TopicTable>,
+    closed: AtomicBool,
+    /// Never wraps, since publisher numbers serve as keys. No process lives long enough for 2^64 publishers.
+    next_publisher: AtomicU64,
+    components: Mutex<Vec<Arc<ComponentControl>>>,
+    pub(super) engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            process: Process::current(),
+            topics: Mutex::default(),
+            closed: AtomicBool::new(false),
+            next_publisher: AtomicU64::new(1),
+            components: Mutex::default(),
+            engine: OnceLock::new(),
+        }
+    }
+
+    /// Whether this is a forked child, which has none of the broker's threads and in which its locks may never be
+    /// released.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.process.is_current()
+    }
+
+    fn check_process(&self) -> Result<(), OpenError> {
+        if self.is_inherited() { Err(OpenError::Forked) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// If components cannot be started because this is a forked child.
+    pub(super) fn check_start(&self) -> Result<(), StartError> {
+        if self.is_inherited() { Err(StartError::Forked) } else { Ok(()) }
+    }
+
+    pub(crate) fn publisher<P: Payload>(
+        &self,
+        name: &str,
+        topic: &str,
+        options: PublisherOptions,
+        memory: Option<ArenaMemory>,
+        expectation: Option<&RestartExpectation>,
+    ) -> Result<Publisher<P>, OpenError> {
+        let signal = signal_of(options.get_name(), name);
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut |_| true)?;
+        expectation.inspect(|expectation| expectation.note(&topic));
+        let (_, writer) = self.publish(topic, options, signal, memory)?;
+        Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
+    }
+
+    pub(crate) fn subscriber<P: Payload>(
+        &self,
+        name: &str,
+        topic: &str,
+        options: SubscriberOptions,
+        await_restarts: bool,
+    ) -> Result<Subscriber<P>, OpenError> {
+        let signal = signal_of(options.get_name(), name);
+        let topic = self.open_topic(topic, &P::schema(), Some(validator_of::<P>), &mut |_| true)?;
+        if topic.is_unsealed() {
+            return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
+        }
+        let subscription = topic.subscribe(options.reader(), signal, await_restarts)?;
+        // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher with another
+        // one.
+        Ok(unsafe { Subscriber::new(subscription) })
+    }
+
+    /// Adds a publisher to an existing topic.
+    pub(crate) fn publish(
+        &self,
+        topic: Arc<Topic>,
+        options: PublisherOptions,
+        signal: Arc<Signal>,
+        memory: Option<ArenaMemory>,
+    ) -> Result<(Arc<Topic>, Writer), OpenError> {
+        self.check_process()?;
+        let id = PublisherId::new(self.next_publisher.fetch_add(1, Ordering::Relaxed));
+        let writer = topic.publish(id, &options, signal, memory)?;
+        Ok((topic, writer))
+    }
+
+    /// Returns the topic of that name. Creates it if it does not exist and `may_create` agrees. A new topic has no
+    /// participants: it is removed unless somebody joins before the returned reference is dropped.
+    pub(crate) fn open_topic(
+        &self,
+        name: &str,
+        schema: &Schema,
+        layout: Option<fn() -> Validator>,
+        may_create: &mut dyn FnMut(&Arc<Topic>) -> bool,
+    ) -> Result<Arc<Topic>, OpenError> {
+        self.check_process()?;
+        // Dropped after the lock is released.
+        let mut unused = Vec::new();
+        let topic = {
+            let mut topics = self.topics();
+            if self.closed.load(Ordering::Acquire) {
+                return Err(OpenError::Closed);
+            }
+            unused.extend(topics.remove_unused(name));
+            match topics.get(name) {
+                Some(topic) => topic,
+                None => {
+                    let topic = Arc::new(Topic::new(name, schema.clone())?);
+                    if !may_create(&topic) {
+                        return Err(OpenError::Refused(format!("topic {name:?} does not exist")));
+                    }
+                    unused.extend(topics.insert(Arc::clone(&topic)));
+                    topic
+                }
+            }
+        };
+        drop(unused);
+        topic.admits(schema)?;
+        if let Some(layout) = layout {
+            topic.learn_layout(layout);
+        }
+        Ok(topic)
+    }
+
+    pub(super) fn declare_unsealed(&self, topic: &str, schema: &Schema) -> Result<(), OpenError> {
+        self.check_process()?;
+        let new = Arc::new(Topic::new(topic, schema.clone())?.unsealed());
+        new.set_declared(true);
+        // Dropped after the lock is released.
+        let mut unused = Vec::new();
+        let mut topics = self.topics();
+        if self.closed.load(Ordering::Acquire) {
+            return Err(OpenError::Closed);
+        }
+        unused.extend(topics.remove_unused(topic));
+        if topics.get(topic).is_some() {
+            return Err(OpenError::Sealed { topic: topic.to_owned() });
+        }
+        unused.extend(topics.insert(new));
+        Ok(())
+    }
+
+    /// Registers a component, so that it is asked to stop when the broker shuts down.
+    pub(super) fn admit_component(&self, name: &str) -> Result<Arc<ComponentControl>, StartError> {
+        let control = ComponentControl::named(name);
+        let mut components = lock(&self.components);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StartError::Closed);
+        }
+        // Only this list still refers to a component that has ended.
+        components.retain(|control| Arc::strong_count(control) > 1);
+        components.push(Arc::clone(&control));
+        Ok(control)
+    }
+
+    /// Removes all topics without participants.
+    pub(crate) fn sweep(&self) {
+        // Dropped after the lock is released.
+        let _unused = self.topics().sweep();
+    }
+
+    pub(super) fn topics(&self) -> MutexGuard<'_, TopicTable> {
+        lock(&self.topics)
+    }
+
+    /// Refuses everyone who tries to join from now on, and calls `stop` for every component.
+    pub(super) fn close(&self, stop: impl Fn(&ComponentControl)) {
+        if self.is_inherited() {
+            return;
+        }
+        // Ordering: Release pairs with the Acquire in `open_topic`; the locks below order the rest.
+        self.closed.store(true, Ordering::Release);
+        // Stopping components and ending subscriptions calls wakers, so no lock may be held.
+        let components: Vec<_> = lock(&self.components).clone();
+        components.iter().for_each(|control| stop(control));
+        let topics = self.topics().all();
+        topics.iter().for_each(|topic| topic.close());
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_next_publisher(&self, number: u64) {
+        self.next_publisher.store(number, Ordering::Relaxed);
+    }
+}
+
+/// What a participant waits on, named by its options or else by its component.
+fn signal_of(own: &str, component: &str) -> Arc<Signal> {
+    Signal::named(if own.is_empty() { component } else { own })
+}
+
+/// Checks bytes against the layout of `P`.
+fn validator_of<P: Payload>() -> Validator {
+    Arc::new(P::validate)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Single calls of the standard library change what these locks guard, so it is consistent even after a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
