@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 
 use crate::abi::PublishingLine;
 use crate::descriptor::{len_of, offset_of, word_at};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, light_barrier, weakened};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, essential, light_barrier};
 
 /// One descriptor.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Announcement<'_> {
         self.bytes.store(bytes, Ordering::Relaxed);
         // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload
         // are visible to whoever sees the new head.
-        self.next.store(next, weakened("publish_release", Ordering::Release));
+        self.next.store(next, essential!(publish_release, Ordering::Release));
         may_have_waiters(self.waiters)
     }
 }

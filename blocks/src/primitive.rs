@@ -16,7 +16,7 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(any(loom, blockcast_library)))]
 pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
-pub(crate) use modelled::{AtomicWaker, begin, interrupts_itself};
+pub(crate) use modelled::{AtomicWaker, Weakest, begin, interrupts_itself, is_mutated};
 #[cfg(all(test, loom))]
 pub(crate) use modelled::{interruptible, offline, with_process_wide_barrier};
 
@@ -51,25 +51,30 @@ pub(crate) fn asymmetric_barriers() -> bool {
     return modelled::available();
 }
 
-/// Whether the protocols are to do without the check or the fence of this name: `.ci/mutations` asks for one at a time
-/// (`BLOCKCAST_MUTATION`), and expects a model to fail. Only in models; a constant everywhere else.
-#[inline(always)]
-pub(crate) fn mutated(name: &str) -> bool {
-    #[cfg(not(loom))]
-    let is_wanted = {
-        let _ = name;
-        false
+/// Marks code that a protocol cannot do without, and names the mutation that takes it away.
+///
+/// `essential!(NAME, CODE)` is `CODE`. `.ci/mutations` runs the models once for each name (`BLOCKCAST_MUTATION`) with the
+/// weakest value in its place: a relaxed ordering, no fence, a check that passes, no count. `essential!(NAME, CODE, WEAKER)`
+/// says what stands in its place. Each time a model must fail.
+#[cfg(not(loom))]
+macro_rules! essential {
+    ($name:ident, $code:expr) => {
+        $code
     };
-    #[cfg(loom)]
-    let is_wanted = modelled::mutation() == Some(name);
-    is_wanted
+    ($name:ident, $code:expr, $weaker:expr) => {
+        $code
+    };
 }
-
-/// `ordering`, or Relaxed for the mutation of this name (see [`mutated`]).
-#[inline(always)]
-pub(crate) fn weakened(name: &str, ordering: Ordering) -> Ordering {
-    if mutated(name) { Ordering::Relaxed } else { ordering }
+#[cfg(loom)]
+macro_rules! essential {
+    ($name:ident, $code:expr) => {
+        essential!($name, $code, $crate::primitive::Weakest::WEAKEST)
+    };
+    ($name:ident, $code:expr, $weaker:expr) => {
+        if $crate::primitive::is_mutated(stringify!($name)) { $weaker } else { $code }
+    };
 }
+pub(crate) use essential;
 
 /// What loom has no word for.
 #[cfg(loom)]
@@ -83,10 +88,35 @@ mod modelled {
 
     use super::{AtomicU32, Ordering, fence};
 
-    /// The mutation that `.ci/mutations` asks for.
-    pub(super) fn mutation() -> Option<&'static str> {
-        static WANTED: OnceLock<Option<String>> = OnceLock::new();
-        WANTED.get_or_init(|| std::env::var("BLOCKCAST_MUTATION").ok()).as_deref()
+    /// Whether `.ci/mutations` runs the mutation `name`.
+    pub(crate) fn is_mutated(name: &str) -> bool {
+        static MUTATION: OnceLock<Option<String>> = OnceLock::new();
+        MUTATION.get_or_init(|| std::env::var("BLOCKCAST_MUTATION").ok()).as_deref() == Some(name)
+    }
+
+    /// What a mutation puts in the place of [`essential!`](super::essential) code.
+    pub(crate) trait Weakest {
+        const WEAKEST: Self;
+    }
+
+    /// A fence or a step is left out.
+    impl Weakest for () {
+        const WEAKEST: Self = ();
+    }
+
+    /// A store or load orders nothing else.
+    impl Weakest for Ordering {
+        const WEAKEST: Self = Self::Relaxed;
+    }
+
+    /// A barrier succeeds without having been made.
+    impl Weakest for bool {
+        const WEAKEST: Self = true;
+    }
+
+    /// A count is not seen.
+    impl Weakest for u32 {
+        const WEAKEST: Self = 0;
     }
 
     /// `futures::task::AtomicWaker`, as far as its users see it: register and take are one step each.

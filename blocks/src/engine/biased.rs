@@ -18,7 +18,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::primitive::{
-    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, mutated,
+    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier,
     yield_now,
 };
 
@@ -89,9 +89,7 @@ impl<T> Biased<T> {
         // Ordering: Relaxed; the barrier orders it before the load, for whoever passes the other half.
         self.busy.store(1, Ordering::Relaxed);
         if self.fenced {
-            if !mutated("biased_fence") {
-                fence(Ordering::SeqCst);
-            }
+            essential!(biased_fence, fence(Ordering::SeqCst));
         } else {
             light_barrier();
         }
@@ -167,7 +165,7 @@ impl<T> Biased<T> {
             fence(Ordering::SeqCst);
         } else {
             // It fails where the system is short of memory, and then it is tried again.
-            while !(mutated("biased_barrier") || heavy_barrier()) {
+            while !essential!(biased_barrier, heavy_barrier()) {
                 yield_now();
             }
         }

@@ -10,7 +10,7 @@ use std::hint::cold_path;
 use crate::descriptor::{Packed, len_of};
 use crate::engine::segment::control::{Control, CursorRef, UNBOUNDED, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{Ordering, fence, light_barrier, mutated, weakened};
+use crate::primitive::{Ordering, essential, fence, light_barrier};
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 ///
@@ -106,9 +106,7 @@ impl Consumer {
         // Claim all there is, reliably, until the place to start at is known.
         line.high.store(UNBOUNDED, Ordering::Relaxed);
         line.taken.store(UNBOUNDED, Ordering::Relaxed);
-        if !mutated("start_unknown") {
-            line.start.store(UNUSED, Ordering::Relaxed);
-        }
+        essential!(start_unknown, line.start.store(UNUSED, Ordering::Relaxed));
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
         header.state.cursors_used.fetch_max(cursor + 1, Ordering::Relaxed);
         let mut watermark = header.state.watermark.load(Ordering::Acquire);
@@ -117,7 +115,7 @@ impl Consumer {
             line.low.store(watermark, Ordering::Release);
             // Ordering: pairs with the light barrier in `Producer::announce`: its second scan sees this claim, or
             // we see its watermark.
-            if !mutated("join_fence") && !seat.fence_publisher() {
+            if !essential!(join_fence, seat.fence_publisher()) {
                 seat.vacate(pace != Pace::Reliable);
                 return None;
             }
@@ -413,9 +411,7 @@ impl Consumer {
         let time = slot.time.load(Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`: if one of the two loads above read a later
         // message's descriptor, the load below reads the watermark that was announced before it.
-        if !mutated("descriptor_fence") {
-            fence(Ordering::Acquire);
-        }
+        essential!(descriptor_fence, fence(Ordering::Acquire));
         if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return if self.keeping.is_some() { self.take_kept() } else { Taken::Overtaken };
         }
@@ -433,9 +429,7 @@ impl Consumer {
         let time = slot.time.load(Ordering::Relaxed);
         if self.high != UNBOUNDED {
             // Ordering: as in `take_overtakable`.
-            if !mutated("look_back_fence") {
-                fence(Ordering::Acquire);
-            }
+            essential!(look_back_fence, fence(Ordering::Acquire));
             if self.seat.header().state.watermark.load(Ordering::Relaxed) > sequence {
                 return None;
             }
@@ -498,9 +492,7 @@ impl Consumer {
         let line = self.seat.line();
         line.high.store(high, Ordering::Relaxed);
         // Ordering: as in `claim`.
-        if !mutated("room_fence") {
-            fence(Ordering::SeqCst);
-        }
+        essential!(room_fence, fence(Ordering::SeqCst));
         if self.seat.header().state.watermark.load(Ordering::Acquire) > before {
             // Too late: some of the new part is gone already. An interval may always shrink.
             line.high.store(before, Ordering::Release);
@@ -516,9 +508,7 @@ impl Consumer {
         self.seat.line().high.store(self.high, Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`, which is there as long as there are claimers: its
         // second scan sees this claim, or our next look at the watermark sees that it has passed.
-        if !mutated("claim_fence") {
-            fence(Ordering::SeqCst);
-        }
+        essential!(claim_fence, fence(Ordering::SeqCst));
     }
 
     /// After [`Taken::Overtaken`]: goes on at the oldest message that is still there (or within the depth)
@@ -577,7 +567,7 @@ impl Consumer {
     #[inline(always)]
     fn store_low(&self, low: u64) {
         // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
-        self.seat.line().low.store(low, weakened("release_low", Ordering::Release));
+        self.seat.line().low.store(low, essential!(release_low, Ordering::Release));
     }
 
     /// Lets go of everything and of the cursor. True: the publisher sleeps and must be woken.

@@ -34,9 +34,7 @@ use crate::direct::Announcement;
 use crate::engine::pool::Pool;
 use crate::engine::segment::control::{Control, Header, UNBOUNDED, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{
-    Ordering, asymmetric_barriers, fence, heavy_barrier, light_barrier, mutated, weakened,
-};
+use crate::primitive::{Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier};
 
 /// Limbo entries that are looked at in one reclamation that found other blocks.
 const LIMBO_LOOKS: usize = 64;
@@ -267,9 +265,7 @@ impl Producer {
 
     /// Takes back what was lent to the line and not published. The line stands still, and has no blocks after that.
     pub(crate) fn recall(&mut self) {
-        if !mutated("recall_adopts") {
-            self.adopt();
-        }
+        essential!(recall_adopts, self.adopt());
         if self.lent_until == self.oldest_free && !self.one_by_one {
             self.oldest_free = self.oldest_named();
         } else {
@@ -308,7 +304,7 @@ impl Producer {
     pub(crate) fn adopt(&mut self) {
         let head = &self.control.header().head;
         // Ordering: Acquire pairs with the line's Release: the descriptors below are visible, which reclaiming reads.
-        let next = head.next.load(weakened("adopt_acquire", Ordering::Acquire));
+        let next = head.next.load(essential!(adopt_acquire, Ordering::Acquire));
         let published = next.saturating_sub(self.head);
         if published > 0 {
             // Fits: no more than blocks. A line that says otherwise breaks its contract.
@@ -411,7 +407,7 @@ impl Producer {
         kept.time.store(slot.time.load(Ordering::Relaxed), Ordering::Relaxed);
         // Ordering: Release pairs with the Acquire in `Consumer::take_kept`, which may look before all is
         // listed. The entry does not change while the claim covers its message.
-        kept.sequence.store(sequence, weakened("kept_release", Ordering::Release));
+        kept.sequence.store(sequence, essential!(kept_release, Ordering::Release));
     }
 
     fn unit_at(&self, sequence: u64) -> u32 {
@@ -422,8 +418,7 @@ impl Producer {
     fn is_held(&self, unit: u32) -> bool {
         let block = self.pool.block_of(unit) as usize;
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        let count = self.control.holds()[block].load(Ordering::Acquire);
-        count != 0 && !mutated("ignore_holds")
+        essential!(ignore_holds, self.control.holds()[block].load(Ordering::Acquire)) != 0
     }
 
     /// First scan: how far the watermark could go.
@@ -467,12 +462,10 @@ impl Producer {
         // what it claims after that sees the watermark.
         // Ordering: Acquire pairs with the Release in `CursorRef::vacate`: if this sees that the last one has left, the
         // scan, which no fence orders behind the watermark then, sees its last claim given up and its holds counted.
-        let acquire = weakened("claimers_acquire", Ordering::Acquire);
+        let acquire = essential!(claimers_acquire, Ordering::Acquire);
         if self.control.header().state.claimers.load(acquire) != 0 {
             // Ordering: pairs with the fence in `Consumer::claim`.
-            if !mutated("reclaim_fence") {
-                fence(Ordering::SeqCst);
-            }
+            essential!(reclaim_fence, fence(Ordering::SeqCst));
         }
         let mut settled = target;
         self.claims.clear();
@@ -507,7 +500,7 @@ impl Producer {
         }
         // Ordering: pairs with the light barrier in `Consumer::take_overtakable`. All of the limbo is below the
         // watermark that was announced before.
-        if !mutated("revoke_barrier") && !heavy_barrier() {
+        if !essential!(revoke_barrier, heavy_barrier()) {
             return 0;
         }
         self.collect_taken();
@@ -532,7 +525,7 @@ impl Producer {
     pub(crate) fn close(&self) {
         // Ordering: Release pairs with the Acquire load in `Consumer::take`: whoever sees the mark sees the
         // last head.
-        self.control.header().state.closed.store(1, weakened("close_release", Ordering::Release));
+        self.control.header().state.closed.store(1, essential!(close_release, Ordering::Release));
         // Ordering: pairs with the fence in `EventCount::arm`: whoever wakes the subscribers after this finds all that
         // joined, or they find the mark when they look once more.
         fence(Ordering::SeqCst);

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::descriptor::{self, Descriptor, Packed, Validity, unit_of, validity_of};
 use crate::engine::channel::Channel;
 use crate::engine::sample::window::Attachments;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, weakened};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, essential};
 use crate::sys::fork::Process;
 use crate::units::PublisherId;
 
@@ -264,7 +264,7 @@ impl Drop for RawSample {
     fn drop(&mut self) {
         // Ordering: Release: we have read what we let go of. After a success the record may be freed at any time, so
         // nothing of it is touched any more.
-        let release = weakened("release_sample", Ordering::Release);
+        let release = essential!(release_sample, Ordering::Release);
         if self.record().state.compare_exchange(ONE, FREE, release, Ordering::Relaxed).is_err() {
             // SAFETY: valid as stated at the field, and this is one of its samples.
             unsafe { Record::let_go(self.0) };

@@ -28,7 +28,9 @@ use crossbeam_utils::CachePadded;
 use crate::abi::PublishingLine;
 use crate::direct::Slot;
 use crate::engine::wake::event_count::EventCount;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers, fence, heavy_barrier, weakened};
+use crate::primitive::{
+    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, essential, fence, heavy_barrier,
+};
 #[cfg(not(loom))]
 use crate::sys;
 
@@ -272,7 +274,7 @@ impl Control {
     pub(crate) fn unhold(&self, block: u32) {
         // Ordering: Release pairs with the publisher's Acquire looks: we have read what we held. The total
         // goes last: while it is not 0 the publisher looks at each count.
-        let release = weakened("release_hold", Ordering::Release);
+        let release = essential!(release_hold, Ordering::Release);
         self.holds()[block as usize].fetch_sub(1, release);
         self.header().held.fetch_sub(1, release);
     }
@@ -292,7 +294,7 @@ impl Control {
         let head = self.header().head.next.load(Ordering::Acquire);
         // Ordering: Acquire pairs with the Release in `Consumer::let_go` and `CursorRef::vacate`: what was read by interval was
         // read, and what became a counted hold is counted in what is loaded below.
-        let acquire = weakened("needed_acquire", Ordering::Acquire);
+        let acquire = essential!(needed_acquire, Ordering::Acquire);
         // An unused cursor is behind nothing.
         if self.used_cursors().iter().any(|cursor| cursor.low.load(acquire) < head) {
             return true;

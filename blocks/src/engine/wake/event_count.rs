@@ -19,7 +19,7 @@
 //! only a settled gate becomes quiet again.
 
 use crate::direct::may_have_waiters;
-use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, fence, heavy_barrier, mutated};
+use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, essential, fence, heavy_barrier};
 
 const ARMED: u32 = 1;
 const FENCED: u32 = 2;
@@ -68,9 +68,8 @@ impl EventCount {
         // Ordering: Release, so that a notifier that takes the announcement also sees how to wake us; Acquire,
         // so that where the gate is settled, we see what the settling barrier made visible.
         let before = self.word.fetch_or(ARMED | FENCED, Ordering::AcqRel);
-        let before = if mutated("gate_settled") && before & FENCED != 0 { before | SETTLED } else { before };
-        if before & SETTLED == 0 {
-            announced = mutated("gate_barrier") || heavy_barrier();
+        if before & essential!(gate_settled, SETTLED, SETTLED | FENCED) == 0 {
+            announced = essential!(gate_barrier, heavy_barrier());
             if announced && before & FENCED == 0 {
                 // Nobody else settles or quiets the gate between our switch and this.
                 self.word.fetch_or(SETTLED, Ordering::Release);
@@ -78,9 +77,7 @@ impl EventCount {
         }
         // Ordering: pairs with the fence in `waiter_behind_fence`: either that notifier sees ARMED, or our
         // next look sees what it published.
-        if !mutated("gate_waiter_fence") {
-            fence(Ordering::SeqCst);
-        }
+        essential!(gate_waiter_fence, fence(Ordering::SeqCst));
         announced
     }
 
@@ -102,9 +99,7 @@ impl EventCount {
     #[inline(never)]
     pub(crate) fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
         // Ordering: pairs with the fence in `arm`.
-        if !mutated("gate_notifier_fence") {
-            fence(Ordering::SeqCst);
-        }
+        essential!(gate_notifier_fence, fence(Ordering::SeqCst));
         if self.word.load(Ordering::Relaxed) & ARMED != 0 {
             rounds.0 = 0;
             // Ordering: Acquire pairs with `arm`'s Release: the waiter's registration is visible.
