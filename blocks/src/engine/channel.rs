@@ -1,140 +1,31 @@
-//! One publisher's arena, ring and cursors: [`Channel`], and how it is configured.
+//! One publisher's arena, ring and cursors: [`Channel`].
 
 use std::any::Any;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustix::io::Errno;
 
+use crate::engine::config::ChannelConfig;
 use crate::engine::pool::Layout;
-use crate::engine::reader::Reader;
-use crate::engine::ring::consumer::{Consumer, Pace, unhold};
-use crate::engine::sample::window::{Attachments, SampleLimit};
+use crate::engine::ring::consumer::unhold;
 use crate::engine::segment::arena::Arena;
-use crate::engine::segment::control::{Control, Geometry, UNUSED};
+use crate::engine::segment::control::{Control, UNUSED};
 use crate::engine::segment::external_memory::ArenaMemory;
-use crate::engine::shield::event;
 use crate::engine::wake::roster::Roster;
 use crate::engine::wake::signal::Signal;
-use crate::error::{ChannelError, JoinError};
-use crate::options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
+use crate::error::ChannelError;
 use crate::payload::schema::Schema;
 use crate::primitive::{AtomicU32, Ordering, next_serial};
 use crate::stats::{ChannelStats, HolderStats, ReaderStats};
-use crate::sys;
 use crate::sys::file_size::file_size_limit;
 use crate::sys::fork::Process;
 use crate::sys::mappings::{NoMappings, charge_mappings};
 use crate::units::{PublisherId, Sequence};
 
-/// Bytes that the publisher keeps for each block on its own: a place among the spare blocks and one in limbo.
-const PRIVATE_BYTES: u64 = 20;
-
 /// Memory mappings of a channel: the control segment and the arena.
 const MAPPINGS: usize = 2;
-
-/// How a channel is made. Sizes are in bytes, the rest counts.
-#[derive(Clone, Debug)]
-pub struct ChannelConfig {
-    /// The publisher's number.
-    pub publisher: PublisherId,
-    /// Layout of the messages.
-    pub schema: Schema,
-    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of
-    /// [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
-    pub block_size: usize,
-    /// Blocks in the pool: 2 to 2^20.
-    pub blocks: u32,
-    /// Blocks that the pool may grow to when all are in use; `None`: it does not grow.
-    pub max_blocks: Option<u32>,
-    /// Further blocks of larger sizes, ascending. A loan gets the smallest block that fits and is free.
-    pub larger: Vec<SizeClass>,
-    /// Messages kept for subscribers that join late: 0 up to 2 less than there are blocks of each size. A subscriber starts with
-    /// as many of them as it [asks for](ReaderOptions::history), and never with more.
-    pub history: u32,
-    /// Subscribers at a time: 1 to 65,536. 128 bytes each.
-    pub max_subscribers: u32,
-    /// Whether messages carry the time.
-    pub timestamps: Timestamps,
-    /// Which block is loaned next.
-    pub reuse: Reuse,
-    /// Touch every page now rather than at its first use, and put them into [large ones](crate::Arena) where possible.
-    pub prefault: bool,
-}
-
-impl ChannelConfig {
-    /// 64 blocks of 64 KiB, no history, 128 subscribers, coarse time.
-    #[must_use]
-    pub fn new(publisher: PublisherId, schema: Schema) -> Self {
-        Self {
-            publisher,
-            schema,
-            block_size: 64 << 10,
-            blocks: 64,
-            max_blocks: None,
-            larger: Vec::new(),
-            history: 0,
-            max_subscribers: 128,
-            timestamps: Timestamps::default(),
-            reuse: Reuse::default(),
-            prefault: false,
-        }
-    }
-
-    /// Bytes of memory that the channel takes at most: blocks, descriptors, cursors and what the publisher keeps for each
-    /// block, in whole pages. A thousand small blocks take far more than their payload.
-    ///
-    /// # Errors
-    /// [`ChannelError::Config`] for a number out of range.
-    pub fn memory(&self) -> Result<u64, ChannelError> {
-        let layout = self.layout()?;
-        let impossible = || ChannelError::Config("the channel exceeds the address space".to_owned());
-        let arena = sys::whole_pages(layout.len).ok_or_else(impossible)? as u64;
-        let control = self.geometry(&layout).bytes().ok_or_else(impossible)?;
-        let cursors = u64::from(self.max_subscribers) * size_of::<Option<Arc<Signal>>>() as u64;
-        Ok(arena + control + u64::from(layout.blocks) * PRIVATE_BYTES + cursors)
-    }
-
-    /// How large the control segment is.
-    fn geometry(&self, layout: &Layout) -> Geometry {
-        Geometry {
-            // Every block that is published and not reclaimed has a slot.
-            slots: layout.blocks.next_power_of_two(),
-            cursors: self.max_subscribers,
-            blocks: layout.blocks,
-        }
-    }
-
-    /// The sizes of blocks, ascending.
-    pub(crate) fn classes(&self) -> Vec<SizeClass> {
-        let first = SizeClass {
-            block_size: self.block_size,
-            blocks: self.blocks,
-            max_blocks: self.max_blocks.unwrap_or(self.blocks),
-        };
-        std::iter::once(first).chain(self.larger.iter().copied()).collect()
-    }
-
-    /// Where the blocks lie, if all numbers are in range.
-    fn layout(&self) -> Result<Layout, ChannelError> {
-        let classes = self.classes();
-        let layout = Layout::new(&classes)?;
-        let most = classes.iter().map(|class| class.max_blocks - 2).min().unwrap_or(0);
-        if self.history > most {
-            return Err(ChannelError::Config(format!(
-                "history is {}, must be at most {most} with these blocks",
-                self.history
-            )));
-        }
-        if !(1..=65_536).contains(&self.max_subscribers) {
-            return Err(ChannelError::Config(format!(
-                "max_subscribers is {}, must be 1 to 65536",
-                self.max_subscribers
-            )));
-        }
-        Ok(layout)
-    }
-}
 
 /// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
 #[derive(Debug)]
@@ -147,7 +38,7 @@ pub struct Channel {
     control: Control,
     arena: Arena,
     /// The samples of subscribers that are there, and of some that have left.
-    holders: Mutex<Vec<Weak<Attachments>>>,
+    holders: Mutex<Vec<Weak<dyn Holder>>>,
     /// Samples that subscribers which may lose messages keep beyond those that each of them may keep.
     charged: AtomicU32,
     /// Who has which cursor.
@@ -158,6 +49,12 @@ pub struct Channel {
     pub(crate) publisher: Arc<Signal>,
     /// Dropped last: the memory is free by then.
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// A subscriber's samples, as statistics see them.
+pub(crate) trait Holder: fmt::Debug + Send + Sync {
+    /// What the samples keep, if there are any.
+    fn stats(&self) -> Option<HolderStats>;
 }
 
 /// Keeps the memory of a channel's blocks accessible, also once its publisher has gone and nobody has anything to receive: for
@@ -177,14 +74,14 @@ impl Drop for ArenaPin {
 
 /// The cursors of a channel, and who has them.
 #[derive(Debug, Default)]
-struct Places {
-    signals: Vec<Option<Arc<Signal>>>,
+pub(super) struct Places {
+    pub(super) signals: Vec<Option<Arc<Signal>>>,
     /// Messages that are kept for subscribers which drop the newest, at most.
-    depth: u32,
+    pub(super) depth: u32,
     /// Reasons to keep the memory of the blocks for now: subscribers that are just joining, and [pins](ArenaPin).
-    pins: u32,
+    pub(super) pins: u32,
     /// The memory of the blocks was given back: nobody joins any more.
-    released: bool,
+    pub(super) released: bool,
 }
 
 impl Channel {
@@ -285,80 +182,6 @@ impl Channel {
         self.is_inherited() || self.control.header().state.closed.load(Ordering::Acquire) != 0
     }
 
-    /// Joins a subscriber: every message that is published after this returns reaches it, or is counted as
-    /// lost where its options allow losses. `signal` is woken for new messages and at the end.
-    ///
-    /// # Errors
-    /// [`JoinError::SchemaMismatch`], [`JoinError::Full`] and, if the publisher has gone and its memory or its file as well,
-    /// [`JoinError::Ended`].
-    pub fn join(
-        self: &Arc<Self>,
-        schema: &Schema,
-        options: ReaderOptions,
-        signal: Arc<Signal>,
-    ) -> Result<Reader, JoinError> {
-        let reader = self.join_quietly(schema, options, Arc::clone(&signal))?;
-        self.announce(&signal);
-        Ok(reader)
-    }
-
-    /// Like [`join`](Self::join), for callers that hold a lock: calls no code of the user. [`announce`](Self::announce) is
-    /// to be called when nothing is locked any more.
-    ///
-    /// # Errors
-    /// As for [`join`](Self::join).
-    pub fn join_quietly(
-        self: &Arc<Self>,
-        schema: &Schema,
-        options: ReaderOptions,
-        signal: Arc<Signal>,
-    ) -> Result<Reader, JoinError> {
-        if self.is_inherited() {
-            return Err(JoinError::Forked);
-        }
-        if *schema != self.config.schema {
-            return Err(JoinError::SchemaMismatch {
-                channel: self.config.schema.clone(),
-                subscriber: schema.clone(),
-            });
-        }
-        let file = if options.maps { Some(self.arena.open_file().ok_or(JoinError::Ended)?) } else { None };
-        let (cursor, pace) = {
-            let mut places = self.places();
-            if places.released {
-                return Err(JoinError::Ended);
-            }
-            let free = places.signals.iter().position(Option::is_none);
-            let free = free.ok_or(JoinError::Full { limit: self.config.max_subscribers })?;
-            places.signals[free] = Some(Arc::clone(&signal));
-            places.pins += 1;
-            let pace = self.pace(options, places.depth);
-            places.depth += pace.kept();
-            (free as u32, pace)
-        };
-        self.subscribers.add(&signal);
-        // More may be there, as blocks are reclaimed late, and how many differs from run to run.
-        let history = options.history.min(u64::from(self.config.history));
-        let joined = Consumer::join(&self.control, cursor, pace, history);
-        self.places().pins -= 1;
-        let Some(consumer) = joined else {
-            self.free_cursor(cursor, &signal, pace.kept());
-            return Err(JoinError::Barrier);
-        };
-        // Its publisher may have left meanwhile.
-        self.release_if_unneeded();
-        let limit = SampleLimit::new(self, options);
-        Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
-    }
-
-    /// Announces a subscriber that has joined [quietly](Self::join_quietly).
-    pub fn announce(&self, subscriber: &Signal) {
-        let (publisher, subscriber) = (self.publisher(), subscriber.name());
-        event(|| tracing::debug!(%publisher, subscriber, "subscriber joined"));
-        // The publisher may be waiting for subscribers.
-        self.publisher.wake();
-    }
-
     /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
     /// reaches everyone who was counted.
     #[must_use]
@@ -372,25 +195,6 @@ impl Channel {
         &self.publisher
     }
 
-    /// `depth`: messages that are kept already for subscribers which drop the newest.
-    fn pace(&self, options: ReaderOptions, depth: u32) -> Pace {
-        match options.overflow {
-            Overflow::Block => Pace::Reliable,
-            Overflow::DropOldest => Pace::Overtakable {
-                // Claims pin at most an eighth of the pool per overtaken subscriber.
-                window: u64::from(self.config.blocks / 8).clamp(1, 32),
-                depth: options.depth.map_or(u64::MAX, u64::from),
-            },
-            Overflow::DropNewest => {
-                // All of them together keep half of the blocks, of whatever size these are.
-                let fewest = self.config.classes().iter().map(|class| class.blocks).min().unwrap_or(0);
-                let left = (fewest.saturating_sub(self.config.history) / 2).saturating_sub(depth);
-                let depth = options.depth.unwrap_or(left / 2).min(left).max(1);
-                Pace::Keeping { depth: u64::from(depth) }
-            }
-        }
-    }
-
     /// Frees the cursor of a reader that has left, for which `kept` messages were kept at most.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.free_cursor(cursor, signal, kept);
@@ -398,7 +202,7 @@ impl Channel {
         self.release_if_unneeded();
     }
 
-    fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
+    pub(super) fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.subscribers.remove(signal);
         let mut places = self.places();
         places.signals[cursor as usize] = None;
@@ -430,7 +234,7 @@ impl Channel {
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
         // Changed by single assignments, so it is whole after a panic.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -465,17 +269,17 @@ impl Channel {
     }
 
     /// Keeps track of one more subscriber's samples.
-    pub(crate) fn remember(&self, attachments: Weak<Attachments>) {
+    pub(crate) fn remember(&self, holder: Weak<dyn Holder>) {
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.retain(|attachments| attachments.strong_count() > 0);
-        holders.push(attachments);
+        holders.retain(|holder| holder.strong_count() > 0);
+        holders.push(holder);
     }
 
     /// Whose samples are alive.
     fn holders(&self) -> Vec<HolderStats> {
         let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever drops the last of them is not in need of the lock.
-        holders.iter().filter_map(|attachments| attachments.upgrade()?.stats()).collect()
+        holders.iter().filter_map(|holder| holder.upgrade()?.stats()).collect()
     }
 
     /// Gives up one hold.
@@ -543,94 +347,4 @@ impl Channel {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use std::task::{Context, Poll, Wake, Waker};
-
-    use super::*;
-    use crate::engine::writer::{Writer, channel};
-    use crate::primitive::AtomicU32;
-    use crate::sys::barrier::while_refused;
-
-    fn small() -> Writer {
-        let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
-        (config.blocks, config.block_size, config.max_subscribers) = (2, 64, 1);
-        channel(config).unwrap()
-    }
-
-    fn join(writer: &Writer) -> Result<Reader, JoinError> {
-        writer.channel().join(&Schema::named("test"), ReaderOptions::default(), Signal::new())
-    }
-
-    #[test]
-    fn the_memory_that_a_channel_takes_counts_what_is_mapped_beside_the_blocks() {
-        let config = |blocks, block_size| {
-            let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
-            (config.blocks, config.block_size) = (blocks, block_size);
-            config
-        };
-        let bytes = |config: &ChannelConfig| config.memory().unwrap();
-        for (blocks, block_size) in [(2, 1), (64, 1000), (1 << 20, 1)] {
-            let config = config(blocks, block_size);
-            let channel = channel(config.clone()).unwrap();
-            let control = channel.channel().config.geometry(&channel.channel().layout).bytes().unwrap();
-            let mapped = channel.channel().arena().len() as u64 + control;
-            assert!(bytes(&config) >= mapped, "{blocks} of {block_size}");
-        }
-        assert!(bytes(&config(1 << 20, 1)) > 100 << 20, "a million blocks of a byte");
-        assert!(matches!(config(1, 1).memory(), Err(ChannelError::Config(_))));
-    }
-
-    #[test]
-    fn a_charge_is_kept_until_the_last_sample_is_dropped() {
-        let charge = Arc::new(());
-        let mut writer = small();
-        assert!(writer.channel().charge(Box::new(Arc::clone(&charge))).is_ok());
-        assert!(writer.channel().charge(Box::new(())).is_err(), "it has one");
-        let mut reader = join(&writer).unwrap();
-        writer.try_loan(1).unwrap().publish(1).unwrap();
-        drop(writer);
-        let sample = reader.receive_owned().unwrap();
-        drop(reader);
-        assert_eq!(Arc::strong_count(&charge), 2);
-        drop(sample);
-        assert_eq!(Arc::strong_count(&charge), 1);
-    }
-
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_subscriber_that_the_system_refuses_a_barrier_does_not_join_and_leaves_its_place() {
-        let writer = small();
-        assert_eq!(while_refused(|| join(&writer)).unwrap_err(), JoinError::Barrier);
-        assert_eq!(writer.subscriber_count(), 0);
-        assert!(writer.channel().stats().subscribers.is_empty());
-        join(&writer).unwrap();
-    }
-
-    #[test]
-    fn whoever_waits_and_is_refused_a_barrier_looks_again_rather_than_sleep_for_ever() {
-        let mut writer = small();
-        let mut reader = join(&writer).unwrap();
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
-        assert_eq!(while_refused(|| reader.poll_ready(&mut cx)), Poll::Pending);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the subscriber");
-        assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it got its barrier and sleeps");
-
-        for _ in 0..2 {
-            writer.try_loan(1).unwrap().publish(1).unwrap();
-        }
-        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        assert!(while_refused(|| writer.poll_loanable(&mut cx, 1)).is_pending());
-        assert_eq!(woken.0.load(Ordering::Relaxed), 3, "the publisher");
-    }
-}
+mod tests;

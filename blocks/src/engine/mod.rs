@@ -9,6 +9,8 @@
 
 pub mod biased;
 pub(crate) mod channel;
+pub(crate) mod config;
+mod join;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod pool;
@@ -22,7 +24,8 @@ pub(crate) mod writer;
 
 /// What the crate's root re-exports.
 pub(crate) mod exports {
-    pub use super::channel::{ArenaPin, Channel, ChannelConfig};
+    pub use super::channel::{ArenaPin, Channel};
+    pub use super::config::ChannelConfig;
     pub use super::reader::{RawBatch, RawMessage, Reader};
     pub use super::sample::raw::RawSample;
     pub use super::segment::arena::{self, Arena};

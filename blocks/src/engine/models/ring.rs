@@ -7,7 +7,8 @@ use loom::cell::UnsafeCell;
 
 use crate::descriptor::{Packed, Validity, pack, unit_of};
 use crate::direct::Line;
-use crate::engine::channel::{Channel, ChannelConfig};
+use crate::engine::channel::Channel;
+use crate::engine::config::ChannelConfig;
 use crate::engine::pool::{Layout, Pool};
 use crate::engine::ring::consumer::{Consumer, Pace, Taken};
 use crate::engine::ring::producer::{Producer, Reach};

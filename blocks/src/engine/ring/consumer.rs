@@ -10,7 +10,11 @@ use std::hint::cold_path;
 use crate::descriptor::{Packed, len_of};
 use crate::engine::segment::control::{Control, CursorRef, UNBOUNDED, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{Ordering, essential, fence, light_barrier};
+use crate::primitive::{Ordering, essential, fence};
+
+mod overtakable;
+
+use overtakable::Backlog;
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
 ///
@@ -38,10 +42,6 @@ pub(crate) struct Consumer {
     lost: u64,
     rounds: QuietRounds,
 }
-
-/// Claimed messages whose slots were overwritten, the oldest last.
-#[derive(Debug, Default)]
-struct Backlog(Vec<Packed>);
 
 /// What [`Consumer::take`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,38 +388,6 @@ impl Consumer {
         bytes.store(bytes.load(Ordering::Relaxed) + len, Ordering::Relaxed);
     }
 
-    #[inline(never)]
-    fn take_overtakable(&mut self) -> Taken {
-        if self.head - self.next > self.depth {
-            return Taken::Overtaken;
-        }
-        if self.next >= self.high {
-            if self.keeping.is_some() && self.head > self.high {
-                // The buffer was full when the next message came.
-                return Taken::Overtaken;
-            }
-            self.claim();
-        }
-        if self.keeping.is_none() {
-            self.seat.line().taken.store(self.next + 1, Ordering::Relaxed);
-            // Ordering: pairs with the process-wide barrier in `Producer::revoke`: either it sees that we have
-            // begun to take this message, or we see the watermark that stands behind it.
-            light_barrier();
-        }
-        let slot = self.seat.control().slot(self.next);
-        let word = slot.word.load(Ordering::Relaxed);
-        let time = slot.time.load(Ordering::Relaxed);
-        // Ordering: pairs with the fence in `Producer::announce`: if one of the two loads above read a later
-        // message's descriptor, the load below reads the watermark that was announced before it.
-        essential!(descriptor_fence, fence(Ordering::Acquire));
-        if self.seat.header().state.watermark.load(Ordering::Relaxed) > self.next {
-            return if self.keeping.is_some() { self.take_kept() } else { Taken::Overtaken };
-        }
-        self.time = time;
-        self.taken(word, time);
-        Taken::Message
-    }
-
     /// Reads the descriptor again of a message that was taken and not let go of. `None` if it may have been
     /// overwritten, which the pace must allow.
     pub(crate) fn look_back(&self, sequence: u64) -> Option<(u64, u64)> {
@@ -435,112 +403,6 @@ impl Consumer {
             }
         }
         Some((word, time))
-    }
-
-    /// Takes a claimed message whose slot may have been overwritten.
-    #[cold]
-    fn take_kept(&mut self) -> Taken {
-        // Until then the publisher is between announcing the watermark and listing what is claimed: a few
-        // instructions, unless its thread was suspended there.
-        // Ordering: Acquire pairs with the Release in `Producer::reclaim`.
-        while self.seat.header().state.settled.load(Ordering::Acquire) <= self.next {
-            if self.seat.header().state.watermark.load(Ordering::Acquire) <= self.next {
-                // It has stepped back for one that is joining; the slot was not given up.
-                return self.take_overtakable();
-            }
-            crate::primitive::yield_now();
-        }
-        let Some(Backlog(backlog)) = self.keeping.as_deref_mut() else { return Taken::Overtaken };
-        if backlog.last().is_none_or(|oldest| oldest.sequence != self.next) {
-            let claimed = self.next..self.high;
-            let listed = self.seat.control().kept().iter().filter_map(|kept| {
-                // Ordering: Acquire pairs with `Producer::list`, which may be listing later messages of the
-                // claim right now; an entry is unchanged while the claim covers its message.
-                let sequence = kept.sequence.load(Ordering::Acquire);
-                claimed.contains(&sequence).then(|| Packed {
-                    sequence,
-                    word: kept.word.load(Ordering::Relaxed),
-                    time: kept.time.load(Ordering::Relaxed),
-                })
-            });
-            backlog.clear();
-            backlog.extend(listed);
-            backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
-        }
-        match backlog.pop() {
-            Some(kept) if kept.sequence == self.next => {
-                self.time = kept.time;
-                self.taken(kept.word, kept.time);
-                Taken::Message
-            }
-            _ => Taken::Overtaken,
-        }
-    }
-
-    /// Makes room in a buffer that keeps the oldest, after `low` has moved: only while nothing was dropped,
-    /// so that what is kept has no gap.
-    #[inline(never)]
-    fn make_room(&mut self, low: u64) {
-        if self.keeping.is_none() {
-            return;
-        }
-        let before = self.high;
-        let high = low.saturating_add(self.window).min(UNBOUNDED - 1);
-        if high <= before || self.seat.header().head.next.load(Ordering::Acquire) > before {
-            return;
-        }
-        let line = self.seat.line();
-        line.high.store(high, Ordering::Relaxed);
-        // Ordering: as in `claim`.
-        essential!(room_fence, fence(Ordering::SeqCst));
-        if self.seat.header().state.watermark.load(Ordering::Acquire) > before {
-            // Too late: some of the new part is gone already. An interval may always shrink.
-            line.high.store(before, Ordering::Release);
-        } else {
-            self.high = high;
-        }
-    }
-
-    /// Extends the claim to a window from `next` on. The watermark check that must follow is the one after
-    /// the descriptor is read.
-    fn claim(&mut self) {
-        self.high = self.next.saturating_add(self.window).min(UNBOUNDED - 1);
-        self.seat.line().high.store(self.high, Ordering::Relaxed);
-        // Ordering: pairs with the fence in `Producer::announce`, which is there as long as there are claimers: its
-        // second scan sees this claim, or our next look at the watermark sees that it has passed.
-        essential!(claim_fence, fence(Ordering::SeqCst));
-    }
-
-    /// After [`Taken::Overtaken`]: goes on at the oldest message that is still there (or within the depth)
-    /// and returns how many were lost, and whether the publisher sleeps and must be woken. Nothing older may
-    /// still be attached through the interval.
-    pub(crate) fn jump(&mut self) -> (u64, bool) {
-        let from = self.next;
-        self.head = self.seat.header().head.next.load(Ordering::Acquire);
-        // One that keeps the oldest has received them all, and starts with an empty buffer.
-        let depth = if self.keeping.is_some() { 0 } else { self.depth };
-        self.next = self.next.max(self.head.saturating_sub(depth));
-        if let Some(backlog) = &mut self.keeping {
-            backlog.0.clear();
-        }
-        loop {
-            // Ordering: Acquire: the head loaded next is at least as new as the watermark.
-            let watermark = self.seat.header().state.watermark.load(Ordering::Acquire);
-            self.head = self.seat.header().head.next.load(Ordering::Acquire);
-            self.next = self.next.max(watermark);
-            if self.keeping.is_none() {
-                self.seat.line().taken.store(self.next, Ordering::Relaxed);
-            }
-            self.seat.line().low.store(self.next, Ordering::Release);
-            self.claim();
-            if self.seat.header().state.watermark.load(Ordering::Relaxed) <= self.next {
-                break;
-            }
-        }
-        let lost = self.next - from;
-        self.lost += lost;
-        self.seat.line().lost.store(self.lost, Ordering::Relaxed);
-        (lost, self.seat.header().space.notified(&mut self.rounds))
     }
 
     #[cold]

@@ -26,7 +26,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::descriptor::Packed;
-use crate::engine::channel::Channel;
+use crate::engine::channel::{Channel, Holder};
 use crate::engine::ring::consumer::Consumer;
 use crate::engine::sample::raw::{RawSample, Record};
 use crate::options::{Overflow, ReaderOptions};
@@ -87,10 +87,10 @@ pub(crate) struct Attachments {
     records: Mutex<Vec<Arc<[Record]>>>,
 }
 
-impl Attachments {
+impl Holder for Attachments {
     /// What samples keep, if they keep anything. For statistics: one load per record, and a lock that is taken otherwise
     /// only when records are added.
-    pub(crate) fn stats(&self) -> Option<HolderStats> {
+    fn stats(&self) -> Option<HolderStats> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = records.iter().flat_map(|records| records.iter()).filter_map(Record::kept);
         let (messages, oldest) =
@@ -98,7 +98,9 @@ impl Attachments {
         let oldest = Sequence::new(oldest);
         (messages > 0).then(|| HolderStats { name: self.name.clone(), messages, oldest })
     }
+}
 
+impl Attachments {
     /// Counts a hold, before a sample owns it.
     fn note_kept(&self) {
         if self.limited {
@@ -173,7 +175,8 @@ impl AttachmentWindow {
             name: name.to_owned(),
             records: Mutex::default(),
         });
-        shared.channel.remember(Arc::downgrade(&shared));
+        let holder: Arc<dyn Holder> = shared.clone();
+        shared.channel.remember(Arc::downgrade(&holder));
         let mut records = Vec::new();
         add_records(&shared, &mut records, RECORDS);
         let latest = records[0];
@@ -438,37 +441,4 @@ fn add_records(shared: &Arc<Attachments>, list: &mut Vec<NonNull<Record>>, count
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::engine::channel::ChannelConfig;
-    use crate::engine::ring::consumer::{Pace, Taken};
-    use crate::engine::writer::channel;
-    use crate::payload::schema::Schema;
-    use crate::units::PublisherId;
-
-    #[test]
-    fn records_are_used_again_while_others_are_kept_for_ever() {
-        let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
-        (config.blocks, config.block_size) = (256, 64);
-        let mut writer = channel(config).unwrap();
-        let channel = Arc::clone(writer.channel());
-        let mut consumer = Consumer::join(channel.control(), 0, Pace::Reliable, 0).unwrap();
-        let mut window = AttachmentWindow::new(channel, &consumer, SampleLimit::None, "");
-        let mut receive = || {
-            writer.try_loan(1).unwrap().publish(1).unwrap();
-            assert_eq!(consumer.take(), Taken::Message);
-            let sample = window.attach(&consumer, consumer.current());
-            let _ = consumer.let_go(window.first());
-            (sample, window.records.len())
-        };
-        let kept: Vec<_> = (0..100).map(|_| receive().0).collect();
-        let (mut latest, mut records) = receive();
-        for _ in 0..100_000 {
-            // Two at a time, so that records are taken in turns.
-            (latest, records) = receive();
-        }
-        assert!(records <= 4 * 102, "{records} records for 102 samples");
-        drop((kept, latest));
-        let _ = consumer.leave();
-    }
-}
+mod tests;

@@ -1,0 +1,108 @@
+//! How subscribers join a [`Channel`].
+
+use std::sync::Arc;
+
+use crate::engine::channel::Channel;
+use crate::engine::reader::Reader;
+use crate::engine::ring::consumer::{Consumer, Pace};
+use crate::engine::sample::window::SampleLimit;
+use crate::engine::shield::event;
+use crate::engine::wake::signal::Signal;
+use crate::error::JoinError;
+use crate::options::{Overflow, ReaderOptions};
+use crate::payload::schema::Schema;
+
+impl Channel {
+    /// Joins a subscriber: every message that is published after this returns reaches it, or is counted as
+    /// lost where its options allow losses. `signal` is woken for new messages and at the end.
+    ///
+    /// # Errors
+    /// [`JoinError::SchemaMismatch`], [`JoinError::Full`] and, if the publisher has gone and its memory or its file as well,
+    /// [`JoinError::Ended`].
+    pub fn join(
+        self: &Arc<Self>,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Reader, JoinError> {
+        let reader = self.join_quietly(schema, options, Arc::clone(&signal))?;
+        self.announce(&signal);
+        Ok(reader)
+    }
+
+    /// Like [`join`](Self::join), for callers that hold a lock: calls no code of the user. [`announce`](Self::announce) is
+    /// to be called when nothing is locked any more.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub fn join_quietly(
+        self: &Arc<Self>,
+        schema: &Schema,
+        options: ReaderOptions,
+        signal: Arc<Signal>,
+    ) -> Result<Reader, JoinError> {
+        if self.is_inherited() {
+            return Err(JoinError::Forked);
+        }
+        if *schema != self.config().schema {
+            return Err(JoinError::SchemaMismatch {
+                channel: self.config().schema.clone(),
+                subscriber: schema.clone(),
+            });
+        }
+        let file = if options.maps { Some(self.arena().open_file().ok_or(JoinError::Ended)?) } else { None };
+        let (cursor, pace) = {
+            let mut places = self.places();
+            if places.released {
+                return Err(JoinError::Ended);
+            }
+            let free = places.signals.iter().position(Option::is_none);
+            let free = free.ok_or(JoinError::Full { limit: self.config().max_subscribers })?;
+            places.signals[free] = Some(Arc::clone(&signal));
+            places.pins += 1;
+            let pace = self.pace(options, places.depth);
+            places.depth += pace.kept();
+            (free as u32, pace)
+        };
+        self.subscribers.add(&signal);
+        // More may be there, as blocks are reclaimed late, and how many differs from run to run.
+        let history = options.history.min(u64::from(self.config().history));
+        let joined = Consumer::join(self.control(), cursor, pace, history);
+        self.places().pins -= 1;
+        let Some(consumer) = joined else {
+            self.free_cursor(cursor, &signal, pace.kept());
+            return Err(JoinError::Barrier);
+        };
+        // Its publisher may have left meanwhile.
+        self.release_if_unneeded();
+        let limit = SampleLimit::new(self, options);
+        Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
+    }
+
+    /// Announces a subscriber that has joined [quietly](Self::join_quietly).
+    pub fn announce(&self, subscriber: &Signal) {
+        let (publisher, subscriber) = (self.publisher(), subscriber.name());
+        event(|| tracing::debug!(%publisher, subscriber, "subscriber joined"));
+        // The publisher may be waiting for subscribers.
+        self.publisher.wake();
+    }
+
+    /// `depth`: messages that are kept already for subscribers which drop the newest.
+    fn pace(&self, options: ReaderOptions, depth: u32) -> Pace {
+        match options.overflow {
+            Overflow::Block => Pace::Reliable,
+            Overflow::DropOldest => Pace::Overtakable {
+                // Claims pin at most an eighth of the pool per overtaken subscriber.
+                window: u64::from(self.config().blocks / 8).clamp(1, 32),
+                depth: options.depth.map_or(u64::MAX, u64::from),
+            },
+            Overflow::DropNewest => {
+                // All of them together keep half of the blocks, of whatever size these are.
+                let fewest = self.config().classes().iter().map(|class| class.blocks).min().unwrap_or(0);
+                let left = (fewest.saturating_sub(self.config().history) / 2).saturating_sub(depth);
+                let depth = options.depth.unwrap_or(left / 2).min(left).max(1);
+                Pace::Keeping { depth: u64::from(depth) }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Blocks that are being filled: [`RawLoan`] and [`SuspendedLoan`].
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use super::Writer;
+use crate::descriptor::Validity;
+use crate::error::LoanError;
+use crate::payload::BLOCK_ALIGNMENT;
+use crate::units::Sequence;
+
+/// A block that was taken and is not published yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) unit: u32,
+    pub(super) capacity: usize,
+}
+
+impl Taken {
+    /// Bytes from the arena's start to the block.
+    fn offset(self) -> u64 {
+        u64::from(self.unit) * BLOCK_ALIGNMENT as u64
+    }
+}
+
+/// A loan that was put aside. Dropped without being [resumed](Writer::resume), its block stays loaned until the
+/// channel is gone.
+#[must_use = "its block stays loaned until it is resumed"]
+#[derive(Debug)]
+pub struct SuspendedLoan {
+    pub(super) taken: Taken,
+    /// Whose block it is: the channel's serial number, so that no other channel can be taken for it.
+    pub(super) channel: u64,
+}
+
+impl SuspendedLoan {
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.taken.offset()
+    }
+
+    /// Bytes that the block has.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.taken.capacity
+    }
+}
+
+/// A publisher's exclusive, writable hold on a block. Dropping it unpublished returns the block.
+///
+/// Dereferences to all bytes of the block; their content is unspecified (zeros, or bytes of an earlier
+/// message of the same publisher).
+pub struct RawLoan<'w> {
+    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
+    pub(super) writer: &'w mut Writer,
+}
+
+impl RawLoan<'_> {
+    /// Publishes the first `len` bytes, unchecked: a typed subscriber validates them before it reads them. One
+    /// descriptor, one head word; no copy, and no system call while no subscriber sleeps.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool. [`LoanError::Forked`].
+    #[inline]
+    pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Unchecked)
+    }
+
+    /// As [`publish`](Self::publish), of bytes that subscribers need not validate.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    ///
+    /// # Safety
+    /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema in
+    /// this block, or validated in it.
+    #[inline(always)]
+    pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
+        self.publish_as(len, Validity::Valid)
+    }
+
+    #[inline(always)]
+    fn publish_as(self, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
+        if len > self.len() {
+            return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
+        }
+        let mut loan = std::mem::ManuallyDrop::new(self);
+        let unit = loan.writer.loaned.unit;
+        loan.writer.publish(unit, len, validity)
+    }
+
+    /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits, copies
+    /// nothing: the bytes are unspecified then. On an error the loan is as before.
+    ///
+    /// # Errors
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
+    pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
+        if len > self.len() {
+            let larger = self.writer.take_block(len)?;
+            self.writer.producer.give_back(self.writer.loaned.unit);
+            self.writer.loaned = larger;
+        }
+        Ok(())
+    }
+
+    /// Bytes from the arena's start to the block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.writer.loaned.offset()
+    }
+
+    /// Puts the loan aside, so that the writer can be used meanwhile: for those who fill several blocks at a time, or
+    /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
+    #[inline]
+    pub fn suspend(self) -> SuspendedLoan {
+        let loan = std::mem::ManuallyDrop::new(self);
+        loan.writer.producer.note_loaned(0);
+        SuspendedLoan { taken: loan.writer.loaned, channel: loan.writer.channel.serial() }
+    }
+
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        // SAFETY: units come from the pool, whose blocks all lie within the arena.
+        unsafe { self.writer.base.as_ptr().add(self.writer.loaned.unit as usize * BLOCK_ALIGNMENT) }
+    }
+}
+
+impl Deref for RawLoan<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
+        // its only owner; it has `capacity` bytes from `start`, initialised (a memfd starts as zeros).
+        unsafe { std::slice::from_raw_parts(self.start(), self.writer.loaned.capacity) }
+    }
+}
+
+impl DerefMut for RawLoan<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.writer.loaned.capacity) }
+    }
+}
+
+impl Drop for RawLoan<'_> {
+    fn drop(&mut self) {
+        self.writer.producer.give_back(self.writer.loaned.unit);
+    }
+}
+
+impl fmt::Debug for RawLoan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawLoan").field("offset", &self.offset()).field("len", &self.len()).finish()
+    }
+}
