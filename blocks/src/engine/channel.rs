@@ -2,30 +2,24 @@
 
 use std::any::Any;
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use rustix::io::Errno;
-
 use crate::engine::config::ChannelConfig;
-use crate::engine::pool::Layout;
 use crate::engine::ring::consumer::unhold;
 use crate::engine::segment::arena::Arena;
-use crate::engine::segment::control::{Control, UNUSED};
+use crate::engine::segment::control::Control;
 use crate::engine::segment::external_memory::ArenaMemory;
+use crate::engine::segment::layout::Layout;
+use crate::engine::segment::words::UNUSED;
+use crate::engine::segment::{Segment, SegmentFiles};
 use crate::engine::wake::roster::Roster;
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
 use crate::payload::schema::Schema;
 use crate::primitive::{AtomicU32, Ordering, next_serial};
 use crate::stats::{ChannelStats, HolderStats, ReaderStats};
-use crate::sys::file_size::file_size_limit;
 use crate::sys::fork::Process;
-use crate::sys::mappings::{NoMappings, charge_mappings};
 use crate::units::{PublisherId, Sequence};
-
-/// Memory mappings of a channel: the control segment and the arena.
-const MAPPINGS: usize = 2;
 
 /// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
 #[derive(Debug)]
@@ -34,9 +28,7 @@ pub struct Channel {
     serial: u64,
     process: Process,
     config: ChannelConfig,
-    layout: Layout,
-    control: Control,
-    arena: Arena,
+    segment: Segment,
     /// The samples of subscribers that are there, and of some that have left.
     holders: Mutex<Vec<Weak<dyn Holder>>>,
     /// Samples that subscribers which may lose messages keep beyond those that each of them may keep.
@@ -90,23 +82,11 @@ impl Channel {
         config: ChannelConfig,
         publisher: Arc<Signal>,
         memory: Option<ArenaMemory>,
-    ) -> Result<(Arc<Self>, Arc<OwnedFd>), ChannelError> {
+    ) -> Result<(Arc<Self>, SegmentFiles), ChannelError> {
         let layout = config.layout()?;
-        let len = layout.len;
-        let refused = |error: Errno| match error {
-            Errno::FBIG => ChannelError::FileSize { bytes: len as u64, limit: file_size_limit() },
-            error => ChannelError::system(len, error),
-        };
-        charge_mappings(MAPPINGS)
-            .map_err(|NoMappings { left, reserve }| ChannelError::Mappings { left, reserve })?;
-        let control = Control::create(config.geometry(&layout)).map_err(refused)?;
-        let (arena, file) = match memory {
-            Some(memory) => Arena::over(memory, len, config.prefault)?,
-            None => {
-                let name = format!("blockcast-arena-{}", config.publisher.get());
-                Arena::create(&name, len, config.prefault).map_err(refused)?
-            }
-        };
+        let preamble = config.preamble(&layout);
+        let name = format!("blockcast-arena-{}", config.publisher.get());
+        let (segment, files) = Segment::create(&preamble, layout, &name, config.prefault, memory)?;
         let signals = vec![None; config.max_subscribers as usize];
         let channel = Self {
             serial: next_serial(),
@@ -115,14 +95,12 @@ impl Channel {
             charged: AtomicU32::new(0),
             places: Mutex::new(Places { signals, ..Places::default() }),
             config,
-            layout,
-            control,
-            arena,
+            segment,
             subscribers: Roster::new(),
             publisher,
             charge: OnceLock::new(),
         };
-        Ok((Arc::new(channel), file))
+        Ok((Arc::new(channel), files))
     }
 
     /// Which channel of this process it is.
@@ -152,7 +130,7 @@ impl Channel {
     /// Where the payload bytes live.
     #[must_use]
     pub fn arena(&self) -> &Arena {
-        &self.arena
+        self.segment.arena()
     }
 
     /// Keeps `charge` until the channel's memory is free, whoever of publisher, subscribers and samples uses it last: so that
@@ -179,14 +157,14 @@ impl Channel {
     /// Returns `true` once the publisher is gone; messages may be left to receive. Also in a forked child, which receives none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_inherited() || self.control.header().state.closed.load(Ordering::Acquire) != 0
+        self.is_inherited() || self.control().header().state.closed.load(Ordering::Acquire) != 0
     }
 
     /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
     /// reaches everyone who was counted.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
-        self.control.used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32
+        self.control().used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32
     }
 
     /// Woken when a subscriber joins, and when a block comes free while the publisher waits for one.
@@ -223,14 +201,14 @@ impl Channel {
         #[cfg(not(loom))]
         if self.is_closed() && !self.is_inherited() {
             let mut places = self.places();
-            if places.released || places.pins > 0 || self.control.is_needed() {
+            if places.released || places.pins > 0 || self.control().is_needed() {
                 return;
             }
             places.released = true;
             // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received everything and
             // let go of it, nobody holds a block or has pinned the arena, and nobody joins any more: nothing refers into it, now
             // or later.
-            let _ = unsafe { self.arena.release() };
+            let _ = unsafe { self.arena().release() };
         }
     }
 
@@ -240,12 +218,12 @@ impl Channel {
     }
 
     pub(crate) fn control(&self) -> &Control {
-        &self.control
+        self.segment.control()
     }
 
     /// Where the blocks lie.
     pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
+        self.segment.layout()
     }
 
     /// Blocks of which subscribers that may lose messages can take some without stopping the publisher: of the size of which
@@ -284,7 +262,7 @@ impl Channel {
 
     /// Gives up one hold.
     pub(crate) fn give_up_hold(&self, block: u32) {
-        if unhold(&self.control, block) {
+        if unhold(self.control(), block) {
             self.publisher.wake();
         }
         self.release_if_unneeded();
@@ -298,7 +276,7 @@ impl Channel {
             let (publisher, name) = (self.config.publisher, self.publisher.name().to_owned());
             return ChannelStats { publisher, name, closed: true, ..ChannelStats::default() };
         }
-        let header = self.control.header();
+        let header = self.control().header();
         let published = header.head.next.load(Ordering::Acquire);
         let pool = &header.pool;
         let blocks = pool.blocks.load(Ordering::Relaxed);
@@ -307,7 +285,7 @@ impl Channel {
         let unreclaimed = u32::try_from(published.saturating_sub(watermark)).unwrap_or(u32::MAX);
         let oldest = pool.oldest_kept.load(Ordering::Relaxed);
         let places = self.places();
-        let joined = self.control.used_cursors().iter().zip(&places.signals);
+        let joined = self.control().used_cursors().iter().zip(&places.signals);
         let subscribers = joined.filter_map(|(line, signal)| {
             let start = line.joined_at()?;
             let low = line.low.load(Ordering::Acquire);
@@ -329,12 +307,12 @@ impl Channel {
             published,
             bytes: header.head.bytes.load(Ordering::Relaxed),
             blocks,
-            max_blocks: self.layout.blocks,
+            max_blocks: self.layout().blocks,
             free: blocks.saturating_sub(unreclaimed).saturating_sub(limbo),
             loaned: pool.loaned.load(Ordering::Relaxed),
             limbo,
             holds: header.held.load(Ordering::Relaxed),
-            held: self.control.holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
+            held: self.control().holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
                 as u32,
             oldest_kept: (limbo > 0 && oldest != UNUSED).then(|| Sequence::new(oldest)),
             exhausted: pool.exhausted.load(Ordering::Relaxed),

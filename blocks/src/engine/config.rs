@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::pool::Layout;
-use crate::engine::segment::control::Geometry;
+use crate::engine::segment::layout::Layout;
+use crate::engine::segment::preamble::Preamble;
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
 #[cfg(doc)]
@@ -15,6 +15,9 @@ use crate::units::PublisherId;
 
 /// Bytes that the publisher keeps for each block on its own: a place among the spare blocks and one in limbo.
 const PRIVATE_BYTES: u64 = 20;
+
+/// Largest number of subscribers at a time.
+pub(super) const MAX_SUBSCRIBERS: u32 = 65_536;
 
 /// How a channel is made. Sizes are in bytes, the rest counts.
 #[derive(Clone, Debug)]
@@ -73,19 +76,14 @@ impl ChannelConfig {
         let layout = self.layout()?;
         let impossible = || ChannelError::Config("the channel exceeds the address space".to_owned());
         let arena = sys::whole_pages(layout.len).ok_or_else(impossible)? as u64;
-        let control = self.geometry(&layout).bytes().ok_or_else(impossible)?;
+        let control = self.preamble(&layout).control_bytes().ok_or_else(impossible)?;
         let cursors = u64::from(self.max_subscribers) * size_of::<Option<Arc<Signal>>>() as u64;
         Ok(arena + control + u64::from(layout.blocks) * PRIVATE_BYTES + cursors)
     }
 
-    /// How large the control segment is.
-    pub(super) fn geometry(&self, layout: &Layout) -> Geometry {
-        Geometry {
-            // Every block that is published and not reclaimed has a slot.
-            slots: layout.blocks.next_power_of_two(),
-            cursors: self.max_subscribers,
-            blocks: layout.blocks,
-        }
+    /// What the channel's memory says about itself.
+    pub(super) fn preamble(&self, layout: &Layout) -> Preamble {
+        Preamble::new(layout, self.classes(), self.max_subscribers)
     }
 
     /// The sizes of blocks, ascending.
@@ -109,9 +107,9 @@ impl ChannelConfig {
                 self.history
             )));
         }
-        if !(1..=65_536).contains(&self.max_subscribers) {
+        if !(1..=MAX_SUBSCRIBERS).contains(&self.max_subscribers) {
             return Err(ChannelError::Config(format!(
-                "max_subscribers is {}, must be 1 to 65536",
+                "max_subscribers is {}, must be 1 to {MAX_SUBSCRIBERS}",
                 self.max_subscribers
             )));
         }

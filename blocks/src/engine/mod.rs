@@ -30,8 +30,15 @@ pub(crate) mod exports {
     pub use super::sample::raw::RawSample;
     pub use super::segment::arena::{self, Arena};
     pub use super::segment::external_memory::ArenaMemory;
+    #[cfg(not(loom))]
+    pub use super::segment::{
+        SegmentFiles,
+        view::{SegmentError, SegmentFile, SegmentView, ViewError},
+    };
     pub use super::wake::park;
     pub use super::wake::signal::Signal;
+    #[cfg(not(loom))]
+    pub use super::writer::channel_to_share;
     pub use super::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
     pub use super::{biased, shield};
     pub use crate::sys::file_size::file_size_limit;

@@ -1,94 +1,10 @@
 //! Which blocks a publisher has, and which of them are spare.
 //!
-//! ```text
-//! arena   [ class 0: block block block … | class 1: block  block  … | … ]
-//!           64 B units, from 0 on          larger blocks
-//! ```
-//! A block is named by its *unit*: its distance from the arena's start in units of
-//! [`BLOCK_ALIGNMENT`]. A class begins with the blocks that it starts with and may grow to a limit: the arena
-//! has address space for all of them, and memory is committed by the system when a block is first written.
+//! A class begins with the blocks that it starts with and may grow to its limit. The arena has address space for all of
+//! them ([`Layout`]); the system commits memory when a block is first written.
 
-use crate::descriptor::{MAX_ARENA_LEN, MAX_MESSAGE_LEN};
-use crate::error::ChannelError;
+use crate::engine::segment::layout::Layout;
 use crate::options::SizeClass;
-use crate::payload::BLOCK_ALIGNMENT;
-
-/// Largest number of blocks that a publisher may have, all classes together.
-const MAX_BLOCKS: u32 = 1 << 20;
-
-/// Where the blocks of each class lie. Does not change after the channel was made.
-#[derive(Clone, Debug)]
-pub(crate) struct Layout {
-    places: Vec<Place>,
-    /// Bytes of the whole arena.
-    pub(crate) len: usize,
-    /// Blocks of all classes at most.
-    pub(crate) blocks: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    first_unit: u32,
-    units_per_block: u32,
-    first_block: u32,
-}
-
-impl Layout {
-    /// Lays the classes out, smallest blocks first.
-    pub(crate) fn new(classes: &[SizeClass]) -> Result<Self, ChannelError> {
-        let bad = |what: String| Err(ChannelError::Config(what));
-        if classes.is_empty() {
-            return bad("there is no size class".to_owned());
-        }
-        let (mut unit, mut block, mut places) = (0_u64, 0_u32, Vec::new());
-        let mut smaller = 0;
-        for class in classes {
-            if !(1..=MAX_MESSAGE_LEN).contains(&class.block_size) {
-                return bad(format!("block_size is {}, must be 1 to {MAX_MESSAGE_LEN}", class.block_size));
-            }
-            if class.block_size <= smaller {
-                return bad("size classes must be given in ascending order of their block_size".to_owned());
-            }
-            if !(2..=MAX_BLOCKS).contains(&class.blocks) {
-                return bad(format!("blocks is {}, must be 2 to {MAX_BLOCKS}", class.blocks));
-            }
-            if !(class.blocks..=MAX_BLOCKS).contains(&class.max_blocks) {
-                return bad(format!(
-                    "max_blocks is {}, must be {} (blocks) to {MAX_BLOCKS}",
-                    class.max_blocks, class.blocks
-                ));
-            }
-            let units_per_block = class.block_size.div_ceil(BLOCK_ALIGNMENT) as u64;
-            // Sums of at most 2^20 blocks of 2^25 units each: far from overflow.
-            let first_unit = unit;
-            unit += units_per_block * u64::from(class.max_blocks);
-            if unit * BLOCK_ALIGNMENT as u64 > MAX_ARENA_LEN || block + class.max_blocks > MAX_BLOCKS {
-                return bad(format!(
-                    "all blocks together exceed {MAX_ARENA_LEN} bytes or {MAX_BLOCKS} blocks"
-                ));
-            }
-            places.push(Place {
-                first_unit: first_unit as u32,
-                units_per_block: units_per_block as u32,
-                first_block: block,
-            });
-            block += class.max_blocks;
-            smaller = class.block_size;
-        }
-        Ok(Self { places, len: unit as usize * BLOCK_ALIGNMENT, blocks: block })
-    }
-
-    /// The class that the block at `unit` belongs to.
-    fn class_of(&self, unit: u32) -> usize {
-        self.places.partition_point(|place| place.first_unit <= unit).saturating_sub(1)
-    }
-
-    /// The number of the block that starts at `unit`, for its hold count.
-    pub(crate) fn block_of(&self, unit: u32) -> u32 {
-        let place = self.places[self.class_of(unit)];
-        place.first_block + (unit - place.first_unit) / place.units_per_block
-    }
-}
 
 /// A publisher's blocks. Spare ones are kept in stacks, the most recently freed on top.
 #[derive(Debug)]
@@ -110,11 +26,11 @@ struct Class {
 impl Pool {
     pub(crate) fn new(layout: Layout, classes: &[SizeClass]) -> Self {
         let mut pool = Self { layout, classes: Vec::new() };
-        for (class, place) in classes.iter().zip(&pool.layout.places) {
+        for (class, span) in classes.iter().zip(pool.layout.spans()) {
             // Popped from the end, so the first block goes first.
-            let spare = (0..class.blocks).rev().map(|block| place.first_unit + block * place.units_per_block);
+            let spare = (0..class.blocks).rev().map(|block| span.first_unit + block * span.units_per_block);
             pool.classes.push(Class {
-                capacity: (place.units_per_block as usize * BLOCK_ALIGNMENT).min(MAX_MESSAGE_LEN),
+                capacity: span.capacity(),
                 blocks: class.blocks,
                 max_blocks: class.max_blocks,
                 spare: spare.collect(),
@@ -167,12 +83,12 @@ impl Pool {
 
     /// Adds blocks of at least `len` bytes, doubling the class where its limit allows. False at the limit.
     pub(crate) fn grow(&mut self, len: usize) -> bool {
-        let classes = self.classes.iter_mut().zip(&self.layout.places);
-        for (class, place) in classes.filter(|(class, _)| class.capacity >= len) {
+        let classes = self.classes.iter_mut().zip(self.layout.spans());
+        for (class, span) in classes.filter(|(class, _)| class.capacity >= len) {
             let more = class.blocks.min(class.max_blocks - class.blocks);
             if more > 0 {
                 let added = class.blocks..class.blocks + more;
-                class.spare.extend(added.rev().map(|block| place.first_unit + block * place.units_per_block));
+                class.spare.extend(added.rev().map(|block| span.first_unit + block * span.units_per_block));
                 class.blocks += more;
                 return true;
             }
@@ -190,6 +106,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payload::BLOCK_ALIGNMENT;
 
     fn class(block_size: usize, blocks: u32, max_blocks: u32) -> SizeClass {
         SizeClass { block_size, blocks, max_blocks }
@@ -240,20 +157,5 @@ mod tests {
         assert!(!pool.grow(64));
         assert!(!pool.grow(65));
         assert_eq!(pool.spare(), 5);
-    }
-
-    #[test]
-    fn impossible_classes_are_refused_with_the_number_that_is_wrong() {
-        for classes in [
-            vec![],
-            vec![class(0, 2, 2)],
-            vec![class(64, 1, 2)],
-            vec![class(64, 4, 2)],
-            vec![class(64, 2, 2), class(64, 2, 2)],
-            vec![class(MAX_MESSAGE_LEN + 1, 2, 2)],
-            vec![class(1 << 30, 1 << 19, 1 << 20)],
-        ] {
-            assert!(matches!(Layout::new(&classes), Err(ChannelError::Config(_))), "{classes:?}");
-        }
     }
 }

@@ -12,6 +12,7 @@ use crate::engine::channel::Channel;
 use crate::engine::config::ChannelConfig;
 use crate::engine::pool::Pool;
 use crate::engine::ring::producer::{Producer, Reach};
+use crate::engine::segment::SegmentFiles;
 use crate::engine::segment::external_memory::ArenaMemory;
 use crate::engine::shield::event;
 use crate::engine::wake::park;
@@ -47,7 +48,7 @@ pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
 /// # Errors
 /// As for [`channel`].
 pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
-    make(config, publisher, None)
+    Ok(make(config, publisher, None)?.0)
 }
 
 /// As [`channel_with`], with blocks in memory that the user brings: its first bytes, as many as the blocks need. What
@@ -60,15 +61,32 @@ pub fn channel_over(
     publisher: Arc<Signal>,
     memory: ArenaMemory,
 ) -> Result<Writer, ChannelError> {
-    make(config, publisher, Some(memory))
+    Ok(make(config, publisher, Some(memory))?.0)
+}
+
+/// Like [`channel_with`], and also returns the descriptors of the channel's memory, from which another process can map it
+/// ([`SegmentView`](crate::SegmentView)).
+///
+/// # Errors
+/// As for [`channel`].
+///
+/// # Safety
+/// Nobody writes through these descriptors, or through descriptors or mappings made from them. Linux 5.1 and later enforces
+/// that, by the seal `F_SEAL_FUTURE_WRITE`.
+#[cfg(not(loom))]
+pub unsafe fn channel_to_share(
+    config: ChannelConfig,
+    publisher: Arc<Signal>,
+) -> Result<(Writer, SegmentFiles), ChannelError> {
+    make(config, publisher, None)
 }
 
 fn make(
     config: ChannelConfig,
     publisher: Arc<Signal>,
     memory: Option<ArenaMemory>,
-) -> Result<Writer, ChannelError> {
-    let (channel, file) = Channel::create(config, publisher, memory)?;
+) -> Result<(Writer, SegmentFiles), ChannelError> {
+    let (channel, files) = Channel::create(config, publisher, memory)?;
     let config = channel.config();
     let hottest = match config.reuse {
         Reuse::BySize => config.block_size >= LARGE_BLOCK,
@@ -77,7 +95,7 @@ fn make(
     };
     let pool = Pool::new(channel.layout().clone(), &config.classes());
     channel.control().header().state.limit.store(pool.largest() as u64 + 1, Ordering::Relaxed);
-    Ok(Writer {
+    let writer = Writer {
         block_size: pool.largest(),
         uniform: pool.is_uniform(),
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
@@ -88,10 +106,11 @@ fn make(
         loaned: Taken { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
-        file: Some(file),
+        file: Some(Arc::clone(&files.arena)),
         departure: None,
         channel,
-    })
+    };
+    Ok((writer, files))
 }
 
 /// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.

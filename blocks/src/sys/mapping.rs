@@ -122,18 +122,45 @@ impl Reservation {
         file: BorrowedFd<'_>,
         populate: bool,
     ) -> io::Result<()> {
+        let flags = if populate { MapFlags::POPULATE } else { MapFlags::empty() };
+        // SAFETY: the caller's promise.
+        unsafe { self.map_with(offset, len, file, ProtFlags::READ | ProtFlags::WRITE, flags) }
+    }
+
+    /// Like [`map`](Self::map), for reading only.
+    ///
+    /// # Safety
+    /// As for [`map`](Self::map).
+    #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
+    pub(crate) unsafe fn map_read_only(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.map_with(offset, len, file, ProtFlags::READ, MapFlags::empty()) }
+    }
+
+    /// # Safety
+    /// As for [`map`](Self::map).
+    unsafe fn map_with(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        protection: ProtFlags,
+        flags: MapFlags,
+    ) -> io::Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(io::Errno::INVAL);
         }
-        let mut flags = MapFlags::SHARED | MapFlags::FIXED;
-        if populate {
-            flags |= MapFlags::POPULATE;
-        }
+        let flags = flags | MapFlags::SHARED | MapFlags::FIXED;
         // SAFETY: `offset <= len`, checked above, so the sum stays within the reservation.
         let target = unsafe { self.base.as_ptr().add(offset) };
         // SAFETY: the range belongs to this reservation alone and, by the contract, nothing refers to it,
         // so replacing what is mapped there is not seen by anyone.
-        unsafe { mmap(target.cast(), len, ProtFlags::READ | ProtFlags::WRITE, flags, file, 0) }?;
+        unsafe { mmap(target.cast(), len, protection, flags, file, 0) }?;
         Ok(())
     }
 }

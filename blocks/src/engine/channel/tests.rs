@@ -31,7 +31,7 @@ fn the_memory_that_a_channel_takes_counts_what_is_mapped_beside_the_blocks() {
     for (blocks, block_size) in [(2, 1), (64, 1000), (1 << 20, 1)] {
         let config = config(blocks, block_size);
         let channel = channel(config.clone()).unwrap();
-        let control = channel.channel().config.geometry(&channel.channel().layout).bytes().unwrap();
+        let control = channel.channel().config.preamble(channel.channel().layout()).control_bytes().unwrap();
         let mapped = channel.channel().arena().len() as u64 + control;
         assert!(bytes(&config) >= mapped, "{blocks} of {block_size}");
     }

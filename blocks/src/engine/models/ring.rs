@@ -9,10 +9,12 @@ use crate::descriptor::{Packed, Validity, pack, unit_of};
 use crate::direct::Line;
 use crate::engine::channel::Channel;
 use crate::engine::config::ChannelConfig;
-use crate::engine::pool::{Layout, Pool};
+use crate::engine::pool::Pool;
 use crate::engine::ring::consumer::{Consumer, Pace, Taken};
 use crate::engine::ring::producer::{Producer, Reach};
-use crate::engine::segment::control::{Control, Geometry};
+use crate::engine::segment::control::Control;
+use crate::engine::segment::layout::Layout;
+use crate::engine::segment::preamble::Preamble;
 use crate::engine::wake::signal::Signal;
 use crate::options::SizeClass;
 use crate::payload::BLOCK_ALIGNMENT;
@@ -71,8 +73,8 @@ impl Ring {
     pub(super) fn new(blocks: u32, cursors: u32, history: u32) -> Self {
         let classes = [SizeClass { block_size: 64, blocks, max_blocks: blocks }];
         let layout = Layout::new(&classes).expect("a small layout");
-        let geometry = Geometry { slots: blocks.next_power_of_two(), cursors, blocks };
-        let control = Control::create(geometry).expect("never refused here");
+        let preamble = Preamble::new(&layout, classes.to_vec(), cursors);
+        let control = Control::create(&preamble).expect("never refused here");
         Self::with(control, &layout, &classes, history)
     }
 

@@ -8,7 +8,8 @@
 use std::hint::cold_path;
 
 use crate::descriptor::{Packed, len_of};
-use crate::engine::segment::control::{Control, CursorRef, UNBOUNDED, UNUSED};
+use crate::engine::segment::control::{Control, CursorRef};
+use crate::engine::segment::words::{UNBOUNDED, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
 use crate::primitive::{Ordering, essential, fence};
 

@@ -32,7 +32,8 @@
 use crate::descriptor::{Validity, len_of, pack, unit_of};
 use crate::direct::Announcement;
 use crate::engine::pool::Pool;
-use crate::engine::segment::control::{Control, Header};
+use crate::engine::segment::control::Control;
+use crate::engine::segment::words::Header;
 use crate::engine::wake::event_count::QuietRounds;
 use crate::primitive::{Ordering, essential, fence};
 

@@ -2,7 +2,8 @@
 //! their own that no guest ever maps.
 //!
 //! ```text
-//! ┌ Header ─────────────────────────┐
+//! ┌ Preamble ───────────────────────┐ what the segment is, and how large its parts are
+//! ├ Header ─────────────────────────┐
 //! │ head       next sequence        │ written by the publisher, once per publish
 //! │ watermark  oldest live sequence │ written by the publisher, once per reclamation
 //! │ messages   gate: who waits for a message                closed flag
@@ -16,10 +17,13 @@
 //! │ counters   written by that subscriber only
 //! ├ holds × blocks ─────────────────┤ owned samples beyond the interval, counted per block
 //! ├ kept × blocks ──────────────────┤ descriptors of claimed messages whose slots were given up
+//! ├ size classes ───────────────────┤ part of the preamble
 //! └─────────────────────────────────┘
 //! ```
 //! All positions are offsets and sequence numbers, never pointers.
 
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -27,160 +31,14 @@ use crossbeam_utils::CachePadded;
 
 use crate::abi::PublishingLine;
 use crate::direct::Slot;
-use crate::engine::wake::event_count::EventCount;
-use crate::primitive::{
-    AtomicU32, AtomicU64, Ordering, asymmetric_barriers, essential, fence, heavy_barrier,
-};
+use crate::engine::segment::preamble::{Geometry, Preamble};
+use crate::engine::segment::words::{Cursor, Header, KeptDescriptor, UNUSED};
+use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, essential, fence, heavy_barrier};
 #[cfg(not(loom))]
 use crate::sys;
 
-/// `low` of a cursor that nobody uses: it claims nothing.
-pub(crate) const UNUSED: u64 = u64::MAX;
-/// `high` of a reliable subscriber: it claims everything from `low` on.
-pub(crate) const UNBOUNDED: u64 = u64::MAX;
-
 /// Counted holds on one block. Far below the count's range, since others may count on before we end.
 const MAX_HOLDS: u32 = u32::MAX / 2;
-
-/// How many of each thing a control segment has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    /// Descriptor slots, a power of two.
-    pub(crate) slots: u32,
-    pub(crate) cursors: u32,
-    pub(crate) blocks: u32,
-}
-
-/// Where the parts of a control segment begin after its header, in bytes, and its length in whole pages.
-#[cfg(not(loom))]
-#[derive(Clone, Copy, Debug)]
-struct Places {
-    len: usize,
-    slots: usize,
-    cursors: usize,
-    holds: usize,
-    kept: usize,
-}
-
-impl Geometry {
-    /// Bytes that a control segment takes, in whole pages. `None` if there is no such segment.
-    pub(crate) fn bytes(self) -> Option<u64> {
-        #[cfg(not(loom))]
-        return Some(self.places()?.len as u64);
-        #[cfg(loom)]
-        return Some(0);
-    }
-
-    #[cfg(not(loom))]
-    fn places(self) -> Option<Places> {
-        use std::alloc::Layout;
-
-        if !self.slots.is_power_of_two() || self.cursors == 0 || self.blocks == 0 {
-            return None;
-        }
-        let whole = Layout::new::<Header>();
-        let (whole, slots) = whole.extend(Layout::array::<Slot>(self.slots as usize).ok()?).ok()?;
-        let cursors = Layout::array::<CachePadded<Cursor>>(self.cursors as usize).ok()?;
-        let (whole, cursors) = whole.extend(cursors).ok()?;
-        let (whole, holds) = whole.extend(Layout::array::<AtomicU32>(self.blocks as usize).ok()?).ok()?;
-        let (whole, kept) = whole.extend(Layout::array::<Kept>(self.blocks as usize).ok()?).ok()?;
-        Some(Places { len: sys::whole_pages(whole.size())?, slots, cursors, holds, kept })
-    }
-}
-
-/// What publisher and subscribers share beside slots and cursors.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Header {
-    pub(crate) head: CachePadded<Head>,
-    pub(crate) state: CachePadded<State>,
-    /// Notified by subscribers that release, waited on by the publisher.
-    pub(crate) space: CachePadded<EventCount>,
-    pub(crate) pool: CachePadded<PoolLine>,
-    /// Counted holds on all blocks together; at least as long not 0 as one of the blocks' own counts.
-    pub(crate) held: CachePadded<AtomicU64>,
-}
-
-/// Written by the publisher on every publish.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Head {
-    /// The sequence that will be published next.
-    pub(crate) next: AtomicU64,
-    /// Bytes published so far.
-    pub(crate) bytes: AtomicU64,
-}
-
-/// How the publisher's pool is doing, for statistics. Written by the publisher when it reclaims.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct PoolLine {
-    /// Blocks by now.
-    pub(crate) blocks: AtomicU32,
-    /// Blocks let go of, but still claimed or held.
-    pub(crate) limbo: AtomicU32,
-    /// Blocks on loans that were put aside or forgotten.
-    pub(crate) loaned: AtomicU32,
-    /// The oldest sequence among them, or [`UNUSED`].
-    pub(crate) oldest_kept: AtomicU64,
-    /// Loans that found no block.
-    pub(crate) exhausted: AtomicU64,
-}
-
-/// The rarely written words that the publisher reads on every publish.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct State {
-    /// Descriptors of older sequences may be overwritten. Written by the publisher only.
-    pub(crate) watermark: AtomicU64,
-    /// Notified by the publisher, waited on by subscribers.
-    pub(crate) messages: EventCount,
-    /// 1 once the publisher is gone.
-    pub(crate) closed: AtomicU32,
-    /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as [`Kept`].
-    /// Written by the publisher only; follows the watermark.
-    pub(crate) settled: AtomicU64,
-    /// Cursors at and above this index have never been used.
-    pub(crate) cursors_used: AtomicU32,
-    /// One byte more than the largest block has; 0 in a forked child, where the publisher has none.
-    pub(crate) limit: AtomicU64,
-    /// Subscribers that may be overtaken, which claim as they go: while there are any, reclaiming fences. Never 0
-    /// where the system has no process-wide barrier.
-    pub(crate) claimers: AtomicU32,
-}
-
-/// One subscriber's line: written by that subscriber, read by the publisher when it reclaims.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Cursor {
-    /// Oldest sequence that the subscriber may be attached to, or [`UNUSED`].
-    pub(crate) low: AtomicU64,
-    /// First sequence past the claimed interval, or [`UNBOUNDED`].
-    pub(crate) high: AtomicU64,
-    /// First sequence that the subscriber has not begun to take, where it may lose what it only claimed;
-    /// [`UNBOUNDED`] where it may not.
-    pub(crate) taken: AtomicU64,
-    /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
-    /// `UNUSED` while it joins.
-    pub(crate) start: AtomicU64,
-    /// Bytes taken.
-    pub(crate) bytes: AtomicU64,
-    /// Messages that the subscriber was told it lost.
-    pub(crate) lost: AtomicU64,
-    /// Owned samples that became counted holds, ever.
-    pub(crate) holds: AtomicU64,
-}
-
-/// The descriptor of a block that was reclaimed while somebody had claimed its message: its slot in the ring
-/// may be overwritten. One entry per block, written by the publisher only.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Kept {
-    /// The message's sequence, or [`UNUSED`].
-    pub(crate) sequence: AtomicU64,
-    pub(crate) word: AtomicU64,
-    pub(crate) time: AtomicU64,
-}
 
 /// Handle to a control segment: plain pointers for the hot path, and what keeps them valid.
 #[derive(Clone, Debug)]
@@ -193,7 +51,7 @@ pub(crate) struct Control {
     mask: u64,
     cursors: NonNull<CachePadded<Cursor>>,
     holds: NonNull<AtomicU32>,
-    kept: NonNull<Kept>,
+    kept: NonNull<KeptDescriptor>,
     geometry: Geometry,
     _memory: Arc<Memory>,
 }
@@ -280,7 +138,7 @@ impl Control {
     }
 
     /// Descriptors of blocks that were reclaimed while claimed, by the block's number.
-    pub(crate) fn kept(&self) -> &[Kept] {
+    pub(crate) fn kept(&self) -> &[KeptDescriptor] {
         // SAFETY: `create` initialised `blocks` entries, alive as long as `_memory`.
         unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
     }
@@ -368,80 +226,7 @@ impl CursorRef {
     }
 }
 
-impl Header {
-    fn new() -> Self {
-        Self {
-            head: CachePadded::new(Head { next: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
-            state: CachePadded::new(State {
-                watermark: AtomicU64::new(0),
-                settled: AtomicU64::new(0),
-                messages: EventCount::new(),
-                closed: AtomicU32::new(0),
-                cursors_used: AtomicU32::new(0),
-                limit: AtomicU64::new(0),
-                claimers: AtomicU32::new(u32::from(!asymmetric_barriers())),
-            }),
-            space: CachePadded::new(EventCount::new()),
-            pool: CachePadded::new(PoolLine {
-                blocks: AtomicU32::new(0),
-                limbo: AtomicU32::new(0),
-                loaned: AtomicU32::new(0),
-                oldest_kept: AtomicU64::new(UNUSED),
-                exhausted: AtomicU64::new(0),
-            }),
-            held: CachePadded::new(AtomicU64::new(0)),
-        }
-    }
-
-    /// In a forked child: whoever looks at a gate finds that there is more to look at. The limit is 0 already.
-    ///
-    /// # Safety
-    /// There are zeros, as many as a header has bytes, which nobody else accesses.
-    #[cfg(not(loom))]
-    unsafe fn look_closer(start: NonNull<u8>) {
-        // SAFETY: atomics, of which zeros are values.
-        let Self { state, space, .. } = unsafe { start.cast::<Self>().as_ref() };
-        state.messages.look_closer();
-        space.look_closer();
-    }
-}
-
-impl Kept {
-    fn new() -> Self {
-        Self { sequence: AtomicU64::new(UNUSED), word: AtomicU64::new(0), time: AtomicU64::new(0) }
-    }
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self { word: AtomicU64::new(0), time: AtomicU64::new(0) }
-    }
-}
-
-impl Cursor {
-    fn new() -> Self {
-        Self {
-            low: AtomicU64::new(UNUSED),
-            high: AtomicU64::new(0),
-            taken: AtomicU64::new(UNBOUNDED),
-            start: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            holds: AtomicU64::new(0),
-        }
-    }
-
-    /// Where the subscriber started, if there is one whose join is over: whatever is published from now on, it
-    /// receives.
-    pub(crate) fn joined_at(&self) -> Option<u64> {
-        // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that join.
-        let used = self.low.load(Ordering::Acquire) != UNUSED;
-        let start = self.start.load(Ordering::Acquire);
-        (used && start != UNUSED).then_some(start)
-    }
-}
-
-/// What keeps a control segment's memory. Its file is closed: nobody maps it again.
+/// Keeps the memory of a control segment.
 #[cfg(not(loom))]
 #[derive(Debug)]
 struct Memory {
@@ -452,30 +237,34 @@ struct Memory {
 
 #[cfg(not(loom))]
 impl Control {
-    /// Makes a control segment in a sealed memfd. Eight system calls.
-    pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
-        use std::os::fd::AsFd;
-
-        let places = geometry.places().ok_or(rustix::io::Errno::INVAL)?;
-        let Places { len, slots: slots_at, cursors: cursors_at, holds: holds_at, kept: kept_at } = places;
-        let file = sys::memfd::sized("blockcast-control", len)?;
-        let mapping = sys::mapping::Reservation::new(len)?;
+    /// Creates a control segment in a sealed memfd, and returns it with the file. Eight system calls.
+    pub(crate) fn create(preamble: &Preamble) -> rustix::io::Result<(Self, OwnedFd)> {
+        let geometry = preamble.geometry;
+        let offsets = geometry.offsets().ok_or(rustix::io::Errno::INVAL)?;
+        let file = sys::memfd::sized("blockcast-control", offsets.len)?;
+        let mapping = sys::mapping::Reservation::new(offsets.len)?;
         // SAFETY: the reservation is new, so nothing refers into it.
-        unsafe { mapping.map(0, len, file.as_fd(), true) }?;
+        unsafe { mapping.map(0, offsets.len, file.as_fd(), true) }?;
         sys::memfd::seal(&file)?;
         let base = mapping.base();
-        // SAFETY: the offsets were laid out within `len` bytes from a page-aligned base.
-        let (header, slots, cursors, holds, kept) = unsafe {
+        // SAFETY: the offsets were laid out within `offsets.len` bytes from a page-aligned base.
+        let (header, slots, cursors, holds, kept, classes) = unsafe {
             (
-                base.cast::<Header>(),
-                base.add(slots_at).cast::<Slot>(),
-                base.add(cursors_at).cast::<CachePadded<Cursor>>(),
-                base.add(holds_at).cast::<AtomicU32>(),
-                base.add(kept_at).cast::<Kept>(),
+                base.add(offsets.header).cast::<Header>(),
+                base.add(offsets.slots).cast::<Slot>(),
+                base.add(offsets.cursors).cast::<CachePadded<Cursor>>(),
+                base.add(offsets.holds).cast::<AtomicU32>(),
+                base.add(offsets.kept).cast::<KeptDescriptor>(),
+                base.add(offsets.classes),
             )
         };
+        let (first, last) = (preamble.encode(offsets.len as u64), preamble.encode_classes());
         // SAFETY: in bounds and aligned as laid out above; nobody else knows the mapping yet. The same
         // holds for each write below.
+        unsafe { base.copy_from_nonoverlapping(NonNull::from(&first).cast(), first.len()) };
+        // SAFETY: as above, as many bytes as the geometry's classes have.
+        unsafe { classes.copy_from_nonoverlapping(NonNull::from(&*last).cast(), last.len()) };
+        // SAFETY: as above.
         unsafe { header.write(Header::new()) };
         for index in 0..geometry.slots as usize {
             // SAFETY: as above, `index < slots`.
@@ -489,14 +278,14 @@ impl Control {
             // SAFETY: as above, `index < blocks`.
             unsafe { holds.add(index).write(AtomicU32::new(0)) };
             // SAFETY: as above, `index < blocks`.
-            unsafe { kept.add(index).write(Kept::new()) };
+            unsafe { kept.add(index).write(KeptDescriptor::new()) };
         }
         let in_child = sys::fork::InChild::Zeros(Header::look_closer);
-        // SAFETY: the whole mapping, which is dropped after the value; it has a header at least.
+        // SAFETY: the whole mapping, which is dropped after the value; it has a preamble and a header at least.
         let _uninherited = unsafe { sys::fork::Uninherited::new(base, mapping.len(), in_child) }?;
         let _memory = Arc::new(Memory { _uninherited, _mapping: mapping });
         let mask = u64::from(geometry.slots - 1);
-        Ok(Self { header, slots, cursors, holds, kept, mask, geometry, _memory })
+        Ok((Self { header, slots, cursors, holds, kept, mask, geometry, _memory }, file))
     }
 }
 
@@ -508,19 +297,20 @@ struct Memory {
     slots: Box<[Slot]>,
     cursors: Box<[CachePadded<Cursor>]>,
     holds: Box<[AtomicU32]>,
-    kept: Box<[Kept]>,
+    kept: Box<[KeptDescriptor]>,
 }
 
 #[cfg(loom)]
 impl Control {
     /// Makes a control segment for one run of a model.
-    pub(crate) fn create(geometry: Geometry) -> rustix::io::Result<Self> {
+    pub(crate) fn create(preamble: &Preamble) -> rustix::io::Result<Self> {
+        let geometry = preamble.geometry;
         let memory = Arc::new(Memory {
             header: Box::new(Header::new()),
             slots: (0..geometry.slots).map(|_| Slot::new()).collect(),
             cursors: (0..geometry.cursors).map(|_| CachePadded::new(Cursor::new())).collect(),
             holds: (0..geometry.blocks).map(|_| AtomicU32::new(0)).collect(),
-            kept: (0..geometry.blocks).map(|_| Kept::new()).collect(),
+            kept: (0..geometry.blocks).map(|_| KeptDescriptor::new()).collect(),
         });
         Ok(Self {
             header: NonNull::from(&*memory.header),

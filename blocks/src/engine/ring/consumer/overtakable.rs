@@ -2,7 +2,7 @@
 
 use super::{Consumer, Taken};
 use crate::descriptor::Packed;
-use crate::engine::segment::control::UNBOUNDED;
+use crate::engine::segment::words::UNBOUNDED;
 use crate::primitive::{Ordering, essential, fence, light_barrier};
 
 /// Claimed messages whose slots were overwritten, the oldest last.

@@ -1,7 +1,7 @@
 //! Getting blocks back: the half of the [`Producer`] that looks at its subscribers.
 
 use super::Producer;
-use crate::engine::segment::control::{UNBOUNDED, UNUSED};
+use crate::engine::segment::words::{UNBOUNDED, UNUSED};
 use crate::primitive::{Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier};
 
 /// Limbo entries that are looked at in one reclamation that found other blocks.

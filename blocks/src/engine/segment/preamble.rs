@@ -1,0 +1,154 @@
+//! The first bytes of a control segment: what it is, and how large its parts are.
+//!
+//! Whoever has the descriptors of a channel's two files needs nothing else to lay them out. All numbers are in the
+//! machine's byte order.
+//!
+//! ```text
+//! byte   0   8  magic
+//!        8   4  version of the layout
+//!       12   4  slots
+//!       16   4  cursors
+//!       20   4  blocks
+//!       24   4  size classes
+//!       28   4  0
+//!       32   8  bytes of the control segment
+//!       40   8  bytes of the arena
+//!      128      header, slots, cursors, hold counts, kept descriptors
+//!               size classes, 16 bytes each: 8 block size, 4 blocks, 4 blocks at most
+//! ```
+
+use crate::engine::segment::layout::Layout;
+use crate::options::SizeClass;
+#[cfg(not(loom))]
+use crate::sys;
+
+/// How many of each thing a control segment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Descriptor slots, a power of two.
+    pub(crate) slots: u32,
+    pub(crate) cursors: u32,
+    pub(crate) blocks: u32,
+    /// Size classes.
+    pub(crate) classes: u32,
+}
+
+/// What the creator of a segment writes into its first bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preamble {
+    pub(crate) geometry: Geometry,
+    /// Bytes of the arena, without the rest of its last page.
+    pub(crate) arena_len: u64,
+    /// The sizes of blocks, ascending.
+    pub(crate) classes: Vec<SizeClass>,
+}
+
+impl Preamble {
+    /// Describes a channel with these blocks.
+    pub(crate) fn new(layout: &Layout, classes: Vec<SizeClass>, cursors: u32) -> Self {
+        let geometry = Geometry {
+            // Every block that is published and not reclaimed has a slot.
+            slots: layout.blocks.next_power_of_two(),
+            cursors,
+            blocks: layout.blocks,
+            classes: classes.len() as u32,
+        };
+        Self { geometry, arena_len: layout.len as u64, classes }
+    }
+
+    /// Bytes of a control segment, in whole pages. `None` if it exceeds the address space.
+    pub(crate) fn control_bytes(&self) -> Option<u64> {
+        #[cfg(not(loom))]
+        return Some(self.geometry.offsets()?.len as u64);
+        #[cfg(loom)]
+        return Some(0);
+    }
+}
+
+/// Where the parts of a control segment begin, in bytes, and its length in whole pages.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(super) len: usize,
+    pub(super) header: usize,
+    pub(super) slots: usize,
+    pub(super) cursors: usize,
+    pub(super) holds: usize,
+    pub(super) kept: usize,
+    pub(super) classes: usize,
+}
+
+/// Bytes of a size class.
+#[cfg(not(loom))]
+pub(super) const CLASS_LEN: usize = 16;
+
+#[cfg(not(loom))]
+impl Geometry {
+    pub(crate) fn offsets(self) -> Option<Offsets> {
+        use std::alloc;
+
+        use crossbeam_utils::CachePadded;
+
+        use super::words::{Cursor, Header, KeptDescriptor};
+        use crate::direct::Slot;
+        use crate::primitive::AtomicU32;
+
+        if !self.slots.is_power_of_two() || self.cursors == 0 || self.blocks == 0 {
+            return None;
+        }
+        let array = alloc::Layout::array::<u8>;
+        let whole = array(Preamble::LEN).ok()?;
+        let (whole, header) = whole.extend(alloc::Layout::new::<Header>()).ok()?;
+        let (whole, slots) = whole.extend(alloc::Layout::array::<Slot>(self.slots as usize).ok()?).ok()?;
+        let cursors = alloc::Layout::array::<CachePadded<Cursor>>(self.cursors as usize).ok()?;
+        let (whole, cursors) = whole.extend(cursors).ok()?;
+        let holds = alloc::Layout::array::<AtomicU32>(self.blocks as usize).ok()?;
+        let (whole, holds) = whole.extend(holds).ok()?;
+        let kept = alloc::Layout::array::<KeptDescriptor>(self.blocks as usize).ok()?;
+        let (whole, kept) = whole.extend(kept).ok()?;
+        let (whole, classes) =
+            whole.extend(array(CLASS_LEN.checked_mul(self.classes as usize)?).ok()?).ok()?;
+        let len = sys::whole_pages(whole.size())?;
+        Some(Offsets { len, header, slots, cursors, holds, kept, classes })
+    }
+}
+
+#[cfg(not(loom))]
+impl Preamble {
+    /// Bytes of a preamble, without the size classes: a pair of cache lines, so that the header that follows has its own.
+    pub(crate) const LEN: usize = 128;
+
+    /// Bytes of it that mean something.
+    pub(super) const USED: usize = 48;
+
+    /// Marks a file as a control segment.
+    pub(super) const MAGIC: [u8; 8] = *b"blkcast\0";
+
+    /// The version of the layout. Increase it whenever the place or the meaning of a byte changes.
+    pub(super) const VERSION: u32 = 1;
+
+    /// The first bytes of the segment.
+    pub(super) fn encode(&self, control_len: u64) -> [u8; Self::USED] {
+        let Geometry { slots, cursors, blocks, classes } = self.geometry;
+        let mut bytes = [0; Self::USED];
+        bytes[..8].copy_from_slice(&Self::MAGIC);
+        for (index, number) in [Self::VERSION, slots, cursors, blocks, classes, 0].into_iter().enumerate() {
+            bytes[8 + 4 * index..][..4].copy_from_slice(&number.to_ne_bytes());
+        }
+        for (index, number) in [control_len, self.arena_len].into_iter().enumerate() {
+            bytes[32 + 8 * index..][..8].copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// The bytes of the size classes.
+    pub(super) fn encode_classes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(CLASS_LEN * self.classes.len());
+        for class in &self.classes {
+            bytes.extend_from_slice(&(class.block_size as u64).to_ne_bytes());
+            bytes.extend_from_slice(&class.blocks.to_ne_bytes());
+            bytes.extend_from_slice(&class.max_blocks.to_ne_bytes());
+        }
+        bytes
+    }
+}

@@ -1,0 +1,187 @@
+//! The words of a control segment that publisher and subscribers share: [`Header`], [`Cursor`], [`KeptDescriptor`].
+
+#[cfg(not(loom))]
+use std::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use crate::direct::Slot;
+#[cfg(not(loom))]
+use crate::engine::segment::preamble::Preamble;
+use crate::engine::wake::event_count::EventCount;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers};
+
+/// `low` of a cursor that nobody uses: it claims nothing.
+pub(crate) const UNUSED: u64 = u64::MAX;
+/// `high` of a reliable subscriber: it claims everything from `low` on.
+pub(crate) const UNBOUNDED: u64 = u64::MAX;
+
+/// What publisher and subscribers share beside slots and cursors.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) head: CachePadded<Head>,
+    pub(crate) state: CachePadded<State>,
+    /// Notified by subscribers that release, waited on by the publisher.
+    pub(crate) space: CachePadded<EventCount>,
+    pub(crate) pool: CachePadded<PoolLine>,
+    /// Counted holds on all blocks together; at least as long not 0 as one of the blocks' own counts.
+    pub(crate) held: CachePadded<AtomicU64>,
+}
+
+/// Written by the publisher on every publish.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Head {
+    /// The sequence that will be published next.
+    pub(crate) next: AtomicU64,
+    /// Bytes published so far.
+    pub(crate) bytes: AtomicU64,
+}
+
+/// How the publisher's pool is doing, for statistics. Written by the publisher when it reclaims.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct PoolLine {
+    /// Blocks by now.
+    pub(crate) blocks: AtomicU32,
+    /// Blocks let go of, but still claimed or held.
+    pub(crate) limbo: AtomicU32,
+    /// Blocks on loans that were put aside or forgotten.
+    pub(crate) loaned: AtomicU32,
+    /// The oldest sequence among them, or [`UNUSED`].
+    pub(crate) oldest_kept: AtomicU64,
+    /// Loans that found no block.
+    pub(crate) exhausted: AtomicU64,
+}
+
+/// The rarely written words that the publisher reads on every publish.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct State {
+    /// Descriptors of older sequences may be overwritten. Written by the publisher only.
+    pub(crate) watermark: AtomicU64,
+    /// Notified by the publisher, waited on by subscribers.
+    pub(crate) messages: EventCount,
+    /// 1 once the publisher is gone.
+    pub(crate) closed: AtomicU32,
+    /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as [`KeptDescriptor`].
+    /// Written by the publisher only; follows the watermark.
+    pub(crate) settled: AtomicU64,
+    /// Cursors at and above this index have never been used.
+    pub(crate) cursors_used: AtomicU32,
+    /// One byte more than the largest block has; 0 in a forked child, where the publisher has none.
+    pub(crate) limit: AtomicU64,
+    /// Subscribers that may be overtaken, which claim as they go: while there are any, reclaiming fences. Never 0
+    /// where the system has no process-wide barrier.
+    pub(crate) claimers: AtomicU32,
+}
+
+/// One subscriber's line: written by that subscriber, read by the publisher when it reclaims.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Cursor {
+    /// Oldest sequence that the subscriber may be attached to, or [`UNUSED`].
+    pub(crate) low: AtomicU64,
+    /// First sequence past the claimed interval, or [`UNBOUNDED`].
+    pub(crate) high: AtomicU64,
+    /// First sequence that the subscriber has not begun to take, where it may lose what it only claimed;
+    /// [`UNBOUNDED`] where it may not.
+    pub(crate) taken: AtomicU64,
+    /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
+    /// `UNUSED` while it joins.
+    pub(crate) start: AtomicU64,
+    /// Bytes taken.
+    pub(crate) bytes: AtomicU64,
+    /// Messages that the subscriber was told it lost.
+    pub(crate) lost: AtomicU64,
+    /// Owned samples that became counted holds, ever.
+    pub(crate) holds: AtomicU64,
+}
+
+/// The descriptor of a block that was reclaimed while somebody had claimed its message: its slot in the ring
+/// may be overwritten. One entry per block, written by the publisher only.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct KeptDescriptor {
+    /// The message's sequence, or [`UNUSED`].
+    pub(crate) sequence: AtomicU64,
+    pub(crate) word: AtomicU64,
+    pub(crate) time: AtomicU64,
+}
+
+impl Header {
+    pub(super) fn new() -> Self {
+        Self {
+            head: CachePadded::new(Head { next: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
+            state: CachePadded::new(State {
+                watermark: AtomicU64::new(0),
+                settled: AtomicU64::new(0),
+                messages: EventCount::new(),
+                closed: AtomicU32::new(0),
+                cursors_used: AtomicU32::new(0),
+                limit: AtomicU64::new(0),
+                claimers: AtomicU32::new(u32::from(!asymmetric_barriers())),
+            }),
+            space: CachePadded::new(EventCount::new()),
+            pool: CachePadded::new(PoolLine {
+                blocks: AtomicU32::new(0),
+                limbo: AtomicU32::new(0),
+                loaned: AtomicU32::new(0),
+                oldest_kept: AtomicU64::new(UNUSED),
+                exhausted: AtomicU64::new(0),
+            }),
+            held: CachePadded::new(AtomicU64::new(0)),
+        }
+    }
+
+    /// Prepares the segment of a forked child: whoever checks for waiters finds that there is more to check. The limit is
+    /// 0 already.
+    ///
+    /// # Safety
+    /// `segment` starts with zeros, as many as preamble and header have bytes, which nobody else accesses.
+    #[cfg(not(loom))]
+    pub(super) unsafe fn look_closer(segment: NonNull<u8>) {
+        // SAFETY: the header follows the preamble.
+        let start = unsafe { segment.add(Preamble::LEN) };
+        // SAFETY: atomics, of which zeros are values.
+        let Self { state, space, .. } = unsafe { start.cast::<Self>().as_ref() };
+        state.messages.look_closer();
+        space.look_closer();
+    }
+}
+
+impl KeptDescriptor {
+    pub(super) fn new() -> Self {
+        Self { sequence: AtomicU64::new(UNUSED), word: AtomicU64::new(0), time: AtomicU64::new(0) }
+    }
+}
+
+impl Slot {
+    pub(super) fn new() -> Self {
+        Self { word: AtomicU64::new(0), time: AtomicU64::new(0) }
+    }
+}
+
+impl Cursor {
+    pub(super) fn new() -> Self {
+        Self {
+            low: AtomicU64::new(UNUSED),
+            high: AtomicU64::new(0),
+            taken: AtomicU64::new(UNBOUNDED),
+            start: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            holds: AtomicU64::new(0),
+        }
+    }
+
+    /// Where the subscriber started, if there is one whose join is over: whatever is published from now on, it
+    /// receives.
+    pub(crate) fn joined_at(&self) -> Option<u64> {
+        // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that join.
+        let used = self.low.load(Ordering::Acquire) != UNUSED;
+        let start = self.start.load(Ordering::Acquire);
+        (used && start != UNUSED).then_some(start)
+    }
+}
