@@ -126,7 +126,7 @@ pub fn libraries() -> &'static Path {
             library::build(package)
                 .unwrap_or_else(|why| panic!("{package} cannot be built as a library: {why}"))
         });
-        files[0].parent().expect("a library lies in a folder").to_owned()
+        files[0].parent().expect("a library is in a folder").to_owned()
     });
     &FOLDER
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// this test.
 pub fn of(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
-    let profile = test.ancestors().nth(2).expect("a test lies in target/PROFILE/deps");
+    let profile = test.ancestors().nth(2).expect("a test is in target/PROFILE/deps");
     let program = profile.join("examples").join(name);
     assert!(
         program.is_file(),

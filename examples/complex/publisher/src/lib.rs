@@ -88,7 +88,7 @@ async fn send(output: &mut Publisher<TextLines>, batch: &mut Batch<'_>) -> Resul
 /// Value of a numeric parameter.
 fn number<T: FromStr>(session: &Session, name: &str, default: T) -> Result<T, AppError> {
     let Some(text) = session.parameter(name) else { return Ok(default) };
-    text.parse().map_err(|_| format!("parameter {name}: {text:?} is no number in range").into())
+    text.parse().map_err(|_| format!("parameter {name}: {text:?} is not a number in range").into())
 }
 
 /// Path of this crate's component: beside the crate's source, or in the folder that `BLOCKCAST_GUESTS` names.
