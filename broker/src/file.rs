@@ -1,4 +1,4 @@
-//! Reading files that a user names: never more than is wanted, and never what is not a file.
+//! Files that a user names, read up to a limit and only if they are regular files; and the size of those that we make.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -52,4 +52,16 @@ fn content(file: File, most: u64) -> Result<Vec<u8>, FileError> {
         len if len > most => Err(FileError::TooLarge(len)),
         _ => Ok(bytes),
     }
+}
+
+/// Checks that this process may make a file of `len` bytes. Otherwise the system would end it with `SIGXFSZ`.
+pub(crate) fn check_size(len: u64) -> io::Result<()> {
+    let limit = blockcast_blocks::file_size_limit();
+    if len <= limit {
+        return Ok(());
+    }
+    let text = format!(
+        "a file of {len} bytes, and this process may make files of {limit} bytes at most (RLIMIT_FSIZE, `ulimit -f`)"
+    );
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
 }

@@ -40,9 +40,10 @@ mod host;
 mod hosting;
 mod session;
 
+pub use blockcast_blocks::abi::Level;
 pub use blockcast_blocks::{ArenaMemory, MemoryError, OpenError};
 pub use component::cancellation::ComponentControl;
-pub use component::exit::{ExitReason, LoadError};
+pub use component::exit::{ComponentReport, ExitReason};
 pub use component::handle::{Component, ComponentOptions};
 pub use component::isolation::Isolation;
 pub use component::limit_policy::{Limit, OnExcess, UnknownLimit};
@@ -54,14 +55,15 @@ pub use control::broker::Broker;
 pub use control::grants::Grants;
 pub use control::start_error::StartError;
 pub use control::stats::{Departed, TopicStats};
+pub use control::wasi_part::{UnknownWasiPart, WasiPart};
 pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
 pub use host::linked::{AppOutcome, Async, Blocking};
-pub use host::wasm::abi::values::Level;
 pub use host::wasm::{
-    self, CacheError, CacheStats, CompilerError, CompilerProcess, ComponentReport, EngineError, GuestCache,
-    GuestEngine, GuestProgram, GuestSetup, GuestSource, LoadLimit, LoadLimits, LoadOptions, LogSink,
-    PrecompiledError, UnknownLoadLimit, UnknownWasiPart, WasiPart, compile_child_main,
+    self, CacheError, CacheStats, CompilerError, CompilerProcess, EngineError, GuestCache, GuestEngine,
+    GuestProgram, GuestSetup, GuestSource, LoadError, LoadLimit, LoadLimits, LoadOptions, PrecompiledError,
+    UnknownLoadLimit, compile_child_main,
 };
+pub use hosting::log::LogSink;
 pub use hosting::topic_access::{
     BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator,
 };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use blockcast_blocks::abi::Level;
 use blockcast_blocks::shield::{shielded, shielded_waker};
 use blockcast_blocks::{OpenError, Payload, Process, Timestamp, park};
 use blockcast_publisher::{Publisher, PublisherOptions};
@@ -19,9 +20,7 @@ use crate::component::handle::ComponentOptions;
 use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
 use crate::control::shared::Shared;
-use crate::host::wasm::abi::values::Level;
-use crate::host::wasm::state::LogSink;
-use crate::host::wasm::state::line;
+use crate::hosting::log::{LogSink, line};
 
 /// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
 /// one source serves both.

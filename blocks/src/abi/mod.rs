@@ -58,14 +58,18 @@
 //! Native code that does neither cannot be stopped.
 
 mod app;
+mod error;
 mod host;
+mod level;
 mod line;
 mod negotiation;
 mod status;
 mod values;
 
 pub use app::{App, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RUN_REFUSED};
+pub use error::Error;
 pub use host::Host;
+pub use level::Level;
 pub use line::{LineSlot, PublishingLine};
 pub use negotiation::Misfit;
 pub use status::Status;

@@ -1,18 +1,20 @@
-//! How a guest ends, and why one cannot be loaded.
+//! How a component ends: [`ExitReason`] and [`ComponentReport`].
 
-use std::fmt::{self, Write};
-use std::io;
-use std::path::PathBuf;
+use std::fmt;
 
 use blockcast_blocks::text;
-use wasmtime::WasmBacktrace;
 
 use crate::component::limit_policy::Limit;
-use crate::host::wasm::loading::{CompilerError, LoadLimit};
-use crate::host::wasm::state::{MAX_TEXT, line};
+use crate::component::stats::ComponentStats;
 
-/// Longest name of a function or a module in a backtrace, in bytes.
-const MAX_NAME: usize = 256;
+/// How a run of a component went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentReport {
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// What it did.
+    pub stats: ComponentStats,
+}
 
 /// Why a guest has ended. Whatever the reason, everything that it held is released by then.
 ///
@@ -71,33 +73,6 @@ impl ExitReason {
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Finished)
     }
-
-    /// The end that the engine reports with `error`; `said` is what the guest left with `fail`.
-    pub(crate) fn from_trap(error: &wasmtime::Error, said: Option<&str>) -> Self {
-        let cause = error.root_cause().to_string();
-        let cause = line(&cause);
-        let message = match said {
-            Some(said) if !said.is_empty() => format!("{said} ({cause})"),
-            _ => cause.into_owned(),
-        };
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        Self::Trapped { message: line(&message).into_owned(), backtrace }
-    }
-}
-
-/// The functions of a backtrace. The guest chooses their names.
-fn frames(backtrace: &WasmBacktrace) -> String {
-    let mut frames = String::from("error while executing at wasm backtrace:");
-    for (number, frame) in backtrace.frames().iter().enumerate() {
-        let module = frame.module().name().unwrap_or("<unknown>");
-        let unnamed = format!("<wasm function {}>", frame.func_index());
-        let function = frame.func_name().unwrap_or(&unnamed);
-        let (module, function) = (text::line_within(module, MAX_NAME), text::line_within(function, MAX_NAME));
-        let offset = frame.module_offset().unwrap_or_default();
-        // Writing to a string does not fail.
-        let _ = write!(frames, "\n{number:>5}: {offset:#8x} - {module}!{function}");
-    }
-    text::lines_within(&frames, MAX_TEXT).into_owned()
 }
 
 impl fmt::Display for ExitReason {
@@ -128,139 +103,4 @@ impl fmt::Display for ExitReason {
             ),
         }
     }
-}
-
-/// Why a guest cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// There is no such file.
-    #[error("there is no guest at {path}")]
-    Missing {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// The file exists and cannot be read.
-    #[error("the guest at {path} cannot be read: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// It is larger than what is compiled.
-    #[error(
-        "{guest} has {bytes} bytes, and {most} are accepted at most; if you trust it, raise the load limit `bytes`"
-    )]
-    TooLarge {
-        /// Which guest.
-        guest: String,
-        /// Its size.
-        bytes: u64,
-        /// The largest that is accepted.
-        most: u64,
-    },
-    /// It asks more of the compiler than it may.
-    #[error("{guest}: {}{value} {limit}, and {most} are accepted at most; \
-             if you trust it, raise the load limit `{}`", place(*.function), limit.name())]
-    TooComplex {
-        /// Which guest.
-        guest: String,
-        /// The limit that it exceeds.
-        limit: LoadLimit,
-        /// What it has, or the first value beyond the limit that was found.
-        value: u64,
-        /// The most that is accepted.
-        most: u64,
-        /// Which function: its number among those that the modules define, in the order of the file.
-        function: Option<u64>,
-    },
-    /// It could not be compiled in a child process.
-    #[error("{guest} cannot be compiled: {reason}")]
-    Compiler {
-        /// Which guest.
-        guest: String,
-        /// Why.
-        reason: CompilerError,
-    },
-    /// The bytes are not wasm.
-    #[error("{guest} is not a wasm file")]
-    NotWasm {
-        /// Which guest.
-        guest: String,
-    },
-    /// A core module without the memory that the host needs, or with others.
-    #[error("{guest} does not export one memory as `memory`: {reason}")]
-    NoMemory {
-        /// Which guest.
-        guest: String,
-        /// What it has instead.
-        reason: String,
-    },
-    /// A component or module that is damaged or uses what this version does not support.
-    #[error("{guest} is not a valid wasm {kind}: {reason}")]
-    Invalid {
-        /// Which guest.
-        guest: String,
-        /// `component` or `module`.
-        kind: &'static str,
-        /// What is wrong, and where.
-        reason: String,
-    },
-    /// It needs something that the broker does not provide.
-    #[error("{guest} imports {import}, which the broker does not provide{}", advice(import))]
-    UnknownImport {
-        /// Which guest.
-        guest: String,
-        /// The first import that is unknown.
-        import: String,
-    },
-    /// It was built against another version of the interface.
-    #[error("{guest} does not fit the broker's interface: {reason}")]
-    Mismatch {
-        /// Which guest.
-        guest: String,
-        /// Which import or export differs, and how.
-        reason: String,
-    },
-    /// It has no `run`, or one of another type.
-    #[error("{guest} does not export `run: func() -> u32`: {reason}")]
-    NoRun {
-        /// Which guest.
-        guest: String,
-        /// What it has instead.
-        reason: String,
-    },
-}
-
-/// What can be done about an import that is unknown.
-fn advice(import: &str) -> &'static str {
-    const INTERFACE: &str = ": guests may import the interfaces of `blockcast:blocks`";
-    match import.split_once("::") {
-        Some(("wasi_snapshot_preview1" | "wasi_unstable", _)) => {
-            ": it is a program for WASI preview 1; compile it for wasm32-wasip2, or make a component of it with \
-             `wasm-tools component new --adapt`"
-        }
-        Some(("env", "abort" | "trace" | "seed")) => {
-            ": AssemblyScript imports it by default; compile with `--use abort=` (likewise `trace`, `seed`), or define \
-             the function yourself"
-        }
-        Some(("env", _)) => {
-            ": it is a function that the program declares and does not define; link what defines it, or remove the call"
-        }
-        Some(("wbg" | "__wbindgen_placeholder__", _)) => {
-            ": it was built for JavaScript with wasm-bindgen; build without wasm-bindgen"
-        }
-        Some(("go" | "gojs", _)) => ": it was built for JavaScript; build with TinyGo for wasip2",
-        None if import.starts_with("wasi:") => {
-            ": of WASI there are cli, clocks, io and random (version 0.2, feature `wasi`); build the guest without the rest"
-        }
-        _ => INTERFACE,
-    }
-}
-
-/// Where a limit is exceeded.
-fn place(function: Option<u64>) -> String {
-    function.map_or_else(|| "it has ".to_owned(), |number| format!("function {number} has "))
 }

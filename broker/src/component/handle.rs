@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::coop::poll_proceed;
 
 use crate::component::cancellation::ComponentControl;
-use crate::component::exit::ExitReason;
+use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::restart::RestartPolicy;
 use crate::component::stats::ComponentStats;
 use crate::component::supervision::{ComponentState, Exit, Finish, Status, supervise};
@@ -26,8 +26,7 @@ use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
 use crate::control::start_error::StartError;
 use crate::control::tasks::Tasks;
-use crate::host::wasm::run::ComponentReport;
-use crate::host::wasm::state::LogSink;
+use crate::hosting::log::LogSink;
 
 /// How long a component is waited for that was asked for its counters. One that computes looks every 5 ms.
 const STATS_PATIENCE: Duration = Duration::from_millis(50);

@@ -136,6 +136,11 @@ impl FromStr for Limit {
     }
 }
 
+/// The component ends because it exceeded this limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ended for exceeding a limit: {0}")]
+pub(crate) struct LimitExceeded(pub(crate) Limit);
+
 /// Where whoever refuses a guest something for a limit says which it was. Shared by all parts of one guest's state;
 /// used by the thread that runs the guest only, so that no ordering matters.
 ///
@@ -168,14 +173,17 @@ impl LimitPolicy {
         self.0.pending.store(limit.number(), Ordering::Relaxed);
     }
 
-    /// Ends the guest if what was noted since the last time does that.
-    pub(crate) fn settle(&self) -> wasmtime::Result<()> {
+    /// Ends the component if what was noted since the last time does that.
+    ///
+    /// # Errors
+    /// The limit for which the component ends.
+    pub(crate) fn settle(&self) -> Result<(), LimitExceeded> {
         let Some(limit) = Limit::of_number(self.0.pending.load(Ordering::Relaxed)) else { return Ok(()) };
         self.0.pending.store(0, Ordering::Relaxed);
         self.0.refusals.fetch_add(1, Ordering::Relaxed);
         if limit.always_ends() || self.0.end_at.contains(&limit) {
             self.0.ending.store(limit.number(), Ordering::Relaxed);
-            return Err(wasmtime::Error::msg("ended for exceeding a limit"));
+            return Err(LimitExceeded(limit));
         }
         Ok(())
     }

@@ -11,12 +11,11 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::component::cancellation::ComponentControl;
-use crate::component::exit::ExitReason;
+use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::restart::{Next, RestartPolicy, Restarts};
 use crate::component::stats::ComponentStats;
 use crate::control::expectation::RestartExpectation;
 use crate::control::tasks::Tasks;
-use crate::host::wasm::run::ComponentReport;
 
 /// Ends of a component that are kept.
 const HISTORY: usize = 64;

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::component::cancellation::ComponentControl;
+use crate::component::exit::ComponentReport;
 use crate::component::handle::{Component, ComponentOptions};
 use crate::component::restart::{Restart, RestartPolicy};
 use crate::control::broker::Broker;
@@ -20,13 +21,7 @@ use crate::control::start_error::StartError;
 use crate::control::tasks::Tasks;
 use crate::host::library::{LibraryProgram, LibrarySetup};
 use crate::host::linked::{AppOutcome, Launch};
-use crate::host::wasm::cache::GuestCache;
-use crate::host::wasm::engine::GuestEngine;
-use crate::host::wasm::loading::LoadOptions;
-use crate::host::wasm::program::{GuestProgram, GuestSource};
-use crate::host::wasm::run::ComponentReport;
-use crate::host::wasm::signals;
-use crate::host::wasm::state::{GuestSetup, LogSink};
+use crate::hosting::log::LogSink;
 use crate::session::Session;
 
 impl Broker {
@@ -113,101 +108,6 @@ impl Broker {
         })
     }
 
-    /// Stores compiled guests in `cache` and loads them from there. Call this before the first guest is loaded.
-    ///
-    /// # Errors
-    /// [`StartError::Engine`] if guests cannot run here, or if one was loaded before.
-    pub fn keep_compiled(&self, cache: GuestCache) -> Result<(), StartError> {
-        self.load_with(LoadOptions::new().cache(cache))
-    }
-
-    /// Sets how guests are loaded. Call this before the first guest is loaded.
-    ///
-    /// # Errors
-    /// [`StartError::Engine`] if guests cannot run here, if this was called before, or if a guest was loaded before.
-    pub fn load_with(&self, options: LoadOptions) -> Result<(), StartError> {
-        self.shared.check_start()?;
-        let engine =
-            GuestEngine::with_options(options).map_err(|error| StartError::Engine(error.to_string()))?;
-        let late = |_| {
-            StartError::Engine(
-                "load options can be set only once, before the first guest is loaded".to_owned(),
-            )
-        };
-        self.shared.engine.set(Ok(engine)).map_err(late)
-    }
-
-    /// Reads, validates and compiles a guest, once for any number of runs. Compiling takes milliseconds to seconds.
-    ///
-    /// # Errors
-    /// [`StartError::Load`] says what is wrong with the file.
-    pub fn load(&self, source: &GuestSource) -> Result<GuestProgram, StartError> {
-        self.shared.check_start()?;
-        let engine = self.shared.engine.get_or_init(GuestEngine::new);
-        let engine = engine.as_ref().map_err(|error| StartError::Engine(error.to_string()))?;
-        Ok(GuestProgram::load(engine, source)?)
-    }
-
-    /// Like [`load`](Self::load), but for async callers: runs on a thread for blocking work.
-    ///
-    /// [`LoadLimits`](crate::LoadLimits) bound what code may ask of the compiler, but compiling in this process cannot be
-    /// interrupted. Compile code that you do not trust in a [child process](crate::CompilerProcess).
-    ///
-    /// # Errors
-    /// As for [`load`](Self::load), and [`StartError::Runtime`].
-    pub async fn load_in_background(&self, source: GuestSource) -> Result<GuestProgram, StartError> {
-        self.shared.check_start()?;
-        let broker = self.clone();
-        let loading = self.owner.tasks.handle()?.spawn_blocking(move || broker.load(&source));
-        loading.await.map_err(std::io::Error::other)?
-    }
-
-    /// Runs a wasm guest as a task of its own.
-    ///
-    /// # Errors
-    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`]. Later failures
-    /// are reported as the component's [exit reason](crate::ExitReason).
-    pub fn spawn_guest(
-        &self,
-        program: &GuestProgram,
-        grants: Grants,
-        parameters: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Component, StartError> {
-        self.supervise_guest(program, ComponentOptions::new().grants(grants).parameters(parameters))
-    }
-
-    /// Runs a wasm guest like [`spawn_guest`](Self::spawn_guest), and restarts it according to the options'
-    /// [restart policy](ComponentOptions::restart). Each run is a new instance that joins its topics anew. By then,
-    /// everything that the previous run held has been released.
-    ///
-    /// # Errors
-    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`].
-    pub fn supervise_guest(
-        &self,
-        program: &GuestProgram,
-        options: ComponentOptions,
-    ) -> Result<Component, StartError> {
-        signals::check().map_err(|error| StartError::Signals(error.to_string()))?;
-        // Only checks that mappings are left: each run charges its own.
-        charge_mappings(0)?;
-        let policy = options.restart.clone();
-        let admitted = self.admit(options, program.name(), &policy)?;
-        let setup = GuestSetup {
-            limits: admitted.options.grants.get_limits().clone(),
-            wasi: admitted.options.grants.get_wasi().to_vec(),
-            log: admitted.log(),
-            name: admitted.name.clone(),
-            exchange: admitted.topics(&self.shared),
-            parameters: admitted.options.parameters.clone(),
-            control: Arc::clone(&admitted.control),
-        };
-        let program = program.clone();
-        admitted.spawn(policy, move || {
-            let (program, setup) = (program.clone(), setup.clone());
-            async move { program.run(setup).await }.boxed()
-        })
-    }
-
     /// Reads a native library and checks that it fits the broker, once for any number of runs. The library runs in this
     /// process, without isolation: see [`library`](crate::host::library).
     ///
@@ -270,7 +170,7 @@ impl Broker {
         })
     }
 
-    fn admit(
+    pub(super) fn admit(
         &self,
         options: ComponentOptions,
         program: &str,
@@ -289,10 +189,10 @@ impl Broker {
 
 /// A component that may run.
 #[derive(Clone)]
-struct Admitted {
-    name: String,
-    control: Arc<ComponentControl>,
-    options: ComponentOptions,
+pub(super) struct Admitted {
+    pub(super) name: String,
+    pub(super) control: Arc<ComponentControl>,
+    pub(super) options: ComponentOptions,
     runtime: Handle,
     expectation: Arc<RestartExpectation>,
     tasks: Arc<Tasks>,
@@ -320,7 +220,7 @@ impl Admitted {
 
     /// The topics that the component may use. All its runs share them, and with them the number of topics that the
     /// component has created.
-    fn topics(&self, shared: &Arc<Shared>) -> Arc<GrantedTopics> {
+    pub(super) fn topics(&self, shared: &Arc<Shared>) -> Arc<GrantedTopics> {
         Arc::new(GrantedTopics::new(
             Arc::clone(shared),
             self.options.grants.clone(),
@@ -330,14 +230,14 @@ impl Admitted {
     }
 
     /// Where the component's log goes: by default, lines become `tracing` events with its name.
-    fn log(&self) -> LogSink {
+    pub(super) fn log(&self) -> LogSink {
         self.options.log.clone().unwrap_or_else(|| {
             let name: Arc<str> = self.name.as_str().into();
             Arc::new(move |level, text| crate::session::trace(&name, level, text))
         })
     }
 
-    fn spawn(
+    pub(super) fn spawn(
         self,
         policy: RestartPolicy,
         run: impl FnMut() -> BoxFuture<'static, ComponentReport> + Send + 'static,

@@ -4,7 +4,7 @@ use blockcast_blocks::OpenError;
 
 use crate::component::isolation::Isolation;
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::wasi::WasiPart;
+use crate::control::wasi_part::WasiPart;
 
 /// The topics that a component may publish and subscribe to, and the resources that it may use. Nothing is granted by
 /// default.

@@ -12,7 +12,7 @@ use crate::control::expectation::RestartExpectation;
 use crate::control::start_error::StartError;
 use crate::control::topic::Topic;
 use crate::control::topic_table::TopicTable;
-use crate::host::wasm::engine::{EngineError, GuestEngine};
+use crate::host::wasm::{EngineError, GuestEngine};
 use crate::hosting::topic_access::Validator;
 
 /// State shared by all clones of a broker, its sessions and its components.

@@ -2,8 +2,8 @@
 
 use blockcast_blocks::NoMappings;
 
-use crate::component::exit::LoadError;
 use crate::host::library::LibraryError;
+use crate::host::wasm::LoadError;
 
 /// A component could not be started.
 #[derive(Debug, thiserror::Error)]

@@ -25,7 +25,7 @@ impl Tasks {
                         .thread_name("blockcast")
                         .on_thread_start(|| {
                             // If this fails, it is tried again when a guest runs.
-                            crate::host::wasm::thread::prepare();
+                            crate::host::wasm::prepare_thread();
                         })
                         .enable_time()
                         .build()?;

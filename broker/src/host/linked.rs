@@ -14,11 +14,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::component::cancellation::ComponentControl;
-use crate::component::exit::ExitReason;
+use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::stats::ComponentStats;
 use crate::host::library::STACK;
-use crate::host::wasm::run::ComponentReport;
-use crate::host::wasm::state::line;
+use crate::hosting::log::line;
 use crate::session::Session;
 
 /// What an app that is linked into the program returns: a future of its result if it is an `async fn`, its result if it is a plain

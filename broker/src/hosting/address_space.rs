@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockcast_blocks::Channel;
 
-use crate::host::wasm::abi::values::Error;
+use blockcast_blocks::abi::Error;
 
 /// Where one publisher's arena is seen. The default: nowhere yet.
 pub(crate) trait ArenaView: Default {

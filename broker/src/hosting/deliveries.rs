@@ -13,12 +13,12 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use blockcast_blocks::abi::{Error, SubscriptionStats};
 use blockcast_blocks::{Channel, Descriptor, JoinError, Reader, ReceiveError, Sequence, Validity};
 use slab::Slab;
 
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::abi::values::{Error, SubscriptionStats};
 use crate::hosting::address_space::{AddressSpace, ArenaView, Delivery};
 use crate::hosting::held_blocks::{HeldBlock, HeldBlocks, Share};
 use crate::hosting::topic_access::SubscriptionSource;

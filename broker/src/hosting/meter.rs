@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::component::limit_policy::{Limit, LimitPolicy};
+use crate::component::limit_policy::{Limit, LimitExceeded, LimitPolicy};
 use crate::component::limits::{ComponentLimits, Rate};
 
 /// A token bucket: starts full, is drained by what happens and filled by time.
@@ -157,14 +157,14 @@ impl Meter {
     /// # Errors
     /// Ends the guest if there are too many.
     #[inline]
-    pub(crate) fn call(&self, excess: &LimitPolicy) -> wasmtime::Result<()> {
+    pub(crate) fn call(&self, excess: &LimitPolicy) -> Result<(), LimitExceeded> {
         let calls = self.calls.get() + 1;
         self.calls.set(calls);
         if calls <= self.calls_until.get() { Ok(()) } else { self.look_at_calls(excess) }
     }
 
     #[cold]
-    fn look_at_calls(&self, excess: &LimitPolicy) -> wasmtime::Result<()> {
+    fn look_at_calls(&self, excess: &LimitPolicy) -> Result<(), LimitExceeded> {
         let Some(rate) = self.call_rate else { return Ok(()) };
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.calls_looked.get()).as_nanos();

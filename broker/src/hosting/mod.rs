@@ -6,12 +6,13 @@
 //! - [`address_space`] abstracts how a component reaches those blocks: by windows or by plain pointers;
 //! - [`publishing`] passes on what a component publishes, and [`account`] charges the memory of its channels;
 //! - [`storage`] holds the rules of memory blocks: who may attach which part of one;
-//! - [`meter`] counts calls and enforces rates.
+//! - [`meter`] counts calls and enforces rates, and [`log`] bounds the lines that a component writes.
 
 pub(crate) mod account;
 pub(crate) mod address_space;
 pub(crate) mod deliveries;
 pub(crate) mod held_blocks;
+pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod publishing;
 pub(crate) mod storage;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+use blockcast_blocks::abi::{Error, PublisherStats};
 use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
 
-use crate::host::wasm::abi::values::{Error, PublisherStats};
 use crate::hosting::topic_access::{Checks, PublisherPort, Validator};
 
 /// Whether the bytes of a message are a value of the topic's schema.

@@ -2,12 +2,42 @@
 //!
 //! Nothing here knows where the bytes are; see the table in `wit/memory-blocks.wit`.
 
-use slab::Slab;
+use std::ops::BitOr;
 
-use crate::host::wasm::abi::values::{Access, Error};
+use blockcast_blocks::abi::{self, Error};
+use slab::Slab;
 
 /// Longest chain of parts of parts.
 const MAX_DEPTH: usize = 16;
+
+/// What an attachment is for, or what a part may be attached for: a set of `ACCESS_...`. Empty: reading, alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access(u32);
+
+impl Access {
+    /// Writing instead of reading.
+    pub(crate) const WRITE: Self = Self(abi::ACCESS_WRITE);
+    /// Reading together with others, or writing what many may then read.
+    pub(crate) const SHARED: Self = Self(abi::ACCESS_SHARED);
+
+    /// The set of these bits. Unknown bits are ignored.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits & (abi::ACCESS_WRITE | abi::ACCESS_SHARED))
+    }
+
+    /// Whether everything in `other` is in this set.
+    const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Access {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
 
 /// How a handle is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +58,7 @@ impl Mode {
 
 impl From<Access> for Mode {
     fn from(access: Access) -> Self {
-        let shared = access & Access::SHARED == Access::SHARED;
-        match (access & Access::WRITE == Access::WRITE, shared) {
+        match (access.contains(Access::WRITE), access.contains(Access::SHARED)) {
             (true, shared) => Self::Write { shared },
             (false, true) => Self::ReadShared,
             (false, false) => Self::Read,
@@ -157,7 +186,7 @@ impl Parts {
     /// Which range of the storage an attachment would show.
     pub(crate) fn check(&self, key: PartKey, access: Access) -> Result<Range, Error> {
         let part = &self.parts[key.0];
-        if access & part.rights != access {
+        if !part.rights.contains(access) {
             return Err(Error::Denied);
         }
         let mode = Mode::from(access);
@@ -242,7 +271,7 @@ impl Parts {
         if start.checked_add(size).is_none_or(|end| end > part.range.len) {
             return Err(Error::OutOfBounds);
         }
-        if rights & part.rights != rights {
+        if !part.rights.contains(rights) {
             return Err(Error::Denied);
         }
         if part.made_of.len() >= MAX_DEPTH {
@@ -252,8 +281,8 @@ impl Parts {
         made_of.push(part.serial);
         // Inside of the part, whose numbers have 32 bits.
         let range = Range { start: part.range.start + start, len: size };
-        let shared = rights & Access::SHARED == Access::SHARED;
-        let filled = rights & Access::WRITE != Access::WRITE;
+        let shared = rights.contains(Access::SHARED);
+        let filled = !rights.contains(Access::WRITE);
         let content = filled.then_some(Content { start: 0, end: size, shared });
         Ok(self.insert(made_of, range, rights, content))
     }
@@ -282,7 +311,7 @@ mod tests {
     const SHARED: Access = Access::SHARED;
 
     fn none() -> Access {
-        Access::empty()
+        Access::default()
     }
 
     fn attach(parts: &mut Parts, key: PartKey, access: Access) -> Result<Range, Error> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use blockcast_blocks::abi::Error;
 use blockcast_blocks::{InvalidPayload, JoinError, Reader, ReaderOptions, Schema, Signal, Writer};
 
 use crate::component::limit_policy::Limit;
@@ -55,6 +56,19 @@ impl Refusal {
             Self::Topics => Some(Limit::Topics),
             Self::SubscriptionsPerTopic => Some(Limit::SubscriptionsPerTopic),
             _ => None,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied => Self::Denied,
+            Refusal::SchemaMismatch => Self::SchemaMismatch,
+            Refusal::WrongSize => Self::WrongSize,
+            Refusal::Limit | Refusal::Topics | Refusal::SubscriptionsPerTopic => Self::Limit,
+            Refusal::Closed => Self::Closed,
+            Refusal::Internal => Self::Internal,
         }
     }
 }

@@ -11,12 +11,11 @@
 use std::alloc::{self, Layout};
 use std::ptr::NonNull;
 
-use blockcast_blocks::abi::{self, Area};
+use blockcast_blocks::abi::{Area, Error};
 use blockcast_blocks::{BLOCK_ALIGNMENT, SuspendedLoan};
 use slab::Slab;
 
-use crate::host::wasm::abi::values::{Access, Error};
-use crate::hosting::storage::{Mode, PartKey, Parts};
+use crate::hosting::storage::{Access, Mode, PartKey, Parts};
 
 /// A block that is lent and attached for writing.
 #[derive(Debug)]
@@ -246,10 +245,4 @@ impl Drop for HostMemory {
         // SAFETY: allocated with this layout, and freed once.
         unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
-}
-
-/// The flags of these bits; others are ignored.
-pub(crate) fn access_of(bits: u32) -> Access {
-    let flag = |bit: u32, flag: Access| if bits & bit == 0 { Access::empty() } else { flag };
-    flag(abi::ACCESS_WRITE, Access::WRITE) | flag(abi::ACCESS_SHARED, Access::SHARED)
 }

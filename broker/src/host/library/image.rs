@@ -20,7 +20,7 @@ use super::elf::{self, LibraryFile};
 use super::error::LibraryError;
 use super::imports::{self, Slot};
 use super::threads;
-use crate::host::wasm::sys::check_file_size;
+use crate::file;
 
 /// The bytes of a library's file.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Code {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         // The system takes names of up to 249 bytes, without a zero.
         let name: String = name.chars().filter(|c| *c != '\0').take(60).collect();
-        check_file_size(self.bytes.len() as u64)?;
+        file::check_size(self.bytes.len() as u64)?;
         let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
         file.write_all(&self.bytes)?;
         Ok(file.into())

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use blockcast_blocks::abi::Status;
+use blockcast_blocks::abi::{Error, Level, Status};
 use blockcast_blocks::biased::{Biased, Refused};
 use blockcast_blocks::shield::Panicked;
 
@@ -18,14 +18,11 @@ use super::state::LibraryState;
 use super::validation::Validation;
 use crate::component::cancellation::ComponentControl;
 use crate::component::exit::ExitReason;
-use crate::component::limit_policy::Limit;
+use crate::component::limit_policy::LimitExceeded;
 use crate::component::limits::ComponentLimits;
 use crate::component::stats::ComponentStats;
 use crate::control::granted::GrantedTopics;
-use crate::host::wasm::abi::values::Error;
-use crate::host::wasm::abi::values::Level;
-use crate::host::wasm::state::LogSink;
-use crate::host::wasm::state::line;
+use crate::hosting::log::{LogSink, dropped_lines, line};
 use crate::hosting::meter::Admission;
 use crate::hosting::publishing::Trust;
 
@@ -147,7 +144,7 @@ impl Instance {
     fn answer<T>(
         &self,
         body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
-        count: impl FnOnce(&mut LibraryState) -> Result<(), wasmtime::Error>,
+        count: impl FnOnce(&mut LibraryState) -> Result<(), LimitExceeded>,
     ) -> Result<T, Status> {
         if self.is_over() {
             return Err(Status::CANCELLED);
@@ -164,10 +161,9 @@ impl Instance {
         }));
         match answered {
             Ok(Err(Refused::Inside | Refused::Busy)) => Err(Status::BUSY),
-            Ok(Ok(Ok(answer))) => answer.map_err(status_of),
-            Ok(Ok(Err(_))) => {
-                let limit = self.with(|state| state.excess.ending()).ok().flatten();
-                self.end(ExitReason::Killed(limit.unwrap_or(Limit::HostCalls)));
+            Ok(Ok(Ok(answer))) => answer.map_err(Error::status),
+            Ok(Ok(Err(LimitExceeded(limit)))) => {
+                self.end(ExitReason::Killed(limit));
                 Err(Status::CANCELLED)
             }
             Err(payload) => {
@@ -203,12 +199,12 @@ impl Instance {
             match self.with(LibraryState::line).unwrap_or(Admission::Line) {
                 Admission::Line => log(level, &line(text)),
                 Admission::LineAfter(dropped) => {
-                    log(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+                    log(Level::Warn, &dropped_lines(dropped));
                     log(level, &line(text));
                 }
                 Admission::Dropped => {
-                    if matches!(self.with(|state| state.excess.settle()), Ok(Err(_))) {
-                        self.end(ExitReason::Killed(Limit::LogLines));
+                    if let Ok(Err(LimitExceeded(limit))) = self.with(|state| state.excess.settle()) {
+                        self.end(ExitReason::Killed(limit));
                     }
                 }
             }
@@ -310,12 +306,3 @@ fn find_from_elsewhere(context: *mut c_void) -> Option<Arc<Instance>> {
     let runs = RUNS.read().unwrap_or_else(PoisonError::into_inner);
     runs.as_ref()?.get(&context.addr()).cloned()
 }
-
-/// The codes of the table are those of the WIT package and one for success before them.
-pub(crate) const fn status_of(error: Error) -> Status {
-    Status(error as u32 + 1)
-}
-
-const _: () = assert!(status_of(Error::NoStorage).0 == Status::NO_STORAGE.0);
-const _: () = assert!(status_of(Error::Denied).0 == Status::DENIED.0);
-const _: () = assert!(status_of(Error::Limit).0 == Status::LIMIT.0);

@@ -3,13 +3,13 @@
 use std::ptr::NonNull;
 
 use blockcast_blocks::SuspendedLoan;
-use blockcast_blocks::abi::{self, Area};
+use blockcast_blocks::abi::{self, Area, Error};
 
-use super::blocks::{AttachError, BlockHandle, Loan, Memory, access_of};
+use super::blocks::{AttachError, BlockHandle, Loan, Memory};
 use super::state::{Entry, LibraryState};
 use crate::component::limit_policy::Limit;
-use crate::host::wasm::abi::values::Error;
 use crate::hosting::publishing::Trust;
+use crate::hosting::storage::Access;
 
 impl LibraryState {
     /// As `publisher.loan`, attached for writing.
@@ -232,7 +232,7 @@ impl LibraryState {
         let number = |number: usize| u32::try_from(number).map_err(|_| Error::OutOfBounds);
         let (start, size) = (number(start)?, number(size)?);
         let block = self.block(handle)?;
-        let part = self.storages.divide(block, start, size, access_of(access))?;
+        let part = self.storages.divide(block, start, size, Access::from_bits(access))?;
         self.add(Entry::Block(part))
     }
 
@@ -240,7 +240,7 @@ impl LibraryState {
     pub(crate) fn attach_block(&mut self, handle: u64, access: u32) -> Result<Area, Error> {
         let mut block = self.block(handle)?;
         let budget = self.setup.limits.memory_block_bytes.saturating_sub(self.storages.committed());
-        match self.storages.attach(&mut block, access_of(access), budget) {
+        match self.storages.attach(&mut block, Access::from_bits(access), budget) {
             Ok(area) => {
                 self.put_block(handle, block);
                 Ok(area)

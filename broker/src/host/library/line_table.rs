@@ -2,13 +2,12 @@
 
 use std::ffi::c_void;
 
-use blockcast_blocks::abi::{PublishingLine, Status, VALID};
+use blockcast_blocks::abi::{Error, PublishingLine, Status, VALID};
 
 use super::instance::find;
 use super::pointers::Out;
 use super::state::LibraryState;
 use super::table::{always, publishing, status};
-use crate::host::wasm::abi::values::Error;
 
 // In each function the component vouches for its pointers as the table's description says.
 

@@ -7,7 +7,7 @@ use blockcast_blocks::abi::{self, Text};
 use blockcast_blocks::{Overflow, ReaderOptions, Reuse, Schema, SizeClass, Timestamps};
 use blockcast_publisher::PublisherOptions;
 
-use crate::host::wasm::abi::values::Error;
+use blockcast_blocks::abi::Error;
 
 /// Longest name of a topic or a schema, in bytes.
 const MAX_NAME: usize = 255;

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
 
-use blockcast_blocks::abi::{PublisherStats, PublishingLine};
+use blockcast_blocks::abi::{Error, PublisherStats, PublishingLine};
 use blockcast_blocks::{ArenaPin, Signal, SuspendedLoan};
 
 use crate::control::granted::TopicPort;
-use crate::host::wasm::abi::values::Error;
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::{Checks, PublisherPort, Validator};
 
@@ -223,10 +222,9 @@ impl LibraryPublisher {
     }
 
     pub(crate) fn stats(&self) -> PublisherStats {
-        let crate::host::wasm::abi::values::PublisherStats { copied, exhausted, free_blocks, .. } =
-            self.output.stats();
+        // A line publishes past the output, so the channel counts what is published.
         let (published, bytes) = self.output.outlet().published();
-        PublisherStats { published, bytes, copied, exhausted, free_blocks }
+        PublisherStats { published, bytes, ..self.output.stats() }
     }
 }
 

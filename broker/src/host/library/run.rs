@@ -18,10 +18,9 @@ use super::program::LibraryProgram;
 use super::state::LibraryState;
 use super::table;
 use super::threads::Threads;
-use crate::component::exit::ExitReason;
+use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::limit_policy::Limit;
 use crate::component::stats::ComponentStats;
-use crate::host::wasm::run::ComponentReport;
 
 /// How often the processor time is looked at of a component for which it is limited.
 const COMPUTE_TICK: Duration = Duration::from_millis(5);

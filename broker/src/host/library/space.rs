@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use blockcast_blocks::Channel;
-use blockcast_blocks::abi::Record;
+use blockcast_blocks::abi::{Error, Record};
 
-use crate::host::wasm::abi::values::Error;
 use crate::hosting::address_space::{AddressSpace, ArenaView, Delivery, NO_MESSAGE};
 
 /// The addresses of this process: every arena is visible, and nothing has to be done for it.

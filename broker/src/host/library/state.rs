@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockcast_blocks::abi;
+use blockcast_blocks::abi::{self, Error};
 use blockcast_blocks::{PublisherId, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
@@ -15,10 +15,9 @@ use super::space::{Base, ThisProcess};
 use super::subscription::LibrarySubscription;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::stats::ComponentStats;
-use crate::host::wasm::abi::values::Error;
-use crate::host::wasm::state::line;
 use crate::hosting::deliveries::Deliveries;
 use crate::hosting::held_blocks::HeldBlocks;
+use crate::hosting::log::line;
 use crate::hosting::meter::{Admission, Meter};
 use crate::hosting::publishing::Trust;
 use crate::hosting::topic_access::{PublisherPort, Refusal, SubscriptionSource};

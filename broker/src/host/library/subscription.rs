@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use blockcast_blocks::Signal;
+use blockcast_blocks::abi::Error;
 
 use super::space::{Base, ThisProcess};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::abi::values::Error;
 use crate::hosting::deliveries::Deliveries;
 
 /// Bits of a hold's number that name its place; the others count how often the place was used.

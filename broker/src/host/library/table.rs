@@ -5,8 +5,9 @@
 
 use std::ffi::c_void;
 
+use blockcast_blocks::Timestamp;
 use blockcast_blocks::abi::{
-    Area, Host, Loan, PublisherOptions, PublisherStats, Record, Status, SubscriptionOptions,
+    Area, Error, Host, Level, Loan, PublisherOptions, PublisherStats, Record, Status, SubscriptionOptions,
     SubscriptionStats, Text, VALID, VERSION,
 };
 
@@ -17,8 +18,6 @@ use super::pointers::{self, Out};
 use super::state::LibraryState;
 use super::validation::Validation;
 use super::wait::wait;
-use crate::host::wasm::abi::values::Error;
-use crate::host::wasm::abi::values::Level;
 use crate::hosting::publishing::Trust;
 
 /// The table of a run.
@@ -150,13 +149,7 @@ unsafe extern "C" fn parameter(context: *mut c_void, name: Text, value: *mut Tex
 unsafe extern "C" fn log(context: *mut c_void, level: u32, text: Text) {
     // SAFETY: a valid view, by the contract.
     let Some(text) = (unsafe { text.bytes() }) else { return };
-    let level = match level {
-        0 => Level::Error,
-        1 => Level::Warn,
-        2 => Level::Info,
-        3 => Level::Debug,
-        _ => Level::Trace,
-    };
+    let level = Level::of_number(level);
     find(context, |instance| {
         // A line is a call too; one that is refused is not written.
         if instance.call(|_| Ok(())).is_ok() {
@@ -173,7 +166,7 @@ unsafe extern "C" fn fail(context: *mut c_void, text: Text) {
 
 unsafe extern "C" fn now(context: *mut c_void) -> u64 {
     find(context, count);
-    crate::host::wasm::abi::functions::now()
+    Timestamp::now().as_nanos()
 }
 
 unsafe extern "C" fn shutdown_requested(context: *mut c_void) -> u32 {
@@ -292,10 +285,9 @@ unsafe extern "C" fn subscription_stats(
 ) -> Status {
     status(context, |state| {
         let answer = Out::new(stats)?;
-        let crate::host::wasm::abi::values::SubscriptionStats { received, lost, attached, held, publishers } =
-            state.subscription(subscription)?.stats();
+        let stats = state.subscription(subscription)?.stats();
         // SAFETY: the component's place for it, by the contract.
-        unsafe { answer.set(SubscriptionStats { received, lost, attached, held, publishers }) };
+        unsafe { answer.set(stats) };
         Ok(())
     })
 }

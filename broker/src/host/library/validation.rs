@@ -8,11 +8,11 @@
 //! ```
 
 use blockcast_blocks::ArenaPin;
+use blockcast_blocks::abi::Error;
 
 use super::blocks::Memory;
 use super::publisher::LibraryPublisher;
 use super::state::{Entry, LibraryState};
-use crate::host::wasm::abi::values::Error;
 use crate::hosting::publishing::Trust;
 use crate::hosting::topic_access::{Checks, Validator};
 

@@ -14,15 +14,15 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use blockcast_blocks::SuspendedLoan;
+use blockcast_blocks::abi::Error;
 use slab::Slab;
 
 use super::publisher::{GuestPublisher, Loaned};
 use super::sys;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::abi::values::{Access, Error};
 use crate::host::wasm::memory::window::{Area, Owner, Place, Span, Window, WindowError, Windows, granules};
-use crate::hosting::storage::{Mode, PartKey, Parts, Range};
+use crate::hosting::storage::{Access, Mode, PartKey, Parts, Range};
 
 /// What the resource `memory-block` stands for; its number is that of a handle.
 pub(crate) struct MemoryBlock;

@@ -60,14 +60,17 @@ pub(crate) mod state;
 pub(crate) mod subscription;
 pub(crate) mod sys;
 pub(crate) mod thread;
+pub(crate) mod trap;
 pub(crate) mod wasi;
+
+pub(crate) use signals::check as check_signals;
+pub(crate) use thread::prepare as prepare_thread;
 
 pub use cache::{CacheError, CacheStats, GuestCache, PrecompiledError};
 pub use engine::{EngineError, GuestEngine};
 pub use loading::{
-    CompilerError, CompilerProcess, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit, compile_child_main,
+    CompilerError, CompilerProcess, LoadError, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit,
+    compile_child_main,
 };
 pub use program::{GuestProgram, GuestSource};
-pub use run::ComponentReport;
-pub use state::{GuestSetup, LogSink};
-pub use wasi::{UnknownWasiPart, WasiPart};
+pub use state::GuestSetup;

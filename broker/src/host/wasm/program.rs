@@ -13,13 +13,15 @@ use wasmtime::{InstancePre, Module, Store, TypedFunc};
 
 use super::engine::GuestEngine;
 use super::loading::{Checked, Exceeded, LoadLimit, LoadLimits, Outcome, Refused, check};
-use super::state::{GuestState, MAX_TEXT, line};
-use super::wasi::{WasiNeeds, WasiPart};
-use crate::component::exit::LoadError;
+use super::state::GuestState;
+use super::wasi::WasiNeeds;
+use crate::control::wasi_part::WasiPart;
 use crate::file::{self, FileError};
 use crate::host::wasm::abi::module;
 use crate::host::wasm::abi::values::{BLOCKS, SESSION, TOPICS, TYPES};
 use crate::host::wasm::cache::{Label, PrecompiledError};
+use crate::host::wasm::loading::LoadError;
+use crate::hosting::log::{MAX_TEXT, line};
 
 /// Where a guest's code comes from.
 #[derive(Clone)]

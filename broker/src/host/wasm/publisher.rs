@@ -19,9 +19,9 @@ use std::os::fd::AsFd;
 use std::task::Context;
 
 use blockcast_blocks::SuspendedLoan;
+use blockcast_blocks::abi::{Error, PublisherStats};
 
 use super::sys;
-use crate::host::wasm::abi::values::{Error, PublisherStats};
 use crate::host::wasm::memory::window::{Area, Owner, Place, Span, Window, Windows};
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::PublisherPort;

@@ -19,20 +19,11 @@ use super::signals;
 use super::state::{GuestSetup, GuestState};
 use super::thread;
 use crate::component::cancellation::ComponentControl;
-use crate::component::exit::ExitReason;
+use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::limit_policy::Limit;
 use crate::component::stats::ComponentStats;
 use crate::host::wasm::memory::fault::{self, WindowTable};
 use crate::host::wasm::memory::linear::PendingMemory;
-
-/// How a run of a guest went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ComponentReport {
-    /// Why it ended.
-    pub reason: ExitReason,
-    /// What it did.
-    pub stats: ComponentStats,
-}
 
 /// Memory mappings that a guest takes, without its windows: its memory (2), stack (2) and tables, and those it has in reserve (3).
 const MAPPINGS: usize = 10;

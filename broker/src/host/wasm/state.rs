@@ -1,12 +1,12 @@
 //! What the broker keeps for one running guest: the data of its store.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use blockcast_blocks::{Signal, text};
+use blockcast_blocks::Signal;
+use blockcast_blocks::abi::{Error, Level, PublisherStats};
 use slab::Slab;
 use wasmtime::Trap;
 
@@ -14,30 +14,25 @@ use super::blocks::{BlockContext, MemoryBlocks};
 use super::engine::Pulse;
 use super::publisher::GuestPublisher;
 use super::subscription::GuestSubscription;
-use super::wasi::WasiPart;
+use super::trap;
 #[cfg(feature = "wasi")]
 use super::wasi::{Wasi, exit_status};
 use crate::component::cancellation::ComponentControl;
 use crate::component::exit::ExitReason;
 use crate::component::limit_policy::{Limit, LimitPolicy};
-use crate::component::limits::{ComponentLimits, GrowthLimiter};
+use crate::component::limits::ComponentLimits;
 use crate::component::stats::ComponentStats;
+use crate::control::wasi_part::WasiPart;
 use crate::host::wasm::abi::handles::Handles;
-use crate::host::wasm::abi::values::{Error, Level, PublisherStats};
 use crate::host::wasm::idle_yield::IdleYield;
 use crate::host::wasm::memory::fault::WindowTable;
+use crate::host::wasm::memory::growth::GrowthLimiter;
 use crate::host::wasm::memory::linear::{GuestMemory, PendingMemory};
 use crate::host::wasm::memory::window::{Owner, Windows};
 use crate::hosting::held_blocks::HeldBlocks;
+use crate::hosting::log::{LogSink, dropped_lines, line};
 use crate::hosting::meter::{Admission, Meter};
 use crate::hosting::topic_access::TopicAccess;
-
-/// Longest text of a log line or of a failure that is kept, in bytes.
-pub(crate) const MAX_TEXT: usize = 8 << 10;
-
-/// Receives the lines of a component's log, one at a time: at most 8 KiB, without a line break, invisible characters
-/// [escaped](blockcast_blocks::text::line).
-pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// What a run of a guest is given.
 #[derive(Clone)]
@@ -291,7 +286,7 @@ impl GuestState {
             Err(error) if !self.started && !error.is::<Trap>() => {
                 ExitReason::NotStarted(line(&format!("{error:#}")).into_owned())
             }
-            Err(error) => ExitReason::from_trap(&error, self.said.as_deref()),
+            Err(error) => trap::exit_reason(&error, self.said.as_deref()),
         }
     }
 
@@ -369,8 +364,7 @@ impl GuestState {
         match self.meter.lines().line() {
             Admission::Line => (self.setup.log)(level, &line(text)),
             Admission::LineAfter(dropped) => {
-                let told = format!("{dropped} lines were dropped: too many in a second");
-                (self.setup.log)(Level::Warn, &told);
+                (self.setup.log)(Level::Warn, &dropped_lines(dropped));
                 (self.setup.log)(level, &line(text));
             }
             Admission::Dropped => self.excess.note(Limit::LogLines),
@@ -396,16 +390,6 @@ impl fmt::Debug for GuestState {
 fn add_published(stats: &mut ComponentStats, publisher: &GuestPublisher) {
     let PublisherStats { published, bytes, copied, .. } = publisher.stats();
     stats.add_published(published, bytes, copied);
-}
-
-/// The text of a component as a line of a log or of an error: at most [`MAX_TEXT`] bytes, all of them visible.
-pub(crate) fn line(text: &str) -> Cow<'_, str> {
-    text::line_within(text, MAX_TEXT)
-}
-
-/// The beginning of `text`, at most [`MAX_TEXT`] bytes.
-pub(crate) fn shorten(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
 /// Unwinds a guest that the host ends; the reason stands in its state.

@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use blockcast_blocks::Channel;
+use blockcast_blocks::abi::Error;
 
 use crate::component::isolation::Isolation;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::abi::values::{Error, Record};
+use crate::host::wasm::abi::values::Record;
 use crate::host::wasm::memory::view::View;
 use crate::host::wasm::memory::window::{
     Area, Extent, GRANULE, Owner, Place, Span, Window, WindowError, Windows,

@@ -11,6 +11,8 @@ use std::ptr::{self, NonNull};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 
+use crate::file;
+
 /// Size of a page of this machine in bytes; a power of two.
 pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
@@ -195,21 +197,9 @@ pub(crate) unsafe fn make_read_only(start: *mut u8, len: usize) -> io::Result<()
     Ok(unsafe { rustix::mm::mprotect(start.cast(), len, MprotectFlags::READ) }?)
 }
 
-/// Whether this process may make a file of `len` bytes. The system would end it with `SIGXFSZ` otherwise.
-pub(crate) fn check_file_size(len: u64) -> io::Result<()> {
-    let limit = blockcast_blocks::file_size_limit();
-    if len <= limit {
-        return Ok(());
-    }
-    let text = format!(
-        "a file of {len} bytes, and this process may make files of {limit} bytes at most (RLIMIT_FSIZE, `ulimit -f`)"
-    );
-    Err(io::Error::new(io::ErrorKind::FileTooLarge, text))
-}
-
 /// A file in memory of `len` bytes, all zero, that can neither shrink nor grow.
 pub(crate) fn memory_file(name: &str, len: usize) -> io::Result<OwnedFd> {
-    check_file_size(len as u64)?;
+    file::check_size(len as u64)?;
     let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&file, len as u64)?;
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

@@ -1,13 +1,16 @@
 //! The functions of `memory-blocks` that guests import.
 
+use blockcast_blocks::abi::Error;
+
 use super::link::{Handle, HostResource, Linkage};
 use crate::component::exit::ExitReason;
 use crate::component::limit_policy::Limit;
 use crate::host::wasm::abi::functions::forged;
-use crate::host::wasm::abi::values::{Access, BLOCKS, Error, MemoryArea};
+use crate::host::wasm::abi::values::{BLOCKS, MemoryArea};
 use crate::host::wasm::blocks::{BlockContext, MemoryBlock, MemoryBlocks};
 use crate::host::wasm::memory::window::Owner;
 use crate::host::wasm::state::GuestState;
+use crate::hosting::storage::Access;
 
 type Block = Handle<MemoryBlock>;
 /// What a function of the interface returns: the outer error ends the guest.

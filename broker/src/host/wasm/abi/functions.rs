@@ -8,18 +8,16 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use blockcast_blocks::abi::{Error, Level};
 use blockcast_blocks::descriptor::MAX_MESSAGE_LEN;
-use blockcast_blocks::{ChannelConfig, Overflow, PublisherId, ReaderOptions, Schema};
-use rustix::time::{ClockId, clock_gettime};
+use blockcast_blocks::{ChannelConfig, Overflow, PublisherId, ReaderOptions, Schema, Timestamp};
 
 use super::link::{Handle, HostResource, Linkage, Text};
 use crate::component::isolation::Isolation;
 use crate::component::limit_policy::Limit;
 use crate::component::limits::ComponentLimits;
 use crate::host::wasm::abi::block_functions;
-use crate::host::wasm::abi::values::{
-    self, Error, Level, MemoryArea, PublisherOptions, SESSION, SubscriptionOptions, TOPICS, WakeReasons,
-};
+use crate::host::wasm::abi::values::{MemoryArea, PublisherOptions, SESSION, TOPICS, WakeReasons};
 use crate::host::wasm::blocks::MemoryBlock;
 use crate::host::wasm::memory::window::{Area, Windows};
 use crate::host::wasm::publisher::GuestPublisher;
@@ -228,20 +226,13 @@ fn define_session(link: &mut impl Linkage) -> wasmtime::Result<()> {
         }
         Ok(())
     })?;
-    link.function(SESSION, "now", |_state, ()| Ok(now()))?;
+    link.function(SESSION, "now", |_state, ()| Ok(Timestamp::now().as_nanos()))?;
     link.function(SESSION, "shutdown-requested", |state, ()| Ok(state.setup.control.is_shutdown_requested()))
 }
 
 /// `session.parameter`: the value that whoever started the guest gave for `name`.
 pub(crate) fn parameter(state: &GuestState, name: Option<&Text>) -> Option<String> {
     state.setup.parameters.get(name?.whole()?).cloned()
-}
-
-/// Nanoseconds of the clock that stamps messages.
-pub(crate) fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let part = |part: i64| u64::try_from(part).unwrap_or(0);
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
 }
 
 /// A number that stands for nothing. Handles were checked before we see them, so a guest cannot cause it.
@@ -272,30 +263,18 @@ fn topic_and_schema(
 
 fn open_subscription(
     state: &mut GuestState,
-    (topic, schema, fingerprint, options): (Option<Text>, Option<Text>, u64, SubscriptionOptions),
+    (topic, schema, fingerprint, options): (Option<Text>, Option<Text>, u64, ReaderOptions),
 ) -> Result<Subscription, Error> {
     state.require_started()?;
     let (topic, schema) = topic_and_schema(topic.as_ref(), schema.as_ref(), fingerprint)?;
     if state.subscriptions.len() >= state.setup.limits.subscriptions as usize {
         return Err(state.refuse(Limit::Subscriptions));
     }
-    if !state.setup.limits.back_pressure && matches!(options.overflow, values::Overflow::Block) {
+    let reliable = options.overflow == Overflow::Block;
+    if reliable && !state.setup.limits.back_pressure {
         state.log(Level::Error, "its grant allows no subscription that publishers wait for");
         return Err(Error::Denied);
     }
-    let overflow = match options.overflow {
-        values::Overflow::Block => Overflow::Block,
-        values::Overflow::DropOldest => Overflow::DropOldest,
-        values::Overflow::DropNewest => Overflow::DropNewest,
-    };
-    let depth = (options.depth != 0).then_some(options.depth);
-    let options = ReaderOptions {
-        overflow,
-        depth,
-        history: u64::from(options.history),
-        samples: Some(u32::MAX),
-        maps: true,
-    };
     let feed = state.setup.exchange.subscribe(&topic, &schema, options, state.setup.control.signal());
     let feed = feed.map_err(|refusal| state.refused(refusal))?;
     let isolation = state.setup.limits.isolation;
@@ -305,7 +284,6 @@ fn open_subscription(
         return Err(Error::Denied);
     }
     let owner = state.new_owner();
-    let reliable = overflow == Overflow::Block;
     let rep = state.subscriptions.insert(GuestSubscription::new(
         owner,
         topic,
@@ -380,19 +358,6 @@ impl GuestState {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Denied => Self::Denied,
-            Refusal::SchemaMismatch => Self::SchemaMismatch,
-            Refusal::WrongSize => Self::WrongSize,
-            Refusal::Limit | Refusal::Topics | Refusal::SubscriptionsPerTopic => Self::Limit,
-            Refusal::Closed => Self::Closed,
-            Refusal::Internal => Self::Internal,
-        }
-    }
-}
-
 /// Suspends the guest until something may have changed for it.
 pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Result<WakeReasons> {
     // A guest that finds something every time still lets others run on its thread now and then.
@@ -424,7 +389,7 @@ pub(crate) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         }
         // A subscription may keep the messages of too many publishers.
         if let Err(error) = state.excess.settle() {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(Err(error.into()));
         }
         for (_, publisher) in &mut state.publishers {
             progress |= publisher.arm(cx);

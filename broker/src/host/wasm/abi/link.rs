@@ -14,6 +14,7 @@
 
 use std::marker::PhantomData;
 
+use blockcast_blocks::abi::Error;
 use wasmtime::component::{
     ComponentNamedList, ComponentType, Lift, Linker, Lower, Resource, ResourceType, WasmStr,
 };
@@ -21,8 +22,9 @@ use wasmtime::{StoreContextMut, ValRaw, ValType};
 
 use super::canonical::{Flat, Layout, Place};
 use crate::host::wasm::abi::functions;
-use crate::host::wasm::abi::values::{Error, SESSION, TOPICS, TYPES};
-use crate::host::wasm::state::{GuestState, shorten};
+use crate::host::wasm::abi::values::{self, SESSION, TOPICS, TYPES};
+use crate::host::wasm::state::GuestState;
+use crate::hosting::log::shorten;
 
 /// A host function's view of a guest that is a component.
 pub(crate) type Host<'a> = StoreContextMut<'a, GuestState>;
@@ -79,12 +81,12 @@ impl Text {
         Self { start: shorten(text).to_owned(), len: text.len() }
     }
 
-    /// All of it, if it is not longer than [`MAX_TEXT`](crate::host::wasm::state::MAX_TEXT).
+    /// All of it, if it is not longer than [`MAX_TEXT`](crate::hosting::log::MAX_TEXT).
     pub(crate) fn whole(&self) -> Option<&str> {
         (self.start.len() == self.len).then_some(self.start.as_str())
     }
 
-    /// The first [`MAX_TEXT`](crate::host::wasm::state::MAX_TEXT) bytes.
+    /// The first [`MAX_TEXT`](crate::hosting::log::MAX_TEXT) bytes.
     pub(crate) fn start(&self) -> &str {
         &self.start
     }
@@ -310,11 +312,11 @@ impl Linkage for ComponentLinkage<'_> {
 }
 
 impl<T: Value> Outcome for Result<T, Error> {
-    type Lowered = (Result<T::Lowered, Error>,);
+    type Lowered = (Result<T::Lowered, values::Error>,);
     const AREA: Option<Layout> = Some(Layout::result(T::LAYOUT));
 
     fn lower(self) -> Self::Lowered {
-        (self.map(T::lower),)
+        (self.map(T::lower).map_err(values::Error::from),)
     }
 
     #[inline]

@@ -12,11 +12,12 @@ use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, ValRaw, Val
 
 use super::canonical::{Flat, Layout, Place, locate, return_area, trap, write};
 use super::link::{HostResource, Linkage, Outcome, Parameters, Text};
-use crate::component::exit::LoadError;
 use crate::host::wasm::abi::functions;
 use crate::host::wasm::abi::values::{BLOCKS, SESSION, TOPICS, TYPES};
+use crate::host::wasm::loading::LoadError;
 use crate::host::wasm::memory::window::Area;
-use crate::host::wasm::state::{GuestState, line};
+use crate::host::wasm::state::GuestState;
+use crate::hosting::log::line;
 
 /// Name of the export with which the host gets memory for a result.
 const REALLOC: &str = "cabi_realloc";

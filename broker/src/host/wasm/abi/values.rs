@@ -1,5 +1,9 @@
 //! The values of the WIT package (`wit/`) as they cross the boundary, to components and to core modules (see `link`).
+//!
+//! wasmtime lifts and lowers only types that derive its traits. So values that all hosts share have a twin here with the
+//! same cases or fields, which exists for the moment of crossing.
 
+use blockcast_blocks::{ReaderOptions, abi};
 use wasmtime::component::{ComponentType, Lift, Lower, flags};
 use wasmtime::{ValRaw, ValType};
 
@@ -7,6 +11,7 @@ use super::canonical::{Flat, Layout, Place};
 use super::link::{Argument, Host, Outcome, Value};
 use crate::host::wasm::memory::window::{Area, WindowError};
 use crate::host::wasm::state::GuestState;
+use crate::hosting::storage;
 
 /// Names under which guests import what the host provides.
 pub(crate) const TYPES: &str = "blockcast:blocks/types@0.1.0";
@@ -34,40 +39,95 @@ impl From<Area> for MemoryArea {
     }
 }
 
-/// `types.error`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lower)]
-#[component(enum)]
-#[repr(u8)]
-pub(crate) enum Error {
-    #[component(name = "no-storage")]
-    NoStorage,
-    #[component(name = "busy")]
-    Busy,
-    #[component(name = "wrong-size")]
-    WrongSize,
-    #[component(name = "internal")]
-    Internal,
-    #[component(name = "denied")]
-    Denied,
-    #[component(name = "schema-mismatch")]
-    SchemaMismatch,
-    #[component(name = "closed")]
-    Closed,
-    #[component(name = "exhausted")]
-    Exhausted,
-    #[component(name = "too-large")]
-    TooLarge,
-    #[component(name = "invalid-payload")]
-    InvalidPayload,
-    #[component(name = "invalid-handle")]
-    InvalidHandle,
-    #[component(name = "out-of-bounds")]
-    OutOfBounds,
-    #[component(name = "limit")]
-    Limit,
+/// Defines the twin of an enum of the WIT package, and how one becomes the other.
+macro_rules! twins {
+    ($($(#[$meta:meta])* $name:ident from $shared:path { $($case:ident = $text:tt,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, ComponentType, Lower)]
+        #[component(enum)]
+        #[repr(u8)]
+        pub(crate) enum $name {
+            $(#[component(name = $text)] $case,)*
+        }
+
+        impl From<$shared> for $name {
+            #[inline]
+            fn from(shared: $shared) -> Self {
+                match shared {
+                    $(<$shared>::$case => Self::$case,)*
+                }
+            }
+        }
+    )*};
+    ($($(#[$meta:meta])* $name:ident into $shared:path { $($case:ident = $text:tt,)* })*) => {$(
+        $(#[$meta])*
+        #[allow(dead_code, reason = "guests construct the variants")]
+        #[derive(Clone, Copy, Debug, ComponentType, Lift)]
+        #[component(enum)]
+        #[repr(u8)]
+        pub(crate) enum $name {
+            $(#[component(name = $text)] $case,)*
+        }
+
+        impl $name {
+            const CASES: &[$shared] = &[$(<$shared>::$case,)*];
+
+            /// The value that core modules pass as the number of its case.
+            #[inline]
+            fn read(flat: &mut Flat<'_>) -> wasmtime::Result<$shared> {
+                Ok(Self::CASES[flat.case(Self::CASES.len() as u32)? as usize])
+            }
+        }
+
+        impl From<$name> for $shared {
+            #[inline]
+            fn from(twin: $name) -> Self {
+                match twin {
+                    $($name::$case => Self::$case,)*
+                }
+            }
+        }
+    )*};
 }
 
-impl From<WindowError> for Error {
+twins! {
+    /// `types.error`
+    Error from abi::Error {
+        NoStorage = "no-storage",
+        Busy = "busy",
+        WrongSize = "wrong-size",
+        Internal = "internal",
+        Denied = "denied",
+        SchemaMismatch = "schema-mismatch",
+        Closed = "closed",
+        Exhausted = "exhausted",
+        TooLarge = "too-large",
+        InvalidPayload = "invalid-payload",
+        InvalidHandle = "invalid-handle",
+        OutOfBounds = "out-of-bounds",
+        Limit = "limit",
+    }
+}
+
+twins! {
+    /// `types.overflow`
+    Overflow into blockcast_blocks::Overflow {
+        Block = "block",
+        DropOldest = "drop-oldest",
+        DropNewest = "drop-newest",
+    }
+
+    /// `session.level`
+    Level into abi::Level {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
+
+impl From<WindowError> for abi::Error {
     fn from(error: WindowError) -> Self {
         match error {
             WindowError::OutOfBounds | WindowError::Overlap | WindowError::NotDonated => Self::OutOfBounds,
@@ -80,37 +140,13 @@ impl From<WindowError> for Error {
     }
 }
 
-/// `types.overflow`
-#[allow(dead_code, reason = "guests construct the variants")]
-#[derive(Clone, Copy, Debug, ComponentType, Lift)]
-#[component(enum)]
-#[repr(u8)]
-pub(crate) enum Overflow {
-    #[component(name = "block")]
-    Block,
-    #[component(name = "drop-oldest")]
-    DropOldest,
-    #[component(name = "drop-newest")]
-    DropNewest,
-}
-
-impl Overflow {
-    fn of(flat: &mut Flat<'_>) -> wasmtime::Result<Self> {
-        Ok(match flat.case(3)? {
-            0 => Self::Block,
-            1 => Self::DropOldest,
-            _ => Self::DropNewest,
-        })
-    }
-}
-
 /// `types.subscription-options`
 #[derive(Clone, Copy, Debug, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct SubscriptionOptions {
-    pub(crate) overflow: Overflow,
-    pub(crate) history: u32,
-    pub(crate) depth: u32,
+    overflow: Overflow,
+    history: u32,
+    depth: u32,
 }
 
 /// `types.publisher-options`
@@ -123,45 +159,12 @@ pub(crate) struct PublisherOptions {
     pub(crate) history: u32,
 }
 
-/// `types.subscription-stats`
-#[derive(Clone, Copy, Debug, Default, ComponentType, Lower)]
-#[component(record)]
-#[repr(C)]
-pub(crate) struct SubscriptionStats {
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
-    pub(crate) attached: u32,
-    pub(crate) held: u32,
-    pub(crate) publishers: u32,
-}
-
-/// `types.publisher-stats`
-#[derive(Clone, Copy, Debug, Default, ComponentType, Lower)]
-#[component(record)]
-#[repr(C)]
-pub(crate) struct PublisherStats {
-    pub(crate) published: u64,
-    pub(crate) bytes: u64,
-    pub(crate) copied: u64,
-    pub(crate) exhausted: u64,
-    #[component(name = "free-blocks")]
-    pub(crate) free_blocks: u32,
-}
-
 flags! {
     Access {
         #[component(name = "write")]
         const WRITE;
         #[component(name = "shared")]
         const SHARED;
-    }
-}
-
-impl Access {
-    /// The flags of these bits; others are ignored, as the canonical ABI says.
-    fn of(bits: u32) -> Self {
-        let flag = |bit: u32, flag: Self| if bits & bit == 0 { Self::empty() } else { flag };
-        flag(1, Self::WRITE) | flag(2, Self::SHARED)
     }
 }
 
@@ -174,28 +177,6 @@ flags! {
         #[component(name = "shutdown")]
         const SHUTDOWN;
     }
-}
-
-/// `session.level`: how important a line of a guest's log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ComponentType, Lift)]
-#[component(enum)]
-#[repr(u8)]
-pub enum Level {
-    /// Something failed.
-    #[component(name = "error")]
-    Error,
-    /// Something is suspicious.
-    #[component(name = "warn")]
-    Warn,
-    /// Progress that a user wants to see.
-    #[component(name = "info")]
-    Info,
-    /// For developers.
-    #[component(name = "debug")]
-    Debug,
-    /// For developers, in great detail.
-    #[component(name = "trace")]
-    Trace,
 }
 
 /// One message as `subscription.poll` writes it into the guest's batch: 32 bytes, little-endian.
@@ -234,25 +215,57 @@ arguments! {
     u32, [I32], flat => flat.u32();
     u64, [I64], flat => flat.u64();
     MemoryArea, [I32, I32], flat => flat.area().into();
-    Overflow, [I32], flat => Self::of(flat)?;
-    Access, [I32], flat => Self::of(flat.u32());
-    Level, [I32], flat => match flat.case(5)? {
-        0 => Self::Error,
-        1 => Self::Warn,
-        2 => Self::Info,
-        3 => Self::Debug,
-        _ => Self::Trace,
-    };
-    SubscriptionOptions, [I32, I32, I32], flat => Self {
-        overflow: Overflow::of(flat)?,
-        history: flat.u32(),
-        depth: flat.u32(),
-    };
     PublisherOptions, [I32, I32, I32], flat => Self {
         block_size: flat.u32(),
         blocks: flat.u32(),
         history: flat.u32(),
     };
+}
+
+impl Argument for ReaderOptions {
+    type Lifted = SubscriptionOptions;
+    const FLAT: &'static [ValType] = &[ValType::I32, ValType::I32, ValType::I32];
+
+    fn lift(lifted: SubscriptionOptions, _host: &Host<'_>) -> wasmtime::Result<Self> {
+        let SubscriptionOptions { overflow, history, depth } = lifted;
+        Ok(reader_options(overflow.into(), history, depth))
+    }
+
+    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+        Ok(reader_options(Overflow::read(flat)?, flat.u32(), flat.u32()))
+    }
+}
+
+fn reader_options(overflow: blockcast_blocks::Overflow, history: u32, depth: u32) -> ReaderOptions {
+    let depth = (depth != 0).then_some(depth);
+    // What a guest keeps is limited by its share of the publisher's blocks instead of a number of samples.
+    ReaderOptions { overflow, depth, history: u64::from(history), samples: Some(u32::MAX), maps: true }
+}
+
+impl Argument for abi::Level {
+    type Lifted = Level;
+    const FLAT: &'static [ValType] = &[ValType::I32];
+
+    fn lift(lifted: Level, _host: &Host<'_>) -> wasmtime::Result<Self> {
+        Ok(lifted.into())
+    }
+
+    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+        Level::read(flat)
+    }
+}
+
+impl Argument for storage::Access {
+    type Lifted = Access;
+    const FLAT: &'static [ValType] = &[ValType::I32];
+
+    fn lift(lifted: Access, _host: &Host<'_>) -> wasmtime::Result<Self> {
+        Ok(Self::from_bits(lifted.as_array()[0]))
+    }
+
+    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+        Ok(Self::from_bits(flat.u32()))
+    }
 }
 
 /// Says which core value is a whole [`Outcome`].
@@ -322,15 +335,24 @@ values! {
         (u64::from(area.size) << 32 | u64::from(area.address)).to_le_bytes();
 }
 
-/// Says in which order the numbers of a record lie in memory, which is an [`Outcome`] of its own.
+/// Defines the twin of a record of numbers, and how it lies in the memory of a core module: like the shared type, which
+/// is `repr(C)`.
 macro_rules! records {
-    ($($type:ty { $($field:ident: $number:ty),* })*) => {$(
-        impl Outcome for $type {
-            type Lowered = (Self,);
+    ($($(#[$meta:meta])* $name:ident { $($field:ident = $text:tt: $number:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, ComponentType, Lower)]
+        #[component(record)]
+        pub(crate) struct $name {
+            $(#[component(name = $text)] $field: $number,)*
+        }
+
+        impl Outcome for abi::$name {
+            type Lowered = ($name,);
             const AREA: Option<Layout> = Some(Layout::of::<Self>());
 
-            fn lower(self) -> (Self,) {
-                (self,)
+            fn lower(self) -> ($name,) {
+                let Self { $($field,)* } = self;
+                ($name { $($field,)* },)
             }
 
             fn give(self, place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
@@ -347,8 +369,23 @@ macro_rules! records {
 }
 
 records! {
-    SubscriptionStats { received: u64, lost: u64, attached: u32, held: u32, publishers: u32 }
-    PublisherStats { published: u64, bytes: u64, copied: u64, exhausted: u64, free_blocks: u32 }
+    /// `types.subscription-stats`
+    SubscriptionStats {
+        received = "received": u64,
+        lost = "lost": u64,
+        attached = "attached": u32,
+        held = "held": u32,
+        publishers = "publishers": u32,
+    }
+
+    /// `types.publisher-stats`
+    PublisherStats {
+        published = "published": u64,
+        bytes = "bytes": u64,
+        copied = "copied": u64,
+        exhausted = "exhausted": u64,
+        free_blocks = "free-blocks": u32,
+    }
 }
 
 const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);

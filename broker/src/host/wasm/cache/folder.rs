@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
+use crate::file;
 use crate::host::wasm::sys;
 
 /// Largest file that is read, in bytes.
@@ -109,7 +110,7 @@ impl Folder {
     }
 
     fn write_beside(&self, bytes: &[u8], place: impl FnOnce(&str) -> io::Result<()>) -> io::Result<()> {
-        sys::check_file_size(bytes.len() as u64)?;
+        file::check_size(bytes.len() as u64)?;
         let Naming { prefix, digits, suffix } = UNFINISHED;
         let temporary = format!("{prefix}{:0digits$x}{suffix}", u64::from_le_bytes(random()?));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -24,10 +24,11 @@ use blockcast_blocks::shield::event;
 mod folder;
 mod seal;
 
-use super::state::line;
 use folder::{Folder, Naming};
 use seal::{Broken, Key};
 pub(crate) use seal::{EngineId, Label};
+
+use crate::hosting::log::line;
 
 /// Name of the file with the key.
 const KEY_FILE: &str = "key";
@@ -121,7 +122,7 @@ pub enum PrecompiledError {
     },
     /// The guest itself is refused.
     #[error(transparent)]
-    Load(#[from] crate::component::exit::LoadError),
+    Load(#[from] crate::host::wasm::loading::LoadError),
 }
 
 impl GuestCache {

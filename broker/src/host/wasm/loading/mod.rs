@@ -13,6 +13,7 @@
 mod check;
 mod child;
 mod compiler;
+mod error;
 mod function;
 mod limits;
 
@@ -22,6 +23,7 @@ pub(crate) use check::{Checked, check};
 pub use child::compile_child_main;
 pub(crate) use compiler::Outcome;
 pub use compiler::{CompilerError, CompilerProcess};
+pub use error::LoadError;
 pub(crate) use function::Refused;
 pub(crate) use limits::Exceeded;
 pub use limits::{LoadLimit, LoadLimits, UnknownLoadLimit};

@@ -5,6 +5,7 @@
 //! read-only windows and records who made them.
 
 pub(crate) mod fault;
+pub(crate) mod growth;
 pub(crate) mod linear;
 pub(crate) mod view;
 pub(crate) mod window;

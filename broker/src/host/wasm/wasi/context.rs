@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use blockcast_blocks::abi::Level;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::output::Output;
 use crate::component::limit_policy::LimitPolicy;
-use crate::host::wasm::abi::values::Level;
 use crate::host::wasm::state::{GuestSetup, GuestState};
 use crate::hosting::meter::LineGate;
 

@@ -16,8 +16,6 @@
 //! What the host writes for WASI into the guest's memory is subject to the same fault handler as everything else.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 #[cfg(feature = "wasi")]
 mod context;
@@ -27,67 +25,7 @@ mod output;
 #[cfg(feature = "wasi")]
 pub(crate) use context::{Wasi, add_to_linker, exit_status};
 
-/// A part of WASI that can be granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum WasiPart {
-    /// Arguments, environment, standard streams, exit; and a file system without any directory.
-    Cli,
-    /// Clocks and timers.
-    Clocks,
-    /// Streams and polling.
-    Io,
-    /// Random numbers.
-    Random,
-}
-
-impl WasiPart {
-    /// All of them: what an ordinary program needs.
-    pub const ALL: [Self; 4] = [Self::Cli, Self::Clocks, Self::Io, Self::Random];
-
-    /// Its name in a grant.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cli => "cli",
-            Self::Clocks => "clocks",
-            Self::Io => "io",
-            Self::Random => "random",
-        }
-    }
-
-    /// The part to which an imported interface such as `wasi:cli/stdout@0.2.3` belongs.
-    fn of_import(import: &str) -> Option<Self> {
-        let (package, _) = import.strip_prefix("wasi:")?.split_once('/')?;
-        match package {
-            "cli" | "filesystem" => Some(Self::Cli),
-            "clocks" => Some(Self::Clocks),
-            "io" => Some(Self::Io),
-            "random" => Some(Self::Random),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for WasiPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// There is no part of WASI of this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a part of WASI that can be granted; those are cli, clocks, io and random")]
-pub struct UnknownWasiPart(String);
-
-impl FromStr for WasiPart {
-    type Err = UnknownWasiPart;
-
-    fn from_str(name: &str) -> Result<Self, UnknownWasiPart> {
-        let part = Self::ALL.into_iter().find(|part| part.name() == name);
-        part.ok_or_else(|| UnknownWasiPart(name.to_owned()))
-    }
-}
+use crate::control::wasi_part::WasiPart;
 
 /// What a program needs of WASI: for each part the first import that belongs to it.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +34,7 @@ pub(crate) struct WasiNeeds(BTreeMap<WasiPart, String>);
 impl WasiNeeds {
     /// Takes an import into account. False if it is not one that could be granted here.
     pub(crate) fn add(&mut self, import: &str) -> bool {
-        match WasiPart::of_import(import) {
+        match part_of(import) {
             Some(part) if cfg!(feature = "wasi") => {
                 self.0.entry(part).or_insert_with(|| import.to_owned());
                 true
@@ -117,18 +55,21 @@ impl WasiNeeds {
     }
 }
 
+/// The part to which an imported interface such as `wasi:cli/stdout@0.2.3` belongs.
+fn part_of(import: &str) -> Option<WasiPart> {
+    let (package, _) = import.strip_prefix("wasi:")?.split_once('/')?;
+    match package {
+        "cli" | "filesystem" => Some(WasiPart::Cli),
+        "clocks" => Some(WasiPart::Clocks),
+        "io" => Some(WasiPart::Io),
+        "random" => Some(WasiPart::Random),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_are_known_by_name_and_nothing_else_is_one() {
-        for part in WasiPart::ALL {
-            assert_eq!(part.name().parse(), Ok(part));
-        }
-        let error = "sockets".parse::<WasiPart>().expect_err("none");
-        assert!(error.to_string().contains("sockets"), "{error}");
-    }
 
     #[test]
     fn an_import_that_was_not_granted_is_named() {

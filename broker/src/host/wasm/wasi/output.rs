@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use blockcast_blocks::abi::Level;
 use blockcast_blocks::shield::reported;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -13,8 +14,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::component::limit_policy::{Limit, LimitPolicy};
-use crate::host::wasm::abi::values::Level;
-use crate::host::wasm::state::{LogSink, MAX_TEXT, line};
+use crate::hosting::log::{LogSink, MAX_TEXT, dropped_lines, line};
 use crate::hosting::meter::{Admission, LineGate};
 
 /// Bytes that a program may write at a time.
@@ -64,8 +64,7 @@ struct Line {
 impl Line {
     fn write(self) {
         if let Some(dropped) = self.dropped {
-            let told = format!("{dropped} lines were dropped: too many in a second");
-            (self.sink)(Level::Warn, &told);
+            (self.sink)(Level::Warn, &dropped_lines(dropped));
         }
         (self.sink)(self.level, &line(&String::from_utf8_lossy(&self.text)));
     }
