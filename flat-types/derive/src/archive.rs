@@ -1,7 +1,7 @@
-//! `#[archive]`: brings a type into the form that the library's macro takes.
+//! `#[archive]`: turns a type into a call of the library's macro `__archive!`.
 //!
-//! Everything unsafe is in that macro, `__archive!`, which explains why. This file is about errors that point at the
-//! source; whatever it let through by mistake would fail to match there.
+//! All unsafe code is in that macro, with its proof. This file produces errors that point at the source. The macro does
+//! not match a type that this file accepts by mistake.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -10,7 +10,7 @@ use syn::{Attribute, Error, Fields, Item, Meta, Result, Token, parse_quote};
 
 use crate::library;
 
-/// The call of the library's macro for `item`.
+/// Returns the call of the library's macro for `item`.
 pub(crate) fn archive(arguments: &TokenStream, item: Item) -> Result<TokenStream> {
     if !arguments.is_empty() {
         return Err(Error::new_spanned(arguments, "`#[archive]` takes no arguments"));
@@ -38,7 +38,7 @@ pub(crate) fn archive(arguments: &TokenStream, item: Item) -> Result<TokenStream
                 if let Some((_, number)) = &case.discriminant {
                     return Err(Error::new_spanned(
                         number,
-                        "cases are numbered from 0 in their order: a number of one's own would not be what is archived",
+                        "cases are numbered from 0 in order: the archive would not contain this number",
                     ));
                 }
             }
@@ -54,49 +54,49 @@ fn no_parameters(generics: &syn::Generics) -> Result<()> {
     }
     Err(Error::new_spanned(
         generics,
-        "`#[archive]` takes no parameters: write the type out, or implement `ArchiveType`, which is unsafe",
+        "a type with `#[archive]` has no parameters: use concrete types, or implement `ArchiveType`, which is unsafe",
     ))
 }
 
-/// Documentation, then derives, then what rkyv is asked to derive: the order in which the macro takes them.
+/// Sorts attributes into the order in which the macro takes them: documentation, derives, rkyv's derives, rkyv's comparisons.
 fn ordered(attributes: Vec<Attribute>) -> Result<Vec<Attribute>> {
-    let (mut own, mut derives, mut compares) = (Vec::new(), Vec::new(), Vec::new());
-    let mut documentation = Vec::new();
+    let (mut documentation, mut derives) = (Vec::new(), Vec::new());
+    let (mut rkyv_derives, mut rkyv_compares) = (Vec::new(), Vec::new());
     for attribute in attributes {
         let path = attribute.path();
         if path.is_ident("doc") {
             documentation.push(attribute);
         } else if path.is_ident("derive") {
-            own.push(attribute);
+            derives.push(attribute);
         } else if path.is_ident("rkyv") {
-            let refused = || {
+            let unsupported = || {
                 Error::new_spanned(
                     &attribute,
-                    "of rkyv's options there are `derive(..)` and `compare(..)`: others change what is written, which somebody must vouch for by implementing `ArchiveType`",
+                    "of rkyv's options, `#[archive]` supports `derive(..)` and `compare(..)`: others change the archive. To use them, implement `ArchiveType`, which is unsafe",
                 )
             };
             let options = Punctuated::<Meta, Token![,]>::parse_terminated;
-            for option in attribute.parse_args_with(options).map_err(|_| refused())? {
+            for option in attribute.parse_args_with(options).map_err(|_| unsupported())? {
                 match &option {
                     Meta::List(list) if list.path.is_ident("derive") => {
-                        derives.push(parse_quote!(#[rkyv(#option)]));
+                        rkyv_derives.push(parse_quote!(#[rkyv(#option)]));
                     }
                     Meta::List(list) if list.path.is_ident("compare") => {
-                        compares.push(parse_quote!(#[rkyv(#option)]));
+                        rkyv_compares.push(parse_quote!(#[rkyv(#option)]));
                     }
-                    _ => return Err(refused()),
+                    _ => return Err(unsupported()),
                 }
             }
         } else {
             return Err(Error::new_spanned(
                 attribute,
-                "a type with `#[archive]` takes documentation, `#[derive(..)]` and `#[rkyv(..)]` only: other attributes could change what is archived. Put those of other macros above `#[archive]`",
+                "`#[archive]` allows only documentation, `#[derive(..)]` and `#[rkyv(..)]` below it: other attributes could change the archive. Put other attribute macros above `#[archive]`",
             ));
         }
     }
-    documentation.extend(own);
     documentation.extend(derives);
-    documentation.extend(compares);
+    documentation.extend(rkyv_derives);
+    documentation.extend(rkyv_compares);
     Ok(documentation)
 }
 
@@ -108,7 +108,7 @@ fn check_attributes(attributes: &[Attribute]) -> Result<()> {
     match attributes.iter().find(|attribute| !attribute.path().is_ident("doc")) {
         Some(attribute) => Err(Error::new_spanned(
             attribute,
-            "fields and cases of a type with `#[archive]` take documentation only: other attributes could change what is archived",
+            "fields and cases of a type with `#[archive]` can only have documentation: other attributes could change the archive",
         )),
         None => Ok(()),
     }
@@ -118,24 +118,24 @@ fn check_attributes(attributes: &[Attribute]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn refused(source: &str, message: &str) {
+    fn rejected(source: &str, message: &str) {
         let item = syn::parse_str(source).expect("the source is an item");
-        let error = archive(&TokenStream::new(), item).expect_err("it is refused");
+        let error = archive(&TokenStream::new(), item).expect_err("it is rejected");
         assert!(error.to_string().contains(message), "{error}");
     }
 
     #[test]
-    fn what_could_change_an_archive_is_refused_with_the_reason() {
-        refused("#[rkyv(as = Other)] struct S { a: u8 }", "vouch");
-        refused("#[rkyv(crate = other)] struct S { a: u8 }", "vouch");
-        refused("#[cfg_attr(all(), rkyv(as = Other))] struct S { a: u8 }", "could change");
-        refused("struct S { #[rkyv(with = Other)] a: u8 }", "could change");
-        refused("enum E { #[other] A, B }", "could change");
-        refused("enum E { A = 3, B }", "numbered from 0");
-        refused("struct S<T> { a: T }", "no parameters");
-        refused("struct S;", "nothing to archive");
-        refused("union U { a: u8 }", "structs and enums");
+    fn anything_that_could_change_an_archive_is_rejected_with_the_reason() {
+        rejected("#[rkyv(as = Other)] struct S { a: u8 }", "others change the archive");
+        rejected("#[rkyv(crate = other)] struct S { a: u8 }", "others change the archive");
+        rejected("#[cfg_attr(all(), rkyv(as = Other))] struct S { a: u8 }", "could change");
+        rejected("struct S { #[rkyv(with = Other)] a: u8 }", "could change");
+        rejected("enum E { #[other] A, B }", "could change");
+        rejected("enum E { A = 3, B }", "numbered from 0");
+        rejected("struct S<T> { a: T }", "no parameters");
+        rejected("struct S;", "nothing to archive");
+        rejected("union U { a: u8 }", "structs and enums");
         let item = syn::parse_str("struct S { a: u8 }").expect("a struct");
-        assert!(archive(&quote!(crate = other), item).is_err(), "no path is taken");
+        assert!(archive(&quote!(crate = other), item).is_err(), "a path is rejected");
     }
 }

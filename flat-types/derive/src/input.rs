@@ -1,6 +1,6 @@
-//! What every kind of type needs: names, generics, attributes, and errors that point at the source.
+//! The type that the macro is applied to: its names, generics and attributes, and the paths in generated code.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{
@@ -8,16 +8,18 @@ use syn::{
     parse_quote,
 };
 
-use crate::library;
+use crate::{check, library};
 
-/// A type that the macro is used on.
+/// The type that the macro is applied to.
 pub(crate) struct Input<'s> {
     /// The type's name.
     pub name: &'s Ident,
-    /// Its visibility, which view and builder share.
+    /// Its visibility. The view and the builder have the same one.
     pub vis: &'s Visibility,
     /// Its type parameters, each with the bound `FlatType`.
     pub generics: Generics,
+    /// The types of all its fields, in order.
+    pub types: Vec<&'s Type>,
     /// The path of `blockcast-flat-types`.
     pub flat: Path,
     /// Whether it is marked `#[flat(flags)]`.
@@ -29,9 +31,10 @@ pub(crate) struct Input<'s> {
 }
 
 impl<'s> Input<'s> {
-    /// Reads attributes and generics.
+    /// Reads the attributes and generics.
     pub(crate) fn new(source: &'s DeriveInput) -> Result<Self> {
-        check_names(source)?;
+        let types: Vec<_> = fields(&source.data).into_iter().map(|field| &field.ty).collect();
+        check::names(&source.generics, &types)?;
         let (flat, flags) = attributes(&source.attrs)?;
         let mut generics = source.generics.clone();
         for parameter in &mut generics.params {
@@ -43,7 +46,7 @@ impl<'s> Input<'s> {
                 GenericParam::Lifetime(parameter) => {
                     return Err(Error::new_spanned(
                         parameter,
-                        "a flat type owns what is in it: use `String` for `&str`, `Vec<T>` for `&[T]`; the view borrows the message, and `ToFlat` writes borrowed values",
+                        "a flat type owns its contents: use `String` for `&str`, `Vec<T>` for `&[T]`; the view borrows from the message, and `ToFlat` writes borrowed values",
                     ));
                 }
                 GenericParam::Const(parameter) => {
@@ -55,6 +58,7 @@ impl<'s> Input<'s> {
             name: &source.ident,
             vis: &source.vis,
             generics,
+            types,
             flat,
             flags,
             view: format_ident!("{}View", source.ident),
@@ -80,37 +84,42 @@ impl<'s> Input<'s> {
         quote!(#(#parameters,)*)
     }
 
-    /// `<T as FlatType>` with the place of `kind` in the source, so that errors point there.
-    pub(crate) fn cast(&self, kind: &Type) -> TokenStream {
-        let flat = respanned(&self.flat, kind.span());
-        quote_spanned!(kind.span()=> <#kind as #flat::FlatType>)
+    /// `<ty as FlatType>`, with the position of `ty` in the source so that errors point there.
+    pub(crate) fn as_flat(&self, ty: &Type) -> TokenStream {
+        let flat = respanned(&self.flat, ty.span());
+        quote_spanned!(ty.span()=> <#ty as #flat::FlatType>)
     }
 
-    /// The view of `kind`, with its place in the source.
-    pub(crate) fn view_of(&self, kind: &Type) -> TokenStream {
-        let cast = self.cast(kind);
-        quote_spanned!(kind.span()=> #cast::View<'flat_message, FlatIndex>)
+    /// The view of `ty`, with the position of `ty` in the source.
+    pub(crate) fn view_of(&self, ty: &Type) -> TokenStream {
+        let as_flat = self.as_flat(ty);
+        quote_spanned!(ty.span()=> #as_flat::View<'flat_message, FlatIndex>)
     }
 
-    /// The conditions under which a view with fields of these types can be written: those of the type itself, and that
-    /// every field's view can.
-    pub(crate) fn rewritable<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
-        let Input { flat, .. } = self;
-        let own = self.generics.where_clause.iter().flat_map(|clause| clause.predicates.iter());
-        quote!(where #(#own,)* #(#types: #flat::derived::Rewritable<'flat_message, FlatOther>,)*)
+    /// Code that fails to compile exactly if a field's type has no flat layout.
+    pub(crate) fn assert_fields(&self) -> TokenStream {
+        let (Input { flat, types, .. }, declared) = (self, self.declared());
+        let wheres = &self.generics.where_clause;
+        quote! {
+            #[allow(dead_code)]
+            fn assert_fields<#declared>() #wheres {
+                fn assert_flat<T: #flat::FlatType>() {}
+                #(assert_flat::<#types>();)*
+            }
+        }
     }
 
     /// Code that fails to compile if the path of the library does not lead to the library.
     ///
-    /// What is generated is `unsafe` code, and its path is chosen by safe code: `#[flat(crate = ..)]`, or a crate that is
-    /// called as the library is. `FlatType` itself cannot be wrong: if it is another trait then nothing is implemented that
-    /// anybody trusts. So the trait says what the types are by which the code goes on.
-    pub(crate) fn pinned(&self) -> TokenStream {
+    /// The generated code is `unsafe`, but safe code chooses its path: with `#[flat(crate = ..)]`, or by giving another
+    /// crate the library's name. `FlatType` itself cannot be forged: implementing another trait of that name gives
+    /// nobody a reason to trust the type. So the real trait checks the types that the other generated code uses.
+    pub(crate) fn assert_library(&self) -> TokenStream {
         let (Input { flat, .. }, this, declared) = (self, self.this(), self.declared());
         let wheres = &self.generics.where_clause;
         quote! {
             #[allow(dead_code)]
-            fn the_library_is_the_library<
+            fn the_path_leads_to_the_library<
                 'flat_message,
                 #declared
                 FlatIndex: #flat::Index,
@@ -131,42 +140,20 @@ impl<'s> Input<'s> {
             }
         }
     }
+}
 
-    /// The trait's `validate_all` as the trait has it. It is written out so that nothing else can be: `__if_serde!` stands in
-    /// the same implementation, and is found by a path too.
-    pub(crate) fn validate_all(&self) -> TokenStream {
-        let Input { flat, .. } = self;
-        quote! {
-            #[inline]
-            fn validate_all<FlatIndex: #flat::Index>(
-                __validator: &mut #flat::derived::Validator<'_, FlatIndex>,
-                __at: ::core::primitive::usize,
-                __count: ::core::primitive::usize,
-            ) -> ::core::result::Result<(), #flat::FlatError> {
-                #flat::derived::Validator::<'_, FlatIndex>::each::<Self>(__validator, __at, __count)
-            }
-        }
-    }
-
-    /// Code that fails to compile where a field's type has no flat layout, and nowhere else.
-    pub(crate) fn assertions<'t>(&self, types: impl Iterator<Item = &'t Type>) -> TokenStream {
-        let Input { flat, .. } = self;
-        let declared = self.declared();
-        let wheres = &self.generics.where_clause;
-        let checks = types.map(|kind| quote!(assert_flat::<#kind>();));
-        quote! {
-            #[allow(dead_code)]
-            fn assert_fields<#declared>() #wheres {
-                fn assert_flat<T: #flat::FlatType>() {}
-                #(#checks)*
-            }
-        }
+/// The fields of a type, in order; those of all cases for an enum.
+fn fields(data: &Data) -> Vec<&Field> {
+    match data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => data.variants.iter().flat_map(|case| &case.fields).collect(),
+        Data::Union(_) => Vec::new(),
     }
 }
 
-/// The tokens of `what` with the place `span`.
-fn respanned(what: &impl ToTokens, span: Span) -> TokenStream {
-    let tokens = what.to_token_stream().into_iter();
+/// The tokens of `source` with the position `span`.
+fn respanned(source: &impl ToTokens, span: Span) -> TokenStream {
+    let tokens = source.to_token_stream().into_iter();
     tokens
         .map(|mut token| {
             token.set_span(span);
@@ -175,7 +162,7 @@ fn respanned(what: &impl ToTokens, span: Span) -> TokenStream {
         .collect()
 }
 
-/// The path of the library and whether the type is a set of flags.
+/// The path of the library, and whether the type is a set of flags.
 fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
     let library = library::path();
     let (mut flat, mut flags) = (parse_quote!(#library), false);
@@ -187,7 +174,7 @@ fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
                 flags = true;
             } else {
                 return Err(meta.error(
-                    "unknown: `#[flat(flags)]` and `#[flat(crate = path::to::flat_types)]` are there",
+                    "unknown option: use `#[flat(flags)]` or `#[flat(crate = path::to::flat_types)]`",
                 ));
             }
             Ok(())
@@ -196,120 +183,7 @@ fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
     Ok((flat, flags))
 }
 
-/// Names that the generated code declares around the types of the source. A type of the same name would mean something else
-/// there.
-const OWN: [&str; 8] = [
-    "FlatIndex",
-    "FlatOther",
-    "FlatSerializer",
-    "FlatFailure",
-    "FLAT_WRITTEN",
-    "flat_message",
-    "flat_block",
-    "flat_value",
-];
-
-/// Refuses types whose meaning depends on where they stand, as they stand in several places in the generated code.
-fn check_names(source: &DeriveInput) -> Result<()> {
-    let types: Vec<&Type> = match &source.data {
-        Data::Struct(data) => data.fields.iter().map(|field| &field.ty).collect(),
-        Data::Enum(data) => {
-            data.variants.iter().flat_map(|case| &case.fields).map(|field| &field.ty).collect()
-        }
-        Data::Union(_) => Vec::new(),
-    };
-    let (generics, wheres) = (&source.generics, &source.generics.where_clause);
-    let mut tokens = quote!(#generics #wheres);
-    tokens.extend(types.iter().map(ToTokens::to_token_stream));
-    check_tokens(tokens)
-}
-
-fn check_tokens(tokens: TokenStream) -> Result<()> {
-    let mut before_bang = None;
-    for token in tokens {
-        match &token {
-            TokenTree::Ident(name) if OWN.contains(&text(name).as_str()) => {
-                let message = format!(
-                    "`{name}` is a name of the generated code: use another one, or an alias of the type"
-                );
-                return Err(Error::new(name.span(), message));
-            }
-            TokenTree::Ident(name) if name == "Self" => {
-                return Err(Error::new(name.span(), "write the type's name in place of `Self`"));
-            }
-            TokenTree::Group(group) => {
-                if let Some(bang) = before_bang {
-                    return Err(Error::new(
-                        bang,
-                        "write the type out in place of the macro, or use an alias of it",
-                    ));
-                }
-                check_tokens(group.stream())?;
-            }
-            _ => {}
-        }
-        before_bang = match &token {
-            TokenTree::Punct(mark) if mark.as_char() == '!' => Some(mark.span()),
-            _ => None,
-        };
-    }
-    Ok(())
-}
-
-/// Refuses types that are known to have no flat layout, with what to use instead.
-pub(crate) fn check_field(field: &Field) -> Result<()> {
-    if let Some(attribute) = field.attrs.iter().find(|attribute| attribute.path().is_ident("flat")) {
-        return Err(Error::new_spanned(
-            attribute,
-            "fields have no `flat` attributes: everything in a type is laid out",
-        ));
-    }
-    let advice = match &field.ty {
-        Type::Reference(_) => "a flat type owns what is in it: use `String` for `&str`, `Vec<T>` for `&[T]`",
-        Type::Ptr(_) | Type::BareFn(_) => "a pointer means nothing to who reads the message",
-        Type::Array(_) => "arrays have no flat layout: use `Vec<T>`, or a tuple",
-        Type::Path(path) => {
-            let (first, last) = (path.path.segments.first(), path.path.segments.last());
-            // A type of the program's own may have any name.
-            if first.is_some_and(|first| ["self", "super", "crate"].iter().any(|own| first.ident == own)) {
-                return Ok(());
-            }
-            let has_parameters = last.is_some_and(|last| !last.arguments.is_empty());
-            match last.map(|segment| segment.ident.to_string()).as_deref() {
-                Some("usize" | "isize") => {
-                    "its size differs from machine to machine: use `u32` or `u64`, `i32` or `i64`"
-                }
-                Some("u128" | "i128") => "WIT has no integers of 128 bits: use two of 64",
-                _ if !has_parameters => return Ok(()),
-                Some("HashMap" | "IndexMap") => "maps are sorted by key: use `BTreeMap<K, V>`",
-                Some("HashSet" | "BTreeSet" | "VecDeque" | "LinkedList") => "use `Vec<T>`",
-                Some("Box" | "Rc" | "Arc" | "Cow") => {
-                    "data lies beside its header anyway: use the type itself, without the pointer"
-                }
-                _ => return Ok(()),
-            }
-        }
-        _ => return Ok(()),
-    };
-    let own = match &field.ty {
-        Type::Path(_) => " (if it is a type of your own, write its path: `self::..`)",
-        _ => "",
-    };
-    Err(Error::new_spanned(&field.ty, format!("no flat layout: {advice}{own}")))
-}
-
-/// Every error of several fields, as one.
-pub(crate) fn check_fields<'f>(fields: impl Iterator<Item = &'f Field>) -> Result<()> {
-    let errors = fields.filter_map(|field| check_field(field).err());
-    errors
-        .reduce(|mut all, error| {
-            all.combine(error);
-            all
-        })
-        .map_or(Ok(()), Err)
-}
-
-/// The documentation of a field or case, or a sentence that names it.
+/// The documentation of a field or case, or `otherwise` if it has none.
 pub(crate) fn documentation(attributes: &[Attribute], otherwise: &str) -> TokenStream {
     let docs: Vec<_> = attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
     if docs.is_empty() { quote!(#[doc = #otherwise]) } else { quote!(#(#docs)*) }

@@ -1,13 +1,13 @@
-//! How the crate that the macro is used in calls the library: directly, or through the facade `blockcast`.
+//! The path of the library in the crate that uses a macro: the library itself, or the facade `blockcast`.
 
 use std::path::Path;
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
-/// The library's path for the crate that is being compiled, as far as its manifest tells.
+/// The path of `blockcast-flat-types` in the crate being compiled, according to its manifest.
 ///
-/// Someone who depends on `blockcast` alone need not know that there is a crate of flat types.
+/// A program that depends only on `blockcast` need not know about the crate of flat types.
 pub(crate) fn path() -> TokenStream {
     if manifest().is_some_and(|manifest| through_facade(&manifest)) {
         quote!(::blockcast::flat)
@@ -16,21 +16,21 @@ pub(crate) fn path() -> TokenStream {
     }
 }
 
-/// The path of the library with the messages' layouts, `blockcast-blocks`.
+/// The path of `blockcast-blocks`, which has `__archive!`, in the crate being compiled.
 pub(crate) fn blocks() -> TokenStream {
-    let of_blocks = manifest().is_some_and(|manifest| {
+    let is_direct = manifest().is_some_and(|manifest| {
         names(&manifest, "blockcast-blocks") || manifest.contains("name = \"blockcast-blocks\"")
     });
-    if of_blocks { quote!(::blockcast_blocks) } else { quote!(::blockcast) }
+    if is_direct { quote!(::blockcast_blocks) } else { quote!(::blockcast) }
 }
 
-/// The manifest of the crate that is being compiled.
+/// The manifest of the crate being compiled.
 fn manifest() -> Option<String> {
     let folder = std::env::var_os("CARGO_MANIFEST_DIR")?;
     std::fs::read_to_string(Path::new(&folder).join("Cargo.toml")).ok()
 }
 
-/// Whether a manifest names the facade but not the library.
+/// Whether a manifest depends on the facade but not on the library.
 fn through_facade(manifest: &str) -> bool {
     names(manifest, "blockcast") && !names(manifest, "blockcast-flat-types")
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_library_is_found_by_the_name_it_has() {
+    fn the_manifest_decides_between_library_and_facade() {
         for (manifest, facade) in [
             ("[dependencies]\nblockcast = \"0.1\"", true),
             ("[dependencies]\nblockcast = { path = \"..\" }\nserde = \"1\"", true),

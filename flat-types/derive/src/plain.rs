@@ -5,26 +5,27 @@ use quote::{quote, quote_spanned};
 use syn::{DataEnum, Error, FieldsNamed, Result, Type};
 
 use crate::input::{Input, text};
+use crate::traits::{FlatTypeImpl, Source, ToFlatImpl, implementations, validate_each};
 
-/// Everything for an enum without payloads.
+/// The code for an enum without payloads.
 pub(crate) fn plain_enum(input: &Input<'_>, data: &DataEnum) -> Result<TokenStream> {
     let Input { flat, name, .. } = input;
     if let Some((_, discriminant)) = data.variants.iter().find_map(|case| case.discriminant.as_ref()) {
         return Err(Error::new_spanned(
             discriminant,
-            "cases are numbered from 0 in their order, as in WIT; a value of one's own would not be what is sent",
+            "cases are numbered from 0 in order, as in WIT: a message would not contain this number",
         ));
     }
     let cases: Vec<_> = data.variants.iter().map(|case| &case.ident).collect();
     let labels: Vec<_> = cases.iter().map(|case| text(case)).collect();
     let numbers: Vec<_> = (0..cases.len()).map(Literal::usize_unsuffixed).collect();
-    // Validation has found the case, so that the last one is what is left.
+    // Validation has checked the case, so the last one needs no comparison.
     let (last, others) = cases.split_last().expect("there is a case");
     let other_numbers = &numbers[..others.len()];
     let name_text = text(name);
 
-    let layout = Layout {
-        kind: quote!(#flat::schema::Type::Enum(#name_text, &[#(#labels),*])),
+    let code = Plain {
+        schema: quote!(#flat::schema::Type::Enum(#name_text, &[#(#labels),*])),
         validate: quote! {
             let __case = #flat::derived::Choice::<Self, FlatIndex>::validate_case(__validator, __at);
             __case.map(|_| ())
@@ -44,14 +45,16 @@ pub(crate) fn plain_enum(input: &Input<'_>, data: &DataEnum) -> Result<TokenStre
         },
         serialize: quote! {
             match __view {
-                #(#name::#cases => #flat::serde::Serializer::serialize_unit_variant(__serializer, #name_text, #numbers, #labels),)*
+                #(#name::#cases => #flat::serde::Serializer::serialize_unit_variant(
+                    __serializer, #name_text, #numbers, #labels
+                ),)*
             }
         },
     };
-    Ok(plain(input, layout))
+    Ok(code.expand(input))
 }
 
-/// Everything for a struct of bools that is marked `#[flat(flags)]`.
+/// The code for a struct of bools that is marked `#[flat(flags)]`.
 pub(crate) fn flags(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStream> {
     let Input { flat, name, .. } = input;
     for field in &fields.named {
@@ -62,7 +65,7 @@ pub(crate) fn flags(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStre
     }
     let count = fields.named.len();
     if count == 0 || count > 64 {
-        return Err(Error::new_spanned(name, "flags: 1 to 64 of them"));
+        return Err(Error::new_spanned(name, "a set of flags has 1 to 64 flags"));
     }
     let names: Vec<_> =
         fields.named.iter().map(|field| field.ident.as_ref().expect("the fields are named")).collect();
@@ -70,8 +73,8 @@ pub(crate) fn flags(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStre
     let numbers: Vec<_> = (0..count).map(Literal::usize_unsuffixed).collect();
     let name_text = text(name);
 
-    let layout = Layout {
-        kind: quote!(#flat::schema::Type::Flags(#name_text, &[#(#labels),*])),
+    let code = Plain {
+        schema: quote!(#flat::schema::Type::Flags(#name_text, &[#(#labels),*])),
         validate: quote!(#flat::derived::Bits::<Self, FlatIndex>::validate(__validator, __at)),
         view: quote! {
             let __bits = #flat::derived::Bits::<Self, FlatIndex>::read(__bytes);
@@ -88,12 +91,12 @@ pub(crate) fn flags(input: &Input<'_>, fields: &FieldsNamed) -> Result<TokenStre
             #flat::serde::ser::SerializeStruct::end(__flags)
         },
     };
-    Ok(plain(input, layout))
+    Ok(code.expand(input))
 }
 
-/// The parts in which enums and flags differ.
-struct Layout {
-    kind: TokenStream,
+/// The code in which enums and flags differ, in the order of [`FlatTypeImpl`] and [`ToFlatImpl`].
+struct Plain {
+    schema: TokenStream,
     validate: TokenStream,
     view: TokenStream,
     write: TokenStream,
@@ -101,87 +104,29 @@ struct Layout {
     serialize: TokenStream,
 }
 
-fn plain(input: &Input<'_>, layout: Layout) -> TokenStream {
-    let Input { flat, name, generics, .. } = input;
-    let (validate_all, pinned) = (input.validate_all(), input.pinned());
-    let Layout { kind, validate, view, write, matches, serialize } = layout;
-    let (implementation, parameters, wheres) = generics.split_for_impl();
-    let this = quote!(#name #parameters);
-    // A missing bound is to be found at the type's name.
-    let bounds = quote_spanned! {name.span()=>
-        const _: fn() = || {
-            fn the_view_of_this_type_is_the_type_itself<T: ::core::marker::Copy + ::core::fmt::Debug>() {}
-            the_view_of_this_type_is_the_type_itself::<#name>();
+impl Plain {
+    fn expand(self, input: &Input<'_>) -> TokenStream {
+        let (Input { flat, name, .. }, this) = (input, input.this());
+        let Plain { schema, validate, view, write, matches, serialize } = self;
+        // The error of a missing bound points at the type's name.
+        let bounds = quote_spanned! {name.span()=>
+            const _: fn() = || {
+                fn the_view_of_this_type_is_the_type_itself<T: ::core::marker::Copy + ::core::fmt::Debug>() {}
+                the_view_of_this_type_is_the_type_itself::<#name>();
+            };
         };
-    };
-
-    quote! {
-        #[allow(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
-        const _: () = {
-            #pinned
-
-            #bounds
-
-            #[automatically_derived]
-            unsafe impl #implementation #flat::FlatType for #this #wheres {
-                type View<'flat_message, FlatIndex: #flat::Index> = #this;
-                type Builder<'flat_block, FlatIndex: #flat::Index> = #flat::ScalarBuilder<'flat_block, #this, FlatIndex>;
-                const TYPE: &'static #flat::schema::Type = &#kind;
-
-                fn validate<FlatIndex: #flat::Index>(
-                    __validator: &mut #flat::derived::Validator<'_, FlatIndex>,
-                    __at: ::core::primitive::usize,
-                ) -> ::core::result::Result<(), #flat::FlatError> {
-                    #validate
-                }
-
-                #validate_all
-
-                #[inline]
-                unsafe fn view<FlatIndex: #flat::Index>(__bytes: &[::core::primitive::u8]) -> #this {
-                    #view
-                }
-
-                #[inline]
-                fn builder<FlatIndex: #flat::Index>(__target: #flat::derived::Target<'_, FlatIndex>) -> <Self as #flat::FlatType>::Builder<'_, FlatIndex> {
-                    #flat::ScalarBuilder::new(__target)
-                }
-
-                #[inline]
-                fn from_view<FlatIndex: #flat::Index>(__view: #this) -> Self {
-                    __view
-                }
-
-                #flat::__if_serde! {
-                    fn serialize<FlatIndex: #flat::Index, FlatSerializer: #flat::serde::Serializer>(
-                        __view: #this,
-                        __serializer: FlatSerializer,
-                    ) -> ::core::result::Result<FlatSerializer::Ok, FlatSerializer::Error> {
-                        #serialize
-                    }
-                }
-            }
-
-            #[automatically_derived]
-            impl #implementation #flat::ToFlat<#this> for #this #wheres {
-                #[inline]
-                fn write_to<'flat_block, FlatIndex: #flat::Index>(
-                    &self,
-                    __place: #flat::Place<'flat_block, #this, FlatIndex>,
-                ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
-                    #write
-                }
-
-                #[inline]
-                fn end_after<FlatIndex: #flat::Index>(&self, __cursor: ::core::primitive::usize) -> ::core::primitive::usize {
-                    __cursor
-                }
-
-                #[inline]
-                fn matches<FlatIndex: #flat::Index>(&self, __view: #this) -> ::core::primitive::bool {
-                    #matches
-                }
-            }
+        let flat_type = FlatTypeImpl {
+            view_type: this.clone(),
+            builder_type: quote!(#flat::ScalarBuilder<'flat_block, #this, FlatIndex>),
+            schema: quote!(&#schema),
+            validate,
+            validate_all: validate_each(input),
+            view,
+            builder: quote!(#flat::ScalarBuilder::new(__target)),
+            from_view: quote!(__view),
+            serialize,
         };
+        let value = ToFlatImpl { write, end: quote!(__cursor), matches };
+        implementations(input, &bounds, flat_type, [(Source::Value, value)])
     }
 }
