@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Checks vectors.json with a reader and a writer that share nothing with the Rust crate but FORMAT.md.
+"""Checks vectors.json with a reader and a writer that share only FORMAT.md with the Rust crate.
 
 Usage: check_vectors.py [vectors.json]
-Every valid message must read as its value; every canonical one must be what this writer makes of the value; every
-invalid one must be refused; every fingerprint must be that of the type. Exits with 1 and says where if not.
+
+Reads every valid message and compares its value and fingerprint. Writes every value: the result must equal the message
+if it is canonical, and differ otherwise. Every invalid message must be rejected. Prints failures and exits with 1 if
+there are any.
 """
 
 import json
@@ -18,7 +20,7 @@ SCALARS = {**NUMBERS, "bool": "<B", "char": "<I"}
 
 
 class Invalid(Exception):
-    """The bytes are no message, or the value cannot be written."""
+    """The bytes are not a valid message."""
 
 
 def up(offset, align):
@@ -26,7 +28,7 @@ def up(offset, align):
 
 
 def parse(text):
-    """The type as nested tuples: ("list", ("string",)), ("flags", 3), ("variant", None, ("u8",))."""
+    """Parses a type into nested tuples: ("list", ("string",)), ("flags", 3), ("variant", None, ("u8",))."""
     def one(at):
         end = at
         while end < len(text) and text[end] not in "<>,":
@@ -246,7 +248,7 @@ def fingerprint(text):
 
 
 def same(a, b):
-    """Equal values; a JSON file spells floats that it lacks, and ends f32 at a few digits."""
+    """Whether two values are equal. JSON spells infinite floats and NaN as strings."""
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float):
@@ -267,7 +269,7 @@ def main():
             if not same(value, vector["value"]):
                 failures.append(f"{name}: read as {value!r}")
         except (Invalid, struct.error) as error:
-            failures.append(f"{name}: refused: {error}")
+            failures.append(f"{name}: rejected: {error}")
         written = Writer(vector["index"]).write(kind, vector["value"])
         if (written == message) != vector["canonical"]:
             failures.append(f"{name}: written as {written.hex()}")

@@ -1,11 +1,13 @@
-//! The trait that ties a Rust type to its layout.
+//! The trait of Rust types that have a flat layout.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::FlatError;
 use crate::index::Index;
-use crate::kinds::{Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView, ScalarBuilder};
+use crate::kinds::{
+    Bits, RecordBuilder, RecordValidator, RecordView, ScalarBuilder, Variant, VariantBuilder,
+};
 use crate::schema::Type;
 use crate::target::{Place, Target};
 use crate::to_flat::ToFlat;
@@ -13,35 +15,36 @@ use crate::validator::Validator;
 
 /// A Rust type whose values have a flat layout.
 ///
-/// Implemented for `bool`, the integers and floats, `char`, [`String`], [`Vec`], tuples, [`Option`],
-/// [`Result`] and [`BTreeMap`](std::collections::BTreeMap); for structs and enums use
-/// `#[derive(Flat)]`.
+/// Implemented for `bool`, integers up to 64 bits, floats, `char`, [`String`], [`Vec`], tuples, [`Option`],
+/// [`Result`] and [`BTreeMap`](std::collections::BTreeMap). Use `#[derive(Flat)]` for structs and enums.
 ///
 /// # Safety
 ///
-/// `validate` returns `Ok` only if `view` may read every byte that it will read, and if every string it will
-/// return is UTF-8; `builder` and `validate` follow `TYPE`. Derive the trait instead of writing it.
+/// If `validate` returns `Ok`, then all bytes that `view` and its results read are in the message, and all
+/// strings that they return are UTF-8. `builder` and `validate` follow `TYPE`. Derive the trait instead of
+/// implementing it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no flat layout",
     label = "no flat layout",
     note = "flat types are bool, u8 to u64, i8 to i64, f32, f64, char, String, Vec<T>, tuples, Option<T>, Result<T, E>, BTreeMap<K, V>, and types with #[derive(Flat)]"
 )]
 pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
-    /// What a reader gets: the value itself for scalars, `&str` for a string, a small `Copy` type that
-    /// borrows the message for everything else. Several threads read a message at once.
+    /// The type with which a value is read in place: the value itself for scalars, `&str` for a string,
+    /// otherwise a small type that borrows the message. Several threads can read a message at the same time.
     type View<'a, I: Index>: Copy + fmt::Debug + Send + Sync;
 
-    /// What a writer fills. It is consumed by the calls that complete the value.
+    /// The type with which a value is written in place. The call that completes the value consumes it.
     type Builder<'b, I: Index>;
 
-    /// The type as a value.
+    /// This type as a constant, from which its layout, fingerprint and WIT text follow.
     const TYPE: &'static Type;
 
-    /// Checks the value whose header starts at offset `at`; the header is known to lie within the message.
+    /// Checks the value whose header starts at offset `at`. The caller has checked that the header is in the
+    /// message.
     #[doc(hidden)]
     fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError>;
 
-    /// Checks `count` values whose headers follow each other from offset `at` on.
+    /// Checks `count` values whose headers follow each other, starting at offset `at`.
     #[doc(hidden)]
     fn validate_all<I: Index>(
         validator: &mut Validator<'_, I>,
@@ -51,26 +54,28 @@ pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
         validator.each::<Self>(at, count)
     }
 
-    /// Says what types the derive macro's code may go by: those of the crate that this trait belongs to, whatever the path
-    /// through which the code has found them. It never runs.
+    /// Fails to compile if derived code uses building blocks that are not those of this crate, because its
+    /// path leads elsewhere. Never runs.
     #[doc(hidden)]
     fn derived<'a, I: Index, const N: usize>(_: Derived<'a, Self, I, N>) {}
 
-    /// Reads a value.
+    /// Returns the view of a value.
     ///
     /// # Safety
     ///
-    /// `bytes` is the rest of a message from this value's header on, and `validate` accepted the value.
+    /// `bytes` is the rest of a message, starting with this value's header, and `validate` accepted the
+    /// value.
     #[doc(hidden)]
     unsafe fn view<I: Index>(bytes: &[u8]) -> Self::View<'_, I>;
 
+    /// Returns a builder that writes the value to `target`.
     #[doc(hidden)]
     fn builder<I: Index>(target: Target<'_, I>) -> Self::Builder<'_, I>;
 
-    /// The value as an ordinary Rust value. Allocates where the Rust type does.
+    /// Copies a view into an ordinary Rust value. Allocates strings, lists and maps.
     fn from_view<I: Index>(view: Self::View<'_, I>) -> Self;
 
-    /// Serializes a view as serde's data model has it.
+    /// Serializes a view with serde.
     #[cfg(feature = "serde")]
     #[doc(hidden)]
     fn serialize<I: Index, S: serde::Serializer>(
@@ -79,7 +84,7 @@ pub unsafe trait FlatType: Sized + ToFlat<Self> + 'static {
     ) -> Result<S::Ok, S::Error>;
 }
 
-/// A function of everything that the derive macro's code makes use of unsafely.
+/// A function whose parameters are all the types on which the unsafe part of derived code relies.
 #[doc(hidden)]
 pub type Derived<'a, T, I, const N: usize> = fn(
     Validator<'a, I>,
@@ -88,32 +93,44 @@ pub type Derived<'a, T, I, const N: usize> = fn(
     RecordView<'a, T, I>,
     RecordBuilder<'a, T, I, N>,
     RecordValidator<'a, 'a, T, I>,
-    Choice<T, I>,
-    ChoiceBuilder<'a, T, I>,
+    Variant<T, I>,
+    VariantBuilder<'a, T, I>,
     Bits<T, I>,
     ScalarBuilder<'a, T, I>,
 );
 
-/// Size and alignment of `T`'s header at index width `I`, as constants.
+/// The size and alignment of `T`'s header at index width `I`, as constants.
 #[derive(Debug)]
 pub(crate) struct Header<T, I>(PhantomData<(T, I)>);
 
 impl<T: FlatType, I: Index> Header<T, I> {
-    /// Bytes of a header.
+    /// The size in bytes.
     pub(crate) const SIZE: usize = T::TYPE.layout(I::WIDTH).size;
-    /// Alignment of a header.
+    /// The alignment in bytes.
     pub(crate) const ALIGN: usize = T::TYPE.layout(I::WIDTH).align;
-    /// Whether a value is its header alone.
+    /// Whether a value consists only of its header.
     pub(crate) const PLAIN: bool = T::TYPE.is_plain();
 }
 
-/// The rest of `bytes` from `offset` on; empty if there is none. A validated value has it.
+// In this file, so that the validator does not depend on the trait.
+impl<I: Index> Validator<'_, I> {
+    /// Checks `count` values whose headers follow each other, starting at offset `at`.
+    #[inline]
+    pub fn each<T: FlatType>(&mut self, at: usize, count: usize) -> Result<(), FlatError> {
+        for n in 0..count {
+            T::validate(self, at + n * Header::<T, I>::SIZE)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rest of `bytes` after `offset`, or nothing if `bytes` is shorter. In a validated value, it never is.
 #[inline]
 pub(crate) fn tail(bytes: &[u8], offset: usize) -> &[u8] {
     bytes.get(offset..).unwrap_or_default()
 }
 
-/// The first `N` bytes; zeros if there are fewer. A validated value has them.
+/// The first `N` bytes, or zeros if `bytes` is shorter. In a validated value, it never is.
 #[inline]
 pub(crate) fn head<const N: usize>(bytes: &[u8]) -> [u8; N] {
     match bytes.first_chunk() {

@@ -1,20 +1,20 @@
-//! The width of the two numbers in a string's or list's header.
+//! The width of indices: the two numbers in the header of a string or list.
 
 use std::fmt;
 
-/// The index widths, as a value that constant functions can work with.
+/// An index width, as a value for constant functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
-    /// One byte; no alignment. Messages of a few hundred bytes.
+    /// One byte, without alignment. For messages of up to a few hundred bytes.
     U8,
-    /// Two bytes; no alignment.
+    /// Two bytes, without alignment.
     U16,
-    /// Four bytes; every header and every list of numbers is naturally aligned.
+    /// Four bytes. Every header and every list of numbers is naturally aligned.
     U32,
 }
 
 impl Width {
-    /// Bytes that one index takes.
+    /// The size of an index in bytes.
     pub const fn bytes(self) -> usize {
         match self {
             Width::U8 => 1,
@@ -28,7 +28,7 @@ impl Width {
         matches!(self, Width::U32)
     }
 
-    /// The name that stands in schema texts: `u8`, `u16` or `u32`.
+    /// The name in schema texts: `u8`, `u16` or `u32`.
     pub const fn name(self) -> &'static str {
         match self {
             Width::U8 => "u8",
@@ -38,7 +38,7 @@ impl Width {
     }
 }
 
-// Every index fits a `usize`, and the sum of two fits a `u64`.
+// Every index fits into a `usize`, and the sum of two fits into a `u64`.
 const _: () = assert!(usize::BITS >= 32);
 
 mod sealed {
@@ -48,25 +48,25 @@ mod sealed {
     impl Sealed for u32 {}
 }
 
-/// An unsigned integer that deltas, lengths and counts are stored in: `u8`, `u16` or `u32`.
+/// An unsigned integer type that stores deltas, lengths and counts: `u8`, `u16` or `u32`.
 pub trait Index: sealed::Sealed + Copy + fmt::Debug + Default + Send + Sync + 'static {
     /// The width as a value.
     const WIDTH: Width;
-    /// Bytes that one index takes.
+    /// The size of an index in bytes.
     const BYTES: usize = Self::WIDTH.bytes();
     /// The largest delta, length or count.
     const MAX: usize;
 
-    /// Reads the index at the start of `bytes`; 0 if there are too few bytes.
+    /// Reads the index at the start of `bytes`, or 0 if `bytes` is too short.
     #[doc(hidden)]
     fn read(bytes: &[u8]) -> usize;
 
-    /// Reads the two indices of a header at the start of `bytes`; zeros if there are too few bytes.
+    /// Reads the two indices of a header at the start of `bytes`, or zeros if `bytes` is too short.
     #[doc(hidden)]
     fn read_pair(bytes: &[u8]) -> (usize, usize);
 
-    /// Writes the two indices of a header at the start of `bytes`. The one that does not fit is the error, and then
-    /// nothing is written; nothing is written either if there are too few bytes, which the caller has checked.
+    /// Writes the two indices of a header to the start of `bytes`, which the caller has checked to be long
+    /// enough. Returns a number that does not fit as the error, and writes nothing.
     #[doc(hidden)]
     fn write_pair(delta: usize, count: usize, bytes: &mut [u8]) -> Result<(), usize>;
 }

@@ -1,15 +1,15 @@
 //! A flat, self-relative data layout that is built and read in place.
 //!
-//! A message is one value of a type, laid out in bytes so that it can be written front to back into a block of
-//! memory and read there: no pointers but offsets forward from where they stand, no parsing, no copy. The
-//! layout is WIT's value types; `FORMAT.md` beside this crate specifies it byte by byte.
+//! A message is one value of a type. It is written front to back into a block of memory and read there,
+//! without parsing and without a copy. It contains no pointers, only forward offsets relative to their own
+//! position. The layout covers the value types of WIT. `FORMAT.md` in this crate specifies it byte by byte.
 //!
 //! ```
 //! use blockcast_flat_types::Flat;
 //!
 //! type Lines = Flat<Vec<String>>;         // WIT: list<string>
 //!
-//! // Built in place: as many lines as the block holds.
+//! // Build in place, with as many lines as fit into the block.
 //! let mut block = [0; 4096];
 //! let length = Lines::build(&mut block, |list| {
 //!     let mut list = list.until_full(16)?;
@@ -21,7 +21,7 @@
 //!     list.finish()
 //! })?;
 //!
-//! // Read in place: validated once, then plain memory accesses.
+//! // Read in place: validate once, then use plain memory accesses.
 //! let lines = Lines::access(&block[..length])?;
 //! assert_eq!(lines.len(), 2);
 //! assert_eq!(lines.get(1), Some("or not to be"));
@@ -29,19 +29,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What a type has
+//! # The parts of a flat type
 //!
-//! | | for `Vec<String>` | |
+//! | part | for `Vec<String>` | purpose |
 //! | --- | --- | --- |
-//! | [`FlatType::View`] | [`ListView`] | `Copy`, borrows the message, reading neither panics nor allocates |
-//! | [`FlatType::Builder`] | [`ListBuilder`] | borrows the block, is consumed to give [`Finished`] |
-//! | [`ToFlat`] | `[&str]`, `Vec<String>`, a [`ListView`] of another message, .. | what [`Flat::write`] takes and views compare with |
-//! | [`FlatType::TYPE`] | [`schema::Type::List`] | layout, fingerprint and WIT text |
+//! | [`FlatType::View`] | [`ListView`] | reads: `Copy`, borrows the message, neither panics nor allocates |
+//! | [`FlatType::Builder`] | [`ListBuilder`] | writes in place: borrows the block, is consumed to return [`Finished`] |
+//! | [`ToFlat`] | `[&str]`, `Vec<String>`, a [`ListView`] of another message, .. | values for [`Flat::write`] and for comparison with views |
+//! | [`FlatType::TYPE`] | [`schema::Type::List`] | the layout, the fingerprint and the WIT text |
 //!
 //! # Trust
 //!
-//! [`Flat::access`] takes any bytes. [`Flat::access_unchecked`] is for bytes that were validated before or that
-//! a builder wrote. A builder's [`Finished`] cannot be made up or come from another build, so a build that
+//! [`Flat::access`] accepts any bytes. [`Flat::access_unchecked`] requires bytes that were validated before
+//! or written by a builder. A [`Finished`] cannot be forged or taken from another build, so a build that
 //! returns `Ok` has written a valid message:
 //!
 //! ```compile_fail
@@ -58,7 +58,7 @@
 //! let mut other = [0; 64];
 //! let mut kept = None;
 //! Flat::<String>::build::<BuildError>(&mut other, |text| {
-//!     kept = Some(text.set("another")?);  // a proof does not leave its build
+//!     kept = Some(text.set("another")?);  // a proof cannot leave its build
 //!     Err(BuildError::Misaligned)
 //! });
 //! Flat::<String>::build(&mut [0; 64], |_| Ok::<_, BuildError>(kept.unwrap()));
@@ -79,25 +79,25 @@ mod target;
 mod to_flat;
 mod validator;
 
-/// Lays out a struct or enum of your own.
+/// Derives [`FlatType`] and [`ToFlat`] for a struct or enum, and generates its view and its builder.
 ///
 /// | source | WIT | view | builder |
 /// | --- | --- | --- | --- |
 /// | `struct S { a: A, b: B }` | record | `SView` with a method per field | `SBuilder`: `a(..)`, then `b(..)`, then `finish()` |
-/// | `struct S(A);` | what `A` is | what `A`'s is | what `A`'s is |
+/// | `struct S(A);` | as `A` | as `A` | as `A` |
 /// | `struct S(A, B);` | tuple | tuple of views | [`TupleBuilder`] |
 /// | `enum E { A, B }` | enum | the type itself, which must be `Copy` and `Debug` | [`ScalarBuilder`] |
 /// | `enum E { A, B(X), C { x: X } }` | variant | `EView`, an enum | `EBuilder` with a method per case |
 /// | `#[flat(flags)] struct F { a: bool, b: bool }` | flags | the type itself, which must be `Copy` and `Debug` | [`ScalarBuilder`] |
 ///
-/// Each builder method `field(value)` has a twin `field_with(|builder| ..)` that builds the value in place. The
-/// type itself implements [`FlatType`] and [`ToFlat`]; views compare with it and convert into it. Type parameters
-/// are allowed, lifetimes are not: the type owns what is in it, and its view borrows the message.
+/// Each builder method `field(value)` has a twin `field_with(|builder| ..)` that builds the value in place.
+/// Views can be compared with the type and converted into it. The type can have type parameters but no
+/// lifetimes: it owns its contents, and its view borrows the message.
 ///
 /// ```
 /// use blockcast_flat_types::{BuildError, Flat};
 ///
-/// /// What was found in a text.
+/// /// Statistics of a text.
 /// #[derive(Flat, Debug, PartialEq)]
 /// struct Report {
 ///     words: u64,
@@ -111,7 +111,7 @@ mod validator;
 ///     Text { text: String, words: u32 },
 /// }
 ///
-/// // Field by field, in place; the compiler minds the order and that none is missing.
+/// // Build field by field, in place. The compiler checks the order and that no field is missing.
 /// let mut block = [0; 256];
 /// let length = Flat::<Report>::build::<BuildError>(&mut block, |report| {
 ///     report
@@ -132,7 +132,7 @@ mod validator;
 ///     assert_eq!((text, words), ("one two three", 3));
 /// }
 ///
-/// // Or in one call, from a value.
+/// // Or write a value in one call.
 /// let line = Line::Text { text: "one two three".into(), words: 3 };
 /// let value = Report { words: 3, longest: Some("three".into()), lines: vec![line, Line::Empty] };
 /// assert_eq!(Flat::<Report>::to_vec(&value)?, block[..length]);
@@ -140,8 +140,9 @@ mod validator;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The macro finds the library as `blockcast_flat_types`, or as `blockcast::flat` in a package that depends on
-/// `blockcast` alone; where it goes by another name, `#[flat(crate = path::to::it)]` says which.
+/// The generated code refers to this crate as `blockcast_flat_types`, or as `blockcast::flat` in a package
+/// that depends only on `blockcast`. If it has another path in your program, name it with `#[flat(crate =
+/// path::to::flat_types)]`.
 ///
 /// ```compile_fail
 /// # use blockcast_flat_types::{BuildError, Flat};
@@ -167,7 +168,7 @@ pub use flat::Flat;
 pub use flat_type::FlatType;
 pub use index::{Index, Width};
 pub use kinds::{
-    Items, Key, ListBuilder, ListItems, ListIter, ListView, MapBuilder, MapEntries, MapView, Number,
+    Items, Key, ListBuilder, ListIter, ListView, ListWriter, MapBuilder, MapView, MapWriter, Number,
     OptionBuilder, ResultBuilder, ScalarBuilder, StringBuilder, TupleBuilder, UnitBuilder,
 };
 #[cfg(feature = "serde")]
@@ -175,10 +176,11 @@ pub use serialize::Serialized;
 pub use target::{BuildFn, Finished, Place};
 pub use to_flat::ToFlat;
 
-/// What the derive macro's code is made of. Not a part of the interface.
+/// Building blocks of derived code. Not part of the public API.
 ///
-/// The macro's code is in the program's crate, and finds the library by a path that the program chooses. So what it calls
-/// here is safe whatever is said there: it is compared with the type when it is compiled.
+/// Derived code is in the program's crate, and refers to this crate by a path that the program chooses. So
+/// the functions here are safe for every caller: they check at compile time that their parameters agree with
+/// the type.
 ///
 /// ```compile_fail,E0080
 /// # use blockcast_flat_types::{Flat, derived};
@@ -205,7 +207,8 @@ pub use to_flat::ToFlat;
 /// Flat::<(u8, String)>::to_vec(Nothing)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-/// And what is unsafe there, the implementation of [`FlatType`] for the type, compiles with these parts only:
+/// The unsafe part of derived code, the implementation of [`FlatType`], compiles only with these building
+/// blocks:
 ///
 /// ```compile_fail,E0308
 /// # use blockcast_flat_types::Flat;
@@ -214,7 +217,7 @@ pub use to_flat::ToFlat;
 ///     pub mod derived {
 ///         pub use blockcast_flat_types::derived::*;
 ///         use blockcast_flat_types::{FlatError, FlatType, Index};
-///         /// Finds every record valid.
+///         /// Accepts every record.
 ///         pub struct RecordValidator<'v, 'a, T, I: Index>(std::marker::PhantomData<(&'v (), &'a (), T, I)>);
 ///         impl<'v, 'a, T, I: Index> RecordValidator<'v, 'a, T, I> {
 ///             pub fn new(_: &'v mut Validator<'a, I>, _: usize) -> Self { Self(std::marker::PhantomData) }
@@ -243,14 +246,14 @@ pub use to_flat::ToFlat;
 #[doc(hidden)]
 pub mod derived {
     pub use crate::kinds::{
-        Bits, Choice, ChoiceBuilder, RecordBuilder, RecordValidator, RecordView, Rewritable, Rewritten,
+        Bits, RecordBuilder, RecordValidator, RecordView, Rewritable, Rewritten, Variant, VariantBuilder,
     };
     pub use crate::target::Target;
     pub use crate::to_flat::{KeyOrder, Text};
     pub use crate::validator::Validator;
 }
 
-/// Keeps a part of derived code if the feature `serde` is on.
+/// Keeps the code: the feature `serde` is on.
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 #[macro_export]
@@ -258,7 +261,7 @@ macro_rules! __if_serde {
     ($($code:tt)*) => { $($code)* };
 }
 
-/// Keeps a part of derived code if the feature `serde` is on.
+/// Drops the code: the feature `serde` is off.
 #[cfg(not(feature = "serde"))]
 #[doc(hidden)]
 #[macro_export]

@@ -1,4 +1,4 @@
-//! Messages in blocks: [`Flat`] as a payload of topics.
+//! [`Flat`] as the payload of a topic.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use crate::index::Index;
 use crate::target::{Finished, Place, Target};
 use crate::to_flat::ToFlat;
 
-// SAFETY: the schema is the text of the layout, so equal schemas mean equal layouts; builders and `write_to` give a
-// `Finished` for complete values only.
+// SAFETY: the schema is the text of the layout, so equal schemas mean equal layouts. Builders and `write_to`
+// return a `Finished` only for complete values.
 unsafe impl<T: FlatType, I: Index> Payload for Flat<T, I> {
     type View<'a> = T::View<'a, I>;
     type Builder<'b> = T::Builder<'b, I>;
@@ -32,7 +32,7 @@ unsafe impl<T: FlatType, I: Index> Payload for Flat<T, I> {
 
     #[inline]
     unsafe fn view(bytes: &[u8]) -> T::View<'_, I> {
-        // SAFETY: the caller's promise is the same one.
+        // SAFETY: the caller guarantees that the bytes are valid.
         unsafe { Self::access_unchecked(bytes) }
     }
 
@@ -83,11 +83,11 @@ mod tests {
     fn a_flat_list_is_a_payload() {
         type Lines = Flat<Vec<String>>;
         let mut block = [0; 64];
-        // SAFETY: nothing else is built meanwhile.
+        // SAFETY: there is no other build at the same time.
         let built = unsafe { Lines::write_from(&["to", "be"], &mut block) };
         let length = Lines::built_len(&built.expect("fits"));
         <Lines as Payload>::validate(&block[..length]).expect("just written");
-        // SAFETY: validated in the line above.
+        // SAFETY: the line above has validated the bytes.
         let lines = unsafe { <Lines as Payload>::view(&block[..length]) };
         assert_eq!(lines, ["to", "be"]);
         assert_eq!(<Lines as Payload>::schema(), Schema::named("flat1/u32:list<string>"), "the same hash");
@@ -97,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_too_small_is_told_from_a_value_that_never_fits() {
+    fn a_small_block_and_a_value_that_never_fits_are_different_errors() {
         use blockcast_blocks::BuildError as E;
         let write = |block: &mut [u8], text: &str| {
-            // SAFETY: nothing else is built meanwhile.
+            // SAFETY: there is no other build at the same time.
             unsafe { <Flat<String, u8> as WriteFrom<str>>::write_from(text, block) }.map(|_| ())
         };
         assert_eq!(write(&mut [0; 4], "hello"), Err(E::TooSmall { needed: 7, available: 4 }));

@@ -1,5 +1,7 @@
-//! Views as serde sees them: a list is a sequence, a map a map, a record a struct, a variant an enum. For people
-//! who want to print a message, as JSON for example; nothing is copied, and nothing is read twice.
+//! `serde::Serialize` for views, to print a message as JSON, for example.
+//!
+//! A list becomes a sequence, a map a map, a record a struct and a variant an enum. Serializing reads the
+//! message in place, without an intermediate copy.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
@@ -7,7 +9,8 @@ use crate::flat_type::FlatType;
 use crate::index::Index;
 use crate::kinds::{Key, ListView, MapView};
 
-/// Any view of a `T`, to be serialized: also those that are ordinary Rust types, such as enums without payloads.
+/// Serializes a view of any `T`, even one that is an ordinary Rust type without `Serialize`, such as an enum
+/// without payloads.
 #[derive(Debug)]
 pub struct Serialized<'a, T: FlatType, I: Index>(
     /// The view.

@@ -1,4 +1,4 @@
-//! Where a builder writes, and the proof that it did.
+//! The part of a block that a builder writes to, and the proof that it has written a complete value.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -9,14 +9,14 @@ use crate::index::Index;
 use crate::schema::align_up;
 use crate::to_flat::ToFlat;
 
-/// A type that neither outlives nor falls short of `'b`: a value branded with it cannot be swapped for one of
-/// another build, since every build has a lifetime of its own that its code cannot name.
+/// A type that is invariant in `'b`. Every build has its own lifetime, which its code cannot name, so a value
+/// with this brand cannot be replaced by one of another build.
 type Brand<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
 
 /// The proof that a value is complete.
 ///
-/// A builder is consumed to get one. The closure of a build must return it, and can only have it from the
-/// builder that it was given.
+/// A builder returns it when it is consumed. The closure of a build must return it, and can obtain it only
+/// from the builder that it is called with.
 #[must_use = "return it from the closure of the build"]
 #[derive(Debug)]
 pub struct Finished<'b> {
@@ -25,7 +25,8 @@ pub struct Finished<'b> {
 }
 
 impl Finished<'_> {
-    /// The length of the message so far in bytes; for the root value, the length of the message.
+    /// The length in bytes of the message up to the end of this value. For the root value, the length of the
+    /// message.
     #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
     #[inline]
     pub fn len(&self) -> usize {
@@ -33,34 +34,34 @@ impl Finished<'_> {
     }
 }
 
-/// The place in a block where a `T` goes; [`ToFlat::write_to`](crate::ToFlat::write_to) fills it.
+/// A place in a block for a `T`, which [`ToFlat::write_to`](crate::ToFlat::write_to) fills.
 #[derive(Debug)]
 pub struct Place<'b, T, I: Index> {
     target: Target<'b, I>,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
     #[inline]
     pub(crate) fn new(target: Target<'b, I>) -> Self {
-        Place { target, kind: PhantomData }
+        Place { target, marker: PhantomData }
     }
 
-    /// What the place is made of, for builders.
+    /// Converts the place for a builder.
     #[inline]
     pub(crate) fn into_target(self) -> Target<'b, I> {
         self.target
     }
 
-    /// The same place, for a type with the same layout; with another one it does not compile.
+    /// The same place for another type. Fails to compile if the types have different layouts.
     #[doc(hidden)]
     #[inline]
     pub fn retyped<U: FlatType>(self) -> Place<'b, U, I> {
         const { assert!(T::TYPE.is_laid_out_as(U::TYPE), "the types have different layouts") };
-        Place { target: self.target, kind: PhantomData }
+        Place { target: self.target, marker: PhantomData }
     }
 
-    /// The builder that writes here.
+    /// Returns a builder that writes the value to this place.
     #[inline]
     pub fn builder(self) -> T::Builder<'b, I> {
         T::builder(self.target)
@@ -69,8 +70,8 @@ impl<'b, T: FlatType, I: Index> Place<'b, T, I> {
 
 /// A closure that builds a `T`: `FnOnce(T::Builder<'b, I>) -> Result<Finished<'b>, E>`.
 ///
-/// Taken as `impl for<'b> BuildFn<'b, T, I, E>`: the closure works for every `'b`, so it can only return what it
-/// got from the builder it was given.
+/// Functions take it as `impl for<'b> BuildFn<'b, T, I, E>`. As the closure works for every `'b`, it can only
+/// return a [`Finished`] from the builder that it is called with.
 pub trait BuildFn<'b, T: FlatType, I: Index, E>:
     FnOnce(T::Builder<'b, I>) -> Result<Finished<'b>, E>
 {
@@ -84,7 +85,7 @@ where
 {
 }
 
-/// The block, where in it the header of the value goes, and where its data may start.
+/// A block with the position of a value's header and of its data.
 ///
 /// ```text
 /// block  ┌────────┬──────────────────┬─────────────────────────────┐
@@ -93,8 +94,8 @@ where
 ///         ▲ at                        ▲ cursor
 /// ```
 ///
-/// A nested value gets a target of its own that borrows the block; its [`Finished`] carries the new cursor
-/// back. If it fails nothing is carried back, and what it wrote counts as free again.
+/// A nested value has its own target, which borrows the block. Its [`Finished`] returns the new cursor. If
+/// the nested value fails, the cursor stays, and the bytes that it wrote are free again.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Target<'b, I: Index> {
@@ -105,8 +106,10 @@ pub struct Target<'b, I: Index> {
     index: PhantomData<I>,
 }
 
-/// Copies a text of the same length. Up to 32 bytes, the usual name or word, without a call and with few branches that
-/// depend on the length, which nobody can predict: pieces overlap where there is less text than they could hold.
+/// Copies `from` to `to`, which has the same length.
+///
+/// Most names and words have at most 32 bytes. They are copied without a call, in pieces that overlap if the
+/// text is shorter than the pieces: this needs few branches on the length, which are hard to predict.
 #[inline(always)]
 fn copy_text(to: &mut [u8], from: &[u8]) {
     #[inline(always)]
@@ -132,7 +135,7 @@ fn copy_text(to: &mut [u8], from: &[u8]) {
 }
 
 impl<'b, I: Index> Target<'b, I> {
-    /// The target of a message's root value. To be handed to code that is generic over `'b` only.
+    /// The target of a message's root value. Pass it only to code that is generic over `'b`.
     #[inline]
     pub(crate) fn root<T: FlatType>(block: &'b mut [u8]) -> Self {
         Target { block, at: 0, cursor: Header::<T, I>::SIZE, brand: PhantomData, index: PhantomData }
@@ -149,12 +152,12 @@ impl<'b, I: Index> Target<'b, I> {
         self.block
     }
 
-    /// Where the header goes.
+    /// The offset of the header.
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// Bytes of the block.
+    /// The length of the block in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.block.len()
     }
@@ -164,7 +167,7 @@ impl<'b, I: Index> Target<'b, I> {
         BuildError::NoRoom { needed, available: self.block.len() }
     }
 
-    /// The bytes from `from` to `to`.
+    /// The bytes between `from` and `to`.
     #[inline]
     pub(crate) fn span(&mut self, from: usize, to: usize) -> Result<&mut [u8], BuildError> {
         let available = self.block.len();
@@ -174,8 +177,8 @@ impl<'b, I: Index> Target<'b, I> {
         }
     }
 
-    // Offsets into a header are small, and the header's own is at most the block's length and a small one: the sums
-    // below do not overflow.
+    // The sums below do not overflow: an offset in a header is small, and the header's offset exceeds the
+    // block's length by a small number at most.
 
     /// Writes `bytes` at `offset` in the header.
     #[inline]
@@ -185,21 +188,21 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(())
     }
 
-    /// Checks that the header's `size` bytes are in the block.
+    /// Checks that the block has room for the header's `size` bytes.
     #[inline]
     pub(crate) fn check_header(&self, size: usize) -> Result<(), BuildError> {
         let end = self.at + size;
         if end > self.block.len() { Err(self.no_room(end)) } else { Ok(()) }
     }
 
-    /// Writes zeros in the header's `size` bytes, for a header that has bytes no value uses.
+    /// Zeroes the header's `size` bytes, for a header with padding.
     pub(crate) fn clear(&mut self, size: usize) -> Result<(), BuildError> {
         let at = self.at;
         self.span(at, at + size)?.fill(0);
         Ok(())
     }
 
-    /// Writes the header of a string or list: its data starts at `start` and has `count` elements.
+    /// Writes the header of a string or list whose data start at `start` and have `count` elements.
     #[inline(always)]
     pub(crate) fn put_region(&mut self, start: usize, count: usize) -> Result<(), BuildError> {
         let at = self.at;
@@ -208,7 +211,7 @@ impl<'b, I: Index> Target<'b, I> {
             .map_err(|value| BuildError::IndexOverflow { value, max: I::MAX })
     }
 
-    /// Writes a string, header and text.
+    /// Writes the header and the text of a string.
     #[inline(always)]
     pub(crate) fn put_text(&mut self, text: &str) -> Result<(), BuildError> {
         let start = self.cursor;
@@ -219,8 +222,8 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(())
     }
 
-    /// Writes strings whose headers follow each other in the `headers` before the cursor. Gives their number; as many
-    /// as there are headers at most, then [`None`].
+    /// Writes strings whose headers follow each other in `headers`, which is before the cursor. Returns the
+    /// number of strings, or [`None`] if there are more strings than headers.
     #[inline]
     pub(crate) fn put_texts<V>(
         &mut self,
@@ -228,8 +231,8 @@ impl<'b, I: Index> Target<'b, I> {
         texts: impl Iterator<Item = V>,
         text: fn(&V) -> &str,
     ) -> Result<Option<usize>, BuildError> {
-        // Headers and text are two slices that are cut shorter as they are filled: one check for each, and nothing of
-        // that goes through memory.
+        // The rests of the headers and of the room for text are two slices that shrink: a string needs one
+        // bounds check for each, and both slices stay in registers.
         let available = self.block.len();
         let (mut at, mut cursor, mut count) = (headers.start, self.cursor, 0);
         let Some((before, mut room)) = self.block.split_at_mut_checked(cursor) else {
@@ -254,7 +257,8 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(Some(count))
     }
 
-    /// Takes `count` elements of `size` bytes, aligned, from the cursor on. Gives the offset of the first.
+    /// Takes aligned room for `count` elements of `size` bytes at the cursor. Returns the offset of the
+    /// first.
     #[inline]
     pub(crate) fn take(&mut self, count: usize, size: usize, align: usize) -> Result<usize, BuildError> {
         if count == 0 {
@@ -276,19 +280,19 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(start)
     }
 
-    /// Gives back everything from `cursor` on.
+    /// Gives back all room after `cursor`.
     pub(crate) fn retract(&mut self, cursor: usize) {
-        debug_assert!(cursor <= self.cursor, "only what was taken is given back");
+        debug_assert!(cursor <= self.cursor, "the room was taken before");
         self.cursor = cursor;
     }
 
-    /// A target for a value whose header is at absolute offset `at`.
+    /// A target for a value whose header is at offset `at` in the block.
     #[inline(always)]
     fn nested(&mut self, at: usize) -> Target<'_, I> {
         Target { at, cursor: self.cursor, block: &mut *self.block, brand: PhantomData, index: PhantomData }
     }
 
-    /// Builds a value whose header is at `offset` in this header. On an error the target is as before.
+    /// Builds a value whose header is at `offset` in this header. An error leaves the target unchanged.
     #[inline]
     pub(crate) fn child<T: FlatType, E>(
         &mut self,
@@ -299,7 +303,7 @@ impl<'b, I: Index> Target<'b, I> {
         self.child_at(at, build)
     }
 
-    /// Builds a value whose header is at absolute offset `at`. On an error the target is as before.
+    /// Builds a value whose header is at offset `at` in the block. An error leaves the target unchanged.
     #[inline]
     pub(crate) fn child_at<T: FlatType, E>(
         &mut self,
@@ -310,7 +314,7 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(())
     }
 
-    /// Writes a value whose header is at `offset` in this header. On an error the target is as before.
+    /// Writes a value whose header is at `offset` in this header. An error leaves the target unchanged.
     #[inline(always)]
     pub(crate) fn write<T: FlatType>(
         &mut self,
@@ -321,7 +325,7 @@ impl<'b, I: Index> Target<'b, I> {
         self.write_at(at, value)
     }
 
-    /// Writes a value whose header is at absolute offset `at`. On an error the target is as before.
+    /// Writes a value whose header is at offset `at` in the block. An error leaves the target unchanged.
     #[inline(always)]
     pub(crate) fn write_at<T: FlatType>(
         &mut self,
@@ -332,15 +336,15 @@ impl<'b, I: Index> Target<'b, I> {
         Ok(())
     }
 
-    /// The proof that the value is complete, if all `size` bytes of its header are in the block, with those at
-    /// the end that no field has written.
+    /// Completes the value if the block has room for all `size` bytes of its header, including padding at its
+    /// end.
     #[inline]
     pub(crate) fn finish_header(self, size: usize) -> Result<Finished<'b>, BuildError> {
         self.check_header(size)?;
         Ok(self.finish())
     }
 
-    /// The proof that the value is complete.
+    /// Completes the value. The caller has written all of it.
     #[inline]
     pub(crate) fn finish(self) -> Finished<'b> {
         Finished { end: self.cursor, brand: PhantomData }

@@ -1,4 +1,4 @@
-//! Ordinary Rust values that can be written as a flat type.
+//! The trait of values that can be written as a flat type.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,45 +9,51 @@ use crate::index::Index;
 use crate::schema::align_up;
 use crate::target::{Finished, Place};
 
-/// A value that can be written as a `T`, in one call: `str` as `String`, `[U]` as `Vec<T>` where `U` can be
-/// written as `T`, a struct as itself, references to all of them. Views are written as what they are views of, so that
-/// what was read goes into another message as it is; only views of newtypes cannot, and views with one among their
-/// fields.
+/// A value that can be written as a `T` in one call, and compared with a `T` that is read in place.
 ///
-/// It can also be compared with a `T` that is read in place.
+/// `str` is written as `String`, `[U]` as `Vec<T>` if `U` can be written as `T`, and a struct as itself.
+/// References to such values and views of them can be written too, so a value can be copied from one message
+/// into another. Exceptions are views of newtypes, and views of types that contain newtypes.
 #[diagnostic::on_unimplemented(message = "`{Self}` cannot be written as a flat `{T}`")]
 pub trait ToFlat<T: FlatType> {
-    /// Writes the value. Does not allocate.
+    /// Writes the value to `place`. Does not allocate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the block has no room for the value, or if the value does not fit the index type.
     fn write_to<'b, I: Index>(&self, place: Place<'b, T, I>) -> Result<Finished<'b>, BuildError>;
 
-    /// Where the value's data end if they start at offset `cursor` or, aligned, right after it. `usize::MAX`
-    /// where it would be more.
+    /// The offset at which the value's data end if the data before them end at `cursor`, or `usize::MAX` if
+    /// it exceeds that. Both are in bytes from the message's start.
     fn end_after<I: Index>(&self, cursor: usize) -> usize;
 
-    /// Whether `view` reads as this value. Does not allocate.
+    /// Whether `view` equals this value. Does not allocate.
     fn matches<I: Index>(&self, view: T::View<'_, I>) -> bool;
 
-    /// Writes `values` into the elements of a list that has room for them. Numbers are copied as one.
+    /// Appends `values` to a list. Copies numbers in one piece.
     #[doc(hidden)]
     #[inline]
-    fn write_all<I: Index>(values: &[Self], list: &mut crate::ListItems<'_, T, I>) -> Result<(), BuildError>
+    fn write_all<I: Index>(values: &[Self], list: &mut crate::ListWriter<'_, T, I>) -> Result<(), BuildError>
     where
         Self: Sized,
     {
         list.push_all(values.iter())
     }
 
-    /// How to get the text of a value that is written as a string. Only this crate can say so.
+    /// The text of a value that is written as a string. Only this crate can set it.
     #[doc(hidden)]
     const TEXT: Option<Text<T, Self>> = None;
 
-    /// That the order of `Self` is the order of the map keys that it is written as, so that nobody needs to compare
-    /// the keys of a sorted map when it is written. Only this crate can say so.
+    /// Set if values of `Self` have the same order as the map keys that they are written as. Then a sorted
+    /// map is written without comparing its keys. Only this crate can set it.
     #[doc(hidden)]
     const KEY_ORDER: Option<KeyOrder<T, Self>> = None;
 }
 
-/// The text of a `U`, all of which a `T` consists of.
+/// A function that returns the text of a `U`, and the proof that `T` is laid out as a string.
+///
+/// With it, lists of strings are written without a call per element. Only this crate can construct it, and it
+/// is bound to its `T` and `U`:
 ///
 /// ```compile_fail,E0308
 /// # use blockcast_flat_types::*;
@@ -55,7 +61,7 @@ pub trait ToFlat<T: FlatType> {
 /// enum Sign { Plus, Minus }
 ///
 /// impl ToFlat<Sign> for String {
-///     const TEXT: Option<Text<Sign, String>> = <String as ToFlat<String>>::TEXT; // a string's, not a sign's
+///     const TEXT: Option<Text<Sign, String>> = <String as ToFlat<String>>::TEXT; // of a string, not of a sign
 /// #   fn write_to<'b, I: Index>(&self, place: Place<'b, Sign, I>) -> Result<Finished<'b>, BuildError> {
 /// #       Sign::Plus.write_to(place)
 /// #   }
@@ -64,7 +70,7 @@ pub trait ToFlat<T: FlatType> {
 /// }
 /// # use blockcast_flat_types::derived::Text;
 /// ```
-/// Without it:
+/// Without `TEXT`, the implementation works:
 /// ```
 /// # use blockcast_flat_types::*;
 /// #[derive(Flat, Clone, Copy, Debug, PartialEq)]
@@ -81,19 +87,16 @@ pub trait ToFlat<T: FlatType> {
 /// assert_eq!(Flat::<Vec<Sign>>::read(&bytes)?, [Sign::Plus]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-///
-/// Lists of strings are written by it without a call per element. A `Text` is a promise that `T` is laid out as a
-/// string, which is why nobody else can make one, and why it is of use for this `T` and this `U` alone.
 #[doc(hidden)]
 pub struct Text<T, U: ?Sized> {
     of: fn(&U) -> &str,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<U: ?Sized> Text<String, U> {
-    /// `of` returns what is written.
+    /// `of` returns the text that is written for a value.
     pub(crate) const fn new(of: fn(&U) -> &str) -> Self {
-        Text { of, kind: PhantomData }
+        Text { of, marker: PhantomData }
     }
 }
 
@@ -111,7 +114,9 @@ impl<T, U: ?Sized> fmt::Debug for Text<T, U> {
     }
 }
 
-/// The promise that values of `U` are ordered as the keys `T` that they are written as.
+/// The proof that values of `U` have the same order as the map keys of type `T` that they are written as.
+///
+/// Only this crate can construct it, and it is bound to its `T` and `U`:
 ///
 /// ```compile_fail,E0308
 /// # use blockcast_flat_types::*;
@@ -120,7 +125,7 @@ impl<T, U: ?Sized> fmt::Debug for Text<T, U> {
 /// struct Reversed(std::cmp::Reverse<u32>);
 ///
 /// impl ToFlat<u32> for Reversed {
-///     const KEY_ORDER: Option<KeyOrder<u32, Reversed>> = <u32 as ToFlat<u32>>::KEY_ORDER; // of numbers only
+///     const KEY_ORDER: Option<KeyOrder<u32, Reversed>> = <u32 as ToFlat<u32>>::KEY_ORDER; // of `u32` only
 /// #   fn write_to<'b, I: Index>(&self, place: Place<'b, u32, I>) -> Result<Finished<'b>, BuildError> {
 /// #       self.0.0.write_to(place)
 /// #   }
@@ -128,7 +133,7 @@ impl<T, U: ?Sized> fmt::Debug for Text<T, U> {
 /// #   fn matches<I: Index>(&self, view: u32) -> bool { self.0.0 == view }
 /// }
 /// ```
-/// Without it an order that is not the keys' is found:
+/// Without it, writing a map compares its keys, and a different order is an error:
 /// ```
 /// # use blockcast_flat_types::*;
 /// #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -149,7 +154,7 @@ impl<T, U: ?Sized> fmt::Debug for Text<T, U> {
 pub struct KeyOrder<T, U: ?Sized>(PhantomData<fn(&U) -> T>);
 
 impl<T, U: ?Sized> KeyOrder<T, U> {
-    pub(crate) const KEPT: Option<Self> = Some(KeyOrder(PhantomData));
+    pub(crate) const PRESERVED: Option<Self> = Some(KeyOrder(PhantomData));
 }
 
 impl<T, U: ?Sized> fmt::Debug for KeyOrder<T, U> {
@@ -158,7 +163,7 @@ impl<T, U: ?Sized> fmt::Debug for KeyOrder<T, U> {
     }
 }
 
-/// Where a list's data end; see [`ToFlat::end_after`].
+/// The offset at which a list's data end. See [`ToFlat::end_after`].
 pub(crate) fn list_end<T, U, I>(values: impl ExactSizeIterator<Item = U>, cursor: usize) -> usize
 where
     T: FlatType,
@@ -170,7 +175,7 @@ where
         return cursor;
     }
     let headers = count.saturating_mul(Header::<T, I>::SIZE);
-    // usize::MAX is no multiple of any alignment but 1; what is not far below it is too much anyway.
+    // Rounding up close to `usize::MAX` would overflow. No message is that long.
     let start = if cursor > usize::MAX - 8 { usize::MAX } else { align_up(cursor, Header::<T, I>::ALIGN) };
     let end = start.saturating_add(headers);
     if Header::<T, I>::PLAIN { end } else { values.fold(end, |end, value| value.end_after::<I>(end)) }
@@ -193,12 +198,14 @@ impl<T: FlatType, U: ToFlat<T> + ?Sized> ToFlat<T> for &U {
     }
 
     const TEXT: Option<Text<T, Self>> = match U::TEXT {
-        Some(_) => Some(Text { of: |value| U::TEXT.map_or("", |text| (text.of)(value)), kind: PhantomData }),
+        Some(_) => {
+            Some(Text { of: |value| U::TEXT.map_or("", |text| (text.of)(value)), marker: PhantomData })
+        }
         None => None,
     };
 
     const KEY_ORDER: Option<KeyOrder<T, Self>> = match U::KEY_ORDER {
-        Some(_) => KeyOrder::KEPT,
+        Some(_) => KeyOrder::PRESERVED,
         None => None,
     };
 }

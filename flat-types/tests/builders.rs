@@ -1,4 +1,4 @@
-//! Building in place: known and unknown lengths, nesting, and what happens when the room ends.
+//! Building in place: known and unknown lengths, nesting, and blocks that are too small.
 
 use blockcast_flat_types::{BuildError, Flat};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::fmt::Write;
 type Lines = Flat<Vec<String>>;
 
 #[test]
-fn a_block_is_filled_until_it_is_full() {
+fn a_list_can_be_built_until_the_block_is_full() {
     let mut block = [0xaa; 256];
     let mut taken = 0;
     let length = Lines::build(&mut block, |list| {
@@ -22,7 +22,7 @@ fn a_block_is_filled_until_it_is_full() {
 }
 
 #[test]
-fn unused_room_is_zero_and_not_a_value() {
+fn unused_room_of_a_list_is_zero() {
     let mut block = [0xaa; 256];
     let length = Lines::build(&mut block, |list| {
         let mut list = list.with_capacity(3)?;
@@ -38,7 +38,7 @@ fn unused_room_is_zero_and_not_a_value() {
 }
 
 #[test]
-fn an_open_list_of_numbers_leaves_no_gap() {
+fn unused_room_of_a_list_of_numbers_is_given_back() {
     let mut block = [0xaa; 256];
     let length = Flat::<Vec<u16>>::build(&mut block, |list| {
         let mut list = list.until_full(0)?;
@@ -52,7 +52,7 @@ fn an_open_list_of_numbers_leaves_no_gap() {
 }
 
 #[test]
-fn an_open_list_without_elements_is_the_empty_list() {
+fn a_list_without_elements_gives_back_all_its_room() {
     let mut block = [0xaa; 256];
     let length = Lines::build(&mut block, |list| list.until_full(0)?.finish()).unwrap();
     assert_eq!(block[..length], Lines::to_vec([""; 0]).unwrap());
@@ -74,7 +74,7 @@ fn too_many_and_too_few_elements_are_errors() {
 }
 
 #[test]
-fn a_block_of_any_size_is_an_error_or_the_value() {
+fn a_block_of_any_size_holds_the_value_or_is_too_small() {
     let value = vec![(1_u8, vec!["one", "two"], 0.5), (2, vec![], 1.5), (3, vec!["three"], 2.5)];
     type Message = Flat<Vec<(u8, Vec<String>, f64)>>;
     let whole = Message::to_vec(&value).unwrap();
@@ -91,17 +91,17 @@ fn a_block_of_any_size_is_an_error_or_the_value() {
 }
 
 #[test]
-fn what_did_not_fit_leaves_the_list_as_it_was() {
+fn an_element_that_does_not_fit_leaves_the_list_unchanged() {
     let mut block = [0; 48];
     let length = Lines::build(&mut block, |list| {
         let mut list = list.with_len(2)?;
         list.push("first")?;
         assert!(list.push("x".repeat(100)).unwrap_err().is_full());
-        let given_up = list.push_with(|text| {
+        let abandoned = list.push_with(|text| {
             let _complete = text.set("written, then given up")?;
             Err(BuildError::Misaligned)
         });
-        assert_eq!(given_up, Err(BuildError::NoRoom { needed: 24 + 5 + 22, available: 48 }));
+        assert_eq!(abandoned, Err(BuildError::NoRoom { needed: 24 + 5 + 22, available: 48 }));
         list.push("second")?;
         list.finish()
     })
@@ -110,7 +110,7 @@ fn what_did_not_fit_leaves_the_list_as_it_was() {
 }
 
 #[test]
-fn strings_can_be_formatted_in_place() {
+fn text_can_be_formatted_in_place() {
     let mut block = [0; 64];
     let length = Flat::<(u32, String)>::build(&mut block, |tuple| {
         tuple
@@ -127,7 +127,7 @@ fn strings_can_be_formatted_in_place() {
 }
 
 #[test]
-fn a_string_that_lost_a_piece_cannot_be_finished() {
+fn a_string_cannot_be_completed_after_a_failed_write() {
     let error = Flat::<String>::build(&mut [0; 16], |mut text| {
         let _ = write!(text, "{} {}", 1, u128::MAX);
         text.finish()
@@ -157,7 +157,7 @@ fn numbers_can_be_filled_in_place_and_read_as_a_slice() {
 }
 
 #[test]
-fn errors_of_ones_own_end_a_build() {
+fn a_closure_can_return_its_own_error_type() {
     #[derive(Debug, PartialEq)]
     enum Mine {
         Build(BuildError),

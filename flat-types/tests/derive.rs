@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use blockcast_flat_types::{BuildError, Flat, FlatError, FlatType};
 
-/// What a subscriber found out about a text.
+/// Statistics of a text.
 #[derive(Flat, Debug, Clone, PartialEq)]
 struct Report {
-    /// All words.
+    /// The number of words.
     words: u64,
     longest: Option<String>,
     by_letter: BTreeMap<char, u32>,
@@ -69,7 +69,7 @@ fn report() -> Report {
 }
 
 #[test]
-fn a_record_comes_back_as_it_was_at_every_width() {
+fn a_record_is_read_as_it_was_written_at_every_width() {
     fn check<I: blockcast_flat_types::Index>() {
         let bytes = Flat::<Report, I>::to_vec(report()).unwrap();
         assert_eq!(Flat::<Report, I>::read(&bytes).unwrap(), report());
@@ -128,7 +128,7 @@ fn a_record_is_built_field_by_field() {
 }
 
 #[test]
-fn a_record_prints_as_what_it_is() {
+fn a_view_prints_like_its_record() {
     let bytes = Flat::<Report>::to_vec(report()).unwrap();
     let view = format!("{:?}", Flat::<Report>::access(&bytes).unwrap());
     assert_eq!(view, format!("{:?}", report()).replace("Position(", "("));
@@ -149,7 +149,7 @@ fn generics_are_laid_out_as_their_arguments() {
 }
 
 #[test]
-fn a_struct_around_one_value_costs_nothing() {
+fn a_newtype_has_the_layout_of_its_field() {
     assert_eq!(Flat::<Vec<Celsius>>::FINGERPRINT, Flat::<Vec<f32>>::FINGERPRINT);
     let bytes = Flat::<Vec<Celsius>>::to_vec([Celsius(21.5)]).unwrap();
     assert_eq!(Flat::<Vec<Celsius>>::access(&bytes).unwrap().get(0), Some(21.5));
@@ -157,7 +157,7 @@ fn a_struct_around_one_value_costs_nothing() {
 }
 
 #[test]
-fn bad_cases_flags_and_padding_are_refused() {
+fn invalid_cases_flags_and_padding_are_errors() {
     assert_eq!(Flat::<State>::validate(&[2]), Err(FlatError::Discriminant { at: 0, value: 2 }));
     assert_eq!(Flat::<Rights>::validate(&[0b1000]), Err(FlatError::Discriminant { at: 0, value: 8 }));
     assert_eq!(Flat::<Option<u16>, u8>::validate(&[0, 1, 0]), Err(FlatError::Padding { at: 1 }));
@@ -174,7 +174,7 @@ fn bad_cases_flags_and_padding_are_refused() {
 }
 
 #[test]
-fn map_keys_ascend() {
+fn map_keys_must_ascend() {
     type Map = Flat<BTreeMap<String, u8>, u8>;
     let map = BTreeMap::from([("b", 2), ("a", 1), ("", 0)]);
     let bytes = Map::to_vec(&map).unwrap();
@@ -203,7 +203,7 @@ fn map_keys_ascend() {
 }
 
 #[test]
-fn schemas_have_names_and_definitions() {
+fn wit_texts_have_names_and_definitions() {
     assert_eq!(Flat::<Vec<Position>, u16>::schema(), "flat1/u16:list<tuple<f32,f32>>");
     assert_eq!(<Vec<Report>>::TYPE.to_string(), "list<report>");
     assert_eq!(Flat::<Report>::wit(), include_str!("report.wit"));

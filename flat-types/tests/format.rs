@@ -1,6 +1,6 @@
-//! The vectors of FORMAT.md, which `check_vectors.py` checks with an implementation of its own.
+//! The vectors of FORMAT.md, which `check_vectors.py` checks with an independent implementation.
 //!
-//! `FLAT_VECTORS=write cargo test -p blockcast-flat-types --test format` writes the file anew.
+//! `FLAT_VECTORS=write cargo test -p blockcast-flat-types --test format` rewrites the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn structure<T: FlatType, I: Index>() -> String {
 }
 
 impl Vectors {
-    /// The canonical message of a value at every width that holds it.
+    /// Adds the canonical message of a value at every width into which it fits.
     fn value<T: FlatType>(&mut self, value: impl ToFlat<T>, json: &Value) {
         self.at::<T, u8>(&value, json);
         self.at::<T, u16>(&value, json);
@@ -89,7 +89,7 @@ impl Vectors {
         }));
     }
 
-    fn refused<T: FlatType, I: Index>(&mut self, bytes: &[u8], why: &str) {
+    fn invalid<T: FlatType, I: Index>(&mut self, bytes: &[u8], why: &str) {
         Flat::<T, I>::validate(bytes).expect_err(why);
         self.invalid.push(json!({
             "type": structure::<T, I>(),
@@ -164,7 +164,8 @@ fn valid(vectors: &mut Vectors) {
         &json!([[-1, ["y", "z"]], [1, ["x"]]]),
     );
 
-    // Room for three, two used; a string that starts later than it must.
+    // A list with room for three elements, of which two are used, and a string that starts later than
+    // necessary.
     vectors.message::<Vec<String>, u8>(
         b"\x02\x02\x06\x01\x05\x01\0\0ab",
         ["a", "b"],
@@ -175,42 +176,42 @@ fn valid(vectors: &mut Vectors) {
 }
 
 fn invalid(vectors: &mut Vectors) {
-    vectors.refused::<Vec<String>, u8>(b"", "there is no header");
-    vectors.refused::<Vec<String>, u8>(b"\x02", "the header is cut off");
-    vectors.refused::<Vec<String>, u8>(b"\x02\x01", "the element's header is missing");
-    vectors.refused::<String, u8>(b"\x02\x02x", "the text is cut off");
-    vectors.refused::<String, u8>(b"\x03\x00", "an empty string points past the end");
-    vectors.refused::<String, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the length is far too large");
-    vectors.refused::<String, u32>(b"\xff\xff\xff\xff\0\0\0\0", "the delta is far too large");
-    vectors.refused::<Vec<u64>, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the count is far too large");
-    vectors.refused::<String, u8>(b"\x02\x00x", "a byte follows the value");
-    vectors.refused::<Vec<String>, u8>(b"\x00\x01", "the list points to itself");
-    vectors.refused::<Vec<String>, u8>(b"\x02\x01\x00\x02", "the string points to its own header");
-    vectors.refused::<Vec<String>, u8>(b"\x02\x02\x04\x01\x02\x01x", "two strings share their text");
-    vectors.refused::<Vec<String>, u8>(b"\x02\x02\x05\x01\x02\x01yx", "regions are not in order");
-    vectors.refused::<String, u8>(b"\x02\x01\xff", "not UTF-8");
-    vectors.refused::<Vec<String>, u8>(b"\x02\x02\x04\x01\x03\x01\xc3\xa4", "a character is cut in two");
-    vectors.refused::<String, u8>(b"\x03\x01!x", "a gap is not zero");
-    vectors.refused::<(u8, u16), u32>(b"\x01\x01\x02\x00", "padding is not zero");
-    vectors.refused::<(u16, u8), u32>(b"\x01\x00\x02\x01", "padding at the end is not zero");
-    vectors.refused::<Vec<u16>, u32>(b"\x09\0\0\0\x01\0\0\0\0\x01\x01", "the list is not aligned");
-    vectors.refused::<bool, u8>(b"\x02", "no bool");
-    vectors.refused::<Vec<bool>, u8>(b"\x02\x03\x01\x02\x00", "no bool");
-    vectors.refused::<char, u8>(b"\x00\xd8\x00\x00", "a surrogate");
-    vectors.refused::<char, u8>(b"\x00\x00\x11\x00", "beyond the last character");
-    vectors.refused::<Option<u8>, u8>(b"\x02\x00", "no case 2");
-    vectors.refused::<Option<u8>, u8>(b"\x00\x01", "none with a payload");
-    vectors.refused::<Option<u32>, u32>(b"\x01\0\x01\0\x05\0\0\0", "bytes between discriminant and payload");
-    vectors.refused::<Result<u8, u16>, u8>(b"\x00\x01\x01", "bytes after the payload");
-    vectors.refused::<Color, u8>(b"\x03", "no case 3");
-    vectors.refused::<Three, u8>(b"\x08", "no flag 3");
-    vectors.refused::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x01\x00\x01\x00", "a key twice");
-    vectors.refused::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x02\x00\x01\x00", "keys descend");
-    vectors.refused::<BTreeMap<String, ()>, u8>(b"\x02\x02\x04\x01\x03\x01ba", "keys descend");
+    vectors.invalid::<Vec<String>, u8>(b"", "there is no header");
+    vectors.invalid::<Vec<String>, u8>(b"\x02", "the header is cut off");
+    vectors.invalid::<Vec<String>, u8>(b"\x02\x01", "the element's header is missing");
+    vectors.invalid::<String, u8>(b"\x02\x02x", "the text is cut off");
+    vectors.invalid::<String, u8>(b"\x03\x00", "an empty string points past the end");
+    vectors.invalid::<String, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the length is far too large");
+    vectors.invalid::<String, u32>(b"\xff\xff\xff\xff\0\0\0\0", "the delta is far too large");
+    vectors.invalid::<Vec<u64>, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the count is far too large");
+    vectors.invalid::<String, u8>(b"\x02\x00x", "a byte follows the value");
+    vectors.invalid::<Vec<String>, u8>(b"\x00\x01", "the list points to itself");
+    vectors.invalid::<Vec<String>, u8>(b"\x02\x01\x00\x02", "the string points to its own header");
+    vectors.invalid::<Vec<String>, u8>(b"\x02\x02\x04\x01\x02\x01x", "two strings share their text");
+    vectors.invalid::<Vec<String>, u8>(b"\x02\x02\x05\x01\x02\x01yx", "regions are not in order");
+    vectors.invalid::<String, u8>(b"\x02\x01\xff", "not UTF-8");
+    vectors.invalid::<Vec<String>, u8>(b"\x02\x02\x04\x01\x03\x01\xc3\xa4", "a character is cut in two");
+    vectors.invalid::<String, u8>(b"\x03\x01!x", "a gap is not zero");
+    vectors.invalid::<(u8, u16), u32>(b"\x01\x01\x02\x00", "padding is not zero");
+    vectors.invalid::<(u16, u8), u32>(b"\x01\x00\x02\x01", "padding at the end is not zero");
+    vectors.invalid::<Vec<u16>, u32>(b"\x09\0\0\0\x01\0\0\0\0\x01\x01", "the list is not aligned");
+    vectors.invalid::<bool, u8>(b"\x02", "no bool");
+    vectors.invalid::<Vec<bool>, u8>(b"\x02\x03\x01\x02\x00", "no bool");
+    vectors.invalid::<char, u8>(b"\x00\xd8\x00\x00", "a surrogate");
+    vectors.invalid::<char, u8>(b"\x00\x00\x11\x00", "beyond the last character");
+    vectors.invalid::<Option<u8>, u8>(b"\x02\x00", "no case 2");
+    vectors.invalid::<Option<u8>, u8>(b"\x00\x01", "none with a payload");
+    vectors.invalid::<Option<u32>, u32>(b"\x01\0\x01\0\x05\0\0\0", "bytes between discriminant and payload");
+    vectors.invalid::<Result<u8, u16>, u8>(b"\x00\x01\x01", "bytes after the payload");
+    vectors.invalid::<Color, u8>(b"\x03", "no case 3");
+    vectors.invalid::<Three, u8>(b"\x08", "no flag 3");
+    vectors.invalid::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x01\x00\x01\x00", "a key twice");
+    vectors.invalid::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x02\x00\x01\x00", "keys descend");
+    vectors.invalid::<BTreeMap<String, ()>, u8>(b"\x02\x02\x04\x01\x03\x01ba", "keys descend");
 }
 
 #[test]
-fn the_vectors_are_what_is_written_and_read() {
+fn the_published_vectors_are_up_to_date() {
     let mut vectors = Vectors::default();
     valid(&mut vectors);
     invalid(&mut vectors);
@@ -224,16 +225,16 @@ fn the_vectors_are_what_is_written_and_read() {
         lines(&vectors.invalid)
     );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors.json");
-    if std::env::var_os("FLAT_VECTORS").is_some_and(|what| what == "write") {
+    if std::env::var_os("FLAT_VECTORS").is_some_and(|mode| mode == "write") {
         std::fs::write(&path, &text).expect("the file can be written");
     }
-    let published = std::fs::read_to_string(&path).expect("the vectors are there");
+    let published = std::fs::read_to_string(&path).expect("the vectors can be read");
     let parse = |text: &str| serde_json::from_str::<Value>(text).expect("the vectors are JSON");
     assert!(parse(&published) == parse(&text), "the vectors differ from {}", path.display());
 }
 
 #[test]
-fn the_vectors_read_by_their_schema_text_alone() {
+fn the_vectors_can_be_read_with_only_their_schema_text() {
     use blockcast_flat_types::dynamic::Schema;
     let vectors: Value = serde_json::from_str(include_str!("../vectors.json")).expect("the vectors are JSON");
     let list = |name: &str| vectors[name].as_array().expect("a list").clone();
@@ -263,7 +264,7 @@ fn the_vectors_read_by_their_schema_text_alone() {
 }
 
 #[test]
-fn the_example_of_the_page_is_right() {
+fn the_example_in_format_md_is_correct() {
     let record = Record { id: 7, name: "ab".into(), marks: vec![1.0, 2.0] };
     let bytes = Flat::<Record>::to_vec(&record).unwrap();
     let page = include_str!("../FORMAT.md");

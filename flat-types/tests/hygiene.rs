@@ -1,4 +1,4 @@
-//! `#[derive(Flat)]` does not depend on what a program calls its types, fields and cases, nor on what else is in scope.
+//! `#[derive(Flat)]` works with any names of types, fields and cases, and with any other names in scope.
 #![forbid(unsafe_code)]
 #![allow(
     dead_code,
@@ -12,8 +12,8 @@
 use blockcast_flat_types::Flat;
 use blockcast_flat_types::derived::{Rewritable, Rewritten};
 
-/// A value comes back as it was, and its view can be written, compared and printed.
-fn returns<T>(value: T)
+/// A value is read as it was written, and its view can be written, compared and printed.
+fn round_trip<T>(value: T)
 where
     T: PartialEq + std::fmt::Debug + for<'a> Rewritable<'a, u32>,
 {
@@ -24,7 +24,7 @@ where
     assert_eq!(
         Flat::<T>::to_vec(Rewritten::<T, u32>(view)).expect("it fits"),
         bytes,
-        "a view is written as it was"
+        "a view is written like its value"
     );
     assert_eq!(Flat::<T>::read(&bytes).expect("just written"), value);
 }
@@ -71,11 +71,11 @@ macro_rules! names {
         })*
 
         #[test]
-        fn fields_are_called_as_one_likes() {
+        fn fields_can_have_any_names() {
             $(
-                returns($module::record());
-                returns(vec![$module::flags()]);
-                returns($module::fields());
+                round_trip($module::record());
+                round_trip(vec![$module::flags()]);
+                round_trip($module::fields());
             )*
         }
     };
@@ -160,9 +160,9 @@ mod cases {
 }
 
 #[test]
-fn cases_are_called_as_one_likes() {
+fn cases_can_have_any_names() {
     use cases::{Cases, Plain};
-    returns(vec![
+    round_trip(vec![
         Cases::View(1),
         Cases::Builder("text".to_owned()),
         Cases::Ok(2),
@@ -175,11 +175,12 @@ fn cases_are_called_as_one_likes() {
         Cases::Named { view: 7, f: 8, value: "text".to_owned() },
         Cases::Self_,
     ]);
-    returns(vec![Plain::View, Plain::Builder, Plain::Ok, Plain::None, Plain::Result]);
-    returns(vec![cases::r#enum::r#type(1), cases::r#enum::r#match { r#fn: 2 }, cases::r#enum::r#loop]);
+    round_trip(vec![Plain::View, Plain::Builder, Plain::Ok, Plain::None, Plain::Result]);
+    round_trip(vec![cases::r#enum::r#type(1), cases::r#enum::r#match { r#fn: 2 }, cases::r#enum::r#loop]);
 }
 
-/// Types that have the names of the prelude, of the library and of the macro's own helpers, and parameters of every letter.
+/// Types with the names of the prelude, of the library and of the generated code, and parameters with
+/// one-letter names.
 mod types {
     mod std_names {
         use blockcast_flat_types::Flat;
@@ -247,7 +248,7 @@ mod types {
         pub struct Tuple(I, J, N, E, S);
 
         #[test]
-        fn types_are_called_by_letters() {
+        fn types_can_have_one_letter_names() {
             let text = |text: &str| text.to_owned();
             let letters = Letters {
                 i: I(text("i")),
@@ -297,14 +298,14 @@ mod types {
         pub struct Tuple<I, E>(I, E);
 
         #[test]
-        fn parameters_are_called_as_one_likes() {
-            super::super::returns(Record {
+        fn parameters_can_have_any_names() {
+            super::super::round_trip(Record {
                 i: 1_u64,
                 j: vec!["j".to_owned()],
                 n: 2_u8,
                 e: Some("e".to_owned()),
             });
-            super::super::returns(vec![
+            super::super::round_trip(vec![
                 Variant::S("s".to_owned()),
                 Variant::T { t: 1_u8, a: 2_u16 },
                 Variant::B(Some('b'), 3),
@@ -315,7 +316,7 @@ mod types {
     }
 }
 
-/// Everything that could be in scope is, and is of no use.
+/// A scope in which common names have useless meanings.
 mod hostile {
     pub const f: i32 = 0;
     pub const view: i32 = 0;
@@ -341,7 +342,8 @@ mod hostile {
 
     use ::blockcast_flat_types::FlatError;
 
-    /// A trait whose methods every type has, by value, which methods of the type itself by reference come after.
+    /// A trait that gives every type methods that take `self` by value. Method calls prefer them to the
+    /// type's own methods that take `self` by reference.
     pub trait Everything: Sized {
         fn field<A, const N: ::core::primitive::usize>(self) -> ::core::result::Result<(), FlatError> {
             ::core::result::Result::Ok(())
@@ -364,7 +366,7 @@ mod hostile {
     impl<T> Everything for T {}
 
     mod record_ {
-        #[allow(unused_imports, reason = "the macro's code uses none of it")]
+        #[allow(unused_imports, reason = "the generated code uses none of them")]
         use super::*;
 
         #[derive(::blockcast_flat_types::Flat, Clone, Debug)]
@@ -392,7 +394,7 @@ mod hostile {
     }
 
     #[test]
-    fn what_else_is_in_scope_does_not_matter() {
+    fn other_names_in_scope_do_not_matter() {
         use self::record_::Record;
         let record_ = Record { a: "text".to_owned(), b: 1, c: ::std::option::Option::Some(true) };
         let bytes = ::blockcast_flat_types::Flat::<Record>::to_vec(&record_).expect("it fits");
@@ -401,7 +403,7 @@ mod hostile {
     }
 }
 
-/// Nothing is imported.
+/// A scope without any imports.
 #[rustfmt::skip]
 mod bare {
     #![no_implicit_prelude]

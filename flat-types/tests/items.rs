@@ -1,11 +1,11 @@
-//! Writing what an iterator gives, in one call.
+//! Writing the items of an iterator in one call.
 
 use blockcast_flat_types::{BuildError, Flat, Items};
 
 type Lines = Flat<Vec<String>>;
 
 #[test]
-fn an_iterator_that_knows_its_length_is_a_list() {
+fn an_iterator_that_knows_its_length_is_written_as_a_list() {
     let words = ["to", "be"];
     let shouted = words.iter().map(|word| word.to_uppercase());
     let bytes = Lines::to_vec(Items(shouted.clone())).unwrap();
@@ -16,11 +16,11 @@ fn an_iterator_that_knows_its_length_is_a_list() {
 }
 
 #[test]
-fn an_iterator_that_is_wrong_about_its_length_is_an_error() {
+fn an_iterator_that_announces_a_wrong_length_is_an_error() {
     #[derive(Clone)]
     struct Wrong {
         left: usize,
-        says: usize,
+        announced: usize,
     }
     impl Iterator for Wrong {
         type Item = u8;
@@ -29,27 +29,27 @@ fn an_iterator_that_is_wrong_about_its_length_is_an_error() {
             Some(7)
         }
         fn size_hint(&self) -> (usize, Option<usize>) {
-            (self.says, Some(self.says))
+            (self.announced, Some(self.announced))
         }
     }
     impl ExactSizeIterator for Wrong {}
 
-    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 2, says: 3 })).unwrap_err();
+    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 2, announced: 3 })).unwrap_err();
     assert_eq!(error, BuildError::TooFew { expected: 3, pushed: 2 });
-    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 3, says: 2 })).unwrap_err();
+    let error = Flat::<Vec<u8>>::to_vec(Items(Wrong { left: 3, announced: 2 })).unwrap_err();
     assert_eq!(error, BuildError::ListFull { capacity: 2 });
-    // Strings have a way of their own.
-    for (left, says) in [(2, 3), (3, 2), (1, 0)] {
-        let error = Lines::to_vec(Items(Wrong { left, says }.map(|_| "x"))).unwrap_err();
-        match left < says {
-            true => assert_eq!(error, BuildError::TooFew { expected: says, pushed: left }),
-            false => assert_eq!(error, BuildError::ListFull { capacity: says }),
+    // Lists of strings have their own code.
+    for (left, announced) in [(2, 3), (3, 2), (1, 0)] {
+        let error = Lines::to_vec(Items(Wrong { left, announced }.map(|_| "x"))).unwrap_err();
+        match left < announced {
+            true => assert_eq!(error, BuildError::TooFew { expected: announced, pushed: left }),
+            false => assert_eq!(error, BuildError::ListFull { capacity: announced }),
         }
     }
 }
 
 #[test]
-fn maps_are_built_until_the_block_is_full() {
+fn a_map_can_be_built_until_the_block_is_full() {
     use std::collections::BTreeMap;
     type Counts = Flat<BTreeMap<String, u32>>;
     let mut block = [0xaa; 128];
@@ -69,7 +69,7 @@ fn maps_are_built_until_the_block_is_full() {
 }
 
 #[test]
-fn a_list_that_ran_full_can_be_built_again_with_less() {
+fn a_block_that_was_too_small_can_be_reused_for_less() {
     let mut block = [0; 40];
     let all = ["one", "two", "three", "four", "five"];
     let error = Lines::write(all, &mut block).unwrap_err();

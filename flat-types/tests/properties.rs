@@ -1,4 +1,4 @@
-//! Properties that hold for every type, every value and every index width; and for bytes that are no message.
+//! Properties of every type, every value and every index width, and of arbitrary bytes.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -81,8 +81,8 @@ fn everything() -> impl Strategy<Value = Everything> {
     )
 }
 
-/// A value is written in exactly as many bytes as announced and reads as itself.
-fn comes_back<T: FlatType + PartialEq + Debug, I: Index>(value: &T) -> TestCaseResult {
+/// A value is written in exactly `encoded_len` bytes, and is read as it was written.
+fn round_trip<T: FlatType + PartialEq + Debug, I: Index>(value: &T) -> TestCaseResult {
     let length = Flat::<T, I>::encoded_len(value);
     let mut block = vec![0xaa; length + 16];
     let written = match Flat::<T, I>::write(value, &mut block) {
@@ -90,17 +90,17 @@ fn comes_back<T: FlatType + PartialEq + Debug, I: Index>(value: &T) -> TestCaseR
             prop_assert!(max < u32::MAX as usize, "nothing here is too large for u32");
             return Ok(());
         }
-        other => other.expect("only the index may be too narrow"),
+        other => other.expect("only the index can be too narrow"),
     };
     prop_assert_eq!(written, length);
     prop_assert!(block[length..].iter().all(|byte| *byte == 0xaa), "nothing is written past the message");
     let bytes = &block[..length];
-    let view = Flat::<T, I>::access(bytes).expect("what is written is valid");
+    let view = Flat::<T, I>::access(bytes).expect("a written message is valid");
     prop_assert!(value.matches::<I>(view));
     prop_assert_eq!(format!("{:?}", &T::from_view::<I>(view)), format!("{:?}", value));
     prop_assert_eq!(&T::from_view::<I>(view), value);
 
-    // Not a byte less will do, and none may be missing or added.
+    // A shorter block is too small, and a shorter or longer message is invalid.
     for short in (0..length).rev().take(40) {
         let result = Flat::<T, I>::write(value, &mut block[..short]);
         let is_no_room = matches!(result, Err(BuildError::NoRoom { needed, available })
@@ -116,31 +116,31 @@ fn comes_back<T: FlatType + PartialEq + Debug, I: Index>(value: &T) -> TestCaseR
     Ok(())
 }
 
-/// Bytes are refused, or everything in them can be read and written again.
-fn is_a_value_or_refused<T: FlatType + Debug, I: Index>(bytes: &[u8]) -> TestCaseResult {
-    // A reader that knows the schema's text only comes to the same result.
+/// Bytes are invalid, or all of them can be read and written again.
+fn is_valid_or_an_error<T: FlatType + Debug, I: Index>(bytes: &[u8]) -> TestCaseResult {
+    // A reader that knows only the schema's text comes to the same result.
     let schema = dynamic::Schema::parse(&Flat::<T, I>::schema()).expect("the schema of a type");
     prop_assert_eq!(schema.validate(bytes).is_ok(), Flat::<T, I>::validate(bytes).is_ok());
     if let Ok(view) = Flat::<T, I>::access(bytes) {
         let printed = format!("{view:?}");
         let value = T::from_view::<I>(view);
-        let again = Flat::<T, I>::to_vec(&value).expect("what was read fits");
+        let again = Flat::<T, I>::to_vec(&value).expect("the value fits");
         prop_assert!(again.len() <= bytes.len(), "the canonical message is the shortest");
-        let view = Flat::<T, I>::access(&again).expect("what is written is valid");
+        let view = Flat::<T, I>::access(&again).expect("a written message is valid");
         let printed_again = format!("{view:?}");
-        // Not `==` on the values: a mutation may have made a NaN.
+        // Compare the texts instead of the values, which can contain a NaN.
         prop_assert_eq!(printed, printed_again);
     }
     Ok(())
 }
 
-/// Some bytes of a valid message are changed.
+/// A message with changed bytes is invalid, or all of it can be read and written again.
 fn survives_mutation<T: FlatType + Debug, I: Index>(value: &T, changes: &[(u16, u8)]) -> TestCaseResult {
     let Ok(mut bytes) = Flat::<T, I>::to_vec(value) else { return Ok(()) };
-    for (place, change) in changes {
-        let place = *place as usize % bytes.len();
-        bytes[place] ^= change;
-        is_a_value_or_refused::<T, I>(&bytes)?;
+    for (position, change) in changes {
+        let position = *position as usize % bytes.len();
+        bytes[position] ^= change;
+        is_valid_or_an_error::<T, I>(&bytes)?;
     }
     Ok(())
 }
@@ -154,14 +154,14 @@ macro_rules! properties {
                 #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
                 #[test]
-                fn a_value_comes_back(value in $strategy) {
-                    comes_back::<$type, u8>(&value)?;
-                    comes_back::<$type, u16>(&value)?;
-                    comes_back::<$type, u32>(&value)?;
+                fn a_value_is_read_as_it_was_written(value in $strategy) {
+                    round_trip::<$type, u8>(&value)?;
+                    round_trip::<$type, u16>(&value)?;
+                    round_trip::<$type, u32>(&value)?;
                 }
 
                 #[test]
-                fn a_mutation_is_refused_or_another_value(
+                fn a_mutation_is_an_error_or_another_value(
                     value in $strategy,
                     changes in proptest::collection::vec((any::<u16>(), 1_u8..), 1..8),
                 ) {
@@ -171,10 +171,10 @@ macro_rules! properties {
                 }
 
                 #[test]
-                fn any_bytes_are_refused_or_a_value(bytes in proptest::collection::vec(0_u8..16, 0..48)) {
-                    is_a_value_or_refused::<$type, u8>(&bytes)?;
-                    is_a_value_or_refused::<$type, u16>(&bytes)?;
-                    is_a_value_or_refused::<$type, u32>(&bytes)?;
+                fn any_bytes_are_an_error_or_a_value(bytes in proptest::collection::vec(0_u8..16, 0..48)) {
+                    is_valid_or_an_error::<$type, u8>(&bytes)?;
+                    is_valid_or_an_error::<$type, u16>(&bytes)?;
+                    is_valid_or_an_error::<$type, u32>(&bytes)?;
                 }
             }
         }
@@ -213,7 +213,7 @@ properties! {
 
 proptest! {
     #[test]
-    fn an_open_list_reads_as_the_list(texts in texts(), spare in 0_usize..5) {
+    fn a_list_with_unused_room_reads_as_its_elements(texts in texts(), spare in 0_usize..5) {
         let mut block = [0xaa; 512];
         let length = Flat::<Vec<String>>::build(&mut block, |list| {
             let mut list = list.with_capacity(texts.len() + spare)?;
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_is_found_exactly_if_it_is_there(
+    fn a_map_finds_exactly_the_keys_it_contains(
         map in proptest::collection::btree_map(short_text(), any::<u8>(), 0..20),
         others in texts(),
     ) {

@@ -1,4 +1,4 @@
-//! Views print as JSON through serde.
+//! Views can be serialized as JSON.
 #![cfg(feature = "serde")]
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ fn json<T: FlatType, I: Index>(bytes: &[u8]) -> serde_json::Value {
 }
 
 #[test]
-fn a_view_is_json_as_its_rust_type_would_be() {
+fn a_view_serializes_like_its_rust_type() {
     let order = Order {
         id: 7,
         items: vec![Item::Nothing, Item::Book("Faust".into()), Item::Box(1, 2), Item::Tea { grams: 100 }],

@@ -1,4 +1,4 @@
-//! Text is UTF-8, piece by piece.
+//! Every string of a message is UTF-8.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use blockcast_flat_types::{BuildError, Flat, FlatError};
 
 type Strings = Flat<Vec<String>, u8>;
 
-/// A list of strings whose text is `text`, cut after so many bytes each.
+/// A message with a list of strings: `text`, cut into pieces of the given lengths in bytes.
 fn cut(text: &[u8], lengths: &[u8]) -> Vec<u8> {
     let mut bytes = vec![2, lengths.len() as u8];
     let mut start = 2 + 2 * lengths.len() as u8;
@@ -19,7 +19,7 @@ fn cut(text: &[u8], lengths: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn text_that_is_utf8_as_a_whole_may_not_be_cut_within_a_character() {
+fn a_cut_within_a_character_is_an_error() {
     let text = "aäb€c".as_bytes();
     for at in 0..=text.len() {
         let bytes = cut(text, &[at as u8, (text.len() - at) as u8]);
@@ -34,7 +34,7 @@ fn text_that_is_utf8_as_a_whole_may_not_be_cut_within_a_character() {
 }
 
 #[test]
-fn every_string_of_a_list_is_checked() {
+fn every_byte_of_a_list_of_strings_is_checked() {
     let good = cut("ääää".as_bytes(), &[2, 0, 4, 0, 2]);
     assert_eq!(Strings::access(&good).unwrap(), ["ä", "", "ää", "", "ä"]);
     for wrong in 12..good.len() {
@@ -45,28 +45,28 @@ fn every_string_of_a_list_is_checked() {
 }
 
 #[test]
-fn surrogates_and_overlong_forms_are_refused() {
+fn surrogates_and_overlong_forms_are_errors() {
     for text in [&b"\xed\xa0\x80"[..], b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"] {
         assert!(Strings::validate(&cut(text, &[text.len() as u8])).is_err());
         assert!(Flat::<String, u8>::validate(&[&[2, text.len() as u8], text].concat()).is_err());
     }
 }
 
-/// Texts of every length from none to `longest`, no two bytes next to each other alike.
+/// Texts of every length from 0 to `longest` bytes. Adjacent bytes differ.
 fn texts(longest: usize) -> Vec<String> {
     let alphabet = "abcdefghijklmnopqrstuvwxyz".chars().cycle();
     (0..=longest).map(|len| alphabet.clone().skip(len % 7).take(len).collect()).collect()
 }
 
 #[test]
-fn texts_of_every_length_are_written_whole_and_nothing_beside_them() {
+fn texts_of_every_length_are_written_and_nothing_after_them() {
     let texts = texts(100);
     let mut block = vec![0xaa; 8 + 101 * 8 + 100 * 101 / 2 + 64];
     let length = Flat::<Vec<String>>::write(&texts, &mut block).unwrap();
     assert_eq!(length, block.len() - 64);
     assert_eq!(Flat::<Vec<String>>::access(&block[..length]).unwrap(), texts);
     assert!(block[length..].iter().all(|byte| *byte == 0xaa));
-    // One by one, as keys of a map, and by reference they are the same.
+    // The result is the same element by element, by reference, and as keys of a map.
     let pushed = Flat::<Vec<String>>::build(&mut vec![0; length], |list| {
         let mut list = list.with_len(texts.len())?;
         for text in &texts {

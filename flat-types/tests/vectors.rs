@@ -1,4 +1,4 @@
-//! The published bytes of the proof of concept that this layout is compatible with.
+//! The published bytes of the proof of concept with which this layout is compatible.
 
 use blockcast_flat_types::{Flat, FlatError};
 
@@ -45,16 +45,16 @@ fn the_published_bytes_are_read() {
 }
 
 #[test]
-fn nested_lists_are_depth_first() {
+fn nested_lists_are_written_depth_first() {
     let value = [vec!["a", "bc"], vec![], vec!["d"]];
     let bytes = Flat::<Vec<Vec<String>>, u8>::to_vec(&value).unwrap();
-    // The root; three list headers; the first list's headers and text; the third's.
+    // The root, three list headers, the first list's headers and text, and the third list's.
     assert_eq!(bytes, b"\x02\x03\x06\x02\x0b\x00\x09\x01\x04\x01\x03\x02abc\x02\x01d");
     assert_eq!(Flat::<Vec<Vec<String>>, u8>::access(&bytes).unwrap(), value);
 }
 
 #[test]
-fn records_are_their_fields_side_by_side() {
+fn the_fields_of_a_record_are_adjacent() {
     let value = (7_u32, "seven", true);
     let bytes = Flat::<(u32, String, bool), u8>::to_vec(value).unwrap();
     assert_eq!(bytes, b"\x07\0\0\0\x03\x05\x01seven");
@@ -64,24 +64,24 @@ fn records_are_their_fields_side_by_side() {
 }
 
 #[test]
-fn strings_wider_than_the_index_are_refused() {
+fn a_string_that_is_too_long_for_the_index_is_an_error() {
     let long = "x".repeat(256);
     let error = Flat::<String, u8>::to_vec(&long).unwrap_err();
-    assert_eq!(error.to_string(), "256 does not fit an index, whose largest value is 255");
+    assert_eq!(error.to_string(), "256 does not fit into an index, whose largest value is 255");
     assert!(Flat::<String, u16>::to_vec(&long).is_ok());
     assert!(Flat::<Vec<u8>, u8>::to_vec([0_u8; 256].as_slice()).is_err());
 }
 
 #[test]
-fn broken_bytes_are_refused_by_name() {
-    let refused = |bytes: &[u8]| Strings::validate(bytes).unwrap_err();
-    assert_eq!(refused(b""), FlatError::OutOfBounds { at: 0, missing: 2 });
-    assert_eq!(refused(b"\x02"), FlatError::OutOfBounds { at: 0, missing: 1 });
-    assert_eq!(refused(b"\x02\x01"), FlatError::OutOfBounds { at: 0, missing: 2 });
-    assert_eq!(refused(b"\x02\x00\x00"), FlatError::TrailingBytes { at: 2 });
-    assert_eq!(refused(b"\x00\x01"), FlatError::Overlap { at: 0 }, "a cycle");
-    assert_eq!(refused(b"\x02\x02\x04\x01\x02\x01x"), FlatError::Overlap { at: 4 }, "shared data");
-    assert_eq!(refused(b"\x02\x01\x02\x01\xff"), FlatError::Utf8 { at: 4 });
-    assert_eq!(refused(b"\x02\x01\x03\x01!x"), FlatError::Padding { at: 4 });
-    assert_eq!(refused(b"\x02\x02\x04\x01\x03\x01\xc3\xa4"), FlatError::Utf8 { at: 6 }, "a split character");
+fn invalid_bytes_are_an_error_with_its_offset() {
+    let error = |bytes: &[u8]| Strings::validate(bytes).unwrap_err();
+    assert_eq!(error(b""), FlatError::OutOfBounds { at: 0, missing: 2 });
+    assert_eq!(error(b"\x02"), FlatError::OutOfBounds { at: 0, missing: 1 });
+    assert_eq!(error(b"\x02\x01"), FlatError::OutOfBounds { at: 0, missing: 2 });
+    assert_eq!(error(b"\x02\x00\x00"), FlatError::TrailingBytes { at: 2 });
+    assert_eq!(error(b"\x00\x01"), FlatError::Overlap { at: 0 }, "a cycle");
+    assert_eq!(error(b"\x02\x02\x04\x01\x02\x01x"), FlatError::Overlap { at: 4 }, "shared data");
+    assert_eq!(error(b"\x02\x01\x02\x01\xff"), FlatError::Utf8 { at: 4 });
+    assert_eq!(error(b"\x02\x01\x03\x01!x"), FlatError::Padding { at: 4 });
+    assert_eq!(error(b"\x02\x02\x04\x01\x03\x01\xc3\xa4"), FlatError::Utf8 { at: 6 }, "a split character");
 }

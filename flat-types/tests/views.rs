@@ -1,4 +1,4 @@
-//! What was read in one message is written into another, as it is.
+//! Views of one message can be written into another.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn a_view_is_written_into_another_message_at_any_width() {
 }
 
 #[test]
-fn a_part_of_a_list_is_a_list_of_its_own() {
+fn a_range_of_a_list_can_be_written_as_a_list() {
     let all = Lines::to_vec(["to", "be", "or", "not"]).unwrap();
     let part = Lines::access(&all).unwrap().range(1..3).unwrap();
     let mut block = [0; 64];
@@ -56,7 +56,7 @@ enum Line {
 #[derive(Flat, Debug, PartialEq)]
 struct Meters(u32);
 
-/// A record with a newtype in it, whose view is that of another type, derives as any other.
+/// A record that contains a newtype, whose view belongs to another type.
 #[derive(Flat, Debug, PartialEq)]
 struct Walk {
     distance: Meters,
@@ -76,7 +76,7 @@ fn derived_views_are_written_into_another_message() {
     assert_eq!(Flat::<Report<Vec<f32>>>::to_vec(view).unwrap(), bytes);
     let narrow = Flat::<Report<Vec<f32>>, u16>::to_vec(view).unwrap();
     assert_eq!(narrow, Flat::<Report<Vec<f32>>, u16>::to_vec(&value).unwrap());
-    // One line of it as a message of its own, and the lines that are not empty as another.
+    // One line is a message of its own, and the lines that are not empty are another.
     let last = view.lines().last().unwrap();
     assert_eq!(Flat::<Line>::read(&Flat::<Line>::to_vec(last).unwrap()).as_ref(), Ok(&value.lines[3]));
     let others = Flat::<Vec<Line>>::to_vec(view.lines().range(1..4).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Reads arbitrary bytes as a message of many types: each refuses them, or reads them to the end.
+//! Validates and reads arbitrary bytes as messages of various types.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Writes an arbitrary value and changes it in a few places: it is refused, or it is another value.
+//! Writes an arbitrary value, changes some bytes, then validates and reads the result.
 #![no_main]
 
 use blockcast_flat_types::{Flat, Index};
@@ -7,9 +7,9 @@ use libfuzzer_sys::fuzz_target;
 
 fn mutate<I: Index>(value: &Everything, changes: &[(u16, u8)]) {
     let Ok(mut bytes) = Flat::<Everything, I>::to_vec(value) else { return };
-    for (place, change) in changes {
-        let place = *place as usize % bytes.len();
-        bytes[place] = bytes[place].wrapping_add(*change);
+    for (position, change) in changes {
+        let position = *position as usize % bytes.len();
+        bytes[position] = bytes[position].wrapping_add(*change);
         access::<Everything, I>(&bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! Takes arbitrary text as a schema and arbitrary bytes as its message: they are refused, or read to the end.
+//! Parses arbitrary text as a schema, then validates and reads arbitrary bytes as its message.
 #![no_main]
 
 use std::fmt::Write;

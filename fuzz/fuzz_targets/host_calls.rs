@@ -1,10 +1,10 @@
-//! Makes an arbitrary sequence of host calls with arbitrary arguments, from one guest that interprets its
-//! input as a program.
+//! Makes arbitrary sequences of host calls with arbitrary arguments, from a guest that interprets its input
+//! as a program.
 //!
-//! One broker lives for the whole run. Each input gets a fresh guest, and a publisher and a subscriber of the
-//! host. Afterwards nothing may be left: every block has returned, no arena is mapped into a guest, no file
-//! is open, and the guest has ended for a named reason. The broker's tests do the same without a sanitizer
-//! (`broker/tests/guests/arbitrary_calls.rs`), and the seeds come from there.
+//! All inputs share one broker. Each input gets a new guest, and a publisher and a subscriber in the host.
+//! Afterwards, every block must be free again, no arena may be mapped into a guest, no file may be open, and
+//! the guest must have ended for a known reason. The broker's tests run the same without a sanitizer
+//! (`broker/tests/guests/arbitrary_calls.rs`) and produce the seeds.
 #![no_main]
 
 #[path = "../../broker/tests/guest_support/arbitrary_calls.rs"]

@@ -1,4 +1,4 @@
-//! Reads arbitrary bytes as an archive of several types: each refuses them, or reads them to the end.
+//! Validates and reads arbitrary bytes as archives of several types.
 #![no_main]
 
 use blockcast_fuzz::archive::{Archived, Form, Nested, Texts, access};

@@ -1,12 +1,12 @@
-//! Archives an arbitrary value in a block and reads it back, then changes it in a few places: it is refused,
-//! or read to the end.
+//! Archives an arbitrary value in a block and reads it back. Then changes some bytes, and validates and reads
+//! the result.
 #![no_main]
 
 use blockcast_blocks::{BuildError, Rkyv, WriteFrom};
 use blockcast_fuzz::archive::{Archived, Exact, Nested, Texts, Type, access, write};
 use libfuzzer_sys::fuzz_target;
 
-/// The changes to an archive, and by how many bytes a block is too short.
+/// Changes to an archive (position and summand), and how many bytes too short a second block is.
 type Changes = (Vec<(u16, u8)>, u16);
 
 fn mutate<T: Type>(value: &T, (changes, short_by): &Changes)
@@ -19,14 +19,14 @@ where
         Err(BuildError::TooSmall { .. }) => return,
         Err(other) => panic!("{other}"),
     };
-    // Nesting is limited. Everything else that is written is valid.
+    // Archives that are nested too deep are invalid. All others are valid.
     let read = access::<T>(&block[..length]);
     assert!(read.is_none_or(|read| read == *value));
     let mut short = Exact::zeroed(length - 1 - usize::from(*short_by) % length);
     assert!(matches!(write(value, &mut short), Err(BuildError::TooSmall { .. })));
-    for (place, change) in changes {
-        let place = usize::from(*place) % length;
-        block[place] = block[place].wrapping_add(*change);
+    for (position, change) in changes {
+        let position = usize::from(*position) % length;
+        block[position] = block[position].wrapping_add(*change);
         access::<T>(&block[..length]);
     }
 }

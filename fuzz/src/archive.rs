@@ -1,4 +1,4 @@
-//! rkyv archives as messages.
+//! Types and checks for messages that are rkyv archives.
 
 use std::alloc::{self, Layout};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use blockcast_blocks::{ArchiveType, BLOCK_ALIGNMENT, BuildError, Payload, Rkyv, 
 
 use crate::Sink;
 
-/// One field of each kind that an archive can point to.
+/// A record with a field of every kind that an archive can point to.
 #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Arbitrary, Debug, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct Archived {
@@ -80,15 +80,15 @@ unsafe impl ArchiveType for Texts {
 #[rkyv(derive(Debug))]
 pub struct Texts(pub Vec<String>);
 
-/// Memory that is aligned like a block and ends with the message, so that the sanitizer detects reads beyond
-/// it.
+/// Memory with the alignment of a block and the exact length of the message, so that the address sanitizer
+/// detects reads past its end.
 pub struct Exact {
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Exact {
-    /// Creates zeroed memory.
+    /// Allocates `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         let start = if len == 0 {
             NonNull::without_provenance(BLOCK_ALIGNMENT.try_into().expect("not zero"))
@@ -99,7 +99,7 @@ impl Exact {
         Self { start, len }
     }
 
-    /// Creates a copy of `bytes`.
+    /// Copies `bytes`.
     pub fn copy_of(bytes: &[u8]) -> Self {
         let mut copy = Self::zeroed(bytes.len());
         copy.copy_from_slice(bytes);
@@ -114,7 +114,7 @@ impl Exact {
 impl Drop for Exact {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: allocated with this layout.
+            // SAFETY: `zeroed` allocated the memory with this layout.
             unsafe { alloc::dealloc(self.start.as_ptr(), Self::layout(self.len)) }
         }
     }
@@ -124,14 +124,14 @@ impl Deref for Exact {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the allocation has this many initialized bytes, and `self` owns it.
+        // SAFETY: `self` owns `len` initialized bytes from `start`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Exact {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed exclusively.
+        // SAFETY: `self` owns `len` initialized bytes from `start`, and is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
@@ -141,7 +141,7 @@ pub trait Type: ArchiveType + Sized + PartialEq
 where
     Rkyv<Self>: WriteFrom<Self>,
 {
-    /// Reads everything in an archive: prints it, and converts it to an ordinary value.
+    /// Reads all of an archive: prints it and deserializes it.
     fn read(archived: <Rkyv<Self> as Payload>::View<'_>) -> Self;
 }
 
@@ -150,30 +150,30 @@ macro_rules! types {
         impl Type for $type {
             fn read(archived: &<$type as rkyv::Archive>::Archived) -> Self {
                 write!(Sink, "{archived:?}").expect("the sink takes everything");
-                rkyv::deserialize::<Self, rkyv::rancor::Error>(archived).expect("nothing in it refuses that")
+                rkyv::deserialize::<Self, rkyv::rancor::Error>(archived).expect("deserializing cannot fail")
             }
         }
     )+ };
 }
 types!(Archived, Form, Nested, Texts);
 
-/// Validates the bytes like a subscriber. If they are accepted, reads everything in them.
+/// Validates bytes and reads all of them, as a subscriber does. Returns `None` if they are invalid.
 pub fn access<T: Type>(bytes: &[u8]) -> Option<T>
 where
     Rkyv<T>: WriteFrom<T>,
 {
     let message = Exact::copy_of(bytes);
     <Rkyv<T> as Payload>::validate(&message).ok()?;
-    // SAFETY: just validated, and aligned as blocks are.
+    // SAFETY: the line above has validated the bytes, and they are aligned like a block.
     Some(T::read(unsafe { <Rkyv<T> as Payload>::view(&message) }))
 }
 
-/// Writes a value into a block, as a publisher does, and returns the length.
+/// Writes a value to the start of a block, as a publisher does, and returns the length in bytes.
 pub fn write<T: Type>(value: &T, block: &mut [u8]) -> Result<usize, BuildError>
 where
     Rkyv<T>: WriteFrom<T>,
 {
-    // SAFETY: nothing else is built meanwhile.
+    // SAFETY: there is no other build at the same time.
     let built = unsafe { Rkyv::<T>::write_from(value, block) }?;
     Ok(Rkyv::<T>::built_len(&built))
 }

@@ -1,4 +1,4 @@
-//! Types shared by the targets: one of every kind, nested, and with padding wherever possible.
+//! Types and checks that the fuzz targets share. The types cover every kind of field, nesting and padding.
 
 pub mod archive;
 
@@ -8,7 +8,7 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use blockcast_flat_types::{Flat, FlatType, Index, ToFlat, dynamic::Schema};
 
-/// One field of every kind.
+/// A record with a field of every kind.
 #[derive(Flat, Arbitrary, Debug, Clone, PartialEq)]
 pub struct Everything {
     pub flag: bool,
@@ -52,48 +52,49 @@ pub struct Rights {
     pub run: bool,
 }
 
-/// A sink that reads everything printed to it and keeps nothing.
+/// A sink that reads all text printed to it and discards it.
 pub struct Sink;
 
 impl Write for Sink {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "what is printed is text");
+        assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "printed text is UTF-8");
         Ok(())
     }
 }
 
-/// Either refuses the bytes, or reads everything in them and writes them again as the canonical message.
+/// Checks that bytes are invalid, or that all of them can be read and written again as the canonical message.
 pub fn access<T: FlatType, I: Index>(bytes: &[u8])
 where
     for<'a> T::View<'a, I>: ToFlat<T>,
 {
     let checked = Flat::<T, I>::access(bytes);
     if bytes.len() % 8 == 0 {
-        // A reader that knows only the schema's text must agree. Checked for some inputs only, because it
-        // parses the text every time.
+        // The reader that knows only the schema's text must agree. It parses the text every time, so it runs
+        // only for some lengths.
         let schema = Schema::parse(&Flat::<T, I>::schema()).expect("the schema of a type");
         assert_eq!(schema.validate(bytes).is_ok(), checked.is_ok());
     }
     let Ok(view) = checked else { return };
     write!(Sink, "{view:?}").expect("the sink takes everything");
     let value = T::from_view::<I>(view);
-    assert!(value.matches::<I>(view) || !comparable::<T>(), "a value equals what it was read from");
-    let again = Flat::<T, I>::to_vec(&value).expect("what was read fits the same index");
+    assert!(value.matches::<I>(view) || !comparable::<T>(), "a value equals the view it was read from");
+    let again = Flat::<T, I>::to_vec(&value).expect("the value fits into the same index");
     assert!(again.len() <= bytes.len(), "no message is shorter than the canonical one");
-    assert_eq!(Flat::<T, I>::to_vec(view).as_ref(), Ok(&again), "a view is written as its value is");
+    assert_eq!(Flat::<T, I>::to_vec(view).as_ref(), Ok(&again), "a view is written like its value");
     assert_eq!(Flat::<T, I>::encoded_len(view), again.len());
-    let canonical = Flat::<T, I>::access(&again).expect("what is written is valid");
+    let canonical = Flat::<T, I>::access(&again).expect("a written message is valid");
     assert!(value.matches::<I>(canonical) || !comparable::<T>());
-    let third = Flat::<T, I>::to_vec(T::from_view::<I>(canonical)).expect("as before");
+    let third = Flat::<T, I>::to_vec(T::from_view::<I>(canonical)).expect("the value fits again");
     assert_eq!(again, third, "there is one canonical message");
 }
 
-/// A float may be NaN, which does not equal itself.
+/// Whether values of the type equal themselves. A float can be NaN, which does not.
 fn comparable<T: FlatType>() -> bool {
     !T::TYPE.to_string().contains("f32") && !T::TYPE.to_string().contains("f64")
 }
 
-/// Writes and reads a value at one width, with its exact length. A shorter block must be refused.
+/// Checks that a value is read as it was written, that its length is `encoded_len`, and that a shorter block
+/// is too small.
 pub fn round_trip<T: FlatType + PartialEq, I: Index>(value: &T, short_by: usize) {
     let length = Flat::<T, I>::encoded_len(value);
     let mut block = vec![0xaa; length];
@@ -102,7 +103,7 @@ pub fn round_trip<T: FlatType + PartialEq, I: Index>(value: &T, short_by: usize)
         return;
     };
     assert_eq!(written, length);
-    assert!(Flat::<T, I>::read(&block).expect("what is written is valid") == *value);
+    assert!(Flat::<T, I>::read(&block).expect("a written message is valid") == *value);
     let short = length - 1 - short_by % length;
     assert!(Flat::<T, I>::write(value, &mut block[..short]).is_err());
 }

@@ -1,7 +1,7 @@
 //! `#[archive]`: turns a type into a call of the library's macro `__archive!`.
 //!
-//! All unsafe code is in that macro, with its proof. This file produces errors that point at the source. The macro does
-//! not match a type that this file accepts by mistake.
+//! All unsafe code is in that macro, with its proof. This file produces errors that point at the source. The
+//! macro does not match a type that this file accepts by mistake.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -58,7 +58,8 @@ fn no_parameters(generics: &syn::Generics) -> Result<()> {
     ))
 }
 
-/// Sorts attributes into the order in which the macro takes them: documentation, derives, rkyv's derives, rkyv's comparisons.
+/// Sorts attributes into the order in which the macro takes them: documentation, derives, rkyv's derives,
+/// rkyv's comparisons.
 fn ordered(attributes: Vec<Attribute>) -> Result<Vec<Attribute>> {
     let (mut documentation, mut derives) = (Vec::new(), Vec::new());
     let (mut rkyv_derives, mut rkyv_compares) = (Vec::new(), Vec::new());

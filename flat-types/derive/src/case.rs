@@ -5,7 +5,8 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::{Error, Fields, Result, Type, Variant};
 
-use crate::input::{Input, documentation, ident, text};
+use crate::input::{Input, documentation};
+use crate::names::{ident, text};
 
 /// A case of an enum.
 pub(crate) struct Case<'s> {
@@ -43,7 +44,8 @@ impl<'s> Case<'s> {
         (!self.types.is_empty()).then(|| self.packed(&self.types))
     }
 
-    /// `parts` of a payload as one type, expression or pattern: as it is if it is the only one without a name, else a tuple.
+    /// `parts` of a payload as one type, expression or pattern: as it is if it is the only one without a
+    /// name, else a tuple.
     pub(crate) fn packed(&self, parts: &[impl ToTokens]) -> TokenStream {
         match parts {
             [only] if matches!(self.source.fields, Fields::Unnamed(_)) => quote!(#only),
@@ -66,7 +68,8 @@ impl<'s> Case<'s> {
         self.parts.iter().map(|part| format_ident!("{prefix}{}", text(part))).collect()
     }
 
-    /// The names of the builder's methods: one that takes the payload and, if there is one, one that builds it.
+    /// The names of the builder's methods: one that takes the payload and, if there is one, one that builds
+    /// it.
     pub(crate) fn methods(&self) -> (String, Option<String>) {
         let method = text(self.name).to_snake_case();
         let build = (!self.types.is_empty()).then(|| format!("{method}_with"));
@@ -98,7 +101,7 @@ impl<'s> Case<'s> {
                 let names = self.parts.iter().map(text);
                 quote!(&#flat::schema::Type::Record(
                     #record,
-                    &[#(#flat::schema::Field { name: #names, kind: #as_flat::TYPE }),*],
+                    &[#(#flat::schema::Field { name: #names, ty: #as_flat::TYPE }),*],
                 ))
             }
             (_, Some(payload)) => quote!(<#payload as #flat::FlatType>::TYPE),
@@ -123,7 +126,7 @@ impl<'s> Case<'s> {
                 /// `NoRoom` if the block is too small.
                 #[inline]
                 #vis fn #method(self) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
-                    #flat::derived::ChoiceBuilder::unit::<#number>(self.0)
+                    #flat::derived::VariantBuilder::unit::<#number>(self.0)
                 }
             };
         };
@@ -141,7 +144,7 @@ impl<'s> Case<'s> {
                 self,
                 #(#parts: impl #flat::ToFlat<#types>),*
             ) -> ::core::result::Result<#flat::Finished<'flat_block>, #flat::BuildError> {
-                #flat::derived::ChoiceBuilder::write::<#payload, #number>(self.0, #value)
+                #flat::derived::VariantBuilder::write::<#payload, #number>(self.0, #value)
             }
 
             #[doc = #build_doc]
@@ -154,7 +157,7 @@ impl<'s> Case<'s> {
                 self,
                 __build: impl for<'flat_value> #flat::BuildFn<'flat_value, #payload, FlatIndex, FlatFailure>,
             ) -> ::core::result::Result<#flat::Finished<'flat_block>, FlatFailure> {
-                #flat::derived::ChoiceBuilder::build::<#payload, FlatFailure, #number>(self.0, __build)
+                #flat::derived::VariantBuilder::build::<#payload, FlatFailure, #number>(self.0, __build)
             }
         }
     }

@@ -4,10 +4,10 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{Error, Field, Generics, Result, Type};
 
-use crate::input::text;
+use crate::names::text;
 
-/// Names that the generated code declares around the types of the source. There, a type of the same name would
-/// mean something else.
+/// Names that the generated code declares around the types of the source. There, a type of the same name
+/// would mean something else.
 const RESERVED: [&str; 8] = [
     "FlatIndex",
     "FlatOther",

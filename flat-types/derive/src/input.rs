@@ -1,4 +1,5 @@
-//! The type that the macro is applied to: its names, generics and attributes, and the paths in generated code.
+//! The type that the macro is applied to: its names, generics and attributes, and the paths in generated
+//! code.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -111,9 +112,10 @@ impl<'s> Input<'s> {
 
     /// Code that fails to compile if the path of the library does not lead to the library.
     ///
-    /// The generated code is `unsafe`, but safe code chooses its path: with `#[flat(crate = ..)]`, or by giving another
-    /// crate the library's name. `FlatType` itself cannot be forged: implementing another trait of that name gives
-    /// nobody a reason to trust the type. So the real trait checks the types that the other generated code uses.
+    /// The generated code is `unsafe`, but safe code chooses its path: with `#[flat(crate = ..)]`, or by
+    /// giving another crate the library's name. `FlatType` itself cannot be forged: implementing another
+    /// trait of that name gives nobody a reason to trust the type. So the real trait checks the types that
+    /// the other generated code uses.
     pub(crate) fn assert_library(&self) -> TokenStream {
         let (Input { flat, .. }, this, declared) = (self, self.this(), self.declared());
         let wheres = &self.generics.where_clause;
@@ -132,8 +134,8 @@ impl<'s> Input<'s> {
                     _: #flat::derived::RecordView<'flat_message, #this, FlatIndex>,
                     _: #flat::derived::RecordBuilder<'flat_message, #this, FlatIndex, FLAT_WRITTEN>,
                     _: #flat::derived::RecordValidator<'flat_message, 'flat_message, #this, FlatIndex>,
-                    _: #flat::derived::Choice<#this, FlatIndex>,
-                    _: #flat::derived::ChoiceBuilder<'flat_message, #this, FlatIndex>,
+                    _: #flat::derived::Variant<#this, FlatIndex>,
+                    _: #flat::derived::VariantBuilder<'flat_message, #this, FlatIndex>,
                     _: #flat::derived::Bits<#this, FlatIndex>,
                     _: #flat::ScalarBuilder<'flat_message, #this, FlatIndex>,
                 | {})
@@ -187,19 +189,4 @@ fn attributes(attributes: &[Attribute]) -> Result<(Path, bool)> {
 pub(crate) fn documentation(attributes: &[Attribute], otherwise: &str) -> TokenStream {
     let docs: Vec<_> = attributes.iter().filter(|attribute| attribute.path().is_ident("doc")).collect();
     if docs.is_empty() { quote!(#[doc = #otherwise]) } else { quote!(#(#docs)*) }
-}
-
-/// A name as text, without `r#`.
-pub(crate) fn text(name: &Ident) -> String {
-    let text = name.to_string();
-    text.strip_prefix("r#").unwrap_or(&text).to_owned()
-}
-
-/// `text` as a name, raw if it is a keyword.
-pub(crate) fn ident(text: &str, span: Span) -> Ident {
-    match text {
-        "self" | "super" | "crate" | "Self" | "_" => Ident::new(&format!("{text}_"), span),
-        _ if syn::parse_str::<Ident>(text).is_ok() => Ident::new(text, span),
-        _ => Ident::new_raw(text, span),
-    }
 }

@@ -1,16 +1,18 @@
-//! The derive macro [`Flat`](macro@Flat), documented in `blockcast-flat-types`, and the attribute [`macro@archive`].
+//! The derive macro [`Flat`](macro@Flat), documented in `blockcast-flat-types`, and the attribute
+//! [`macro@archive`].
 //!
-//! [`Flat`](macro@Flat) reads its source in `input` and rejects in `check` the types that are known to have no layout.
-//! Each kind of type has a file: `record` for structs, `newtype` for tuple structs, `variant` and `case` for enums with
-//! payloads, `plain` for enums without payloads and for flags. They fill in the implementations in `traits`. `library`
-//! finds the path of the library. The compiler checks that the types of the fields have a layout: the generated code
-//! gives it the position of each type in the source.
+//! [`Flat`](macro@Flat) reads its source in `input` and rejects in `check` the types that are known to have
+//! no layout. Each kind of type has a file: `record` for structs, `newtype` for tuple structs, `variant` and
+//! `case` for enums with payloads, `plain` for enums without payloads and for flags. They fill in the
+//! implementations in `traits`. `library` finds the path of the library. The compiler checks that the types
+//! of the fields have a layout: the generated code gives it the position of each type in the source.
 
 mod archive;
 mod case;
 mod check;
 mod input;
 mod library;
+mod names;
 mod newtype;
 mod plain;
 mod record;
@@ -29,12 +31,13 @@ pub fn derive_flat(tokens: TokenStream) -> TokenStream {
     expand(input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// Makes a struct or enum the payload `Rkyv<Reading>`: an rkyv archive that subscribers read without validation.
+/// Makes a struct or enum the payload `Rkyv<Reading>`: an rkyv archive that subscribers read without
+/// validation.
 ///
-/// The macro derives `rkyv::Archive` and `rkyv::Serialize`; do not derive them yourself. It implements `ArchiveType` with
-/// a schema that lists the name and type of each field, recursively. Two programs can exchange messages if their schemas
-/// are equal. The type of every field must implement `ArchiveType`: many types of the standard library do, and so do types
-/// with `#[archive]`.
+/// The macro derives `rkyv::Archive` and `rkyv::Serialize`; do not derive them yourself. It implements
+/// `ArchiveType` with a schema that lists the name and type of each field, recursively. Two programs can
+/// exchange messages if their schemas are equal. The type of every field must implement `ArchiveType`: many
+/// types of the standard library do, and so do types with `#[archive]`.
 ///
 /// ```ignore
 /// #[archive]
@@ -46,9 +49,10 @@ pub fn derive_flat(tokens: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// Below `#[archive]`, only documentation, `#[derive(..)]`, `#[rkyv(derive(..))]` and `#[rkyv(compare(..))]` are allowed:
-/// other attributes could change the archive. Put other attribute macros above it. The type must not be generic and must
-/// not contain itself. For all other types, implement `ArchiveType` by hand, which is unsafe.
+/// Below `#[archive]`, only documentation, `#[derive(..)]`, `#[rkyv(derive(..))]` and `#[rkyv(compare(..))]`
+/// are allowed: other attributes could change the archive. Put other attribute macros above it. The type must
+/// not be generic and must not contain itself. For all other types, implement `ArchiveType` by hand, which is
+/// unsafe.
 #[proc_macro_attribute]
 pub fn archive(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = parse_macro_input!(item as syn::Item);

@@ -4,7 +4,8 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{DataEnum, Error, FieldsNamed, Result, Type};
 
-use crate::input::{Input, text};
+use crate::input::Input;
+use crate::names::text;
 use crate::traits::{FlatTypeImpl, Source, ToFlatImpl, implementations, validate_each};
 
 /// The code for an enum without payloads.
@@ -27,18 +28,18 @@ pub(crate) fn plain_enum(input: &Input<'_>, data: &DataEnum) -> Result<TokenStre
     let code = Plain {
         schema: quote!(#flat::schema::Type::Enum(#name_text, &[#(#labels),*])),
         validate: quote! {
-            let __case = #flat::derived::Choice::<Self, FlatIndex>::validate_case(__validator, __at);
+            let __case = #flat::derived::Variant::<Self, FlatIndex>::validate_case(__validator, __at);
             __case.map(|_| ())
         },
         view: quote! {
-            match #flat::derived::Choice::<Self, FlatIndex>::case(__bytes) {
+            match #flat::derived::Variant::<Self, FlatIndex>::case(__bytes) {
                 #(#other_numbers => #name::#others,)*
                 _ => #name::#last,
             }
         },
         write: quote! {
             let __case = match self { #(#name::#cases => #numbers,)* };
-            #flat::derived::ChoiceBuilder::plain(#flat::derived::ChoiceBuilder::at(__place), __case)
+            #flat::derived::VariantBuilder::plain(#flat::derived::VariantBuilder::at(__place), __case)
         },
         matches: quote! {
             ::core::mem::discriminant(self) == ::core::mem::discriminant(&__view)

@@ -5,7 +5,8 @@ use quote::{format_ident, quote};
 use syn::{FieldsNamed, Result};
 
 use crate::check;
-use crate::input::{Input, documentation, text};
+use crate::input::{Input, documentation};
+use crate::names::text;
 use crate::traits::{FlatTypeImpl, Source, ToFlatImpl, implementations, validate_each, view_traits};
 
 /// The fields of a record, in order.
@@ -83,7 +84,8 @@ fn view(input: &Input<'_>, fields: &Fields<'_>) -> TokenStream {
     }
 }
 
-/// The builder: a struct with two methods per field, which can be called once the fields before it are written.
+/// The builder: a struct with two methods per field, which can be called once the fields before it are
+/// written.
 fn builder(input: &Input<'_>, fields: &Fields<'_>) -> TokenStream {
     let Input { flat, name, vis, types, builder, .. } = input;
     let Fields { source, names, labels, numbers, next, count } = fields;
@@ -178,7 +180,7 @@ fn flat_type(input: &Input<'_>, fields: &Fields<'_>) -> FlatTypeImpl {
         schema: quote! {
             &#flat::schema::Type::Record(
                 #name_text,
-                &[#(#flat::schema::Field { name: #labels, kind: #as_flat::TYPE }),*],
+                &[#(#flat::schema::Field { name: #labels, ty: #as_flat::TYPE }),*],
             )
         },
         validate: quote! {

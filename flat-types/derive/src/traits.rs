@@ -49,8 +49,8 @@ pub(crate) struct ToFlatImpl {
 
 /// The body of `validate_all` that validates value by value, as the trait's default does.
 ///
-/// It is written out so that nothing else can take its place: `__if_serde!` expands in the same implementation, and its
-/// path depends on the program too.
+/// It is written out so that nothing else can take its place: `__if_serde!` expands in the same
+/// implementation, and its path depends on the program too.
 pub(crate) fn validate_each(Input { flat, .. }: &Input<'_>) -> TokenStream {
     quote!(#flat::derived::Validator::<'_, FlatIndex>::each::<Self>(__validator, __at, __count))
 }
@@ -139,7 +139,8 @@ impl FlatTypeImpl {
 }
 
 impl Source {
-    /// A reference to something that can be written as `ty`, for the `part` of a source: a reference to a value, or a view.
+    /// A reference to something that can be written as `ty`, for the `part` of a source: a reference to a
+    /// value, or a view.
     pub(crate) fn part(self, Input { flat, .. }: &Input<'_>, ty: &Type, part: TokenStream) -> TokenStream {
         match self {
             Source::Value => part,
@@ -196,8 +197,8 @@ impl ToFlatImpl {
     }
 }
 
-/// The traits of a view type: `Clone`, `Copy`, `Debug` with the body `debug`, comparison with the type itself,
-/// conversion into it, and `Serialize`.
+/// The traits of a view type: `Clone`, `Copy`, `Debug` with the body `debug`, comparison with the type
+/// itself, conversion into it, and `Serialize`.
 pub(crate) fn view_traits(input: &Input<'_>, debug: &TokenStream) -> TokenStream {
     let (Input { flat, view, .. }, this) = (input, input.this());
     let (declared, parameters) = (input.declared(), input.parameters());

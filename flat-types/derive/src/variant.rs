@@ -8,7 +8,8 @@ use syn::{DataEnum, Error, Result};
 
 use crate::case::Case;
 use crate::check;
-use crate::input::{Input, text};
+use crate::input::Input;
+use crate::names::text;
 use crate::traits::{FlatTypeImpl, Source, ToFlatImpl, implementations, validate_each, view_traits};
 
 /// The code for an enum with payloads.
@@ -41,7 +42,8 @@ fn check_methods(cases: &[Case<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// The arms of a `match` on the enum `of`. `code` gets each case and the variables that its parts are bound to.
+/// The arms of a `match` on the enum `of`. `code` gets each case and the variables that its parts are bound
+/// to.
 fn arms(cases: &[Case<'_>], of: &Ident, code: impl Fn(&Case<'_>, &[Ident]) -> TokenStream) -> TokenStream {
     cases
         .iter()
@@ -81,7 +83,7 @@ fn builder(input: &Input<'_>, cases: &[Case<'_>]) -> TokenStream {
     quote! {
         #[doc = #doc]
         #vis struct #builder<'flat_block, #declared FlatIndex: #flat::Index = ::core::primitive::u32>(
-            #flat::derived::ChoiceBuilder<'flat_block, #this, FlatIndex>
+            #flat::derived::VariantBuilder<'flat_block, #this, FlatIndex>
         ) #wheres;
 
         #[automatically_derived]
@@ -104,14 +106,14 @@ fn builder(input: &Input<'_>, cases: &[Case<'_>]) -> TokenStream {
 fn flat_type(input: &Input<'_>, cases: &[Case<'_>]) -> FlatTypeImpl {
     let Input { flat, name, view, builder, .. } = input;
     let (name_text, parameters) = (text(name), input.parameters());
-    let choice = quote!(#flat::derived::Choice::<Self, FlatIndex>);
+    let variant = quote!(#flat::derived::Variant::<Self, FlatIndex>);
 
     let schemas = cases.iter().map(|case| case.schema(input));
     let validations = cases.iter().map(|case| {
         let number = &case.number;
         match case.payload() {
-            None => quote!(#number => #choice::validate_unit(__validator, __at)),
-            Some(payload) => quote!(#number => #choice::validate_payload::<#payload>(__validator, __at)),
+            None => quote!(#number => #variant::validate_unit(__validator, __at)),
+            Some(payload) => quote!(#number => #variant::validate_payload::<#payload>(__validator, __at)),
         }
     });
     let views = cases.iter().enumerate().map(|(n, case)| {
@@ -122,7 +124,7 @@ fn flat_type(input: &Input<'_>, cases: &[Case<'_>]) -> FlatTypeImpl {
         let view_case = case.with(view, &parts);
         let payload = case.payload().map(|payload| {
             let parts = case.packed(&parts);
-            quote!(let #parts = unsafe { #choice::payload::<#payload>(__bytes) };)
+            quote!(let #parts = unsafe { #variant::payload::<#payload>(__bytes) };)
         });
         quote!(#number => { #payload #view_case })
     });
@@ -140,14 +142,14 @@ fn flat_type(input: &Input<'_>, cases: &[Case<'_>]) -> FlatTypeImpl {
         builder_type: quote!(#builder<'flat_block, #parameters FlatIndex>),
         schema: quote!(&#flat::schema::Type::Variant(#name_text, &[#(#schemas),*])),
         validate: quote! {
-            match #choice::validate_case(__validator, __at)? {
+            match #variant::validate_case(__validator, __at)? {
                 #(#validations,)*
                 _ => ::core::unreachable!("the case is one of the type's"),
             }
         },
         validate_all: validate_each(input),
-        view: quote!(match #choice::case(__bytes) { #(#views)* }),
-        builder: quote!(#builder(#flat::derived::ChoiceBuilder::new(__target))),
+        view: quote!(match #variant::case(__bytes) { #(#views)* }),
+        builder: quote!(#builder(#flat::derived::VariantBuilder::new(__target))),
         from_view: quote!(match __view { #values }),
         serialize: quote!(match __view { #serializations }),
     }
@@ -167,9 +169,9 @@ fn to_flat(input: &Input<'_>, cases: &[Case<'_>], source: Source) -> ToFlatImpl 
     let writes = arms(cases, of, |case, parts| {
         let (number, value) = (&case.number, case.packed(&parts_of(case, parts)));
         match case.payload() {
-            None => quote!(#flat::derived::ChoiceBuilder::unit::<#number>(__choice)),
+            None => quote!(#flat::derived::VariantBuilder::unit::<#number>(__variant)),
             Some(payload) => quote! {
-                #flat::derived::ChoiceBuilder::write::<#payload, #number>(__choice, #value)
+                #flat::derived::VariantBuilder::write::<#payload, #number>(__variant, #value)
             },
         }
     });
@@ -192,7 +194,7 @@ fn to_flat(input: &Input<'_>, cases: &[Case<'_>], source: Source) -> ToFlatImpl 
 
     ToFlatImpl {
         write: quote! {
-            let __choice = #flat::derived::ChoiceBuilder::at(__place);
+            let __variant = #flat::derived::VariantBuilder::at(__place);
             match #this { #writes }
         },
         end: quote!(match #this { #ends }),

@@ -1,8 +1,8 @@
-//! Validation by a type that is known at run time; the same pass as that of Rust types.
+//! Validation with a type that is known only at run time, in the same pass as with Rust types.
 
 use std::cmp::Ordering;
 
-use super::kind::{Kind, Part};
+use super::types::{Kind, Type};
 use super::value::{self, Value};
 use crate::error::FlatError;
 use crate::flat_type::tail;
@@ -10,13 +10,14 @@ use crate::index::Index;
 use crate::schema::discriminant_bytes;
 use crate::validator::Validator;
 
-/// Checks the value whose header is at `at`, which is within the message.
+/// Checks the value whose header starts at offset `at`. The caller has checked that the header is in the
+/// message.
 pub(super) fn check<I: Index>(
-    part: &Part,
+    ty: &Type,
     validator: &mut Validator<'_, I>,
     at: usize,
 ) -> Result<(), FlatError> {
-    match &part.kind {
+    match &ty.kind {
         Kind::Unsigned | Kind::Signed | Kind::Float => Ok(()),
         Kind::Bool => validator.discriminant(at, 2).map(|_| ()),
         Kind::Char => {
@@ -51,28 +52,28 @@ pub(super) fn check<I: Index>(
             }
             Ok(())
         }
-        Kind::Tuple(parts) => {
+        Kind::Tuple(elements) => {
             let mut end = at;
-            for (offset, part) in parts {
+            for (offset, element) in elements {
                 validator.zeros(end, at + offset)?;
-                check(part, validator, at + offset)?;
-                end = at + offset + part.size;
+                check(element, validator, at + offset)?;
+                end = at + offset + element.size;
             }
-            validator.zeros(end, at + part.size)
+            validator.zeros(end, at + ty.size)
         }
         Kind::Variant { payload, cases } => {
             let case = validator.discriminant(at, cases.len())?;
             let start = at + payload;
             validator.zeros(at + discriminant_bytes(cases.len()), start)?;
             let mut end = start;
-            if let Some(Some(part)) = cases.get(case as usize) {
-                check(part, validator, start)?;
-                end += part.size;
+            if let Some(Some(payload)) = cases.get(case as usize) {
+                check(payload, validator, start)?;
+                end += payload.size;
             }
-            validator.zeros(end, at + part.size)
+            validator.zeros(end, at + ty.size)
         }
         Kind::Flags(labels) => {
-            let value = value::unsigned(tail(validator.bytes(), at), part.size);
+            let value = value::unsigned(tail(validator.bytes(), at), ty.size);
             if value.checked_shr(*labels).unwrap_or(0) == 0 {
                 Ok(())
             } else {
@@ -82,15 +83,15 @@ pub(super) fn check<I: Index>(
     }
 }
 
-/// The key of the entry at `at`, which was checked.
-fn key<'a, I: Index>(entry: &'a Part, validator: &Validator<'a, I>, at: usize) -> Value<'a> {
+/// Returns the key of the entry at `at`, which was checked.
+fn key<'a, I: Index>(entry: &'a Type, validator: &Validator<'a, I>, at: usize) -> Value<'a> {
     match value::read(entry, I::WIDTH, tail(validator.bytes(), at)) {
-        Value::Tuple(items) => items.get(0).unwrap_or(Value::Bool(false)),
+        Value::Tuple(elements) => elements.get(0).unwrap_or(Value::Bool(false)),
         other => other,
     }
 }
 
-/// The order of keys of one type.
+/// Compares two keys of one type.
 fn compare(a: Value<'_>, b: Value<'_>) -> Ordering {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => a.cmp(&b),

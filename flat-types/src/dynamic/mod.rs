@@ -1,6 +1,6 @@
-//! Messages whose type is known at run time only: for tools that look into topics.
+//! Reading messages whose type is known only at run time, for tools that inspect topics.
 //!
-//! A topic's schema text says all that is needed to check and to read its messages, except names:
+//! A topic's schema text contains everything that is needed to check and read its messages, except names:
 //!
 //! ```
 //! use blockcast_flat_types::{Flat, dynamic};
@@ -13,11 +13,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Parsing a schema allocates; checking and reading do not. Reading costs a few times what it costs with the Rust
-//! type. With the feature `serde` a [`Value`] serializes in the form of the vectors in `FORMAT.md`.
+//! Parsing a schema allocates. Checking and reading do not. Reading takes a few times as long as with the
+//! Rust type. With the feature `serde`, a [`Value`] serializes in the form that `FORMAT.md` describes under
+//! "Vectors".
 
 mod check;
-mod kind;
+mod types;
 mod value;
 
 use std::fmt;
@@ -29,51 +30,49 @@ use crate::index::Width;
 use crate::schema::fingerprint_of;
 use crate::validator::Validator;
 
-use kind::Part;
-pub use value::{Items, Value, VariantValue};
+use types::Type;
+pub use value::{Elements, Value, VariantValue};
 
-/// How deep types may be nested in a schema's text. Reading recurses as deep.
-const DEPTH: usize = 64;
-
-/// Why a text is no schema. `at` is an offset in bytes from the text's start.
+/// The reason why a text is not a schema. `at` is an offset in bytes from the text's start.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// The text does not begin with `flat1/u8:`, `flat1/u16:` or `flat1/u32:`: another layout, or a later version.
+    /// The text does not begin with `flat1/u8:`, `flat1/u16:` or `flat1/u32:`. It belongs to another layout
+    /// or version.
     #[error("not a schema of the flat layout, version 1")]
     Version,
-    /// The text is no type, or goes on after one.
-    #[error("no type at offset {at}")]
+    /// The text is not a type, or continues after a type.
+    #[error("syntax error at offset {at}")]
     Syntax {
-        /// Where it is not what it should be.
+        /// The offset of the unexpected text.
         at: usize,
     },
-    /// A list's elements or a map's keys take no bytes.
-    #[error("the elements at offset {at} take no bytes")]
+    /// The elements of a list or the keys of a map have an empty type.
+    #[error("the type at offset {at} is empty, so it cannot be the element of a list or the key of a map")]
     NoBytes {
-        /// The elements' type.
+        /// The offset of the element type or key type.
         at: usize,
     },
-    /// A map has keys that have no order.
-    #[error("the type at offset {at} cannot be a map's key")]
+    /// The keys of a map have a type without an order.
+    #[error("the type at offset {at} cannot be the key of a map")]
     Key {
-        /// The key's type.
+        /// The offset of the key type.
         at: usize,
     },
-    /// Types are nested deeper than 64 times.
+    /// Types are nested more than 64 levels deep.
     #[error("types are nested too deep at offset {at}")]
     TooDeep {
-        /// Where it is too deep.
+        /// The offset of the first type that is too deep.
         at: usize,
     },
 }
 
-/// The type and index width of messages, from a schema's text.
+/// The type and index width of messages, parsed from a schema's text.
 #[derive(Clone)]
 pub struct Schema {
     text: String,
     width: Width,
-    root: Part,
+    root: Type,
 }
 
 impl fmt::Debug for Schema {
@@ -89,24 +88,25 @@ impl fmt::Display for Schema {
 }
 
 impl Schema {
-    /// The schema that a text such as [`Flat::schema`](crate::Flat::schema) says. Allocates.
+    /// Parses a schema's text, which [`Flat::schema`](crate::Flat::schema) returns for a Rust type.
+    /// Allocates.
     ///
     /// # Errors
     ///
-    /// [`SchemaError`]; any text is safe to try.
+    /// Returns a [`SchemaError`] if the text is not a schema. Untrusted text is safe to parse.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
-        let (version, kind) = text.split_once(':').ok_or(SchemaError::Version)?;
+        let (version, root) = text.split_once(':').ok_or(SchemaError::Version)?;
         let width = match version {
             "flat1/u8" => Width::U8,
             "flat1/u16" => Width::U16,
             "flat1/u32" => Width::U32,
             _ => return Err(SchemaError::Version),
         };
-        let root = kind::parse(kind, version.len() + 1, width)?;
+        let root = types::parse(root, version.len() + 1, width)?;
         Ok(Schema { text: text.to_owned(), width, root })
     }
 
-    /// The fingerprint, which equals [`Flat::FINGERPRINT`](crate::Flat::FINGERPRINT) of the Rust type.
+    /// The fingerprint. Equals [`Flat::FINGERPRINT`](crate::Flat::FINGERPRINT) of the Rust type.
     pub fn fingerprint(&self) -> u64 {
         fingerprint_of(&self.text)
     }
@@ -116,13 +116,13 @@ impl Schema {
         self.width
     }
 
-    /// Checks that `bytes` are a message: all of them, and nothing else. Linear in the length; does not allocate.
+    /// Checks that `bytes` are exactly one message. Takes time linear in the length, and does not allocate.
     ///
     /// # Errors
     ///
-    /// As [`Flat::validate`](crate::Flat::validate).
+    /// Returns the first violation found, like [`Flat::validate`](crate::Flat::validate).
     pub fn validate(&self, bytes: &[u8]) -> Result<(), FlatError> {
-        fn at_width<I: crate::Index>(root: &Part, bytes: &[u8]) -> Result<(), FlatError> {
+        fn at_width<I: crate::Index>(root: &Type, bytes: &[u8]) -> Result<(), FlatError> {
             let mut validator = Validator::<I>::new(bytes, root.size)?;
             check::check(root, &mut validator, 0)?;
             validator.finish()
@@ -134,11 +134,11 @@ impl Schema {
         }
     }
 
-    /// Validates `bytes` and gives the message's value, to be read in place.
+    /// Validates `bytes` and returns the message's value, read in place.
     ///
     /// # Errors
     ///
-    /// Those of [`Schema::validate`].
+    /// Fails if [`Schema::validate`] fails.
     pub fn access<'a>(&'a self, bytes: &'a [u8]) -> Result<Value<'a>, FlatError> {
         self.validate(bytes)?;
         Ok(value::read(&self.root, self.width, bytes))
@@ -150,11 +150,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_are_no_schema_are_refused_by_name() {
-        let refused = |text: &str| Schema::parse(text).expect_err(text);
-        assert_eq!(refused(""), SchemaError::Version);
-        assert_eq!(refused("flat2/u32:u8"), SchemaError::Version);
-        assert_eq!(refused("flat1/u64:u8"), SchemaError::Version);
+    fn a_text_that_is_not_a_schema_is_an_error_with_its_offset() {
+        let error = |text: &str| Schema::parse(text).expect_err(text);
+        assert_eq!(error(""), SchemaError::Version);
+        assert_eq!(error("flat2/u32:u8"), SchemaError::Version);
+        assert_eq!(error("flat1/u64:u8"), SchemaError::Version);
         for (text, at) in [
             ("", 9),
             ("u9", 9),
@@ -175,11 +175,11 @@ mod tests {
             ("tuple<_>", 15),
             ("list<u8>>", 17),
         ] {
-            assert_eq!(refused(&format!("flat1/u8:{text}")), SchemaError::Syntax { at }, "{text}");
+            assert_eq!(error(&format!("flat1/u8:{text}")), SchemaError::Syntax { at }, "{text}");
         }
-        assert_eq!(refused("flat1/u8:list<tuple<>>"), SchemaError::NoBytes { at: 14 });
-        assert_eq!(refused("flat1/u8:map<f32,u8>"), SchemaError::Key { at: 13 });
+        assert_eq!(error("flat1/u8:list<tuple<>>"), SchemaError::NoBytes { at: 14 });
+        assert_eq!(error("flat1/u8:map<f32,u8>"), SchemaError::Key { at: 13 });
         let deep = format!("flat1/u8:{}u8{}", "list<".repeat(100_000), ">".repeat(100_000));
-        assert!(matches!(refused(&deep), SchemaError::TooDeep { .. }));
+        assert!(matches!(error(&deep), SchemaError::TooDeep { .. }));
     }
 }

@@ -1,37 +1,37 @@
-//! A value of a type that is known at run time, read in place.
+//! A value whose type is known only at run time, read in place.
 
 use std::fmt;
 
-use super::kind::{Kind, Part};
+use super::types::{Kind, Type};
 use crate::flat_type::{head, tail};
 use crate::index::{Index, Width};
 use crate::schema::discriminant_bytes;
 
-/// A value in a message. Compounds are read when they are asked for their parts; nothing is copied.
+/// A value in a message, read in place. The parts of a compound are read when they are accessed.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Value<'a> {
     /// A bool.
     Bool(bool),
-    /// An integer without sign, of any width.
+    /// An unsigned integer of any width.
     Unsigned(u64),
-    /// An integer with sign, of any width.
+    /// A signed integer of any width.
     Signed(i64),
-    /// A float of four bytes.
+    /// A 32-bit float.
     F32(f32),
-    /// A float of eight bytes.
+    /// A 64-bit float.
     F64(f64),
     /// A character.
     Char(char),
     /// A string.
     String(&'a str),
     /// The elements of a list.
-    List(Items<'a>),
-    /// The entries of a map, each a tuple of key and value, keys ascending.
-    Map(Items<'a>),
+    List(Elements<'a>),
+    /// The entries of a map: tuples of key and value, in the order of their keys.
+    Map(Elements<'a>),
     /// The elements of a tuple or the fields of a record.
-    Tuple(Items<'a>),
-    /// A case of a variant, an enum, an option (0 is none) or a result (0 is ok).
+    Tuple(Elements<'a>),
+    /// A case of a variant, enum, option (0 is none) or result (0 is ok).
     Variant(VariantValue<'a>),
     /// The bits of a set of flags.
     Flags(u64),
@@ -39,46 +39,46 @@ pub enum Value<'a> {
 
 /// The elements of a list, map or tuple.
 #[derive(Clone, Copy)]
-pub struct Items<'a> {
-    parts: Parts<'a>,
+pub struct Elements<'a> {
+    types: ElementTypes<'a>,
     width: Width,
-    /// The message from the first element's header on.
+    /// The rest of the message, starting with the first element's header.
     bytes: &'a [u8],
     count: usize,
 }
 
 #[derive(Clone, Copy)]
-enum Parts<'a> {
-    /// All are of one type.
-    Same(&'a Part),
-    /// Each at its offset.
-    Each(&'a [(usize, Part)]),
+enum ElementTypes<'a> {
+    /// All elements have one type.
+    Same(&'a Type),
+    /// Each element has its own offset and type.
+    Each(&'a [(usize, Type)]),
 }
 
-impl<'a> Items<'a> {
-    /// How many.
+impl<'a> Elements<'a> {
+    /// The number of elements.
     pub fn len(self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     pub fn is_empty(self) -> bool {
         self.count == 0
     }
 
-    /// Element `n`, counted from 0; `None` past the end.
+    /// Returns element `n`, counted from 0, or `None` past the end.
     pub fn get(self, n: usize) -> Option<Value<'a>> {
         if n >= self.count {
             return None;
         }
-        let (offset, part) = match self.parts {
-            Parts::Same(part) => (n * part.size, part),
-            Parts::Each(parts) => parts.get(n).map(|(offset, part)| (*offset, part))?,
+        let (offset, ty) = match self.types {
+            ElementTypes::Same(ty) => (n * ty.size, ty),
+            ElementTypes::Each(types) => types.get(n).map(|(offset, ty)| (*offset, ty))?,
         };
-        Some(read(part, self.width, tail(self.bytes, offset)))
+        Some(read(ty, self.width, tail(self.bytes, offset)))
     }
 
-    /// The elements in order.
+    /// Iterates over the elements in order.
     pub fn iter(self) -> impl Iterator<Item = Value<'a>> {
         (0..self.count).map_while(move |n| self.get(n))
     }
@@ -88,22 +88,22 @@ impl<'a> Items<'a> {
 #[derive(Clone, Copy)]
 pub struct VariantValue<'a> {
     case: u32,
-    payload: Option<(&'a Part, Width, &'a [u8])>,
+    payload: Option<(&'a Type, Width, &'a [u8])>,
 }
 
 impl<'a> VariantValue<'a> {
-    /// Which case, counted from 0.
+    /// The number of the case, counted from 0.
     pub fn case(self) -> u32 {
         self.case
     }
 
-    /// What the case carries.
+    /// Returns the payload of the case, if it has one.
     pub fn payload(self) -> Option<Value<'a>> {
-        self.payload.map(|(part, width, bytes)| read(part, width, bytes))
+        self.payload.map(|(ty, width, bytes)| read(ty, width, bytes))
     }
 }
 
-/// An integer of `size` bytes.
+/// Reads an unsigned integer of `size` bytes.
 pub(super) fn unsigned(bytes: &[u8], size: usize) -> u64 {
     match size {
         1 => u8::from_le_bytes(head(bytes)).into(),
@@ -113,45 +113,46 @@ pub(super) fn unsigned(bytes: &[u8], size: usize) -> u64 {
     }
 }
 
-/// The value whose header is at the start of `bytes` and was checked.
-pub(super) fn read<'a>(part: &'a Part, width: Width, bytes: &'a [u8]) -> Value<'a> {
-    let items = |element: &'a Part| {
+/// Returns the value whose header is at the start of `bytes`. The value was checked.
+pub(super) fn read<'a>(ty: &'a Type, width: Width, bytes: &'a [u8]) -> Value<'a> {
+    let elements = |element: &'a Type| {
         let (delta, count) = pair(width, bytes);
-        Items { parts: Parts::Same(element), width, bytes: tail(bytes, delta), count }
+        Elements { types: ElementTypes::Same(element), width, bytes: tail(bytes, delta), count }
     };
-    match &part.kind {
+    match &ty.kind {
         Kind::Bool => Value::Bool(head::<1>(bytes) != [0]),
-        Kind::Unsigned => Value::Unsigned(unsigned(bytes, part.size)),
-        Kind::Signed => Value::Signed(match part.size {
+        Kind::Unsigned => Value::Unsigned(unsigned(bytes, ty.size)),
+        Kind::Signed => Value::Signed(match ty.size {
             1 => i8::from_le_bytes(head(bytes)).into(),
             2 => i16::from_le_bytes(head(bytes)).into(),
             4 => i32::from_le_bytes(head(bytes)).into(),
             _ => i64::from_le_bytes(head(bytes)),
         }),
-        Kind::Float if part.size == 4 => Value::F32(f32::from_le_bytes(head(bytes))),
+        Kind::Float if ty.size == 4 => Value::F32(f32::from_le_bytes(head(bytes))),
         Kind::Float => Value::F64(f64::from_le_bytes(head(bytes))),
         Kind::Char => Value::Char(char::from_u32(u32::from_le_bytes(head(bytes))).unwrap_or_default()),
         Kind::String => {
             let (delta, len) = pair(width, bytes);
             let text = tail(bytes, delta).get(..len).unwrap_or_default();
-            // Checked once more: a tool can afford it, and no promise is needed.
+            // Check the text once more: a tool can afford it, and it avoids unsafe code.
             Value::String(std::str::from_utf8(text).unwrap_or_default())
         }
-        Kind::List(element) => Value::List(items(element)),
-        Kind::Map(entry) => Value::Map(items(entry)),
-        Kind::Tuple(parts) => {
-            Value::Tuple(Items { parts: Parts::Each(parts), width, bytes, count: parts.len() })
+        Kind::List(element) => Value::List(elements(element)),
+        Kind::Map(entry) => Value::Map(elements(entry)),
+        Kind::Tuple(types) => {
+            Value::Tuple(Elements { types: ElementTypes::Each(types), width, bytes, count: types.len() })
         }
         Kind::Variant { payload, cases } => {
             let case = unsigned(bytes, discriminant_bytes(cases.len())) as u32;
-            let part = cases.get(case as usize).and_then(Option::as_ref);
-            let payload = part.map(|part| (part, width, tail(bytes, *payload)));
+            let ty = cases.get(case as usize).and_then(Option::as_ref);
+            let payload = ty.map(|ty| (ty, width, tail(bytes, *payload)));
             Value::Variant(VariantValue { case, payload })
         }
-        Kind::Flags(_) => Value::Flags(unsigned(bytes, part.size)),
+        Kind::Flags(_) => Value::Flags(unsigned(bytes, ty.size)),
     }
 }
 
+/// Reads the two indices of a header at the start of `bytes`.
 fn pair(width: Width, bytes: &[u8]) -> (usize, usize) {
     match width {
         Width::U8 => u8::read_pair(bytes),
@@ -170,10 +171,10 @@ impl fmt::Debug for Value<'_> {
             Value::F64(value) => value.fmt(f),
             Value::Char(value) => value.fmt(f),
             Value::String(value) => value.fmt(f),
-            Value::List(items) => items.fmt(f),
-            Value::Map(items) => {
+            Value::List(elements) => elements.fmt(f),
+            Value::Map(elements) => {
                 let mut map = f.debug_map();
-                for entry in items.iter() {
+                for entry in elements.iter() {
                     if let Value::Tuple(pair) = entry
                         && let (Some(key), Some(value)) = (pair.get(0), pair.get(1))
                     {
@@ -182,10 +183,10 @@ impl fmt::Debug for Value<'_> {
                 }
                 map.finish()
             }
-            Value::Tuple(items) => {
+            Value::Tuple(elements) => {
                 let mut tuple = f.debug_tuple("");
-                for item in items.iter() {
-                    tuple.field(&item);
+                for element in elements.iter() {
+                    tuple.field(&element);
                 }
                 tuple.finish()
             }
@@ -195,7 +196,7 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-impl fmt::Debug for Items<'_> {
+impl fmt::Debug for Elements<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
@@ -231,8 +232,8 @@ impl serde::Serialize for Value<'_> {
             Value::F64(value) => float(*value, serializer),
             Value::Char(value) => serializer.serialize_char(*value),
             Value::String(value) => serializer.serialize_str(value),
-            Value::List(items) | Value::Map(items) | Value::Tuple(items) => {
-                serializer.collect_seq(items.iter())
+            Value::List(elements) | Value::Map(elements) | Value::Tuple(elements) => {
+                serializer.collect_seq(elements.iter())
             }
             Value::Variant(variant) => match variant.payload() {
                 Some(payload) => serde::Serialize::serialize(&(variant.case(), payload), serializer),

@@ -1,4 +1,4 @@
-//! Sets of flags, which `#[derive(Flat)]` with `#[flat(flags)]` makes of a struct of bools.
+//! Building block of sets of flags, which `#[flat(flags)]` makes from a struct of bools.
 
 use std::marker::PhantomData;
 
@@ -9,12 +9,12 @@ use crate::schema::flags_bytes;
 use crate::target::{Finished, Place};
 use crate::validator::Validator;
 
-/// The bits of flags type `T`: flag `n` is bit `n`, in one, two, four or eight bytes.
+/// The bits of a set of flags `T`. Flag `n` is bit `n` of an integer of one, two, four or eight bytes.
 #[derive(Debug)]
 pub struct Bits<T, I>(PhantomData<(T, I)>);
 
 impl<T: FlatType, I: Index> Bits<T, I> {
-    /// Only flags have labels: there are no bits of other types.
+    /// The number of flags. Fails to compile for other types, which have no labels.
     const LABELS: usize = {
         let labels = T::TYPE.labels();
         assert!(labels > 0, "the type is not a set of flags");
@@ -23,7 +23,7 @@ impl<T: FlatType, I: Index> Bits<T, I> {
     const BYTES: usize = flags_bytes(Self::LABELS);
     const ALL: u64 = if Self::LABELS == 64 { u64::MAX } else { (1 << Self::LABELS) - 1 };
 
-    /// Checks that only flags that there are are set in the `T` at `at`.
+    /// Checks that the `T` at `at` has no other bits than its flags.
     pub fn validate(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
         let value = match Self::BYTES {
             1 => u8::from_le_bytes(validator.read(at)?).into(),
@@ -45,7 +45,7 @@ impl<T: FlatType, I: Index> Bits<T, I> {
         }
     }
 
-    /// Writes the bits; those that are no flags are left out.
+    /// Writes the bits, without those that belong to no flag.
     #[inline]
     pub fn write(place: Place<'_, T, I>, bits: u64) -> Result<Finished<'_>, BuildError> {
         let mut target = place.into_target();

@@ -1,4 +1,4 @@
-//! `list<T>`: elements whose headers lie side by side. The view has random access.
+//! `list<T>`: elements whose headers are adjacent. Its view has random access.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -14,7 +14,7 @@ use crate::target::{Finished, Place, Target};
 use crate::to_flat::{ToFlat, list_end};
 use crate::validator::Validator;
 
-// SAFETY: the region of the elements is within the message, and each of them was validated.
+// SAFETY: `validate` checks that the region of the elements is in the message, and validates each of them.
 unsafe impl<T: FlatType> FlatType for Vec<T> {
     type View<'a, I: Index> = ListView<'a, T, I>;
     type Builder<'b, I: Index> = ListBuilder<'b, T, I>;
@@ -28,7 +28,7 @@ unsafe impl<T: FlatType> FlatType for Vec<T> {
     #[inline]
     unsafe fn view<I: Index>(bytes: &[u8]) -> ListView<'_, T, I> {
         let (delta, count) = I::read_pair(bytes);
-        ListView { elements: tail(bytes, delta), count, kind: PhantomData }
+        ListView { elements: tail(bytes, delta), count, marker: PhantomData }
     }
 
     #[inline]
@@ -49,16 +49,15 @@ unsafe impl<T: FlatType> FlatType for Vec<T> {
     }
 }
 
-/// A list that is read in place.
+/// A list, read in place.
 ///
-/// Reading an element costs the same wherever it is and however many there are; nothing is allocated, and
-/// nothing panics.
+/// Reading an element takes constant time, and neither allocates nor panics.
 pub struct ListView<'a, T, I> {
-    /// The message from the first element's header on. The type's invariant: `count` validated values of `T`
-    /// have their headers there.
+    /// The rest of the message, starting with the first element's header. Invariant: it starts with the
+    /// headers of `count` validated values of `T`.
     elements: &'a [u8],
     count: usize,
-    kind: PhantomData<fn() -> (T, I)>,
+    marker: PhantomData<fn() -> (T, I)>,
 }
 
 impl<T, I> Clone for ListView<'_, T, I> {
@@ -70,73 +69,73 @@ impl<T, I> Clone for ListView<'_, T, I> {
 impl<T, I> Copy for ListView<'_, T, I> {}
 
 impl<'a, T: FlatType, I: Index> ListView<'a, T, I> {
-    /// Number of elements.
+    /// The number of elements.
     #[inline]
     pub fn len(self) -> usize {
         self.count
     }
 
-    /// Whether there are no elements.
+    /// Whether the list has no elements.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.count == 0
     }
 
-    /// Element `n`, counted from 0; `None` past the end.
+    /// Returns element `n`, counted from 0, or `None` past the end.
     #[inline]
     pub fn get(self, n: usize) -> Option<T::View<'a, I>> {
         if n < self.count { Some(self.element(n)) } else { None }
     }
 
-    /// The message from the header of element `n` on.
+    /// The rest of the message, starting with the header of element `n`.
     #[inline]
     pub(crate) fn header(self, n: usize) -> &'a [u8] {
         tail(self.elements, n * Header::<T, I>::SIZE)
     }
 
-    /// Element `n`, which is below the count.
+    /// Returns element `n`, which is less than the count.
     #[inline]
     fn element(self, n: usize) -> T::View<'a, I> {
         let bytes = self.header(n);
-        // SAFETY: the elements are validated, and `n` is one of them.
+        // SAFETY: by the type's invariant, the header of a validated element is there.
         unsafe { T::view(bytes) }
     }
 
-    /// The first element.
+    /// Returns the first element, if there is one.
     pub fn first(self) -> Option<T::View<'a, I>> {
         self.get(0)
     }
 
-    /// The last element.
+    /// Returns the last element, if there is one.
     pub fn last(self) -> Option<T::View<'a, I>> {
         self.get(self.count.wrapping_sub(1))
     }
 
-    /// The elements from `range.start` on and before `range.end`; `None` if there are not that many.
+    /// Returns the elements of a range as a list, or `None` if the range exceeds the list.
     pub fn range(self, range: Range<usize>) -> Option<ListView<'a, T, I>> {
         if range.start > range.end || range.end > self.count {
             return None;
         }
-        Some(ListView { elements: self.header(range.start), count: range.len(), kind: PhantomData })
+        Some(ListView { elements: self.header(range.start), count: range.len(), marker: PhantomData })
     }
 
-    /// The elements in order.
+    /// Iterates over the elements in order.
     #[inline]
     pub fn iter(self) -> ListIter<'a, T, I> {
         ListIter { list: self, next: 0, end: self.count }
     }
 
-    /// The elements as ordinary Rust values. Allocates.
+    /// Copies the elements into ordinary Rust values. Allocates.
     pub fn to_vec(self) -> Vec<T> {
         self.iter().map(T::from_view::<I>).collect()
     }
 }
 
 impl<'a, T: Number, I: Index> ListView<'a, T, I> {
-    /// The numbers as a slice of the message itself, without a copy.
+    /// Returns the numbers as a slice of the message, without a copy.
     ///
-    /// `None` if they are not aligned in memory, which at index width u32 happens only if the message itself is
-    /// not, and on machines that store numbers with the highest byte first; use [`ListView::iter`] there.
+    /// Returns `None` on big-endian machines, and if the numbers are not aligned in memory. At index width
+    /// u32, they are aligned if the message is. Use [`ListView::iter`] instead.
     #[inline]
     pub fn as_slice(self) -> Option<&'a [T]> {
         if self.count == 0 {
@@ -201,7 +200,7 @@ impl<T: FlatType, I: Index, U: ToFlat<T>> PartialEq<Vec<U>> for ListView<'_, T, 
     }
 }
 
-/// The elements of a list in order.
+/// An iterator over the elements of a list.
 pub struct ListIter<'a, T, I> {
     list: ListView<'a, T, I>,
     next: usize,
@@ -312,8 +311,7 @@ macro_rules! slices {
 
 slices!(Vec<U>, Box<[U]>, std::sync::Arc<[U]>);
 
-/// A list of another message, which may have another index width, is written as a list of its own: nothing is made of
-/// it in between.
+/// Writes a list of another message, which can have another index width, without an intermediate copy.
 impl<'v, T, J> ToFlat<Vec<T>> for ListView<'v, T, J>
 where
     T: FlatType,
@@ -334,9 +332,10 @@ where
     }
 }
 
-/// An iterator that knows its length, to be written as a list: `Items(words.iter().map(|word| word.len() as u32))`.
+/// Writes the items of an iterator as a list: `Items(words.iter().map(|word| word.len() as u32))`.
 ///
-/// It is cloned for every pass: one to write, one for the length.
+/// The iterator knows its length. It is cloned for every pass: one for the message's length and one for
+/// writing.
 #[derive(Clone, Debug)]
 pub struct Items<It>(pub It);
 

@@ -1,15 +1,15 @@
 //! Building a list in place.
 //!
-//! A list's headers come before its elements' data, so room for them is taken before the first element is
-//! written. Three ways to say how much:
+//! The headers of all elements precede the elements' data, so the builder takes room for them before it
+//! writes the first element. There are three ways to start a list:
 //!
-//! | | elements | bytes |
+//! | method | number of elements | unused headers |
 //! | --- | --- | --- |
-//! | [`ListBuilder::with_len`] | exactly as many | no gap |
-//! | [`ListBuilder::with_capacity`] | at most as many | the room that is left is zeroed and stays as a gap before the first element's data; none if the elements are plain |
-//! | [`ListBuilder::until_full`] | as many as the block may hold | the same |
+//! | [`ListBuilder::with_len`] | exactly the given number | none |
+//! | [`ListBuilder::with_capacity`] | at most the given number | become a gap of zeros before the elements' data, or are given back if the elements have no data |
+//! | [`ListBuilder::until_full`] | as many as fit into the block | as above |
 //!
-//! The gap is the price of writing front to back without moving what is written. A reader never looks at it.
+//! The gap is the price of writing front to back without moving data.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -22,10 +22,10 @@ use crate::schema::align_up;
 use crate::target::{BuildFn, Finished, Target};
 use crate::to_flat::ToFlat;
 
-/// Starts a list.
+/// Starts a list in one of three ways.
 pub struct ListBuilder<'b, T, I: Index> {
     target: Target<'b, I>,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<T, I: Index> fmt::Debug for ListBuilder<'_, T, I> {
@@ -36,38 +36,40 @@ impl<T, I: Index> fmt::Debug for ListBuilder<'_, T, I> {
 
 impl<'b, T: FlatType, I: Index> ListBuilder<'b, T, I> {
     pub(crate) fn new(target: Target<'b, I>) -> Self {
-        ListBuilder { target, kind: PhantomData }
+        ListBuilder { target, marker: PhantomData }
     }
 
-    /// A list of exactly `count` elements.
+    /// Starts a list of exactly `count` elements.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] if the block has no room for their headers, [`BuildError::IndexOverflow`].
+    /// - [`BuildError::NoRoom`] if the block has no room for their headers.
+    /// - [`BuildError::IndexOverflow`] if `count` does not fit into an index.
     #[inline]
-    pub fn with_len(self, count: usize) -> Result<ListItems<'b, T, I>, BuildError> {
+    pub fn with_len(self, count: usize) -> Result<ListWriter<'b, T, I>, BuildError> {
         self.open(count, true)
     }
 
-    /// A list of at most `capacity` elements.
+    /// Starts a list of at most `capacity` elements.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] if the block has no room for their headers, [`BuildError::IndexOverflow`].
-    pub fn with_capacity(self, capacity: usize) -> Result<ListItems<'b, T, I>, BuildError> {
+    /// - [`BuildError::NoRoom`] if the block has no room for their headers.
+    /// - [`BuildError::IndexOverflow`] if `capacity` does not fit into an index.
+    pub fn with_capacity(self, capacity: usize) -> Result<ListWriter<'b, T, I>, BuildError> {
         self.open(capacity, false)
     }
 
-    /// A list of as many elements as the rest of the block may hold, if each brings `data` bytes beside its
-    /// header, or more. Push with [`ListItems::push_if_fits`].
+    /// Starts a list that fills the rest of the block, if each element has about `data` bytes in addition to
+    /// its header. Push the elements with [`ListWriter::push_if_fits`].
     ///
-    /// If the elements bring less than `data` the list is full before the block is; if they bring more, headers
-    /// stay unused. For plain elements say 0: nothing is wasted.
+    /// If the elements have less data, the list is full before the block is. If they have more, headers stay
+    /// unused. Pass 0 for elements without data: it wastes nothing.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] if there is no room for the list itself.
-    pub fn until_full(self, data: usize) -> Result<ListItems<'b, T, I>, BuildError> {
+    /// [`BuildError::NoRoom`] if the block has no room for the list's own header.
+    pub fn until_full(self, data: usize) -> Result<ListWriter<'b, T, I>, BuildError> {
         let start = align_up(self.target.cursor(), Header::<T, I>::ALIGN);
         let room = self.target.capacity().saturating_sub(start);
         let capacity = (room / Header::<T, I>::SIZE.saturating_add(data)).min(I::MAX);
@@ -75,18 +77,20 @@ impl<'b, T: FlatType, I: Index> ListBuilder<'b, T, I> {
     }
 
     #[inline]
-    fn open(mut self, capacity: usize, exact: bool) -> Result<ListItems<'b, T, I>, BuildError> {
+    fn open(mut self, capacity: usize, exact: bool) -> Result<ListWriter<'b, T, I>, BuildError> {
         let before = self.target.cursor();
         let start = self.target.take(capacity, Header::<T, I>::SIZE, Header::<T, I>::ALIGN)?;
         self.target.put_region(start, capacity)?;
-        Ok(ListItems { target: self.target, before, start, capacity, count: 0, exact, kind: PhantomData })
+        Ok(ListWriter { target: self.target, before, start, capacity, count: 0, exact, marker: PhantomData })
     }
 
-    /// Writes a list of the values of an iterator that knows its length, and completes it.
+    /// Writes the items of an iterator that knows its length, and completes the list.
     ///
     /// # Errors
     ///
-    /// Those of the values. [`BuildError::TooFew`] or [`BuildError::ListFull`] if the iterator was wrong.
+    /// - Fails if an item cannot be written.
+    /// - [`BuildError::TooFew`] or [`BuildError::ListFull`] if the iterator returns another number of items
+    ///   than it announced.
     #[inline]
     pub fn items<V>(self, values: V) -> Result<Finished<'b>, BuildError>
     where
@@ -100,12 +104,15 @@ impl<'b, T: FlatType, I: Index> ListBuilder<'b, T, I> {
 }
 
 impl<'b, T: Number, I: Index> ListBuilder<'b, T, I> {
-    /// Lends room for `count` numbers, all zero, to be filled in any order, and completes the list.
+    /// Calls `fill` with a slice of `count` zeros in the block, to be filled in any order, and completes the
+    /// list.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Misaligned`] at index widths u8 and u16, in blocks that are not aligned, and on machines
-    /// that store the highest byte first; [`BuildError::NoRoom`].
+    /// - [`BuildError::Misaligned`] at index widths u8 and u16, in unaligned blocks, and on big-endian
+    ///   machines.
+    /// - [`BuildError::NoRoom`] if the block has no room for the numbers.
+    /// - [`BuildError::IndexOverflow`] if `count` does not fit into an index.
     pub fn fill(self, count: usize, fill: impl FnOnce(&mut [T])) -> Result<Finished<'b>, BuildError> {
         let mut list = self.with_len(count)?;
         if count > 0 {
@@ -123,34 +130,35 @@ impl<'b, T: Number, I: Index> ListBuilder<'b, T, I> {
     }
 }
 
-/// Writes the elements of a list, one after the other.
-pub struct ListItems<'b, T, I: Index> {
+/// Writes the elements of a list, one after another.
+pub struct ListWriter<'b, T, I: Index> {
     target: Target<'b, I>,
     /// The cursor before the list took room.
     before: usize,
-    /// Offset of the first header.
+    /// The offset of the first header.
     start: usize,
     capacity: usize,
     count: usize,
     exact: bool,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
-impl<T, I: Index> fmt::Debug for ListItems<'_, T, I> {
+impl<T, I: Index> fmt::Debug for ListWriter<'_, T, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListItems")
+        f.debug_struct("ListWriter")
             .field("len", &self.count)
             .field("capacity", &self.capacity)
             .finish_non_exhaustive()
     }
 }
 
-impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
-    /// Writes one element. On an error the list is as before and can go on.
+impl<'b, T: FlatType, I: Index> ListWriter<'b, T, I> {
+    /// Writes one element. After an error, the list is unchanged and can be continued.
     ///
     /// # Errors
     ///
-    /// [`BuildError::ListFull`]; those of the value.
+    /// - [`BuildError::ListFull`] if the list has no room for another element.
+    /// - Fails if the value cannot be written.
     #[inline]
     pub fn push(&mut self, value: impl ToFlat<T>) -> Result<(), BuildError> {
         let at = self.next()?;
@@ -159,7 +167,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         Ok(())
     }
 
-    /// Where the next header goes.
+    /// The offset of the next header.
     #[inline]
     fn next(&self) -> Result<usize, BuildError> {
         if self.count == self.capacity {
@@ -168,11 +176,11 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         Ok(self.start + self.count * Header::<T, I>::SIZE)
     }
 
-    /// Writes one element unless the block, the index or the list is full; says whether it did.
+    /// Writes one element and returns `true`, or returns `false` if the block, the index or the list is full.
     ///
     /// # Errors
     ///
-    /// Errors for which a new block would be of no use.
+    /// Fails if the value cannot be written for another reason: see [`BuildError::is_full`].
     #[inline]
     pub fn push_if_fits(&mut self, value: impl ToFlat<T>) -> Result<bool, BuildError> {
         match self.push(value) {
@@ -182,11 +190,12 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         }
     }
 
-    /// Builds one element in place. On an error the list is as before and can go on.
+    /// Builds one element in place. After an error, the list is unchanged and can be continued.
     ///
     /// # Errors
     ///
-    /// [`BuildError::ListFull`]; those of the closure.
+    /// - [`BuildError::ListFull`] if the list has no room for another element.
+    /// - Returns the error of the closure.
     #[inline]
     pub fn push_with<E: From<BuildError>>(
         &mut self,
@@ -198,40 +207,40 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         Ok(())
     }
 
-    /// Where the data of the next element will go, to come back to with [`ListItems::take_back`].
+    /// The offset at which the next element's data start, for [`ListWriter::take_back`].
     #[inline]
     pub(crate) fn mark(&self) -> usize {
         self.target.cursor()
     }
 
-    /// Takes back the last element, before which the data ended at `mark`.
+    /// Removes the last element. `mark` is the value of [`ListWriter::mark`] before it was written.
     pub(crate) fn take_back(&mut self, mark: usize) {
         self.target.retract(mark);
         self.count -= 1;
     }
 
-    /// The block from the header of element `n` on.
+    /// The rest of the block, starting with the header of element `n`.
     #[inline]
     pub(crate) fn header(&self, n: usize) -> &[u8] {
         tail(self.target.block(), self.start + n * Header::<T, I>::SIZE)
     }
 
-    /// Elements written so far.
+    /// The number of elements written so far.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether nothing was written so far.
+    /// Whether no element has been written so far.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Elements that there is room for, headers only.
+    /// The number of elements for whose headers the list has room, including those written so far.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Writes several elements. On an error the list is not to be used any more.
+    /// Writes several elements. After an error, the list must not be used.
     #[inline]
     pub(crate) fn push_all<V: ToFlat<T>>(
         &mut self,
@@ -251,13 +260,13 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
         Ok(())
     }
 
-    /// The end of the headers that there is room for.
+    /// The end of the room for headers.
     #[inline]
     fn end(&self) -> usize {
         self.start + self.capacity * Header::<T, I>::SIZE
     }
 
-    /// Writes several scalars at once, whose bytes in memory are their headers.
+    /// Writes several scalars in one piece: their bytes in memory are their headers.
     #[inline]
     pub(crate) fn push_bytes<S>(&mut self, values: &[S]) -> Result<(), BuildError>
     where
@@ -281,7 +290,7 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooFew`] if a list of known length has fewer elements.
+    /// [`BuildError::TooFew`] if the list was started with [`ListBuilder::with_len`] and has fewer elements.
     #[inline]
     pub fn finish(mut self) -> Result<Finished<'b>, BuildError> {
         if self.count < self.capacity {
@@ -305,12 +314,12 @@ impl<'b, T: FlatType, I: Index> ListItems<'b, T, I> {
     }
 }
 
-impl<T: Number, I: Index> ListItems<'_, T, I> {
-    /// Writes several numbers at once. On an error the list is as before.
+impl<T: Number, I: Index> ListWriter<'_, T, I> {
+    /// Writes several numbers in one piece. After an error, the list is unchanged.
     ///
     /// # Errors
     ///
-    /// [`BuildError::ListFull`].
+    /// [`BuildError::ListFull`] if the list has no room for all of them.
     #[inline]
     pub fn push_numbers(&mut self, values: &[T]) -> Result<(), BuildError> {
         self.push_bytes(values)

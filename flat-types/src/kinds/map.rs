@@ -1,8 +1,8 @@
-//! Maps: a list of key and value whose keys ascend strictly. The view finds keys by binary search.
+//! Maps: lists of pairs of key and value, with strictly ascending keys. The view finds keys by binary search.
 //!
-//! Sorted, not hashed: the bytes follow from the contents alone, nothing about a hash function has to be agreed
-//! on by other languages, the map iterates in order, and a table with free places would cost bytes that every
-//! subscriber reads past. Finding a key among 10,000 takes 14 comparisons.
+//! Maps are sorted instead of hashed for several reasons. The bytes depend only on the contents, other
+//! languages need not implement a hash function, and maps iterate in order. The free slots of a hash table
+//! would be bytes that every subscriber reads in vain. A search among 10,000 keys takes 14 comparisons.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use crate::target::{Finished, Place, Target};
 use crate::to_flat::{ToFlat, list_end};
 use crate::validator::Validator;
 
-/// A type that a map can have as key: its values have an order that is the same in every language.
+/// A type that can be the key of a map, with an order that is the same in every language.
 ///
-/// Integers by value, `bool` with false first, `char` by code point, [`String`] by its UTF-8 bytes (which is by
-/// code points), tuples by their first difference.
+/// Integers are ordered by value, `bool` with `false` first, `char` by code point, [`String`] by its UTF-8
+/// bytes (and so by code points), and tuples lexicographically.
 ///
-/// The order is part of the format: what was built with another one would be refused by every other reader. So there are
-/// no further keys.
+/// Programs cannot implement this trait: the order is part of the format, and other readers would reject a
+/// map with another order.
 ///
 /// ```compile_fail,E0277
 /// use std::cmp::Ordering;
@@ -65,7 +65,7 @@ impl sealed::Sealed for String {}
 impl Key for String {
     #[inline]
     fn compare<I: Index>(a: &str, b: &str) -> Ordering {
-        // Most keys differ within eight bytes, for which a call costs more than the comparison.
+        // Most keys differ in their first eight bytes. Comparing these costs less than a call.
         match (a.as_bytes().first_chunk(), b.as_bytes().first_chunk()) {
             (Some(first), Some(other)) if first != other => {
                 u64::from_be_bytes(*first).cmp(&u64::from_be_bytes(*other))
@@ -91,7 +91,7 @@ tuple_keys!(0 A, 1 B);
 tuple_keys!(0 A, 1 B, 2 C);
 tuple_keys!(0 A, 1 B, 2 C, 3 D);
 
-// SAFETY: the region of the entries is within the message, and each of them was validated.
+// SAFETY: `validate` checks that the region of the entries is in the message, and validates each of them.
 unsafe impl<K: Key, V: FlatType> FlatType for BTreeMap<K, V> {
     type View<'a, I: Index> = MapView<'a, K, V, I>;
     type Builder<'b, I: Index> = MapBuilder<'b, K, V, I>;
@@ -104,7 +104,7 @@ unsafe impl<K: Key, V: FlatType> FlatType for BTreeMap<K, V> {
         for n in 0..region.count {
             let at = region.start + n * size;
             <(K, V)>::validate(validator, at)?;
-            // SAFETY: the entry was just validated; its header starts with the key's.
+            // SAFETY: the line above has validated the entry, whose header starts with the key's.
             let key = unsafe { K::view::<I>(tail(validator.bytes(), at)) };
             if previous.is_some_and(|previous| K::compare::<I>(previous, key) != Ordering::Less) {
                 return Err(FlatError::KeyOrder { at });
@@ -137,7 +137,9 @@ unsafe impl<K: Key, V: FlatType> FlatType for BTreeMap<K, V> {
     }
 }
 
-/// A map that is read in place. Finding a key costs a binary search; nothing is allocated, nothing panics.
+/// A map, read in place.
+///
+/// Finding a key takes a binary search. Reading neither allocates nor panics.
 pub struct MapView<'a, K, V, I> {
     entries: ListView<'a, (K, V), I>,
 }
@@ -151,32 +153,32 @@ impl<K, V, I> Clone for MapView<'_, K, V, I> {
 impl<K, V, I> Copy for MapView<'_, K, V, I> {}
 
 impl<'a, K: Key, V: FlatType, I: Index> MapView<'a, K, V, I> {
-    /// Number of entries.
+    /// The number of entries.
     pub fn len(self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are no entries.
+    /// Whether the map has no entries.
     pub fn is_empty(self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The value of `key`, which is a view: `&str` for a map with strings as keys.
+    /// Returns the value of `key`, if the map contains it. The key is a view, such as `&str` for strings.
     pub fn get(self, key: K::View<'_, I>) -> Option<V::View<'a, I>> {
         let n = self.search(key).ok()?;
         self.entries.get(n).map(|(_, value)| value)
     }
 
-    /// Whether there is an entry with this key.
+    /// Whether the map contains `key`.
     pub fn contains_key(self, key: K::View<'_, I>) -> bool {
         self.search(key).is_ok()
     }
 
-    /// The place of `key` among the entries, or the place where it would be.
+    /// Returns the index of the entry with this key.
     ///
     /// # Errors
     ///
-    /// As [`slice::binary_search`]: the number of smaller keys, if the key is not there.
+    /// Like [`slice::binary_search`], returns the number of smaller keys if the map does not contain the key.
     pub fn search(self, key: K::View<'_, I>) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -190,35 +192,35 @@ impl<'a, K: Key, V: FlatType, I: Index> MapView<'a, K, V, I> {
         Err(low)
     }
 
-    /// The key of entry `n`, which there is. The value is not looked at.
+    /// Returns the key of entry `n`, which is less than the length, without reading the value.
     #[inline]
     fn key(self, n: usize) -> K::View<'a, I> {
-        debug_assert!(n < self.len(), "a search stays among the entries");
-        // SAFETY: an entry's header starts with its key's, and the entries are validated.
+        debug_assert!(n < self.len(), "the entry exists");
+        // SAFETY: the entries are valid, and an entry's header starts with the key's.
         unsafe { K::view(self.entries.header(n)) }
     }
 
-    /// The entries, keys ascending. Random access and slices are the list's.
+    /// Returns the entries as a list, for random access and ranges. The keys are ascending.
     pub fn entries(self) -> ListView<'a, (K, V), I> {
         self.entries
     }
 
-    /// The entries, keys ascending.
+    /// Iterates over the entries in the order of their keys.
     pub fn iter(self) -> ListIter<'a, (K, V), I> {
         self.entries.iter()
     }
 
-    /// The keys, ascending.
+    /// Iterates over the keys in ascending order.
     pub fn keys(self) -> impl DoubleEndedIterator<Item = K::View<'a, I>> + ExactSizeIterator {
         self.iter().map(|(key, _)| key)
     }
 
-    /// The values in the order of their keys.
+    /// Iterates over the values in the order of their keys.
     pub fn values(self) -> impl DoubleEndedIterator<Item = V::View<'a, I>> + ExactSizeIterator {
         self.iter().map(|(_, value)| value)
     }
 
-    /// The map as an ordinary Rust value. Allocates.
+    /// Copies the map into an ordinary Rust value. Allocates.
     pub fn to_map(self) -> BTreeMap<K, V> {
         self.iter().map(|(key, value)| (K::from_view::<I>(key), V::from_view::<I>(value))).collect()
     }
@@ -287,8 +289,7 @@ where
     }
 }
 
-/// A map of another message, which may have another index width, is written as a map of its own: nothing is made of it in
-/// between.
+/// Writes a map of another message, which can have another index width, without an intermediate copy.
 impl<'v, K, V, J> ToFlat<BTreeMap<K, V>> for MapView<'v, K, V, J>
 where
     K: Key,
@@ -313,7 +314,7 @@ where
     }
 }
 
-/// Entries whose keys ascend strictly; others are refused when they are written.
+/// Writes entries with strictly ascending keys. Other entries are an error when they are written.
 impl<K, V, A, B> ToFlat<BTreeMap<K, V>> for [(A, B)]
 where
     K: Key,

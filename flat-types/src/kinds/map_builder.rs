@@ -1,4 +1,4 @@
-//! Building a map in place: entries are written in the order of their keys.
+//! Building a map in place, in the order of its keys.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::fmt;
 use crate::error::BuildError;
 use crate::flat_type::FlatType;
 use crate::index::Index;
-use crate::kinds::{Key, ListBuilder, ListItems};
+use crate::kinds::{Key, ListBuilder, ListWriter};
 use crate::target::{BuildFn, Finished, Target};
 use crate::to_flat::ToFlat;
 
-/// Starts a map.
+/// Starts a map in one of three ways.
 pub struct MapBuilder<'b, K, V, I: Index> {
     entries: ListBuilder<'b, (K, V), I>,
 }
@@ -26,38 +26,42 @@ impl<'b, K: Key, V: FlatType, I: Index> MapBuilder<'b, K, V, I> {
         MapBuilder { entries: ListBuilder::new(target) }
     }
 
-    /// A map of exactly `count` entries.
+    /// Starts a map of exactly `count` entries.
     ///
     /// # Errors
     ///
-    /// Those of [`ListBuilder::with_len`].
-    pub fn with_len(self, count: usize) -> Result<MapEntries<'b, K, V, I>, BuildError> {
-        Ok(MapEntries { entries: self.entries.with_len(count)? })
+    /// Fails if [`ListBuilder::with_len`] fails.
+    pub fn with_len(self, count: usize) -> Result<MapWriter<'b, K, V, I>, BuildError> {
+        Ok(MapWriter { entries: self.entries.with_len(count)? })
     }
 
-    /// A map of at most `capacity` entries; see [`ListBuilder::with_capacity`].
+    /// Starts a map of at most `capacity` entries. See [`ListBuilder::with_capacity`].
     ///
     /// # Errors
     ///
-    /// Those of [`ListBuilder::with_capacity`].
-    pub fn with_capacity(self, capacity: usize) -> Result<MapEntries<'b, K, V, I>, BuildError> {
-        Ok(MapEntries { entries: self.entries.with_capacity(capacity)? })
+    /// Fails if [`ListBuilder::with_capacity`] fails.
+    pub fn with_capacity(self, capacity: usize) -> Result<MapWriter<'b, K, V, I>, BuildError> {
+        Ok(MapWriter { entries: self.entries.with_capacity(capacity)? })
     }
 
-    /// A map of as many entries as the rest of the block may hold; see [`ListBuilder::until_full`].
+    /// Starts a map that fills the rest of the block, if each entry has about `data` bytes in addition to its
+    /// header. See [`ListBuilder::until_full`].
     ///
     /// # Errors
     ///
-    /// Those of [`ListBuilder::until_full`].
-    pub fn until_full(self, data: usize) -> Result<MapEntries<'b, K, V, I>, BuildError> {
-        Ok(MapEntries { entries: self.entries.until_full(data)? })
+    /// Fails if [`ListBuilder::until_full`] fails.
+    pub fn until_full(self, data: usize) -> Result<MapWriter<'b, K, V, I>, BuildError> {
+        Ok(MapWriter { entries: self.entries.until_full(data)? })
     }
 
     /// Writes the entries of an iterator that knows its length, and completes the map.
     ///
     /// # Errors
     ///
-    /// [`BuildError::KeyOrder`] if the keys do not ascend strictly; those of the values.
+    /// - [`BuildError::KeyOrder`] if the keys are not strictly ascending.
+    /// - Fails if a key or a value cannot be written.
+    /// - [`BuildError::TooFew`] or [`BuildError::ListFull`] if the iterator returns another number of entries
+    ///   than it announced.
     pub fn entries<A, B, E>(self, entries: E) -> Result<Finished<'b>, BuildError>
     where
         A: ToFlat<K>,
@@ -72,7 +76,7 @@ impl<'b, K: Key, V: FlatType, I: Index> MapBuilder<'b, K, V, I> {
         map.finish()
     }
 
-    /// As [`entries`](Self::entries), of entries that are known to be in order.
+    /// Like [`entries`](Self::entries), but does not check the order of the keys.
     #[inline]
     pub(crate) fn in_order<A, B, E>(self, entries: E) -> Result<Finished<'b>, BuildError>
     where
@@ -84,24 +88,25 @@ impl<'b, K: Key, V: FlatType, I: Index> MapBuilder<'b, K, V, I> {
     }
 }
 
-/// Writes the entries of a map, keys ascending.
-pub struct MapEntries<'b, K, V, I: Index> {
-    entries: ListItems<'b, (K, V), I>,
+/// Writes the entries of a map, one after another, in the order of their keys.
+pub struct MapWriter<'b, K, V, I: Index> {
+    entries: ListWriter<'b, (K, V), I>,
 }
 
-impl<K, V, I: Index> fmt::Debug for MapEntries<'_, K, V, I> {
+impl<K, V, I: Index> fmt::Debug for MapWriter<'_, K, V, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("MapEntries").field(&self.entries).finish()
+        f.debug_tuple("MapWriter").field(&self.entries).finish()
     }
 }
 
-impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
-    /// Writes an entry. On an error the map is as before and can go on.
+impl<'b, K: Key, V: FlatType, I: Index> MapWriter<'b, K, V, I> {
+    /// Writes an entry. After an error, the map is unchanged and can be continued.
     ///
     /// # Errors
     ///
-    /// [`BuildError::KeyOrder`] if the key is not above the one before; [`BuildError::ListFull`]; those of key
-    /// and value.
+    /// - [`BuildError::KeyOrder`] if the key is not greater than the previous one.
+    /// - [`BuildError::ListFull`] if the map has no room for another entry.
+    /// - Fails if the key or the value cannot be written.
     #[inline]
     pub fn insert(&mut self, key: impl ToFlat<K>, value: impl ToFlat<V>) -> Result<(), BuildError> {
         let mark = self.entries.mark();
@@ -109,11 +114,11 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
         self.check_order(mark)
     }
 
-    /// Writes an entry unless the block, the index or the map is full; says whether it did.
+    /// Writes an entry and returns `true`, or returns `false` if the block, the index or the map is full.
     ///
     /// # Errors
     ///
-    /// Errors for which a new block would be of no use.
+    /// Fails if the entry cannot be written for another reason: see [`BuildError::is_full`].
     #[inline]
     pub fn insert_if_fits(&mut self, key: impl ToFlat<K>, value: impl ToFlat<V>) -> Result<bool, BuildError> {
         match self.insert(key, value) {
@@ -123,11 +128,12 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
         }
     }
 
-    /// Writes an entry whose value is built in place. On an error the map is as before and can go on.
+    /// Writes an entry whose value is built in place. After an error, the map is unchanged and can be
+    /// continued.
     ///
     /// # Errors
     ///
-    /// Those of [`MapEntries::insert`] and of the closure.
+    /// Fails if [`MapWriter::insert`] fails or the closure returns an error.
     pub fn insert_with<E: From<BuildError>>(
         &mut self,
         key: impl ToFlat<K>,
@@ -138,14 +144,14 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
         Ok(self.check_order(mark)?)
     }
 
-    /// Takes the last entry back if its key is not above the one before it.
+    /// Removes the last entry if its key is not greater than the previous one.
     #[inline]
     fn check_order(&mut self, mark: usize) -> Result<(), BuildError> {
         let last = self.entries.len() - 1;
         if last > 0 {
-            // SAFETY: the entry before the last is complete; its header starts with its key's.
+            // SAFETY: the previous entry is complete, and its header starts with the key's.
             let previous = unsafe { K::view::<I>(self.entries.header(last - 1)) };
-            // SAFETY: the last entry is complete; its header starts with its key's.
+            // SAFETY: the last entry is complete, and its header starts with the key's.
             let key = unsafe { K::view::<I>(self.entries.header(last)) };
             if K::compare::<I>(previous, key) != Ordering::Less {
                 self.entries.take_back(mark);
@@ -155,12 +161,12 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
         Ok(())
     }
 
-    /// Entries written so far.
+    /// The number of entries written so far.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing was written so far.
+    /// Whether no entry has been written so far.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -169,7 +175,7 @@ impl<'b, K: Key, V: FlatType, I: Index> MapEntries<'b, K, V, I> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooFew`] if a map of known length has fewer entries.
+    /// [`BuildError::TooFew`] if the map was started with [`MapBuilder::with_len`] and has fewer entries.
     pub fn finish(self) -> Result<Finished<'b>, BuildError> {
         self.entries.finish()
     }

@@ -1,6 +1,5 @@
-//! The kinds of types: how each is validated, read and built.
+//! The kinds of types, and how each is validated, read and built.
 
-mod choice;
 mod flags;
 mod list;
 mod list_builder;
@@ -12,16 +11,17 @@ mod rewritten;
 mod scalar;
 mod string;
 mod tuple;
+mod variant;
 
-pub use choice::{Choice, ChoiceBuilder};
 pub use flags::Bits;
 pub use list::{Items, ListIter, ListView};
-pub use list_builder::{ListBuilder, ListItems};
+pub use list_builder::{ListBuilder, ListWriter};
 pub use map::{Key, MapView};
-pub use map_builder::{MapBuilder, MapEntries};
+pub use map_builder::{MapBuilder, MapWriter};
 pub use option::{OptionBuilder, ResultBuilder, UnitBuilder};
 pub use record::{RecordBuilder, RecordValidator, RecordView};
 pub use rewritten::{Rewritable, Rewritten};
 pub use scalar::{Number, ScalarBuilder};
 pub use string::StringBuilder;
 pub use tuple::TupleBuilder;
+pub use variant::{Variant, VariantBuilder};

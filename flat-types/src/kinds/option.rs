@@ -1,38 +1,38 @@
-//! `option<T>` and `result<T, E>`. Their views are [`Option`] and [`Result`] of views.
+//! `option<T>` and `result<T, E>`, whose views are an [`Option`] and a [`Result`] of views.
 
 use crate::error::{BuildError, FlatError};
 use crate::flat_type::FlatType;
 use crate::index::Index;
-use crate::kinds::choice::{Choice, ChoiceBuilder};
+use crate::kinds::variant::{Variant, VariantBuilder};
 use crate::schema::{Type, UNIT};
 use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::ToFlat;
 use crate::validator::Validator;
 
-// SAFETY: the payload is read only in the case in which it was validated.
+// SAFETY: `view` reads the payload only in the case in which `validate` has checked it.
 unsafe impl<T: FlatType> FlatType for Option<T> {
     type View<'a, I: Index> = Option<T::View<'a, I>>;
     type Builder<'b, I: Index> = OptionBuilder<'b, T, I>;
     const TYPE: &'static Type = &Type::Option(T::TYPE);
 
     fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
-        match Choice::<Self, I>::validate_case(validator, at)? {
-            0 => Choice::<Self, I>::validate_unit(validator, at),
-            _ => Choice::<Self, I>::validate_payload::<T>(validator, at),
+        match Variant::<Self, I>::validate_case(validator, at)? {
+            0 => Variant::<Self, I>::validate_unit(validator, at),
+            _ => Variant::<Self, I>::validate_payload::<T>(validator, at),
         }
     }
 
     #[inline]
     unsafe fn view<I: Index>(bytes: &[u8]) -> Self::View<'_, I> {
-        if Choice::<Self, I>::case(bytes) == 0 {
+        if Variant::<Self, I>::case(bytes) == 0 {
             return None;
         }
-        // SAFETY: the caller says that the option is valid, and this is the case with a `T`.
-        Some(unsafe { Choice::<Self, I>::payload::<T>(bytes) })
+        // SAFETY: the caller guarantees that the option is valid, and this is the case with a `T`.
+        Some(unsafe { Variant::<Self, I>::payload::<T>(bytes) })
     }
 
     fn builder<I: Index>(target: Target<'_, I>) -> Self::Builder<'_, I> {
-        OptionBuilder { choice: ChoiceBuilder::new(target) }
+        OptionBuilder { variant: VariantBuilder::new(target) }
     }
 
     fn from_view<I: Index>(view: Self::View<'_, I>) -> Self {
@@ -54,41 +54,41 @@ unsafe impl<T: FlatType> FlatType for Option<T> {
 /// Writes an option.
 #[derive(Debug)]
 pub struct OptionBuilder<'b, T: FlatType, I: Index> {
-    choice: ChoiceBuilder<'b, Option<T>, I>,
+    variant: VariantBuilder<'b, Option<T>, I>,
 }
 
 impl<'b, T: FlatType, I: Index> OptionBuilder<'b, T, I> {
-    /// No value.
+    /// Writes `None`.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`].
+    /// [`BuildError::NoRoom`] if the block is too small.
     #[inline]
     pub fn none(self) -> Result<Finished<'b>, BuildError> {
-        self.choice.unit::<0>()
+        self.variant.unit::<0>()
     }
 
-    /// A value.
+    /// Writes `Some(value)`.
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Fails if the value cannot be written.
     #[inline]
     pub fn some(self, value: impl ToFlat<T>) -> Result<Finished<'b>, BuildError> {
-        self.choice.write::<T, 1>(value)
+        self.variant.write::<T, 1>(value)
     }
 
-    /// A value that is built in place.
+    /// Writes `Some` and builds its value in place.
     ///
     /// # Errors
     ///
-    /// Those of the closure.
+    /// Returns the error of the closure.
     #[inline]
     pub fn some_with<E: From<BuildError>>(
         self,
         build: impl for<'c> BuildFn<'c, T, I, E>,
     ) -> Result<Finished<'b>, E> {
-        self.choice.build::<T, E, 1>(build)
+        self.variant.build::<T, E, 1>(build)
     }
 }
 
@@ -114,32 +114,32 @@ impl<T: FlatType, U: ToFlat<T>> ToFlat<Option<T>> for Option<U> {
     }
 }
 
-// SAFETY: each payload is read only in the case in which it was validated.
+// SAFETY: `view` reads each payload only in the case in which `validate` has checked it.
 unsafe impl<T: FlatType, F: FlatType> FlatType for Result<T, F> {
     type View<'a, I: Index> = Result<T::View<'a, I>, F::View<'a, I>>;
     type Builder<'b, I: Index> = ResultBuilder<'b, T, F, I>;
     const TYPE: &'static Type = &Type::Result(T::TYPE, F::TYPE);
 
     fn validate<I: Index>(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
-        match Choice::<Self, I>::validate_case(validator, at)? {
-            0 => Choice::<Self, I>::validate_payload::<T>(validator, at),
-            _ => Choice::<Self, I>::validate_payload::<F>(validator, at),
+        match Variant::<Self, I>::validate_case(validator, at)? {
+            0 => Variant::<Self, I>::validate_payload::<T>(validator, at),
+            _ => Variant::<Self, I>::validate_payload::<F>(validator, at),
         }
     }
 
     #[inline]
     unsafe fn view<I: Index>(bytes: &[u8]) -> Self::View<'_, I> {
-        if Choice::<Self, I>::case(bytes) == 0 {
-            // SAFETY: the caller says that the result is valid, and this is the case with a `T`.
-            Ok(unsafe { Choice::<Self, I>::payload::<T>(bytes) })
+        if Variant::<Self, I>::case(bytes) == 0 {
+            // SAFETY: the caller guarantees that the result is valid, and this is the case with a `T`.
+            Ok(unsafe { Variant::<Self, I>::payload::<T>(bytes) })
         } else {
-            // SAFETY: the caller says that the result is valid, and this is the case with an `F`.
-            Err(unsafe { Choice::<Self, I>::payload::<F>(bytes) })
+            // SAFETY: the caller guarantees that the result is valid, and this is the case with an `F`.
+            Err(unsafe { Variant::<Self, I>::payload::<F>(bytes) })
         }
     }
 
     fn builder<I: Index>(target: Target<'_, I>) -> Self::Builder<'_, I> {
-        ResultBuilder { choice: ChoiceBuilder::new(target) }
+        ResultBuilder { variant: VariantBuilder::new(target) }
     }
 
     fn from_view<I: Index>(view: Self::View<'_, I>) -> Self {
@@ -165,54 +165,54 @@ unsafe impl<T: FlatType, F: FlatType> FlatType for Result<T, F> {
 /// Writes a result.
 #[derive(Debug)]
 pub struct ResultBuilder<'b, T: FlatType, F: FlatType, I: Index> {
-    choice: ChoiceBuilder<'b, Result<T, F>, I>,
+    variant: VariantBuilder<'b, Result<T, F>, I>,
 }
 
 impl<'b, T: FlatType, F: FlatType, I: Index> ResultBuilder<'b, T, F, I> {
-    /// Success, with its value.
+    /// Writes `Ok(value)`.
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Fails if the value cannot be written.
     #[inline]
     pub fn ok(self, value: impl ToFlat<T>) -> Result<Finished<'b>, BuildError> {
-        self.choice.write::<T, 0>(value)
+        self.variant.write::<T, 0>(value)
     }
 
-    /// Success, with a value that is built in place.
+    /// Writes `Ok` and builds its value in place.
     ///
     /// # Errors
     ///
-    /// Those of the closure.
+    /// Returns the error of the closure.
     #[inline]
     pub fn ok_with<E: From<BuildError>>(
         self,
         build: impl for<'c> BuildFn<'c, T, I, E>,
     ) -> Result<Finished<'b>, E> {
-        self.choice.build::<T, E, 0>(build)
+        self.variant.build::<T, E, 0>(build)
     }
 
-    /// Failure, with its value.
+    /// Writes `Err(value)`.
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Fails if the value cannot be written.
     #[inline]
     pub fn err(self, value: impl ToFlat<F>) -> Result<Finished<'b>, BuildError> {
-        self.choice.write::<F, 1>(value)
+        self.variant.write::<F, 1>(value)
     }
 
-    /// Failure, with a value that is built in place.
+    /// Writes `Err` and builds its value in place.
     ///
     /// # Errors
     ///
-    /// Those of the closure.
+    /// Returns the error of the closure.
     #[inline]
     pub fn err_with<E: From<BuildError>>(
         self,
         build: impl for<'c> BuildFn<'c, F, I, E>,
     ) -> Result<Finished<'b>, E> {
-        self.choice.build::<F, E, 1>(build)
+        self.variant.build::<F, E, 1>(build)
     }
 }
 
@@ -247,7 +247,7 @@ where
     }
 }
 
-// SAFETY: nothing is read.
+// SAFETY: `view` reads nothing.
 unsafe impl FlatType for () {
     type View<'a, I: Index> = ();
     type Builder<'b, I: Index> = UnitBuilder<'b, I>;
@@ -271,18 +271,18 @@ unsafe impl FlatType for () {
     }
 }
 
-/// Writes nothing: the absent payload of a result.
+/// Writes `()`, the payload of a result's case that has none.
 #[derive(Debug)]
 pub struct UnitBuilder<'b, I: Index> {
     target: Target<'b, I>,
 }
 
 impl<'b, I: Index> UnitBuilder<'b, I> {
-    /// Completes the nothing.
+    /// Completes the value, which has no bytes.
     ///
     /// # Errors
     ///
-    /// None; a `Result`, as everything that a build ends with.
+    /// Never fails. Returns a `Result` like the methods that complete other values.
     pub fn finish(self) -> Result<Finished<'b>, BuildError> {
         Ok(self.target.finish())
     }

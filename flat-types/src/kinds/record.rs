@@ -1,7 +1,7 @@
-//! What derived records are made of: fields side by side, in order, aligned as their types need it.
+//! Building blocks of tuples and derived records: adjacent fields, in order, each aligned for its type.
 //!
-//! The derive macro wraps these types. What it says about a record is compared with the record's type when it is
-//! compiled, so that none of it has to be believed.
+//! Derived code wraps these types. They check at compile time that its fields agree with the record's type,
+//! and do not trust it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,13 +16,13 @@ use crate::validator::Validator;
 /// The offset of field `N` of record type `T`.
 struct Offset<T, I, const N: usize>(PhantomData<(T, I)>);
 
-/// Compiles if field `N` of `T` is laid out as an `A`.
+/// Fails to compile unless field `N` of `T` is laid out as an `A`.
 const fn assert_field<T: FlatType, A: FlatType, const N: usize>() {
     assert!(T::TYPE.is_record(), "the type is not a record");
     assert!(T::TYPE.part(N).is_laid_out_as(A::TYPE), "the record has another field there");
 }
 
-/// Compiles if `T` has `N` fields.
+/// Fails to compile unless `T` has `N` fields.
 const fn assert_all<T: FlatType, const N: usize>() {
     assert!(T::TYPE.is_record(), "the type is not a record");
     assert!(T::TYPE.parts() == N, "a field is missing");
@@ -31,18 +31,19 @@ const fn assert_all<T: FlatType, const N: usize>() {
 impl<T: FlatType, I: Index, const N: usize> Offset<T, I, N> {
     const BYTES: usize = T::TYPE.offset(I::WIDTH, N);
 
-    /// Bytes between the field before and this one.
+    /// The number of bytes between the previous field and this one.
     const PADDING: usize = match N {
         0 => 0,
         _ => Self::BYTES - T::TYPE.offset(I::WIDTH, N - 1) - T::TYPE.part(N - 1).layout(I::WIDTH).size,
     };
 }
 
-/// A record `T` that is read in place.
+/// A record `T`, read in place.
 pub struct RecordView<'a, T, I> {
-    /// The message from the record's header on. The type's invariant: a validated `T` is there.
+    /// The rest of the message, starting with the record's header. Invariant: it is the header of a validated
+    /// `T`.
     bytes: &'a [u8],
-    kind: PhantomData<fn() -> (T, I)>,
+    marker: PhantomData<fn() -> (T, I)>,
 }
 
 impl<T, I> Clone for RecordView<'_, T, I> {
@@ -60,33 +61,36 @@ impl<T, I> fmt::Debug for RecordView<'_, T, I> {
 }
 
 impl<'a, T: FlatType, I: Index> RecordView<'a, T, I> {
+    /// Views the record at the start of `bytes`.
+    ///
     /// # Safety
     ///
-    /// `bytes` is the rest of a message from the header of a validated `T` on.
+    /// `bytes` is the rest of a message, starting with the header of a validated `T`.
     #[inline]
     pub unsafe fn new(bytes: &'a [u8]) -> Self {
-        RecordView { bytes, kind: PhantomData }
+        RecordView { bytes, marker: PhantomData }
     }
 
-    /// Field `N`, which is an `A`.
+    /// Returns field `N`, which is an `A`.
     #[inline]
     pub fn field<A: FlatType, const N: usize>(self) -> A::View<'a, I> {
         const { assert_field::<T, A, N>() };
         let bytes = tail(self.bytes, Offset::<T, I, N>::BYTES);
-        // SAFETY: the record is valid, by the type's invariant, so its field is, which is laid out as an `A`.
+        // SAFETY: by the type's invariant, the record is valid, so its field, which is laid out as an `A`, is
+        // valid.
         unsafe { A::view(bytes) }
     }
 }
 
-/// That the first `N` fields of the record `T` that is built at `'b` were [put](RecordBuilder::put). There is one builder
-/// with this lifetime, as there is one [`Finished`].
+/// The proof that the first `N` fields of a record `T` were [put](RecordBuilder::put). The lifetime `'b`
+/// binds it to one builder, like [`Finished`].
 #[derive(Debug)]
 pub struct Written<'b, T, const N: usize>(PhantomData<fn(&'b T) -> &'b T>);
 
-/// Writes a record `T`, field by field; `N` of them are written.
+/// Writes a record `T` field by field. `N` is the number of fields written so far.
 pub struct RecordBuilder<'b, T, I: Index, const N: usize> {
     target: Target<'b, I>,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<T, I: Index, const N: usize> fmt::Debug for RecordBuilder<'_, T, I, N> {
@@ -97,17 +101,17 @@ impl<T, I: Index, const N: usize> fmt::Debug for RecordBuilder<'_, T, I, N> {
 }
 
 impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
-    /// Clears the header if there are bytes in it that no field uses.
+    /// Starts writing to `target`. Zeroes the header if it has padding.
     #[inline]
     pub fn new(mut target: Target<'b, I>) -> Self {
         if const { T::TYPE.is_padded(I::WIDTH) } {
-            // If the header does not fit, `finish` says so.
+            // If the header does not fit, `finish` returns the error.
             let _cleared = target.clear(Header::<T, I>::SIZE);
         }
-        RecordBuilder { target, kind: PhantomData }
+        RecordBuilder { target, marker: PhantomData }
     }
 
-    /// At a place for a `T`; the header is known to fit then. Nothing is written yet.
+    /// Starts writing to a place, and checks that the block has room for the header.
     #[inline]
     pub fn at(place: Place<'b, T, I>) -> Result<(Self, Written<'b, T, 0>), BuildError> {
         let mut target = place.into_target();
@@ -116,10 +120,10 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
         } else {
             target.check_header(Header::<T, I>::SIZE)?;
         }
-        Ok((RecordBuilder { target, kind: PhantomData }, Written(PhantomData)))
+        Ok((RecordBuilder { target, marker: PhantomData }, Written(PhantomData)))
     }
 
-    /// Writes field `FIELD`, which is the next one. As [`write`](Self::write), without moving the builder.
+    /// Writes the next field, `FIELD`. Like [`write`](Self::write), but does not move the builder.
     #[inline(always)]
     pub fn put<A: FlatType, const FIELD: usize, const NEXT: usize>(
         &mut self,
@@ -127,12 +131,12 @@ impl<'b, T: FlatType, I: Index> RecordBuilder<'b, T, I, 0> {
         _: Written<'b, T, FIELD>,
     ) -> Result<Written<'b, T, NEXT>, BuildError> {
         const { assert_field::<T, A, FIELD>() };
-        const { assert!(NEXT == FIELD + 1, "fields are written one after the other") };
+        const { assert!(NEXT == FIELD + 1, "fields are written one after another") };
         self.target.write::<A>(Offset::<T, I, FIELD>::BYTES, value)?;
         Ok(Written(PhantomData))
     }
 
-    /// The record is complete.
+    /// Completes the record after all fields were put.
     #[inline]
     pub fn finish_put<const ALL: usize>(self, _: Written<'b, T, ALL>) -> Result<Finished<'b>, BuildError> {
         const { assert_all::<T, ALL>() };
@@ -148,9 +152,9 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
         value: impl ToFlat<A>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, BuildError> {
         const { assert_field::<T, A, N>() };
-        const { assert!(NEXT == N + 1, "fields are written one after the other") };
+        const { assert!(NEXT == N + 1, "fields are written one after another") };
         self.target.write::<A>(Offset::<T, I, N>::BYTES, value)?;
-        Ok(RecordBuilder { target: self.target, kind: PhantomData })
+        Ok(RecordBuilder { target: self.target, marker: PhantomData })
     }
 
     /// Builds field `N`, an `A`, in place; `NEXT` is `N + 1`.
@@ -160,12 +164,12 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
         build: impl for<'c> BuildFn<'c, A, I, E>,
     ) -> Result<RecordBuilder<'b, T, I, NEXT>, E> {
         const { assert_field::<T, A, N>() };
-        const { assert!(NEXT == N + 1, "fields are written one after the other") };
+        const { assert!(NEXT == N + 1, "fields are written one after another") };
         self.target.child::<A, E>(Offset::<T, I, N>::BYTES, build)?;
-        Ok(RecordBuilder { target: self.target, kind: PhantomData })
+        Ok(RecordBuilder { target: self.target, marker: PhantomData })
     }
 
-    /// The record is complete.
+    /// Completes the record after all fields were written.
     #[inline]
     pub fn finish(self) -> Result<Finished<'b>, BuildError> {
         const { assert_all::<T, N>() };
@@ -173,22 +177,22 @@ impl<'b, T: FlatType, I: Index, const N: usize> RecordBuilder<'b, T, I, N> {
     }
 }
 
-/// Checks a record `T`, field by field and the padding around them.
+/// Checks a record `T` field by field, with the padding around the fields.
 #[derive(Debug)]
 pub struct RecordValidator<'v, 'a, T, I: Index> {
     validator: &'v mut Validator<'a, I>,
     at: usize,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
 impl<'v, 'a, T: FlatType, I: Index> RecordValidator<'v, 'a, T, I> {
-    /// Starts with the record whose header is at `at`.
+    /// Starts checking the record whose header is at `at`.
     #[inline]
     pub fn new(validator: &'v mut Validator<'a, I>, at: usize) -> Self {
-        RecordValidator { validator, at, kind: PhantomData }
+        RecordValidator { validator, at, marker: PhantomData }
     }
 
-    /// Checks field `N`, which is an `A`.
+    /// Checks field `N`, which is an `A`, and the padding before it.
     #[inline]
     pub fn field<A: FlatType, const N: usize>(&mut self) -> Result<(), FlatError> {
         const { assert_field::<T, A, N>() };
@@ -207,7 +211,7 @@ impl<'v, 'a, T: FlatType, I: Index> RecordValidator<'v, 'a, T, I> {
         self.padding(self.at + used, Header::<T, I>::SIZE - used)
     }
 
-    /// Checks a few bytes of padding, whose number is a constant where this is inlined.
+    /// Checks a few bytes of padding. Inlined, their number is a constant.
     #[inline]
     fn padding(&self, start: usize, bytes: usize) -> Result<(), FlatError> {
         if bytes == 0 {

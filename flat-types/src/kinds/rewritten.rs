@@ -1,4 +1,4 @@
-//! A field of a view, to be written into another message: what derived views are made of when they are written.
+//! Building blocks of derived views that are written into another message.
 
 use crate::error::BuildError;
 use crate::flat_type::FlatType;
@@ -6,21 +6,21 @@ use crate::index::Index;
 use crate::target::{Finished, Place};
 use crate::to_flat::ToFlat;
 
-/// A type whose views can be written: all but newtypes, whose view is that of another type.
+/// A type whose views can be written: every type except newtypes, whose view belongs to the inner type.
 ///
-/// It stands in derived code instead of `T::View<'a, J>: ToFlat<T>`, which a compiler would refuse to take as a
-/// condition where it knows that it does not hold.
+/// Derived code uses this trait as a bound instead of `T::View<'a, J>: ToFlat<T>`, because the compiler
+/// rejects a bound that it knows to be false.
 pub trait Rewritable<'v, J: Index>: FlatType {
-    /// As [`ToFlat::write_to`] of the view.
+    /// Like [`ToFlat::write_to`] of the view.
     fn rewrite<'b, I: Index>(
         view: Self::View<'v, J>,
         place: Place<'b, Self, I>,
     ) -> Result<Finished<'b>, BuildError>;
 
-    /// As [`ToFlat::end_after`] of the view.
+    /// Like [`ToFlat::end_after`] of the view.
     fn rewritten_end<I: Index>(view: Self::View<'v, J>, cursor: usize) -> usize;
 
-    /// As [`ToFlat::matches`] of the view.
+    /// Like [`ToFlat::matches`] of the view.
     fn rewritten_matches<I: Index>(view: Self::View<'v, J>, other: Self::View<'_, I>) -> bool;
 }
 
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// The view of a `T`, to be written as a `T`.
+/// The view of a `T`, which can be written as a `T`.
 #[derive(Debug)]
 pub struct Rewritten<'v, T: FlatType, J: Index>(pub T::View<'v, J>);
 

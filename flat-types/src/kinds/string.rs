@@ -1,4 +1,4 @@
-//! `string`: UTF-8 that the header points to. Its view is a `&str`.
+//! `string`: UTF-8 text to which the header points. Its view is a `&str`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::target::{Finished, Place, Target};
 use crate::to_flat::{KeyOrder, Text, ToFlat};
 use crate::validator::Validator;
 
-/// Checks that `bytes`, which are at `start`, are UTF-8.
+/// Checks that `bytes`, which start at offset `start`, are UTF-8.
 #[inline]
 fn utf8(bytes: &[u8], start: usize) -> Result<(), FlatError> {
     if is_short_ascii(bytes) {
@@ -25,11 +25,12 @@ fn utf8(bytes: &[u8], start: usize) -> Result<(), FlatError> {
     }
 }
 
-/// Whether `bytes` are at most 16, and ASCII: the usual name or word, for which a call costs more than the check.
+/// Whether there are at most 16 bytes, all ASCII. Most names and words are: checking them costs less than a
+/// call.
 #[inline]
 fn is_short_ascii(bytes: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    // The first and the last bytes overlap if there are fewer than twice as many.
+    // The first and the last chunk may overlap.
     match bytes.len() {
         8..=16 => match (bytes.first_chunk(), bytes.last_chunk()) {
             (Some(first), Some(last)) => (u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)) & HIGH == 0,
@@ -46,7 +47,7 @@ fn is_short_ascii(bytes: &[u8]) -> bool {
     }
 }
 
-// SAFETY: the view returns the bytes that `validate` found to be UTF-8, through a checked slice.
+// SAFETY: `view` returns the bytes that `validate` has checked to be UTF-8, through a checked slice.
 unsafe impl FlatType for String {
     type View<'a, I: Index> = &'a str;
     type Builder<'b, I: Index> = StringBuilder<'b, I>;
@@ -57,9 +58,9 @@ unsafe impl FlatType for String {
         utf8(&validator.bytes()[region.start..validator.cursor()], region.start)
     }
 
-    /// The text of all strings of a list is checked as one, which is faster than many short checks: it is UTF-8
-    /// piece by piece exactly if it is UTF-8 as a whole and no piece starts within a character. Gaps, which are
-    /// zero, are characters of their own.
+    /// Checks the text of all strings at once, which is faster than many short checks. Every string is UTF-8
+    /// exactly if the whole text is UTF-8 and no string starts within a character. Gaps do not matter: a zero
+    /// byte is a character.
     fn validate_all<I: Index>(
         validator: &mut Validator<'_, I>,
         at: usize,
@@ -83,7 +84,7 @@ unsafe impl FlatType for String {
         if std::str::from_utf8(text).is_ok() && !pieces.clone().any(starts_within) {
             return Ok(());
         }
-        // One of the pieces is not UTF-8 by itself; this finds it.
+        // Find the string that is not UTF-8.
         for (start, len) in pieces {
             utf8(bytes.get(start..start + len).unwrap_or_default(), start)?;
         }
@@ -94,8 +95,8 @@ unsafe impl FlatType for String {
     unsafe fn view<I: Index>(bytes: &[u8]) -> &str {
         let (delta, len) = I::read_pair(bytes);
         let text = tail(bytes, delta).get(..len).unwrap_or_default();
-        // SAFETY: the caller says that `validate` accepted this string, which found these bytes to be UTF-8;
-        // no bytes at all are UTF-8 as well.
+        // SAFETY: the caller guarantees that `validate` accepted this string, so these bytes are UTF-8. The
+        // empty slice is UTF-8 too.
         unsafe { std::str::from_utf8_unchecked(text) }
     }
 
@@ -114,7 +115,8 @@ unsafe impl FlatType for String {
     }
 }
 
-/// Writes a string, in one piece or piece by piece. [`fmt::Write`] formats straight into the block.
+/// Writes a string in one or several pieces. Implements [`fmt::Write`], which formats text directly into the
+/// block.
 #[derive(Debug)]
 pub struct StringBuilder<'b, I: Index> {
     target: Target<'b, I>,
@@ -128,7 +130,8 @@ impl<'b, I: Index> StringBuilder<'b, I> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`] if the text does not fit into the block or the
+    /// index.
     #[inline]
     pub fn set(mut self, text: impl AsRef<str>) -> Result<Finished<'b>, BuildError> {
         if self.end > self.start || self.failed.is_some() {
@@ -139,11 +142,12 @@ impl<'b, I: Index> StringBuilder<'b, I> {
         Ok(self.target.finish())
     }
 
-    /// Appends `text`. On an error the string is as before.
+    /// Appends `text`. After an error, the string is unchanged.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`] if the text does not fit into the block or the
+    /// index.
     #[inline]
     pub fn push_str(&mut self, text: &str) -> Result<(), BuildError> {
         let end = self.end.saturating_add(text.len());
@@ -155,21 +159,22 @@ impl<'b, I: Index> StringBuilder<'b, I> {
         Ok(())
     }
 
-    /// Appends a character. On an error the string is as before.
+    /// Appends a character. After an error, the string is unchanged.
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    /// [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`] if the character does not fit into the block
+    /// or the index.
     pub fn push(&mut self, character: char) -> Result<(), BuildError> {
         self.push_str(character.encode_utf8(&mut [0; 4]))
     }
 
-    /// Bytes written so far.
+    /// The number of bytes written so far.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether nothing was written so far.
+    /// Whether nothing has been written so far.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -178,7 +183,9 @@ impl<'b, I: Index> StringBuilder<'b, I> {
     ///
     /// # Errors
     ///
-    /// What stopped a [`fmt::Write`] before; [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`].
+    /// - Returns the error that stopped an earlier [`fmt::Write`].
+    /// - [`BuildError::NoRoom`] or [`BuildError::IndexOverflow`] if the header does not fit into the block or
+    ///   the index.
     #[inline]
     pub fn finish(mut self) -> Result<Finished<'b>, BuildError> {
         if let Some(error) = self.failed {
@@ -192,7 +199,8 @@ impl<'b, I: Index> StringBuilder<'b, I> {
 }
 
 impl<I: Index> fmt::Write for StringBuilder<'_, I> {
-    /// Appends `text`. An error is kept: the string cannot be completed after it.
+    /// Appends `text`. After an error, the string cannot be completed: [`StringBuilder::finish`] returns the
+    /// error.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push_str(text).map_err(|error| {
             self.failed = Some(error);
@@ -220,7 +228,7 @@ impl ToFlat<String> for str {
     }
 
     const TEXT: Option<Text<String, str>> = Some(Text::new(|text| text));
-    const KEY_ORDER: Option<KeyOrder<String, str>> = KeyOrder::KEPT;
+    const KEY_ORDER: Option<KeyOrder<String, str>> = KeyOrder::PRESERVED;
 }
 
 macro_rules! text {
@@ -242,7 +250,7 @@ macro_rules! text {
             }
 
             const TEXT: Option<Text<String, Self>> = Some(Text::new(|text| text));
-            const KEY_ORDER: Option<KeyOrder<String, Self>> = KeyOrder::KEPT;
+            const KEY_ORDER: Option<KeyOrder<String, Self>> = KeyOrder::PRESERVED;
         }
     )+ };
 }

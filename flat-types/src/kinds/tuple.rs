@@ -1,4 +1,4 @@
-//! `tuple<..>`: headers side by side. The view is a tuple of views.
+//! `tuple<..>`: adjacent headers. Its view is a tuple of views.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,10 +12,11 @@ use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::{KeyOrder, ToFlat};
 use crate::validator::Validator;
 
-/// Writes a tuple, element by element. `R` is what is still to be written: `finish` exists once it is `()`.
+/// Writes a tuple element by element. `R` lists the elements that are not yet written: once it is `()`, there
+/// is `finish`.
 pub struct TupleBuilder<'b, T, R, I: Index> {
     target: Target<'b, I>,
-    kind: PhantomData<fn() -> (T, R)>,
+    marker: PhantomData<fn() -> (T, R)>,
 }
 
 impl<T, R, I: Index> fmt::Debug for TupleBuilder<'_, T, R, I> {
@@ -24,10 +25,10 @@ impl<T, R, I: Index> fmt::Debug for TupleBuilder<'_, T, R, I> {
     }
 }
 
-/// The elements of a tuple that are still to be written: `(A, (B, ()))`.
+/// The elements of a tuple that are not yet written: `(A, (B, ()))`.
 #[doc(hidden)]
 pub trait Rest {
-    /// How many.
+    /// The number of elements.
     const COUNT: usize;
 }
 
@@ -40,13 +41,14 @@ impl<A, R: Rest> Rest for (A, R) {
 }
 
 impl<'b, T: FlatType, R, I: Index> TupleBuilder<'b, T, R, I> {
+    /// Starts writing to `target`. Zeroes the header if it has padding.
     #[inline]
     fn new(mut target: Target<'b, I>) -> Self {
         if const { T::TYPE.is_padded(I::WIDTH) } {
-            // If the header does not fit, `finish` says so.
+            // If the header does not fit, `finish` returns the error.
             let _cleared = target.clear(Header::<T, I>::SIZE);
         }
-        TupleBuilder { target, kind: PhantomData }
+        TupleBuilder { target, marker: PhantomData }
     }
 }
 
@@ -58,25 +60,25 @@ impl<'b, T: FlatType, A: FlatType, R: Rest, I: Index> TupleBuilder<'b, T, (A, R)
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Fails if the value cannot be written.
     #[inline]
     pub fn put(mut self, value: impl ToFlat<A>) -> Result<TupleBuilder<'b, T, R, I>, BuildError> {
         self.target.write::<A>(Self::OFFSET, value)?;
-        Ok(TupleBuilder { target: self.target, kind: PhantomData })
+        Ok(TupleBuilder { target: self.target, marker: PhantomData })
     }
 
     /// Builds the next element in place.
     ///
     /// # Errors
     ///
-    /// Those of the closure.
+    /// Returns the error of the closure.
     #[inline]
     pub fn put_with<E: From<BuildError>>(
         mut self,
         build: impl for<'c> BuildFn<'c, A, I, E>,
     ) -> Result<TupleBuilder<'b, T, R, I>, E> {
         self.target.child::<A, E>(Self::OFFSET, build)?;
-        Ok(TupleBuilder { target: self.target, kind: PhantomData })
+        Ok(TupleBuilder { target: self.target, marker: PhantomData })
     }
 }
 
@@ -85,14 +87,14 @@ impl<'b, T: FlatType, I: Index> TupleBuilder<'b, T, (), I> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::NoRoom`] if the header has padding at its end that does not fit.
+    /// [`BuildError::NoRoom`] if the header ends with padding that does not fit.
     #[inline]
     pub fn finish(self) -> Result<Finished<'b>, BuildError> {
         self.target.finish_header(Header::<T, I>::SIZE)
     }
 }
 
-/// `(A, (B, ()))` of `A B`.
+/// Expands `A B` to `(A, (B, ()))`.
 macro_rules! rest {
     () => { () };
     ($head:ident $($tail:ident)*) => { ($head, rest!($($tail)*)) };
@@ -100,7 +102,7 @@ macro_rules! rest {
 
 macro_rules! tuples {
     ($($n:tt $T:ident $U:ident),+) => {
-        // SAFETY: every element was validated at the offset at which it is viewed.
+        // SAFETY: `validate` checks every element at the offset at which `view` reads it.
         unsafe impl<$($T: FlatType),+> FlatType for ($($T,)+) {
             type View<'a, I: Index> = ($($T::View<'a, I>,)+);
             type Builder<'b, I: Index> = TupleBuilder<'b, Self, rest!($($T)+), I>;
@@ -117,7 +119,8 @@ macro_rules! tuples {
             unsafe fn view<I: Index>(bytes: &[u8]) -> Self::View<'_, I> {
                 ($({
                     let bytes = tail(bytes, const { Self::TYPE.offset(I::WIDTH, $n) });
-                    // SAFETY: the caller says that the tuple is valid, so its element at this offset is.
+                    // SAFETY: the caller guarantees that the tuple is valid, so the element at this offset is
+                    // valid.
                     unsafe { $T::view(bytes) }
                 },)+)
             }
@@ -163,7 +166,7 @@ macro_rules! tuples {
             }
 
             const KEY_ORDER: Option<KeyOrder<($($T,)+), Self>> =
-                if $($U::KEY_ORDER.is_some())&&+ { KeyOrder::KEPT } else { None };
+                if $($U::KEY_ORDER.is_some())&&+ { KeyOrder::PRESERVED } else { None };
         }
     };
 }

@@ -1,17 +1,18 @@
-//! The schema fingerprint: FNV-1a, 64 bits, over the structure of a type.
+//! The schema fingerprint: the 64-bit FNV-1a hash of the structure of a type.
 //!
-//! The input is ASCII text: `flat1/`, the index width (`u8`, `u16`, `u32`), `:`, and the type as
+//! The hash is of ASCII text: `flat1/`, the index width (`u8`, `u16` or `u32`), `:`, and the type in this
+//! form:
 //!
 //! ```text
 //! bool u8 u16 u32 u64 s8 s16 s32 s64 f32 f64 char string
 //! list<T>            map<K,V>
 //! tuple<A,B,..>      tuples and records
-//! variant<A,_,..>    variants, enums, options (`variant<_,T>`) and results (`variant<T,E>`); `_` is no payload
+//! variant<A,_,..>    variants, enums, options (`variant<_,T>`) and results (`variant<T,E>`); `_`: no payload
 //! flags<N>           a set of N flags
 //! ```
 //!
-//! Names are left out: two types have the same fingerprint exactly when every message of the one is a message
-//! of the other with the same layout. [`Type::structure`] gives the text.
+//! The text contains no names, so two types have the same fingerprint exactly if they have the same layout.
+//! [`Type::structure`] returns the text.
 
 use std::fmt::{self, Write};
 
@@ -21,6 +22,7 @@ use crate::index::Width;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
+/// Feeds `text` to the hash.
 const fn feed(mut hash: u64, text: &str) -> u64 {
     let bytes = text.as_bytes();
     let mut n = 0;
@@ -31,7 +33,7 @@ const fn feed(mut hash: u64, text: &str) -> u64 {
     hash
 }
 
-/// Feeds `number` in decimal.
+/// Feeds `number` to the hash, in decimal.
 const fn feed_number(mut hash: u64, number: usize) -> u64 {
     if number >= 10 {
         hash = feed_number(hash, number / 10);
@@ -45,7 +47,7 @@ pub(crate) const fn fingerprint_of(text: &str) -> u64 {
 }
 
 impl Type {
-    /// The fingerprint of a message of this type at an index width. Costs nothing in a constant.
+    /// The fingerprint of messages of this type at an index width. A constant function.
     pub const fn fingerprint(&self, width: Width) -> u64 {
         let hash = feed(feed(FNV_OFFSET, "flat1/"), width.name());
         self.feed(feed(hash, ":"))
@@ -75,7 +77,8 @@ impl Type {
                         hash = feed(hash, ",");
                     }
                     let part = self.part(n);
-                    hash = if self.is_choice() && part.is_unit() { feed(hash, "_") } else { part.feed(hash) };
+                    hash =
+                        if self.has_payloads() && part.is_unit() { feed(hash, "_") } else { part.feed(hash) };
                     n += 1;
                 }
                 feed(hash, ">")
@@ -83,7 +86,7 @@ impl Type {
         }
     }
 
-    /// The text that [`Type::fingerprint`] hashes. Allocates.
+    /// The text of which [`Type::fingerprint`] is the hash. Allocates.
     pub fn structure(&self, width: Width) -> String {
         let mut text = format!("flat1/{}:", width.name());
         self.write_structure(&mut text).expect("writing to a String does not fail");
@@ -103,7 +106,7 @@ impl Type {
                             out.push(',');
                         }
                         let part = self.part(n);
-                        if self.is_choice() && part.is_unit() {
+                        if self.has_payloads() && part.is_unit() {
                             out.push('_');
                         } else {
                             part.write_structure(out)?;
@@ -116,8 +119,8 @@ impl Type {
         }
     }
 
-    /// The word for this type in a structure text.
-    const fn keyword(&self) -> &'static str {
+    /// The word for this type in the structure text. For scalars and strings, it is that of WIT.
+    pub(super) const fn keyword(&self) -> &'static str {
         match self {
             Type::Bool => "bool",
             Type::U8 => "u8",
@@ -140,14 +143,12 @@ impl Type {
         }
     }
 
+    /// Whether the structure text has a list of parts.
     const fn is_compound(&self) -> bool {
         self.parts() > 0 || matches!(self, Type::Tuple(_) | Type::Record(..) | Type::Variant(..))
     }
 
-    const fn is_choice(&self) -> bool {
-        matches!(self, Type::Option(_) | Type::Result(..) | Type::Variant(..))
-    }
-
+    /// Whether this is the empty tuple, the payload of a case that has none.
     pub(crate) const fn is_unit(&self) -> bool {
         matches!(self, Type::Tuple(elements) if elements.is_empty())
     }
@@ -161,11 +162,11 @@ mod tests {
     const REPORT: Type = Type::Record(
         "Report",
         &[
-            Field { name: "words", kind: &Type::U64 },
-            Field { name: "longest", kind: &Type::Option(&Type::String) },
-            Field { name: "by", kind: &Type::Map(&Type::String, &Type::Flags("F", &["a", "b", "c"])) },
-            Field { name: "state", kind: &Type::Enum("State", &["on", "off"]) },
-            Field { name: "end", kind: &Type::Result(&Type::Tuple(&[]), &Type::Tuple(&[&Type::Char])) },
+            Field { name: "words", ty: &Type::U64 },
+            Field { name: "longest", ty: &Type::Option(&Type::String) },
+            Field { name: "by", ty: &Type::Map(&Type::String, &Type::Flags("F", &["a", "b", "c"])) },
+            Field { name: "state", ty: &Type::Enum("State", &["on", "off"]) },
+            Field { name: "end", ty: &Type::Result(&Type::Tuple(&[]), &Type::Tuple(&[&Type::Char])) },
         ],
     );
 
@@ -188,8 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_of_a_list_of_strings_stays() {
-        // FNV-1a-64 of "flat1/u32:list<string>"; a change here breaks every stored schema.
+    fn the_fingerprint_of_a_list_of_strings_does_not_change() {
+        // The 64-bit FNV-1a hash of "flat1/u32:list<string>". Another value would break all existing
+        // programs.
         assert_eq!(Type::List(&Type::String).structure(Width::U32), "flat1/u32:list<string>");
         assert_eq!(Type::List(&Type::String).fingerprint(Width::U32), 0xe430_3bf8_ffbc_a337);
     }

@@ -1,18 +1,20 @@
-//! Size, alignment and offsets of headers, computed by the compiler.
+//! Size, alignment and offsets of headers, as constant functions.
 //!
-//! At u8 and u16 headers are packed: every alignment is 1. At u32 a scalar is aligned to its size, an index
-//! to 4, a compound to its most aligned part, and the size of a header is a multiple of its alignment, so
-//! that the elements of a list are aligned when the first one is. These are the rules of C.
+//! At index widths u8 and u16, headers are packed: every alignment is 1. At u32, a scalar is aligned to its
+//! size, an index to 4 bytes, and a compound like its most aligned part. The size of a header is a multiple
+//! of its alignment, so that all elements of a list are aligned if the first one is. These are the rules of
+//! C.
 
 use super::{Case, Type};
 use crate::index::Width;
 
-/// Size and alignment of a type's header, in bytes.
+/// The size and alignment of a type's header, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
-    /// Bytes that the header takes; a multiple of `align`.
+    /// The size in bytes, a multiple of `align`.
     pub size: usize,
-    /// The header's offset from the message's start is a multiple of this. A power of two, at most 8.
+    /// The alignment in bytes: the header's offset in the message is a multiple of it. A power of two, at
+    /// most 8.
     pub align: usize,
 }
 
@@ -20,13 +22,13 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// `offset` rounded up to a multiple of `align`.
+/// Rounds `offset` up to a multiple of `align`.
 #[inline]
 pub(crate) const fn align_up(offset: usize, align: usize) -> usize {
     offset.next_multiple_of(align)
 }
 
-/// Bytes of a discriminant that tells `cases` cases apart.
+/// The size in bytes of a discriminant for `cases` cases.
 #[inline]
 pub(crate) const fn discriminant_bytes(cases: usize) -> usize {
     if cases <= 1 << 8 {
@@ -38,9 +40,9 @@ pub(crate) const fn discriminant_bytes(cases: usize) -> usize {
     }
 }
 
-/// Bytes of a set of `labels` flags.
+/// The size in bytes of a set of `labels` flags.
 pub(crate) const fn flags_bytes(labels: usize) -> usize {
-    assert!(labels <= 64, "flags: at most 64 labels");
+    assert!(labels <= 64, "a set of flags has at most 64 flags");
     match labels {
         0..=8 => 1,
         9..=16 => 2,
@@ -54,7 +56,7 @@ const fn scalar(size: usize, width: Width) -> Layout {
 }
 
 impl Type {
-    /// Size and alignment of this type's header at an index width.
+    /// The size and alignment of this type's header at an index width.
     pub const fn layout(&self, width: Width) -> Layout {
         match self {
             Type::Bool | Type::U8 | Type::S8 => scalar(1, width),
@@ -63,11 +65,11 @@ impl Type {
             Type::U64 | Type::S64 | Type::F64 => scalar(8, width),
             Type::String => region(width),
             Type::List(element) => {
-                assert!(element.layout(width).size > 0, "a list needs elements that take bytes");
+                assert!(element.layout(width).size > 0, "the elements of a list must not be empty types");
                 region(width)
             }
             Type::Map(key, value) => {
-                assert!(key.layout(width).size > 0, "a map needs keys that take bytes");
+                assert!(key.layout(width).size > 0, "the keys of a map must not be empty types");
                 // Evaluated for its assertions.
                 value.layout(width);
                 region(width)
@@ -100,7 +102,7 @@ impl Type {
         }
     }
 
-    /// How many fields, elements or cases a compound has.
+    /// The number of parts of a compound: its fields, elements or cases.
     pub const fn parts(&self) -> usize {
         match self {
             Type::Tuple(elements) => elements.len(),
@@ -112,7 +114,7 @@ impl Type {
         }
     }
 
-    /// How many cases a choice has, with an enum's.
+    /// The number of cases of a variant, option, result or enum.
     pub(crate) const fn cases(&self) -> usize {
         match self {
             Type::Enum(_, cases) => cases.len(),
@@ -120,7 +122,7 @@ impl Type {
         }
     }
 
-    /// How many labels a set of flags has.
+    /// The number of flags in a set of flags.
     pub(crate) const fn labels(&self) -> usize {
         match self {
             Type::Flags(_, labels) => labels.len(),
@@ -128,15 +130,15 @@ impl Type {
         }
     }
 
-    /// The type of field, element or case `n` of a compound.
+    /// The type of part `n` of a compound: of a field, an element or a case's payload.
     ///
     /// # Panics
     ///
-    /// If there is no such part; in a constant this is an error at compile time.
+    /// Panics if there is no such part. In a constant, this is a compile error.
     pub const fn part(&self, n: usize) -> &'static Type {
         match self {
             Type::Tuple(elements) => elements[n],
-            Type::Record(_, fields) => fields[n].kind,
+            Type::Record(_, fields) => fields[n].ty,
             Type::Option(some) => match n {
                 0 => super::UNIT,
                 _ => some,
@@ -154,7 +156,8 @@ impl Type {
         }
     }
 
-    /// The kind, as a number that is the same for types of the same layout if their parts are: tuples are records.
+    /// A number for the kind of type. Tuples and records have the same number, because they have the same
+    /// layout.
     const fn kind(&self) -> usize {
         match self {
             Type::Bool => 0,
@@ -181,22 +184,22 @@ impl Type {
         }
     }
 
-    /// Whether it is one of several cases with payloads of their own.
+    /// Whether this is a variant, option or result: a type of several cases with payloads.
     pub(crate) const fn has_payloads(&self) -> bool {
         matches!(self, Type::Option(_) | Type::Result(..) | Type::Variant(..))
     }
 
-    /// Whether it is fields or elements side by side.
+    /// Whether this is a record or tuple: a type of adjacent parts.
     pub(crate) const fn is_record(&self) -> bool {
         matches!(self, Type::Tuple(_) | Type::Record(..))
     }
 
-    /// Whether it is one of several names.
+    /// Whether this is an enum without payloads.
     pub(crate) const fn is_enum(&self) -> bool {
         matches!(self, Type::Enum(..))
     }
 
-    /// Whether every value of the one is a value of the other: they differ in names at most.
+    /// Whether both types have the same layout: they differ at most in names.
     pub(crate) const fn is_laid_out_as(&self, other: &Type) -> bool {
         if self.kind() != other.kind() || self.cases() != other.cases() || self.labels() != other.labels() {
             return false;
@@ -211,7 +214,7 @@ impl Type {
         true
     }
 
-    /// The offset of field `n` of a tuple or record, in bytes from its header's start.
+    /// The offset in bytes of part `n` of a tuple or record in its header.
     pub const fn offset(&self, width: Width, n: usize) -> usize {
         let (mut end, mut i) = (0, 0);
         loop {
@@ -225,7 +228,7 @@ impl Type {
         }
     }
 
-    /// The offset of the payload of an option, result or variant, in bytes from its header's start.
+    /// The offset in bytes of the payload of a variant, option or result in its header.
     pub const fn payload_offset(&self, width: Width) -> usize {
         let (mut align, mut n) = (1, 0);
         while n < self.parts() {
@@ -235,7 +238,7 @@ impl Type {
         align_up(discriminant_bytes(self.parts()), align)
     }
 
-    /// Whether a value is its header alone: no string, list or map in it.
+    /// Whether a value consists only of its header, because the type contains no string, list or map.
     pub const fn is_plain(&self) -> bool {
         match self {
             Type::String | Type::List(_) | Type::Map(..) => false,
@@ -252,7 +255,7 @@ impl Type {
         }
     }
 
-    /// Whether the header of a tuple or record has bytes between or after its fields.
+    /// Whether the header of a tuple or record has padding between or after its fields.
     pub(crate) const fn is_padded(&self, width: Width) -> bool {
         let (mut sum, mut n) = (0, 0);
         while n < self.parts() {
@@ -262,7 +265,7 @@ impl Type {
         sum != self.layout(width).size
     }
 
-    /// The alignment that a message's first byte needs for everything in it to be aligned. At most 8.
+    /// The alignment in bytes that a message needs for everything in it to be aligned. At most 8.
     pub const fn alignment(&self, width: Width) -> usize {
         let mut align = self.layout(width).align;
         let mut n = 0;
@@ -285,8 +288,8 @@ mod tests {
     const MIXED: Type = Type::Tuple(&[&Type::U8, &Type::F64, &Type::String, &Type::U16]);
 
     #[test]
-    fn types_are_laid_out_alike_if_they_differ_in_names_only() {
-        const NAMED: Type = Type::Record("r", &[super::super::Field { name: "a", kind: &Type::U8 }]);
+    fn types_that_differ_only_in_names_have_the_same_layout() {
+        const NAMED: Type = Type::Record("r", &[super::super::Field { name: "a", ty: &Type::U8 }]);
         assert!(NAMED.is_laid_out_as(&Type::Tuple(&[&Type::U8])));
         assert!(!NAMED.is_laid_out_as(&Type::Tuple(&[&Type::S8])));
         assert!(!NAMED.is_laid_out_as(&Type::Tuple(&[&Type::U8, &Type::U8])));
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wide_width_follows_the_rules_of_c() {
+    fn width_u32_follows_the_rules_of_c() {
         assert_eq!(MIXED.layout(Width::U32), Layout { size: 32, align: 8 });
         assert_eq!(
             [0, 1, 2, 3].map(|n| MIXED.offset(Width::U32, n)),
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_follows_its_discriminant_aligned() {
+    fn a_payload_is_aligned_after_its_discriminant() {
         let option = Type::Option(&Type::F64);
         assert_eq!(option.layout(Width::U8), Layout { size: 9, align: 1 });
         assert_eq!(option.layout(Width::U32), Layout { size: 16, align: 8 });
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn alignment_counts_what_a_list_points_to() {
+    fn the_alignment_includes_the_elements_of_lists() {
         assert_eq!(Type::List(&Type::F64).layout(Width::U32).align, 4);
         assert_eq!(Type::List(&Type::F64).alignment(Width::U32), 8);
         assert_eq!(Type::List(&Type::F64).alignment(Width::U16), 1);

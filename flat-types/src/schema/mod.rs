@@ -1,9 +1,9 @@
-//! A type of the layout as a constant value: everything that is known about a type follows from it.
+//! Types as constant values, from which layouts, fingerprints and WIT texts follow.
 //!
 //! ```text
 //! FlatType::TYPE : &'static Type ──┬─▶ layout       size, alignment, field offsets (constant functions)
-//!                                  ├─▶ fingerprint  u64 over the structure, names left out
-//!                                  └─▶ wit          text for people and for bindings
+//!                                  ├─▶ fingerprint  a u64 hash of the structure, without names
+//!                                  └─▶ wit          text for people and for binding generators
 //! ```
 
 mod fingerprint;
@@ -14,7 +14,7 @@ pub(crate) use fingerprint::fingerprint_of;
 pub use layout::Layout;
 pub(crate) use layout::{align_up, discriminant_bytes, flags_bytes};
 
-/// A type of the layout, as the WIT of the component model names it.
+/// A type that has a flat layout. The names are those of WIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `bool`: one byte, 0 or 1.
@@ -35,9 +35,9 @@ pub enum Type {
     S32,
     /// `s64`, Rust's `i64`.
     S64,
-    /// `f32`; every bit pattern is a value.
+    /// `f32`. Every bit pattern is valid.
     F32,
-    /// `f64`; every bit pattern is a value.
+    /// `f64`. Every bit pattern is valid.
     F64,
     /// `char`: a Unicode scalar value in four bytes.
     Char,
@@ -45,17 +45,17 @@ pub enum Type {
     String,
     /// `list<T>`.
     List(&'static Type),
-    /// A map: a list of key and value with strictly ascending keys.
+    /// A map: a list of pairs of key and value, with strictly ascending keys.
     Map(&'static Type, &'static Type),
-    /// `tuple<..>`; without elements it is the absent payload of a `result`.
+    /// `tuple<..>`. Without elements, it is the payload of a case that has none.
     Tuple(&'static [&'static Type]),
     /// `option<T>`.
     Option(&'static Type),
     /// `result<T, E>`.
     Result(&'static Type, &'static Type),
-    /// A record: the layout of a tuple, with names.
+    /// A record: a tuple with names.
     Record(&'static str, &'static [Field]),
-    /// A variant: one of several cases, each with or without a payload.
+    /// A variant: one of several cases, each with an optional payload.
     Variant(&'static str, &'static [Case]),
     /// An enum: one of several names.
     Enum(&'static str, &'static [&'static str]),
@@ -66,20 +66,20 @@ pub enum Type {
 /// A field of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
-    /// The field's name as it is in the source.
+    /// The field's name in the Rust source.
     pub name: &'static str,
     /// The field's type.
-    pub kind: &'static Type,
+    pub ty: &'static Type,
 }
 
 /// A case of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
-    /// The case's name as it is in the source.
+    /// The case's name in the Rust source.
     pub name: &'static str,
-    /// What the case carries; an empty tuple if nothing.
+    /// The type of the payload, or an empty tuple if there is none.
     pub payload: &'static Type,
 }
 
-/// The type without elements: what a case without payload carries.
+/// The empty tuple: the payload of a case that has none.
 pub(crate) const UNIT: &Type = &Type::Tuple(&[]);

@@ -1,11 +1,11 @@
-//! WIT text of a type, for people and for binding generators.
+//! The WIT text of a type, for people and for binding generators.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use super::Type;
 
-/// Words that WIT keeps for itself; as names they get a `%`.
+/// The keywords of WIT. A name that is a keyword gets the prefix `%`.
 const KEYWORDS: &[&str] = &[
     "as",
     "async",
@@ -52,7 +52,7 @@ const KEYWORDS: &[&str] = &[
     "world",
 ];
 
-/// A Rust name as WIT spells it: `LineCount` and `line_count` become `line-count`.
+/// Converts a Rust name to WIT's spelling: `LineCount` and `line_count` become `line-count`.
 fn kebab(name: &str) -> String {
     let name = name.strip_prefix("r#").unwrap_or(name);
     let mut text = String::with_capacity(name.len() + 4);
@@ -77,52 +77,37 @@ fn kebab(name: &str) -> String {
 }
 
 impl fmt::Display for Type {
-    /// The type as it is written where it is used: `list<tuple<string, u32>>`, or the kebab-case name of a
-    /// record, variant, enum or flags. A map is written as the list that it is laid out as.
+    /// Writes the type as WIT does where it is used: `list<tuple<string, u32>>`, or the kebab-case name of a
+    /// record, variant, enum or flags. A map is written as its list of pairs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self {
-            Type::Bool => "bool",
-            Type::U8 => "u8",
-            Type::U16 => "u16",
-            Type::U32 => "u32",
-            Type::U64 => "u64",
-            Type::S8 => "s8",
-            Type::S16 => "s16",
-            Type::S32 => "s32",
-            Type::S64 => "s64",
-            Type::F32 => "f32",
-            Type::F64 => "f64",
-            Type::Char => "char",
-            Type::String => "string",
-            Type::List(element) => return write!(f, "list<{element}>"),
-            Type::Map(key, value) => return write!(f, "list<tuple<{key}, {value}>>"),
-            Type::Option(some) => return write!(f, "option<{some}>"),
-            Type::Result(ok, err) => {
-                return match (ok.is_unit(), err.is_unit()) {
-                    (true, true) => f.write_str("result"),
-                    (false, true) => write!(f, "result<{ok}>"),
-                    (true, false) => write!(f, "result<_, {err}>"),
-                    (false, false) => write!(f, "result<{ok}, {err}>"),
-                };
-            }
+        match self {
+            Type::List(element) => write!(f, "list<{element}>"),
+            Type::Map(key, value) => write!(f, "list<tuple<{key}, {value}>>"),
+            Type::Option(some) => write!(f, "option<{some}>"),
+            Type::Result(ok, err) => match (ok.is_unit(), err.is_unit()) {
+                (true, true) => f.write_str("result"),
+                (false, true) => write!(f, "result<{ok}>"),
+                (true, false) => write!(f, "result<_, {err}>"),
+                (false, false) => write!(f, "result<{ok}, {err}>"),
+            },
             Type::Tuple(elements) => {
                 f.write_str("tuple<")?;
                 for (n, element) in elements.iter().enumerate() {
                     let comma = if n > 0 { ", " } else { "" };
                     write!(f, "{comma}{element}")?;
                 }
-                return f.write_str(">");
+                f.write_str(">")
             }
             Type::Record(name, _) | Type::Variant(name, _) | Type::Enum(name, _) | Type::Flags(name, _) => {
-                return f.write_str(&kebab(name));
+                f.write_str(&kebab(name))
             }
-        };
-        f.write_str(word)
+            scalar => f.write_str(scalar.keyword()),
+        }
     }
 }
 
 impl Type {
-    /// WIT definitions of every named type in this type, those that others use first. Empty if there are
+    /// The WIT definitions of all named types in this type, each before its first use. Empty if there are
     /// none. Allocates.
     pub fn wit(&self) -> String {
         let mut text = String::new();
@@ -130,6 +115,7 @@ impl Type {
         text
     }
 
+    /// Appends the definitions of this type's parts and its own to `out`, except those in `done`.
     fn define(&self, out: &mut String, done: &mut BTreeSet<&'static str>) -> fmt::Result {
         for n in 0..self.parts() {
             self.part(n).define(out, done)?;
@@ -150,8 +136,8 @@ impl Type {
             Type::Record(_, fields) => {
                 writeln!(out, "record {} {{", kebab(name))?;
                 for field in *fields {
-                    let note = if matches!(field.kind, Type::Map(..)) { " // sorted by key" } else { "" };
-                    writeln!(out, "    {}: {},{note}", kebab(field.name), field.kind)?;
+                    let note = if matches!(field.ty, Type::Map(..)) { " // sorted by key" } else { "" };
+                    writeln!(out, "    {}: {},{note}", kebab(field.name), field.ty)?;
                 }
             }
             Type::Variant(_, cases) => {
@@ -207,8 +193,8 @@ mod tests {
         const DRAWING: Type = Type::Record(
             "Drawing",
             &[
-                Field { name: "shapes", kind: &Type::List(&SHAPE) },
-                Field { name: "sizes_by_name", kind: &Type::Map(&Type::String, &Type::U32) },
+                Field { name: "shapes", ty: &Type::List(&SHAPE) },
+                Field { name: "sizes_by_name", ty: &Type::Map(&Type::String, &Type::U32) },
             ],
         );
         assert_eq!(

@@ -1,18 +1,21 @@
-//! A type that is known at run time: its parts, with sizes and offsets, from its text.
+//! A type that is known only at run time, parsed from its text, with sizes and offsets.
 
-use super::{DEPTH, SchemaError};
+use super::SchemaError;
 use crate::index::Width;
 use crate::schema::{align_up, discriminant_bytes, flags_bytes};
 
-/// A type with the layout of its header.
+/// How deep types may be nested. Checking and reading values recurse as deep.
+const DEPTH: usize = 64;
+
+/// A type and the layout of its header. Sizes, alignments and offsets are in bytes.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Type {
     pub(super) kind: Kind,
     pub(super) size: usize,
     pub(super) align: usize,
 }
 
-/// What a type is made of.
+/// The kind of a type, with its parts.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     Bool,
@@ -21,26 +24,27 @@ pub(super) enum Kind {
     Float,
     Char,
     String,
-    /// The elements.
-    List(Box<Part>),
-    /// The entries, which are tuples of two.
-    Map(Box<Part>),
-    /// Offsets and parts.
-    Tuple(Vec<(usize, Part)>),
-    /// The payloads, of size 0 where there is none.
+    /// The type of the elements.
+    List(Box<Type>),
+    /// The type of the entries, a tuple of key and value.
+    Map(Box<Type>),
+    /// The offset and type of each element.
+    Tuple(Vec<(usize, Type)>),
     Variant {
+        /// The offset of the payload.
         payload: usize,
-        cases: Vec<Option<Part>>,
+        /// The payload of each case.
+        cases: Vec<Option<Type>>,
     },
-    /// How many.
+    /// The number of flags.
     Flags(u32),
 }
 
-/// The type that `text` says. Errors count from `base` before the text.
-pub(super) fn parse(text: &str, base: usize, width: Width) -> Result<Part, SchemaError> {
+/// Parses the text of a type, which starts at offset `base` of the schema's text.
+pub(super) fn parse(text: &str, base: usize, width: Width) -> Result<Type, SchemaError> {
     let mut parser = Parser { text, at: 0, base, width };
-    let part = parser.part(0)?;
-    if parser.at < text.len() { Err(parser.syntax()) } else { Ok(part) }
+    let ty = parser.ty(0)?;
+    if parser.at < text.len() { Err(parser.syntax()) } else { Ok(ty) }
 }
 
 struct Parser<'t> {
@@ -51,42 +55,46 @@ struct Parser<'t> {
 }
 
 impl Parser<'_> {
-    fn place(&self) -> usize {
+    /// The current position as an offset in the schema's text.
+    fn offset(&self) -> usize {
         self.base + self.at
     }
 
+    /// The error for unexpected text at the current position.
     fn syntax(&self) -> SchemaError {
-        SchemaError::Syntax { at: self.place() }
+        SchemaError::Syntax { at: self.offset() }
     }
 
     fn rest(&self) -> &str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
+    /// Skips `expected` and returns `true` if the rest starts with it.
     fn take(&mut self, expected: &str) -> bool {
-        let there = self.rest().starts_with(expected);
-        if there {
+        let found = self.rest().starts_with(expected);
+        if found {
             self.at += expected.len();
         }
-        there
+        found
     }
 
     fn expect(&mut self, expected: &str) -> Result<(), SchemaError> {
         if self.take(expected) { Ok(()) } else { Err(self.syntax()) }
     }
 
-    fn scalar(&self, kind: Kind, size: usize) -> Part {
-        Part { kind, size, align: if self.width.aligned() { size } else { 1 } }
+    fn scalar(&self, kind: Kind, size: usize) -> Type {
+        Type { kind, size, align: if self.width.aligned() { size } else { 1 } }
     }
 
-    fn region(&self, kind: Kind) -> Part {
+    fn region(&self, kind: Kind) -> Type {
         let size = 2 * self.width.bytes();
-        Part { kind, size, align: if self.width.aligned() { self.width.bytes() } else { 1 } }
+        Type { kind, size, align: if self.width.aligned() { self.width.bytes() } else { 1 } }
     }
 
-    fn part(&mut self, depth: usize) -> Result<Part, SchemaError> {
+    /// Parses a type at nesting depth `depth`.
+    fn ty(&mut self, depth: usize) -> Result<Type, SchemaError> {
         if depth > DEPTH {
-            return Err(SchemaError::TooDeep { at: self.place() });
+            return Err(SchemaError::TooDeep { at: self.offset() });
         }
         let word = self.rest().split(['<', '>', ',']).next().unwrap_or_default();
         let (kind, size) = match word {
@@ -113,7 +121,8 @@ impl Parser<'_> {
         Ok(self.scalar(kind, size))
     }
 
-    fn compound(&mut self, depth: usize) -> Result<Part, SchemaError> {
+    /// Parses a type that consists of a word and a list in angle brackets.
+    fn compound(&mut self, depth: usize) -> Result<Type, SchemaError> {
         if self.take("list") {
             self.expect("<")?;
             let element = self.element(depth)?;
@@ -121,30 +130,30 @@ impl Parser<'_> {
             Ok(self.region(Kind::List(Box::new(element))))
         } else if self.take("map") {
             self.expect("<")?;
-            let at = self.place();
+            let at = self.offset();
             let key = self.element(depth)?;
             if !is_key(&key) {
                 return Err(SchemaError::Key { at });
             }
             self.expect(",")?;
-            let value = self.part(depth + 1)?;
+            let value = self.ty(depth + 1)?;
             self.expect(">")?;
             Ok(self.region(Kind::Map(Box::new(tuple(vec![key, value])))))
         } else if self.take("tuple") {
             self.expect("<")?;
-            let mut parts = Vec::new();
+            let mut elements = Vec::new();
             while !self.take(">") {
-                if !parts.is_empty() {
+                if !elements.is_empty() {
                     self.expect(",")?;
                 }
-                parts.push(self.part(depth + 1)?);
+                elements.push(self.ty(depth + 1)?);
             }
-            Ok(tuple(parts))
+            Ok(tuple(elements))
         } else if self.take("variant") {
             self.expect("<")?;
             let mut cases = Vec::new();
             loop {
-                cases.push(if self.take("_") { None } else { Some(self.part(depth + 1)?) });
+                cases.push(if self.take("_") { None } else { Some(self.ty(depth + 1)?) });
                 if self.take(">") {
                     break Ok(self.variant(cases));
                 }
@@ -164,41 +173,41 @@ impl Parser<'_> {
         }
     }
 
-    /// A part that takes bytes.
-    fn element(&mut self, depth: usize) -> Result<Part, SchemaError> {
-        let at = self.place();
-        let element = self.part(depth + 1)?;
+    /// Parses the type of an element or key, which must not be empty.
+    fn element(&mut self, depth: usize) -> Result<Type, SchemaError> {
+        let at = self.offset();
+        let element = self.ty(depth + 1)?;
         if element.size == 0 { Err(SchemaError::NoBytes { at }) } else { Ok(element) }
     }
 
-    fn variant(&self, cases: Vec<Option<Part>>) -> Part {
+    fn variant(&self, cases: Vec<Option<Type>>) -> Type {
         let discriminant = discriminant_bytes(cases.len());
         let payloads = || cases.iter().flatten();
-        let align = payloads().map(|part| part.align).max().unwrap_or(1);
-        let largest = payloads().map(|part| part.size).max().unwrap_or(0);
+        let align = payloads().map(|payload| payload.align).max().unwrap_or(1);
+        let largest = payloads().map(|payload| payload.size).max().unwrap_or(0);
         let align_all = align.max(if self.width.aligned() { discriminant } else { 1 });
         let payload = align_up(discriminant, align);
         let size = align_up(payload + largest, align_all);
-        Part { kind: Kind::Variant { payload, cases }, size, align: align_all }
+        Type { kind: Kind::Variant { payload, cases }, size, align: align_all }
     }
 }
 
-fn tuple(parts: Vec<Part>) -> Part {
-    let align = parts.iter().map(|part| part.align).max().unwrap_or(1);
+fn tuple(elements: Vec<Type>) -> Type {
+    let align = elements.iter().map(|element| element.align).max().unwrap_or(1);
     let mut end = 0;
-    let placed = parts.into_iter().map(|part| {
-        let offset = align_up(end, part.align);
-        end = offset + part.size;
-        (offset, part)
+    let placed = elements.into_iter().map(|element| {
+        let offset = align_up(end, element.align);
+        end = offset + element.size;
+        (offset, element)
     });
-    let parts = placed.collect();
-    Part { kind: Kind::Tuple(parts), size: align_up(end, align), align }
+    let elements = placed.collect();
+    Type { kind: Kind::Tuple(elements), size: align_up(end, align), align }
 }
 
-fn is_key(part: &Part) -> bool {
-    match &part.kind {
+fn is_key(ty: &Type) -> bool {
+    match &ty.kind {
         Kind::Bool | Kind::Unsigned | Kind::Signed | Kind::Char | Kind::String => true,
-        Kind::Tuple(parts) => parts.iter().all(|(_, part)| is_key(part)),
+        Kind::Tuple(elements) => elements.iter().all(|(_, element)| is_key(element)),
         _ => false,
     }
 }

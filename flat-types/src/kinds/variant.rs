@@ -1,7 +1,8 @@
-//! What options, results and derived enums are made of: a discriminant and the payload of one case.
+//! Building blocks of options, results and derived enums: a discriminant, and the payload of one case.
 //!
-//! The derive macro wraps these types. What it says about a case that it writes is compared with the choice's type when
-//! it is compiled; that a case is the one that was read is a promise of its unsafe code.
+//! Derived code wraps these types. For a case that it writes, they check at compile time that the case has
+//! this payload. For a case that it reads, its unsafe code guarantees that the discriminant was that of this
+//! case.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,16 +15,16 @@ use crate::target::{BuildFn, Finished, Place, Target};
 use crate::to_flat::ToFlat;
 use crate::validator::Validator;
 
-/// The layout of choice type `T`, as constants.
+/// The layout of a variant `T`, as constants, and the functions that validate and read it.
 #[derive(Debug)]
-pub struct Choice<T, I>(PhantomData<(T, I)>);
+pub struct Variant<T, I>(PhantomData<(T, I)>);
 
-impl<T: FlatType, I: Index> Choice<T, I> {
+impl<T: FlatType, I: Index> Variant<T, I> {
     const CASES: usize = T::TYPE.cases();
     const DISCRIMINANT: usize = discriminant_bytes(Self::CASES);
     const PAYLOAD: usize = T::TYPE.payload_offset(I::WIDTH);
 
-    /// Which case the validated `T` at the start of `bytes` is.
+    /// The number of the case of the validated `T` at the start of `bytes`.
     #[inline]
     pub fn case(bytes: &[u8]) -> u32 {
         match Self::DISCRIMINANT {
@@ -37,21 +38,23 @@ impl<T: FlatType, I: Index> Choice<T, I> {
     ///
     /// # Safety
     ///
-    /// `bytes` is the rest of a message from the header of a validated `T` on, and its case has a `P`.
+    /// `bytes` is the rest of a message, starting with the header of a validated `T` whose case has the
+    /// payload `P`.
     #[inline]
     pub unsafe fn payload<P: FlatType>(bytes: &[u8]) -> P::View<'_, I> {
         let bytes = tail(bytes, Self::PAYLOAD);
-        // SAFETY: the choice is valid, so the payload of its case is, which is a `P`, as the caller says.
+        // SAFETY: the variant is valid, so the payload of its case is valid. The caller guarantees that it is
+        // a `P`.
         unsafe { P::view(bytes) }
     }
 
-    /// Checks the discriminant of the `T` at `at` and says which case it is.
+    /// Checks the discriminant of the `T` at `at` and returns the number of its case.
     #[inline]
     pub fn validate_case(validator: &Validator<'_, I>, at: usize) -> Result<u32, FlatError> {
         validator.discriminant(at, Self::CASES)
     }
 
-    /// Checks the payload of the `T` at `at`, which is a `P`, and that the bytes around it are zero.
+    /// Checks the payload `P` of the `T` at `at`, and that the padding around it is zero.
     #[inline]
     pub fn validate_payload<P: FlatType>(
         validator: &mut Validator<'_, I>,
@@ -63,48 +66,48 @@ impl<T: FlatType, I: Index> Choice<T, I> {
         validator.zeros(payload + Header::<P, I>::SIZE, at + Header::<T, I>::SIZE)
     }
 
-    /// Checks that the `T` at `at`, whose case has no payload, is zero after its discriminant.
+    /// Checks that the `T` at `at`, whose case has no payload, has only zeros after its discriminant.
     #[inline]
     pub fn validate_unit(validator: &mut Validator<'_, I>, at: usize) -> Result<(), FlatError> {
         validator.zeros(at + Self::DISCRIMINANT, at + Header::<T, I>::SIZE)
     }
 }
 
-/// Writes one case of a choice `T`.
-pub struct ChoiceBuilder<'b, T, I: Index> {
+/// Writes one case of a variant `T`.
+pub struct VariantBuilder<'b, T, I: Index> {
     target: Target<'b, I>,
-    kind: PhantomData<fn() -> T>,
+    marker: PhantomData<fn() -> T>,
 }
 
-impl<T, I: Index> fmt::Debug for ChoiceBuilder<'_, T, I> {
+impl<T, I: Index> fmt::Debug for VariantBuilder<'_, T, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChoiceBuilder").field("at", &self.target.at()).finish_non_exhaustive()
+        f.debug_struct("VariantBuilder").field("at", &self.target.at()).finish_non_exhaustive()
     }
 }
 
-impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
-    /// Nothing is written yet.
+impl<'b, T: FlatType, I: Index> VariantBuilder<'b, T, I> {
+    /// Starts writing to `target`.
     #[inline]
     pub fn new(target: Target<'b, I>) -> Self {
-        ChoiceBuilder { target, kind: PhantomData }
+        VariantBuilder { target, marker: PhantomData }
     }
 
-    /// At a place for a `T`.
+    /// Starts writing to a place.
     #[inline]
     pub fn at(place: Place<'b, T, I>) -> Self {
         Self::new(place.into_target())
     }
 
-    /// Compiles if case `CASE` of `T` has a payload that is laid out as a `P`.
+    /// Fails to compile unless case `CASE` of `T` has a payload that is laid out as a `P`.
     const fn assert_case<P: FlatType, const CASE: u32>() {
-        assert!(T::TYPE.has_payloads(), "the type has no cases");
+        assert!(T::TYPE.has_payloads(), "the type has no cases with payloads");
         assert!(T::TYPE.part(CASE as usize).is_laid_out_as(P::TYPE), "the case has another payload");
     }
 
     #[inline]
     fn put_case(&mut self, case: u32) -> Result<(), BuildError> {
         self.target.clear(Header::<T, I>::SIZE)?;
-        match Choice::<T, I>::DISCRIMINANT {
+        match Variant::<T, I>::DISCRIMINANT {
             1 => self.target.put(0, [case as u8]),
             2 => self.target.put(0, (case as u16).to_le_bytes()),
             _ => self.target.put(0, case.to_le_bytes()),
@@ -119,20 +122,20 @@ impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
         Ok(self.target.finish())
     }
 
-    /// Writes case `case` of an enum.
+    /// Writes case number `case` of an enum without payloads.
     ///
     /// # Panics
     ///
-    /// If the enum has no such case.
+    /// Panics if the enum has no such case.
     #[inline]
     pub fn plain(mut self, case: u32) -> Result<Finished<'b>, BuildError> {
         const { assert!(T::TYPE.is_enum(), "the type is not an enum without payloads") };
-        assert!((case as usize) < Choice::<T, I>::CASES, "the enum has the case");
+        assert!((case as usize) < Variant::<T, I>::CASES, "the enum has the case");
         self.put_case(case)?;
         Ok(self.target.finish())
     }
 
-    /// Writes case `CASE` with a payload, a `P`.
+    /// Writes case `CASE` with the payload `value`.
     #[inline]
     pub fn write<P: FlatType, const CASE: u32>(
         mut self,
@@ -140,11 +143,11 @@ impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
     ) -> Result<Finished<'b>, BuildError> {
         const { Self::assert_case::<P, CASE>() };
         self.put_case(CASE)?;
-        self.target.write::<P>(Choice::<T, I>::PAYLOAD, value)?;
+        self.target.write::<P>(Variant::<T, I>::PAYLOAD, value)?;
         Ok(self.target.finish())
     }
 
-    /// Writes case `CASE` and builds its payload, a `P`, in place.
+    /// Writes case `CASE` and builds its payload in place.
     #[inline]
     pub fn build<P: FlatType, E: From<BuildError>, const CASE: u32>(
         mut self,
@@ -152,7 +155,7 @@ impl<'b, T: FlatType, I: Index> ChoiceBuilder<'b, T, I> {
     ) -> Result<Finished<'b>, E> {
         const { Self::assert_case::<P, CASE>() };
         self.put_case(CASE)?;
-        self.target.child::<P, E>(Choice::<T, I>::PAYLOAD, build)?;
+        self.target.child::<P, E>(Variant::<T, I>::PAYLOAD, build)?;
         Ok(self.target.finish())
     }
 }
