@@ -6,7 +6,8 @@ use blockcast_blocks::{BuildError, Rkyv, WriteFrom};
 use blockcast_fuzz::archive::{Archived, Exact, Nested, Texts, Type, access, write};
 use libfuzzer_sys::fuzz_target;
 
-/// Changes to an archive (position and summand), and how many bytes too short a second block is.
+/// The changes to an archive (a position and a number to add to its byte), and how many bytes too short a
+/// second block is.
 type Changes = (Vec<(u16, u8)>, u16);
 
 fn mutate<T: Type>(value: &T, (changes, short_by): &Changes)

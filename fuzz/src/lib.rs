@@ -43,7 +43,7 @@ pub enum Color {
     Blue,
 }
 
-/// Flags.
+/// A set of flags.
 #[derive(Flat, Arbitrary, Debug, Clone, Copy, PartialEq)]
 #[flat(flags)]
 pub struct Rights {

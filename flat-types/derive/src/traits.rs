@@ -14,17 +14,17 @@ pub(crate) struct FlatTypeImpl {
     pub builder_type: TokenStream,
     /// The `Type` that `TYPE` refers to.
     pub schema: TokenStream,
-    /// The body of `validate`, which has `__validator` and `__at`.
+    /// The body of `validate`, with `__validator` and `__at` in scope.
     pub validate: TokenStream,
-    /// The body of `validate_all`, which also has `__count`.
+    /// The body of `validate_all`, with `__count` in scope too.
     pub validate_all: TokenStream,
-    /// The body of `view`, which has `__bytes`.
+    /// The body of `view`, with `__bytes` in scope.
     pub view: TokenStream,
-    /// The body of `builder`, which has `__target`.
+    /// The body of `builder`, with `__target` in scope.
     pub builder: TokenStream,
-    /// The body of `from_view`, which has `__view`.
+    /// The body of `from_view`, with `__view` in scope.
     pub from_view: TokenStream,
-    /// The body of `serialize`, which has `__view` and `__serializer`.
+    /// The body of `serialize`, with `__view` and `__serializer` in scope.
     pub serialize: TokenStream,
 }
 
@@ -39,11 +39,11 @@ pub(crate) enum Source {
 
 /// The code of a `ToFlat` implementation.
 pub(crate) struct ToFlatImpl {
-    /// The body of `write_to`, which has `self` and `__place`.
+    /// The body of `write_to`, with `self` and `__place` in scope.
     pub write: TokenStream,
-    /// The body of `end_after`, which has `self` and `__cursor`.
+    /// The body of `end_after`, with `self` and `__cursor` in scope.
     pub end: TokenStream,
-    /// The body of `matches`, which has `self` and `__view`.
+    /// The body of `matches`, with `self` and `__view` in scope.
     pub matches: TokenStream,
 }
 

@@ -1,4 +1,4 @@
-//! Building block of sets of flags, which `#[flat(flags)]` makes from a struct of bools.
+//! Sets of flags: the building block for structs of bools with `#[flat(flags)]`.
 
 use std::marker::PhantomData;
 

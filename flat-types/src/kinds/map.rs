@@ -2,7 +2,7 @@
 //!
 //! Maps are sorted instead of hashed for several reasons. The bytes depend only on the contents, other
 //! languages need not implement a hash function, and maps iterate in order. The free slots of a hash table
-//! would be bytes that every subscriber reads in vain. A search among 10,000 keys takes 14 comparisons.
+//! would waste bytes in every message. A search among 10,000 keys takes 14 comparisons.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
