@@ -22,12 +22,13 @@
 //! ```
 //!
 //! # Cost
-//! A loan and a publish allocate nothing, copy nothing, and call the system only to wake a subscriber that
-//! sleeps. What they cost does not depend on how many subscribers there are.
+//! Loaning and publishing neither allocate nor copy. They call the system only to wake a sleeping subscriber.
+//! Their cost does not depend on the number of subscribers.
 //!
 //! # Waiting
-//! `try_loan` never waits, `blocking_loan` blocks the thread, `loan` is `async`. They wait only when every
-//! block is published and still needed by a subscriber that must not lose anything.
+//! `try_loan` never waits, `blocking_loan` blocks the thread, and `loan` is `async`. They wait only while all
+//! blocks are in use: published, and still needed by a subscriber that must not lose messages or keeps
+//! samples.
 
 mod loan;
 mod options;
@@ -36,4 +37,4 @@ mod publisher;
 pub use blockcast_blocks::{LoanError, Sequence};
 pub use loan::{BuildFailed, BuiltLoan, EmptyBlock, Loan, SendError};
 pub use options::PublisherOptions;
-pub use publisher::{Misfit, Publisher};
+pub use publisher::{Publisher, SchemaMismatch};

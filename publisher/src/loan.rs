@@ -1,15 +1,15 @@
-//! [`Loan`]: a block that is being filled.
+//! [`Loan`]: a block that a publisher fills.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use blockcast_blocks::{BuildError, LoanError, Payload, RawLoan, RoomError, Sequence, WriteFrom};
 
-/// A publisher's exclusive hold on a block. Dropping it unpublished returns the block.
+/// A publisher's exclusive, writable hold on a block. Dropping it unpublished returns the block to the pool.
 ///
 /// ```text
 /// Loan ── build ──▶ BuiltLoan ── publish ──▶ subscribers
-///   │       └─ failed: BuildFailed gives the loan back, which can grow
+///   │       └─ failed: BuildFailed returns the loan, which can grow
 ///   └─ drop: back to the pool
 /// ```
 pub struct Loan<'p, P: Payload> {
@@ -22,17 +22,17 @@ impl<'p, P: Payload> Loan<'p, P> {
         Self { block, payload: PhantomData }
     }
 
-    /// Bytes that the block has room for.
+    /// The size of the block in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.block.len()
     }
 
-    /// Builds a value in place. The closure proves by what it returns that it completed the value: the
-    /// proof's lifetime belongs to this block alone.
+    /// Builds a value in place. The closure returns the proof that the value is complete, which is bound to
+    /// this block by its lifetime.
     ///
     /// # Errors
-    /// What the closure returned, with the loan, which can be built again.
+    /// Returns the error of the closure, with the loan, which can be used for another build.
     pub fn build<E>(
         mut self,
         fill: impl for<'b> FnOnce(EmptyBlock<'b, P>) -> Result<P::Built<'b>, E>,
@@ -44,10 +44,11 @@ impl<'p, P: Payload> Loan<'p, P> {
         }
     }
 
-    /// Builds a value in place and publishes it. On failure the block returns to the pool.
+    /// Builds a value in place and publishes it. After an error, the block is back in the pool.
     ///
     /// # Errors
-    /// [`SendError::Build`] with what the closure returned.
+    /// [`SendError::Build`] with the error of the closure, or [`SendError::Publish`] if the host refuses the
+    /// message.
     #[inline(always)]
     pub fn send_with<E>(
         mut self,
@@ -55,20 +56,20 @@ impl<'p, P: Payload> Loan<'p, P> {
     ) -> Result<Sequence, SendError<E>> {
         let built = fill(EmptyBlock::new(&mut self.block)).map(|built| P::built_len(&built));
         let len = built.map_err(SendError::Build)?;
-        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
-        // channel's.
+        // SAFETY: the closure has proved that the first `len` bytes of this block are a value of `P`, whose
+        // schema is that of the channel.
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
-    /// As [`send_with`](Self::send_with); where the value does not fit the block it is built again, from the start, in
-    /// one of the publisher's larger ones ([`PublisherOptions::larger_blocks`]).
+    /// Like [`send_with`](Self::send_with), but if the value does not fit into the block, calls the closure
+    /// again with a larger one ([`PublisherOptions::larger_blocks`]).
     ///
-    /// What was written so far is thrown away: at most one build for each size of blocks is. Loan a block that is large
-    /// enough ([`try_loan_sized`]) where the size is known.
+    /// Each call starts from the beginning, so this builds at most one value per block size in vain. If you
+    /// know the size, loan a large enough block with [`try_loan_sized`].
     ///
     /// # Errors
-    /// As for [`send_with`](Self::send_with), and [`SendError::Publish`] with [`LoanError::Exhausted`] if there are
-    /// larger blocks and none is free.
+    /// Fails like [`send_with`](Self::send_with), and with [`LoanError::Exhausted`] in [`SendError::Publish`]
+    /// if no larger block is free.
     ///
     /// [`PublisherOptions::larger_blocks`]: crate::PublisherOptions::larger_blocks
     /// [`try_loan_sized`]: crate::Publisher::try_loan_sized
@@ -82,45 +83,47 @@ impl<'p, P: Payload> Loan<'p, P> {
                 Err(error) => self.make_room_for(error)?,
             }
         };
-        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
-        // channel's.
+        // SAFETY: the closure has proved that the first `len` bytes of this block are a value of `P`, whose
+        // schema is that of the channel.
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
-    /// Writes `value` in place and publishes it; where it does not fit the block, in one of the publisher's larger ones,
-    /// as [`send_growing`](Self::send_growing) does. On failure the block returns to the pool.
+    /// Writes `value` in place and publishes it. If it does not fit into the block, uses a larger one, like
+    /// [`send_growing`](Self::send_growing). After an error, the block is back in the pool.
     ///
     /// # Errors
-    /// [`SendError::Build`] where the value does not fit the largest block, [`SendError::Publish`] with
-    /// [`LoanError::Exhausted`] if no larger block is free.
+    /// - [`SendError::Build`] if the value does not fit into the largest block.
+    /// - [`SendError::Publish`] with [`LoanError::Exhausted`] if no larger block is free, or if the host
+    ///   refuses the message.
     #[inline]
     pub fn send<V: ?Sized>(mut self, value: &V) -> Result<Sequence, SendError<BuildError>>
     where
         P: WriteFrom<V>,
     {
         let len = loop {
-            // SAFETY: the proof is used for this block only, in this expression.
+            // SAFETY: the proof is used in this expression only, for this block.
             match unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built)) {
                 Ok(len) => break len,
                 Err(error) => self.make_room_for(error)?,
             }
         };
-        // SAFETY: the proof was for this block: its first `len` bytes are a value of `P`, whose schema is the
-        // channel's.
+        // SAFETY: `write_from` has proved that the first `len` bytes of this block are a value of `P`, whose
+        // schema is that of the channel.
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
-    /// Exchanges the block for one of at least `bytes`, if it is not that large already. Never waits. What was written
-    /// to it does not come along.
+    /// Replaces the block by one of at least `bytes`, unless it is that large already. Never waits. Does not
+    /// copy the contents of the block.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`] if the publisher has no such blocks, [`LoanError::Exhausted`] if none is free. The loan
-    /// is as before.
+    /// [`LoanError::TooLarge`] if the publisher has no such blocks, or [`LoanError::Exhausted`] if none is
+    /// free. The loan is unchanged.
     pub fn grow(&mut self, bytes: usize) -> Result<(), LoanError> {
         self.block.grow(bytes)
     }
 
-    /// After a build that failed: a larger block, or the reason why there is none.
+    /// Replaces the block by a larger one after a failed build, or returns the reason why this is not
+    /// possible.
     #[cold]
     fn make_room_for<E: RoomError>(&mut self, error: E) -> Result<(), SendError<E>> {
         let Some(needed) = error.room_needed() else { return Err(SendError::Build(error)) };
@@ -138,11 +141,11 @@ impl<P: Payload> fmt::Debug for Loan<'_, P> {
     }
 }
 
-/// Invariant in `'b`.
+/// A type that is invariant in `'b`.
 type Brand<'b> = PhantomData<fn(&'b ()) -> &'b ()>;
 
-/// A block in which nothing was built yet. The lifetime belongs to this block alone, so that what completes a
-/// value elsewhere is no proof for this one.
+/// A block without a value. Its lifetime is unique, so that the proof of a value in another block is not
+/// accepted for this one.
 pub struct EmptyBlock<'b, P: Payload> {
     bytes: &'b mut [u8],
     brand: Brand<'b>,
@@ -154,7 +157,7 @@ impl<'b, P: Payload> EmptyBlock<'b, P> {
         Self { bytes, brand: PhantomData, payload: PhantomData }
     }
 
-    /// Bytes that the block has room for.
+    /// The size of the block in bytes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.len()
@@ -163,15 +166,15 @@ impl<'b, P: Payload> EmptyBlock<'b, P> {
     /// Starts building the value, front to back.
     #[must_use]
     pub fn builder(self) -> P::Builder<'b> {
-        // SAFETY: `'b` belongs to this block alone: `new` is called for closures that take every lifetime, so
-        // that no other block has this one.
+        // SAFETY: `'b` belongs only to this block: `new` is called for closures that accept every lifetime,
+        // so no other block has this lifetime.
         unsafe { P::builder(self.bytes) }
     }
 
     /// Writes an existing value.
     ///
     /// # Errors
-    /// [`BuildError`] where the value does not fit.
+    /// [`BuildError`] if the value does not fit into the block.
     pub fn write<V: ?Sized>(self, value: &V) -> Result<P::Built<'b>, BuildError>
     where
         P: WriteFrom<V>,
@@ -187,7 +190,7 @@ impl<P: Payload> fmt::Debug for EmptyBlock<'_, P> {
     }
 }
 
-/// A block that holds a complete value and is not yet published. Dropping it returns the block.
+/// A block with a complete value that is not yet published. Dropping it returns the block to the pool.
 pub struct BuiltLoan<'p, P: Payload> {
     block: RawLoan<'p>,
     len: usize,
@@ -195,7 +198,7 @@ pub struct BuiltLoan<'p, P: Payload> {
 }
 
 impl<'p, P: Payload> BuiltLoan<'p, P> {
-    /// Bytes of the value.
+    /// The length of the value in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -207,18 +210,18 @@ impl<'p, P: Payload> BuiltLoan<'p, P> {
         self.len == 0
     }
 
-    /// Makes the value visible to every subscriber. No copy.
+    /// Makes the value visible to all subscribers, without a copy. Returns the message's sequence number.
     ///
     /// # Errors
-    /// None for a native publisher; a guest's host can refuse.
+    /// Fails only if a component's host refuses the message.
     #[inline]
     pub fn publish(self) -> Result<Sequence, LoanError> {
-        // SAFETY: `build` saw the proof that the first `len` bytes of this block are a value of `P`, whose schema
-        // is the channel's, and nobody has written to it since.
+        // SAFETY: `build` had the proof that the first `len` bytes of this block are a value of `P`, whose
+        // schema is that of the channel. Nobody has written to the block since.
         unsafe { self.block.publish_valid(self.len) }
     }
 
-    /// Throws the value away and keeps the block.
+    /// Discards the value and returns the block as a loan.
     #[must_use]
     pub fn discard(self) -> Loan<'p, P> {
         Loan::new(self.block)
@@ -231,11 +234,11 @@ impl<P: Payload> fmt::Debug for BuiltLoan<'_, P> {
     }
 }
 
-/// A value could not be built; the loan is still there.
+/// The error of building a value, with the loan.
 pub struct BuildFailed<'p, P: Payload, E> {
-    /// The block, to try again with.
+    /// The loan, for another build.
     pub loan: Loan<'p, P>,
-    /// Why.
+    /// The reason.
     pub error: E,
 }
 
@@ -251,13 +254,13 @@ impl<P: Payload, E: fmt::Display> fmt::Display for BuildFailed<'_, P, E> {
     }
 }
 
-/// A message was not sent; nothing was published and the block is free again.
+/// The reason why a message was not sent. Nothing was published, and the block is free again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError<E> {
-    /// The value could not be built.
+    /// Building the value failed.
     #[error(transparent)]
     Build(E),
-    /// The host refused it (guests only), or a larger block is needed and none is free.
+    /// No larger block is free, or a component's host refuses the message.
     #[error(transparent)]
     Publish(LoanError),
 }

@@ -1,10 +1,10 @@
-//! What a publisher needs.
+//! [`PublisherOptions`]: the blocks, history and limits of a publisher.
 
 use blockcast_blocks::{Reuse, SizeClass, Timestamps};
 
-/// Size and number of a publisher's blocks, and what it keeps for late joiners.
+/// The size and number of a publisher's blocks, its history and its limits.
 ///
-/// In a guest only block size, number of blocks and history apply.
+/// In a guest, only the block size, the number of blocks and the history have an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublisherOptions {
     block_size: usize,
@@ -37,121 +37,123 @@ impl Default for PublisherOptions {
 }
 
 impl PublisherOptions {
-    /// 64 blocks of 64 KiB, no history, up to 128 subscribers, coarse timestamps.
+    /// The default options: 64 blocks of 64 KiB, no history, up to 128 subscribers, and coarse timestamps.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Blocks for a value of which only the latest matters: 8 blocks of `bytes`, and a history of 1, so that
-    /// a subscriber that joins late gets the value at once.
+    /// Options for a value of which only the latest matters: 8 blocks of `bytes`, and a history of 1, so that
+    /// late subscribers receive the value immediately.
     #[must_use]
     pub fn latest(bytes: usize) -> Self {
         Self::new().block_size(bytes).blocks(8).history(1)
     }
 
-    /// Longest message in bytes: 1 to 2 GiB less one. Rounded up to a multiple of 64.
+    /// Sets the size of a block, and so the maximum length of a message, in bytes: 1 to 2 GiB minus 1.
+    /// Rounded up to a multiple of 64.
     #[must_use]
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.block_size = bytes;
         self
     }
 
-    /// Number of blocks: 2 to 2^20. A message occupies one until every subscriber has let go of it.
+    /// Sets the number of blocks: 2 to 2^20. A message occupies a block until every subscriber has released
+    /// it.
     #[must_use]
     pub fn blocks(mut self, count: u32) -> Self {
         self.blocks = count;
         self
     }
 
-    /// Number of blocks that the pool may grow to, by doubling, when all are in use. Address space is
-    /// reserved for all of them; memory is committed when a block is first written.
+    /// Sets the number of blocks to which the pool grows, by doubling, when all are in use. Reserves address
+    /// space for all of them. A block takes memory when it is first written.
     #[must_use]
     pub fn max_blocks(mut self, count: u32) -> Self {
         self.max_blocks = Some(count);
         self
     }
 
-    /// Adds blocks of a larger size, for messages that do not fit the smaller ones. Sizes are given in
-    /// ascending order; a loan says how many bytes it wants, and a value that does not fit its block when it is sent
-    /// goes into a larger one.
+    /// Adds blocks of a larger size, for messages that do not fit into the smaller ones. Add sizes in
+    /// ascending order. A loan can request a number of bytes, and a value that does not fit into its block
+    /// when it is sent moves to a larger one.
     #[must_use]
     pub fn larger_blocks(mut self, class: SizeClass) -> Self {
         self.larger.push(class);
         self
     }
 
-    /// Messages kept for subscribers that join late: 0 up to the number of blocks less 2. A subscriber starts with as many of
-    /// them as it asks for, and never with more.
+    /// Sets the number of messages kept for late subscribers: 0 up to the number of blocks minus 2. Each
+    /// subscriber chooses with how many of them it starts.
     #[must_use]
     pub fn history(mut self, messages: u32) -> Self {
         self.history = messages;
         self
     }
 
-    /// Subscribers at a time: 1 to 65,536. 128 bytes each. Those that the topic has when the publisher joins are admitted in
-    /// any case.
+    /// Sets the maximum number of simultaneous subscribers: 1 to 65,536, for 128 bytes each. If the topic has
+    /// more when the publisher joins, all of them are admitted.
     #[must_use]
     pub fn max_subscribers(mut self, count: u32) -> Self {
         self.max_subscribers = count;
         self
     }
 
-    /// Whether and how exactly messages carry the time.
+    /// Sets whether messages have timestamps, and how precise they are.
     #[must_use]
     pub fn timestamps(mut self, timestamps: Timestamps) -> Self {
         self.timestamps = timestamps;
         self
     }
 
-    /// Which free block is loaned next.
+    /// Sets which free block is loaned next.
     #[must_use]
     pub fn reuse(mut self, reuse: Reuse) -> Self {
         self.reuse = reuse;
         self
     }
 
-    /// Touches all memory when the publisher is opened rather than when it is first used, and puts it into large pages (2 MiB
-    /// where pages have 4 KiB) as far as it fills such and the system has them: for large messages, and many guests.
-    /// About half a second per GiB.
+    /// Sets whether opening the publisher touches all its memory, instead of its first use. Takes about half
+    /// a second per GiB. The memory is in large pages (2 MiB if pages have 4 KiB) as far as it fills them and
+    /// the system has some, which helps large messages and many guests.
     #[must_use]
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self
     }
 
-    /// What statistics call it. Otherwise it goes by the name of its component, if it has one.
+    /// Sets the publisher's name in statistics. The default is the name of its component, if it has one.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
-    /// What [`name`](Self::name) was set to; empty if it was not.
+    /// The [name](Self::name), or an empty string if none was set.
     #[must_use]
     pub fn get_name(&self) -> &'static str {
         self.name
     }
 
-    /// What [`block_size`](Self::block_size) was set to.
+    /// The [block size](Self::block_size) in bytes.
     #[must_use]
     pub fn get_block_size(&self) -> usize {
         self.block_size
     }
 
-    /// What [`blocks`](Self::blocks) was set to.
+    /// The [number of blocks](Self::blocks).
     #[must_use]
     pub fn get_blocks(&self) -> u32 {
         self.blocks
     }
 
-    /// What [`history`](Self::history) was set to.
+    /// The [number of messages kept](Self::history) for late subscribers.
     #[must_use]
     pub fn get_history(&self) -> u32 {
         self.history
     }
 
-    /// What these options ask of a guest's host.
+    /// Converts the options for the host of a guest.
     #[cfg(target_family = "wasm")]
     #[must_use]
     pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
@@ -162,7 +164,7 @@ impl PublisherOptions {
         }
     }
 
-    /// What these options ask of a library's host.
+    /// Converts the options for the host of a native library.
     #[cfg(all(blockcast_library, not(target_family = "wasm")))]
     #[must_use]
     pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
@@ -180,7 +182,7 @@ impl PublisherOptions {
         }
     }
 
-    /// The channel that these options ask for.
+    /// Converts the options to the configuration of a channel.
     #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     #[must_use]
     pub fn channel(

@@ -9,29 +9,29 @@ use blockcast_blocks::{BLOCK_ALIGNMENT, LoanError, Payload, Schema, Sequence, Wh
 
 use crate::loan::Loan;
 
-/// Publishes messages of layout `P` to one topic, from blocks of its own.
+/// Publishes messages of layout `P` to one topic, from its own blocks.
 ///
-/// Dropping it ends its part of the topic: subscribers receive what is left, then the end.
+/// After it is dropped, subscribers receive its remaining messages, then the end.
 ///
-/// # What it leaves behind
-/// The file descriptor is closed at once, unless guests subscribe: then it stays open until they have received everything and
-/// released it. The memory of the blocks is given back at once if every subscriber has received everything and nobody keeps
-/// samples. Otherwise *all* blocks stay, with two memory mappings of the process, until the last subscriber has received what is
-/// left or has gone and the last sample is dropped. A subscriber that received the last message notices the end, and lets go,
-/// when it looks for the next one.
+/// # Memory after dropping
+/// The file descriptor is closed immediately, unless guests subscribe: then it stays open until they have
+/// received and released all messages. The blocks' memory is freed immediately if every subscriber has
+/// received all messages and nobody keeps samples. Otherwise, *all* blocks and two memory mappings remain
+/// until every subscriber has received the remaining messages or is dropped, and the last sample is dropped.
+/// A subscriber that has received the last message releases the memory when it looks for the next one.
 ///
-/// So a program that opens and drops publishers again and again needs as much memory as its slowest subscriber leaves
-/// unread, whatever the number of blocks of each: keep one publisher instead.
+/// So a program that repeatedly opens and drops publishers keeps all blocks of every publisher of which its
+/// slowest subscriber has unread messages. Keep one publisher instead.
 #[derive(Debug)]
 pub struct Publisher<P: Payload> {
     writer: Writer,
     payload: PhantomData<fn() -> P>,
 }
 
-/// A writer carries another layout than the publisher was to write.
+/// The schema of a writer differs from that of the publisher's payload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the writer carries {writer}, but the publisher writes {publisher}")]
-pub struct Misfit {
+pub struct SchemaMismatch {
     /// The writer's schema.
     pub writer: Schema,
     /// The payload's schema.
@@ -39,22 +39,22 @@ pub struct Misfit {
 }
 
 impl<P: Payload> Publisher<P> {
-    /// A publisher that writes to `writer`.
+    /// Creates a publisher from an untyped writer.
     ///
     /// # Errors
-    /// [`Misfit`] if the writer's schema is not that of `P`.
-    pub fn new(writer: Writer) -> Result<Self, Misfit> {
-        debug_assert!(P::alignment() <= BLOCK_ALIGNMENT, "blocks are aligned to {BLOCK_ALIGNMENT} only");
+    /// [`SchemaMismatch`] if the writer's schema is not that of `P`.
+    pub fn new(writer: Writer) -> Result<Self, SchemaMismatch> {
+        debug_assert!(P::alignment() <= BLOCK_ALIGNMENT, "blocks are aligned to {BLOCK_ALIGNMENT} bytes");
         if *writer.schema() != P::schema() {
-            return Err(Misfit { writer: writer.schema().clone(), publisher: P::schema() });
+            return Err(SchemaMismatch { writer: writer.schema().clone(), publisher: P::schema() });
         }
         Ok(Self { writer, payload: PhantomData })
     }
 
-    /// Loans a block, the smallest that is free where there are several sizes. Never waits.
+    /// Loans the smallest free block. Never waits.
     ///
     /// # Errors
-    /// [`LoanError::Exhausted`] while every block is in use.
+    /// [`LoanError::Exhausted`] while all blocks are in use.
     #[inline]
     pub fn try_loan(&mut self) -> Result<Loan<'_, P>, LoanError> {
         self.try_loan_sized(0)
@@ -63,25 +63,28 @@ impl<P: Payload> Publisher<P> {
     /// Loans a block of at least `bytes`. Never waits.
     ///
     /// # Errors
-    /// [`LoanError::Exhausted`] while every block of that size is in use, [`LoanError::TooLarge`].
+    /// - [`LoanError::Exhausted`] while all blocks of that size are in use.
+    /// - [`LoanError::TooLarge`] if the publisher has no blocks of that size.
     #[inline]
     pub fn try_loan_sized(&mut self, bytes: usize) -> Result<Loan<'_, P>, LoanError> {
         self.writer.try_loan(bytes).map(Loan::new)
     }
 
-    /// Loans a block, waiting for one to come free. Cancel-safe: dropping the future loses nothing.
+    /// Loans the smallest free block. Waits while all blocks are in use. Cancel-safe: dropping the future
+    /// loses nothing.
     ///
     /// # Errors
-    /// None while the host is alive; a guest whose host is shutting down gets an error here.
+    /// Fails only if a component's host is shutting down, or in a forked child.
     #[inline]
     pub fn loan(&mut self) -> impl Future<Output = Result<Loan<'_, P>, LoanError>> {
         self.loan_sized(0)
     }
 
-    /// Loans a block of at least `bytes`, waiting for one to come free. Cancel-safe.
+    /// Loans a block of at least `bytes`. Waits while all such blocks are in use. Cancel-safe.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`], and as for [`loan`](Self::loan).
+    /// - [`LoanError::TooLarge`] if the publisher has no blocks of that size.
+    /// - Fails if [`loan`](Self::loan) fails.
     #[inline]
     pub fn loan_sized(&mut self, bytes: usize) -> impl Future<Output = Result<Loan<'_, P>, LoanError>> {
         #[cfg(not(any(target_family = "wasm", blockcast_library)))]
@@ -93,11 +96,13 @@ impl<P: Payload> Publisher<P> {
         )
     }
 
-    /// Loans a block of at least `bytes` (0: any), blocking the thread until one comes free, or until
+    /// Loans a block of at least `bytes`. Blocks the thread while all such blocks are in use, until
     /// `deadline` if there is one.
     ///
     /// # Errors
-    /// [`LoanError::Deadline`], [`LoanError::TooLarge`].
+    /// - [`LoanError::Deadline`] if no block is free by then.
+    /// - [`LoanError::TooLarge`] if the publisher has no blocks of that size.
+    /// - Fails if [`loan`](Self::loan) fails.
     pub fn blocking_loan_sized(
         &mut self,
         bytes: usize,
@@ -106,59 +111,62 @@ impl<P: Payload> Publisher<P> {
         self.writer.loan(bytes, deadline).map(Loan::new)
     }
 
-    /// Loans a block, blocking the thread until one comes free, or until `deadline` if there is one.
+    /// Loans the smallest free block. Blocks the thread while all blocks are in use, until `deadline` if
+    /// there is one.
     ///
     /// # Errors
-    /// [`LoanError::Deadline`].
+    /// - [`LoanError::Deadline`] if no block is free by then.
+    /// - Fails if [`loan`](Self::loan) fails.
     pub fn blocking_loan(&mut self, deadline: Option<Instant>) -> Result<Loan<'_, P>, LoanError> {
         self.blocking_loan_sized(0, deadline)
     }
 
-    /// Longest message in bytes.
+    /// The maximum length of a message in bytes.
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.writer.block_size()
     }
 
-    /// The sequence that the next message gets: the number of messages published so far.
+    /// The sequence number of the next message, which is the number of messages published so far.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
         self.writer.next_sequence()
     }
 
-    /// Subscribers of the topic now.
+    /// The current number of subscribers of the topic.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         self.writer.subscriber_count()
     }
 
-    /// Waits until the topic has at least `count` subscribers. In a forked child it returns at once: the next loan is refused.
+    /// Waits until the topic has at least `count` subscribers. Returns immediately in a forked child, where
+    /// loans fail.
     pub async fn subscribers(&mut self, count: u32) {
         poll_fn(|cx| self.poll_subscribers(cx, count)).await;
     }
 
-    /// As [`subscribers`](Self::subscribers), blocking the thread, or until `deadline` if there is one: false if it has passed, and in
-    /// a forked child.
+    /// Like [`subscribers`](Self::subscribers), but blocks the thread, until `deadline` if there is one.
+    /// Returns `false` after the deadline and in a forked child.
     pub fn blocking_subscribers(&mut self, count: u32, deadline: Option<Instant>) -> bool {
         park::until(deadline, |cx| self.poll_subscribers(cx, count)).is_some() && !self.writer.is_inherited()
     }
 
     fn poll_subscribers(&mut self, cx: &mut Context<'_>, count: u32) -> Poll<()> {
         self.writer.register(cx);
-        let there = self.writer.subscriber_count() >= count || self.writer.is_inherited();
-        if there { Poll::Ready(()) } else { Poll::Pending }
+        let is_ready = self.writer.subscriber_count() >= count || self.writer.is_inherited();
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Looks for blocks that came free and returns how many are free now. Never waits.
+    /// Reclaims blocks that nobody needs any more, and returns the number of free blocks. Never waits.
     #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     pub fn reclaim(&mut self) -> u32 {
         self.writer.reclaim()
     }
 
-    /// The untyped end, to look at.
+    /// The untyped writer.
     ///
-    /// It is never lent as `&mut`: two publishers could exchange their writers, and each would write its own type
-    /// to the topic of the other.
+    /// There is no method that returns it as `&mut`: two publishers could swap their writers, and then each
+    /// would write its type to the other's topic.
     ///
     /// ```compile_fail,E0599
     /// # use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, channel};
@@ -169,7 +177,7 @@ impl<P: Payload> Publisher<P> {
     /// std::mem::swap(words.writer_mut(), bytes.writer_mut());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    /// Looking is allowed:
+    /// A shared reference is enough to inspect it:
     /// ```
     /// # use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, channel};
     /// # use blockcast_publisher::Publisher;

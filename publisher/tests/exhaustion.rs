@@ -1,4 +1,4 @@
-//! How loans that find no block are counted.
+//! Counting loans that find no free block.
 
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -7,7 +7,7 @@ use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId, ReaderOptions
 use blockcast_publisher::Publisher;
 
 #[test]
-fn every_loan_that_finds_no_block_is_counted_once_also_after_one_that_was_given_up() {
+fn every_exhausted_loan_is_counted_once_even_after_a_cancelled_one() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
     (config.blocks, config.block_size) = (2, 64);
     let writer = channel(config).unwrap();

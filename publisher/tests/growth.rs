@@ -1,4 +1,4 @@
-//! A value that does not fit its block goes into a larger one, where the publisher has one.
+//! A value that does not fit into its block moves to a larger one if the publisher has larger blocks.
 
 use blockcast_blocks::{
     BuildError, Channel, ChannelConfig, LoanError, Payload, Pod, PublisherId, Reader, ReaderOptions, Schema,
@@ -32,7 +32,7 @@ fn lines(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_value_that_does_not_fit_goes_into_the_smallest_block_that_it_fits() {
+fn a_value_moves_to_the_smallest_block_into_which_it_fits() {
     let (mut publisher, mut reader) = open::<Lines>();
     for (count, capacity) in [(1, 64), (5, 256), (20, 1024), (1, 64)] {
         let loan = publisher.try_loan().unwrap();
@@ -46,7 +46,7 @@ fn a_value_that_does_not_fit_goes_into_the_smallest_block_that_it_fits() {
 }
 
 #[test]
-fn a_closure_builds_again_in_a_larger_block() {
+fn a_closure_is_called_again_with_a_larger_block() {
     let (mut publisher, mut reader) = open::<Lines>();
     let mut capacities = Vec::new();
     publisher
@@ -66,13 +66,13 @@ fn a_closure_builds_again_in_a_larger_block() {
 }
 
 #[test]
-fn what_fits_no_block_is_an_error_and_every_block_comes_back() {
+fn a_value_that_fits_into_no_block_is_an_error_and_frees_all_blocks() {
     let (mut publisher, _reader) = open::<Lines>();
     for _ in 0..10 {
         let error = publisher.try_loan().unwrap().send(&lines(100)).unwrap_err();
         assert!(matches!(error, SendError::Build(BuildError::TooSmall { available: 1024, .. })), "{error}");
         let error = publisher.try_loan().unwrap().send_growing(|block| {
-            block.builder().with_len(1_000)?.finish() // the headers alone are too much
+            block.builder().with_len(1_000)?.finish() // the headers alone do not fit
         });
         assert!(matches!(error, Err(SendError::Build(FlatError::NoRoom { available: 64, .. }))), "{error:?}");
     }
@@ -80,7 +80,7 @@ fn what_fits_no_block_is_an_error_and_every_block_comes_back() {
 }
 
 #[test]
-fn where_no_larger_block_is_free_that_is_the_error() {
+fn if_no_larger_block_is_free_the_error_is_exhausted() {
     let (mut publisher, mut reader) = open::<Pod<u8>>();
     let long = [7_u8; 500];
     for _ in 0..2 {
@@ -96,7 +96,7 @@ fn where_no_larger_block_is_free_that_is_the_error() {
 }
 
 #[test]
-fn an_error_of_another_kind_is_not_tried_again() {
+fn an_error_other_than_a_lack_of_room_is_returned_after_one_build() {
     let (mut publisher, _reader) = open::<Lines>();
     let mut builds = 0;
     let error = publisher.try_loan().unwrap().send_growing(|block| {
@@ -108,7 +108,7 @@ fn an_error_of_another_kind_is_not_tried_again() {
 }
 
 #[test]
-fn a_loan_that_grows_keeps_its_size_if_there_is_no_larger_block() {
+fn a_loan_keeps_its_block_if_there_is_no_larger_one() {
     let (mut publisher, _reader) = open::<Pod<u8>>();
     let mut loan = publisher.try_loan().unwrap();
     loan.grow(10).unwrap();
