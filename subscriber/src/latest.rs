@@ -1,4 +1,4 @@
-//! [`Latest`]: a topic as a value cell.
+//! [`Latest`]: a topic as a single value.
 
 use blockcast_blocks::{Payload, Timestamp};
 
@@ -7,52 +7,53 @@ use crate::subscriber::{RecvError, Subscriber};
 
 /// The latest value of a topic, kept in place in its block.
 ///
-/// Give it a subscriber that was opened with [`SubscriberOptions::latest`](crate::SubscriberOptions::latest),
-/// and the publisher a history of at least 1 (`PublisherOptions::latest`), so that a value that was published
-/// before is there at once.
+/// Open the subscriber with [`SubscriberOptions::latest`](crate::SubscriberOptions::latest), and the
+/// publisher with a history of at least 1 (`PublisherOptions::latest`), so that a value published before is
+/// available immediately.
 ///
 /// # Several publishers
-/// The latest value is the one published last, by the messages' [time](Sample::time): a value never gives way to one with
-/// an earlier time. Where that does not decide (the times are equal, as those of one tick of the coarse clock are, or a
-/// publisher does not stamp), it is the one received last: that of the publisher that joined last if the other one had ended
-/// by then, otherwise any of them.
+/// The latest value is the one published last, according to the messages' [time](Sample::time): a message
+/// with an earlier time never replaces the value. If the times are equal, as within a tick of the coarse
+/// clock, or if a publisher does not stamp its messages, the message received last wins. That is the message
+/// of the publisher that joined last if the other one had ended before, otherwise that of any publisher.
 #[derive(Debug)]
 pub struct Latest<P: Payload> {
     subscriber: Subscriber<P>,
     current: Option<Sample<P>>,
-    /// Nobody was told of `current` yet.
+    /// Whether `current` was not returned yet.
     unseen: bool,
-    /// An error that was found behind a value that had to be told first.
+    /// An error that followed a value, to be returned after the value.
     error: Option<RecvError>,
 }
 
 impl<P: Payload> Latest<P> {
-    /// The latest value of what `subscriber` receives.
+    /// Follows the latest value that `subscriber` receives.
     #[must_use]
     pub fn new(subscriber: Subscriber<P>) -> Self {
         Self { subscriber, current: None, unseen: false, error: None }
     }
 
-    /// The latest value, or `None` while there was none: at least as new as the newest one when this was called. Never
-    /// waits, whatever the publishers do meanwhile; values in between are skipped, which is no loss here.
+    /// Returns the latest value, or `None` if there was none yet. It is at least as new as the newest one at
+    /// the time of the call. Skips older values. Never waits, even if publishers continue to publish.
     ///
     /// # Errors
-    /// [`RecvError::Invalid`] for a value that is not of the topic's layout; the previous one stays.
+    /// [`RecvError::Invalid`] for a message that is not a value of the topic's layout. The previous value
+    /// stays.
     pub fn get(&mut self) -> Result<Option<&Sample<P>>, RecvError> {
         self.catch_up()?;
         self.unseen = false;
         Ok(self.current.as_ref())
     }
 
-    /// Receives what is there.
+    /// Receives the messages that exist at the time of the call.
     fn catch_up(&mut self) -> Result<(), RecvError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        // Not until nothing is there: publishers that never pause would keep us for ever.
+        // The number is bounded: publishers that never pause must not keep this loop running forever.
         for _ in 0..self.subscriber.backlog() {
             let mut received = self.subscriber.try_recv();
-            if self.is_in_the_way(&received) {
+            if self.make_room(&received) {
                 received = self.subscriber.try_recv();
             }
             match received {
@@ -65,38 +66,41 @@ impl<P: Payload> Latest<P> {
         Ok(())
     }
 
-    /// Lets go of the value if nothing is received because of it: the publisher has fewer than four blocks beyond its history.
-    fn is_in_the_way(&mut self, received: &Result<Sample<P>, RecvError>) -> bool {
-        let in_the_way =
+    /// Drops the value and returns `true` if it prevents receiving, which happens if the publisher has fewer
+    /// than four blocks beyond its history.
+    fn make_room(&mut self, received: &Result<Sample<P>, RecvError>) -> bool {
+        let dropped =
             matches!(received, Err(RecvError::TooManySamples { .. })) && self.current.take().is_some();
-        self.unseen &= !in_the_way;
-        in_the_way
+        self.unseen &= !dropped;
+        dropped
     }
 
-    /// Keeps a value unless a later one is there.
+    /// Replaces the value, unless it is later than `sample`.
     fn put(&mut self, sample: Sample<P>) {
-        let later = |current: &Sample<P>| {
-            // A publisher that does not stamp knows no time.
+        let is_later = |current: &Sample<P>| {
+            // Messages without a timestamp replace every value.
             sample.time() != Timestamp::NONE && sample.time() < current.time()
         };
-        if !self.current.as_ref().is_some_and(later) {
+        if !self.current.as_ref().is_some_and(is_later) {
             self.current = Some(sample);
             self.unseen = true;
         }
     }
 
-    /// Waits until another value was published since the one seen last, and returns the latest. That is the same one again if
-    /// the other is older. An error behind a value that was not seen yet is returned by the next call.
+    /// Waits until a message was published after the last returned value, and returns the latest value.
+    /// Returns the same value again if the new message has an earlier time. If an error follows a value that
+    /// was not returned yet, the next call returns the error.
     ///
     /// # Errors
-    /// [`RecvError::Ended`] when no newer value can come, [`RecvError::Invalid`].
+    /// - [`RecvError::Ended`] if no newer value can come.
+    /// - [`RecvError::Invalid`] for a message that is not a value of the topic's layout.
     pub async fn changed(&mut self) -> Result<&Sample<P>, RecvError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
         while !self.unseen {
             let received = self.subscriber.recv().await;
-            if self.is_in_the_way(&received) {
+            if self.make_room(&received) {
                 continue;
             }
             match received {

@@ -1,44 +1,51 @@
-//! The subscribing side of Blockcast: receive messages in place, keep them as long as needed.
+//! The subscribing side of Blockcast: receive messages in place and keep them as long as needed.
 //!
 //! # By reference or owned
-//! `recv_ref` and its kin lend a [`Message`] that is let go of when it is dropped: no copy, no atomic
-//! read-modify-write. `recv` gives a [`Sample`] that is `Send`, is kept for as long as the user likes and
-//! dropped in any order; it costs one atomic exchange. A kept sample pins its own block. What was
-//! received after it can stay with it until the next receive that finds nothing: never more than a quarter of the blocks of a size.
+//! `recv_ref`, `recv_batch` and `for_each_ref` lend messages that are released when they are dropped, without
+//! a copy and without an atomic read-modify-write. `for_each_ref` receives all messages until the end, in
+//! batches that cost one claim and one release.
 //!
-//! `for_each_ref` goes on to the end by reference, in batches that cost one claim and one release.
+//! `recv` returns a [`Sample`], which is `Send`, can be kept as long as needed and can be dropped in any
+//! order. It costs one atomic exchange. A kept sample pins its own block. Messages received after it can stay
+//! pinned too, until the next receive that finds no message, but never more than a quarter of the blocks of a
+//! size.
 //!
 //! # Waiting
-//! `try_` never waits, `blocking_` blocks the thread (it spins for about 10 µs before it parks), plain names
-//! are `async`. [`Subscriber`] is a `futures::Stream` of samples.
+//! Methods that start with `try_` never wait. Those that start with `blocking_` block the thread; they spin
+//! for about 10 µs before they park it. All others are `async`. [`Subscriber`] is also a `futures::Stream` of
+//! samples.
 //!
-//! # Losing
-//! A subscriber with [`Overflow::Block`] loses nothing. One with [`Overflow::DropOldest`] that falls behind
-//! gets [`RecvError::Lost`] with the exact number, once, before the next message.
+//! # Overflow
+//! A subscriber with [`Overflow::Block`] loses no messages: its publishers wait.
 //!
-//! It never stops the publisher, whatever it keeps: [`SubscriberOptions::samples`] limits that, and whoever exceeds the limit
-//! gets [`RecvError::TooManySamples`].
+//! A subscriber with [`Overflow::DropOldest`] that falls behind loses its oldest messages. Before the next
+//! message, it receives [`RecvError::Lost`] once, with the exact number. With [`Overflow::DropNewest`], it
+//! keeps its oldest messages, and receives the loss after them. These subscribers never stop a publisher:
+//! [`SubscriberOptions::samples`] limits the samples that they keep, and beyond the limit they receive
+//! [`RecvError::TooManySamples`].
 //!
-//! One with [`Overflow::DropNewest`] keeps the oldest and is told after them. [`Latest`] is a topic as a value
-//! cell, where skipping is no loss.
+//! [`Latest`] treats a topic as a single value. There, skipped messages are not a loss.
 //!
 //! # Order
-//! Messages of one publisher keep their order. If a publisher ended before another one joined, as at a restart, all its
-//! messages come before those of the other. Publishers that were there at the same time take turns, in no promised order, and
-//! one that is silent keeps nobody waiting. The same holds for every way of receiving, in guests and libraries too.
+//! Messages of one publisher stay in order. If a publisher ended before another one joined, as in a restart,
+//! all its messages come before those of the other. Publishers that exist at the same time take turns in an
+//! unspecified order, and a silent publisher does not delay the others. This applies to every receive method,
+//! and in guests and libraries too.
 //!
 //! # Several topics
-//! [`wait_any`] blocks until one of several subscribers has something; in `async` code any combinator does.
+//! [`wait_any`] blocks until one of several subscribers has something to receive. In `async` code, use any
+//! combinator.
 //!
 //! # Ending
-//! When every publisher of the topic is gone and everything was received: [`RecvError::Ended`]. A topic that
-//! never had a publisher has not ended.
+//! A receive returns [`RecvError::Ended`] once every publisher of the topic is gone and all messages were
+//! received. A topic that never had a publisher does not end.
 //!
-//! Unread messages of a publisher that has gone keep all its blocks, in two memory mappings and without a file descriptor, until
-//! they are received or the subscriber is dropped.
+//! Unread messages of a publisher that is gone keep all its blocks and two memory mappings, but no file
+//! descriptor, until they are received or the subscriber is dropped.
 //!
-//! A publisher that crashes is gone, even if its component is restarted a moment later. By default the subscriber ends
-//! then, and so do its stream and `for_each_ref`. With [`SubscriberOptions::await_restarts`] it waits for the restart.
+//! A publisher that crashes is gone, even if its component is restarted immediately. By default, the
+//! subscriber, its stream and `for_each_ref` end then. With [`SubscriberOptions::await_restarts`], the
+//! subscriber waits for the restart.
 
 mod latest;
 mod message;

@@ -1,4 +1,4 @@
-//! What is received: [`Message`] by reference, [`Sample`] owned, [`Batch`] of several.
+//! Received messages: [`Message`] by reference, [`Sample`] owned, and [`Batch`] for several.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +10,7 @@ use blockcast_blocks::{
 
 use crate::RecvError;
 
-/// Checks bytes that were not checked before.
+/// Validates bytes that were not validated before.
 #[inline(always)]
 fn checked<P: Payload>(validity: Validity, bytes: &[u8]) -> Result<(), RecvError> {
     match validity {
@@ -25,7 +25,59 @@ fn check<P: Payload>(bytes: &[u8]) -> Result<(), RecvError> {
     P::validate(bytes).map_err(RecvError::from)
 }
 
-/// A message by reference: it stays in place until this value is dropped.
+/// The methods of [`Message`] and [`Sample`], whose field `raw` has validated bytes.
+macro_rules! accessors {
+    () => {
+        /// Returns the value, read in place without a copy.
+        #[inline]
+        #[must_use]
+        pub fn view(&self) -> P::View<'_> {
+            // SAFETY: `new` has validated the bytes, or the publisher has built them with a builder of this
+            // payload, whose schema was compared when it joined. Blocks are aligned to every allowed
+            // alignment.
+            unsafe { P::view(self.raw.bytes()) }
+        }
+
+        /// Returns the message's bytes in place.
+        #[must_use]
+        pub fn bytes(&self) -> &[u8] {
+            self.raw.bytes()
+        }
+
+        /// The message's position among those of its publisher.
+        #[must_use]
+        pub fn sequence(&self) -> Sequence {
+            self.raw.descriptor().sequence
+        }
+
+        /// The time at which the message was published, or [`Timestamp::NONE`] if its publisher does not
+        /// stamp messages.
+        #[must_use]
+        pub fn time(&self) -> Timestamp {
+            self.raw.descriptor().time
+        }
+
+        /// The message's publisher.
+        #[must_use]
+        pub fn publisher(&self) -> PublisherId {
+            self.raw.publisher()
+        }
+
+        /// The schema of the topic.
+        #[must_use]
+        pub fn schema(&self) -> Schema {
+            P::schema()
+        }
+
+        /// The message's position, offset in the arena, length and time.
+        #[must_use]
+        pub fn descriptor(&self) -> Descriptor {
+            self.raw.descriptor()
+        }
+    };
+}
+
+/// A message by reference. Dropping it releases the message.
 pub struct Message<'s, P: Payload> {
     raw: RawMessage<'s>,
     payload: PhantomData<fn() -> P>,
@@ -38,52 +90,9 @@ impl<'s, P: Payload> Message<'s, P> {
         Ok(Self { raw, payload: PhantomData })
     }
 
-    /// The value, read in place. No copy.
-    #[inline]
-    #[must_use]
-    pub fn view(&self) -> P::View<'_> {
-        // SAFETY: `new` checked the bytes, or the publisher built them with this payload's builder (the
-        // schemas were compared when it joined); blocks start at a multiple of every allowed alignment.
-        unsafe { P::view(self.raw.bytes()) }
-    }
+    accessors!();
 
-    /// The message's bytes, in place.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.raw.bytes()
-    }
-
-    /// Position within its publisher.
-    #[must_use]
-    pub fn sequence(&self) -> Sequence {
-        self.raw.descriptor().sequence
-    }
-
-    /// When it was published, if its publisher stamps.
-    #[must_use]
-    pub fn time(&self) -> Timestamp {
-        self.raw.descriptor().time
-    }
-
-    /// Who published it.
-    #[must_use]
-    pub fn publisher(&self) -> PublisherId {
-        self.raw.publisher()
-    }
-
-    /// Layout of the topic.
-    #[must_use]
-    pub fn schema(&self) -> Schema {
-        P::schema()
-    }
-
-    /// Position, offset in the arena, length and time.
-    #[must_use]
-    pub fn descriptor(&self) -> Descriptor {
-        self.raw.descriptor()
-    }
-
-    /// Keeps the message for as long as the returned sample lives.
+    /// Keeps the message until the returned sample is dropped.
     #[must_use]
     pub fn into_sample(self) -> Sample<P> {
         Sample { raw: self.raw.into_sample(), payload: PhantomData }
@@ -96,7 +105,8 @@ impl<P: Payload> fmt::Debug for Message<'_, P> {
     }
 }
 
-/// A message that stays in place for as long as this value lives: sendable, cloneable, dropped in any order.
+/// An owned message, which stays in place until this value and its clones are dropped. Samples can be sent to
+/// other threads, cloned, and dropped in any order.
 pub struct Sample<P: Payload> {
     raw: RawSample,
     payload: PhantomData<fn() -> P>,
@@ -105,56 +115,14 @@ pub struct Sample<P: Payload> {
 impl<P: Payload> Sample<P> {
     #[inline(always)]
     pub(crate) fn new(raw: RawSample) -> Result<Self, RecvError> {
-        // Where they are valid they are not looked at.
+        // Valid bytes are not read here.
         if raw.validity() == Validity::Unchecked {
             check::<P>(raw.bytes())?;
         }
         Ok(Self { raw, payload: PhantomData })
     }
 
-    /// The value, read in place. No copy.
-    #[inline]
-    #[must_use]
-    pub fn view(&self) -> P::View<'_> {
-        // SAFETY: as for `Message::view`.
-        unsafe { P::view(self.raw.bytes()) }
-    }
-
-    /// The message's bytes, in place.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.raw.bytes()
-    }
-
-    /// Position within its publisher.
-    #[must_use]
-    pub fn sequence(&self) -> Sequence {
-        self.raw.descriptor().sequence
-    }
-
-    /// When it was published, if its publisher stamps.
-    #[must_use]
-    pub fn time(&self) -> Timestamp {
-        self.raw.descriptor().time
-    }
-
-    /// Who published it.
-    #[must_use]
-    pub fn publisher(&self) -> PublisherId {
-        self.raw.publisher()
-    }
-
-    /// Layout of the topic.
-    #[must_use]
-    pub fn schema(&self) -> Schema {
-        P::schema()
-    }
-
-    /// Position, offset in the arena, length and time.
-    #[must_use]
-    pub fn descriptor(&self) -> Descriptor {
-        self.raw.descriptor()
-    }
+    accessors!();
 }
 
 impl<P: Payload> Clone for Sample<P> {
@@ -169,8 +137,8 @@ impl<P: Payload> fmt::Debug for Sample<P> {
     }
 }
 
-/// Several messages of one publisher by reference, let go of together when this is dropped: all of them count as
-/// received, seen or not.
+/// Several messages of one publisher by reference. Dropping the batch releases all of them, and they count as
+/// received even if they were not read.
 pub struct Batch<'s, P: Payload> {
     raw: RawBatch<'s>,
     payload: PhantomData<fn() -> P>,
@@ -181,53 +149,54 @@ impl<'s, P: Payload> Batch<'s, P> {
         Self { raw, payload: PhantomData }
     }
 
-    /// How many messages; at least one.
+    /// The number of messages, at least 1.
     #[must_use]
     pub fn len(&self) -> usize {
         self.raw.len()
     }
 
-    /// Never: a batch has at least one message.
+    /// Always `false`: a batch has at least one message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// The values in order, read in place. One whose bytes were not checked before is checked here.
+    /// Iterates over the values in order, read in place. Validates those that were not validated before.
     pub fn views(&self) -> impl Iterator<Item = Result<P::View<'_>, RecvError>> {
         self.raw.iter().map(|(descriptor, bytes)| {
             checked::<P>(descriptor.validity, bytes)?;
-            // SAFETY: as for `Message::view`.
+            // SAFETY: as in `Message::view`.
             Ok(unsafe { P::view(bytes) })
         })
     }
 
-    /// Calls `each` with the values in order. If it panics, the messages behind the one that it was called with count as not
+    /// Calls `each` with the values in order. If it panics, the messages after the current one count as not
     /// received.
     pub(crate) fn for_each(self, each: &mut impl FnMut(Result<P::View<'_>, RecvError>)) {
-        let rest = Rest { raw: self.raw, seen: Cell::new(0) };
-        for (index, (descriptor, bytes)) in rest.raw.iter().enumerate() {
-            // Before anything of the user's is called: a message that makes it panic is not seen for ever.
-            rest.seen.set(index + 1);
+        let batch = Unseen { raw: self.raw, seen: Cell::new(0) };
+        for (index, (descriptor, bytes)) in batch.raw.iter().enumerate() {
+            // This precedes all user code, so that a message that makes it panic is not received again and
+            // again.
+            batch.seen.set(index + 1);
             let checked = checked::<P>(descriptor.validity, bytes);
-            // SAFETY: as for `Message::view`.
+            // SAFETY: as in `Message::view`.
             each(checked.map(|()| unsafe { P::view(bytes) }));
         }
     }
 
-    /// Position, offset in the arena, length and time of each message, in order.
+    /// Iterates over the position, offset in the arena, length and time of the messages, in order.
     pub fn descriptors(&self) -> impl Iterator<Item = Descriptor> {
         self.raw.iter().map(|(descriptor, _)| descriptor)
     }
 }
 
-/// A batch that is being worked off. Gives back what was not seen.
-struct Rest<'s> {
+/// A batch that is being processed. Returns its unseen messages when dropped.
+struct Unseen<'s> {
     raw: RawBatch<'s>,
     seen: Cell<usize>,
 }
 
-impl Drop for Rest<'_> {
+impl Drop for Unseen<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.seen.get() < self.raw.len() {

@@ -1,8 +1,8 @@
-//! How a subscriber wants to be served.
+//! [`SubscriberOptions`]: the overflow policy, start and limits of a subscriber.
 
 use blockcast_blocks::{Overflow, ReaderOptions};
 
-/// What happens when a subscriber is slow, and where it starts.
+/// The overflow policy, the first message and the limits of a subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscriberOptions {
     reader: ReaderOptions,
@@ -11,90 +11,94 @@ pub struct SubscriberOptions {
 }
 
 impl SubscriberOptions {
-    /// Loses nothing (the publisher waits), starts with the next message.
+    /// The default options: lose no messages ([`Overflow::Block`]), and start with the next message.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// For a value of which only the latest matters: starts with it, and keeps nothing older. See
-    /// [`Latest`](crate::Latest).
+    /// Options for a value of which only the latest matters: start with the last message, and keep no older
+    /// one. See [`Latest`](crate::Latest).
     #[must_use]
     pub fn latest() -> Self {
         Self::new().overflow(Overflow::DropOldest).depth(1).history(1)
     }
 
-    /// What happens when the publisher runs out of blocks because this subscriber is slow.
+    /// Sets what happens if a publisher runs out of blocks because this subscriber is slow.
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.reader.overflow = overflow;
         self
     }
 
-    /// Messages kept at most per publisher: with [`Overflow::DropOldest`] older ones count as lost, with
-    /// [`Overflow::DropNewest`] newer ones. Subscribers with `DropNewest` together get half of a publisher's blocks: fewer messages
-    /// than this number are kept if less is left, see [`ReaderOptions::depth`].
+    /// Sets the maximum number of unread messages kept per publisher, at least 1. With
+    /// [`Overflow::DropOldest`], older messages are lost, with [`Overflow::DropNewest`] newer ones.
+    ///
+    /// All subscribers with `DropNewest` share half of a publisher's blocks. If less is left, fewer messages
+    /// are kept: see [`ReaderOptions::depth`].
     #[must_use]
     pub fn depth(mut self, messages: u32) -> Self {
         self.reader.depth = Some(messages.max(1));
         self
     }
 
-    /// Start with the last so many messages of each publisher that is there, or with its whole history if that is shorter.
+    /// Sets the number of earlier messages of each publisher with which to start. If a publisher's history is
+    /// shorter, the subscriber starts with all of it.
     #[must_use]
     pub fn history(mut self, messages: u32) -> Self {
         self.reader.history = u64::from(messages);
         self
     }
 
-    /// Samples of each publisher that the subscriber may keep at a time, at least 1. With that many it receives nothing but
-    /// [`RecvError::TooManySamples`](crate::RecvError::TooManySamples) until it has dropped some.
+    /// Sets the maximum number of samples of each publisher that the subscriber can keep, at least 1. While
+    /// it keeps that many, it receives only [`RecvError::TooManySamples`](crate::RecvError::TooManySamples).
     ///
-    /// By default a subscriber with [`Overflow::Block`] may keep any number: its publisher waits for it anyway. Subscribers
-    /// with another policy may keep as many as do not stop the publisher: all of them together a quarter of its blocks beyond
-    /// the history, and each beside that the message received last and, if there are 4 such blocks or more, one before it.
-    /// A larger number set here is the program's responsibility: the publisher needs that many blocks more.
+    /// By default, a subscriber with [`Overflow::Block`] can keep any number, because its publisher waits for
+    /// it anyway. Subscribers with another policy can keep as many as do not stop the publisher. All of them
+    /// share a quarter of its blocks beyond the history. In addition, each can keep the last message and, if
+    /// there are at least 4 such blocks, the one before it. If you set a larger number, give the publisher as
+    /// many blocks more.
     ///
-    /// In a guest or a library the limits of its grant apply instead.
+    /// In a guest or a library, the limits of its grant apply instead.
     #[must_use]
     pub fn samples(mut self, most: u32) -> Self {
         self.reader.samples = Some(most.max(1));
         self
     }
 
-    /// Whether to wait for publishers that are restarted: the subscriber does not end before every component that has
-    /// published to the topic and may be restarted has ended for good, has been given up, or the broker shuts down. This
-    /// holds for a component that closes its publisher and goes on, too. By default a subscriber ends as soon as no
-    /// publisher is left.
+    /// Sets whether to wait for publishers that are restarted. By default, a subscriber ends as soon as no
+    /// publisher is left. With this option, it also waits for every component that has published to the topic
+    /// and may be restarted, even if the component has closed its publisher. It ends once all of them have
+    /// ended for good or been given up, or the broker shuts down.
     ///
-    /// In guests and native libraries this has no effect: there the host decides for the component, with the broker's
-    /// `ComponentOptions::await_restarts`.
+    /// Has no effect in guests and native libraries. There, the host decides for the component with the
+    /// broker's `ComponentOptions::await_restarts`.
     #[must_use]
     pub fn await_restarts(mut self, wait: bool) -> Self {
         self.await_restarts = wait;
         self
     }
 
-    /// What [`await_restarts`](Self::await_restarts) was set to.
+    /// Whether the subscriber [waits for restarts](Self::await_restarts).
     #[must_use]
     pub fn get_await_restarts(&self) -> bool {
         self.await_restarts
     }
 
-    /// What statistics call it. Otherwise it goes by the name of its component, if it has one.
+    /// Sets the subscriber's name in statistics. The default is the name of its component, if it has one.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
-    /// What [`name`](Self::name) was set to; empty if it was not.
+    /// The [name](Self::name), or an empty string if none was set.
     #[must_use]
     pub fn get_name(&self) -> &'static str {
         self.name
     }
 
-    /// The same, as the engine takes it.
+    /// Converts the options for the engine.
     #[must_use]
     pub fn reader(&self) -> ReaderOptions {
         self.reader

@@ -13,41 +13,43 @@ use futures::Stream;
 use crate::Subscription;
 use crate::message::{Batch, Message, Sample};
 
-/// Messages that [`Subscriber::for_each_ref`] takes at a time.
+/// The maximum number of messages in a batch of [`Subscriber::for_each_ref`].
 const BATCH: usize = 32;
 
-/// Nothing was received.
+/// The reason why no message was received.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// No message yet (`try_` only).
+    /// There is no message yet. Only `try_` methods return this.
     #[error("no message yet")]
     Empty,
-    /// Every publisher is gone and everything was received.
+    /// Every publisher is gone, and all messages were received.
     #[error("the topic has ended")]
     Ended,
-    /// The subscriber was too slow for its overflow policy: that many messages were lost. The next receive
-    /// goes on after them.
+    /// The subscriber was too slow for its overflow policy and has lost this number of messages. The next
+    /// receive continues after them.
     #[error("{0} messages were lost")]
     Lost(u64),
-    /// The message's bytes are no value of the topic's layout; it was skipped.
+    /// The message is not a value of the topic's layout. It was skipped.
     #[error(transparent)]
     Invalid(Box<InvalidPayload>),
-    /// The process was forked after the subscriber was opened: subscribe anew in the child.
+    /// The process was forked after the subscriber was opened. Open a new subscriber in the child.
     #[error("the subscriber belongs to the process that was forked: open one in this process")]
     Forked,
-    /// No message came before the deadline.
-    #[error("no message came before the deadline")]
+    /// There was no message before the deadline.
+    #[error("no message before the deadline")]
     Deadline,
-    /// The subscriber keeps as many samples of a publisher as it may, and receives nothing until it has dropped some: see
-    /// [`SubscriberOptions::samples`](crate::SubscriberOptions::samples).
-    #[error("{kept} samples of one publisher are kept, and no more may be: drop some, or allow more")]
+    /// The subscriber keeps the maximum number of samples of a publisher. It receives no messages until it
+    /// has dropped some. See [`SubscriberOptions::samples`](crate::SubscriberOptions::samples).
+    #[error(
+        "the subscriber keeps {kept} samples of one publisher, which is its limit: drop some, or raise the limit"
+    )]
     TooManySamples {
-        /// How many it keeps.
+        /// The number of samples kept.
         kept: u32,
     },
-    /// In a guest: the host does not deliver.
-    #[error("the host does not deliver: {0}")]
+    /// A component's host does not deliver messages.
+    #[error("the host does not deliver messages: {0}")]
     Refused(&'static str),
 }
 
@@ -72,24 +74,24 @@ impl From<ReceiveError> for RecvError {
     }
 }
 
-/// Receives the messages of layout `P` of one topic, from all its publishers, in the [order](crate#order) that the crate
-/// documents.
+/// Receives the messages of layout `P` of one topic from all its publishers, in the [order](crate#order) that
+/// the crate documents.
 ///
-/// Dropping it lets go of everything but the samples that live on.
+/// Dropping it releases all messages except kept samples.
 #[derive(Debug)]
 pub struct Subscriber<P: Payload> {
     subscription: Subscription,
-    /// As a stream, it has ended in a forked child.
+    /// Whether the stream has returned [`RecvError::Forked`], its last item in a forked child.
     is_forked: bool,
     payload: PhantomData<fn() -> P>,
 }
 
 impl<P: Payload> Subscriber<P> {
-    /// A subscriber to `subscription`. The broker makes them; this is for those who bring publishers and
-    /// subscribers together on their own.
+    /// Creates a subscriber from an untyped subscription. The broker does this for you. Call it only to
+    /// connect publishers and subscribers without a broker.
     ///
     /// # Safety
-    /// Every publisher of `subscription`, also those that join later, carries the schema of `P`.
+    /// Every publisher of `subscription` has the schema of `P`, including those that join later.
     #[must_use]
     pub unsafe fn new(subscription: Subscription) -> Self {
         Self { subscription, is_forked: false, payload: PhantomData }
@@ -98,7 +100,7 @@ impl<P: Payload> Subscriber<P> {
     /// Receives the next message by reference. Never waits.
     ///
     /// # Errors
-    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    /// [`RecvError::Empty`] if there is none, and all other [`RecvError`]s except [`RecvError::Deadline`].
     #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<Message<'_, P>, RecvError> {
         Message::new(self.subscription.receive()?)
@@ -107,17 +109,18 @@ impl<P: Payload> Subscriber<P> {
     /// Receives the next message as an owned sample. Never waits.
     ///
     /// # Errors
-    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    /// Fails like [`try_recv_ref`](Self::try_recv_ref).
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Sample<P>, RecvError> {
         Sample::new(self.subscription.receive_owned()?)
     }
 
-    /// Receives up to `limit` messages of one publisher by reference; they are let go of together. Never
+    /// Receives up to `limit` messages of one publisher by reference, which are released together. Never
     /// waits.
     ///
     /// # Errors
-    /// [`RecvError::Empty`] if there is none; see [`RecvError`].
+    /// Fails like [`try_recv_ref`](Self::try_recv_ref), except that [`Batch::views`] returns
+    /// [`RecvError::Invalid`].
     pub fn try_recv_batch(&mut self, limit: usize) -> Result<Batch<'_, P>, RecvError> {
         Ok(Batch::new(self.subscription.receive_batch(limit.max(1))?))
     }
@@ -125,7 +128,7 @@ impl<P: Payload> Subscriber<P> {
     /// Waits for the next message and receives it by reference. Cancel-safe.
     ///
     /// # Errors
-    /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
+    /// Fails like [`try_recv_ref`](Self::try_recv_ref), but not with [`RecvError::Empty`].
     #[inline]
     pub fn recv_ref(&mut self) -> impl Future<Output = Result<Message<'_, P>, RecvError>> {
         self.once_ready(Self::try_recv_ref)
@@ -134,7 +137,7 @@ impl<P: Payload> Subscriber<P> {
     /// Waits for the next message and receives it as an owned sample. Cancel-safe.
     ///
     /// # Errors
-    /// [`RecvError::Ended`], [`RecvError::Lost`], [`RecvError::Invalid`].
+    /// Fails like [`recv_ref`](Self::recv_ref).
     #[inline]
     pub fn recv(&mut self) -> impl Future<Output = Result<Sample<P>, RecvError>> {
         self.once_ready(Self::try_recv)
@@ -143,7 +146,7 @@ impl<P: Payload> Subscriber<P> {
     /// Waits for messages and receives up to `limit` of one publisher by reference. Cancel-safe.
     ///
     /// # Errors
-    /// [`RecvError::Ended`], [`RecvError::Lost`].
+    /// Fails like [`try_recv_batch`](Self::try_recv_batch), but not with [`RecvError::Empty`].
     #[inline]
     pub fn recv_batch(&mut self, limit: usize) -> impl Future<Output = Result<Batch<'_, P>, RecvError>> {
         self.once_ready(move |subscriber| subscriber.try_recv_batch(limit))
@@ -157,15 +160,19 @@ impl<P: Payload> Subscriber<P> {
         WhenReady::new(self, |subscriber: &mut Self, cx| subscriber.poll_ready(cx).map(Ok), receive)
     }
 
-    /// Receives until the end by reference, and calls `each` with every message, loss and invalid message in order. In
-    /// batches: one claim and one release for up to 32 messages of a publisher, which are let go of together. No copy.
-    /// Cancel-safe: nothing is waited for within a batch.
+    /// Receives all messages until the end by reference, and calls `each` with every message, loss and
+    /// invalid message, in order. Cancel-safe.
     ///
-    /// If `each` panics, the message that it was called with counts as received. Those behind it in the batch are received
-    /// next, or counted as lost if the subscriber may lose messages and the publisher has overtaken it meanwhile.
+    /// Messages are received in batches of up to 32 messages of a publisher, for one claim and one release,
+    /// and without a copy. The messages of a batch are released together. There is no `await` within a batch.
+    ///
+    /// If `each` panics, its message counts as received. The rest of the batch is received next, or counts as
+    /// lost if the subscriber can lose messages and the publisher has overtaken it in the meantime.
     ///
     /// # Errors
-    /// [`RecvError::TooManySamples`] if samples that were received otherwise are kept, and [`RecvError::Refused`] in a guest.
+    /// - [`RecvError::TooManySamples`] if the subscriber keeps too many samples from other receives.
+    /// - [`RecvError::Forked`] in a forked child.
+    /// - [`RecvError::Refused`] if a component's host does not deliver messages.
     pub async fn for_each_ref(
         &mut self,
         mut each: impl FnMut(Result<P::View<'_>, RecvError>),
@@ -178,11 +185,13 @@ impl<P: Payload> Subscriber<P> {
         }
     }
 
-    /// As [`for_each_ref`](Self::for_each_ref), blocking the thread, until the end or until `deadline` if there is one.
+    /// Like [`for_each_ref`](Self::for_each_ref), but blocks the thread, until the end or until `deadline` if
+    /// there is one.
     ///
     /// # Errors
-    /// [`RecvError::Deadline`], looked at between batches; what is there goes on to be received by the next call. And
-    /// those of [`for_each_ref`](Self::for_each_ref).
+    /// - [`RecvError::Deadline`] after the deadline, which is checked between batches. The next call
+    ///   continues with the following message.
+    /// - Fails if [`for_each_ref`](Self::for_each_ref) fails.
     pub fn blocking_for_each_ref(
         &mut self,
         deadline: Option<Instant>,
@@ -199,7 +208,7 @@ impl<P: Payload> Subscriber<P> {
         }
     }
 
-    /// One batch, or what there is in place of it. Breaks at the end.
+    /// Receives one batch or loss. Breaks at the end.
     fn try_each_of_batch(
         &mut self,
         each: &mut impl FnMut(Result<P::View<'_>, RecvError>),
@@ -219,46 +228,50 @@ impl<P: Payload> Subscriber<P> {
         poll_fn(|cx| self.poll_ready(cx)).await;
     }
 
-    /// Ready once a `try_` method will not find the subscription empty.
+    /// Returns `Ready` if a `try_` method would not return [`RecvError::Empty`]. Otherwise, registers the
+    /// context's waker.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.subscription.poll_ready(cx)
     }
 
-    /// Blocks until the next message, or until `deadline` if there is one, and receives it by reference.
+    /// Blocks the thread until the next message and receives it by reference. Waits until `deadline` if there
+    /// is one.
     ///
     /// # Errors
-    /// [`RecvError::Deadline`] and those of [`recv_ref`](Self::recv_ref).
+    /// - [`RecvError::Deadline`] after the deadline.
+    /// - Fails if [`recv_ref`](Self::recv_ref) fails.
     pub fn blocking_recv_ref(&mut self, deadline: Option<Instant>) -> Result<Message<'_, P>, RecvError> {
         self.block(deadline)?;
         self.try_recv_ref()
     }
 
-    /// Blocks until the next message, or until `deadline` if there is one, and receives it as an owned
-    /// sample.
+    /// Blocks the thread until the next message and receives it as an owned sample. Waits until `deadline` if
+    /// there is one.
     ///
     /// # Errors
-    /// [`RecvError::Deadline`] and those of [`recv`](Self::recv).
+    /// - [`RecvError::Deadline`] after the deadline.
+    /// - Fails if [`recv`](Self::recv) fails.
     pub fn blocking_recv(&mut self, deadline: Option<Instant>) -> Result<Sample<P>, RecvError> {
         self.block(deadline)?;
         self.try_recv()
     }
 
-    /// Messages lost so far.
+    /// The number of messages lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.subscription.lost()
     }
 
-    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and
+    /// The maximum number of receives that it takes to reach the newest current message: one per message, and
     /// one per publisher for a loss.
     pub fn backlog(&mut self) -> u64 {
         self.subscription.backlog()
     }
 
-    /// The untyped subscription, to look at.
+    /// The untyped subscription.
     ///
-    /// It is never lent as `&mut`: two subscribers could exchange their subscriptions, and each would read the
-    /// messages of the other as its own type.
+    /// There is no method that returns it as `&mut`: two subscribers could swap their subscriptions, and then
+    /// each would read the other's messages as its own type.
     ///
     /// ```compile_fail,E0599
     /// # use blockcast_blocks::{Bytes, Pod};
@@ -267,11 +280,11 @@ impl<P: Payload> Subscriber<P> {
     /// # let (_other, two) = subscription();
     /// // SAFETY: there are no publishers.
     /// let mut words = unsafe { Subscriber::<Pod<u32>>::new(one) };
-    /// // SAFETY: as above.
+    /// // SAFETY: there are no publishers.
     /// let mut bytes = unsafe { Subscriber::<Bytes>::new(two) };
     /// std::mem::swap(words.subscription_mut(), bytes.subscription_mut());
     /// ```
-    /// Looking is allowed:
+    /// A shared reference is enough to inspect it:
     /// ```
     /// # use blockcast_blocks::{Bytes, Pod};
     /// # use blockcast_subscriber::{Subscriber, subscription};
@@ -292,8 +305,8 @@ impl<P: Payload> Subscriber<P> {
     }
 }
 
-/// Owned samples until the end. Losses and invalid messages are items; the stream goes on after them. In a forked child
-/// [`RecvError::Forked`] is the last one.
+/// A stream of owned samples until the end. Losses and invalid messages are items, after which the stream
+/// continues. In a forked child, the last item is [`RecvError::Forked`].
 impl<P: Payload> Stream for Subscriber<P> {
     type Item = Result<Sample<P>, RecvError>;
 

@@ -1,4 +1,4 @@
-//! Waiting for several subscribers at once, on a thread.
+//! Blocking a thread until one of several subscribers is ready.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -7,9 +7,9 @@ use blockcast_blocks::{Payload, park};
 
 use crate::subscriber::Subscriber;
 
-/// What [`wait_any`] can wait for. Implemented for every [`Subscriber`], whatever its payload.
+/// Something for which [`wait_any`] can wait. Implemented for [`Subscriber`]s of every payload.
 pub trait Waitable {
-    /// Ready once there is a message, a loss or the end; otherwise the context's waker is registered.
+    /// Returns `Ready` if there is a message, a loss or the end. Otherwise, registers the context's waker.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -19,11 +19,11 @@ impl<P: Payload> Waitable for Subscriber<P> {
     }
 }
 
-/// Blocks the thread until one of `waitables` has something to receive, and returns its index; the first of
-/// them if there are several. `None` if `deadline` passes first, or if there is nothing to wait for.
+/// Blocks the thread until one of `waitables` has something to receive, and returns the index of the first
+/// one that has. Returns `None` if `deadline` passes first, or if `waitables` is empty.
 ///
-/// A subscriber that has ended is always ready: leave it out of the next call. In `async` code use
-/// `futures::select!` or a stream combinator over [`Subscriber::recv`].
+/// A subscriber that has ended is always ready, so omit it from further calls. In `async` code, use
+/// `futures::select!` or a stream combinator instead.
 pub fn wait_any(waitables: &mut [&mut dyn Waitable], deadline: Option<Instant>) -> Option<usize> {
     if waitables.is_empty() {
         return None;

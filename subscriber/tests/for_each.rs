@@ -1,4 +1,4 @@
-//! Receiving to the end by reference, in batches.
+//! Receiving all messages until the end by reference, in batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -24,7 +24,7 @@ fn publish(writer: &mut Writer, bytes: &[u8]) {
     loan.publish(bytes.len()).expect("fits");
 }
 
-/// A subscriber of payload `P` and the writer that it receives from.
+/// A subscriber with payload `P`, and the writer from which it receives.
 fn pair<P: Payload>(options: SubscriberOptions) -> (Writer, Subscriber<P>) {
     let (feed, subscription) = subscription();
     let writer = open(&feed, &P::schema(), options);
@@ -33,7 +33,7 @@ fn pair<P: Payload>(options: SubscriberOptions) -> (Writer, Subscriber<P>) {
 }
 
 #[test]
-fn every_message_is_seen_in_order_to_the_end_async_and_blocking() {
+fn every_message_is_received_in_order_until_the_end() {
     for blocking in [false, true] {
         let (mut writer, mut subscriber) = pair::<Pod<u64>>(SubscriberOptions::new());
         let publisher = thread::spawn(move || {
@@ -55,7 +55,7 @@ fn every_message_is_seen_in_order_to_the_end_async_and_blocking() {
 }
 
 #[test]
-fn losses_and_invalid_messages_are_told_and_cost_no_other_message() {
+fn losses_and_invalid_messages_are_reported_and_cost_no_other_message() {
     let options = SubscriberOptions::new().overflow(Overflow::DropOldest).depth(4);
     let (mut writer, mut subscriber) = pair::<Pod<u64>>(options);
     for number in 0..10_u64 {
@@ -76,13 +76,14 @@ fn losses_and_invalid_messages_are_told_and_cost_no_other_message() {
 }
 
 #[test]
-fn a_panic_costs_no_message_but_the_one_that_it_was_about() {
+fn a_panic_costs_no_message_except_its_own() {
     for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
         let (mut writer, mut subscriber) =
             pair::<Pod<u64>>(SubscriberOptions::new().overflow(overflow).depth(32));
         (0..20_u64).for_each(|number| publish(&mut writer, &number.to_ne_bytes()));
         let bytes = |subscriber: &Subscriber<Pod<u64>>| {
-            subscriber.subscription().readers().next().expect("there").channel().stats().subscribers[0].bytes
+            let mut readers = subscriber.subscription().readers();
+            readers.next().expect("there is a reader").channel().stats().subscribers[0].bytes
         };
         let mut seen = Vec::new();
         for panics_at in [0, 7, 8] {
@@ -105,7 +106,7 @@ fn a_panic_costs_no_message_but_the_one_that_it_was_about() {
 }
 
 #[test]
-fn what_a_panic_keeps_from_being_seen_and_the_publisher_takes_meanwhile_is_counted_as_lost() {
+fn messages_overtaken_after_a_panic_are_counted_as_lost() {
     let options = SubscriberOptions::new().overflow(Overflow::DropOldest);
     let (mut writer, mut subscriber) = pair::<Pod<u64>>(options);
     (0..20_u64).for_each(|number| publish(&mut writer, &number.to_ne_bytes()));
@@ -130,7 +131,7 @@ fn what_a_panic_keeps_from_being_seen_and_the_publisher_takes_meanwhile_is_count
 }
 
 #[test]
-fn a_deadline_ends_it_also_while_messages_keep_coming_and_a_panic_lets_go_of_the_batch() {
+fn a_deadline_ends_an_endless_topic_and_a_panic_releases_the_batch() {
     let (mut writer, mut subscriber) = pair::<Bytes>(SubscriberOptions::new());
     let soon = Some(Instant::now() + Duration::from_millis(20));
     assert_eq!(subscriber.blocking_for_each_ref(soon, |_| {}), Err(RecvError::Deadline));

@@ -1,4 +1,4 @@
-//! A topic as a value cell.
+//! A topic as a single value.
 
 use std::cell::RefCell;
 
@@ -32,14 +32,15 @@ fn publish(writer: &mut Writer, value: u64) {
 }
 
 thread_local! {
-    /// Who publishes the next value when one is received, and how many were published that way.
+    /// The writer that publishes a value whenever one is received, and the number of values published this
+    /// way.
     static RESTLESS: RefCell<Option<(Writer, u64)>> = const { RefCell::new(None) };
 }
 
-/// Bytes whose publisher goes on while they are received.
+/// Bytes whose publisher publishes while they are received.
 struct Restless;
 
-// SAFETY: as for `Bytes`: every sequence of bytes is valid.
+// SAFETY: as for `Bytes`, every sequence of bytes is valid.
 unsafe impl Payload for Restless {
     type View<'a> = &'a [u8];
     type Builder<'b> = <Bytes as Payload>::Builder<'b>;
@@ -70,7 +71,7 @@ unsafe impl Payload for Restless {
     }
 
     unsafe fn builder(block: &mut [u8]) -> Self::Builder<'_> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the same as `Bytes` requires.
         unsafe { Bytes::builder(block) }
     }
 
@@ -80,7 +81,7 @@ unsafe impl Payload for Restless {
 }
 
 #[test]
-fn a_publisher_that_never_pauses_does_not_keep_the_latest_value_from_being_told() {
+fn a_publisher_that_never_pauses_does_not_prevent_getting_the_latest_value() {
     for options in [SubscriberOptions::latest(), SubscriberOptions::new()] {
         let (feed, subscription) = subscription();
         // SAFETY: every publisher here carries bytes.
@@ -91,13 +92,13 @@ fn a_publisher_that_never_pauses_does_not_keep_the_latest_value_from_being_told(
         for _ in 0..10 {
             assert!(latest.get().expect("bytes").is_some());
         }
-        let (_writer, published) = RESTLESS.take().expect("it was put there");
-        assert!(published <= 20, "{published} values were received by ten looks");
+        let (_writer, published) = RESTLESS.take().expect("it was set above");
+        assert!(published <= 20, "ten calls received {published} values");
     }
 }
 
 #[test]
-fn the_latest_of_a_long_queue_is_told_and_what_came_before_is_skipped() {
+fn the_latest_value_of_a_long_queue_skips_all_earlier_ones() {
     for overflow in [Overflow::Block, Overflow::DropOldest] {
         let (feed, subscriber) = subscriber();
         let mut latest = Latest::new(subscriber);
@@ -107,8 +108,8 @@ fn the_latest_of_a_long_queue_is_told_and_what_came_before_is_skipped() {
             publish(&mut writer, value);
         }
         for value in 60..70 {
-            let told = latest.get().expect("bytes").expect("there are values");
-            assert_eq!(told.bytes(), (value - 1_u64).to_ne_bytes());
+            let current = latest.get().expect("bytes").expect("there are values");
+            assert_eq!(current.bytes(), (value - 1_u64).to_ne_bytes());
             publish(&mut writer, value);
         }
         drop(writer);
@@ -117,7 +118,7 @@ fn the_latest_of_a_long_queue_is_told_and_what_came_before_is_skipped() {
 }
 
 #[test]
-fn the_latest_value_needs_no_more_than_two_blocks_whoever_else_keeps_values() {
+fn the_latest_value_needs_only_two_blocks_even_if_others_keep_values() {
     for blocks in 2..=8 {
         let (feed, subscriber) = subscriber();
         let mut latest = Latest::new(subscriber);
@@ -134,17 +135,17 @@ fn the_latest_value_needs_no_more_than_two_blocks_whoever_else_keeps_values() {
         for value in 0..100 {
             publish(&mut writer, value);
             kept.extend(hoarder.as_mut().and_then(|hoarder| hoarder.receive_owned().ok()));
-            let told = latest.get().expect("bytes").expect("a value");
-            assert_eq!(told.bytes(), value.to_ne_bytes(), "{blocks} blocks");
+            let current = latest.get().expect("bytes").expect("a value");
+            assert_eq!(current.bytes(), value.to_ne_bytes(), "{blocks} blocks");
         }
     }
 }
 
 #[test]
-fn a_value_is_told_once_also_if_an_invalid_one_comes_after_it() {
+fn a_value_is_returned_once_even_if_an_invalid_one_follows() {
     for gets_first in [false, true] {
         let (feed, subscription) = subscription();
-        // SAFETY: the only publisher carries them.
+        // SAFETY: the only publisher carries such numbers.
         let mut latest = Latest::new(unsafe { Subscriber::<Pod<u64>>::new(subscription) });
         let mut writer =
             channel(ChannelConfig::new(PublisherId::new(1), Pod::<u64>::schema())).expect("a channel");
@@ -154,10 +155,10 @@ fn a_value_is_told_once_also_if_an_invalid_one_comes_after_it() {
             feed.signal().clone(),
         );
         assert!(feed.add(reader.expect("joins")));
-        let is_invalid = |told: Result<u64, RecvError>| matches!(told, Err(RecvError::Invalid(_)));
+        let is_invalid = |result: Result<u64, RecvError>| matches!(result, Err(RecvError::Invalid(_)));
         let changed = |latest: &mut Latest<Pod<u64>>| {
-            let told = latest.changed().now_or_never()?;
-            Some(told.map(|sample| sample.view()[0]))
+            let result = latest.changed().now_or_never()?;
+            Some(result.map(|sample| sample.view()[0]))
         };
         for round in 0..3 {
             publish(&mut writer, round);
@@ -167,7 +168,7 @@ fn a_value_is_told_once_also_if_an_invalid_one_comes_after_it() {
                 assert_eq!(changed(&mut latest), Some(Ok(round)));
             } else {
                 assert_eq!(changed(&mut latest), Some(Ok(round)));
-                assert!(is_invalid(changed(&mut latest).expect("it is there")));
+                assert!(is_invalid(changed(&mut latest).expect("the error is ready")));
             }
             assert_eq!(changed(&mut latest), None, "nothing else was published");
             let current = latest.get().expect("no other error").expect("it stays");

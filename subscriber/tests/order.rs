@@ -35,10 +35,10 @@ fn publish(writer: &mut Writer, value: u8) {
     loan.publish(1).expect("fits");
 }
 
-/// A way of receiving: what comes next, or `None` if there is nothing now.
+/// Receives the next value or values. Returns nothing if there is none.
 type Receive = fn(&mut Subscriber<Bytes>) -> Vec<u8>;
 
-/// Receives everything that is there, by one call or several.
+/// All ways to receive, with their names.
 const WAYS: [(&str, Receive); 9] = [
     ("try_recv_ref", |subscriber| {
         subscriber.try_recv_ref().map(|message| message.view().to_vec()).unwrap_or_default()
@@ -84,6 +84,7 @@ const WAYS: [(&str, Receive); 9] = [
     }),
 ];
 
+/// Receives all current values.
 fn receive_all(subscriber: &mut Subscriber<Bytes>, receive: Receive) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -96,14 +97,14 @@ fn receive_all(subscriber: &mut Subscriber<Bytes>, receive: Receive) -> Vec<u8> 
 }
 
 #[test]
-fn what_a_publisher_left_comes_before_all_of_one_that_joined_after_it_ended() {
+fn messages_of_an_ended_publisher_come_before_those_of_later_ones() {
     for (way, receive) in WAYS {
-        for took in [0, 3] {
+        for received in [0, 3] {
             let (feed, mut subscriber) = subscriber();
             let mut old = open(&feed);
             (0..10).for_each(|value| publish(&mut old, value));
-            for value in 0..took {
-                assert_eq!(subscriber.try_recv_ref().expect("there").view(), [value]);
+            for value in 0..received {
+                assert_eq!(subscriber.try_recv_ref().expect("a value").view(), [value]);
             }
             drop(old);
             let mut new = open(&feed);
@@ -111,9 +112,9 @@ fn what_a_publisher_left_comes_before_all_of_one_that_joined_after_it_ended() {
             drop(new);
             let mut newest = open(&feed);
             (20..30).for_each(|value| publish(&mut newest, value));
-            let expected: Vec<u8> = (took..30).collect();
+            let expected: Vec<u8> = (received..30).collect();
             assert_eq!(receive_all(&mut subscriber, receive), expected, "{way}");
-            // Those that come when nothing is left to receive are received at once.
+            // The messages of a publisher that joins when all others were received are received immediately.
             drop(newest);
             let mut last = open(&feed);
             publish(&mut last, 99);
@@ -123,7 +124,7 @@ fn what_a_publisher_left_comes_before_all_of_one_that_joined_after_it_ended() {
 }
 
 #[test]
-fn a_publisher_that_is_silent_keeps_nobody_waiting_and_others_keep_their_turns() {
+fn a_silent_publisher_does_not_delay_the_others() {
     for (way, receive) in WAYS {
         let (feed, mut subscriber) = subscriber();
         let mut silent = open(&feed);
@@ -151,7 +152,7 @@ impl Wake for Counted {
 }
 
 #[test]
-fn one_that_waited_for_its_turn_wakes_the_subscriber_like_any_other() {
+fn a_publisher_that_waited_for_its_turn_wakes_the_subscriber() {
     let (feed, mut subscriber) = subscriber();
     let mut old = open(&feed);
     publish(&mut old, 1);
@@ -167,7 +168,7 @@ fn one_that_waited_for_its_turn_wakes_the_subscriber_like_any_other() {
 }
 
 #[test]
-fn the_latest_value_after_a_restart_is_the_new_publishers() {
+fn the_latest_value_after_a_restart_is_that_of_the_new_publisher() {
     for options in [SubscriberOptions::latest(), SubscriberOptions::new().overflow(Overflow::DropOldest)] {
         for timestamps in [Timestamps::Off, Timestamps::Coarse, Timestamps::Precise] {
             let (feed, subscriber) = subscriber();

@@ -1,4 +1,4 @@
-//! Publishers that come and go while one subscription is received from on another thread.
+//! Publishers join and leave while one subscriber receives on another thread.
 
 use std::collections::HashMap;
 use std::thread;
@@ -12,18 +12,17 @@ type Numbers = Pod<u64>;
 const PUBLISHERS: u32 = 400;
 const MESSAGES: u64 = 50;
 
-/// Longer than anything here takes unless somebody sleeps for ever.
-/// Bounds the wait for one message, or for one free block.
+/// The limit for a wait for a message or a free block. It is exceeded only if a wake-up is lost.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// One publisher's life: joins the subscription, publishes, now and then slowly, and leaves.
+/// Runs one publisher: joins the subscription, publishes with a few pauses, and leaves.
 fn publish(number: u32, feed: &SubscriptionFeed) {
     let mut config = ChannelConfig::new(PublisherId::new(u64::from(number)), Numbers::schema());
     (config.blocks, config.block_size) = (4, 64);
     let mut writer = channel(config).expect("a channel");
     let options = SubscriberOptions::new().reader();
     let reader = writer.channel().join(&Numbers::schema(), options, feed.signal().clone()).expect("joins");
-    assert!(feed.add(reader), "the subscription is there");
+    assert!(feed.add(reader), "the subscription exists");
     for message in 0..MESSAGES {
         let until = Instant::now() + PATIENCE;
         let mut loan = writer.loan(8, Some(until)).expect("a block comes free, and the publisher is woken");
@@ -36,12 +35,12 @@ fn publish(number: u32, feed: &SubscriptionFeed) {
 }
 
 #[test]
-fn everything_that_publishers_say_who_come_and_go_is_received_in_order_and_wakes_who_sleeps() {
+fn publishers_that_join_and_leave_lose_no_message_and_no_wake_up() {
     let (feed, subscription) = subscription();
     // SAFETY: every publisher here carries these numbers.
     let mut subscriber = unsafe { Subscriber::<Numbers>::new(subscription) };
     thread::scope(|scope| {
-        // Four at a time, one after the other, with pauses in which there is none.
+        // Four publishers at a time, one after another, with pauses in which there is none.
         for first in 0..4 {
             let feed = feed.clone();
             scope.spawn(move || (first..PUBLISHERS).step_by(4).for_each(|number| publish(number, &feed)));
@@ -49,7 +48,7 @@ fn everything_that_publishers_say_who_come_and_go_is_received_in_order_and_wakes
         let mut next: HashMap<PublisherId, u64> = HashMap::new();
         let mut received = 0;
         while received < u64::from(PUBLISHERS) * MESSAGES {
-            // Without spinning before it, so that it really sleeps.
+            // Waits without spinning, so that the thread really sleeps.
             let waited = sleep_until_ready(&mut subscriber);
             assert!(waited, "a wake-up was lost after {received} messages");
             match subscriber.try_recv_ref() {
@@ -59,7 +58,7 @@ fn everything_that_publishers_say_who_come_and_go_is_received_in_order_and_wakes
                     *expected += 1;
                     received += 1;
                 }
-                // For now: others may come.
+                // All current publishers have ended, but others may join.
                 Err(RecvError::Ended) => thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
@@ -71,7 +70,7 @@ fn everything_that_publishers_say_who_come_and_go_is_received_in_order_and_wakes
     assert_eq!(subscriber.try_recv_ref().expect_err("all have gone"), RecvError::Ended);
 }
 
-/// Sleeps until there is something to receive; false after a minute.
+/// Sleeps until there is something to receive. Returns `false` after [`PATIENCE`].
 fn sleep_until_ready(subscriber: &mut Subscriber<Numbers>) -> bool {
     blockcast_blocks::park::until(Some(Instant::now() + PATIENCE), |cx| subscriber.poll_ready(cx)).is_some()
 }

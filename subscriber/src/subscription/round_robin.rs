@@ -1,0 +1,92 @@
+//! Receiving from several publishers in turns.
+
+use std::collections::VecDeque;
+
+use blockcast_blocks::{Reader, ReceiveError};
+
+use super::mailbox::Arrivals;
+
+/// The readers of a subscription that has several publishers.
+#[derive(Debug, Default)]
+pub(super) struct RoundRobin {
+    /// The readers that take turns.
+    pub readers: Vec<Reader>,
+    /// The index of the reader that had the last turn.
+    current: usize,
+    /// Readers of publishers that joined after one of `readers` had ended, in the order in which they joined.
+    /// Empty if none of `readers` has ended.
+    pub waiting: VecDeque<Reader>,
+    /// The number of messages lost by readers that have been removed.
+    pub ended_losses: u64,
+}
+
+impl RoundRobin {
+    /// Adds the reader of a publisher that has joined.
+    pub(super) fn add(&mut self, reader: Reader) {
+        self.remove_ended();
+        self.waiting.push_back(reader);
+        self.admit_waiting();
+    }
+
+    /// Removes the readers whose publishers have ended and whose messages were all received.
+    fn remove_ended(&mut self) {
+        let Self { readers, ended_losses, .. } = self;
+        readers.retain(|reader| {
+            let has_ended = reader.has_ended();
+            *ended_losses += if has_ended { reader.lost() } else { 0 };
+            !has_ended
+        });
+    }
+
+    /// Lets waiting readers take turns if all messages before theirs were received. Returns whether any were
+    /// admitted.
+    ///
+    /// A publisher that ended before another one joined was closed when the other one's reader was added, so
+    /// it suffices to check for closed publishers. Publishers that were closed a little later come first too,
+    /// which does no harm: their remaining messages are finite.
+    fn admit_waiting(&mut self) -> bool {
+        let before = self.waiting.len();
+        while !self.readers.iter().any(|reader| reader.channel().is_closed())
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.readers.push(next);
+        }
+        self.waiting.len() < before
+    }
+
+    /// Takes the reader out if there is only one.
+    pub(super) fn take_sole(&mut self) -> Option<Reader> {
+        if self.readers.len() == 1 && self.waiting.is_empty() { self.readers.pop() } else { None }
+    }
+
+    /// Gives the turn to the next reader that has a message or a loss to report.
+    #[inline(never)]
+    pub(super) fn next_turn(&mut self, arrivals: &mut Arrivals) -> Result<&mut Reader, ReceiveError> {
+        let mut tried = 0;
+        while tried < self.readers.len() {
+            self.current = (self.current + 1) % self.readers.len();
+            let reader = &mut self.readers[self.current];
+            if reader.has_message() {
+                return Ok(&mut self.readers[self.current]);
+            }
+            if reader.has_ended() {
+                // The last reader moves to this index, and is tried next.
+                self.ended_losses += reader.lost();
+                self.readers.swap_remove(self.current);
+                self.current = self.current.wrapping_sub(1).min(self.readers.len());
+                if self.admit_waiting() {
+                    tried = 0;
+                }
+            } else {
+                reader.let_go_of_dropped();
+                tried += 1;
+            }
+        }
+        Err(if self.readers.is_empty() { arrivals.end(ReceiveError::Ended) } else { ReceiveError::Empty })
+    }
+
+    /// Takes the last turn back, because its message was not received.
+    pub(super) fn undo_turn(&mut self) {
+        self.current = self.current.checked_sub(1).unwrap_or(self.readers.len() - 1);
+    }
+}
