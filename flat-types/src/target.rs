@@ -34,7 +34,7 @@ impl Finished<'_> {
     }
 }
 
-/// A place in a block for a `T`, which [`ToFlat::write_to`](crate::ToFlat::write_to) fills.
+/// A place in a block for a `T`, which [`ToFlat::write_to`] fills.
 #[derive(Debug)]
 pub struct Place<'b, T, I: Index> {
     target: Target<'b, I>,

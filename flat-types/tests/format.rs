@@ -176,14 +176,14 @@ fn valid(vectors: &mut Vectors) {
 }
 
 fn invalid(vectors: &mut Vectors) {
-    vectors.invalid::<Vec<String>, u8>(b"", "there is no header");
+    vectors.invalid::<Vec<String>, u8>(b"", "the header is missing");
     vectors.invalid::<Vec<String>, u8>(b"\x02", "the header is cut off");
     vectors.invalid::<Vec<String>, u8>(b"\x02\x01", "the element's header is missing");
     vectors.invalid::<String, u8>(b"\x02\x02x", "the text is cut off");
     vectors.invalid::<String, u8>(b"\x03\x00", "an empty string points past the end");
-    vectors.invalid::<String, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the length is far too large");
-    vectors.invalid::<String, u32>(b"\xff\xff\xff\xff\0\0\0\0", "the delta is far too large");
-    vectors.invalid::<Vec<u64>, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the count is far too large");
+    vectors.invalid::<String, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the length is too large");
+    vectors.invalid::<String, u32>(b"\xff\xff\xff\xff\0\0\0\0", "the delta is too large");
+    vectors.invalid::<Vec<u64>, u32>(b"\x08\0\0\0\xff\xff\xff\xff", "the count is too large");
     vectors.invalid::<String, u8>(b"\x02\x00x", "a byte follows the value");
     vectors.invalid::<Vec<String>, u8>(b"\x00\x01", "the list points to itself");
     vectors.invalid::<Vec<String>, u8>(b"\x02\x01\x00\x02", "the string points to its own header");
@@ -195,17 +195,17 @@ fn invalid(vectors: &mut Vectors) {
     vectors.invalid::<(u8, u16), u32>(b"\x01\x01\x02\x00", "padding is not zero");
     vectors.invalid::<(u16, u8), u32>(b"\x01\x00\x02\x01", "padding at the end is not zero");
     vectors.invalid::<Vec<u16>, u32>(b"\x09\0\0\0\x01\0\0\0\0\x01\x01", "the list is not aligned");
-    vectors.invalid::<bool, u8>(b"\x02", "no bool");
-    vectors.invalid::<Vec<bool>, u8>(b"\x02\x03\x01\x02\x00", "no bool");
-    vectors.invalid::<char, u8>(b"\x00\xd8\x00\x00", "a surrogate");
-    vectors.invalid::<char, u8>(b"\x00\x00\x11\x00", "beyond the last character");
-    vectors.invalid::<Option<u8>, u8>(b"\x02\x00", "no case 2");
-    vectors.invalid::<Option<u8>, u8>(b"\x00\x01", "none with a payload");
+    vectors.invalid::<bool, u8>(b"\x02", "not a bool");
+    vectors.invalid::<Vec<bool>, u8>(b"\x02\x03\x01\x02\x00", "not a bool");
+    vectors.invalid::<char, u8>(b"\x00\xd8\x00\x00", "a surrogate is not a char");
+    vectors.invalid::<char, u8>(b"\x00\x00\x11\x00", "the number exceeds the last char");
+    vectors.invalid::<Option<u8>, u8>(b"\x02\x00", "there is no case 2");
+    vectors.invalid::<Option<u8>, u8>(b"\x00\x01", "case 0 has no payload");
     vectors.invalid::<Option<u32>, u32>(b"\x01\0\x01\0\x05\0\0\0", "bytes between discriminant and payload");
     vectors.invalid::<Result<u8, u16>, u8>(b"\x00\x01\x01", "bytes after the payload");
-    vectors.invalid::<Color, u8>(b"\x03", "no case 3");
-    vectors.invalid::<Three, u8>(b"\x08", "no flag 3");
-    vectors.invalid::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x01\x00\x01\x00", "a key twice");
+    vectors.invalid::<Color, u8>(b"\x03", "there is no case 3");
+    vectors.invalid::<Three, u8>(b"\x08", "there is no flag 3");
+    vectors.invalid::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x01\x00\x01\x00", "a key occurs twice");
     vectors.invalid::<BTreeMap<u8, u8>, u8>(b"\x02\x02\x02\x00\x01\x00", "keys descend");
     vectors.invalid::<BTreeMap<String, ()>, u8>(b"\x02\x02\x04\x01\x03\x01ba", "keys descend");
 }
