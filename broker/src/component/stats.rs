@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use crate::hosting::address_space::ArenaView;
-use crate::hosting::deliveries::Deliveries;
-
 /// Counters of one run of a guest or a native library, or of all runs of a component together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,15 +47,6 @@ pub struct ComponentStats {
 }
 
 impl ComponentStats {
-    /// Adds what a subscription has received.
-    pub(crate) fn add_deliveries<V: ArenaView>(&mut self, deliveries: &Deliveries<V>) {
-        let counted = deliveries.stats();
-        self.received += counted.received;
-        self.received_bytes += deliveries.received_bytes();
-        self.lost += counted.lost;
-        self.delivery_copied_bytes += deliveries.copied();
-    }
-
     /// Adds what a publisher has published.
     pub(crate) fn add_published(&mut self, messages: u64, bytes: u64, copied: u64) {
         self.published += messages;

@@ -15,7 +15,7 @@ use crate::control::expectation::RestartExpectation;
 use crate::control::grants::Grants;
 use crate::control::shared::Shared;
 use crate::control::topic::Topic;
-use crate::hosting::meter::{Admission, LineGate};
+use crate::hosting::meter::{Admission, LineRate};
 use crate::hosting::topic_access::{
     BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess,
 };
@@ -31,7 +31,7 @@ pub(crate) struct GrantedTopics {
     /// Topics that the component has created. Some may no longer exist.
     created: Mutex<Vec<Weak<Topic>>>,
     /// Limits the lines in the host's log about refusals, which the component can provoke at any rate.
-    lines: LineGate,
+    lines: LineRate,
     /// For each topic that the component subscribes to, the permit that its subscriptions have cloned.
     subscribed: Mutex<BTreeMap<String, SubscriptionPermit>>,
 }
@@ -47,7 +47,7 @@ impl GrantedTopics {
         expectation: Arc<RestartExpectation>,
         await_restarts: bool,
     ) -> Self {
-        let lines = LineGate::new(grants.get_limits().log_lines);
+        let lines = LineRate::new(grants.get_limits().log_lines);
         let (created, subscribed) = Default::default();
         Self { shared, grants, expectation, await_restarts, created, lines, subscribed }
     }
@@ -82,13 +82,13 @@ impl GrantedTopics {
 
     /// Logs a warning about the component and a topic, at most as often as the component may log lines.
     pub(crate) fn warn(&self, topic: &str, what: &str) {
-        if !matches!(self.lines.line(), Admission::Dropped) {
+        if !matches!(self.lines.admit(), Admission::Dropped) {
             event(|| tracing::warn!(topic = &*text::line(topic), "{what}"));
         }
     }
 
     fn refusal(&self, error: &OpenError) -> Refusal {
-        if !matches!(self.lines.line(), Admission::Dropped) {
+        if !matches!(self.lines.admit(), Admission::Dropped) {
             let error = error.to_string();
             event(|| tracing::warn!(error = &*text::line(&error), "a component was refused a topic"));
         }

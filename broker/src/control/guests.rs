@@ -96,7 +96,7 @@ impl Broker {
             wasi: admitted.options.grants.get_wasi().to_vec(),
             log: admitted.log(),
             name: admitted.name.clone(),
-            exchange: admitted.topics(&self.shared),
+            topics: admitted.topics(&self.shared),
             parameters: admitted.options.parameters.clone(),
             control: Arc::clone(&admitted.control),
         };

@@ -1,7 +1,7 @@
-//! What the channels of one component's publishers take of the host's memory: [`ChannelAccount`].
+//! The host memory that the channels of one component's publishers occupy: [`ChannelAccount`].
 //!
-//! A publisher that is closed is not gone: its messages stay until every subscriber has received and released them. So a
-//! channel is charged until its memory is free, through all restarts of the component.
+//! Closing a publisher does not free its memory: its messages stay until every subscriber has received and released them. So
+//! a channel is charged until its memory is free, through all restarts of the component.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use blockcast_blocks::Channel;
 use crate::component::limit_policy::Limit;
 use crate::component::limits::ComponentLimits;
 
-/// The account of one component. Clones are the same account.
+/// The account of one component. Clones share the account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ChannelAccount(Arc<Totals>);
 
@@ -22,7 +22,7 @@ struct Totals {
 }
 
 impl Totals {
-    // Ordering: Relaxed. The counts guard nothing but themselves, and one thread at a time opens publishers for a component.
+    // Ordering: Relaxed. The counts guard only themselves, and one thread at a time opens publishers for a component.
     fn add(&self, bytes: u64, limit: u64) -> Result<(), Limit> {
         let sum = |now: u64| now.checked_add(bytes).filter(|&sum| sum <= limit);
         let added = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
@@ -31,7 +31,7 @@ impl Totals {
 }
 
 impl ChannelAccount {
-    /// Charges a channel of `bytes` that is about to be made, for a component that has `open` publishers now.
+    /// Charges a channel of `bytes` that is about to be created, for a component that has `open` publishers now.
     ///
     /// # Errors
     /// The limit that the channel would exceed.
@@ -49,7 +49,7 @@ impl ChannelAccount {
     }
 }
 
-/// A channel that is charged. Dropping it ends the charge.
+/// The charge for one channel. Dropping it ends the charge.
 #[derive(Debug)]
 pub(crate) struct Charge {
     totals: Arc<Totals>,
@@ -57,10 +57,11 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Leaves the charge with the channel, which drops it with its memory.
+    /// Attaches the charge to the channel, which drops it with its memory.
     ///
     /// # Errors
-    /// If the channel takes more than was expected (it has room for every subscriber of its topic) and that exceeds the limit.
+    /// The channel may take more than expected, since it has room for every subscriber of its topic. Fails if that exceeds the
+    /// limit.
     pub(crate) fn leave_with(mut self, channel: &Channel, limits: &ComponentLimits) -> Result<(), Limit> {
         let bytes = channel.config().memory().unwrap_or(self.bytes);
         if let Some(more) = bytes.checked_sub(self.bytes) {

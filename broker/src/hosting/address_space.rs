@@ -3,47 +3,47 @@
 use std::sync::Arc;
 
 use blockcast_blocks::Channel;
-
 use blockcast_blocks::abi::Error;
 
-/// Where one publisher's arena is seen. The default: nowhere yet.
+/// Where a component sees one publisher's arena. The default is nowhere yet.
 pub(crate) trait ArenaView: Default {
-    /// How a delivery is told.
+    /// Reports one delivery to the component.
     type Record;
 
     /// Whether the arena is visible.
     fn is_open(&self) -> bool;
 
-    /// Tells of a delivery from the arena, which is visible.
+    /// The record of a delivery from the arena, which is visible.
     fn record(&self, delivery: Delivery) -> Self::Record;
 
-    /// Tells of a loss which no message follows yet.
+    /// The record of a loss that no message follows yet.
     fn loss(publisher: u32, lost: u32) -> Self::Record;
 }
 
-/// The address space in which deliveries are read: a guest's windows, or the process itself.
+/// The address space in which a component reads deliveries: a guest's windows, or the process itself.
 pub(crate) trait AddressSpace {
-    /// How it shows an arena.
+    /// Where it shows an arena.
     type ArenaView: ArenaView;
 
-    /// Makes an arena visible; false if there is no room for it. It stays so until it is [closed](Self::close).
+    /// Makes an arena visible until it is [closed](Self::close). Returns `false` if there is no room for it.
     ///
     /// # Safety
-    /// The caller keeps the channel, and the arena's file open, until `sight` is closed, or until the component has ended.
-    unsafe fn open(&mut self, sight: &mut Self::ArenaView, channel: &Arc<Channel>) -> Result<bool, Error>;
+    /// The caller keeps the channel alive and the arena's file open until `view` is closed or the component has ended.
+    unsafe fn open(&mut self, view: &mut Self::ArenaView, channel: &Arc<Channel>) -> Result<bool, Error>;
 
     /// Whether messages must be shown and hidden one by one.
     fn is_selective(&self) -> bool {
         false
     }
 
-    /// Makes a message visible, where they are shown one by one. Returns how many bytes were copied for it.
+    /// Makes one message visible, if messages are shown one by one. Returns how many bytes it copied.
     ///
     /// # Safety
-    /// `sight` is open, and of this channel. The message stays attached until it is hidden as often as it was shown.
+    /// `view` is open and belongs to this channel. The message stays attached until it has been hidden as often as it was
+    /// shown.
     unsafe fn show(
         &mut self,
-        _sight: &mut Self::ArenaView,
+        _view: &mut Self::ArenaView,
         _channel: &Channel,
         _offset: u64,
         _len: u32,
@@ -51,27 +51,27 @@ pub(crate) trait AddressSpace {
         Ok(0)
     }
 
-    /// One more reason to go on showing what is shown.
-    fn keep(&mut self, _sight: &mut Self::ArenaView, _offset: u64) {}
+    /// Adds a reason to keep showing a message that is shown.
+    fn retain(&mut self, _view: &mut Self::ArenaView, _offset: u64) {}
 
-    /// One reason less.
-    fn hide(&mut self, _sight: &mut Self::ArenaView, _offset: u64) {}
+    /// Removes one reason to show a message, and hides it with the last one.
+    fn hide(&mut self, _view: &mut Self::ArenaView, _offset: u64) {}
 
-    /// Takes an arena out of sight.
-    fn close(&mut self, sight: Self::ArenaView);
+    /// Makes an arena invisible.
+    fn close(&mut self, view: Self::ArenaView);
 }
 
-/// The sequence of a record that tells of a loss which no message follows yet.
+/// Sequence of a record that reports a loss which no message follows yet.
 pub(crate) const NO_MESSAGE: u64 = u64::MAX;
 
-/// What a component is told of one delivery.
+/// What a component learns about one delivery.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery {
     pub(crate) sequence: u64,
     pub(crate) time: u64,
-    /// Where in the arena it lies.
+    /// Offset of the message in the arena.
     pub(crate) offset: u64,
-    /// Bits 0 to 30: its bytes; bit 31: they are known to be valid.
+    /// Bits 0 to 30: bytes of the message. Bit 31: they are known to be valid.
     pub(crate) length: u32,
     pub(crate) publisher: u32,
     pub(crate) lost: u32,

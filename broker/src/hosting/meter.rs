@@ -1,4 +1,4 @@
-//! How much a guest has done, and whether it may do more: rates as token buckets, and counters of calls.
+//! How much a component has done, and whether it may do more: rates as token buckets, and counters of calls.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::component::limit_policy::{Limit, LimitExceeded, LimitPolicy};
 use crate::component::limits::{ComponentLimits, Rate};
 
-/// A token bucket: starts full, is drained by what happens and filled by time.
+/// A token bucket: starts full, is drained by events and filled by time.
 ///
-/// While it has something in it what happens may overdraw it once, so that a thing larger than the bucket is possible. Over
-/// any time `t` it admits at most `burst + per_second * t` and one thing more. The clock is read only when it is empty.
+/// An event may overdraw a bucket that is not empty, so that an event larger than the bucket is possible. Over any time `t`,
+/// the bucket admits at most `burst + per_second * t` and one more event. It reads the clock only when it is empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     rate: Rate,
@@ -23,7 +23,7 @@ impl Bucket {
         Self { rate, level: i128::from(rate.burst), filled: now }
     }
 
-    /// Whether something may happen now.
+    /// Whether an event may happen now.
     pub(crate) fn is_open(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if self.level <= 0 {
             self.fill(now());
@@ -31,12 +31,12 @@ impl Bucket {
         self.level > 0
     }
 
-    /// Something has happened.
+    /// Counts an event of this size.
     pub(crate) fn take(&mut self, amount: u64) {
         self.level -= i128::from(amount);
     }
 
-    /// How many times something of size 1 may happen now.
+    /// The number of events of size 1 that may happen now.
     fn left(&self) -> u32 {
         u32::try_from(self.level.max(0)).unwrap_or(u32::MAX)
     }
@@ -44,14 +44,14 @@ impl Bucket {
     fn fill(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.filled);
         let more = i128::from(self.rate.per_second) * elapsed.as_nanos() as i128 / 1_000_000_000;
-        // Less than a whole token is kept as time, so that frequent looks lose nothing.
+        // Time worth less than a whole token is not used up, so that frequent calls lose nothing.
         if more > 0 {
             self.level = (self.level + more).min(i128::from(self.rate.burst));
             self.filled = now;
         }
     }
 
-    /// How long it takes until something may happen; `None` if that will never be.
+    /// The time until an event may happen, or `None` if it never may.
     fn opens_in(&self, now: Instant) -> Option<Duration> {
         if self.rate.per_second == 0 || self.rate.burst == 0 {
             return None;
@@ -63,44 +63,44 @@ impl Bucket {
     }
 }
 
-/// The lines of a component's log, whichever way they take: clones share one rate.
+/// Bounds the rate of a component's log lines, whichever way they take: clones share one rate.
 #[derive(Clone, Debug)]
-pub(crate) struct LineGate(Arc<Mutex<Lines>>);
+pub(crate) struct LineRate(Arc<Mutex<Lines>>);
 
 #[derive(Debug)]
 struct Lines {
     bucket: Bucket,
     written: u64,
     dropped: u64,
-    /// Lines dropped since the last one that was passed on.
-    untold: u64,
+    /// Lines dropped since the last one that was passed on, not reported yet.
+    unreported: u64,
 }
 
-impl LineGate {
+impl LineRate {
     pub(crate) fn new(rate: Rate) -> Self {
         let bucket = Bucket::new(rate, Instant::now());
-        Self(Arc::new(Mutex::new(Lines { bucket, written: 0, dropped: 0, untold: 0 })))
+        Self(Arc::new(Mutex::new(Lines { bucket, written: 0, dropped: 0, unreported: 0 })))
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // Whatever panics while it is locked leaves numbers.
+        // A panic while it is locked leaves valid numbers.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What becomes of a line.
-    pub(crate) fn line(&self) -> Admission {
+    /// Admits one line, or drops it.
+    pub(crate) fn admit(&self) -> Admission {
         let mut lines = self.lines();
         if !lines.bucket.is_open(Instant::now) {
             lines.dropped += 1;
-            lines.untold += 1;
+            lines.unreported += 1;
             return Admission::Dropped;
         }
         lines.bucket.take(1);
         lines.written += 1;
-        match std::mem::take(&mut lines.untold) {
+        match std::mem::take(&mut lines.unreported) {
             0 => Admission::Line,
             dropped => {
-                lines.bucket.take(1); // telling of it is a line too
+                lines.bucket.take(1); // the report is a line too
                 Admission::LineAfter(dropped)
             }
         }
@@ -113,26 +113,26 @@ impl LineGate {
     }
 }
 
-/// What one guest has done, and how much of it is left.
+/// What one component has done, and how much more it may do.
 #[derive(Debug)]
 pub(crate) struct Meter {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
-    lines: LineGate,
-    /// The guest was refused publishing, and is to be told when it can.
+    lines: LineRate,
+    /// The component was refused publishing, and its `wait` reports when it can publish again.
     throttled: bool,
     calls: Cell<u64>,
-    /// The number of calls at which their rate is looked at again.
+    /// The number of calls at which their rate is checked again.
     calls_until: Cell<u64>,
     call_rate: Option<Rate>,
-    /// When that was done last, and up to which number calls were allowed then.
-    calls_looked: Cell<Instant>,
+    /// When the rate was last checked.
+    calls_checked: Cell<Instant>,
 }
 
-/// What becomes of a line.
+/// What happens to a log line.
 pub(crate) enum Admission {
     Line,
-    /// The first line after that many were dropped.
+    /// The first line after this many were dropped.
     LineAfter(u64),
     Dropped,
 }
@@ -143,49 +143,49 @@ impl Meter {
         Self {
             messages: limits.publish_messages.map(|rate| Bucket::new(rate, now)),
             bytes: limits.publish_bytes.map(|rate| Bucket::new(rate, now)),
-            lines: LineGate::new(limits.log_lines),
+            lines: LineRate::new(limits.log_lines),
             throttled: false,
             calls: Cell::new(0),
             calls_until: Cell::new(limits.host_calls.map_or(u64::MAX, |rate| rate.burst)),
             call_rate: limits.host_calls,
-            calls_looked: Cell::new(now),
+            calls_checked: Cell::new(now),
         }
     }
 
     /// Counts a call into the host.
     ///
     /// # Errors
-    /// Ends the guest if there are too many.
+    /// Ends the component if there were too many.
     #[inline]
-    pub(crate) fn call(&self, excess: &LimitPolicy) -> Result<(), LimitExceeded> {
+    pub(crate) fn call(&self, policy: &LimitPolicy) -> Result<(), LimitExceeded> {
         let calls = self.calls.get() + 1;
         self.calls.set(calls);
-        if calls <= self.calls_until.get() { Ok(()) } else { self.look_at_calls(excess) }
+        if calls <= self.calls_until.get() { Ok(()) } else { self.check_calls(policy) }
     }
 
     #[cold]
-    fn look_at_calls(&self, excess: &LimitPolicy) -> Result<(), LimitExceeded> {
+    fn check_calls(&self, policy: &LimitPolicy) -> Result<(), LimitExceeded> {
         let Some(rate) = self.call_rate else { return Ok(()) };
         let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.calls_looked.get()).as_nanos();
+        let elapsed = now.saturating_duration_since(self.calls_checked.get()).as_nanos();
         let more = u64::try_from(u128::from(rate.per_second) * elapsed / 1_000_000_000).unwrap_or(u64::MAX);
-        // All that was allowed is used up, so a full bucket is the most that time can have added.
+        // Everything allowed so far is used up, so time can have added at most a full bucket.
         let more = more.min(rate.burst);
         if more == 0 {
-            excess.note(Limit::HostCalls);
-            return excess.settle();
+            policy.note(Limit::HostCalls);
+            return policy.settle();
         }
-        self.calls_looked.set(now);
+        self.calls_checked.set(now);
         self.calls_until.set(self.calls_until.get().saturating_add(more));
         Ok(())
     }
 
-    /// Calls into the host so far.
+    /// The number of calls into the host so far.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.get()
     }
 
-    /// Whether a message may be published now, and for which limit not.
+    /// Whether a message may be published now, or the limit that refuses it.
     pub(crate) fn may_publish(&mut self) -> Result<(), Limit> {
         let refused = if self.messages.as_mut().is_some_and(|messages| !messages.is_open(Instant::now)) {
             Limit::PublishMessages
@@ -198,7 +198,7 @@ impl Meter {
         Err(refused)
     }
 
-    /// A message of `bytes` was published.
+    /// Counts a published message of this size.
     pub(crate) fn published(&mut self, bytes: u64) {
         if let Some(messages) = &mut self.messages {
             messages.take(1);
@@ -208,7 +208,7 @@ impl Meter {
         }
     }
 
-    /// How many of `free` blocks may be used now.
+    /// The number of messages that may be published now, given this many free blocks.
     pub(crate) fn publishable(&mut self, free: u32) -> u32 {
         match self.may_publish() {
             Ok(()) => free.min(self.messages.map_or(u32::MAX, |messages| messages.left())),
@@ -216,7 +216,7 @@ impl Meter {
         }
     }
 
-    /// Until when a guest that was refused publishing has to wait: `None` if it was not refused, or for ever.
+    /// How long a component that was refused publishing has to wait. `None` if it was not refused, or if it waits forever.
     pub(crate) fn publishable_in(&self) -> Option<Duration> {
         if !self.throttled {
             return None;
@@ -226,13 +226,13 @@ impl Meter {
         closed.map(|bucket| bucket.opens_in(now)).try_fold(Duration::ZERO, |most, wait| Some(most.max(wait?)))
     }
 
-    /// The guest learns that it can publish again.
+    /// The component has learned that it can publish again.
     pub(crate) fn unthrottle(&mut self) {
         self.throttled = false;
     }
 
-    /// Through which lines of the log go.
-    pub(crate) fn lines(&self) -> &LineGate {
+    /// The rate of the component's log lines.
+    pub(crate) fn lines(&self) -> &LineRate {
         &self.lines
     }
 }

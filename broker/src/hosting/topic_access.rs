@@ -1,4 +1,4 @@
-//! What the wasm host needs of the rest of the broker: joining topics.
+//! How a component joins topics, whichever host runs it: [`TopicAccess`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,38 +19,38 @@ pub struct BlockOptions {
     pub history: u32,
 }
 
-/// Why a guest may not join a topic.
+/// Why a component may not join a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It was not granted.
+    /// The component's grant does not allow it.
     #[error("not granted")]
     Denied,
-    /// The topic carries another layout.
-    #[error("the topic carries another schema")]
+    /// The topic has a different schema.
+    #[error("the topic has a different schema")]
     SchemaMismatch,
-    /// A number of blocks or bytes that cannot be.
+    /// The number or size of blocks is out of range.
     #[error("the number or size of blocks is out of range")]
     WrongSize,
-    /// A limit is reached.
+    /// A limit of the component is reached.
     #[error("a limit of the component is reached")]
     Limit,
-    /// The topic does not exist, and the guest has created as many as it may.
+    /// The topic does not exist, and the component has created as many topics as it may.
     #[error("the component has created as many topics as it may")]
     Topics,
-    /// The guest has as many subscriptions of the topic as it may.
+    /// The component has as many subscriptions of the topic as it may.
     #[error("the component has as many subscriptions of the topic as it may")]
     SubscriptionsPerTopic,
-    /// The broker shuts down.
+    /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
-    /// The system refused.
+    /// The system refused memory or a descriptor.
     #[error("the system refused memory or a descriptor")]
     Internal,
 }
 
 impl Refusal {
-    /// The limit of the guest's own that is reached, if that is why.
+    /// The limit of the component that is reached, if that is the reason.
     pub(crate) fn limit(self) -> Option<Limit> {
         match self {
             Self::Topics => Some(Limit::Topics),
@@ -73,28 +73,28 @@ impl From<Refusal> for Error {
     }
 }
 
-/// Checks the bytes of a message. It is called on the thread that publishes and must be quick.
+/// Checks the bytes of a message. Called on the publishing thread, so it must be quick.
 pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), InvalidPayload> + Send + Sync>;
 
-/// What a message of a component is checked against before anybody sees it.
+/// The checks that a component's message passes before anybody sees it.
 #[derive(Clone, Copy, Default)]
 pub struct Checks<'t> {
-    /// The schema's own check. What it accepts is marked as valid, and typed subscribers in this process do not check it
-    /// again. `None` if the broker does not know the layout: no message is marked then.
+    /// The schema's own check. Messages that it accepts are marked as valid, and typed subscribers in this process do not
+    /// check them again. `None` if the broker does not know the layout: then no message is marked.
     pub layout: Option<&'t Validator>,
-    /// The program's own rule, applied after the layout's check. What it accepts is not marked as valid.
+    /// The program's own rule, applied after the layout's check. It does not mark messages as valid.
     pub rule: Option<&'t Validator>,
 }
 
-/// The topics that one guest reaches, as far as it was granted them.
+/// The topics that one component may join, according to its grants.
 ///
 /// # Safety
-/// The host maps what it gets from here into the guest and reads it while other threads may use it. Therefore
-/// - every reader of a [`SubscriptionSource`] belongs to a channel of the topic and schema that were asked for;
-/// - an [`PublisherPort`] keeps the promises of its trait, for the topic and schema that were asked for;
-/// - all feeds and outlets of a topic agree on `is_unsealed`, and native code never subscribes to an unsealed topic.
+/// Hosts map the memory behind these values into guests, and read it while other threads may use it. Therefore
+/// - every reader of a [`SubscriptionSource`] belongs to a channel of the requested topic and schema;
+/// - a [`PublisherPort`] keeps the promises of its trait for the requested topic and schema;
+/// - all sources and ports of a topic agree on `is_unsealed`, and native code never subscribes to an unsealed topic.
 pub unsafe trait TopicAccess: Send + Sync {
-    /// Subscribes to a topic. `signal` is woken by messages, by publishers that join and by the end.
+    /// Subscribes to a topic. Messages, joining publishers and the end of the topic wake `signal`.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -106,7 +106,7 @@ pub unsafe trait TopicAccess: Send + Sync {
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn SubscriptionSource>, Refusal>;
 
-    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave.
+    /// Adds a publisher to a topic. Subscribers that join or leave wake `signal`.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -119,49 +119,50 @@ pub unsafe trait TopicAccess: Send + Sync {
     ) -> Result<Box<dyn PublisherPort>, Refusal>;
 }
 
-/// A guest's subscription as the broker sees it. Dropping it leaves the topic.
+/// The readers of one subscription. Dropping it leaves the topic.
 ///
 /// # Safety
 /// - Every reader belongs to a channel of the subscription's topic, and nobody else has it.
-/// - [`is_unsealed`](Self::is_unsealed) always returns the same. If it is false, no component can write into a message of
-///   the topic that was published.
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `false`, no component can write into a
+///   published message of the topic.
 pub unsafe trait SubscriptionSource: Send {
-    /// A publisher of the topic that was not returned before. Cheap when there is none.
+    /// The reader of the next publisher that was not returned before. Cheap if there is none.
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>>;
 
-    /// Whether guests may go on writing into what they have published to the topic.
+    /// Whether guests may keep writing into messages that they have published to the topic.
     fn is_unsealed(&self) -> bool {
         false
     }
 
-    /// Whether the topic may still get publishers: false once the last one of at least one has left, or when the broker
-    /// shuts down.
+    /// Whether the topic may still get publishers: `false` once it had publishers and the last one has left, or when the
+    /// broker shuts down.
     fn is_open(&self) -> bool;
 }
 
-/// A guest's publisher as the broker sees it. Dropping it ends the channel.
+/// The writer of one publisher, and the checks of its messages. Dropping it ends the channel.
 ///
 /// # Safety
-/// - [`writer`](Self::writer) always returns the same writer, and nothing else uses it while the outlet lives. The guest
+/// - [`writer`](Self::writer) always returns the same writer, and nothing else uses it while the port lives. The component
 ///   gets write access to that writer's blocks.
-/// - The [`layout`](Checks::layout) check is that of the schema of the writer's channel: it accepts only bytes that every
+/// - The [`layout`](Checks::layout) check belongs to the schema of the writer's channel: it accepts only bytes that every
 ///   [`Payload`](blockcast_blocks::Payload) of that schema may [view](blockcast_blocks::Payload::view).
-/// - [`is_unsealed`](Self::is_unsealed) always returns the same. If it is true, no native code subscribes to the channel.
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `true`, no native code subscribes to the
+///   channel.
 pub unsafe trait PublisherPort: Send {
-    /// The writing end, and the checks of what is published through it.
+    /// The writer, and the checks of what is published through it.
     fn writer(&mut self) -> (&mut Writer, Checks<'_>);
 
-    /// Subscriptions of the topic now.
+    /// The number of the topic's subscriptions now.
     fn subscribers(&self) -> u32;
 
-    /// Whether the topic's owner lets guests go on writing into what they have published. Only where no native code
-    /// subscribes.
+    /// Whether the topic's owner lets guests keep writing into messages that they have published. Only possible if no native
+    /// code subscribes.
     fn is_unsealed(&self) -> bool {
         false
     }
 }
 
-// SAFETY: the box passes every call on to one outlet, which keeps the promises.
+// SAFETY: the box forwards every call to one port, which keeps the promises.
 unsafe impl PublisherPort for Box<dyn PublisherPort> {
     fn writer(&mut self) -> (&mut Writer, Checks<'_>) {
         (**self).writer()

@@ -100,7 +100,7 @@ impl Guest {
         let lines = Arc::clone(&log);
         let setup = GuestSetup {
             name: "test".to_owned(),
-            exchange,
+            topics: exchange,
             parameters: BTreeMap::new(),
             limits: ComponentLimits::default(),
             wasi: Vec::new(),

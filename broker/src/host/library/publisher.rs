@@ -118,13 +118,13 @@ impl LibraryPublisher {
     /// Takes a block for up to `len` bytes.
     #[inline]
     pub(crate) fn lend(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
-        self.output().take(len)
+        self.output().loan(len)
     }
 
     /// Takes a block for up to `len` bytes, if one is free already.
     #[inline]
     pub(crate) fn lend_free(&mut self, len: u32) -> Option<SuspendedLoan> {
-        self.output().take_free(len)
+        self.output().loan_free(len)
     }
 
     /// First byte of a block that was lent.
@@ -136,7 +136,7 @@ impl LibraryPublisher {
 
     /// Takes back a block that was lent and is not published.
     pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
-        self.output().take_back(block);
+        self.output().return_loan(block);
     }
 
     /// What its messages are checked against if the component does not vouch for them: the layout's check and the program's
@@ -152,8 +152,8 @@ impl LibraryPublisher {
     /// Whether there is a block for a message of `len` bytes now.
     pub(crate) fn has_block(&mut self, len: u32) -> Result<(), Error> {
         self.recall_from_line();
-        let block = self.output.take(len)?;
-        self.output.take_back(block);
+        let block = self.output.loan(len)?;
+        self.output.return_loan(block);
         Ok(())
     }
 
@@ -182,7 +182,7 @@ impl LibraryPublisher {
     ) -> Result<u64, Error> {
         let trust = self.trust(trust);
         self.recall_from_line();
-        let block = self.output.take(len)?;
+        let block = self.output.loan(len)?;
         // Ranges of the arena are copied by way of a buffer, as they could overlap the block.
         let arena = self.output.writer().channel().arena();
         let within = (message as usize).wrapping_sub(arena.base().as_ptr() as usize) < arena.len();
@@ -196,7 +196,7 @@ impl LibraryPublisher {
         // SAFETY: readable and unchanged (the caller's promise), and outside of the arena, as was just seen to.
         let published = unsafe { self.output.publish_copy(block, Some(source), len, trust) };
         published.map_err(|(block, error)| {
-            self.output.take_back(block);
+            self.output.return_loan(block);
             error
         })
     }
@@ -223,7 +223,7 @@ impl LibraryPublisher {
 
     pub(crate) fn stats(&self) -> PublisherStats {
         // A line publishes past the output, so the channel counts what is published.
-        let (published, bytes) = self.output.outlet().published();
+        let (published, bytes) = self.output.port().published();
         PublisherStats { published, bytes, ..self.output.stats() }
     }
 }

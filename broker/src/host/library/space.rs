@@ -23,8 +23,8 @@ unsafe impl Sync for Base {}
 impl AddressSpace for ThisProcess {
     type ArenaView = Base;
 
-    unsafe fn open(&mut self, sight: &mut Base, channel: &Arc<Channel>) -> Result<bool, Error> {
-        sight.0 = Some(channel.arena().base().as_ptr());
+    unsafe fn open(&mut self, view: &mut Base, channel: &Arc<Channel>) -> Result<bool, Error> {
+        view.0 = Some(channel.arena().base().as_ptr());
         Ok(true)
     }
 

@@ -156,7 +156,7 @@ impl LibraryState {
         self.subscription(handle).ok()?;
         let Some(Entry::Subscription(subscription)) = self.entries.remove(handle) else { return None };
         self.open.subscriptions -= 1;
-        self.closed.add_deliveries(&subscription.deliveries);
+        subscription.deliveries.add_to(&mut self.closed);
         Some(subscription)
     }
 
@@ -334,7 +334,7 @@ impl LibraryState {
             match entry {
                 Entry::Subscription(subscription) => {
                     let deliveries = &subscription.deliveries;
-                    stats.add_deliveries(deliveries);
+                    deliveries.add_to(&mut stats);
                     let now = deliveries.stats();
                     stats.attached = stats.attached.saturating_add(now.attached);
                     stats.held = stats.held.saturating_add(now.held);
@@ -385,7 +385,7 @@ impl LibraryState {
 
     /// What becomes of a line of its log. One that is dropped counts as an excess.
     pub(crate) fn line(&mut self) -> Admission {
-        let admission = self.meter.lines().line();
+        let admission = self.meter.lines().admit();
         if let Admission::Dropped = admission {
             self.excess.note(Limit::LogLines);
         }

@@ -39,7 +39,7 @@ impl Validation {
     pub(crate) unsafe fn run(&self) -> Trust {
         let checks = Checks { layout: self.layout.as_ref(), rule: self.rule.as_ref() };
         // SAFETY: the caller's promise. A slice of no bytes may lie anywhere but at 0, where none of these does.
-        Trust::found(checks, unsafe { std::slice::from_raw_parts(self.bytes, self.len) })
+        Trust::check(checks, unsafe { std::slice::from_raw_parts(self.bytes, self.len) })
     }
 }
 

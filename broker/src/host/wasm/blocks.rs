@@ -21,7 +21,8 @@ use super::publisher::{GuestPublisher, Loaned};
 use super::sys;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::memory::window::{Area, Owner, Place, Span, Window, WindowError, Windows, granules};
+use crate::host::wasm::memory::area::{Area, granules};
+use crate::host::wasm::memory::window::{Owner, Place, Span, Window, WindowError, Windows};
 use crate::hosting::storage::{Access, Mode, PartKey, Parts, Range};
 
 /// What the resource `memory-block` stands for; its number is that of a handle.
@@ -32,13 +33,13 @@ pub(crate) struct BlockContext<'a> {
     pub(crate) windows: &'a mut Windows,
     pub(crate) publishers: &'a mut Slab<GuestPublisher>,
     pub(crate) limits: &'a ComponentLimits,
-    pub(crate) excess: &'a LimitPolicy,
+    pub(crate) policy: &'a LimitPolicy,
 }
 
 impl BlockContext<'_> {
     /// Refuses something because of a limit.
     fn refuse(&self, limit: Limit) -> Error {
-        self.excess.note(limit);
+        self.policy.note(limit);
         Error::Limit
     }
 }
@@ -114,29 +115,29 @@ impl MemoryBlocks {
     }
 
     /// A block over the guest's own memory.
-    pub(crate) fn create_local(&mut self, means: &BlockContext<'_>, area: Area) -> Result<u32, Error> {
-        if self.is_full(means.limits) {
-            return Err(means.refuse(Limit::MemoryBlocks));
+    pub(crate) fn create_local(&mut self, context: &BlockContext<'_>, area: Area) -> Result<u32, Error> {
+        if self.is_full(context.limits) {
+            return Err(context.refuse(Limit::MemoryBlocks));
         }
-        means.windows.ordinary(area)?;
+        context.windows.ordinary(area)?;
         Ok(self.insert(Memory::Local(area), area.size, true))
     }
 
     /// A block that a publisher lends.
     pub(crate) fn lend(
         &mut self,
-        means: &mut BlockContext<'_>,
+        context: &mut BlockContext<'_>,
         publisher: usize,
         size: u32,
     ) -> Result<u32, Error> {
         let loans = self.storages.iter().filter(|(_, storage)| matches!(storage.memory, Memory::Loan(_)));
-        if loans.count() >= means.limits.loans as usize {
-            return Err(means.refuse(Limit::Loans));
+        if loans.count() >= context.limits.loans as usize {
+            return Err(context.refuse(Limit::Loans));
         }
-        if self.is_full(means.limits) {
-            return Err(means.refuse(Limit::MemoryBlocks));
+        if self.is_full(context.limits) {
+            return Err(context.refuse(Limit::MemoryBlocks));
         }
-        let lender = means.publishers.get_mut(publisher).ok_or(Error::InvalidHandle)?;
+        let lender = context.publishers.get_mut(publisher).ok_or(Error::InvalidHandle)?;
         let Loaned { block, size, in_place } = lender.lend(size)?;
         let place = if in_place { LoanPlace::InPlace } else { LoanPlace::Copied(None) };
         let loan = Loan { publisher, owner: lender.owner(), block, place };
@@ -169,15 +170,15 @@ impl MemoryBlocks {
     /// A part of a block, as a block.
     pub(crate) fn divide(
         &mut self,
-        means: &BlockContext<'_>,
+        context: &BlockContext<'_>,
         handle: u32,
         start: u32,
         size: u32,
         rights: Access,
     ) -> Result<u32, Error> {
         let Handle { storage, part, .. } = self.handles[handle as usize];
-        if self.is_full(means.limits) {
-            return Err(means.refuse(Limit::MemoryBlocks));
+        if self.is_full(context.limits) {
+            return Err(context.refuse(Limit::MemoryBlocks));
         }
         if matches!(self.storages[storage].memory, Memory::Gone) {
             return Err(Error::Closed);
@@ -187,7 +188,7 @@ impl MemoryBlocks {
     }
 
     /// Bytes to donate before the handle can be attached.
-    pub(crate) fn minimum_size(&mut self, means: &BlockContext<'_>, handle: u32) -> u32 {
+    pub(crate) fn minimum_size(&mut self, context: &BlockContext<'_>, handle: u32) -> u32 {
         let Handle { storage, part, .. } = self.handles[handle as usize];
         let storage = &self.storages[storage];
         let needed = match &storage.memory {
@@ -195,26 +196,26 @@ impl MemoryBlocks {
             Memory::Managed { .. } => pages_of(storage.parts.range(part)).len as u64,
             Memory::Loan(Loan { place: LoanPlace::Copied(None), .. }) => u64::from(storage.parts.whole().len),
             Memory::Loan(Loan { place: LoanPlace::Copied(Some(_)), .. }) => 0,
-            Memory::Loan(loan) => match means.publishers.get(loan.publisher) {
+            Memory::Loan(loan) => match context.publishers.get(loan.publisher) {
                 Some(publisher) => publisher.window_size(),
                 None => 0,
             },
         };
         let most = match &storage.memory {
-            Memory::Managed { .. } => means.limits.memory_block_bytes,
+            Memory::Managed { .. } => context.limits.memory_block_bytes,
             _ => needed,
         };
-        let missing = if needed == 0 { 0 } else { means.windows.missing_for(Owner::BLOCKS, 1, needed) };
+        let missing = if needed == 0 { 0 } else { context.windows.missing_for(Owner::BLOCKS, 1, needed) };
         self.ask(missing, most)
     }
 
     /// Bytes to donate before `count` blocks of `size` bytes can be attached at the same time.
-    pub(crate) fn optimum_size(&mut self, means: &BlockContext<'_>, count: u32, size: u32) -> u32 {
+    pub(crate) fn optimum_size(&mut self, context: &BlockContext<'_>, count: u32, size: u32) -> u32 {
         let missing = match (count, size) {
             (0, _) | (_, 0) => 0,
-            _ => means.windows.missing_for(Owner::BLOCKS, u64::from(count), granules(u64::from(size))),
+            _ => context.windows.missing_for(Owner::BLOCKS, u64::from(count), granules(u64::from(size))),
         };
-        self.ask(missing, means.limits.memory_block_bytes)
+        self.ask(missing, context.limits.memory_block_bytes)
     }
 
     /// Asks for address space. The guest's memory may grow by it as far as it can be of use: what blocks of `most` bytes
@@ -226,10 +227,10 @@ impl MemoryBlocks {
     }
 
     /// Accepts address space.
-    pub(crate) fn add_storage(&mut self, means: &mut BlockContext<'_>, area: Area) -> Result<(), Error> {
-        if let Err(error) = means.windows.donate(Owner::BLOCKS, area) {
+    pub(crate) fn add_storage(&mut self, context: &mut BlockContext<'_>, area: Area) -> Result<(), Error> {
+        if let Err(error) = context.windows.donate(Owner::BLOCKS, area) {
             if matches!(error, WindowError::Budget) {
-                means.excess.note(Limit::Windows);
+                context.policy.note(Limit::Windows);
             }
             return Err(error.into());
         }
@@ -240,7 +241,7 @@ impl MemoryBlocks {
     /// Attaches a handle; returns where.
     pub(crate) fn attach(
         &mut self,
-        means: &mut BlockContext<'_>,
+        context: &mut BlockContext<'_>,
         handle: u32,
         access: Access,
     ) -> Result<Area, Error> {
@@ -255,7 +256,7 @@ impl MemoryBlocks {
         }
         let range = storage.parts.check(handle.part, access)?;
         let mode = Mode::from(access);
-        let (address, window) = storage.memory.attach(means, mode, range, storage.parts.whole(), used)?;
+        let (address, window) = storage.memory.attach(context, mode, range, storage.parts.whole(), used)?;
         storage.parts.attach(handle.part, mode);
         handle.attachment = Some(Attachment { mode, window });
         Ok(Area { address, size: range.len })
@@ -264,7 +265,7 @@ impl MemoryBlocks {
     /// Detaches a handle, if it is attached.
     pub(crate) fn detach(
         &mut self,
-        means: &mut BlockContext<'_>,
+        context: &mut BlockContext<'_>,
         handle: u32,
         consumed: u32,
     ) -> Result<(), Error> {
@@ -274,28 +275,28 @@ impl MemoryBlocks {
         storage.parts.detach(handle.part, mode, consumed)?;
         handle.attachment = None;
         if let Some(window) = window {
-            means.windows.unmap(window);
+            context.windows.unmap(window);
         }
         if mode.is_write() && !storage.parts.are_written() {
-            storage.memory.seal(means)?;
+            storage.memory.seal(context)?;
         }
         Ok(())
     }
 
     /// Drops a handle, and with the last one the storage.
-    pub(crate) fn drop_handle(&mut self, means: &mut BlockContext<'_>, handle: u32) {
+    pub(crate) fn drop_handle(&mut self, context: &mut BlockContext<'_>, handle: u32) {
         // Nothing that is detached with 0 can be more than there is; if sealing fails the guest is ended.
-        let _ = self.detach(means, handle, 0);
+        let _ = self.detach(context, handle, 0);
         let Handle { storage, part, .. } = self.handles.remove(handle as usize);
         if self.storages[storage].parts.drop_handle(part) {
-            self.storages.remove(storage).memory.release(means);
+            self.storages.remove(storage).memory.release(context);
         }
     }
 
     /// Publishes a loan of the publisher with this number.
     pub(crate) fn publish(
         &mut self,
-        means: &mut BlockContext<'_>,
+        context: &mut BlockContext<'_>,
         publisher: usize,
         handle: u32,
         len: u32,
@@ -315,17 +316,17 @@ impl MemoryBlocks {
         if len > filled {
             return Err(Error::WrongSize);
         }
-        self.detach_all(means, key)?;
+        self.detach_all(context, key)?;
         let storage = &mut self.storages[key];
         let Memory::Loan(loan) = std::mem::replace(&mut storage.memory, Memory::Gone) else {
             return Err(Error::Internal); // looked at above
         };
-        let Some(lender) = means.publishers.get_mut(publisher) else { return Err(Error::Internal) };
+        let Some(lender) = context.publishers.get_mut(publisher) else { return Err(Error::Internal) };
         let Loan { block, place, .. } = loan;
         let published = match &place {
             LoanPlace::InPlace => lender.publish_sealed(block, len),
             LoanPlace::Copied(None) => lender.publish_copy(block, None, len),
-            LoanPlace::Copied(Some(window)) => match means.windows.plain(*window, 0, len as usize) {
+            LoanPlace::Copied(Some(window)) => match context.windows.plain(*window, 0, len as usize) {
                 Ok(source) => lender.publish_copy(block, Some(source), len),
                 Err(error) => Err((block, error.into())),
             },
@@ -333,7 +334,7 @@ impl MemoryBlocks {
         match published {
             Ok(sequence) => {
                 if let LoanPlace::Copied(Some(window)) = place {
-                    means.windows.unmap(window);
+                    context.windows.unmap(window);
                 }
                 Ok(sequence)
             }
@@ -346,17 +347,17 @@ impl MemoryBlocks {
     }
 
     /// Detaches every handle of a storage, so that nobody writes there any more. What was written is no content.
-    fn detach_all(&mut self, means: &mut BlockContext<'_>, storage: usize) -> Result<(), Error> {
+    fn detach_all(&mut self, context: &mut BlockContext<'_>, storage: usize) -> Result<(), Error> {
         let attached = |(key, handle): (usize, &Handle)| {
             (handle.storage == storage && handle.attachment.is_some()).then_some(key)
         };
         let keys: Vec<usize> = self.handles.iter().filter_map(attached).collect();
         // Handle numbers have 32 bits.
-        keys.into_iter().try_for_each(|key| self.detach(means, key as u32, 0))
+        keys.into_iter().try_for_each(|key| self.detach(context, key as u32, 0))
     }
 
     /// Takes back what a publisher that is about to go has lent.
-    pub(crate) fn forget_publisher(&mut self, means: &mut BlockContext<'_>, publisher: usize) {
+    pub(crate) fn forget_publisher(&mut self, context: &mut BlockContext<'_>, publisher: usize) {
         let lent = |(key, storage): (usize, &Storage)| match &storage.memory {
             Memory::Loan(loan) if loan.publisher == publisher => Some(key),
             _ => None,
@@ -364,8 +365,8 @@ impl MemoryBlocks {
         let keys: Vec<usize> = self.storages.iter().filter_map(lent).collect();
         for key in keys {
             // If sealing fails the guest is ended.
-            let _ = self.detach_all(means, key);
-            std::mem::replace(&mut self.storages[key].memory, Memory::Gone).release(means);
+            let _ = self.detach_all(context, key);
+            std::mem::replace(&mut self.storages[key].memory, Memory::Gone).release(context);
         }
     }
 }
@@ -382,7 +383,7 @@ impl Memory {
     /// Makes a range readable or writable for the guest. Returns where, and the window that was made for it.
     fn attach(
         &mut self,
-        means: &mut BlockContext<'_>,
+        context: &mut BlockContext<'_>,
         mode: Mode,
         range: Range,
         whole: Range,
@@ -396,8 +397,8 @@ impl Memory {
                     return Err(Error::WrongSize);
                 }
                 let bytes = granule_pages(u64::from(*size));
-                if file.is_none() && used.saturating_add(bytes) > means.limits.memory_block_bytes {
-                    return Err(means.refuse(Limit::MemoryBlockBytes));
+                if file.is_none() && used.saturating_add(bytes) > context.limits.memory_block_bytes {
+                    return Err(context.refuse(Limit::MemoryBlockBytes));
                 }
                 let file = match file {
                     Some(file) => file,
@@ -412,21 +413,21 @@ impl Memory {
                 let window = if mode.is_write() {
                     // SAFETY: the file has that length, sealed, and is closed by `release`, when the storage's last handle
                     // and with it this attachment is gone; this process never looks into it.
-                    unsafe { means.windows.map_writable(PLACE, span) }
+                    unsafe { context.windows.map_writable(PLACE, span) }
                 } else {
                     // SAFETY: as above.
-                    unsafe { means.windows.map(PLACE, span, span.len) }
+                    unsafe { context.windows.map(PLACE, span, span.len) }
                 }?;
                 Ok((window.address + (range.start - pages.start), Some(window)))
             }
             Self::Loan(loan) => {
-                let lender = means.publishers.get_mut(loan.publisher).ok_or(Error::Closed)?;
+                let lender = context.publishers.get_mut(loan.publisher).ok_or(Error::Closed)?;
                 let start = match &mut loan.place {
-                    LoanPlace::InPlace => lender.attach(means.windows, &loan.block, mode.is_write())?,
+                    LoanPlace::InPlace => lender.attach(context.windows, &loan.block, mode.is_write())?,
                     LoanPlace::Copied(Some(window)) => window.address,
                     LoanPlace::Copied(window) => {
                         let place = Place { owner: loan.owner, ..Place::own(Owner::BLOCKS) };
-                        window.insert(means.windows.set_aside(place, u64::from(whole.len))?).address
+                        window.insert(context.windows.set_aside(place, u64::from(whole.len))?).address
                     }
                 };
                 Ok((start + range.start, None))
@@ -435,11 +436,11 @@ impl Memory {
     }
 
     /// Takes write access away where the bytes stay mapped.
-    fn seal(&mut self, means: &mut BlockContext<'_>) -> Result<(), Error> {
+    fn seal(&mut self, context: &mut BlockContext<'_>) -> Result<(), Error> {
         match self {
             Self::Loan(Loan { publisher, block, place: LoanPlace::InPlace, .. }) => {
-                match means.publishers.get_mut(*publisher) {
-                    Some(lender) => lender.seal(means.windows, block),
+                match context.publishers.get_mut(*publisher) {
+                    Some(lender) => lender.seal(context.windows, block),
                     None => Ok(()),
                 }
             }
@@ -448,13 +449,13 @@ impl Memory {
     }
 
     /// Gives everything back; nobody is attached.
-    fn release(self, means: &mut BlockContext<'_>) {
+    fn release(self, context: &mut BlockContext<'_>) {
         let Self::Loan(Loan { publisher, block, place, .. }) = self else { return };
         if let LoanPlace::Copied(Some(window)) = place {
-            means.windows.unmap(window);
+            context.windows.unmap(window);
         }
-        if let Some(lender) = means.publishers.get_mut(publisher) {
-            lender.take_back(block);
+        if let Some(lender) = context.publishers.get_mut(publisher) {
+            lender.return_loan(block);
         }
     }
 }

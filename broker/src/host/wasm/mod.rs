@@ -48,18 +48,23 @@
 pub(crate) mod abi;
 pub(crate) mod blocks;
 pub(crate) mod cache;
+mod config;
 pub(crate) mod engine;
+mod functions;
 pub(crate) mod idle_yield;
+pub(crate) mod load_options;
 pub(crate) mod loading;
 pub(crate) mod memory;
 pub(crate) mod program;
 pub(crate) mod publisher;
 pub(crate) mod run;
+pub(crate) mod setup;
 pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod subscription;
 pub(crate) mod sys;
 pub(crate) mod thread;
+mod ticker;
 pub(crate) mod trap;
 pub(crate) mod wasi;
 
@@ -68,9 +73,9 @@ pub(crate) use thread::prepare as prepare_thread;
 
 pub use cache::{CacheError, CacheStats, GuestCache, PrecompiledError};
 pub use engine::{EngineError, GuestEngine};
+pub use load_options::LoadOptions;
 pub use loading::{
-    CompilerError, CompilerProcess, LoadError, LoadLimit, LoadLimits, LoadOptions, UnknownLoadLimit,
-    compile_child_main,
+    CompilerError, CompilerProcess, LoadError, LoadLimit, LoadLimits, UnknownLoadLimit, compile_child_main,
 };
 pub use program::{GuestProgram, GuestSource};
-pub use state::GuestSetup;
+pub use setup::GuestSetup;

@@ -22,7 +22,8 @@ use blockcast_blocks::SuspendedLoan;
 use blockcast_blocks::abi::{Error, PublisherStats};
 
 use super::sys;
-use crate::host::wasm::memory::window::{Area, Owner, Place, Span, Window, Windows};
+use crate::host::wasm::memory::area::Area;
+use crate::host::wasm::memory::window::{Owner, Place, Span, Window, Windows};
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::PublisherPort;
 
@@ -54,12 +55,12 @@ impl GuestPublisher {
     pub(crate) fn new(
         owner: Owner,
         topic: String,
-        mut outlet: Box<dyn PublisherPort>,
+        mut port: Box<dyn PublisherPort>,
         in_place_from: u32,
     ) -> Self {
-        let bytes = outlet.writer().0.channel().arena().len() as u64;
-        let unsealed = outlet.is_unsealed();
-        Self { owner, topic, output: Output::new(outlet), window: None, in_place_from, unsealed, bytes }
+        let bytes = port.writer().0.channel().arena().len() as u64;
+        let unsealed = port.is_unsealed();
+        Self { owner, topic, output: Output::new(port), window: None, in_place_from, unsealed, bytes }
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -82,17 +83,17 @@ impl GuestPublisher {
     /// Publishes a copy of the bytes of `message`: copied once, then checked where the guest cannot change them any more.
     pub(crate) fn publish(&mut self, windows: &Windows, message: Area) -> Result<u64, Error> {
         let source = windows.ordinary(message)?;
-        let block = self.output.take(message.size)?;
+        let block = self.output.loan(message.size)?;
         // A block that is not published goes back.
         self.publish_copy(block, Some(source), message.size).map_err(|(block, error)| {
-            self.take_back(block);
+            self.return_loan(block);
             error
         })
     }
 
     /// Lends a block for a message of up to `size` bytes.
     pub(crate) fn lend(&mut self, size: u32) -> Result<Loaned, Error> {
-        let block = self.output.take(size)?;
+        let block = self.output.loan(size)?;
         let page = sys::page_size();
         let whole_pages = block.offset().is_multiple_of(page as u64) && block.capacity().is_multiple_of(page);
         let in_place = size >= self.in_place_from && whole_pages;
@@ -102,8 +103,8 @@ impl GuestPublisher {
     }
 
     /// Takes back a block that was lent and is not published.
-    pub(crate) fn take_back(&mut self, block: SuspendedLoan) {
-        self.output.take_back(block);
+    pub(crate) fn return_loan(&mut self, block: SuspendedLoan) {
+        self.output.return_loan(block);
     }
 
     /// Bytes of address space that are missing for building in place.

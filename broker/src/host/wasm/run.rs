@@ -13,10 +13,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use wasmtime::{Store, UpdateDeadline};
 
-use super::engine::GuestEngine;
+use super::abi::text::CALL_BYTES;
 use super::program::GuestProgram;
+use super::setup::GuestSetup;
 use super::signals;
-use super::state::{GuestSetup, GuestState};
+use super::state::GuestState;
 use super::thread;
 use crate::component::cancellation::ComponentControl;
 use crate::component::exit::{ComponentReport, ExitReason};
@@ -48,11 +49,11 @@ impl GuestProgram {
         control.clock().reset();
         let table = Arc::new(WindowTable::new());
         let engine = self.engine().wasm();
-        let nursery = PendingMemory::default();
-        let state = GuestState::new(setup, Arc::clone(&table), nursery.clone(), self.engine().pulse());
+        let pending_memory = PendingMemory::default();
+        let state = GuestState::new(setup, Arc::clone(&table), pending_memory.clone(), self.engine().pulse());
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.growth);
-        store.set_hostcall_fuel(GuestEngine::call_bytes());
+        store.set_hostcall_fuel(CALL_BYTES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut guest| {
             guest.data_mut().tick()?;
@@ -62,7 +63,7 @@ impl GuestProgram {
         fault::install(&mut store, engine, table);
         // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
         let outcome = {
-            let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &nursery)).catch_unwind());
+            let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &pending_memory)).catch_unwind());
             let mut later = pin!(tokio::time::sleep(Duration::ZERO));
             poll_fn(|cx| {
                 // What was begun on another thread can neither go on nor be dropped on one that is not prepared.
@@ -88,7 +89,11 @@ impl GuestProgram {
         ComponentReport { reason, stats }
     }
 
-    async fn drive(&self, store: &mut Store<GuestState>, nursery: &PendingMemory) -> wasmtime::Result<u32> {
+    async fn drive(
+        &self,
+        store: &mut Store<GuestState>,
+        pending_memory: &PendingMemory,
+    ) -> wasmtime::Result<u32> {
         if let Some(missing) = self.needs().missing(&store.data().setup.wasi) {
             return Err(store.data_mut().end(ExitReason::NotStarted(missing)));
         }
@@ -96,7 +101,7 @@ impl GuestProgram {
         let limits = store.data().setup.limits.clone();
         let end = Instant::now().checked_add(limits.start_up);
         store.data_mut().deadline = end.map(|end| (end, Limit::StartUp));
-        let instantiate = nursery.scope(self.code().instantiate(&mut *store));
+        let instantiate = pending_memory.scope(self.code().instantiate(&mut *store));
         let entry =
             match supervise(&control, Some((Limit::StartUp, limits.start_up)), None, instantiate).await {
                 Ok(entry) => entry?,

@@ -1,6 +1,5 @@
 //! What the broker keeps for one running guest: the data of its store.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,56 +10,25 @@ use slab::Slab;
 use wasmtime::Trap;
 
 use super::blocks::{BlockContext, MemoryBlocks};
-use super::engine::Pulse;
 use super::publisher::GuestPublisher;
+use super::setup::GuestSetup;
 use super::subscription::GuestSubscription;
+use super::ticker::Pulse;
 use super::trap;
 #[cfg(feature = "wasi")]
-use super::wasi::{Wasi, exit_status};
-use crate::component::cancellation::ComponentControl;
+use super::wasi::{Wasi, WasiCtxView, WasiView, exit_status};
 use crate::component::exit::ExitReason;
 use crate::component::limit_policy::{Limit, LimitPolicy};
-use crate::component::limits::ComponentLimits;
 use crate::component::stats::ComponentStats;
-use crate::control::wasi_part::WasiPart;
-use crate::host::wasm::abi::handles::Handles;
+use crate::host::wasm::abi::store::{CoreModule, StoreData};
 use crate::host::wasm::idle_yield::IdleYield;
 use crate::host::wasm::memory::fault::WindowTable;
 use crate::host::wasm::memory::growth::GrowthLimiter;
 use crate::host::wasm::memory::linear::{GuestMemory, PendingMemory};
 use crate::host::wasm::memory::window::{Owner, Windows};
 use crate::hosting::held_blocks::HeldBlocks;
-use crate::hosting::log::{LogSink, dropped_lines, line};
+use crate::hosting::log::{dropped_lines, line};
 use crate::hosting::meter::{Admission, Meter};
-use crate::hosting::topic_access::TopicAccess;
-
-/// What a run of a guest is given.
-#[derive(Clone)]
-pub struct GuestSetup {
-    /// Name in logs and statistics.
-    pub name: String,
-    /// Through which it reaches topics, as far as it was granted them.
-    pub exchange: Arc<dyn TopicAccess>,
-    /// What `session.parameter` answers.
-    pub parameters: BTreeMap<String, String>,
-    /// What it may use.
-    pub limits: ComponentLimits,
-    /// Which parts of WASI it is granted.
-    pub wasi: Vec<WasiPart>,
-    /// Where its log goes.
-    pub log: LogSink,
-    /// How it is stopped.
-    pub control: Arc<ComponentControl>,
-}
-
-impl fmt::Debug for GuestSetup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuestSetup")
-            .field("name", &self.name)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
 
 /// The data of a guest's store.
 pub(crate) struct GuestState {
@@ -73,24 +41,21 @@ pub(crate) struct GuestState {
     /// What subscriptions and publishers did that are closed.
     closed: ComponentStats,
     pub(crate) meter: Meter,
-    pub(crate) excess: LimitPolicy,
-    pub(crate) kept: HeldBlocks,
+    pub(crate) policy: LimitPolicy,
+    pub(crate) held_blocks: HeldBlocks,
     /// Whether `run` has been called: before that the guest has no business with topics.
     pub(crate) started: bool,
-    nursery: PendingMemory,
+    pending_memory: PendingMemory,
     #[cfg(feature = "wasi")]
     pub(crate) wasi: Wasi,
-    /// Of a core module; the engine keeps those of a component.
-    pub(crate) handles: Handles,
-    /// Whether a core module's allocator is being called by the host.
-    pub(crate) called_back: bool,
+    core: CoreModule,
     /// The text of the last `session.fail`.
     said: Option<String>,
     /// Why the host ends the guest, where it is the host.
     pub(crate) ending: Option<ExitReason>,
     /// Whether `wait` has reported the request to finish.
     pub(crate) shutdown_seen: bool,
-    pub(crate) lull: IdleYield,
+    pub(crate) idle_yield: IdleYield,
     next_owner: u64,
     pulse: Pulse,
     /// Until when what it does now must be over, and what it exceeds then.
@@ -102,36 +67,35 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    /// `nursery` is where the guest's memory is going to be.
+    /// `pending_memory` is where the guest's memory is going to be.
     pub(crate) fn new(
         setup: GuestSetup,
         table: Arc<WindowTable>,
-        nursery: PendingMemory,
+        pending_memory: PendingMemory,
         pulse: Pulse,
     ) -> Self {
-        let excess = LimitPolicy::new(&setup.limits);
+        let policy = LimitPolicy::new(&setup.limits);
         let meter = Meter::new(&setup.limits);
         Self {
-            growth: GrowthLimiter::new(&setup.limits, excess.clone()),
+            growth: GrowthLimiter::new(&setup.limits, policy.clone()),
             windows: Windows::new(table, setup.limits.windows),
             #[cfg(feature = "wasi")]
-            wasi: Wasi::new(&setup, meter.lines(), &excess),
+            wasi: Wasi::new(&setup, meter.lines(), &policy),
             meter,
-            kept: HeldBlocks::new(&setup.limits),
-            excess,
+            held_blocks: HeldBlocks::new(&setup.limits),
+            policy,
             setup,
             subscriptions: Slab::new(),
             publishers: Slab::new(),
             blocks: MemoryBlocks::default(),
             closed: ComponentStats::default(),
             started: false,
-            nursery,
-            handles: Handles::default(),
-            called_back: false,
+            pending_memory,
+            core: CoreModule::default(),
             said: None,
             ending: None,
             shutdown_seen: false,
-            lull: IdleYield::default(),
+            idle_yield: IdleYield::default(),
             next_owner: 0,
             pulse,
             deadline: None,
@@ -144,7 +108,7 @@ impl GuestState {
     /// cancelled or has used up its time. Code without loops is interrupted nowhere else.
     #[inline]
     pub(crate) fn enter(&mut self) -> wasmtime::Result<()> {
-        self.meter.call(&self.excess)?;
+        self.meter.call(&self.policy)?;
         if self.windows.violated() {
             return Err(ended());
         }
@@ -165,7 +129,7 @@ impl GuestState {
 
     /// What a host call returns that is refused because of a limit. It [settles](Self::settle) then.
     pub(crate) fn refuse(&self, limit: Limit) -> Error {
-        self.excess.note(limit);
+        self.policy.note(limit);
         Error::Limit
     }
 
@@ -175,14 +139,14 @@ impl GuestState {
     /// If that ends the guest.
     #[inline]
     pub(crate) fn settle<T>(&self, answer: T) -> wasmtime::Result<T> {
-        self.excess.settle()?;
+        self.policy.settle()?;
         Ok(answer)
     }
 
     /// What a host call ends with that may have replaced windows, or come upon a limit.
     #[inline]
     pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
-        self.excess.settle()?;
+        self.policy.settle()?;
         if self.windows.is_broken() {
             return Err(self.end(ExitReason::System("no memory to replace a window".to_owned())));
         }
@@ -194,16 +158,10 @@ impl GuestState {
         if self.started { Ok(()) } else { Err(Error::Denied) }
     }
 
-    /// The guest's linear memory, if it has one.
-    #[inline]
-    pub(crate) fn memory(&self) -> Option<&Arc<GuestMemory>> {
-        self.nursery.memory()
-    }
-
     /// Whether the guest, which has nothing left to do, is to let others run before it announces that it sleeps.
-    pub(crate) fn has_lull(&mut self) -> bool {
+    pub(crate) fn should_yield(&mut self) -> bool {
         let received = self.subscriptions.iter().map(|(_, this)| this.deliveries().received()).sum();
-        self.lull.begins(received)
+        self.idle_yield.begins(received)
     }
 
     /// Called when the guest has computed for a whole tick, and at its first host call after one.
@@ -216,10 +174,10 @@ impl GuestState {
         let computed = self.setup.control.clock().look();
         self.show_stats();
         for (_, subscription) in &mut self.subscriptions {
-            subscription.look();
+            subscription.join();
         }
         // What a program writes to its standard output is noted without a host function of ours that settles it.
-        self.excess.settle()?;
+        self.policy.settle()?;
         if self.setup.control.is_cancelled() {
             return Err(self.end(ExitReason::Cancelled));
         }
@@ -250,8 +208,8 @@ impl GuestState {
     /// The memory blocks, and what they need beside themselves.
     #[inline]
     pub(crate) fn blocks(&mut self) -> (&mut MemoryBlocks, BlockContext<'_>) {
-        let Self { blocks, windows, publishers, setup, excess, .. } = self;
-        (blocks, BlockContext { windows, publishers, limits: &setup.limits, excess })
+        let Self { blocks, windows, publishers, setup, policy, .. } = self;
+        (blocks, BlockContext { windows, publishers, limits: &setup.limits, policy })
     }
 
     /// Notes why the guest ends and returns the error that unwinds it.
@@ -272,7 +230,7 @@ impl GuestState {
         if let Some(reason) = self.ending.take() {
             return reason;
         }
-        if let Some(limit) = self.excess.ending() {
+        if let Some(limit) = self.policy.ending() {
             return ExitReason::Killed(limit);
         }
         match outcome {
@@ -296,8 +254,8 @@ impl GuestState {
         self.began = Some(now);
         let end = self.setup.limits.run_time.and_then(|time| now.checked_add(time));
         self.deadline = end.map(|end| (end, Limit::RunTime));
-        self.nursery.settle();
-        if let Some(memory) = self.nursery.memory() {
+        self.pending_memory.settle();
+        if let Some(memory) = self.pending_memory.memory() {
             self.windows.open(Arc::clone(memory));
         }
         self.started = true;
@@ -315,7 +273,7 @@ impl GuestState {
         let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = ComponentStats {
             host_calls: self.meter.calls(),
-            refusals: self.excess.refusals(),
+            refusals: self.policy.refusals(),
             log_lines,
             log_lines_dropped,
             computed: self.setup.control.computed(),
@@ -327,7 +285,7 @@ impl GuestState {
             ..self.closed
         };
         for (_, subscription) in &self.subscriptions {
-            stats.add_deliveries(subscription.deliveries());
+            subscription.deliveries().add_to(&mut stats);
             let now = subscription.deliveries().stats();
             stats.attached = stats.attached.saturating_add(now.attached);
             stats.held = stats.held.saturating_add(now.held);
@@ -347,7 +305,7 @@ impl GuestState {
 
     /// Keeps the counters of a subscription that is closed.
     pub(crate) fn count_closed_subscription(&mut self, subscription: &GuestSubscription) {
-        self.closed.add_deliveries(subscription.deliveries());
+        subscription.deliveries().add_to(&mut self.closed);
     }
 
     /// Keeps the counters of a publisher that is closed.
@@ -361,13 +319,13 @@ impl GuestState {
 
     /// Passes a line on, or drops it where there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
-        match self.meter.lines().line() {
+        match self.meter.lines().admit() {
             Admission::Line => (self.setup.log)(level, &line(text)),
             Admission::LineAfter(dropped) => {
                 (self.setup.log)(Level::Warn, &dropped_lines(dropped));
                 (self.setup.log)(level, &line(text));
             }
-            Admission::Dropped => self.excess.note(Limit::LogLines),
+            Admission::Dropped => self.policy.note(Limit::LogLines),
         }
     }
 
@@ -378,6 +336,43 @@ impl GuestState {
 
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         self.setup.control.signal()
+    }
+}
+
+impl StoreData for GuestState {
+    #[inline]
+    fn enter(&mut self) -> wasmtime::Result<()> {
+        Self::enter(self)
+    }
+
+    #[inline]
+    fn memory(&self) -> Option<&Arc<GuestMemory>> {
+        self.pending_memory.memory()
+    }
+
+    #[inline]
+    fn is_ordinary(&self, start: *const u8, len: usize) -> bool {
+        self.windows.is_ordinary(start, len)
+    }
+
+    #[inline]
+    fn core(&self) -> &CoreModule {
+        &self.core
+    }
+
+    #[inline]
+    fn core_mut(&mut self) -> &mut CoreModule {
+        &mut self.core
+    }
+}
+
+#[cfg(feature = "wasi")]
+impl WasiView for GuestState {
+    /// Every function of WASI begins here. It counts as a host call, and none goes on for a guest that is cancelled or has
+    /// used up its time.
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let may_enter = self.may_enter();
+        self.wasi.view(may_enter)
     }
 }
 

@@ -10,21 +10,34 @@ use blockcast_blocks::abi::Error;
 use crate::component::isolation::Isolation;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
-use crate::host::wasm::abi::values::Record;
+use crate::host::wasm::memory::area::{Area, Extent, GRANULE};
 use crate::host::wasm::memory::view::View;
-use crate::host::wasm::memory::window::{
-    Area, Extent, GRANULE, Owner, Place, Span, Window, WindowError, Windows,
-};
+use crate::host::wasm::memory::window::{Owner, Place, Span, Window, WindowError, Windows};
 use crate::hosting::address_space::{AddressSpace, ArenaView, Delivery, NO_MESSAGE};
 use crate::hosting::deliveries::Deliveries;
 use crate::hosting::held_blocks::HeldBlocks;
 use crate::hosting::topic_access::SubscriptionSource;
 
+/// One message as `subscription.poll` writes it into the guest's batch: 32 bytes, little-endian.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Record {
+    pub(crate) sequence: u64,
+    pub(crate) time: u64,
+    pub(crate) address: u32,
+    pub(crate) length: u32,
+    pub(crate) publisher: u32,
+    pub(crate) lost: u32,
+}
+
+const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);
+const _: () = assert!(cfg!(target_endian = "little"), "records are little-endian and written as they are");
+
 /// Bytes of one record in a batch.
 const RECORD: u32 = size_of::<Record>() as u32;
 
 /// The windows of one subscription.
-struct OwnWindows<'w> {
+struct SubscriptionWindows<'w> {
     windows: &'w mut Windows,
     owner: Owner,
     isolation: Isolation,
@@ -32,25 +45,25 @@ struct OwnWindows<'w> {
 
 /// Where a guest sees one publisher's arena.
 #[derive(Debug, Default)]
-pub(crate) struct Shown {
+pub(crate) struct ArenaWindow {
     window: Option<Window>,
     /// What the window shows, where that is not all of the arena.
     view: Option<View>,
 }
 
-impl AddressSpace for OwnWindows<'_> {
-    type ArenaView = Shown;
+impl AddressSpace for SubscriptionWindows<'_> {
+    type ArenaView = ArenaWindow;
 
-    unsafe fn open(&mut self, sight: &mut Shown, channel: &Arc<Channel>) -> Result<bool, Error> {
+    unsafe fn open(&mut self, shown: &mut ArenaWindow, channel: &Arc<Channel>) -> Result<bool, Error> {
         let arena = channel.arena();
-        if sight.view.is_none() {
-            sight.view = match self.isolation {
+        if shown.view.is_none() {
+            shown.view = match self.isolation {
                 Isolation::Arena => None,
                 Isolation::Strict => Some(View::new(arena.len()).map_err(|_| Error::Internal)?),
                 Isolation::Copied => Some(View::copied(arena.len())),
             };
         }
-        let mapped = match &sight.view {
+        let mapped = match &shown.view {
             // SAFETY: a window is unmapped by `close` or `withdraw` before the view, which stands beside it, is dropped. The
             // only other way out is the guest's end, after which its fault handler does not run any more.
             Some(view) => unsafe { view.open(self.windows, self.owner) },
@@ -60,16 +73,16 @@ impl AddressSpace for OwnWindows<'_> {
                 let Some(file) = (unsafe { arena.memfd() }) else { return Ok(false) };
                 let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
                 let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
-                // SAFETY: the file is sealed at this length; the caller keeps it open until the sight is closed.
+                // SAFETY: the file is sealed at this length; the caller keeps it open until the shown is closed.
                 unsafe { self.windows.map(place, span, arena.len()) }
             }
         };
         match mapped {
-            Ok(window) => sight.window = Some(window),
+            Ok(window) => shown.window = Some(window),
             Err(WindowError::NoRoom) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(sight.window.is_some())
+        Ok(shown.window.is_some())
     }
 
     #[inline]
@@ -79,32 +92,32 @@ impl AddressSpace for OwnWindows<'_> {
 
     unsafe fn show(
         &mut self,
-        sight: &mut Shown,
+        shown: &mut ArenaWindow,
         channel: &Channel,
         offset: u64,
         len: u32,
     ) -> Result<u64, Error> {
-        let (Some(view), Some(window)) = (&mut sight.view, sight.window) else { return Ok(0) };
+        let (Some(view), Some(window)) = (&mut shown.view, shown.window) else { return Ok(0) };
         // SAFETY: the window is the view's, of this channel's arena; the message stays attached until it is hidden (the
         // caller's promise).
         Ok(unsafe { view.show(self.windows, window, channel.arena(), offset, len) }?)
     }
 
-    fn keep(&mut self, sight: &mut Shown, offset: u64) {
-        if let Some(view) = &mut sight.view {
-            view.keep(offset);
+    fn retain(&mut self, shown: &mut ArenaWindow, offset: u64) {
+        if let Some(view) = &mut shown.view {
+            view.retain(offset);
         }
     }
 
-    fn hide(&mut self, sight: &mut Shown, offset: u64) {
-        if let (Some(view), Some(window)) = (&mut sight.view, sight.window) {
+    fn hide(&mut self, shown: &mut ArenaWindow, offset: u64) {
+        if let (Some(view), Some(window)) = (&mut shown.view, shown.window) {
             // A failure leaves the guest's memory in pieces, and ends it.
             let _ = view.hide(self.windows, window, offset);
         }
     }
 
-    fn close(&mut self, sight: Shown) {
-        if let Some(window) = sight.window {
+    fn close(&mut self, shown: ArenaWindow) {
+        if let Some(window) = shown.window {
             self.windows.unmap(window);
         }
     }
@@ -115,7 +128,7 @@ fn alignment_of(channel: &Channel) -> u64 {
     channel.arena().alignment() as u64
 }
 
-impl ArenaView for Shown {
+impl ArenaView for ArenaWindow {
     type Record = Record;
 
     #[inline]
@@ -141,8 +154,8 @@ pub(crate) struct GuestSubscription {
     owner: Owner,
     topic: String,
     isolation: Isolation,
-    excess: LimitPolicy,
-    deliveries: Deliveries<Shown>,
+    policy: LimitPolicy,
+    deliveries: Deliveries<ArenaWindow>,
     /// Address space asked for and not donated yet.
     pub(crate) asked: u64,
 }
@@ -151,14 +164,14 @@ impl GuestSubscription {
     pub(crate) fn new(
         owner: Owner,
         topic: String,
-        feed: Box<dyn SubscriptionSource>,
+        source: Box<dyn SubscriptionSource>,
         reliable: bool,
         isolation: Isolation,
-        kept: HeldBlocks,
-        excess: LimitPolicy,
+        held_blocks: HeldBlocks,
+        policy: LimitPolicy,
     ) -> Self {
-        let deliveries = Deliveries::new(feed, reliable, kept, excess.clone());
-        Self { owner, topic, isolation, excess, deliveries, asked: 0 }
+        let deliveries = Deliveries::new(source, reliable, held_blocks, policy.clone());
+        Self { owner, topic, isolation, policy, deliveries, asked: 0 }
     }
 
     pub(crate) fn owner(&self) -> Owner {
@@ -170,21 +183,24 @@ impl GuestSubscription {
     }
 
     /// The deliveries, for looking at.
-    pub(crate) fn deliveries(&self) -> &Deliveries<Shown> {
+    pub(crate) fn deliveries(&self) -> &Deliveries<ArenaWindow> {
         &self.deliveries
     }
 
     /// The deliveries, and where they are shown.
     #[inline]
-    fn parts<'a>(&'a mut self, windows: &'a mut Windows) -> (&'a mut Deliveries<Shown>, OwnWindows<'a>) {
-        let space = OwnWindows { windows, owner: self.owner, isolation: self.isolation };
-        (&mut self.deliveries, space)
+    fn parts<'a>(
+        &'a mut self,
+        windows: &'a mut Windows,
+    ) -> (&'a mut Deliveries<ArenaWindow>, SubscriptionWindows<'a>) {
+        let address_space = SubscriptionWindows { windows, owner: self.owner, isolation: self.isolation };
+        (&mut self.deliveries, address_space)
     }
 
     /// Bytes of address space to donate so that every publisher that is known now can be mapped.
     pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
-        let (deliveries, mut space) = self.parts(windows);
-        deliveries.admit(&mut space)?;
+        let (deliveries, mut address_space) = self.parts(windows);
+        deliveries.admit(&mut address_space)?;
         let alignment =
             |channel| if self.isolation == Isolation::Arena { alignment_of(channel) } else { GRANULE };
         let extents = self
@@ -201,18 +217,18 @@ impl GuestSubscription {
     pub(crate) fn add_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
         if let Err(error) = windows.donate(self.owner, area) {
             if matches!(error, WindowError::Budget) {
-                self.excess.note(Limit::Windows);
+                self.policy.note(Limit::Windows);
             }
             return Err(error.into());
         }
         self.asked = self.asked.saturating_sub(u64::from(area.size));
-        let (deliveries, mut space) = self.parts(windows);
-        deliveries.admit(&mut space)
+        let (deliveries, mut address_space) = self.parts(windows);
+        deliveries.admit(&mut address_space)
     }
 
     /// Gives address space back that is not used.
     pub(crate) fn remove_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
-        Ok(windows.take_back(self.owner, area)?)
+        Ok(windows.reclaim(self.owner, area)?)
     }
 
     /// Releases deliveries before `released_before`, then writes records of new messages into `batch`.
@@ -228,11 +244,11 @@ impl GuestSubscription {
         if !batch.address.is_multiple_of(align_of::<Record>() as u32) || (1..RECORD).contains(&batch.size) {
             return Err(Error::WrongSize);
         }
-        let (deliveries, mut space) = self.parts(windows);
+        let (deliveries, mut address_space) = self.parts(windows);
         // SAFETY: that many records fit into ordinary memory of the guest, which is accessible and which nobody else touches
         // during a host call; `target` is aligned to 8 because memories start at a page and the address in them was
         // checked.
-        unsafe { deliveries.poll(&mut space, limits, (target, batch.size / RECORD), released_before) }
+        unsafe { deliveries.poll(&mut address_space, limits, (target, batch.size / RECORD), released_before) }
     }
 
     /// Keeps one delivery beyond its release.
@@ -242,20 +258,20 @@ impl GuestSubscription {
         limits: &ComponentLimits,
         index: u64,
     ) -> Result<u32, Error> {
-        let (deliveries, mut space) = self.parts(windows);
-        deliveries.hold(&mut space, limits, index)
+        let (deliveries, mut address_space) = self.parts(windows);
+        deliveries.hold(&mut address_space, limits, index)
     }
 
     /// Gives a hold back.
     pub(crate) fn unhold(&mut self, windows: &mut Windows, hold: u32) -> Result<(), Error> {
-        let (deliveries, mut space) = self.parts(windows);
-        deliveries.unhold(&mut space, hold)
+        let (deliveries, mut address_space) = self.parts(windows);
+        deliveries.unhold(&mut address_space, hold)
     }
 
     /// Ends the delivery but not the holds.
     pub(crate) fn leave(&mut self, windows: &mut Windows) {
-        let (deliveries, mut space) = self.parts(windows);
-        deliveries.leave(&mut space);
+        let (deliveries, mut address_space) = self.parts(windows);
+        deliveries.leave(&mut address_space);
     }
 
     /// Takes back the address space. What is left of the subscription can then be dropped.
@@ -263,9 +279,9 @@ impl GuestSubscription {
         windows.withdraw(self.owner);
     }
 
-    /// Takes in publishers that joined, of a guest that does not look itself.
-    pub(crate) fn look(&mut self) {
-        self.deliveries.look();
+    /// Adds publishers that joined, even if the guest does not poll: so their number is bounded.
+    pub(crate) fn join(&mut self) {
+        self.deliveries.join();
     }
 
     /// Announces that the guest is about to sleep, and says whether it has reason not to.

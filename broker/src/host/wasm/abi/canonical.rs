@@ -9,10 +9,8 @@ use std::mem::MaybeUninit;
 
 use wasmtime::ValRaw;
 
-use super::link::Text;
-use crate::host::wasm::engine::GuestEngine;
-use crate::host::wasm::memory::window::Area;
-use crate::host::wasm::state::GuestState;
+use super::store::{StoreData, trap};
+use crate::host::wasm::memory::area::Area;
 
 /// Size and alignment in bytes of a value in linear memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +87,7 @@ impl<'a> Flat<'a> {
     pub(crate) fn return_area(
         &mut self,
         layout: Option<Layout>,
-        state: &GuestState,
+        state: &impl StoreData,
     ) -> wasmtime::Result<*mut u8> {
         match layout {
             None => Ok(std::ptr::null_mut()),
@@ -100,7 +98,7 @@ impl<'a> Flat<'a> {
 
 /// Where a result of this layout goes to that the guest wants at `address`.
 #[inline]
-pub(crate) fn return_area(address: u32, layout: Layout, state: &GuestState) -> wasmtime::Result<*mut u8> {
+pub(crate) fn return_area(address: u32, layout: Layout, state: &impl StoreData) -> wasmtime::Result<*mut u8> {
     if !(address as usize).is_multiple_of(layout.align) {
         return Err(trap(format!("the return area at {address} is not aligned to {}", layout.align)));
     }
@@ -108,29 +106,9 @@ pub(crate) fn return_area(address: u32, layout: Layout, state: &GuestState) -> w
     locate(state, Area { address, size: layout.size as u32 })
 }
 
-impl Text {
-    /// The string at `area`. `None` if it lies in donated address space.
-    pub(crate) fn read(state: &GuestState, area: Area) -> wasmtime::Result<Option<Self>> {
-        let (start, len) = (locate(state, area)?, area.size as usize);
-        if len > GuestEngine::call_bytes() {
-            return Err(trap("too much data for a host call".to_owned()));
-        }
-        if !state.windows.is_ordinary(start, len) {
-            return Ok(None);
-        }
-        // SAFETY: accessible bytes of the guest's memory (checked by `locate`), outside of everything that is donated, so
-        // that nobody writes to them during a host call.
-        let bytes = unsafe { std::slice::from_raw_parts(start, len) };
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(Self::new(text))),
-            Err(error) => Err(trap(format!("a string that is not utf-8: {error}"))),
-        }
-    }
-}
-
 /// The first byte of `area` in this process, if all of it lies inside of the guest's memory.
 #[inline]
-pub(crate) fn locate(state: &GuestState, area: Area) -> wasmtime::Result<*mut u8> {
+pub(crate) fn locate(state: &impl StoreData, area: Area) -> wasmtime::Result<*mut u8> {
     match state.memory() {
         Some(memory) if u64::from(area.address) + u64::from(area.size) <= memory.size() => {
             Ok(memory.base().wrapping_add(area.address as usize))
@@ -189,10 +167,4 @@ impl<'a> Place<'a> {
 pub(crate) unsafe fn write(to: *mut u8, bytes: &[u8]) {
     // SAFETY: promised by the caller; `bytes` are the host's own.
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
-}
-
-/// Ends a guest that breaks the rules of calling.
-#[cold]
-pub(crate) fn trap(what: String) -> wasmtime::Error {
-    wasmtime::Error::msg(what)
 }

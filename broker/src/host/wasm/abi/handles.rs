@@ -8,8 +8,11 @@
 use std::any::TypeId;
 use std::collections::VecDeque;
 
-use super::canonical::trap;
-use super::link::HostResource;
+/// A type of which guests have handles.
+pub(crate) trait HostResource: 'static {
+    /// Its name in the interface.
+    const NAME: &'static str;
+}
 
 /// Bits of a handle that name its place.
 const PLACE_BITS: u32 = 20;
@@ -56,7 +59,7 @@ impl Handles {
             }
             None => {
                 let rested = self.resting.pop_front();
-                let place = rested.ok_or_else(|| trap("the guest has too many handles".to_owned()))?;
+                let place = rested.ok_or_else(|| wasmtime::Error::msg("the guest has too many handles"))?;
                 self.entries[place as usize].uses = 0;
                 place
             }
@@ -99,7 +102,7 @@ const fn place(handle: u32) -> u32 {
 
 #[cold]
 fn unknown<T: HostResource>(handle: u32) -> wasmtime::Error {
-    trap(format!("handle {handle} stands for no {}", T::NAME))
+    wasmtime::Error::msg(format!("handle {handle} stands for no {}", T::NAME))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! The functions that a guest imports, and how their values cross the boundary.
+//! How values cross the boundary between guests and the host, whatever the host functions do: nothing here knows a
+//! subscription or a publisher.
 //!
-//! [`link`] puts one definition of each function behind the imports of components (typed by the engine) and of core
-//! modules ([`module`], [`canonical`], [`handles`]). [`functions`] and [`block_functions`] define them; [`values`] are
-//! the values of the WIT package.
+//! [`link`] puts one definition of each host function behind the imports of both kinds of guests: components, typed by the
+//! engine ([`component`]), and core modules ([`module`], [`canonical`], [`handles`]). [`values`] and [`text`] are the
+//! values of the WIT package, [`interfaces`] its names, and [`store`] what is needed of a guest's data.
 
-pub(crate) mod block_functions;
 pub(crate) mod canonical;
-pub(crate) mod functions;
+pub(crate) mod component;
 pub(crate) mod handles;
+pub(crate) mod interfaces;
 pub(crate) mod link;
 pub(crate) mod module;
+pub(crate) mod store;
+pub(crate) mod text;
 pub(crate) mod values;

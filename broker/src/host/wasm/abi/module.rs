@@ -8,43 +8,27 @@
 
 use std::mem::MaybeUninit;
 
-use wasmtime::{Caller, Engine, ExternType, FuncType, Linker, Module, ValRaw, ValType};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
-use super::canonical::{Flat, Layout, Place, locate, return_area, trap, write};
-use super::link::{HostResource, Linkage, Outcome, Parameters, Text};
-use crate::host::wasm::abi::functions;
-use crate::host::wasm::abi::values::{BLOCKS, SESSION, TOPICS, TYPES};
-use crate::host::wasm::loading::LoadError;
-use crate::host::wasm::memory::window::Area;
-use crate::host::wasm::state::GuestState;
-use crate::hosting::log::line;
+use super::canonical::{Flat, Layout, Place, locate, return_area, write};
+use super::handles::HostResource;
+use super::link::{Linkage, Outcome, Parameters};
+use super::store::{StoreData, trap};
+use super::text::Text;
+use crate::host::wasm::memory::area::Area;
 
 /// Name of the export with which the host gets memory for a result.
 const REALLOC: &str = "cabi_realloc";
 
 /// Defines the host functions for core modules.
-pub(crate) struct ModuleLinkage<'a> {
+pub(crate) struct ModuleLinkage<'a, S: 'static> {
     engine: &'a Engine,
-    linker: &'a mut Linker<GuestState>,
+    linker: &'a mut Linker<S>,
 }
 
-impl<'a> ModuleLinkage<'a> {
-    /// Defines everything that a core module may import.
-    pub(crate) fn define(engine: &'a Engine, linker: &'a mut Linker<GuestState>) -> wasmtime::Result<()> {
-        linker.func_wrap_async(
-            TOPICS,
-            "wait",
-            |mut caller: Caller<'_, GuestState>, (timeout,): (u64,)| {
-                Box::new(async move {
-                    enter(caller.data_mut())?;
-                    Ok(functions::wait(caller.data_mut(), timeout).await?.as_array()[0])
-                })
-            },
-        )?;
-        linker.func_wrap_async(SESSION, "parameter", |caller, (name, len, area): (u32, u32, u32)| {
-            Box::new(parameter(caller, Area { address: name, size: len }, area))
-        })?;
-        functions::define(&mut Self { engine, linker })
+impl<'a, S: StoreData> ModuleLinkage<'a, S> {
+    pub(crate) const fn new(engine: &'a Engine, linker: &'a mut Linker<S>) -> Self {
+        Self { engine, linker }
     }
 
     /// Defines a function of the core type `ty`.
@@ -56,9 +40,9 @@ impl<'a> ModuleLinkage<'a> {
         interface: &str,
         name: &str,
         ty: FuncType,
-        call: impl Fn(&mut GuestState, &mut [MaybeUninit<ValRaw>]) -> wasmtime::Result<()> + Send + Sync + 'static,
+        call: impl Fn(&mut S, &mut [MaybeUninit<ValRaw>]) -> wasmtime::Result<()> + Send + Sync + 'static,
     ) -> wasmtime::Result<()> {
-        let call = move |mut caller: Caller<'_, GuestState>, values: &mut [MaybeUninit<ValRaw>]| {
+        let call = move |mut caller: Caller<'_, S>, values: &mut [MaybeUninit<ValRaw>]| {
             let state = caller.data_mut();
             enter(state)?;
             call(state, values)
@@ -71,19 +55,21 @@ impl<'a> ModuleLinkage<'a> {
 
 /// What every host call begins with. A component's engine sees to the second itself.
 #[inline]
-fn enter(state: &mut GuestState) -> wasmtime::Result<()> {
+pub(crate) fn enter(state: &mut impl StoreData) -> wasmtime::Result<()> {
     state.enter()?;
-    if state.called_back {
+    if state.core().called_back {
         return Err(trap(format!("a host call from inside of {REALLOC}")));
     }
     Ok(())
 }
 
-impl Linkage for ModuleLinkage<'_> {
+impl<S: StoreData> Linkage for ModuleLinkage<'_, S> {
+    type Data = S;
+
     fn resource<T: HostResource>(
         &mut self,
         interface: &'static str,
-        drop: fn(&mut GuestState, u32) -> wasmtime::Result<()>,
+        drop: fn(&mut S, u32) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
         let ty = FuncType::new(self.engine, [ValType::I32], []);
         // SAFETY: one i32 is read, nothing is written.
@@ -94,7 +80,7 @@ impl Linkage for ModuleLinkage<'_> {
                 ty,
                 move |state, values| {
                     let mut flat = Flat::new(values);
-                    let rep = state.handles.remove::<T>(flat.u32())?;
+                    let rep = state.core_mut().handles.remove::<T>(flat.u32())?;
                     drop(state, rep)
                 },
             )
@@ -105,12 +91,12 @@ impl Linkage for ModuleLinkage<'_> {
         &mut self,
         interface: &'static str,
         name: &'static str,
-        call: impl Fn(&mut GuestState, P) -> wasmtime::Result<R> + Send + Sync + 'static,
+        call: impl Fn(&mut S, P) -> wasmtime::Result<R> + Send + Sync + 'static,
     ) -> wasmtime::Result<()> {
         let mut parameters = P::flat();
         parameters.extend(R::AREA.map(|_| ValType::I32));
         let ty = FuncType::new(self.engine, parameters, R::FLAT.iter().cloned());
-        let call = move |state: &mut GuestState, values: &mut [MaybeUninit<ValRaw>]| {
+        let call = move |state: &mut S, values: &mut [MaybeUninit<ValRaw>]| {
             // SAFETY: the parameters of this call; `P::read` reads the values of `P::flat`, and the area's address
             // follows them where there is one.
             let mut flat = unsafe { Flat::new(values) };
@@ -126,13 +112,18 @@ impl Linkage for ModuleLinkage<'_> {
 }
 
 /// `session.parameter`: the value goes to memory that the guest's own allocator provides.
-async fn parameter(mut caller: Caller<'_, GuestState>, name: Area, area: u32) -> wasmtime::Result<()> {
+pub(crate) async fn parameter<S: StoreData>(
+    mut caller: Caller<'_, S>,
+    name: Area,
+    area: u32,
+    value_of: impl Fn(&S, Option<&Text>) -> Option<String>,
+) -> wasmtime::Result<()> {
     const OPTION: Layout = Layout { size: 12, align: 4 };
     enter(caller.data_mut())?;
     let state = caller.data();
     let name = Text::read(state, name)?;
     let area = return_area(area, OPTION, state)? as usize;
-    let value = functions::parameter(state, name.as_ref());
+    let value = value_of(state, name.as_ref());
     let mut option = [0; OPTION.size];
     if let Some(value) = value {
         // Fits: whoever starts a guest with a parameter of 4 GiB gets a trap of the guest's allocator at the latest.
@@ -151,62 +142,14 @@ async fn parameter(mut caller: Caller<'_, GuestState>, name: Area, area: u32) ->
 }
 
 /// Asks the guest for `size` bytes.
-async fn allocate(caller: &mut Caller<'_, GuestState>, size: u32) -> wasmtime::Result<u32> {
+async fn allocate<S: StoreData>(caller: &mut Caller<'_, S>, size: u32) -> wasmtime::Result<u32> {
     let realloc = caller.get_export(REALLOC).and_then(wasmtime::Extern::into_func);
     let realloc = realloc.ok_or_else(|| trap(format!("a parameter is asked for without {REALLOC}")))?;
     let realloc = realloc
         .typed::<(u32, u32, u32, u32), u32>(&mut *caller)
         .map_err(|error| trap(format!("{REALLOC} has another type: {error:#}")))?;
-    caller.data_mut().called_back = true;
+    caller.data_mut().core_mut().called_back = true;
     let address = realloc.call_async(&mut *caller, (0, 0, 1, size)).await?;
-    caller.data_mut().called_back = false;
+    caller.data_mut().core_mut().called_back = false;
     Ok(address)
-}
-
-/// Checks that a core module can be a guest, as far as the linker does not do it.
-pub(crate) fn check(guest: &str, module: &Module) -> Result<(), LoadError> {
-    check_imports(guest, module)?;
-    check_memory(guest, module)?;
-    check_run(guest, module)
-}
-
-fn check_imports(guest: &str, module: &Module) -> Result<(), LoadError> {
-    match module.imports().find(|import| ![TYPES, BLOCKS, TOPICS, SESSION].contains(&import.module())) {
-        None => Ok(()),
-        Some(import) => Err(LoadError::UnknownImport {
-            guest: guest.to_owned(),
-            import: line(&format!("{}::{}", import.module(), import.name())).into_owned(),
-        }),
-    }
-}
-
-fn check_memory(guest: &str, module: &Module) -> Result<(), LoadError> {
-    let wrong =
-        |reason: &str| Err(LoadError::NoMemory { guest: guest.to_owned(), reason: reason.to_owned() });
-    if module.resources_required().num_memories > 1 {
-        return wrong("it has several memories");
-    }
-    match module.get_export("memory") {
-        Some(ExternType::Memory(memory)) if memory.is_shared() => wrong("it is shared between threads"),
-        Some(ExternType::Memory(memory)) if memory.is_64() => wrong("its addresses have 64 bits"),
-        Some(ExternType::Memory(_)) => Ok(()),
-        Some(_) => wrong("the export of that name is not a memory"),
-        None => wrong("it has no export of that name"),
-    }
-}
-
-fn check_run(guest: &str, module: &Module) -> Result<(), LoadError> {
-    let wrong = |reason: &str| Err(LoadError::NoRun { guest: guest.to_owned(), reason: reason.to_owned() });
-    match module.get_export("run") {
-        None => wrong("it has no export of that name"),
-        Some(ExternType::Func(run)) => {
-            let mut results = run.results();
-            match (run.params().len(), results.next(), results.next()) {
-                (0, Some(ValType::I32), None) => Ok(()),
-                (0, _, _) => wrong("its result is another one"),
-                _ => wrong("it takes parameters"),
-            }
-        }
-        Some(_) => wrong("the export of that name is not a function"),
-    }
 }

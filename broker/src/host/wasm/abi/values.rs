@@ -8,16 +8,10 @@ use wasmtime::component::{ComponentType, Lift, Lower, flags};
 use wasmtime::{ValRaw, ValType};
 
 use super::canonical::{Flat, Layout, Place};
-use super::link::{Argument, Host, Outcome, Value};
-use crate::host::wasm::memory::window::{Area, WindowError};
-use crate::host::wasm::state::GuestState;
+use super::link::{Argument, Outcome, Value};
+use super::store::{Host, StoreData};
+use crate::host::wasm::memory::area::Area;
 use crate::hosting::storage;
-
-/// Names under which guests import what the host provides.
-pub(crate) const TYPES: &str = "blockcast:blocks/types@0.1.0";
-pub(crate) const TOPICS: &str = "blockcast:blocks/topics@0.1.0";
-pub(crate) const BLOCKS: &str = "blockcast:blocks/memory-blocks@0.1.0";
-pub(crate) const SESSION: &str = "blockcast:blocks/session@0.1.0";
 
 /// `types.memory-area`
 #[derive(Clone, Copy, Debug, ComponentType, Lift, Lower)]
@@ -127,19 +121,6 @@ twins! {
     }
 }
 
-impl From<WindowError> for abi::Error {
-    fn from(error: WindowError) -> Self {
-        match error {
-            WindowError::OutOfBounds | WindowError::Overlap | WindowError::NotDonated => Self::OutOfBounds,
-            WindowError::Unaligned => Self::WrongSize,
-            WindowError::Budget | WindowError::TooMany | WindowError::Mappings(_) => Self::Limit,
-            WindowError::NoRoom => Self::NoStorage,
-            WindowError::InUse => Self::Busy,
-            WindowError::System(_) => Self::Internal,
-        }
-    }
-}
-
 /// `types.subscription-options`
 #[derive(Clone, Copy, Debug, ComponentType, Lift)]
 #[component(record)]
@@ -179,18 +160,6 @@ flags! {
     }
 }
 
-/// One message as `subscription.poll` writes it into the guest's batch: 32 bytes, little-endian.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Record {
-    pub(crate) sequence: u64,
-    pub(crate) time: u64,
-    pub(crate) address: u32,
-    pub(crate) length: u32,
-    pub(crate) publisher: u32,
-    pub(crate) lost: u32,
-}
-
 /// Says how an [`Argument`] is flattened that the engine lifts to the same type.
 macro_rules! arguments {
     ($($type:ty, [$($core:ident),*], $flat:ident => $read:expr;)*) => {$(
@@ -199,12 +168,12 @@ macro_rules! arguments {
             const FLAT: &'static [ValType] = &[$(ValType::$core),*];
 
             #[inline]
-            fn lift(lifted: Self, _host: &Host<'_>) -> wasmtime::Result<Self> {
+            fn lift<S: StoreData>(lifted: Self, _host: &Host<'_, S>) -> wasmtime::Result<Self> {
                 Ok(lifted)
             }
 
             #[inline]
-            fn read($flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+            fn read<S: StoreData>($flat: &mut Flat<'_>, _state: &S) -> wasmtime::Result<Self> {
                 Ok($read)
             }
         }
@@ -226,12 +195,12 @@ impl Argument for ReaderOptions {
     type Lifted = SubscriptionOptions;
     const FLAT: &'static [ValType] = &[ValType::I32, ValType::I32, ValType::I32];
 
-    fn lift(lifted: SubscriptionOptions, _host: &Host<'_>) -> wasmtime::Result<Self> {
+    fn lift<S: StoreData>(lifted: SubscriptionOptions, _host: &Host<'_, S>) -> wasmtime::Result<Self> {
         let SubscriptionOptions { overflow, history, depth } = lifted;
         Ok(reader_options(overflow.into(), history, depth))
     }
 
-    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+    fn read<S: StoreData>(flat: &mut Flat<'_>, _state: &S) -> wasmtime::Result<Self> {
         Ok(reader_options(Overflow::read(flat)?, flat.u32(), flat.u32()))
     }
 }
@@ -246,11 +215,11 @@ impl Argument for abi::Level {
     type Lifted = Level;
     const FLAT: &'static [ValType] = &[ValType::I32];
 
-    fn lift(lifted: Level, _host: &Host<'_>) -> wasmtime::Result<Self> {
+    fn lift<S: StoreData>(lifted: Level, _host: &Host<'_, S>) -> wasmtime::Result<Self> {
         Ok(lifted.into())
     }
 
-    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+    fn read<S: StoreData>(flat: &mut Flat<'_>, _state: &S) -> wasmtime::Result<Self> {
         Level::read(flat)
     }
 }
@@ -259,11 +228,11 @@ impl Argument for storage::Access {
     type Lifted = Access;
     const FLAT: &'static [ValType] = &[ValType::I32];
 
-    fn lift(lifted: Access, _host: &Host<'_>) -> wasmtime::Result<Self> {
+    fn lift<S: StoreData>(lifted: Access, _host: &Host<'_, S>) -> wasmtime::Result<Self> {
         Ok(Self::from_bits(lifted.as_array()[0]))
     }
 
-    fn read(flat: &mut Flat<'_>, _state: &GuestState) -> wasmtime::Result<Self> {
+    fn read<S: StoreData>(flat: &mut Flat<'_>, _state: &S) -> wasmtime::Result<Self> {
         Ok(Self::from_bits(flat.u32()))
     }
 }
@@ -281,7 +250,7 @@ macro_rules! scalars {
             }
 
             #[inline]
-            fn give(self, place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+            fn give<S: StoreData>(self, place: Place<'_>, _state: &mut S) -> wasmtime::Result<()> {
                 let $value = self;
                 place.value($raw)
             }
@@ -293,7 +262,6 @@ scalars! {
     u32, I32, value => ValRaw::u32(value);
     u64, I64, value => ValRaw::u64(value);
     bool, I32, value => ValRaw::u32(value.into());
-    WakeReasons, I32, value => ValRaw::u32(value.as_array()[0]);
 }
 
 impl Outcome for () {
@@ -301,7 +269,7 @@ impl Outcome for () {
 
     fn lower(self) {}
 
-    fn give(self, _place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+    fn give<S: StoreData>(self, _place: Place<'_>, _state: &mut S) -> wasmtime::Result<()> {
         Ok(())
     }
 }
@@ -318,7 +286,7 @@ macro_rules! values {
             }
 
             #[inline]
-            fn store(self, to: &mut [u8], _state: &mut GuestState) -> wasmtime::Result<()> {
+            fn store<S: StoreData>(self, to: &mut [u8], _state: &mut S) -> wasmtime::Result<()> {
                 let $value = self;
                 to.copy_from_slice(&$bytes);
                 Ok(())
@@ -355,7 +323,7 @@ macro_rules! records {
                 ($name { $($field,)* },)
             }
 
-            fn give(self, place: Place<'_>, _state: &mut GuestState) -> wasmtime::Result<()> {
+            fn give<S: StoreData>(self, place: Place<'_>, _state: &mut S) -> wasmtime::Result<()> {
                 place.fill(Layout::of::<Self>(), |to| {
                     $(
                         let at = std::mem::offset_of!(Self, $field);
@@ -388,5 +356,25 @@ records! {
     }
 }
 
-const _: () = assert!(size_of::<Record>() == 32 && align_of::<Record>() == 8);
-const _: () = assert!(cfg!(target_endian = "little"), "records are little-endian and written as they are");
+impl<T: Value> Outcome for Result<T, abi::Error> {
+    type Lowered = (Result<T::Lowered, Error>,);
+    const AREA: Option<Layout> = Some(Layout::result(T::LAYOUT));
+
+    fn lower(self) -> Self::Lowered {
+        (self.map(T::lower).map_err(Error::from),)
+    }
+
+    #[inline]
+    fn give<S: StoreData>(self, place: Place<'_>, state: &mut S) -> wasmtime::Result<()> {
+        place.fill(Layout::result(T::LAYOUT), |to| {
+            let (case, payload) = to.split_at_mut(T::LAYOUT.align);
+            match self {
+                Ok(value) => value.store(&mut payload[..T::LAYOUT.size], state),
+                Err(error) => {
+                    (case[0], payload[0]) = (1, error as u8);
+                    Ok(())
+                }
+            }
+        })
+    }
+}

@@ -39,7 +39,7 @@ const COMPILED: Naming = Naming { prefix: "", digits: 64, suffix: ".guest" };
 /// Bytes that the files may have together, where nothing else is said.
 const LIMIT: u64 = 1 << 30;
 
-/// A folder of compiled guests, for [`GuestEngine::with_cache`](crate::host::wasm::engine::GuestEngine::with_cache).
+/// A folder of compiled guests, for [`GuestEngine::with_cache`](crate::GuestEngine::with_cache).
 ///
 /// Cost: a guest that is found is read and checked (about a gigabyte per second) and mapped; one that is not is compiled, and
 /// written in addition.

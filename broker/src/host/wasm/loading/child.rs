@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 use rustix::process::{Resource, Rlimit};
 use wasmtime::Engine;
 
-use super::super::engine;
-use super::super::program::Kind;
-use super::super::sys;
+use super::error::engine_text;
+use super::kind::Kind;
+use crate::host::wasm::config::config;
+use crate::host::wasm::sys;
 
 /// The only argument of a program that is to compile.
 pub(crate) const ARGUMENT: &str = "blockcast-compile-guest";
@@ -127,7 +128,7 @@ fn serve() -> io::Result<()> {
     input.read_to_end(&mut code)?;
     let answer = match compile(job.kind, &code) {
         Ok(code) => Answer::Compiled(code),
-        Err(error) => Answer::Invalid(super::super::program::told(&error)),
+        Err(error) => Answer::Invalid(engine_text(&error)),
     };
     answer.write(io::stdout().lock())
 }
@@ -159,7 +160,7 @@ fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
 }
 
 fn compile(kind: u8, code: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    let engine = Engine::new(&engine::config())?;
+    let engine = Engine::new(&config())?;
     match Kind::of_number(kind) {
         Some(Kind::Component) => engine.precompile_component(code),
         Some(Kind::Module) => engine.precompile_module(code),

@@ -24,7 +24,7 @@ const TABLE_ELEMENTS: usize = 1 << 18;
 #[derive(Debug)]
 pub(crate) struct GrowthLimiter {
     memory: u64,
-    excess: LimitPolicy,
+    policy: LimitPolicy,
     /// Address space asked for with `minimum-size` and not given back.
     pub(crate) asked: u64,
     /// Elements of all tables.
@@ -32,14 +32,14 @@ pub(crate) struct GrowthLimiter {
 }
 
 impl GrowthLimiter {
-    pub(crate) fn new(limits: &ComponentLimits, excess: LimitPolicy) -> Self {
-        Self { memory: limits.memory, excess, asked: 0, elements: 0 }
+    pub(crate) fn new(limits: &ComponentLimits, policy: LimitPolicy) -> Self {
+        Self { memory: limits.memory, policy, asked: 0, elements: 0 }
     }
 
     /// Refuses, or ends the guest.
     fn exceeded(&self) -> wasmtime::Result<bool> {
-        self.excess.note(Limit::Memory);
-        Ok(self.excess.settle().map(|()| false)?)
+        self.policy.note(Limit::Memory);
+        Ok(self.policy.settle().map(|()| false)?)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A guest's linear memory, and what the host maps into it.
 //!
-//! [`linear`] allocates it, so that the host knows its address. [`window`] maps arenas into address space that the
+//! [`area`] names ranges of it. [`linear`] allocates it, so that the host knows its address. [`window`] maps arenas into address space that the
 //! guest donated. [`view`] shows a strictly isolated guest its own messages only. [`fault`] survives stores into
 //! read-only windows and records who made them.
 
+pub(crate) mod area;
 pub(crate) mod fault;
 pub(crate) mod growth;
 pub(crate) mod linear;

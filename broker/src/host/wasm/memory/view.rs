@@ -141,7 +141,7 @@ impl View {
     }
 
     /// One more reason to go on showing a message that is seen.
-    pub(crate) fn keep(&mut self, offset: u64) {
+    pub(crate) fn retain(&mut self, offset: u64) {
         if let Some(seen) = self.seen.get_mut(&offset) {
             seen.count += 1;
         }

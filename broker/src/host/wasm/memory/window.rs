@@ -12,15 +12,16 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use blockcast_blocks::{NoMappings, charge_mappings};
+use blockcast_blocks::charge_mappings;
 
-mod area;
+mod error;
 
+use super::area::{Area, Extent, GRANULE, granules};
 use super::fault::WindowTable;
 use crate::host::wasm::memory::linear::GuestMemory;
 use crate::host::wasm::sys;
 
-pub(crate) use area::{Area, Extent, GRANULE, granules};
+pub(crate) use error::WindowError;
 
 /// Memory mappings that a window takes: its own, and that the memory around it becomes two.
 const MAPPINGS: usize = 2;
@@ -58,41 +59,6 @@ pub(crate) struct Span<'f> {
     pub(crate) file: BorrowedFd<'f>,
     pub(crate) offset: u64,
     pub(crate) len: usize,
-}
-
-/// Why a donation or a mapping was refused. Nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WindowError {
-    /// The range is not inside of the memory, or there is no memory.
-    #[error("the range ends outside of the guest's memory")]
-    OutOfBounds,
-    /// The range overlaps donated address space.
-    #[error("the range overlaps donated address space")]
-    Overlap,
-    /// Start or size is not a multiple of [`GRANULE`], or the range is empty.
-    #[error("the range does not consist of whole 64 KiB pages")]
-    Unaligned,
-    /// The guest's budget of address space is used up.
-    #[error("the guest's address space for windows is used up")]
-    Budget,
-    /// The guest has as many windows as it can have.
-    #[error("the guest has too many windows")]
-    TooMany,
-    /// No donation of the owner has room.
-    #[error("no donated address space is large enough")]
-    NoRoom,
-    /// The range is not part of what the owner has donated.
-    #[error("the range was not donated")]
-    NotDonated,
-    /// A window lies in the range.
-    #[error("the range is in use")]
-    InUse,
-    /// The process has too few mappings left.
-    #[error(transparent)]
-    Mappings(#[from] NoMappings),
-    /// The system refused.
-    #[error("the system refused to map a window: {0}")]
-    System(#[from] std::io::Error),
 }
 
 #[derive(Debug)]
@@ -236,7 +202,7 @@ impl Windows {
     }
 
     /// Gives a part of what `owner` has donated back to the guest, as zeroed memory.
-    pub(crate) fn take_back(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
+    pub(crate) fn reclaim(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
         if area.size == 0 || !area.start().is_multiple_of(GRANULE) || !area.end().is_multiple_of(GRANULE) {
             return Err(WindowError::Unaligned);
         }

@@ -4,12 +4,13 @@ use std::fmt;
 
 use blockcast_blocks::abi::Level;
 use wasmtime::component::{Linker, ResourceTable};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx};
+pub(crate) use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::output::Output;
 use crate::component::limit_policy::LimitPolicy;
-use crate::host::wasm::state::{GuestSetup, GuestState};
-use crate::hosting::meter::LineGate;
+use crate::host::wasm::setup::GuestSetup;
+use crate::hosting::meter::LineRate;
 
 /// Resources of WASI (streams, pollables) that a guest has at a time.
 const MAX_RESOURCES: usize = 4096;
@@ -27,8 +28,8 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// For a guest that is set up like this, whatever it is granted of it. What it prints goes through `gate`.
-    pub(crate) fn new(setup: &GuestSetup, gate: &LineGate, excess: &LimitPolicy) -> Self {
-        let output = |level| Output::new(level, &setup.log, gate.clone(), excess.clone());
+    pub(crate) fn new(setup: &GuestSetup, gate: &LineRate, policy: &LimitPolicy) -> Self {
+        let output = |level| Output::new(level, &setup.log, gate.clone(), policy.clone());
         let mut context = WasiCtx::builder();
         context
             .arg(&setup.name)
@@ -45,6 +46,14 @@ impl Wasi {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self { context: context.build(), table, empty: None }
+    }
+
+    /// What a function of WASI works with; nothing for a guest that may not go on.
+    pub(crate) fn view(&mut self, may_go_on: bool) -> WasiCtxView<'_> {
+        if !may_go_on {
+            return self.empty();
+        }
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
     }
 
     /// What a guest is shown that is to end: no resource, no random byte, no argument. A function of WASI that takes a
@@ -65,19 +74,8 @@ impl fmt::Debug for Wasi {
     }
 }
 
-impl WasiView for GuestState {
-    /// Every function of WASI begins here. It counts as a host call, and none goes on for a guest that is cancelled or has
-    /// used up its time.
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        if !self.may_enter() {
-            return self.wasi.empty();
-        }
-        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
-    }
-}
-
 /// Defines WASI. What a guest may import of it is decided when it is loaded, what it may use when it is started.
-pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker<S: WasiView>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }
 

@@ -23,7 +23,7 @@ mod context;
 mod output;
 
 #[cfg(feature = "wasi")]
-pub(crate) use context::{Wasi, add_to_linker, exit_status};
+pub(crate) use context::{Wasi, WasiCtxView, WasiView, add_to_linker, exit_status};
 
 use crate::control::wasi_part::WasiPart;
 

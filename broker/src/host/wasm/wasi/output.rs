@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::hosting::log::{LogSink, MAX_TEXT, dropped_lines, line};
-use crate::hosting::meter::{Admission, LineGate};
+use crate::hosting::meter::{Admission, LineRate};
 
 /// Bytes that a program may write at a time.
 const PERMIT: usize = 64 << 10;
@@ -30,14 +30,14 @@ struct Lines {
     /// The beginning of a line whose end was not written yet, at most [`MAX_TEXT`] bytes.
     line: Vec<u8>,
     /// The same for all lines of the guest's log.
-    gate: LineGate,
-    excess: LimitPolicy,
+    gate: LineRate,
+    policy: LimitPolicy,
 }
 
 impl Output {
     /// Lines of this level go to `sink`.
-    pub(crate) fn new(level: Level, sink: &LogSink, gate: LineGate, excess: LimitPolicy) -> Self {
-        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, excess })))
+    pub(crate) fn new(level: Level, sink: &LogSink, gate: LineRate, policy: LimitPolicy) -> Self {
+        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, policy })))
     }
 
     /// Appends what the program writes. A sink that panics loses the rest of it, and its panic is the caller's.
@@ -84,11 +84,11 @@ impl Lines {
 
     fn end_line(&mut self) -> Option<Line> {
         let text = std::mem::take(&mut self.line);
-        let dropped = match self.gate.line() {
+        let dropped = match self.gate.admit() {
             Admission::Line => None,
             Admission::LineAfter(dropped) => Some(dropped),
             Admission::Dropped => {
-                self.excess.note(Limit::LogLines);
+                self.policy.note(Limit::LogLines);
                 return None;
             }
         };
@@ -181,7 +181,7 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
         let sink: LogSink = Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_owned()));
-        let gate = LineGate::new(Rate::per_second(0).burst(LINES));
+        let gate = LineRate::new(Rate::per_second(0).burst(LINES));
         let output = Output::new(Level::Info, &sink, gate, LimitPolicy::new(&ComponentLimits::default()));
         for bytes in written {
             output.append(bytes);
@@ -209,7 +209,7 @@ mod tests {
         let output = Output::new(
             Level::Info,
             &sink,
-            LineGate::new(Rate::per_second(10)),
+            LineRate::new(Rate::per_second(10)),
             LimitPolicy::new(&ComponentLimits::default()),
         );
         let ended = blockcast_blocks::shield::shielded(move || {
@@ -222,7 +222,7 @@ mod tests {
         let output = Output::new(
             Level::Info,
             &sink,
-            LineGate::new(Rate::per_second(10)),
+            LineRate::new(Rate::per_second(10)),
             LimitPolicy::new(&ComponentLimits::default()),
         );
         let ended = blockcast_blocks::shield::shielded(move || {

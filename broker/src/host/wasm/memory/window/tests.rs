@@ -161,9 +161,9 @@ fn donations_that_follow_one_another_are_one_and_can_be_taken_back_in_parts() {
     // SAFETY: the file lives as long as the windows.
     let window = unsafe { windows.map(Place::own(ME), span(&file), 65536) }.expect("mapped");
     assert_eq!(window.address, MIB);
-    assert!(matches!(windows.take_back(ME, area(MIB, 2 * 65536)), Err(WindowError::InUse)));
-    assert!(matches!(windows.take_back(ME, area(MIB + 3 * 65536, 65536)), Err(WindowError::NotDonated)));
-    windows.take_back(ME, area(MIB + 65536, 65536)).expect("free");
+    assert!(matches!(windows.reclaim(ME, area(MIB, 2 * 65536)), Err(WindowError::InUse)));
+    assert!(matches!(windows.reclaim(ME, area(MIB + 3 * 65536, 65536)), Err(WindowError::NotDonated)));
+    windows.reclaim(ME, area(MIB + 65536, 65536)).expect("free");
     assert_eq!(windows.donated(), 3 * 65536);
     assert!(windows.ordinary(area(MIB + 65536, 65536)).is_ok());
     assert!(matches!(windows.ordinary(area(MIB + 2 * 65536, 1)), Err(WindowError::Overlap)));

@@ -1,29 +1,29 @@
-//! The functions of `memory-blocks` that guests import.
+//! The interface `memory-blocks`.
 
 use blockcast_blocks::abi::Error;
 
-use super::link::{Handle, HostResource, Linkage};
+use super::{Answer, forged};
 use crate::component::exit::ExitReason;
 use crate::component::limit_policy::Limit;
-use crate::host::wasm::abi::functions::forged;
-use crate::host::wasm::abi::values::{BLOCKS, MemoryArea};
+use crate::host::wasm::abi::handles::HostResource;
+use crate::host::wasm::abi::interfaces::BLOCKS;
+use crate::host::wasm::abi::link::{Handle, Linkage};
+use crate::host::wasm::abi::values::MemoryArea;
 use crate::host::wasm::blocks::{BlockContext, MemoryBlock, MemoryBlocks};
 use crate::host::wasm::memory::window::Owner;
 use crate::host::wasm::state::GuestState;
 use crate::hosting::storage::Access;
 
 type Block = Handle<MemoryBlock>;
-/// What a function of the interface returns: the outer error ends the guest.
-type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 impl HostResource for MemoryBlock {
     const NAME: &'static str = "memory-block";
 }
 
 /// Defines the interface.
-pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
+pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
     link.resource::<MemoryBlock>(BLOCKS, |state, rep| {
-        with_block(state, &Block::new(rep), |blocks, means, block| blocks.drop_handle(means, block))
+        with_block(state, &Block::new(rep), |blocks, context, block| blocks.drop_handle(context, block))
     })?;
     link.function(BLOCKS, "[constructor]memory-block", |state, (size,): (u32,)| {
         make(state, |blocks| blocks.create(size))
@@ -37,8 +37,8 @@ pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
         BLOCKS,
         "[method]memory-block.attach",
         |state, (this, access): (Block, Access)| -> Answer<MemoryArea> {
-            with_block(state, &this, |blocks, means, block| {
-                blocks.attach(means, block, access).map(MemoryArea::from)
+            with_block(state, &this, |blocks, context, block| {
+                blocks.attach(context, block, access).map(MemoryArea::from)
             })
         },
     )?;
@@ -46,15 +46,15 @@ pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
         BLOCKS,
         "[method]memory-block.detach",
         |state, (this, consumed): (Block, u32)| -> Answer<()> {
-            with_block(state, &this, |blocks, means, block| blocks.detach(means, block, consumed))
+            with_block(state, &this, |blocks, context, block| blocks.detach(context, block, consumed))
         },
     )?;
     link.function(
         BLOCKS,
         "[method]memory-block.create-partition",
         |state, (this, start, size, access): (Block, u32, u32, Access)| -> Answer<Block> {
-            with_block(state, &this, |blocks, means, block| {
-                blocks.divide(means, block, start, size, access).map(Block::new)
+            with_block(state, &this, |blocks, context, block| {
+                blocks.divide(context, block, start, size, access).map(Block::new)
             })
         },
     )?;
@@ -62,22 +62,22 @@ pub(crate) fn define(link: &mut impl Linkage) -> wasmtime::Result<()> {
         BLOCKS,
         "[static]memory-block.create-local",
         |state, (area,): (MemoryArea,)| -> Answer<Block> {
-            let (blocks, means) = state.blocks();
-            let made = blocks.create_local(&means, area.into()).map(Block::new);
+            let (blocks, context) = state.blocks();
+            let made = blocks.create_local(&context, area.into()).map(Block::new);
             state.settle(made)
         },
     )
 }
 
-fn define_storage(link: &mut impl Linkage) -> wasmtime::Result<()> {
+fn define_storage(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
     link.function(BLOCKS, "[method]memory-block.minimum-size", |state, (this,): (Block,)| {
-        let size = with_block(state, &this, |blocks, means, block| blocks.minimum_size(means, block))?;
+        let size = with_block(state, &this, |blocks, context, block| blocks.minimum_size(context, block))?;
         state.allow_growth();
         Ok(size)
     })?;
     link.function(BLOCKS, "[static]memory-block.optimum-size", |state, (count, size): (u32, u32)| {
-        let (blocks, means) = state.blocks();
-        let size = blocks.optimum_size(&means, count, size);
+        let (blocks, context) = state.blocks();
+        let size = blocks.optimum_size(&context, count, size);
         state.allow_growth();
         Ok(size)
     })?;
@@ -85,8 +85,8 @@ fn define_storage(link: &mut impl Linkage) -> wasmtime::Result<()> {
         BLOCKS,
         "[static]memory-block.add-storage",
         |state, (area,): (MemoryArea,)| -> Answer<()> {
-            let (blocks, mut means) = state.blocks();
-            let added = blocks.add_storage(&mut means, area.into());
+            let (blocks, mut context) = state.blocks();
+            let added = blocks.add_storage(&mut context, area.into());
             state.allow_growth();
             state.settle(added)
         },
@@ -95,7 +95,7 @@ fn define_storage(link: &mut impl Linkage) -> wasmtime::Result<()> {
         BLOCKS,
         "[static]memory-block.remove-storage",
         |state, (area,): (MemoryArea,)| -> Answer<()> {
-            let removed = state.windows.take_back(Owner::BLOCKS, area.into()).map_err(Error::from);
+            let removed = state.windows.reclaim(Owner::BLOCKS, area.into()).map_err(Error::from);
             state.allow_growth();
             state.whole()?;
             Ok(removed)
@@ -117,14 +117,14 @@ fn known(state: &GuestState, block: &Block) -> wasmtime::Result<()> {
 
 /// Does a call on a block, and ends the guest if that has left its memory in pieces.
 #[inline]
-pub(crate) fn with_block<T>(
+pub(super) fn with_block<T>(
     state: &mut GuestState,
     block: &Block,
     call: impl FnOnce(&mut MemoryBlocks, &mut BlockContext<'_>, u32) -> T,
 ) -> wasmtime::Result<T> {
     known(state, block)?;
-    let (blocks, mut means) = state.blocks();
-    let answer = call(blocks, &mut means, block.rep);
+    let (blocks, mut context) = state.blocks();
+    let answer = call(blocks, &mut context, block.rep);
     state.whole()?;
     Ok(answer)
 }

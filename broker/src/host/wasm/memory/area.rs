@@ -19,15 +19,15 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    pub(super) const fn start(self) -> u64 {
+    pub(crate) const fn start(self) -> u64 {
         self.address as u64
     }
 
-    pub(super) const fn end(self) -> u64 {
+    pub(crate) const fn end(self) -> u64 {
         self.address as u64 + self.size as u64
     }
 
-    pub(super) const fn overlaps(self, other: Self) -> bool {
+    pub(crate) const fn overlaps(self, other: Self) -> bool {
         self.start() < other.end() && other.start() < self.end()
     }
 }
@@ -36,9 +36,9 @@ impl Area {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     /// Bytes, whole granules.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// A power of two, at least a granule. A range that starts at a multiple of it is preferred.
-    pub(super) alignment: u64,
+    pub(crate) alignment: u64,
 }
 
 impl Extent {
@@ -53,7 +53,7 @@ impl Extent {
     }
 
     /// Bytes of which a part is so aligned, wherever they begin.
-    pub(super) const fn with_slack(self) -> u64 {
+    pub(crate) const fn with_slack(self) -> u64 {
         self.size + self.alignment - GRANULE
     }
 }

@@ -1,0 +1,6 @@
+//! Names under which guests import what the host provides.
+
+pub(crate) const TYPES: &str = "blockcast:blocks/types@0.1.0";
+pub(crate) const TOPICS: &str = "blockcast:blocks/topics@0.1.0";
+pub(crate) const BLOCKS: &str = "blockcast:blocks/memory-blocks@0.1.0";
+pub(crate) const SESSION: &str = "blockcast:blocks/session@0.1.0";

@@ -1,0 +1,162 @@
+//! The resource `publisher` of the interface `topics`.
+
+use blockcast_blocks::abi::Error;
+use blockcast_blocks::descriptor::MAX_MESSAGE_LEN;
+use blockcast_blocks::{ChannelConfig, PublisherId};
+
+use super::memory_block::with_block;
+use super::topic::topic_and_schema;
+use super::{Answer, forged};
+use crate::component::isolation::Isolation;
+use crate::host::wasm::abi::handles::HostResource;
+use crate::host::wasm::abi::interfaces::TOPICS;
+use crate::host::wasm::abi::link::{Handle, Linkage};
+use crate::host::wasm::abi::text::Text;
+use crate::host::wasm::abi::values::{MemoryArea, PublisherOptions};
+use crate::host::wasm::blocks::MemoryBlock;
+use crate::host::wasm::memory::area::Area;
+use crate::host::wasm::publisher::GuestPublisher;
+use crate::host::wasm::state::GuestState;
+use crate::host::wasm::sys;
+use crate::hosting::topic_access::BlockOptions;
+
+type Publisher = Handle<GuestPublisher>;
+
+/// Fewest blocks that a channel can have.
+const MIN_BLOCKS: u32 = 2;
+
+impl HostResource for GuestPublisher {
+    const NAME: &'static str = "publisher";
+}
+
+/// Defines the resource.
+pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
+    link.resource::<GuestPublisher>(TOPICS, drop_publisher)?;
+    link.function(TOPICS, "[static]publisher.open", |state, options| {
+        let opened = open_publisher(state, options);
+        state.settle(opened)
+    })?;
+    link.function(TOPICS, "[method]publisher.block-size", |state, (this,): (Publisher,)| {
+        Ok(publisher(state, &this)?.block_size())
+    })?;
+    link.function(
+        TOPICS,
+        "[method]publisher.publish",
+        |state, (this, message): (Publisher, MemoryArea)| -> Answer<u64> {
+            let Some(publisher) = state.publishers.get_mut(this.rep as usize) else { return Err(forged()) };
+            if let Err(limit) = state.meter.may_publish() {
+                let refused = Err(state.refuse(limit));
+                return state.settle(refused);
+            }
+            let message = Area::from(message);
+            let published = publisher.publish(&state.windows, message);
+            if published.is_ok() {
+                state.meter.published(u64::from(message.size));
+            }
+            Ok(published)
+        },
+    )?;
+    link.function(TOPICS, "[method]publisher.in-place-from", |state, (this,): (Publisher,)| {
+        Ok(publisher(state, &this)?.in_place_from())
+    })?;
+    link.function(
+        TOPICS,
+        "[method]publisher.loan",
+        |state, (this, size): (Publisher, u32)| -> Answer<Handle<MemoryBlock>> {
+            publisher(state, &this)?;
+            let (blocks, mut context) = state.blocks();
+            let lent = blocks.lend(&mut context, this.rep as usize, size).map(Handle::new);
+            state.settle(lent)
+        },
+    )?;
+    link.function(
+        TOPICS,
+        "[method]publisher.publish-block",
+        |state, (this, block, length): (Publisher, Handle<MemoryBlock>, u32)| -> Answer<u64> {
+            publisher(state, &this)?;
+            if let Err(limit) = state.meter.may_publish() {
+                let refused = Err(state.refuse(limit));
+                return state.settle(refused);
+            }
+            let published = with_block(state, &block, |blocks, context, block| {
+                blocks.publish(context, this.rep as usize, block, length)
+            })?;
+            if published.is_ok() {
+                state.meter.published(u64::from(length));
+            }
+            Ok(published)
+        },
+    )?;
+    link.function(TOPICS, "[method]publisher.free-blocks", |state, (this,): (Publisher,)| {
+        let free = publisher(state, &this)?.free_blocks();
+        Ok(state.meter.publishable(free))
+    })?;
+    link.function(TOPICS, "[method]publisher.subscriber-count", |state, (this,): (Publisher,)| {
+        Ok(publisher(state, &this)?.subscribers())
+    })?;
+    link.function(TOPICS, "[method]publisher.stats", |state, (this,): (Publisher,)| {
+        Ok(publisher(state, &this)?.stats())
+    })
+}
+
+fn drop_publisher(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
+    if !state.publishers.contains(rep as usize) {
+        return Err(forged());
+    }
+    let (blocks, mut context) = state.blocks();
+    blocks.forget_publisher(&mut context, rep as usize);
+    let mut publisher = state.publishers.remove(rep as usize);
+    state.count_closed_publisher(&publisher);
+    publisher.withdraw(&mut state.windows);
+    drop(publisher);
+    state.whole()
+}
+
+fn publisher<'a>(state: &'a mut GuestState, this: &Publisher) -> wasmtime::Result<&'a mut GuestPublisher> {
+    state.publishers.get_mut(this.rep as usize).ok_or_else(forged)
+}
+
+fn open_publisher(
+    state: &mut GuestState,
+    (topic, schema, fingerprint, options): (Option<Text>, Option<Text>, u64, PublisherOptions),
+) -> Result<Publisher, Error> {
+    state.require_started()?;
+    let (topic, schema) = topic_and_schema(topic.as_ref(), schema.as_ref(), fingerprint)?;
+    let limits = &state.setup.limits;
+    if options.block_size == 0 || options.blocks == 0 {
+        return Err(Error::WrongSize);
+    }
+    let blocks = options.blocks.max(MIN_BLOCKS);
+    // A host that copies shows no block to its guest, also not to be filled.
+    let in_place = if limits.isolation == Isolation::Copied { u32::MAX } else { limits.in_place };
+    let block_size =
+        if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
+    let options = BlockOptions { block_size, blocks, history: options.history };
+    let config = ChannelConfig {
+        block_size: block_size as usize,
+        blocks,
+        history: options.history,
+        // The number does not matter for the size.
+        ..ChannelConfig::new(PublisherId::new(0), schema.clone())
+    };
+    let bytes = config.memory().map_err(|_| Error::WrongSize)?;
+    // Fits: publishers are limited by a number of 32 bits.
+    let open = state.publishers.len() as u32;
+    let charge = state.setup.control.account().charge(bytes, open, limits);
+    let charge = charge.map_err(|limit| state.refuse(limit))?;
+    let port = state.setup.topics.publish(&topic, &schema, options, state.setup.control.signal());
+    let mut port = port.map_err(|refusal| state.refused(refusal))?;
+    let charged = charge.leave_with(port.writer().0.channel(), limits);
+    charged.map_err(|limit| state.refuse(limit))?;
+    let owner = state.new_owner();
+    let rep = state.publishers.insert(GuestPublisher::new(owner, topic, port, in_place));
+    // Fits: publishers are limited by a number of 32 bits.
+    Ok(Handle::new(rep as u32))
+}
+
+/// The size of blocks that are built in place: whole pages, so that no neighbour shares one. Longer than a message can be
+/// is refused as it is.
+fn whole_pages(block_size: u32) -> u32 {
+    let rounded = (block_size as usize).next_multiple_of(sys::page_size());
+    u32::try_from(rounded).ok().filter(|_| rounded <= MAX_MESSAGE_LEN).unwrap_or(block_size)
+}

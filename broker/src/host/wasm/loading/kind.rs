@@ -1,0 +1,44 @@
+//! What a guest's bytes are: [`Kind`].
+
+use super::error::LoadError;
+
+/// What a guest's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Component = 1,
+    Module = 2,
+}
+
+impl Kind {
+    /// Tells a component from a core module and from everything else by the first bytes.
+    pub(crate) fn of(guest: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        match bytes {
+            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Self::Module),
+            [b'\0', b'a', b's', b'm', ..] => Ok(Self::Component),
+            text => match first_word(text) {
+                Some("component") => Ok(Self::Component),
+                Some("module") => Ok(Self::Module),
+                _ => Err(LoadError::NotWasm { guest: guest.to_owned() }),
+            },
+        }
+    }
+
+    /// The kind that is numbered like this in files.
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        [Self::Component, Self::Module].into_iter().find(|&kind| kind as u8 == number)
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Module => "module",
+        }
+    }
+}
+
+/// The word behind the first parenthesis of a text format file.
+fn first_word(text: &[u8]) -> Option<&str> {
+    let mut lines = std::str::from_utf8(text).ok()?.lines().map(str::trim_start);
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with(";;"))?;
+    line.strip_prefix('(')?.trim_start().split(|c: char| !c.is_ascii_alphanumeric()).next()
+}
