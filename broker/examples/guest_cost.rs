@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use blockcast_broker::{ExitReason, GuestEngine};
 use guest_support::bus::{Bus, publish};
-use guest_support::{Form, Guest};
+use guest_support::{Form, Guest, runtime};
 
 const CALLS: u64 = 2_000_000;
 const ROUNDS: u64 = 5;
@@ -154,7 +154,7 @@ async fn drain_alone(batch: u64, overflow: u32, name: &str) {
 }
 
 fn main() {
-    let one = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let one = runtime();
     one.block_on(async {
         println!("{:<52} {:>11} {:>11}", "best of 5 rounds", "component", "module");
         per_call("call into the host: now", "", "(drop (call $now))").await;

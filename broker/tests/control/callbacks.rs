@@ -7,9 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use crate::guest_support::wat;
+use crate::guest_support::load;
 use blockcast_blocks::{Bytes, Payload};
-use blockcast_broker::{Broker, ComponentOptions, ExitReason, Grants, GuestSource, RestartPolicy};
+use blockcast_broker::{Broker, ComponentOptions, ExitReason, Grants, RestartPolicy};
 
 /// How long a test waits before it reports a deadlock.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -207,7 +207,7 @@ const LOGS: &str =
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panicking_log_sink_ends_its_guest_and_counts_as_a_failure() {
     let broker = Broker::new();
-    let guest = broker.load(&GuestSource::bytes("test", wat::component(LOGS).into_bytes())).expect("loads");
+    let guest = load(&broker, LOGS);
     let policy =
         RestartPolicy { limit: Some(2), initial: Duration::from_millis(1), ..RestartPolicy::on_failure() };
     let options = ComponentOptions::new().restart(policy).log(Arc::new(|_, _| panic!("a faulty log sink")));
@@ -226,7 +226,7 @@ async fn a_panicking_validator_ends_its_guest_and_returns_the_block() {
       (local.set $p (call $open_publisher (i32.const 64) (i32.const 2)))
       (drop (call $publish (local.get $p) (i32.const 16) (i32.const 5)))
       (i32.const 0))"#;
-    let guest = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
+    let guest = load(&broker, body);
     let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
     let guest = broker.spawn_guest(&guest, Grants::all(), []).expect("starts");
     let expected = ExitReason::HostPanicked("panicked: a faulty rule".to_owned());

@@ -72,7 +72,7 @@ const READER: &str = r#"
 #[test]
 fn a_guest_reads_messages_in_external_memory() {
     let broker = Broker::new();
-    let program = broker.load(&Form::Component.guest("reader", READER)).expect("loads");
+    let program = broker.load(&Form::Component.source("reader", READER)).expect("loads");
     let file = memfd(1 << 20);
     let mut publisher =
         broker.publisher_over::<Bytes>("topic", options(), memory(&file)).expect("large enough");

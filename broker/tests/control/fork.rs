@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::guest_support::Form;
 use crate::guest_support::child::{in_child, in_forked_child};
-use crate::guest_support::wat;
 use blockcast_blocks::{Bytes, LoanError, OpenError};
 use blockcast_broker::{
     Broker, ComponentOptions, ComponentState, ExitReason, Grants, GuestSource, Session, StartError,
@@ -46,7 +46,7 @@ fn run_waiting(broker: &Broker) -> blockcast_broker::Component {
 const SUCCEEDS: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
 
 fn guest() -> GuestSource {
-    GuestSource::bytes("test", wat::component(SUCCEEDS).into_bytes())
+    Form::Component.source("test", SUCCEEDS)
 }
 
 /// Uses a new broker in every way that a child may.

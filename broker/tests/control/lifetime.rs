@@ -3,11 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::guest_support::wat;
+use crate::guest_support::load;
 use blockcast_blocks::Bytes;
-use blockcast_broker::{
-    Broker, Component, ComponentState, ExitReason, Grants, GuestSource, Session, StartError,
-};
+use blockcast_broker::{Broker, Component, ComponentState, ExitReason, Grants, Session, StartError};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How long a test waits before it reports a hang.
@@ -48,7 +46,7 @@ fn dropping_the_last_broker_cancels_its_components_and_ends_its_threads() {
     };
     let guest = r#"(func (export "run") (result i32) (drop (call $subscribe))
       (loop $on (drop (call $wait (i64.const -1))) (br $on)) unreachable)"#;
-    let guest = broker.load(&GuestSource::bytes("test", wat::component(guest).into_bytes())).expect("loads");
+    let guest = load(&broker, guest);
     let components = [
         broker.run("task", Grants::new(), [], task).expect("starts"),
         broker.run("thread", Grants::all(), [], blocks).expect("starts"),

@@ -1,13 +1,12 @@
-//! Subscribers and publishers that are restarted.
+//! How restarts look to the other participants of a topic.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::guest_support::wat;
+use crate::guest_support::load;
 use blockcast_blocks::{Bytes, Pod};
 use blockcast_broker::{
-    Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, GuestSource, RestartPolicy,
-    Session,
+    Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, RestartPolicy, Session,
 };
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use futures::StreamExt;
@@ -15,7 +14,7 @@ use futures::StreamExt;
 /// Restarts of the publisher.
 const RESTARTS: u32 = 2;
 
-/// Publishes the number of its run and fails, until it is given up.
+/// Starts an app that publishes the number of its run and fails, until the supervisor gives up.
 fn flaky(broker: &Broker, subscribers: u32) -> Component {
     let policy = RestartPolicy {
         limit: Some(RESTARTS),
@@ -47,7 +46,7 @@ async fn all_of(subscriber: Subscriber<Pod<u32>>) -> Vec<u32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_goes_on_over_restarts_if_it_is_asked_to_and_ends_when_they_are_given_up() {
+async fn a_stream_can_survive_restarts_and_ends_when_they_are_given_up() {
     let broker = Broker::new();
     let options = SubscriberOptions::new().await_restarts(true);
     let streaming = broker.subscriber::<Pod<u32>>("topic", options).expect("opens");
@@ -55,7 +54,9 @@ async fn a_stream_goes_on_over_restarts_if_it_is_asked_to_and_ends_when_they_are
     let publisher = flaky(&broker, 2);
     let by_reference = async {
         let mut seen = Vec::new();
-        each.for_each_ref(|received| seen.push(received.expect("no loss")[0])).await.expect("to the end");
+        each.for_each_ref(|received| seen.push(received.expect("no loss")[0]))
+            .await
+            .expect("it reaches the end");
         seen
     };
     let (streamed, seen) = tokio::join!(all_of(streaming), by_reference);
@@ -74,7 +75,7 @@ async fn a_stream_ends_at_the_first_crash_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_for_a_restart_is_told_the_end_when_the_component_is_asked_to_stop() {
+async fn a_subscriber_awaiting_a_restart_sees_the_end_on_shutdown() {
     let broker = Broker::new();
     let options = SubscriberOptions::new().await_restarts(true);
     let mut subscriber = broker.subscriber::<Pod<u32>>("topic", options).expect("opens");
@@ -87,13 +88,13 @@ async fn whoever_waits_for_a_restart_is_told_the_end_when_the_component_is_asked
     let options = ComponentOptions::new().grants(Grants::all()).restart(policy);
     let component = broker.supervise(options, app).expect("starts");
     component.exit_of(0).await.expect("a run");
-    assert!(futures::FutureExt::now_or_never(subscriber.recv()).is_none(), "its restart is due");
+    assert!(futures::FutureExt::now_or_never(subscriber.recv()).is_none(), "a restart is pending");
     component.request_shutdown();
     subscriber.recv().await.expect_err("ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guests_subscription_waits_for_restarts_if_its_component_is_to() {
+async fn a_guests_subscription_awaits_restarts_if_its_component_asks_for_it() {
     let body = r#"(func (export "run") (result i32) (local $s i32) (local $n i32)
       (local.set $s (call $subscribe))
       (loop $next (if (call $next (local.get $s)) (then
@@ -103,8 +104,7 @@ async fn a_guests_subscription_waits_for_restarts_if_its_component_is_to() {
       (i32.const 0))"#;
     for (waits, expected) in [(false, "n:1"), (true, "n:3")] {
         let broker = Broker::new();
-        let guest =
-            broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
+        let guest = load(&broker, body);
         let (tell, told) = std::sync::mpsc::channel();
         let options = ComponentOptions::new().grants(Grants::all()).await_restarts(waits).log(
             std::sync::Arc::new(move |_, line: &str| {

@@ -1,21 +1,15 @@
-//! Components that are started again after they have ended.
+//! Components that are restarted after they have ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::guest_support::wat;
+use crate::guest_support::load;
 use blockcast_blocks::Bytes;
-use blockcast_broker::{
-    Broker, ComponentOptions, ComponentState, ExitReason, Grants, GuestProgram, GuestSource, RestartPolicy,
-};
+use blockcast_broker::{Broker, ComponentOptions, ComponentState, ExitReason, Grants, RestartPolicy};
 use blockcast_publisher::{Publisher, PublisherOptions};
 
 const MS: Duration = Duration::from_millis(1);
-
-fn load(broker: &Broker, body: &str) -> GuestProgram {
-    broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads")
-}
 
 fn quickly(policy: RestartPolicy) -> ComponentOptions {
     let policy = RestartPolicy { initial: MS, ..policy };
@@ -37,7 +31,7 @@ const TRAPS: &str = r#"(func $trap unreachable)
     (i32.const 0))"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_with_everything_back() {
+async fn hostile_guest_that_traps_while_holding_returns_everything_and_restarts() {
     let broker = Broker::new();
     let options = PublisherOptions::new().block_size(64).blocks(4);
     let mut publisher = broker.publisher::<Bytes>("topic", options).expect("opens");
@@ -47,7 +41,7 @@ async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_wit
         while guest.restarts() < run || publisher.subscriber_count() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(publisher.reclaim(), 4, "what the former run held is back");
+        assert_eq!(publisher.reclaim(), 4, "the former run's blocks have returned");
         publish(&mut publisher, b"block");
         while guest.exits().len() as u64 <= run {
             tokio::task::yield_now().await;
@@ -65,12 +59,12 @@ async fn hostile_guest_that_traps_while_it_holds_is_restarted_and_joins_anew_wit
         assert_eq!((exit.stats.received, exit.stats.held), (1, 1));
     }
     assert_eq!(report.reason, exits[3].reason);
-    assert_eq!(guest.stats().await.received, 4, "all runs together");
+    assert_eq!(guest.stats().await.received, 4, "counted over all runs");
     assert_eq!(publisher.reclaim(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_finishes_is_restarted_only_if_it_always_is() {
+async fn a_guest_that_finishes_is_restarted_only_by_the_policy_always() {
     let broker = Broker::new();
     let program = load(&broker, r#"(func (export "run") (result i32) (i32.const 0))"#);
     let guest = broker.supervise_guest(&program, quickly(RestartPolicy::on_failure())).expect("starts");
@@ -82,7 +76,7 @@ async fn a_guest_that_finishes_is_restarted_only_if_it_always_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_before_a_restart_ends_at_once_when_the_component_is_asked_to_stop() {
+async fn a_pause_before_a_restart_ends_at_once_on_shutdown_and_on_cancellation() {
     let broker = Broker::new();
     let fails = load(&broker, r#"(func (export "run") (result i32) (i32.const 1))"#);
     let policy = RestartPolicy {
@@ -96,15 +90,15 @@ async fn a_pause_before_a_restart_ends_at_once_when_the_component_is_asked_to_st
         while guest.state() != ComponentState::Pausing {
             tokio::task::yield_now().await;
         }
-        assert!(guest.report().is_none(), "it has not ended for good");
+        assert!(guest.report().is_none(), "it has not ended for good yet");
         let asked = Instant::now();
         if cancel {
             guest.cancel()
         } else {
             guest.request_shutdown()
         }
-        assert!(matches!(guest.ended().await.reason, ExitReason::Failed(_)), "how its only run ended");
-        // Well within the pause, and more than any machine needs.
+        assert!(matches!(guest.ended().await.reason, ExitReason::Failed(_)), "the outcome of its only run");
+        // Well within the pause, and longer than any machine needs.
         assert!(asked.elapsed() < Duration::from_secs(500));
         assert_eq!((guest.restarts(), guest.state()), (0, ComponentState::Ended));
     }
@@ -117,7 +111,7 @@ async fn a_pause_before_a_restart_ends_at_once_when_the_component_is_asked_to_st
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_linked_app_is_restarted_like_a_guest_also_after_a_panic() {
+async fn a_linked_app_is_restarted_like_a_guest_even_after_a_panic() {
     let broker = Broker::new();
     broker.keep_topics();
     let runs = Arc::new(AtomicU32::new(0));
@@ -147,7 +141,7 @@ async fn a_linked_app_is_restarted_like_a_guest_also_after_a_panic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_cannot_start_is_given_up_with_the_reason() {
+async fn a_guest_that_cannot_start_is_given_up_with_a_reason() {
     let broker = Broker::new();
     let program = load(&broker, r#"(func (export "run") (result i32) (i32.const 0))"#);
     let mut limits = blockcast_broker::ComponentLimits::default();
@@ -160,7 +154,7 @@ async fn a_guest_that_cannot_start_is_given_up_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_counters_of_a_running_guest_can_be_seen_whether_it_waits_or_computes() {
+async fn the_counters_of_a_guest_can_be_read_while_it_waits_or_computes() {
     let broker = Broker::new();
     let computes =
         r#"(func (export "run") (result i32) (drop (call $subscribe)) (loop $on (br $on)) unreachable)"#;
@@ -196,7 +190,7 @@ async fn a_declared_topic_keeps_its_schema_and_checks_what_guests_publish() {
       (call $expect (i32.const 2) (call $publish (local.get $p) (i32.const 4096) (i32.const 4)) (i32.const 0))
       (i32.const 0))"#;
     let mut limits = blockcast_broker::ComponentLimits::default();
-    limits.topics = 0; // the topic is there
+    limits.topics = 0; // the topic exists already
     let grants = Grants::new().publish("topic").limits(limits);
     let guest = broker.spawn_guest(&load(&broker, body), grants, []).expect("starts");
     assert_eq!(guest.ended().await.reason, ExitReason::Finished);

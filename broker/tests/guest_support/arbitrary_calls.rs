@@ -1,7 +1,7 @@
-//! Runs a guest that makes arbitrary calls beside a publisher and a subscriber of the host's own, and checks that it has
-//! hurt nobody: what the broker's tests and the fuzz target `host_calls` share.
+//! Runs a guest that makes arbitrary calls next to the host's own publisher and subscriber, and checks that
+//! it harms nobody. The broker's tests and the fuzz target `host_calls` share this file.
 
-#![allow(dead_code, unreachable_pub, reason = "every user needs a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each user needs only a part of it")]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -24,20 +24,20 @@ const MS: Duration = Duration::from_millis(1);
 /// The topics that guests reach, and whether they are unsealed.
 const TOPICS: [(&str, bool); 2] = [("topic", false), ("bytes", true)];
 
-/// Blocks of the host's own publisher.
+/// The number of blocks of the host's own publisher.
 const BLOCKS: u32 = 8;
 
-/// What the first byte of an input chooses.
+/// Options chosen by the first byte of an input.
 mod options {
     /// The guest is a core module.
     pub const MODULE: u8 = 1;
-    /// It sees the messages that it is attached to only.
+    /// The guest sees only the messages that it is attached to.
     pub const STRICT: u8 = 2;
-    /// The host's publisher keeps a message for those who join late.
+    /// The host's publisher keeps a message for late subscribers.
     pub const HISTORY: u8 = 4;
     /// The host's subscriber does not make publishers wait.
     pub const DROP_OLDEST: u8 = 8;
-    /// The guest is given the time that a short wait takes.
+    /// The host gives the guest the time that a short wait takes.
     pub const PATIENT: u8 = 16;
 }
 
@@ -48,26 +48,28 @@ pub struct Stage {
     programs: [GuestProgram; 2],
 }
 
-/// What a run has shown.
+/// What was observed of a run.
 #[derive(Debug)]
-pub struct Performance {
+pub struct Observation {
     pub reason: ExitReason,
-    /// Calls that have returned: the name, and 0 or the number of the error plus 1.
+    /// Calls that returned: the name, and 0 or the number of the error plus 1.
     pub calls: BTreeSet<(&'static str, u8)>,
-    /// Calls in all.
+    /// The number of all calls.
     pub made: u64,
-    /// Messages that the guest has received and published.
+    /// Messages that the guest received.
     pub received: u64,
+    /// Messages that the guest published.
     pub published: u64,
 }
 
 impl Stage {
-    /// `component` and `module` make a guest of the content of a core module; if it `tells`, performances say what was called.
-    pub fn new(component: fn(&str) -> String, module: fn(&str) -> String, tells: bool) -> Self {
-        // One thread: guests and their ends come in the same order for the same input.
+    /// `component` and `module` build a guest from the content of a core module. If `log_calls`, the guest logs
+    /// its calls, so that observations contain them.
+    pub fn new(component: fn(&str) -> String, module: fn(&str) -> String, log_calls: bool) -> Self {
+        // With one thread, the same input leads to the same order of events.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let broker = Broker::on_runtime(runtime.handle().clone());
-        // Bytes that begin with an exclamation mark are no message.
+        // Bytes that begin with an exclamation mark are invalid.
         let validator = |bytes: &[u8]| match bytes.first() {
             Some(b'!') => Err(InvalidPayload::of::<Bytes>("an exclamation mark")),
             _ => Ok(()),
@@ -79,7 +81,7 @@ impl Stage {
                 broker.declare(topic, &Bytes::schema(), Some(Arc::new(validator))).expect("declared");
             }
         }
-        let body = interpreter::module(tells);
+        let body = interpreter::module(log_calls);
         let programs = [component(&body), module(&body)].map(|code| {
             broker.load(&GuestSource::bytes("interpreter", code.into_bytes())).expect("the interpreter loads")
         });
@@ -89,8 +91,8 @@ impl Stage {
     /// Runs an input: a byte of options, then a program.
     ///
     /// # Panics
-    /// If the guest ends without a reason that has a name, or anything is left of it.
-    pub fn run(&self, input: &[u8]) -> Option<Performance> {
+    /// If the guest ends without a named reason, or leaves anything behind.
+    pub fn run(&self, input: &[u8]) -> Option<Observation> {
         let [chosen, program @ ..] = input else { return None };
         let chooses = |option: u8| chosen & option != 0;
         let history = u32::from(chooses(options::HISTORY));
@@ -106,8 +108,8 @@ impl Stage {
             .broker
             .subscriber::<Bytes>("topic", SubscriberOptions::new().overflow(overflow))
             .expect("opens");
-        let told = Arc::new(Mutex::new(BTreeSet::new()));
-        let lines = Arc::clone(&told);
+        let logged = Arc::new(Mutex::new(BTreeSet::new()));
+        let lines = Arc::clone(&logged);
         let isolation = if chooses(options::STRICT) { Isolation::Strict } else { Isolation::Arena };
         let component = self
             .broker
@@ -126,7 +128,7 @@ impl Stage {
         self.runtime.block_on(accompany(&component, &mut publisher, &mut subscriber, patience));
         let report = component.report().expect("it has ended");
         match &report.reason {
-            ExitReason::System(what) => panic!("the host could not go on: {what}"),
+            ExitReason::System(error) => panic!("the host failed: {error}"),
             ExitReason::NotStarted(why) => panic!("the interpreter did not start: {why}"),
             _ => {}
         }
@@ -134,7 +136,7 @@ impl Stage {
         drop(subscriber);
         let kept =
             history.min(u32::try_from(publisher.writer().channel().stats().published).unwrap_or(u32::MAX));
-        assert_eq!(publisher.reclaim(), BLOCKS - kept, "every block of the host's publisher is back");
+        assert_eq!(publisher.reclaim(), BLOCKS - kept, "every block of the host's publisher has returned");
         drop(publisher);
         for (topic, _) in TOPICS {
             let topic = self.broker.topic(topic).expect("declared");
@@ -146,14 +148,14 @@ impl Stage {
             );
             assert_eq!(
                 topic.departed.attached, 0,
-                "every block of the guest's publishers of {} is back",
+                "every block of the guest's publishers of {} has returned",
                 topic.name
             );
         }
         assert_eq!(remains(), (0, 0), "mappings and open files");
-        let calls = std::mem::take(&mut *told.lock().expect("no panic"));
+        let calls = std::mem::take(&mut *logged.lock().expect("no panic"));
         let stats = report.stats;
-        Some(Performance {
+        Some(Observation {
             reason: report.reason,
             calls,
             made: stats.host_calls,
@@ -163,8 +165,8 @@ impl Stage {
     }
 }
 
-/// Publishes and receives beside the guest until it has ended. A guest that nothing happens to any more is asked to finish, and
-/// then ended.
+/// Publishes and receives next to the guest until it ends. A guest that has been idle for a while is asked to
+/// shut down, and then cancelled.
 async fn accompany(
     component: &Component,
     publisher: &mut Publisher<Bytes>,
@@ -178,7 +180,7 @@ async fn accompany(
         tokio::select! {
             biased;
             _ = &mut ended => return,
-            // The guest has its turn: it goes on until it waits.
+            // Lets the guest run until it waits.
             () = tokio::task::yield_now() => {}
         }
         idle += 1;
@@ -188,10 +190,11 @@ async fn accompany(
             loan.send(&[b'm'; 7][..]).expect("fits");
             (sent, idle) = (sent + 1, 0);
         }
-        // What comes from the guest is read to its last byte, and was checked; what comes from the host is as it was sent.
+        // Messages from the guest were validated and are readable to the last byte. Those from the host are
+        // unchanged.
         while let Ok(message) = subscriber.try_recv_ref() {
             idle = 0;
-            assert_ne!(message.view().first(), Some(&b'!'), "it was refused");
+            assert_ne!(message.view().first(), Some(&b'!'), "the validator refuses such a message");
             if message.publisher() == own {
                 assert_eq!(message.view(), [b'm'; 7]);
             }
@@ -206,7 +209,7 @@ async fn accompany(
     }
 }
 
-/// Small enough that a guest runs into all of them.
+/// Limits that are small enough for a guest to reach all of them.
 fn limits(isolation: Isolation) -> ComponentLimits {
     let mut limits = ComponentLimits::default();
     limits.isolation = isolation;
@@ -226,14 +229,14 @@ fn limits(isolation: Isolation) -> ComponentLimits {
     limits
 }
 
-/// The call that a line of the interpreter's log tells of.
+/// The call that a line of the interpreter's log reports.
 fn call_of(line: &str) -> Option<(&'static str, u8)> {
     let number = usize::from_str_radix(line.strip_prefix("c:")?, 16).ok()?;
-    // Less than 256, as masked.
+    // The mask keeps it below 256.
     Some((CALLS.get(number >> 8)?.0, (number & 255) as u8))
 }
 
-/// What is left of blocks in this process: mappings, and open files of memory.
+/// Counts what is left of blocks in this process: mappings, and open files of memory.
 fn remains() -> (usize, usize) {
     let mappings = process::mappings().into_iter().filter(|mapping| mapping.name.contains("memfd:blockcast"));
     let files = std::fs::read_dir("/proc/self/fd").expect("a Linux process").filter_map(Result::ok);

@@ -1,4 +1,4 @@
-//! The smallest exchange that guests can meet on: topics in a map.
+//! The smallest `TopicAccess` on which guests can meet: topics in a map.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,8 @@ struct Topic {
     subscribers: Vec<(u32, Arc<Signal>)>,
 }
 
-/// Topics of plain bytes. Bytes that begin with `!` are invalid; those that begin with `??` make the validator panic.
+/// Topics of plain bytes. Bytes that begin with `!` are invalid, and those that begin with `??` make the
+/// validator panic.
 #[derive(Clone, Default)]
 pub struct Bus {
     topics: Arc<Mutex<BTreeMap<String, Topic>>>,
@@ -31,7 +32,7 @@ impl Bus {
         Self::default()
     }
 
-    /// One whose topics are unsealed.
+    /// Creates a bus whose topics are unsealed.
     pub fn unsealed() -> Self {
         Self { unsealed: true, ..Self::default() }
     }
@@ -40,12 +41,12 @@ impl Bus {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A publisher of the test itself.
+    /// Opens a publisher for the test itself.
     pub fn writer(&self, topic: &str, block_size: usize, blocks: u32) -> Writer {
         self.writer_with(topic, block_size, blocks, |_| ())
     }
 
-    /// A publisher of the test itself, with more to say about it.
+    /// Like [`writer`](Self::writer), but lets `change` adjust the configuration.
     pub fn writer_with(
         &self,
         topic: &str,
@@ -73,7 +74,7 @@ impl Bus {
         self.topics.lock().unwrap().get(topic).is_some_and(|topic| !topic.channels.is_empty())
     }
 
-    /// A subscriber of the test itself.
+    /// Opens a subscriber for the test itself.
     pub fn reader(&self, topic: &str) -> Reader {
         let topics = self.topics.lock().unwrap();
         let channel = topics[topic].channels.last().expect("a publisher");
@@ -81,7 +82,7 @@ impl Bus {
     }
 }
 
-/// Publishes `bytes`, or says that there was no block.
+/// Publishes `bytes`. Returns whether there was a block for them.
 pub fn publish(writer: &mut Writer, bytes: &[u8]) -> bool {
     let Ok(mut loan) = writer.try_loan(bytes.len()) else { return false };
     loan[..bytes.len()].copy_from_slice(bytes);
@@ -99,8 +100,8 @@ struct BusSource {
     next: usize,
 }
 
-// SAFETY: the readers are made for this feed from channels of its topic. Whether the topics are unsealed is the bus's, and
-// the tests do not read unsealed messages while a guest may write them.
+// SAFETY: the readers are created for this source, from channels of its topic. `is_unsealed` is that of the
+// bus, and the tests do not read unsealed messages while a guest may write to them.
 unsafe impl SubscriptionSource for BusSource {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
         let topics = self.bus.topics.lock().unwrap();
@@ -149,11 +150,11 @@ unsafe impl PublisherPort for BusPort {
 }
 
 fn validate(bytes: &[u8]) -> Result<(), InvalidPayload> {
-    assert!(!bytes.starts_with(b"??"), "a validator with a mistake");
+    assert!(!bytes.starts_with(b"??"), "a faulty validator");
     if bytes.first() == Some(&b'!') { Err(InvalidPayload::of::<Bytes>("begins with !")) } else { Ok(()) }
 }
 
-// SAFETY: feeds and outlets are those of the topic that was asked for, and only `Bytes` are admitted.
+// SAFETY: sources and ports belong to the requested topic, and only `Bytes` are admitted.
 unsafe impl TopicAccess for Bus {
     fn subscribe(
         &self,

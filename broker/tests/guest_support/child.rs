@@ -1,5 +1,5 @@
-//! Tests that run in a process of their own: a mistake would end the process, or they look at all of it (its open
-//! files, its mappings), which other tests of the program change meanwhile.
+//! Runs a test in a process of its own, because a bug would kill the process, or because the test inspects
+//! the whole process (its open files, its mappings), which other tests change concurrently.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 const CHILD: &str = "BLOCKCAST_TEST_CHILD";
 
-/// With which a child ends that has come to the end of its test.
+/// The exit code of a child whose test has completed.
 const DONE: i32 = 77;
 
-/// Bounds the run of a child, which takes seconds, with what wasmtime compiles for it: whatever takes longer hangs.
+/// How long a child may run. It takes seconds, including what wasmtime compiles, so a slower one hangs.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// Runs a closure, the content of the test with this name in the calling module, in a process of its own, and fails if
-/// that dies.
+/// Runs a closure, the body of the test with this name in the calling module, in a process of its own. Fails
+/// if that process dies.
 macro_rules! in_child {
     ($name:expr, $body:expr) => {
         $crate::guest_support::child::run(module_path!(), $name, $body)
@@ -30,7 +30,7 @@ macro_rules! in_child_async {
 
 pub(crate) use {in_child, in_child_async};
 
-/// Runs `body`, the content of the test `name` in the module `path`, in a process of its own.
+/// Runs `body`, the body of the test `name` in the module `path`, in a process of its own.
 pub fn run(path: &str, name: &str, body: impl FnOnce()) {
     let name = &full_name(path, name);
     if std::env::var_os(CHILD).is_some_and(|child| child == name.as_str()) {
@@ -45,12 +45,12 @@ pub fn run(path: &str, name: &str, body: impl FnOnce()) {
         .expect("a child process");
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
-        if let Some(status) = child.try_wait().expect("a child to wait for") {
+        if let Some(status) = child.try_wait().expect("the child can be awaited") {
             break status;
         }
         if Instant::now() > deadline {
-            child.kill().expect("a child to end");
-            child.wait().expect("a child to wait for");
+            child.kill().expect("the child can be killed");
+            child.wait().expect("the child can be awaited");
             panic!("{name} takes longer than {PATIENCE:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -83,20 +83,21 @@ pub fn run_async(path: &str, name: &str, body: impl Future<Output = ()>) {
     });
 }
 
-/// Runs `child` in a child that is forked from this process, and fails if that panics, is ended, or hangs.
+/// Runs `child` in a forked child of this process. Fails if the child panics, is killed, or hangs.
 pub fn in_forked_child(child: impl FnOnce()) {
-    // SAFETY: the child calls code that relies on no other thread of this process, and ends without returning.
+    // SAFETY: the child calls code that does not rely on other threads of this process, and exits without
+    // returning.
     let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "a forked child");
+    assert!(pid >= 0, "fork failed");
     if pid == 0 {
-        // SAFETY: an alarm of this process, which has no handler for it: it ends what hangs.
+        // SAFETY: sets an alarm in this process, which has no handler for it. It kills a child that hangs.
         unsafe { libc::alarm(PATIENCE.as_secs() as u32) };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
         // SAFETY: ends the process at once.
         unsafe { libc::_exit(if outcome.is_ok() { DONE } else { 1 }) };
     }
     let mut status = 0;
-    // SAFETY: our own child, and a valid place for its status.
+    // SAFETY: waits for our own child, and `status` is valid for the write.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     let status = std::process::ExitStatus::from_raw(status);
     assert_eq!(status.code(), Some(DONE), "the forked child died: {status} (signal {:?})", status.signal());

@@ -1,18 +1,20 @@
-//! A guest that reads its parameter `program` and does what it says: calls of the whole interface, with any arguments.
+//! A guest that executes the program in its parameter `program`: calls of the whole interface, with any
+//! arguments.
 //!
-//! A program is a sequence of instructions: an opcode, then its operands. An operand is one byte that stands for a number
-//! (see `$operand`), or that and four more bytes. What a call returns goes into a ring of registers, from which operands can
-//! take it, so that addresses and sizes find their way into later calls. Handles are kept in lists of their own, since a call
-//! with a number that is none ends the guest: it has such numbers now and then only. Every sequence of bytes is a program.
+//! A program is a sequence of instructions: an opcode, then its operands. An operand is one byte that stands
+//! for a number (see `$operand`), or that byte and four more. A call's results go into a ring of registers
+//! that operands can refer to, so that addresses and sizes find their way into later calls. Handles are kept
+//! in separate lists, because a call with a number that is not a handle ends the guest. Such numbers are
+//! passed only now and then. Every sequence of bytes is a program.
 //!
-//! To add a function of the interface: a line in [`CALLS`] with its name (as `wat::component` calls it), the types of its
-//! operands, and where it leaves its result.
+//! To add a function of the interface, add a line to [`CALLS`] with its name (as in `wat::component`), the
+//! types of its operands, and where it leaves its result.
 
-#![allow(dead_code, unreachable_pub, reason = "every user needs a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each user needs only a part of it")]
 
 use std::fmt::Write;
 
-/// Where calls leave what they return.
+/// Where a call leaves its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Returns {
     /// Nothing.
@@ -21,22 +23,24 @@ pub enum Returns {
     I32,
     /// On the stack, as 64 bits.
     I64,
-    /// In memory, at an address that is the last parameter: counters.
+    /// In memory, as counters at the address in the last parameter.
     Record,
-    /// The same: a `result` whose value or error lies so many bytes behind its case.
+    /// In memory, as a `result` whose value or error is this many bytes after its case.
     Result(u32),
 }
 
 use Returns::{I32, I64, Nothing, Record, Result};
 
-/// A `result` without a value, with one of 32 bits (or two of them), and with one of 64 bits.
+/// A `result` without a value.
 const UNIT: Returns = Result(1);
+/// A `result` with one or two values of 32 bits.
 const WORD: Returns = Result(4);
+/// A `result` with a value of 64 bits.
 const LONG: Returns = Result(8);
 
-/// The functions that a program can call: `s`, `p` and `b` are handles on subscriptions, publishers and blocks, `i` and `l`
-/// operands of 32 and 64 bits, `t` is a text that is likely to be the one that fits, as address and length, `f` the
-/// fingerprint that fits, mostly.
+/// The functions that a program can call. `s`, `p` and `b` are handles of subscriptions, publishers and
+/// blocks. `i` and `l` are operands of 32 and 64 bits. `t` is the address and length of a text, most likely
+/// the right one, and `f` is a fingerprint, mostly the right one.
 pub const CALLS: &[(&str, &str, Returns)] = &[
     ("subscription.open", "ttfiii", WORD),
     ("subscription.minimum-size", "s", I32),
@@ -76,10 +80,10 @@ pub const CALLS: &[(&str, &str, Returns)] = &[
     ("shutdown-requested", "", I32),
 ];
 
-/// The kinds of handles, by the letters of their operands.
+/// The letters of the operands that are handles.
 const KINDS: &str = "spb";
 
-/// The kind of handle that a call makes.
+/// The kind of handle that a call returns.
 fn made(name: &str) -> Option<char> {
     match name {
         "subscription.open" => Some('s'),
@@ -91,7 +95,8 @@ fn made(name: &str) -> Option<char> {
     }
 }
 
-/// Instructions that are no calls, numbered after them: grow the memory, write a word, fill, read a word.
+/// The number of other instructions, numbered after the calls: grow the memory, write a word, fill, read a
+/// word.
 const OTHERS: usize = 4;
 
 /// The opcode of a call, or of one of the instructions `grow`, `store`, `fill` and `load`.
@@ -102,9 +107,9 @@ pub fn opcode(name: &str) -> u8 {
     u8::try_from(position.unwrap_or_else(|| panic!("no instruction {name}"))).expect("few enough")
 }
 
-/// A program as a parameter, which must be text: two characters for each byte.
+/// Encodes a program as a parameter, which must be text: two characters for each byte.
 pub fn encode(program: &[u8]) -> String {
-    // Longer ones would not fit where the guest keeps them.
+    // Longer programs would not fit into the guest's buffer.
     program.iter().take(4096).fold(String::new(), |mut text, byte| {
         text.push(char::from(b'a' + (byte >> 4)));
         text.push(char::from(b'a' + (byte & 15)));
@@ -112,17 +117,17 @@ pub fn encode(program: &[u8]) -> String {
     })
 }
 
-/// The body of the core module. If it `tells`, it logs `c:` and a number for each call that has returned: the
-/// call's place in [`CALLS`] times 256, plus 0 or the number of the error plus 1.
-pub fn module(tells: bool) -> String {
+/// The body of the core module. If `log_calls`, it logs `c:` and a number for each call that returned: the call's
+/// index in [`CALLS`] times 256, plus 0 or the number of the error plus 1.
+pub fn module(log_calls: bool) -> String {
     let mut cases = String::new();
     for (number, &(name, operands, returns)) in CALLS.iter().enumerate() {
         writeln!(
             cases,
             "(if (i32.eq (local.get $op) (i32.const {number})) (then {} (br $again)))",
-            case(number, name, operands, returns, tells)
+            case(number, name, operands, returns, log_calls)
         )
-        .expect("a string takes everything");
+        .expect("writing to a string cannot fail");
     }
     let first = CALLS.len();
     let (grow, store, fill, load) = (first, first + 1, first + 2, first + 3);
@@ -139,7 +144,7 @@ pub fn module(tells: bool) -> String {
     (global $last_area (mut i32) (i32.const 1088))
     (global $text_is (mut i32) (i32.const 0))
 
-    ;; A call is left out for want of a handle.
+    ;; Set if a call is skipped because it has no handle.
     (global $left_out (mut i32) (i32.const 0))
 
     (func $byte (result i32)
@@ -155,13 +160,13 @@ pub fn module(tells: bool) -> String {
       (i32.load (i32.add (i32.const 2048)
         (i32.shl (i32.and (i32.sub (global.get $register) (i32.const 1)) (i32.const 31)) (i32.const 2)))))
 
-    ;; Both words that a return area may have its result in.
+    ;; Keeps both words of a return area that may contain the result.
     (func $keep_area
       (if (i32.eq (global.get $last_area) (i32.const 1088)) (then
         (call $keep (i32.load (i32.const 1092)))
         (call $keep (i32.load (i32.const 1096))))))
 
-    ;; The handles of a kind: how many, then which.
+    ;; The handles of a kind: their number, then the handles.
     (func $list (param $kind i32) (result i32) (i32.add (i32.const 2304) (i32.shl (local.get $kind) (i32.const 6))))
     (func $place (param $kind i32) (param $index i32) (result i32)
       (i32.add (i32.add (call $list (local.get $kind)) (i32.const 4)) (i32.shl (local.get $index) (i32.const 2))))
@@ -185,7 +190,7 @@ pub fn module(tells: bool) -> String {
           (local.set $index (i32.add (local.get $index) (i32.const 1)))
           (br $look))))
 
-    ;; Mostly one of those that there are, else any number.
+    ;; Mostly an existing handle, otherwise any number.
     (func $handle (param $kind i32) (result i32) (local $which i32) (local $count i32)
       (local.set $which (call $byte))
       (if (i32.ge_u (local.get $which) (i32.const 240)) (then (return (call $operand))))
@@ -193,7 +198,7 @@ pub fn module(tells: bool) -> String {
       (if (i32.eqz (local.get $count)) (then (global.set $left_out (i32.const 1)) (return (i32.const 0))))
       (i32.load (call $place (local.get $kind) (i32.rem_u (local.get $which) (local.get $count)))))
 
-    ;; Mostly where it should be, else anywhere.
+    ;; Mostly the right address, otherwise any.
     (func $area (result i32) (local $which i32)
       (local.set $which (call $byte))
       (global.set $last_area
@@ -205,7 +210,7 @@ pub fn module(tells: bool) -> String {
       (local.set $low (i32.and (local.get $kind) (i32.const 31)))
       ;; 0 to 63: a small number.
       (if (i32.lt_u (local.get $kind) (i32.const 64)) (then (return (local.get $kind))))
-      ;; 64 to 127: what was kept last, and so on back to what was kept 32 times ago.
+      ;; 64 to 127: a kept result, from the latest back to the 32nd latest.
       (if (i32.lt_u (local.get $kind) (i32.const 128)) (then
         (local.set $low (i32.and (i32.sub (i32.sub (global.get $register) (i32.const 1)) (local.get $low)) (i32.const 31)))
         (return (i32.load (i32.add (i32.const 2048) (i32.shl (local.get $low) (i32.const 2)))))))
@@ -229,7 +234,7 @@ pub fn module(tells: bool) -> String {
       (if (i32.lt_u (call $byte) (i32.const 224)) (then (return (local.get $low))))
       (i64.or (i64.shl (i64.extend_i32_u (call $operand)) (i64.const 32)) (local.get $low)))
 
-    ;; The topic's name, then the schema's, by turns; or any place.
+    ;; The topic's name, the schema's name, or any address.
     (func $text (result i32)
       (global.set $text_is (call $byte))
       (if (i32.lt_u (global.get $text_is) (i32.const 120)) (then (return (i32.const 16))))
@@ -281,15 +286,15 @@ pub fn module(tells: bool) -> String {
     )
 }
 
-/// Core values that a call has at most.
+/// The most core values that a call takes.
 const MOST_VALUES: usize = 10;
 
-/// Makes one call: takes its operands, calls unless a handle is wanting, and keeps what it returns.
-fn case(number: usize, name: &str, operands: &str, returns: Returns, tells: bool) -> String {
+/// The code of one call: it takes the operands, skips the call if a handle is missing, and keeps the results.
+fn case(number: usize, name: &str, operands: &str, returns: Returns, log_calls: bool) -> String {
     let (mut code, mut arguments, mut values) = (String::new(), String::new(), 0);
     let mut take = |local: char, source: &str| {
-        write!(code, "(local.set ${local}{values} {source}) ").expect("a string takes everything");
-        write!(arguments, "(local.get ${local}{values}) ").expect("a string takes everything");
+        write!(code, "(local.set ${local}{values} {source}) ").expect("writing to a string cannot fail");
+        write!(arguments, "(local.get ${local}{values}) ").expect("writing to a string cannot fail");
         values += 1;
     };
     for operand in operands.chars() {
@@ -329,14 +334,14 @@ fn case(number: usize, name: &str, operands: &str, returns: Returns, tells: bool
         let kind = kind_number(operands.chars().next().expect("a handle"));
         code += &format!("(call $forget (i32.const {kind}) (local.get $a0))");
     }
-    if tells {
-        code += &tell(number, returns);
+    if log_calls {
+        code += &log_outcome(number, returns);
     }
     code
 }
 
-/// Logs how a call has ended.
-fn tell(number: usize, returns: Returns) -> String {
+/// The code that logs how a call ended.
+fn log_outcome(number: usize, returns: Returns) -> String {
     let tell = |code: &str| {
         format!(
             "(call $report (i32.const 99) (i64.extend_i32_u (i32.add (i32.const {}) {code})))",

@@ -1,15 +1,16 @@
-//! What the guest tests share: a bus of topics, components written as text, and a look at the process from outside.
+//! Shared by the tests of guests: a bus of topics, guests written as text, and the state of the process.
 
 #![allow(
     dead_code,
     unreachable_pub,
     unused_imports,
     unused_macros,
-    reason = "every test program uses a part of it"
+    reason = "each test program uses only a part of it"
 )]
 
 pub mod bus;
 pub mod child;
+pub mod codes;
 pub mod process;
 pub mod wasi;
 pub mod wat;
@@ -18,19 +19,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
 use blockcast_broker::{
-    ComponentControl, ComponentLimits, ComponentReport, ExitReason, GuestEngine, GuestProgram, GuestSetup,
-    GuestSource, Isolation, Level, TopicAccess,
+    Broker, Component, ComponentControl, ComponentLimits, ComponentOptions, ComponentReport, ExitReason,
+    Grants, GuestEngine, GuestProgram, GuestSetup, GuestSource, Isolation, Level, RestartPolicy, TopicAccess,
 };
 
-/// What the guests of a test are.
+/// The binary form of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Component,
     Module,
 }
 
-/// Which guests a module of tests is about: the same tests run for several kinds.
+/// The kind of guest that a module of tests runs. The same tests run for several kinds.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub form: Form,
@@ -38,15 +40,15 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// A guest of this kind whose module body is `body`; see [`wat::component`].
+    /// Builds a guest of this kind whose core module contains `body`; see [`wat::component`].
     pub fn guest(self, engine: &Arc<GuestEngine>, exchange: Arc<dyn TopicAccess>, body: &str) -> Guest {
         Guest::of_form(self.form, engine, exchange, body).limits(|limits| limits.isolation = self.isolation)
     }
 }
 
 impl Form {
-    /// A guest of this form; see [`wat::component`].
-    pub fn guest(self, name: &str, body: &str) -> GuestSource {
+    /// Writes a guest of this form whose core module contains `body`; see [`wat::component`].
+    pub fn source(self, name: &str, body: &str) -> GuestSource {
         let code = match self {
             Self::Component => wat::component(body),
             Self::Module => wat::module(body),
@@ -55,22 +57,59 @@ impl Form {
     }
 }
 
-/// Checks that a guest ended because of a write to the `bytes` of a read-only block of `topic`.
+/// Checks that a guest ended because it wrote to the `bytes` of a read-only block of `topic`.
 ///
-/// Any of these bytes may be the one that the violation names: the processor and the C library choose the order in which
-/// they write several bytes.
+/// The violation may name any of these bytes, because the processor and the C library choose the order in
+/// which they write several bytes.
 #[track_caller]
-pub fn assert_violation(reason: &ExitReason, topic: &str, bytes: Range<u64>, offence: &str) {
+pub fn assert_violation(reason: &ExitReason, topic: &str, bytes: Range<u64>, body: &str) {
     match reason {
         ExitReason::ReadOnlyViolation { topic: of, offset } if of == topic && bytes.contains(offset) => (),
-        other => panic!("{offence}: {other:?}, and not a violation of {topic:?} within {bytes:?}"),
+        other => panic!("{body}: {other:?} is not a violation of {topic:?} within {bytes:?}"),
     }
 }
 
-/// Lines that a guest has logged.
+/// Checks that a guest trapped with a message that contains `text`.
+#[track_caller]
+pub fn assert_trapped(reason: &ExitReason, text: &str) {
+    let ExitReason::Trapped { message, .. } = reason else { panic!("{reason:?}") };
+    assert!(message.contains(text), "{message}");
+}
+
+/// Loads a component whose core module contains `body`; see [`wat::component`].
+pub fn load(broker: &Broker, body: &str) -> GuestProgram {
+    broker.load(&Form::Component.source("test", body)).unwrap_or_else(|error| panic!("{error}\n{body}"))
+}
+
+/// Starts a component with all permissions, within `limits`.
+pub fn start(
+    broker: &Broker,
+    body: &str,
+    restart: RestartPolicy,
+    limits: impl FnOnce(&mut ComponentLimits),
+) -> Component {
+    let mut granted = ComponentLimits::default();
+    limits(&mut granted);
+    let options = ComponentOptions::new().grants(Grants::all().limits(granted)).restart(restart);
+    broker.supervise_guest(&load(broker, body), options).expect("starts")
+}
+
+/// A runtime that runs everything on the thread that blocks on it.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+/// Bytes that a channel with these blocks takes.
+pub fn channel_memory(block_size: usize, blocks: u32) -> u64 {
+    let config =
+        ChannelConfig { block_size, blocks, ..ChannelConfig::new(PublisherId::new(1), Bytes::schema()) };
+    config.memory().expect("in range")
+}
+
+/// Lines that a guest logged.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
-/// A guest about to run, and what can be seen of it from outside.
+/// A guest that is ready to run, and its log.
 pub struct Guest {
     pub program: GuestProgram,
     pub setup: GuestSetup,
@@ -78,7 +117,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A component whose module body is `body` (see [`wat::component`]).
+    /// Builds a component whose core module contains `body`; see [`wat::component`].
     pub fn new(engine: &Arc<GuestEngine>, exchange: Arc<dyn TopicAccess>, body: &str) -> Self {
         Self::of_form(Form::Component, engine, exchange, body)
     }
@@ -90,11 +129,11 @@ impl Guest {
         exchange: Arc<dyn TopicAccess>,
         body: &str,
     ) -> Self {
-        let program = GuestProgram::load(engine, &form.guest("test", body));
+        let program = GuestProgram::load(engine, &form.source("test", body));
         Self::of_program(program.unwrap_or_else(|error| panic!("{error}\n{body}")), exchange)
     }
 
-    /// A guest of a program of its own.
+    /// Builds a guest that runs `program`.
     pub fn of_program(program: GuestProgram, exchange: Arc<dyn TopicAccess>) -> Self {
         let log = Log::default();
         let lines = Arc::clone(&log);
@@ -119,13 +158,13 @@ impl Guest {
         self.program.run(self.setup.clone()).await
     }
 
-    /// Runs as a task of its own.
+    /// Runs the guest in a task of its own.
     pub fn spawn(&self) -> tokio::task::JoinHandle<ComponentReport> {
         let (program, setup) = (self.program.clone(), self.setup.clone());
         tokio::spawn(async move { program.run(setup).await })
     }
 
-    /// The numbers that the guest has logged with `$report` under `tag`.
+    /// The numbers that the guest logged with `$report` under `tag`.
     pub fn reported(&self, tag: char) -> Vec<u64> {
         let prefix = format!("{tag}:");
         let lines = self.log.lock().unwrap();

@@ -1,4 +1,4 @@
-//! This process seen from outside: its mappings and open files.
+//! The state of this process as the system reports it: its mappings and open files.
 
 use std::fs;
 
@@ -33,18 +33,31 @@ pub fn mappings() -> Vec<Mapping> {
         .collect()
 }
 
-/// Mappings of arenas, and of whatever else lies in a file of the host's making.
+/// Mappings of arenas and of other memory files that the host created.
 pub fn arena_mappings() -> Vec<Mapping> {
     mappings().into_iter().filter(|mapping| mapping.name.contains("memfd:blockcast")).collect()
 }
 
-/// Bytes of address space set aside for linear memories: what is mapped without access, in pieces of a GiB or more.
+/// Bytes of address space reserved for linear memories: inaccessible mappings of a GiB or more.
 pub fn reserved() -> u64 {
     let reserved = mappings().into_iter().filter(|mapping| mapping.access == "---p");
     reserved.map(|mapping| mapping.end - mapping.start).filter(|&len| len >= 1 << 30).sum()
 }
 
-/// Number of open files.
+/// What a guest may leave behind in the process: open files, reserved address space, mappings of arenas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    pub files: usize,
+    pub reserved: u64,
+    pub arenas: Vec<Mapping>,
+}
+
+/// The resources that the process has in use.
+pub fn resources() -> Resources {
+    Resources { files: open_files(), reserved: reserved(), arenas: arena_mappings() }
+}
+
+/// The number of open files.
 pub fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").expect("a Linux process").count()
 }

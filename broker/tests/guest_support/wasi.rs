@@ -1,13 +1,16 @@
-//! Programs for WASI written as text.
+//! WASI programs written as text.
 
 use super::wat::{EXPORTS, HELPERS, IMPORTS, LOWERED, MAIN_IMPORTS, MEMORY};
 
-/// A component as `wat::component` makes it that imports a part of WASI too, and exports `wasi:cli/run`. `body` sees in addition
+/// Builds a component like [`wat::component`](super::wat::component) that also imports a part of WASI, and
+/// exports `wasi:cli/run`. In addition, `body` sees
 ///
 /// - `$stdout`, `$stderr` `(result i32)`: a new handle on the stream;
-/// - `$write (param $stream i32) (param $address i32) (param $len i32) (param $result i32)`: at most 4096 bytes;
+/// - `$write (param $stream i32) (param $address i32) (param $len i32) (param $result i32)`: at most 4096
+///   bytes;
 /// - `$exit (param $failed i32)`; `$clock (result i64)`;
-/// - `$sleep (param $nanoseconds i64) (result i32)`: a pollable; `$block (param $pollable i32)`; `$drop_pollable (param i32)`;
+/// - `$sleep (param $nanoseconds i64) (result i32)`: a pollable; `$block (param $pollable i32)`;
+///   `$drop_pollable (param i32)`;
 /// - `$wait_for (param $pollables i32) (param $count i32) (param $result i32)`;
 /// - `$random (param $len i64) (param $result i32)`; `$arguments (param $result i32)`.
 ///

@@ -1,43 +1,53 @@
 //! Guests written as text.
 
-/// A component that imports the whole interface. `body` is the content of its core module, which sees
+/// Builds a component that imports the whole interface. `body` is the content of its core module, which sees
 ///
-/// - `$memory`: 4 pages; the text `topic` at 16, `bytes` at 32; 1024 to 4096 are scratch space of the helpers below; the
-///   test uses 4096 and up;
+/// - `$memory`: 4 pages, with the text `topic` at 16 and `bytes` at 32. The helpers below use 1024 to 4096 as
+///   scratch space; the test may use 4096 and up.
 /// - every imported function by its WIT name (`$subscription.poll`, `$wait`, ...), lowered;
 /// - `$subscribe (result i32)`: opens a reliable subscription to `topic` or traps;
-/// - `$donate (param $subscription i32) (result i32)`: grows the memory by what the subscription needs, donates it, and returns
-///   the address; traps if that is refused;
-/// - `$poll (param $subscription i32) (param $batch i32) (param $size i32) (param $released i64) (result i32)`: the number of
-///   records, or the error as -1 - its number;
-/// - `$next (param $subscription i32) (result i32)`: waits for one message, releasing what came before, and returns the address of
-///   its record, or 0 at the end of the topic; donates where needed;
-/// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the error's number;
-/// - `$attach (param $block i32) (param $access i32) (result i32)`: the address, whose size then stands at 1096, or -1 - the
-///   error's number; access 1 is `write`, 2 `shared`;
+/// - `$donate (param $subscription i32) (result i32)`: grows the memory by the size that the subscription
+///   needs, donates it, and returns its address; traps if the donation is refused;
+/// - `$poll (param $subscription i32) (param $batch i32) (param $size i32) (param $released i64) (result
+///   i32)`: the number of records, or -1 - the error's number;
+/// - `$next (param $subscription i32) (result i32)`: releases the previous message, waits for one, and
+///   returns the address of its record, or 0 at the end of the topic; donates memory if needed;
+/// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the
+///   error's number;
+/// - `$attach (param $block i32) (param $access i32) (result i32)`: the address, with the size at 1096, or -1
+///   - the error's number; access 1 is `write`, 2 is `shared`;
 /// - `$detach (param $block i32) (param $consumed i32) (result i32)`: 0, or -1 - the error's number;
-/// - `$make_room (param $block i32)`: grows the memory by what attaching the block needs, and donates it;
+/// - `$make_room (param $block i32)`: grows the memory by the size that attaching the block needs, and
+///   donates it;
 /// - `$loan (param $publisher i32) (param $size i32) (result i32)`: a block, or -1 - the error's number;
-/// - `$filled_loan (param $publisher i32) (param $size i32) (param $byte i32) (result i32)`: a block that is attached for writing
-///   and filled with the byte; its address is then in `$at`;
-/// - `$publish_block (param $publisher i32) (param $block i32) (param $size i32) (result i32)`: 0, or -1 - the error's number;
+/// - `$filled_loan (param $publisher i32) (param $size i32) (param $byte i32) (result i32)`: a block that is
+///   attached for writing and filled with the byte; `$at` is then its address;
+/// - `$publish_block (param $publisher i32) (param $block i32) (param $size i32) (result i32)`: 0, or -1 -
+///   the error's number;
 /// - `$report (param $tag i32) (param $number i64)`: logs a number;
-/// - `$expect (param $what i32) (param $actual i32) (param $expected i32)`: logs and traps where they differ.
+/// - `$expect (param $check i32) (param $actual i32) (param $expected i32)`: logs and traps if they differ.
 ///
-/// It must export `run`, without parameters, with an i32 as result.
+/// It must export `run`, which takes no parameters and returns an i32.
 pub fn component(body: &str) -> String {
     format!(
         "(component {IMPORTS} {MEMORY} {LOWERED} (core module $main {MAIN_IMPORTS} {HELPERS} {body}) {EXPORTS})"
     )
 }
 
-/// A core module that does the same: it imports the functions by their lowered names, and has the memory itself.
+/// Builds the same guest as a core module, which imports the functions by their lowered names and defines its
+/// own memory.
 pub fn module(body: &str) -> String {
     let imports: String = MAIN_IMPORTS.lines().filter_map(direct_import).collect();
     format!("(module {imports} {MODULE_MEMORY} {HELPERS} {body})")
 }
 
-/// The import of a component's main module, `"host" "subscription.poll"`, as an import from the host itself.
+/// Code that checks a value with `$expect`.
+pub fn expect(check: u32, actual: &str, expected: i32) -> String {
+    format!("(call $expect (i32.const {check}) {actual} (i32.const {expected}))\n")
+}
+
+/// Turns an import of a component's main module, such as `"host" "subscription.poll"`, into an import from
+/// the host itself.
 fn direct_import(line: &str) -> Option<String> {
     let (name, rest) = line.trim().strip_prefix("(import \"host\" \"")?.split_once('"')?;
     let lowered = between(LOWERED, &format!("(core func ${name} (canon "), "\n");
@@ -55,13 +65,13 @@ fn direct_import(line: &str) -> Option<String> {
     Some(format!("(import \"{interface}\" \"{wit}\"{rest}\n"))
 }
 
-/// What stands between `start` and the next `end`.
+/// The text between `start` and the next `end`.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
     let from = text.find(start).unwrap_or_else(|| panic!("no {start}")) + start.len();
-    &text[from..][..text[from..].find(end).unwrap_or_else(|| panic!("no {end} behind {start}"))]
+    &text[from..][..text[from..].find(end).unwrap_or_else(|| panic!("no {end} after {start}"))]
 }
 
-/// What stands before `end`, from the last `start` on.
+/// The text before `end`, from the last `start` on.
 fn before<'a>(text: &'a str, end: &str, start: &str) -> &'a str {
     let to = text.find(end).unwrap_or_else(|| panic!("no {end}"));
     &text[text[..to].rfind(start).unwrap_or_else(|| panic!("no {start} before {end}")) + start.len()..to]
@@ -169,7 +179,7 @@ pub(super) const MEMORY: &str = r#"
     (memory (export "memory") 4)
     (data (i32.const 16) "topic")
     (data (i32.const 32) "bytes")
-    ;; Where the next allocation of the host goes; tests may set it.
+    ;; The address of the host's next allocation. Tests may set it.
     (global $next (export "next") (mut i32) (i32.const 3072))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (global.get $next)))
   (core instance $memory (instantiate $memory))
@@ -270,9 +280,9 @@ pub(super) const HELPERS: &str = r#"
         (br_if $digits (i32.gt_u (local.get $at) (i32.const 1025))))
       (call $log (i32.const 2) (i32.const 1024) (i32.const 18)))
 
-    (func $expect (param $what i32) (param $actual i32) (param $expected i32)
+    (func $expect (param $check i32) (param $actual i32) (param $expected i32)
       (if (i32.ne (local.get $actual) (local.get $expected)) (then
-        (call $report (i32.const 63) (i64.extend_i32_u (local.get $what)))
+        (call $report (i32.const 63) (i64.extend_i32_u (local.get $check)))
         (call $report (i32.const 61) (i64.extend_i32_s (local.get $actual)))
         unreachable)))
 

@@ -1,11 +1,11 @@
-//! Guests on a real broker, beside native code.
+//! Guests on a real broker, together with native code.
 
 use super::KIND;
 use crate::guest_support::assert_violation;
 use blockcast_blocks::{Bytes, OpenError, Payload};
 use blockcast_broker::{Broker, ExitReason, Grants, GuestSource};
 
-/// Publishes the numbers 1 to 100, once somebody subscribes.
+/// Publishes the numbers 1 to 100 once there are two subscribers.
 const PUBLISHER: &str = r#"
     (func (export "run") (result i32) (local $p i32) (local $i i32)
       (local.set $p (call $open_publisher (i32.const 64) (i32.const 8)))
@@ -22,7 +22,7 @@ const PUBLISHER: &str = r#"
       (i32.const 0))
 "#;
 
-/// Adds up what arrives, and fails unless it is 5050.
+/// Sums the numbers that arrive, and traps unless the sum is 5050.
 const SUBSCRIBER: &str = r#"
     (func (export "run") (result i32) (local $s i32) (local $r i32) (local $sum i32)
       (local.set $s (call $subscribe))
@@ -36,7 +36,7 @@ const SUBSCRIBER: &str = r#"
 "#;
 
 fn source(name: &str, body: &str) -> GuestSource {
-    KIND.form.guest(name, body)
+    KIND.form.source(name, body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn a_guest_publishes_to_a_guest_and_to_native_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_guest_reaches_nothing_that_was_not_granted() {
+async fn hostile_guest_reaches_only_topics_that_were_granted() {
     let broker = Broker::new();
     let publisher = broker.load(&source("publisher", PUBLISHER)).expect("loads");
     for grants in [Grants::new(), Grants::new().subscribe("topic"), Grants::new().publish("topical")] {
@@ -74,7 +74,7 @@ async fn hostile_guest_reaches_nothing_that_was_not_granted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_shuts_down_ends_waiting_guests() {
+async fn a_broker_that_shuts_down_ends_its_waiting_guests() {
     let broker = Broker::new();
     let reader = broker.load(&source("subscriber", SUBSCRIBER)).expect("loads");
     let waits = r#"(func (export "run") (result i32)
@@ -89,11 +89,11 @@ async fn a_broker_that_shuts_down_ends_waiting_guests() {
     }
     broker.shut_down();
     assert_eq!(polite.ended().await.reason, ExitReason::Finished);
-    // The other one sees the end of its topic and complains about the sum.
+    // The other guest sees the end of its topic and traps because of the sum.
     assert!(matches!(reading.ended().await.reason, ExitReason::Trapped { .. }));
 }
 
-/// Builds a message in place, publishes it, changes it, and publishes another one.
+/// Builds a message in place, publishes it, changes it, and publishes another.
 const CHANGER: &str = r#"
     (func (export "run") (result i32) (local $p i32) (local $b i32)
       (local.set $p (call $open_publisher (i32.const 1200000) (i32.const 4)))
@@ -107,7 +107,7 @@ const CHANGER: &str = r#"
       (i32.const 0))
 "#;
 
-/// Holds the first message until the second one is there, and reports its first byte.
+/// Holds the first message until the second one arrives, and fails unless its first byte has become 8.
 const WATCHER: &str = r#"
     (func (export "run") (result i32) (local $s i32) (local $a i32)
       (local.set $s (call $subscribe))
@@ -119,7 +119,7 @@ const WATCHER: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unsealed_topic_is_for_guests_only_and_its_messages_may_change() {
+async fn only_guests_can_join_an_unsealed_topic_and_its_messages_may_change() {
     let broker = Broker::new();
     broker.declare_unsealed("topic", &Bytes::schema()).expect("a new topic");
     let refused = broker.subscriber::<Bytes>("topic", Default::default()).expect_err("refused");
@@ -136,7 +136,7 @@ async fn an_unsealed_topic_is_for_guests_only_and_its_messages_may_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_change_of_a_published_message_ends_the_guest_where_the_topic_is_sealed() {
+async fn hostile_change_of_a_published_message_ends_the_guest_in_a_sealed_topic() {
     let broker = Broker::new();
     let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
     let changer = broker.load(&source("changer", CHANGER)).expect("loads");
@@ -148,7 +148,8 @@ async fn hostile_change_of_a_published_message_ends_the_guest_where_the_topic_is
     assert_eq!(closed, OpenError::Sealed { topic: "topic".to_owned() });
 }
 
-/// Receives nothing until it is asked to end, then everything: each message's first byte counts on from the last.
+/// Receives nothing until it is asked to shut down, then everything. The first bytes of the messages must
+/// count up.
 const PATIENT: &str = r#"
     (func (export "run") (result i32) (local $s i32) (local $r i32) (local $n i32)
       (local.set $s (call $subscribe))

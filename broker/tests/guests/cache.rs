@@ -1,4 +1,4 @@
-//! Compiled guests on disk: found again, and never trusted when anything about them is wrong.
+//! Compiled guests on disk are reused, and never trusted if anything about them is wrong.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +12,7 @@ use blockcast_broker::{
     CacheError, CacheStats, ExitReason, GuestCache, GuestEngine, GuestProgram, PrecompiledError,
 };
 
-/// A folder that is removed at the end.
+/// A folder that is removed when this value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -46,13 +46,13 @@ impl Drop for Folder {
     }
 }
 
-/// A guest that returns `code`.
+/// The body of a guest that returns `code`.
 fn body(code: u32) -> String {
     format!(r#"(func (export "run") (result i32) (i32.const {code}))"#)
 }
 
 fn load(engine: &Arc<GuestEngine>, form: Form, code: u32) -> GuestProgram {
-    GuestProgram::load(engine, &form.guest("test", &body(code))).expect("loads")
+    GuestProgram::load(engine, &form.source("test", &body(code))).expect("loads")
 }
 
 async fn finishes(program: GuestProgram) {
@@ -66,7 +66,7 @@ fn stats(engine: &GuestEngine) -> (u64, u64, u64) {
 }
 
 #[tokio::test]
-async fn a_guest_is_compiled_once_and_found_by_every_engine_from_then_on() {
+async fn a_guest_is_compiled_once_and_then_found_by_every_engine() {
     let folder = Folder::new("found");
     for form in [Form::Component, Form::Module] {
         let first = folder.engine();
@@ -90,11 +90,12 @@ async fn a_guest_is_compiled_once_and_found_by_every_engine_from_then_on() {
     assert_eq!(folder.compiled().len(), 2);
     for file in folder.files() {
         let mode = fs::metadata(&file).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{file:?} is for its owner");
+        assert_eq!(mode & 0o077, 0, "only the owner can access {file:?}");
     }
 }
 
-/// Does `damage` to the file of a compiled guest and expects that the guest is compiled again, and then found again.
+/// Damages the file of a compiled guest with `damage`. The guest must be recompiled, and then found in the
+/// cache again.
 async fn is_compiled_again(test: &str, damage: impl Fn(&Path)) {
     let folder = Folder::new(test);
     load(&folder.engine(), Form::Component, 0);
@@ -136,7 +137,7 @@ async fn hostile_bytes_in_a_compiled_guest_are_not_run() {
 }
 
 #[tokio::test]
-async fn hostile_things_in_the_place_of_a_compiled_guest_are_not_run() {
+async fn hostile_files_in_place_of_a_compiled_guest_are_not_run() {
     is_compiled_again("link", |file| {
         let elsewhere = file.with_extension("elsewhere");
         fs::rename(file, &elsewhere).expect("moved");
@@ -160,7 +161,7 @@ async fn hostile_things_in_the_place_of_a_compiled_guest_are_not_run() {
 }
 
 #[tokio::test]
-async fn hostile_exchange_of_two_compiled_guests_is_noticed() {
+async fn hostile_swap_of_two_compiled_guests_is_detected() {
     let folder = Folder::new("exchange");
     let engine = folder.engine();
     load(&engine, Form::Component, 0);
@@ -181,7 +182,7 @@ fn hostile_folders_and_keys_are_refused() {
     let error = GuestCache::open(&folder.0).expect_err("refused");
     assert!(matches!(&error, CacheError::Folder { .. }), "{error}");
     fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).expect("changed");
-    GuestCache::open(&folder.0).expect("others may read what is compiled");
+    GuestCache::open(&folder.0).expect("others may read compiled code");
 
     let key = folder.0.join("key");
     fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("changed");
@@ -199,7 +200,7 @@ fn hostile_folders_and_keys_are_refused() {
 }
 
 #[tokio::test]
-async fn a_guest_runs_also_where_it_cannot_be_kept() {
+async fn a_guest_runs_even_if_it_cannot_be_cached() {
     let folder = Folder::new("gone");
     let engine = folder.engine();
     fs::remove_dir_all(&folder.0).expect("removed");
@@ -230,7 +231,7 @@ fn many_engines_share_a_folder_and_leave_nothing_unfinished() {
                 for round in 0..4 {
                     load(&engine, Form::Module, (thread + round) % 4);
                 }
-                assert_eq!(stats(&engine).2, 0, "nothing half-written is seen");
+                assert_eq!(stats(&engine).2, 0, "no half-written file is read");
             });
         }
     });
@@ -238,12 +239,12 @@ fn many_engines_share_a_folder_and_leave_nothing_unfinished() {
 }
 
 #[test]
-fn a_broker_keeps_what_it_compiles_where_it_is_told_to() {
+fn a_broker_caches_compiled_guests_in_the_chosen_folder() {
     let folder = Folder::new("broker");
     for _ in 0..2 {
         let broker = Broker::new();
         broker.keep_compiled(GuestCache::open(&folder.0).expect("a cache")).expect("no guest was loaded");
-        let program = broker.load(&Form::Component.guest("test", &body(0))).expect("loads");
+        let program = broker.load(&Form::Component.source("test", &body(0))).expect("loads");
         let guest = broker.spawn_guest(&program, Grants::new(), []).expect("starts");
         assert_eq!(guest.wait().reason, ExitReason::Finished);
         let late = broker.keep_compiled(GuestCache::open(&folder.0).expect("a cache"));
@@ -258,7 +259,7 @@ async fn a_precompiled_guest_is_loaded_without_its_source() {
     let engine = folder.engine();
     for form in [Form::Component, Form::Module] {
         let file = folder.0.join("guest.precompiled");
-        GuestProgram::precompile(&engine, &form.guest("test", &body(0)), &file).expect("written");
+        GuestProgram::precompile(&engine, &form.source("test", &body(0)), &file).expect("written");
         let program = GuestProgram::load_precompiled(&folder.engine(), &file).expect("loads");
         assert!(program.name().ends_with("guest.precompiled"));
         finishes(program).await;
@@ -266,7 +267,7 @@ async fn a_precompiled_guest_is_loaded_without_its_source() {
 }
 
 #[test]
-fn hostile_precompiled_guests_are_refused_with_the_reason() {
+fn hostile_precompiled_guests_are_refused_with_a_reason() {
     let folder = Folder::new("refused");
     let engine = folder.engine();
     let file = folder.0.join("guest.precompiled");
@@ -275,7 +276,7 @@ fn hostile_precompiled_guests_are_refused_with_the_reason() {
     assert!(matches!(refused(&engine), PrecompiledError::File { .. }));
     fs::write(&file, crate::guest_support::wat::module(&body(0))).expect("written");
     assert!(matches!(refused(&engine), PrecompiledError::Format { .. }));
-    let source = Form::Component.guest("test", &body(0));
+    let source = Form::Component.source("test", &body(0));
     GuestProgram::precompile(&engine, &source, &file).expect("written");
     GuestProgram::load_precompiled(&engine, &file).expect("loads");
 
@@ -290,32 +291,32 @@ fn hostile_precompiled_guests_are_refused_with_the_reason() {
     assert!(matches!(refused(&without), PrecompiledError::NoKey));
     let written = GuestProgram::precompile(&without, &source, &file);
     assert!(matches!(written, Err(PrecompiledError::NoKey)));
-    let unknown = Form::Module.guest("test", "(func)");
+    let unknown = Form::Module.source("test", "(func)");
     let written = GuestProgram::precompile(&engine, &unknown, &folder.0.join("no-run"));
     assert!(matches!(written, Err(PrecompiledError::Load(_))));
     assert!(!folder.0.join("no-run").exists());
 }
 
 #[test]
-fn hostile_links_in_the_place_of_the_folder_are_refused() {
+fn hostile_links_in_place_of_the_folder_are_refused() {
     let folder = Folder::new("real");
     GuestCache::open(&folder.0).expect("a cache");
     let link = Folder::new("linked");
     symlink(&folder.0, &link.0).expect("linked");
-    // A slash at the end follows a link where the system is asked.
+    // The system follows a link if a slash comes after it.
     for path in [link.0.clone(), link.0.join(""), link.0.join(".")] {
         let error = GuestCache::open(&path).expect_err("refused");
         assert!(matches!(&error, CacheError::Folder { .. }), "{error}");
         assert!(error.to_string().contains("symbolic link"), "{error}");
     }
-    // On the way to it there may be one.
+    // A parent folder may be a link.
     let inner = link.0.join("inner");
     GuestCache::open(&inner).expect("a folder of its own");
     fs::remove_file(&link.0).expect("removed");
 }
 
 #[test]
-fn files_of_others_in_the_folder_stay_whatever_their_age() {
+fn foreign_files_in_the_folder_stay_no_matter_how_old_they_are() {
     let folder = Folder::new("others");
     GuestCache::open(&folder.0).expect("a cache");
     let digits = "0123456789abcdef";
@@ -338,14 +339,14 @@ fn files_of_others_in_the_folder_stay_whatever_their_age() {
         fs::File::options().write(true).open(file).expect("opens").set_modified(then).expect("set");
     }
     symlink(&target, &link).expect("linked");
-    // Every file but the newest is one too many.
+    // With this limit, every file except the newest is superfluous.
     let cache = GuestCache::open(&folder.0).expect("a cache").limit(0);
     let engine = GuestEngine::with_cache(cache).expect("an engine");
     load(&engine, Form::Component, 0);
     for file in others.iter().chain([&target, &link]) {
-        assert!(file.symlink_metadata().is_ok(), "{file:?} is gone");
+        assert!(file.symlink_metadata().is_ok(), "{file:?} was removed");
     }
-    assert!(!unfinished.exists(), "ours, and given up");
-    assert!(!compiled.exists(), "ours, and not used for longest");
-    assert_eq!(folder.compiled().len(), 2, "the newest one of ours, and the notes");
+    assert!(!unfinished.exists(), "an abandoned file of ours");
+    assert!(!compiled.exists(), "the oldest compiled guest");
+    assert_eq!(folder.compiled().len(), 2, "our newest guest and the notes");
 }

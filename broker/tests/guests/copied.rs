@@ -1,4 +1,4 @@
-//! Guests that receive copies keep what guests to which blocks are mapped promise.
+//! Guests that receive copies keep the same promises as guests with mapped blocks.
 
 #[path = "delivery.rs"]
 mod delivery;

@@ -1,4 +1,4 @@
-//! How messages reach guests: batches, releases, holds, losses, several publishers, the end.
+//! How guests receive messages: batches, releases, holds, losses, several publishers, the end.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ struct Scene {
     running: JoinHandle<blockcast_broker::ComponentReport>,
 }
 
-/// Starts a guest with `body` as its `run`, a reliable subscription in `$s`, and waits until it is subscribed.
+/// Starts a guest with `body` as its `run`, and waits until it has subscribed if there is a `writer`.
 async fn scene(
     writer: Option<&Writer>,
     bus: Bus,
@@ -48,22 +48,22 @@ const SUBSCRIBE: &str = "(local.set $s (call $subscribe)) (drop (call $donate (l
 
 /// Waits until `tag` was reported `times` times.
 async fn until(guest: &Guest, tag: char, times: usize) {
-    // Bounds the wait for one report of a guest that runs.
+    // Bounds the wait for one report.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(600);
     while guest.reported(tag).len() < times {
-        assert!(std::time::Instant::now() < deadline, "no report {tag:?} comes");
+        assert!(std::time::Instant::now() < deadline, "there is no report {tag:?}");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_delivers_many_messages_and_the_next_one_releases_them() {
+async fn a_batch_delivers_many_messages_and_the_next_poll_releases_them() {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, 8);
     let body = format!(
         r#"{SUBSCRIBE}
         (call $report (i32.const 97) (i64.const 1))
-        ;; They may come in several batches.
+        ;; They may arrive in several batches.
         (loop $wait
           (local.set $n (i32.add (local.get $n) (call $poll (local.get $s)
             (i32.add (i32.const 8192) (i32.shl (local.get $n) (i32.const 5)))
@@ -77,7 +77,7 @@ async fn a_batch_delivers_many_messages_and_the_next_one_releases_them() {
         (call $expect (i32.const 3) (i32.load (i32.const 8416)) (i32.const 7))
         (call $expect (i32.const 4) (i32.load offset=20 (i32.const 8416)) (i32.const 0x80000003))
         (call $expect (i32.const 5) (i32.load8_u (i32.load offset=16 (i32.const 8416))) (i32.const 7))
-        ;; Nothing more, nothing released.
+        ;; There is no other message, and none was released.
         (call $expect (i32.const 6) (call $poll (local.get $s) (i32.const 8192) (i32.const 256) (i64.const 0)) (i32.const 0))
         (call $report (i32.const 98) (i64.const 1))
         (drop (call $wait (i64.const 50000000)))
@@ -116,7 +116,7 @@ async fn misuse_of_poll_is_an_error_and_changes_nothing() {
         ;; out-of-bounds
         (call $expect (i32.const 5) (call $poll (local.get $s) (i32.const 0xfffffff0) (i32.const 32) (i64.const 0)) (i32.const -12))
         (call $expect (i32.const 6) (call $poll (local.get $s) (i32.const 8192) (i32.const 0xffffffe0) (i64.const 0)) (i32.const -12))
-        ;; holds of what is not there
+        ;; holds that do not exist
         (call $subscription.hold (local.get $s) (i64.const 5) (i32.const 1088))
         (call $expect (i32.const 7) (call $result) (i32.const -11))
         (call $subscription.unhold (local.get $s) (i32.const 0) (i32.const 1088))
@@ -129,7 +129,7 @@ async fn misuse_of_poll_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_message_outlives_its_release_the_publisher_and_the_listening() {
+async fn a_held_message_outlives_its_release_the_publisher_and_leaving() {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, 4);
     let body = format!(
@@ -139,13 +139,13 @@ async fn a_held_message_outlives_its_release_the_publisher_and_the_listening() {
         (local.set $n (call $result))
         (call $report (i32.const 97) (i64.const 1))
         (loop $drain (br_if $drain (call $next (local.get $s))))
-        ;; It is over, and the message is still there.
+        ;; The topic has ended, and the message is still readable.
         (call $expect (i32.const 1) (i32.load8_u (local.get $a)) (i32.const 1))
         (call $subscription.leave (local.get $s))
         (call $subscription.leave (local.get $s))
         (call $expect (i32.const 2) (i32.load8_u (local.get $a)) (i32.const 1))
         (call $expect (i32.const 3) (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)) (i32.const -7))
-        ;; Given back, its window is ordinary memory again.
+        ;; Once it is released, its window is ordinary memory again.
         (call $subscription.unhold (local.get $s) (local.get $n) (i32.const 1088))
         (call $expect (i32.const 4) (call $unit) (i32.const 0))
         (call $expect (i32.const 5) (i32.load8_u (local.get $a)) (i32.const 0))
@@ -166,20 +166,20 @@ async fn a_held_message_outlives_its_release_the_publisher_and_the_listening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attached_messages_stay_as_they_are_while_newer_ones_are_lost() {
+async fn attached_messages_do_not_change_while_newer_ones_are_lost() {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, 16);
     let body = r#"
         (local.set $s (call $open_with (i32.const 16) (i32.const 5) (i32.const 1) (i32.const 0)))
         (drop (call $donate (local.get $s)))
         (call $report (i32.const 97) (i64.const 1))
-        ;; Two messages, kept.
+        ;; Takes two messages and keeps them.
         (loop $wait (br_if $wait (i32.ne (i32.const 2)
           (local.tee $n (i32.add (local.get $n) (call $poll (local.get $s)
             (i32.add (i32.const 8192) (i32.mul (local.get $n) (i32.const 32))) (i32.const 32) (i64.const 0)))))))
         (call $report (i32.const 98) (i64.const 1))
         (loop $wait (br_if $wait (i32.eqz (call $shutdown-requested))))
-        ;; The next one tells how many were lost.
+        ;; The next one reports how many were lost.
         (call $expect (i32.const 1) (call $poll (local.get $s) (i32.const 8256) (i32.const 32) (i64.const 0)) (i32.const 1))
         (call $report (i32.const 108) (i64.load32_u offset=28 (i32.const 8256)))
         (call $report (i32.const 118) (i64.load8_u (i32.load offset=16 (i32.const 8256))))
@@ -207,7 +207,7 @@ async fn attached_messages_stay_as_they_are_while_newer_ones_are_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publishers_that_join_later_are_mapped_and_all_of_them_are_served() {
+async fn publishers_that_join_later_are_mapped_and_all_of_them_are_received() {
     let bus = Bus::new();
     let mut first = bus.writer("topic", 64, 4);
     let body = format!(
@@ -239,7 +239,7 @@ async fn publishers_that_join_later_are_mapped_and_all_of_them_are_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_a_guest_does_not_look_at_wakes_it_once() {
+async fn a_message_that_a_guest_does_not_poll_wakes_it_only_once() {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, 8);
     let body = format!(
@@ -247,7 +247,7 @@ async fn a_message_that_a_guest_does_not_look_at_wakes_it_once() {
         (call $report (i32.const 97) (i64.const 1))
         (call $expect (i32.const 1) (call $wait (i64.const -1)) (i32.const 1))
         (call $expect (i32.const 2) (call $wait (i64.const 5000000)) (i32.const 2))
-        ;; Having looked, it is woken again for what it has left, and for what comes.
+        ;; After a poll it is woken again, for the remaining message and for new ones.
         (call $expect (i32.const 3) (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)) (i32.const 1))
         (call $expect (i32.const 4) (call $wait (i64.const -1)) (i32.const 1))
         (call $expect (i32.const 5) (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)) (i32.const 1))
@@ -258,7 +258,7 @@ async fn a_message_that_a_guest_does_not_look_at_wakes_it_once() {
     );
     let scene = scene(Some(&writer), bus, |_| (), &body).await;
     until(&scene.guest, 'a', 1).await;
-    // Both at once as far as the guest can tell: it sleeps until it is woken by the first.
+    // The guest sees both at once, because it sleeps until the first one wakes it.
     assert!(publish(&mut writer, b"one"));
     assert!(publish(&mut writer, b"two"));
     until(&scene.guest, 'b', 1).await;

@@ -1,39 +1,17 @@
-//! Publishers that have left while somebody still has their messages: what they leave is charged, and bounded.
+//! Departed publishers whose messages are unread: their memory is charged, and their number is bounded.
 
 use std::time::Duration;
 
-use crate::guest_support::wat;
-use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
-use blockcast_broker::{Broker, Component, ComponentOptions, Grants, GuestSource, RestartPolicy};
-use blockcast_broker::{ComponentLimits, ExitReason, Limit};
+use crate::guest_support::{channel_memory, start};
+use blockcast_blocks::Bytes;
+use blockcast_broker::{Broker, ExitReason, Limit, RestartPolicy};
 use blockcast_publisher::PublisherOptions;
 
-/// Longest time that something may take which takes milliseconds: what takes longer hangs.
+/// How long to wait for something that takes milliseconds before the test counts as hung.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Starts a guest that is granted everything but beyond `limits`.
-fn start(
-    broker: &Broker,
-    body: &str,
-    restart: RestartPolicy,
-    limits: impl FnOnce(&mut ComponentLimits),
-) -> Component {
-    let program = broker.load(&GuestSource::bytes("test", wat::component(body).into_bytes())).expect("loads");
-    let mut granted = ComponentLimits::default();
-    limits(&mut granted);
-    let options = ComponentOptions::new().grants(Grants::all().limits(granted)).restart(restart);
-    broker.supervise_guest(&program, options).expect("starts")
-}
-
-/// What a channel with such blocks takes.
-fn memory(block_size: usize, blocks: u32) -> u64 {
-    let config =
-        ChannelConfig { block_size, blocks, ..ChannelConfig::new(PublisherId::new(1), Bytes::schema()) };
-    config.memory().expect("in range")
-}
-
-/// Opens a publisher of 4 blocks, publishes a message and closes the publisher, until that is refused or was done 100 times.
-/// `$left` says how often.
+/// Opens a publisher of 4 blocks, publishes a message and closes the publisher, until one is refused or 100
+/// have left. Returns how many left.
 const LEAVE: &str = r#"
   (func $leave (result i32) (local $p i32) (local $left i32)
     (loop $again
@@ -46,12 +24,13 @@ const LEAVE: &str = r#"
       (br_if $again (i32.lt_u (local.tee $left (i32.add (local.get $left) (i32.const 1))) (i32.const 100))))
     (local.get $left))"#;
 
-/// A guest that leaves as many publishers as it can, expects that to be `left`, and once all is read leaves as many again.
-fn leaves_twice(left: u64) -> String {
+/// A guest that leaves as many publishers behind as it can, checks that their number is `left`, and opens
+/// another once the messages are read.
+fn leaves_and_reopens(left: u64) -> String {
     format!(
         r#"{LEAVE} (func (export "run") (result i32) (local $p i32)
           (call $expect (i32.const 3) (call $leave) (i32.const {left}))
-          ;; Until the subscriber has read all.
+          ;; Waits until the subscriber has read everything.
           (loop $wait
             (local.set $p (call $open_publisher (i32.const 64) (i32.const 2)))
             (if (i32.lt_s (local.get $p) (i32.const 0)) (then (drop (call $wait (i64.const 1000000))) (br $wait)))
@@ -61,28 +40,28 @@ fn leaves_twice(left: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_publishers_that_left_are_charged_until_their_messages_are_read() {
+async fn hostile_departed_publishers_are_charged_until_their_messages_are_read() {
     let broker = Broker::new();
     let mut slow = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
-    let guest = start(&broker, &leaves_twice(5), RestartPolicy::never(), |limits| {
-        (limits.publishers, limits.publisher_bytes) = (1, 5 * memory(4096, 4) + 4096);
+    let guest = start(&broker, &leaves_and_reopens(5), RestartPolicy::never(), |limits| {
+        (limits.publishers, limits.publisher_bytes) = (1, 5 * channel_memory(4096, 4) + 4096);
     });
-    // All messages of the first round are there when it is refused.
+    // Once it is refused, it has published all five messages.
     while guest.stats().await.refusals == 0 && guest.report().is_none() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for _ in 0..5 {
-        let message = tokio::time::timeout(PATIENCE, slow.recv()).await.expect("in time");
+        let message = tokio::time::timeout(PATIENCE, slow.recv()).await.expect("it does not hang");
         drop(message.expect("a message"));
     }
     let reading = tokio::spawn(async move { while slow.recv().await.is_ok() {} });
-    let report = tokio::time::timeout(PATIENCE, guest.ended()).await.expect("in time");
+    let report = tokio::time::timeout(PATIENCE, guest.ended()).await.expect("it does not hang");
     assert_eq!(report.reason, ExitReason::Finished);
     reading.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_publishers_that_left_are_bounded_in_number() {
+async fn hostile_departed_publishers_are_bounded_in_number() {
     let broker = Broker::new();
     let _slow = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
     let body = format!(
@@ -95,10 +74,10 @@ async fn hostile_publishers_that_left_are_bounded_in_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_restarts_do_not_shed_what_the_former_runs_left() {
+async fn hostile_restarts_do_not_shed_the_departed_publishers_of_earlier_runs() {
     let broker = Broker::new();
     let _slow = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");
-    // Fails, and so is restarted, until it is refused a publisher.
+    // Fails, and is restarted, until a publisher is refused.
     let body = r#"(func (export "run") (result i32) (local $p i32)
       (local.set $p (call $open_publisher (i32.const 64) (i32.const 2)))
       (if (i32.lt_s (local.get $p) (i32.const 0)) (then
@@ -117,7 +96,7 @@ async fn hostile_restarts_do_not_shed_what_the_former_runs_left() {
 }
 
 #[tokio::test]
-async fn hostile_blocks_of_a_byte_are_charged_for_all_that_they_map() {
+async fn hostile_blocks_of_one_byte_are_charged_for_all_the_memory_they_map() {
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
     let body = r#"(func (export "run") (result i32)
       (call $expect (i32.const 1) (call $open_publisher (i32.const 1) (i32.const 0x100000)) (i32.const -13))
@@ -127,8 +106,8 @@ async fn hostile_blocks_of_a_byte_are_charged_for_all_that_they_map() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_subscriptions_keep_a_bounded_number_of_publishers_that_left() {
-    // One sleeps, one computes; neither looks at its subscription.
+async fn hostile_subscriptions_keep_a_bounded_number_of_departed_publishers() {
+    // One sleeps and one computes. Neither polls its subscription.
     for idle in ["(drop (call $wait (i64.const -1)))", ""] {
         let broker = Broker::new();
         let body = format!(
@@ -152,7 +131,7 @@ async fn hostile_subscriptions_keep_a_bounded_number_of_publishers_that_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_is_read_may_see_any_number_of_publishers_come_and_go() {
+async fn a_subscription_that_keeps_up_may_see_any_number_of_publishers_come_and_go() {
     let broker = Broker::new();
     let body = r#"(func (export "run") (result i32) (local $s i32) (local $i i32)
       (local.set $s (call $subscribe))

@@ -1,4 +1,4 @@
-//! Address space that a guest donates: what is refused, and that it harms nobody but the guest.
+//! Address space that a guest donates. A wrong donation is refused or harms only the guest.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use super::KIND;
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
+use crate::guest_support::codes::{LIMIT, OUT_OF_BOUNDS, WRONG_SIZE};
 use blockcast_broker::{ComponentLimits, ExitReason, GuestEngine};
 
-/// Runs `body` as the guest's `run`, with a subscription in `$s` and one publisher of 64 blocks of 4 KiB, which publishes
-/// `block` again and again.
+/// Runs `body` as the guest's `run`, with a subscription in `$s` to a publisher of 64 blocks of 4 KiB, which
+/// publishes `block` again and again.
 async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (ExitReason, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
@@ -32,17 +33,13 @@ async fn finishes(body: &str) {
     assert_eq!(reason, ExitReason::Finished, "{:?}", guest.log.lock());
 }
 
-/// `add-storage` of an area, and the result expected.
+/// Code that calls `add-storage` for an area and checks the result.
 fn donate(address: u64, size: u64, expected: i32) -> String {
     format!(
         "(call $expect (i32.const {}) (call $add_storage (local.get $s) (i32.const {address}) (i32.const {size})) (i32.const {expected}))",
         address >> 16
     )
 }
-
-const WRONG_SIZE: i32 = -3;
-const OUT_OF_BOUNDS: i32 = -12;
-const LIMIT: i32 = -13;
 
 #[tokio::test]
 async fn hostile_unaligned_and_empty_donations_are_refused() {
@@ -52,7 +49,7 @@ async fn hostile_unaligned_and_empty_donations_are_refused() {
 }
 
 #[tokio::test]
-async fn hostile_donations_outside_of_the_memory_are_refused() {
+async fn hostile_donations_outside_the_memory_are_refused() {
     // The memory has 4 pages.
     for (address, size) in
         [(4 << 16, 65536), (3 << 16, 2 << 16), (0, 5 << 16), (0xffff_0000, 65536), (65536, 0xffff_0000)]
@@ -69,7 +66,7 @@ async fn hostile_donations_that_wrap_around_are_refused() {
 }
 
 #[tokio::test]
-async fn hostile_donations_that_overlap_are_refused_whoever_they_belong_to() {
+async fn hostile_donations_that_overlap_any_other_are_refused() {
     let mut body = donate(2 << 16, 1 << 16, 0);
     for (address, size) in [(2 << 16, 1 << 16), (1 << 16, 2 << 16), (2 << 16, 2 << 16), (0, 4 << 16)] {
         body += &donate(address, size, OUT_OF_BOUNDS);
@@ -88,7 +85,7 @@ async fn hostile_donations_beyond_the_budget_are_refused() {
 }
 
 #[tokio::test]
-async fn a_donation_too_small_for_an_arena_is_kept_for_later_and_poll_asks_for_more() {
+async fn a_donation_too_small_for_an_arena_is_kept_and_poll_asks_for_more() {
     // 64 blocks of 4 KiB are 4 pages.
     let body = r#"
       (call $expect (i32.const 1) (call $subscription.minimum-size (local.get $s)) (i32.const 262144))
@@ -104,7 +101,7 @@ async fn a_donation_too_small_for_an_arena_is_kept_for_later_and_poll_asks_for_m
 }
 
 #[tokio::test]
-async fn the_memory_may_grow_beyond_its_limit_by_what_was_asked_for_and_no_more() {
+async fn the_memory_may_exceed_its_limit_by_the_requested_window_and_no_more() {
     let body = r#"
       (call $expect (i32.const 1) (memory.grow (i32.const 1)) (i32.const -1))
       (call $expect (i32.const 2) (call $subscription.minimum-size (local.get $s)) (i32.const 262144))
@@ -117,7 +114,7 @@ async fn the_memory_may_grow_beyond_its_limit_by_what_was_asked_for_and_no_more(
 }
 
 #[tokio::test]
-async fn memory_reads_as_zeros_and_is_writable_after_the_subscription_is_gone() {
+async fn memory_is_zeroed_and_writable_once_the_subscription_is_dropped() {
     let body = r#"
       (local.set $a (i32.load offset=16 (call $next (local.get $s))))
       (call $expect (i32.const 1) (i32.load8_u (local.get $a)) (i32.const 98))
@@ -125,7 +122,7 @@ async fn memory_reads_as_zeros_and_is_writable_after_the_subscription_is_gone() 
       (call $expect (i32.const 2) (i32.load8_u (local.get $a)) (i32.const 0))
       (i32.store (local.get $a) (i32.const 7))
       (call $expect (i32.const 3) (i32.load (local.get $a)) (i32.const 7))
-      ;; The same range can be donated again, and what was written there is gone.
+      ;; The same range can be donated again, which discards what was written there.
       (global.set $seen (i64.const 0))
       (local.set $s (call $subscribe))
       (call $expect (i32.const 4) (call $add_storage (local.get $s) (i32.and (local.get $a) (i32.const 0xffff0000)) (i32.const 262144)) (i32.const 0))
@@ -147,19 +144,19 @@ async fn memory_grows_while_windows_are_mapped() {
 }
 
 #[test]
-fn hostile_donation_of_the_guests_own_data_and_return_areas_harms_only_the_guest() {
-    in_child_async!("hostile_donation_of_the_guests_own_data_and_return_areas_harms_only_the_guest", async {
-        // Everything it has, return areas of the helpers included, becomes a window while it is being donated.
+fn hostile_donation_of_the_guests_own_data_harms_only_the_guest() {
+    in_child_async!("hostile_donation_of_the_guests_own_data_harms_only_the_guest", async {
+        // All of its memory, including the return areas of the helpers, becomes a window during the call.
         let (reason, _) = run_with(|_| (), &donate(0, 4 << 16, 0)).await;
         assert!(matches!(reason, ExitReason::ReadOnlyViolation { .. }), "{reason:?}");
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn arenas_lie_side_by_side_also_across_donations() {
+async fn arenas_are_mapped_side_by_side_even_across_donations() {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
-    // Each fills a page of wasm.
+    // Each arena fills a page of wasm.
     let mut writers: Vec<_> =
         (1..=3).map(|_| bus.writer_with("topic", 4096, 16, |config| config.history = 1)).collect();
     for (number, writer) in writers.iter_mut().enumerate() {
@@ -172,7 +169,7 @@ async fn arenas_lie_side_by_side_also_across_donations() {
           (local.set $a (call $grow (i32.const 0x30000)))
           {}{}{}
           (call $expect (i32.const 11) (call $subscription.minimum-size (local.get $s)) (i32.const 0))
-          ;; All three are read as one range.
+          ;; Reads all three as one range.
           (loop $bytes
             (if (i32.load8_u (i32.add (local.get $a) (local.get $n)))
               (then (local.set $seen (i32.add (local.get $seen) (i32.load8_u (i32.add (local.get $a) (local.get $n)))))))
@@ -191,7 +188,7 @@ async fn arenas_lie_side_by_side_also_across_donations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_arena_spans_donations_that_follow_one_another() {
+async fn one_arena_can_span_adjacent_donations() {
     let body = [
         "(local.set $a (call $grow (i32.const 0x40000)))",
         "(loop $parts
@@ -205,7 +202,7 @@ async fn one_arena_spans_donations_that_follow_one_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn blocks_that_a_publisher_grows_by_need_no_further_donation() {
+async fn a_growing_publisher_needs_no_further_donation() {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let mut writer = bus.writer_with("topic", 4096, 2, |config| config.max_blocks = Some(64));
@@ -223,7 +220,7 @@ async fn blocks_that_a_publisher_grows_by_need_no_further_donation() {
     while writer.channel().stats().subscribers.is_empty() {
         tokio::task::yield_now().await;
     }
-    // Nothing is released, so each message needs a block of its own.
+    // The guest releases nothing, so each message needs a block of its own.
     for number in 0..32_u8 {
         assert!(publish(&mut writer, &[number; 4096]), "the pool grows");
     }
@@ -231,8 +228,8 @@ async fn blocks_that_a_publisher_grows_by_need_no_further_donation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_address_space_is_taken_back_where_nothing_is_mapped_only() {
-    let take = |address: &str, size: u32, expected: i32| {
+async fn hostile_removal_of_storage_is_refused_while_something_is_mapped_there() {
+    let remove = |address: &str, size: u32, expected: i32| {
         format!(
             "(call $subscription.remove-storage (local.get $s) {address} (i32.const {size}) (i32.const 1088))
              (call $expect (i32.const 30) (call $unit) (i32.const {expected}))"
@@ -242,17 +239,17 @@ async fn hostile_address_space_is_taken_back_where_nothing_is_mapped_only() {
         "(local.set $a (call $donate (local.get $s)))
          (local.set $n (call $grow (i32.const 0x20000)))
          (call $expect (i32.const 10) (call $add_storage (local.get $s) (local.get $n) (i32.const 0x20000)) (i32.const 0))",
-        &take("(local.get $a)", 65536, -2),
-        &take("(local.get $n)", 0, WRONG_SIZE),
-        &take("(local.get $n)", 4096, WRONG_SIZE),
-        &take("(i32.const 0)", 65536, OUT_OF_BOUNDS),
-        &take("(local.get $n)", 0x30000, OUT_OF_BOUNDS),
-        &take("(i32.const 0xffff0000)", 0xffff_0000, OUT_OF_BOUNDS),
+        &remove("(local.get $a)", 65536, -2),
+        &remove("(local.get $n)", 0, WRONG_SIZE),
+        &remove("(local.get $n)", 4096, WRONG_SIZE),
+        &remove("(i32.const 0)", 65536, OUT_OF_BOUNDS),
+        &remove("(local.get $n)", 0x30000, OUT_OF_BOUNDS),
+        &remove("(i32.const 0xffff0000)", 0xffff_0000, OUT_OF_BOUNDS),
         "(i32.store (local.get $n) (i32.const 5))",
-        &take("(local.get $n)", 65536, 0),
+        &remove("(local.get $n)", 65536, 0),
         "(call $expect (i32.const 31) (i32.load (local.get $n)) (i32.const 0))",
-        &take("(local.get $n)", 65536, OUT_OF_BOUNDS),
-        // It can serve again, for something else.
+        &remove("(local.get $n)", 65536, OUT_OF_BOUNDS),
+        // The range can be donated again, to another subscription.
         "(local.set $t (call $subscribe))
          (call $expect (i32.const 32) (call $add_storage (local.get $t) (local.get $n) (i32.const 0x10000)) (i32.const 0))",
     ];

@@ -1,24 +1,21 @@
-//! Guests that use up what the process has: mappings, open files, tables. They get an error or their end, the process goes on.
+//! Guests that exhaust a resource of the process: mappings, open files, tables. They get an error or end, and
+//! the process goes on.
 
 use std::sync::Arc;
 
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::{in_child, in_child_async};
+use crate::guest_support::codes::{INTERNAL, NO_STORAGE};
+use crate::guest_support::runtime;
+use crate::guest_support::wat::expect;
 use crate::guest_support::{Form, Guest, assert_violation, process};
 use blockcast_broker::{ComponentLimits, ComponentReport, ExitReason, GuestEngine, Isolation};
 
-const NO_STORAGE: i32 = -1;
-const INTERNAL: i32 = -4;
-
-fn expect(number: u32, actual: &str, expected: i32) -> String {
-    format!("(call $expect (i32.const {number}) {actual} (i32.const {expected}))\n")
-}
-
-/// All mappings that the process may still have, taken until the value is dropped.
+/// Takes all mappings that the process may still create, until this value is dropped.
 struct Mappings {
     start: *mut libc::c_void,
     len: usize,
-    /// Pages mapped on their own.
+    /// Pages that are mapped one by one.
     pages: Vec<*mut libc::c_void>,
 }
 
@@ -39,14 +36,14 @@ impl Mappings {
             )
         };
         assert_ne!(start, libc::MAP_FAILED);
-        // Every other page differs from its neighbours, until that is refused.
+        // Gives every other page a different protection, until the system refuses.
         let mut taken = 0;
-        // SAFETY: a page of the mapping just made.
+        // SAFETY: the page is part of the mapping that was just created.
         while unsafe { libc::mprotect(start.byte_add((2 * taken + 1) * page), page, libc::PROT_READ) } == 0 {
             taken += 1;
         }
-        assert!(taken > 0 && 2 * taken * page < len, "the system has refused more");
-        // The last ones cannot be had by splitting. Shared memory is never joined with its neighbours.
+        assert!(taken > 0 && 2 * taken * page < len, "the system refused further mappings");
+        // Splitting does not reach the last few. Shared mappings are never merged with their neighbours.
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let mut pages = Vec::with_capacity(64);
         loop {
@@ -62,7 +59,7 @@ impl Mappings {
 
 impl Drop for Mappings {
     fn drop(&mut self) {
-        // SAFETY: the mapping made above, to which nothing refers.
+        // SAFETY: unmaps the mapping from `take`, which nothing refers to.
         unsafe { libc::munmap(self.start, self.len) };
         for &page in &self.pages {
             // SAFETY: as above.
@@ -71,8 +68,8 @@ impl Drop for Mappings {
     }
 }
 
-/// Runs `body` with a reliable subscription in `$s` and the address of the first message in `$a`, after
-/// which the process has no mapping left.
+/// Runs `body` once the process has no mappings left, with a reliable subscription in `$s`, the address of
+/// the first message in `$a`, donated address space in `$n` and a block in `$b`.
 async fn without_mappings(body: &str) -> (ComponentReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
@@ -108,15 +105,15 @@ async fn without_mappings(body: &str) -> (ComponentReport, Guest) {
     drop(taken);
     for byte in [7, 8] {
         let message = own.receive().expect("a message");
-        assert!(message.bytes().iter().all(|&seen| seen == byte), "it is as it was published");
+        assert!(message.bytes().iter().all(|&seen| seen == byte), "the message is unchanged");
     }
-    assert_eq!(writer.reclaim(), 64, "all blocks are back");
+    assert_eq!(writer.reclaim(), 64, "all blocks have returned");
     (report, guest)
 }
 
 #[test]
-fn hostile_writes_into_blocks_are_violations_also_without_a_mapping_left() {
-    in_child_async!("hostile_writes_into_blocks_are_violations_also_without_a_mapping_left", async {
+fn hostile_writes_to_blocks_are_violations_even_without_a_spare_mapping() {
+    in_child_async!("hostile_writes_to_blocks_are_violations_even_without_a_spare_mapping", async {
         for offence in [
             "(i32.store8 (local.get $a) (i32.const 88))",
             "(memory.fill (local.get $a) (i32.const 88) (i32.const 0x30000))",
@@ -132,47 +129,46 @@ fn hostile_writes_into_blocks_are_violations_also_without_a_mapping_left() {
 }
 
 #[test]
-fn a_block_cannot_be_attached_without_a_mapping_left_and_the_guest_is_told() {
-    in_child!("a_block_cannot_be_attached_without_a_mapping_left_and_the_guest_is_told", || {
+fn attaching_a_block_without_a_spare_mapping_is_an_error() {
+    in_child!("attaching_a_block_without_a_spare_mapping_is_an_error", || {
         let body = [
             "(i32.store (i32.add (local.get $n) (i32.const 8)) (i32.const 5))".to_owned(),
             expect(10, "(call $attach (local.get $b) (i32.const 1))", INTERNAL),
-            // Nothing has changed, and address space is taken back without one.
+            // Nothing has changed, and address space can be removed without a mapping.
             expect(11, "(call $block.minimum-size (local.get $b))", 0),
             expect(12, "(call $take_blocks_back (local.get $n) (i32.const 0x40000))", 0),
             expect(13, "(i32.load (i32.add (local.get $n) (i32.const 8)))", 0),
             expect(14, "(call $attach (local.get $b) (i32.const 1))", NO_STORAGE),
         ];
-        // One thread: on another the guest would give its spare mappings for what that thread needs.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        // With one thread only: setting up another one would use the guest's spare mappings.
+        let runtime = runtime();
         let (report, guest) = runtime.block_on(without_mappings(&body.concat()));
         assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
     });
 }
 
 #[test]
-fn a_guest_on_a_thread_that_cannot_be_prepared_goes_on_when_it_can() {
-    in_child!("a_guest_on_a_thread_that_cannot_be_prepared_goes_on_when_it_can", || {
-        // Otherwise it would be refused before it comes to a thread.
+fn a_guest_on_a_thread_that_cannot_be_set_up_waits_until_it_can() {
+    in_child!("a_guest_on_a_thread_that_cannot_be_set_up_waits_until_it_can", || {
+        // Without this, the guest would be refused before it reaches a thread.
         blockcast_blocks::reserve_mappings(0);
         let engine = GuestEngine::new().expect("an engine");
         let guest =
             Guest::new(&engine, Arc::new(Bus::new()), r#"(func (export "run") (result i32) (i32.const 0))"#);
-        let (go, gone) = std::sync::mpsc::channel::<()>();
-        // No guest has run on it.
+        let (go, started) = std::sync::mpsc::channel::<()>();
+        // No guest has run on this thread.
         let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            let runtime = runtime();
             let local = async {
                 let run = guest.run();
-                gone.recv().expect("told to go");
+                started.recv().expect("the test continues");
                 run.await.reason
             };
             runtime.block_on(local)
         });
         let taken = Mappings::take();
         go.send(()).expect("it waits");
-        // Long enough for it to come there, as far as that can be known; if it is late it just finishes.
+        // Long enough for the guest to reach the thread, most likely. A guest that is late just finishes.
         std::thread::sleep(std::time::Duration::from_millis(150));
         drop(taken);
         assert_eq!(thread.join().expect("no panic"), ExitReason::Finished);
@@ -180,15 +176,15 @@ fn a_guest_on_a_thread_that_cannot_be_prepared_goes_on_when_it_can() {
 }
 
 #[test]
-fn hostile_hoarder_of_open_files_is_refused_more_and_others_go_on() {
-    in_child_async!("hostile_hoarder_of_open_files_is_refused_more_and_others_go_on", async {
+fn hostile_hoarder_of_open_files_is_refused_and_others_go_on() {
+    in_child_async!("hostile_hoarder_of_open_files_is_refused_and_others_go_on", async {
         let engine = GuestEngine::new().expect("an engine");
         let bus = Bus::new();
         let mut writer = bus.writer("topic", 4096, 8);
         let body = [
             r#"(func (export "run") (result i32) (local $n i32) (local $b i32) (local $i i32) (local $last i32)"#.to_owned(),
             expect(1, "(call $donate_blocks (call $grow (i32.const 0x400000)) (i32.const 0x400000))", 0),
-            // Each block takes a file once it is attached.
+            // Each attached block has an open file.
             "(loop $blocks
                (local.set $last (local.get $b))
                (local.set $b (call $block.new (i32.const 100)))
@@ -199,22 +195,22 @@ fn hostile_hoarder_of_open_files_is_refused_more_and_others_go_on() {
             expect(2, "(local.get $n)", INTERNAL),
             expect(3, "(i32.gt_s (local.get $i) (i32.const 3))", 1),
             expect(4, "(call $open_publisher (i32.const 64) (i32.const 2))", INTERNAL),
-            // One less, one more.
+            // Dropping one makes room for one.
             "(call $block.drop (local.get $last))".to_owned(),
             expect(5, "(i32.ge_s (call $attach (local.get $b) (i32.const 1)) (i32.const 0))", 1),
-            // What was there before goes on.
+            // Existing participants go on.
             expect(6, "(i32.load8_u (i32.load offset=16 (call $next (call $subscribe))))", 7),
             "(i32.const 0))".to_owned(),
         ]
         .concat();
         let guest = Guest::new(&engine, Arc::new(bus.clone()), &body);
-        // Looking at them takes one, which is free again then.
+        // Includes one for the listing itself, which is closed again.
         let open = process::open_files() as u64;
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: a valid place for the answer.
+        // SAFETY: `limit` is valid for the write.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
         limit.rlim_cur = open + 8;
-        // SAFETY: a valid limit.
+        // SAFETY: `limit` is a valid value that lives until the call returns.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
         let running = guest.spawn();
         while writer.channel().stats().subscribers.is_empty() && !running.is_finished() {
@@ -229,10 +225,10 @@ fn hostile_hoarder_of_open_files_is_refused_more_and_others_go_on() {
 }
 
 #[test]
-fn hostile_tables_are_held_to_a_budget() {
-    in_child_async!("hostile_tables_are_held_to_a_budget", async {
+fn hostile_tables_are_limited_by_a_budget() {
+    in_child_async!("hostile_tables_are_limited_by_a_budget", async {
         let engine = GuestEngine::new().expect("an engine");
-        // Sixteen tables; the guest makes each as large as it gets.
+        // The guest grows each of sixteen tables as far as it can.
         let tables: String = (0..16).map(|number| format!("(table $t{number} 0 funcref)\n")).collect();
         let grow: String = (0..16)
             .map(|number| {
@@ -254,12 +250,12 @@ fn hostile_tables_are_held_to_a_budget() {
     });
 }
 
-/// Messages that are mapped into a guest of strict isolation at a time.
+/// The most messages that are mapped into a strictly isolated guest at a time.
 const MAPPED: usize = 256;
 
 #[test]
-fn hostile_hoarder_of_long_messages_takes_a_bounded_number_of_mappings() {
-    in_child_async!("hostile_hoarder_of_long_messages_takes_a_bounded_number_of_mappings", async {
+fn hostile_hoarder_of_long_messages_uses_a_bounded_number_of_mappings() {
+    in_child_async!("hostile_hoarder_of_long_messages_uses_a_bounded_number_of_mappings", async {
         const WRITERS: usize = 6;
         const MESSAGES: usize = 64;
         let engine = GuestEngine::new().expect("an engine");
@@ -276,7 +272,7 @@ fn hostile_hoarder_of_long_messages_takes_a_bounded_number_of_mappings() {
                 (local.set $n (call $poll (local.get $s) (local.get $at) (i32.const 0x8000) (i64.const 0)))
                 (if (i32.gt_s (local.get $n) (i32.const 0)) (then
                   (local.set $count (i32.add (local.get $count) (local.get $n)))
-                  ;; The last byte of the last one.
+                  ;; Checks the last byte of the last message.
                   (local.set $n (i32.add (local.get $at) (i32.shl (i32.sub (local.get $n) (i32.const 1)) (i32.const 5))))
                   (call $expect (i32.const 10) (i32.load8_u offset={} (i32.load offset=16 (local.get $n))) (i32.const 7)))
                 (else (drop (call $wait (i64.const 1000000)))))
@@ -317,7 +313,7 @@ fn hostile_hoarder_of_long_messages_takes_a_bounded_number_of_mappings() {
 fn hostile_attachments_beyond_the_windows_of_a_guest_are_refused() {
     in_child_async!("hostile_attachments_beyond_the_windows_of_a_guest_are_refused", async {
         let engine = GuestEngine::new().expect("an engine");
-        // Every handle is attached for reading, as often as there are windows, and once more.
+        // Attaches one handle after another for reading until no window is left.
         let body = [
             r#"(func (export "run") (result i32) (local $n i32) (local $b i32) (local $i i32)"#.to_owned(),
             expect(1, "(call $donate_blocks (call $grow (i32.const 0x1000000)) (i32.const 0x1000000))", 0),

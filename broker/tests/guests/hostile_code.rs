@@ -1,4 +1,4 @@
-//! Code that is meant to hurt whoever reads or compiles it.
+//! Code that attacks the reader or the compiler.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::guest_support::child::{in_child, in_child_async};
 use blockcast_broker::{Broker, Grants};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, LoadError, LoadLimit};
 
-/// Bytes that a guest's code may have.
+/// The most bytes that a guest's code may have.
 const MOST: u64 = 64 << 20;
 
 fn load(code: Vec<u8>) -> Result<GuestProgram, LoadError> {
@@ -22,7 +22,7 @@ fn invalid(code: Vec<u8>, because: &str) {
     assert!(matches!(&error, LoadError::Invalid { reason, .. } if reason.contains(because)), "{error:.500}");
 }
 
-/// A number as the binary format has it.
+/// A number in the encoding of the binary format (LEB128).
 fn number(mut value: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -54,25 +54,25 @@ fn module(code: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// Components inside of each other.
+/// Components nested in each other.
 fn nested(depth: usize) -> Vec<u8> {
-    // The innermost first: each is a section of the one around it.
+    // Starts with the innermost. Each is a section of the one around it.
     (0..depth).fold(b"\0asm\x0d\0\x01\0".to_vec(), |code, _| {
         [b"\0asm\x0d\0\x01\0".to_vec(), section(4, &code)].concat()
     })
 }
 
 #[test]
-fn hostile_text_that_is_nested_without_end_is_refused() {
-    in_child!("hostile_text_that_is_nested_without_end_is_refused", || {
+fn hostile_text_that_is_nested_too_deeply_is_refused() {
+    in_child!("hostile_text_that_is_nested_too_deeply_is_refused", || {
         invalid("(component ".repeat(100_000).into_bytes(), "nesting");
         invalid(format!("(module {}", "(func (block ".repeat(100_000)).into_bytes(), "");
     });
 }
 
 #[test]
-fn hostile_components_inside_of_each_other_are_refused() {
-    in_child!("hostile_components_inside_of_each_other_are_refused", || {
+fn hostile_components_nested_too_deeply_are_refused() {
+    in_child!("hostile_components_nested_too_deeply_are_refused", || {
         for depth in [1, 10, 2000] {
             let error = load(nested(depth)).expect_err("refused");
             match depth {
@@ -99,7 +99,8 @@ fn hostile_depth_of_blocks_does_not_overflow_the_compiler() {
 
 #[test]
 fn hostile_numbers_in_the_code_are_refused() {
-    // A function larger than the format allows (7,654,321 bytes), more locals, more functions, a section longer than the file.
+    // A function larger than the format allows (7,654,321 bytes), more locals, more functions, a section
+    // longer than the file.
     let error = load(module(&vec![0x01; 8 << 20])).expect_err("refused");
     assert!(matches!(error, LoadError::TooComplex { limit: LoadLimit::FunctionBytes, .. }), "{error}");
     let locals = [&[1][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f], &[0x0b]].concat();
@@ -115,8 +116,8 @@ fn hostile_numbers_in_the_code_are_refused() {
 }
 
 #[test]
-fn hostile_amounts_of_text_do_not_come_back_in_errors() {
-    // The line of the mistake is a part of what the parser says.
+fn hostile_amounts_of_text_do_not_reappear_in_errors() {
+    // The parser's message contains the line with the error.
     let error = load(format!("(component {}", "x".repeat(1 << 20)).into_bytes()).expect_err("refused");
     assert!(matches!(error, LoadError::Invalid { .. }) && error.to_string().len() < 10_000);
     let name = "x".repeat(90_000);
@@ -125,13 +126,16 @@ fn hostile_amounts_of_text_do_not_come_back_in_errors() {
 }
 
 #[test]
-fn hostile_source_beyond_the_largest_is_refused_unread() {
+fn hostile_source_beyond_the_size_limit_is_refused_unread() {
     let code = [b"\0asm\x0d\0\x01\0".to_vec(), vec![0; MOST as usize]].concat();
     let bytes = code.len() as u64;
     let error = load(code).expect_err("too large");
-    assert!(matches!(error, LoadError::TooLarge { bytes: said, most: MOST, .. } if said == bytes), "{error}");
+    assert!(
+        matches!(error, LoadError::TooLarge { bytes: reported, most: MOST, .. } if reported == bytes),
+        "{error}"
+    );
 
-    // A file that takes no space, of which so much is read only.
+    // A sparse file, of which no more than the limit is read.
     let path = std::env::temp_dir().join(format!("blockcast-huge-guest-{}", std::process::id()));
     let file = std::fs::File::create(&path).expect("a file");
     file.set_len(1 << 40).expect("a hole");
@@ -142,10 +146,10 @@ fn hostile_source_beyond_the_largest_is_refused_unread() {
 }
 
 #[test]
-fn hostile_changes_of_good_code_are_refused_or_do_no_harm() {
-    in_child_async!("hostile_changes_of_good_code_are_refused_or_do_no_harm", async {
+fn hostile_changes_to_good_code_are_refused_or_do_no_harm() {
+    in_child_async!("hostile_changes_to_good_code_are_refused_or_do_no_harm", async {
         let engine = GuestEngine::new().expect("an engine");
-        // A load, `memory.grow`, a block and a loop.
+        // Contains a load, `memory.grow`, a block and a loop.
         let good = module(&[
             0x41, 16, 0x28, 2, 0, 0x1a, 0x41, 1, 0x40, 0, 0x1a, 0x02, 0x40, 0x03, 0x40, 0x41, 0, 0x0d, 0,
             0x0b, 0x0b,
@@ -186,9 +190,9 @@ fn hostile_changes_of_good_code_are_refused_or_do_no_harm() {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn hostile_compilation_does_not_stand_in_the_way_of_async_work() {
+async fn hostile_compilation_does_not_block_async_work() {
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
-    // Additions, a hundred thousand of them: a while for the compiler.
+    // A hundred thousand additions keep the compiler busy for a while.
     let code = [vec![0x41, 1], [0x41_u8, 1, 0x6a].repeat(100_000), vec![0x1a]].concat();
     let source = GuestSource::Bytes { name: "slow".to_owned(), code: Arc::from(module(&code)) };
     let mut ticks = 0_u32;
@@ -200,7 +204,7 @@ async fn hostile_compilation_does_not_stand_in_the_way_of_async_work() {
             () = tokio::task::yield_now() => ticks += 1,
         }
     };
-    assert!(ticks > 0, "the only thread of the runtime went on");
+    assert!(ticks > 0, "the runtime's only thread was not blocked");
     let guest = broker.spawn_guest(&program, Grants::new(), []).expect("starts");
     assert_eq!(guest.ended().await.reason, ExitReason::Finished);
 }

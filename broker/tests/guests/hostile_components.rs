@@ -1,25 +1,28 @@
-//! Components that do not keep the rules of their own kind. What they share with core modules is in the other files.
+//! Components that break rules that only components have. The other files test what they share with core
+//! modules.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guest_support::assert_trapped;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, process, wat};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
-/// Computing time of guests, most of which need next to none: those that compute for ever use it up.
+/// The computing time of a guest. Endless guests use it up, the others need almost none.
 const COMPUTE: Duration = Duration::from_secs(1);
-/// Time on the clock until a guest has started: far more than a busy machine needs.
+/// How long a guest may take to start: far longer than a busy machine needs.
 const START_UP: Duration = Duration::from_secs(600);
 
-/// The allocator of the tests' components, and how their `run` is made one of the component's.
+/// The allocator of the tests' components, and the lifting of their `run`.
 const REALLOC: &str = r#"(func (export "realloc") (param i32 i32 i32 i32) (result i32) (global.get $next))"#;
 const LIFT: &str = r#"(canon lift (core func $main "run"))"#;
 
-fn replaced(component: &str, what: &str, by: &str) -> String {
-    assert_eq!(component.matches(what).count(), 1, "{what}");
-    component.replace(what, by)
+/// Replaces the only occurrence of `old`.
+fn replaced(component: &str, old: &str, new: &str) -> String {
+    assert_eq!(component.matches(old).count(), 1, "{old}");
+    component.replace(old, new)
 }
 
 async fn end_of(code: String) -> ExitReason {
@@ -32,12 +35,7 @@ async fn end_of(code: String) -> ExitReason {
     guest.run().await.reason
 }
 
-fn trapped(reason: &ExitReason, text: &str) {
-    let ExitReason::Trapped { message, .. } = reason else { panic!("{reason:?}") };
-    assert!(message.contains(text), "{message}");
-}
-
-/// Asks for a parameter, for which the host calls `realloc`.
+/// A component that asks for a parameter, for which the host calls `realloc`.
 fn asking(realloc: &str) -> String {
     let body = r#"(func (export "run") (result i32)
       (call $parameter (i32.const 16) (i32.const 5) (i32.const 1088))
@@ -58,7 +56,7 @@ fn hostile_allocators_of_components_are_traps() {
             ("unreachable", "unreachable"),
             ("(call $realloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1))", "stack"),
         ] {
-            trapped(&end_of(asking(realloc)).await, text);
+            assert_trapped(&end_of(asking(realloc)).await, text);
         }
         let endless = asking("(loop $for_ever (br $for_ever)) unreachable");
         assert_eq!(end_of(endless).await, ExitReason::Killed(Limit::Compute));
@@ -66,19 +64,19 @@ fn hostile_allocators_of_components_are_traps() {
 }
 
 #[test]
-fn hostile_end_of_the_memory_moves_while_the_host_writes() {
-    in_child_async!("hostile_end_of_the_memory_moves_while_the_host_writes", async {
-        // The allocator grows the memory and gives what is new, or what is just behind it.
+fn hostile_growth_of_the_memory_while_the_host_writes_is_handled() {
+    in_child_async!("hostile_growth_of_the_memory_while_the_host_writes_is_handled", async {
+        // The allocator grows the memory and returns the new pages, or the address just after them.
         let grown = "(i32.shl (memory.grow (i32.const 1)) (i32.const 16))";
         assert_eq!(end_of(asking(grown)).await, ExitReason::Finished);
-        let behind = "(drop (memory.grow (i32.const 1))) (i32.shl (memory.size) (i32.const 16))";
-        trapped(&end_of(asking(behind)).await, "beyond end");
+        let after = "(drop (memory.grow (i32.const 1))) (i32.shl (memory.size) (i32.const 16))";
+        assert_trapped(&end_of(asking(after)).await, "beyond end");
     });
 }
 
 #[test]
-fn hostile_function_after_the_return_is_ended_like_any_other() {
-    in_child_async!("hostile_function_after_the_return_is_ended_like_any_other", async {
+fn hostile_post_return_function_is_ended_like_any_other() {
+    in_child_async!("hostile_post_return_function_is_ended_like_any_other", async {
         let after = |code: &str| {
             let body = format!(
                 r#"(func (export "run") (result i32) (i32.const 0)) (func (export "after") (param i32) {code})"#
@@ -87,17 +85,17 @@ fn hostile_function_after_the_return_is_ended_like_any_other() {
             replaced(&wat::component(&body), LIFT, by)
         };
         assert_eq!(end_of(after("")).await, ExitReason::Finished);
-        trapped(&end_of(after("unreachable")).await, "unreachable");
+        assert_trapped(&end_of(after("unreachable")).await, "unreachable");
         // It may not call the host.
-        trapped(&end_of(after("(drop (call $now))")).await, "");
+        assert_trapped(&end_of(after("(drop (call $now))")).await, "");
         let endless = end_of(after("(loop $for_ever (br $for_ever))")).await;
         assert_eq!(endless, ExitReason::Killed(Limit::Compute));
     });
 }
 
 #[test]
-fn hostile_number_of_instances_does_not_start() {
-    in_child_async!("hostile_number_of_instances_does_not_start", async {
+fn hostile_number_of_instances_is_refused_at_the_start() {
+    in_child_async!("hostile_number_of_instances_is_refused_at_the_start", async {
         let before = (process::open_files(), process::reserved());
         let many = "(core instance (instantiate $more))".repeat(200);
         let code = wat::component(r#"(func (export "run") (result i32) (i32.const 0))"#);
@@ -110,7 +108,7 @@ fn hostile_number_of_instances_does_not_start() {
 }
 
 #[test]
-fn hostile_run_of_another_type_is_refused() {
+fn hostile_run_of_the_wrong_type_is_refused() {
     for (body, ty) in [
         (r#"(func (export "run") (result i64) (i64.const 0))"#, "(result u64)"),
         (r#"(func (export "run"))"#, ""),

@@ -1,25 +1,26 @@
-//! Every limit of a grant: what lies beyond it is refused, or ends the guest, as the grant says.
+//! Exceeding any limit of a grant is refused, or ends the guest if the grant says so.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::guest_support::Form;
-use blockcast_blocks::{Bytes, ChannelConfig, Payload, PublisherId};
+use crate::guest_support::codes::LIMIT;
+use crate::guest_support::{channel_memory, load};
+use blockcast_blocks::{Bytes, Payload};
 use blockcast_broker::{Broker, Component, Grants};
 use blockcast_broker::{ComponentLimits, ExitReason, Limit, Rate};
 use blockcast_publisher::PublisherOptions;
 
 const MS: Duration = Duration::from_millis(1);
-const LIMIT: i32 = -13;
 
 /// How a guest exceeds a limit.
 struct Case {
     limit: Limit,
     set: fn(&mut ComponentLimits),
-    /// What leads there.
+    /// Code that reaches the limit.
     before: &'static str,
-    /// What exceeds it, and what that returns where it is refused.
+    /// Code that exceeds it.
     excess: &'static str,
+    /// The result of `excess` if it is refused.
     refused: i32,
 }
 
@@ -32,10 +33,11 @@ const fn case(
     Case { limit, set, before, excess, refused: LIMIT }
 }
 
-/// A subscription that loses nothing, and one that publishers may overtake, with the four messages that are there.
+/// Opens a reliable subscription with the four earlier messages.
 const RELIABLE: &str =
     "(local.set $s (call $open_with (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4)))
     (drop (call $donate (local.get $s)))";
+/// Opens a subscription that publishers may overtake, with the four earlier messages.
 const LATEST: &str =
     "(local.set $s (call $open_with (i32.const 16) (i32.const 5) (i32.const 1) (i32.const 4)))
     (drop (call $donate (local.get $s)))";
@@ -76,7 +78,7 @@ fn refusing() -> Vec<Case> {
         ),
         case(
             Limit::PublisherBytes,
-            |limits| limits.publisher_bytes = memory(64, 4) + 1000,
+            |limits| limits.publisher_bytes = channel_memory(64, 4) + 1000,
             PUBLISHER,
             "(call $open_publisher (i32.const 64) (i32.const 2))",
         ),
@@ -113,14 +115,14 @@ fn refusing() -> Vec<Case> {
             // "opic"
             "(call $open_with (i32.const 17) (i32.const 4) (i32.const 0) (i32.const 0))",
         ),
-        case(Limit::Attached, |limits| limits.attached = 1, both(RELIABLE), ONE),
+        case(Limit::Attached, |limits| limits.attached = 1, received(RELIABLE), ONE),
         case(
             Limit::Held,
             |limits| limits.held = 0,
-            both(RELIABLE),
+            received(RELIABLE),
             "(block (result i32) (call $subscription.hold (local.get $s) (i64.const 0) (i32.const 1088)) (call $result))",
         ),
-        case(Limit::PoolShare, |limits| limits.pool_share = 1, both(LATEST), ONE),
+        case(Limit::PoolShare, |limits| limits.pool_share = 1, received(LATEST), ONE),
         case(
             Limit::PublishMessages,
             |limits| limits.publish_messages = Some(Rate::per_second(0).burst(1)),
@@ -134,7 +136,7 @@ fn refusing() -> Vec<Case> {
             PUBLISH,
         ),
         Case {
-            // A line that is dropped is no error.
+            // Dropping a line is not an error.
             refused: 0,
             ..case(
                 Limit::LogLines,
@@ -146,29 +148,22 @@ fn refusing() -> Vec<Case> {
     ]
 }
 
-/// A subscription that has received a message.
-fn both(subscription: &str) -> &'static str {
+/// Opens a subscription and receives a message.
+fn received(subscription: &str) -> &'static str {
     format!("{subscription} (call $expect (i32.const 9) {ONE} (i32.const 1))").leak()
 }
 
-/// A publisher that was closed when a subscription of the guest's own still had its message.
+/// Opens a publisher and closes it while the guest's own subscription still has its message.
 fn closed() -> &'static str {
     format!("{RELIABLE} {} (call $publisher.drop (local.get $p))", published()).leak()
 }
 
-/// What a channel with such blocks takes.
-fn memory(block_size: usize, blocks: u32) -> u64 {
-    let config =
-        ChannelConfig { block_size, blocks, ..ChannelConfig::new(PublisherId::new(1), Bytes::schema()) };
-    config.memory().expect("in range")
-}
-
-/// A publisher that has published a message.
+/// Opens a publisher and publishes a message.
 fn published() -> &'static str {
     format!("{PUBLISHER} (call $expect (i32.const 9) {PUBLISH} (i32.const 0))").leak()
 }
 
-/// Limits that end the guest in any case.
+/// Limits that always end the guest.
 fn ending() -> Vec<Case> {
     let forever = "(loop (result i32) (drop (call $wait (i64.const -1))) (br 0))";
     vec![
@@ -186,7 +181,7 @@ fn ending() -> Vec<Case> {
     ]
 }
 
-/// Runs a guest on a topic with four messages. It must end like this, and hold nothing then.
+/// Runs a guest on a topic with four messages. It must end with the expected reason and leave nothing behind.
 async fn run(case: &Case, limits: ComponentLimits, expected: ExitReason) {
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
     broker.declare("topic", &Bytes::schema(), None).expect("declared");
@@ -205,8 +200,7 @@ async fn run(case: &Case, limits: ComponentLimits, expected: ExitReason) {
           {} (call $expect (i32.const 10) {} (i32.const {})) (i32.const 0))"#,
         case.before, case.excess, case.refused
     );
-    let program =
-        broker.load(&Form::Component.guest("guest", &body)).unwrap_or_else(|error| panic!("{error}\n{body}"));
+    let program = load(&broker, &body);
     let component: Component =
         broker.spawn_guest(&program, Grants::all().limits(limits), []).expect("starts");
     if case.limit == Limit::ShutdownGrace {
@@ -215,12 +209,12 @@ async fn run(case: &Case, limits: ComponentLimits, expected: ExitReason) {
     let report = component.ended().await;
     assert_eq!(report.reason, expected, "{:?}", case.limit);
     assert!(case.limit.always_ends() || report.stats.refusals > 0, "{:?}", case.limit);
-    assert_eq!(publisher.reclaim(), 4, "the others are the history: {:?}", case.limit);
+    assert_eq!(publisher.reclaim(), 4, "the other four are the history: {:?}", case.limit);
     assert_eq!(broker.topic("topic").expect("declared").subscriptions, 0);
 }
 
 #[tokio::test]
-async fn hostile_excess_of_every_limit_is_refused_where_it_can_be() {
+async fn hostile_excess_of_every_limit_is_refused_if_it_can_be() {
     for case in refusing() {
         assert!(!case.limit.always_ends());
         let mut limits = ComponentLimits::default();
@@ -230,10 +224,10 @@ async fn hostile_excess_of_every_limit_is_refused_where_it_can_be() {
 }
 
 #[tokio::test]
-async fn hostile_excess_of_every_limit_ends_the_guest_where_its_grant_says_so() {
+async fn hostile_excess_of_every_limit_ends_the_guest_if_its_grant_says_so() {
     let cases: Vec<Case> = refusing().into_iter().chain(ending()).collect();
     let tried: BTreeSet<Limit> = cases.iter().map(|case| case.limit).collect();
-    assert_eq!(tried, Limit::ALL.iter().copied().collect(), "none is left out");
+    assert_eq!(tried, Limit::ALL.iter().copied().collect(), "every limit is tested");
     for case in cases {
         let mut limits = ComponentLimits::default();
         limits.end_at = if case.limit.always_ends() { Vec::new() } else { vec![case.limit] };

@@ -1,16 +1,19 @@
-//! Core modules that do not keep the rules of their own kind. What they share with components is in `guest_modules`.
+//! Core modules that break rules that only core modules have. [`modules`](super::modules) tests what they
+//! share with components.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guest_support::assert_trapped;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Form, Guest, assert_violation, process};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
-/// Computing time of guests, most of which need next to none: those that compute for ever use it up.
+/// The computing time of a guest. Endless guests use it up, the others need almost none.
 const COMPUTE: Duration = Duration::from_secs(1);
-/// Time on the clock until a guest has started. Those that never do use it up; on a busy machine, others need some.
+/// How long a guest may take to start. Some guests here never do; the others need some time on a busy
+/// machine.
 const START_UP: Duration = Duration::from_secs(5);
 const RUN: &str = r#"(func (export "run") (result i32) (i32.const 0))"#;
 const MEMORY: &str = r#"(memory (export "memory") 1)"#;
@@ -30,7 +33,7 @@ async fn end_of(body: &str) -> ExitReason {
     run(Guest::of_form(Form::Module, &engine, Arc::new(Bus::new()), body)).await
 }
 
-/// Runs a module as it is.
+/// Runs a module without additions.
 async fn end_of_bare(code: &str) -> ExitReason {
     run(Guest::of_program(load(code).expect("loads"), Arc::new(Bus::new()))).await
 }
@@ -40,13 +43,8 @@ async fn run(mut guest: Guest) -> ExitReason {
     guest.limits(|limits| (limits.compute, limits.start_up) = (Some(COMPUTE), START_UP)).run().await.reason
 }
 
-fn trapped(reason: &ExitReason, text: &str) {
-    let ExitReason::Trapped { message, .. } = reason else { panic!("{reason:?}") };
-    assert!(message.contains(text), "{message}");
-}
-
 #[test]
-fn hostile_imports_that_the_host_does_not_have_are_named() {
+fn hostile_imports_that_the_host_lacks_are_named() {
     for (import, name) in [
         (r#"(import "env" "memory" (memory 1))"#, "env::memory"),
         (
@@ -64,7 +62,7 @@ fn hostile_imports_that_the_host_does_not_have_are_named() {
 }
 
 #[test]
-fn hostile_imports_of_another_type_are_a_mismatch() {
+fn hostile_imports_of_the_wrong_type_are_a_mismatch() {
     for import in [
         r#"(import "blockcast:blocks/topics@0.1.0" "[method]subscription.poll" (func (param i32 i32 i32 i32 i32)))"#,
         r#"(import "blockcast:blocks/topics@0.1.0" "[method]subscription.poll" (func))"#,
@@ -106,7 +104,7 @@ fn hostile_memories_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn hostile_run_is_refused_when_it_has_another_type() {
+fn hostile_run_is_refused_if_it_has_the_wrong_type() {
     for (run, text) in [
         ("", "no export"),
         (r#"(func (export "run"))"#, "result"),
@@ -121,7 +119,7 @@ fn hostile_run_is_refused_when_it_has_another_type() {
 }
 
 #[tokio::test]
-async fn hostile_memory_beyond_the_limit_does_not_start() {
+async fn hostile_memory_beyond_the_limit_prevents_the_start() {
     let reason = end_of_bare(&format!(r#"(module (memory (export "memory") 65536) {RUN})"#)).await;
     assert!(matches!(&reason, ExitReason::NotStarted(_)), "{reason:?}");
 }
@@ -130,18 +128,18 @@ async fn hostile_memory_beyond_the_limit_does_not_start() {
 async fn hostile_start_function_that_never_returns_is_ended() {
     let body = format!("(func $for_ever (loop $again (br $again))) (start $for_ever) {RUN}");
     let reason = end_of(&body).await;
-    // Whichever is first: on a busy machine it does not get to compute all the time.
+    // Either limit may be the first: on a busy machine the guest computes only a part of the time.
     assert!(matches!(reason, ExitReason::Killed(Limit::Compute | Limit::StartUp)), "{reason:?}");
 }
 
 #[tokio::test]
-async fn hostile_start_function_that_waits_for_ever_is_ended() {
+async fn hostile_start_function_that_waits_forever_is_ended() {
     let body = format!("(func $for_ever (drop (call $wait (i64.const -1)))) (start $for_ever) {RUN}");
     assert_eq!(end_of(&body).await, ExitReason::Killed(Limit::StartUp));
 }
 
 #[tokio::test]
-async fn hostile_start_function_has_no_business_with_topics() {
+async fn hostile_start_function_cannot_open_topics() {
     let body = format!(
         r#"(func $begin
           (call $log (i32.const 2) (i32.const 16) (i32.const 5))
@@ -160,29 +158,29 @@ async fn hostile_numbers_that_were_never_handles_are_traps() {
               (drop (call $subscribe))
               (drop (call $subscription.minimum-size (i32.const {number}))) (i32.const 0))"#
         );
-        trapped(&end_of(&body).await, "stands for no subscription");
+        assert_trapped(&end_of(&body).await, "stands for no subscription");
     }
 }
 
 #[tokio::test]
-async fn hostile_handle_that_was_dropped_stays_one_when_its_place_is_taken_again() {
+async fn hostile_handle_that_was_dropped_stays_invalid_when_its_slot_is_reused() {
     let body = r#"(func (export "run") (result i32) (local $old i32)
       (local.set $old (call $subscribe))
       (call $subscription.drop (local.get $old))
       (drop (call $subscribe))
       (drop (call $subscription.minimum-size (local.get $old))) (i32.const 0))"#;
-    trapped(&end_of(body).await, "stands for no subscription");
+    assert_trapped(&end_of(body).await, "stands for no subscription");
 }
 
 #[tokio::test]
-async fn hostile_return_areas_outside_of_the_memory_are_traps_and_nothing_was_done() {
+async fn hostile_return_areas_outside_the_memory_trap_before_anything_is_done() {
     // The memory has 4 pages.
     for address in ["262140", "262144", "-8", "-4", "0x80000000"] {
         let body = format!(
             r#"(func (export "run") (result i32)
               (call $subscription.hold (call $subscribe) (i64.const 0) (i32.const {address})) (i32.const 0))"#
         );
-        trapped(&end_of(&body).await, "pointer out of bounds");
+        assert_trapped(&end_of(&body).await, "pointer out of bounds");
     }
     let bus = Bus::new();
     let engine = GuestEngine::new().expect("an engine");
@@ -191,7 +189,7 @@ async fn hostile_return_areas_outside_of_the_memory_are_traps_and_nothing_was_do
       (call $publisher.publish (local.get $p) (i32.const 4096) (i32.const 8) (i32.const 262136)) (i32.const 0))"#;
     let guest = Guest::of_form(Form::Module, &engine, Arc::new(bus.clone()), body);
     let report = guest.run().await;
-    trapped(&report.reason, "pointer out of bounds");
+    assert_trapped(&report.reason, "pointer out of bounds");
     assert_eq!(report.stats.published, 0);
 }
 
@@ -205,12 +203,12 @@ async fn hostile_return_areas_that_are_not_aligned_are_traps() {
         let body = format!(
             r#"(func (export "run") (result i32) (call {call} (i32.const {address})) (i32.const 0))"#
         );
-        trapped(&end_of(&body).await, "not aligned");
+        assert_trapped(&end_of(&body).await, "not aligned");
     }
 }
 
 #[tokio::test]
-async fn a_result_may_lie_in_the_last_bytes_of_the_memory() {
+async fn a_result_may_end_at_the_end_of_the_memory() {
     let body = r#"(func (export "run") (result i32)
       (call $subscription.stats (call $subscribe) (i32.const 262112))
       (call $subscription.hold (call $subscribe) (i64.const 0) (i32.const 262136))
@@ -220,7 +218,7 @@ async fn a_result_may_lie_in_the_last_bytes_of_the_memory() {
     assert_eq!(end_of(body).await, ExitReason::Finished);
 }
 
-/// A module that asks for a parameter; `realloc` is its allocator.
+/// A module with the allocator `realloc` that asks for a parameter.
 fn asking(realloc: &str) -> String {
     format!(
         r#"(module
@@ -255,13 +253,13 @@ async fn hostile_allocators_are_traps() {
         ),
         (realloc("(call $realloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 1))"), "stack"),
     ] {
-        trapped(&end_of_bare(&code).await, text);
+        assert_trapped(&end_of_bare(&code).await, text);
     }
     let endless = realloc("(loop $for_ever (br $for_ever)) unreachable");
     assert_eq!(end_of_bare(&endless).await, ExitReason::Killed(Limit::Compute));
 }
 
-/// A module that receives a message, whose address is then in `$a`, and makes the host write there.
+/// A module that receives a message at `$a` and makes the host write there with `offence`.
 fn offender(offence: &str) -> String {
     format!(
         r#"(func (export "run") (result i32) (local $s i32) (local $a i32)
@@ -276,7 +274,7 @@ fn offender(offence: &str) -> String {
 fn hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged() {
     let name = "hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged";
     in_child_async!(name, async {
-        let before = (process::open_files(), process::reserved(), process::arena_mappings());
+        let before = process::resources();
         for offence in [
             "(call $subscription.stats (local.get $s) (local.get $a))",
             "(call $subscription.hold (local.get $s) (i64.const 0) (local.get $a))",
@@ -300,6 +298,6 @@ fn hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged() {
             let message = own.receive().expect("the message");
             assert!(message.bytes().iter().all(|&byte| byte == 7), "{offence}");
         }
-        assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
+        assert_eq!(process::resources(), before);
     });
 }

@@ -1,16 +1,15 @@
-//! What of an arena a guest sees: all of it, or the messages that it is attached to.
+//! How much of an arena a guest sees: all of it, or only the messages that it is attached to.
 
 use std::sync::Arc;
 
 use crate::guest_support::Guest;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
+use crate::guest_support::codes::DENIED;
 use blockcast_broker::{ComponentReport, ExitReason, GuestEngine, Isolation};
 
-const DENIED: i32 = -5;
-
-/// Opens a subscription with a history of two, whose window of `$len` bytes begins at `$w`; `$seen` reports how many bytes of it
-/// are not zero.
+/// A guest that opens a subscription with a history of two. Its window of `len` bytes begins at `$w`, and
+/// `$seen` reports how many of these bytes are not zero.
 fn guest(len: usize, body: &str) -> String {
     format!(
         r#"
@@ -43,8 +42,8 @@ fn guest(len: usize, body: &str) -> String {
     )
 }
 
-/// Runs a guest on a publisher of four blocks that has published long messages to nobody, and then two of these
-/// lengths. Returns what the guest saw.
+/// Runs a guest on a publisher of four blocks, which first published messages that fill a block, and then two
+/// of the given lengths. Returns what the guest reported.
 async fn see(
     isolation: Isolation,
     block: usize,
@@ -68,7 +67,8 @@ async fn see(
     (guest.reported('n'), report)
 }
 
-/// Block size, and the lengths of two messages: within a page, across pages, mapped, with blocks that share pages.
+/// Block sizes, and the lengths of two messages each: within a page, across pages, mapped, and with blocks
+/// that share pages.
 const SHAPES: [(usize, [usize; 2]); 5] = [
     (64, [40, 24]),
     (4096, [3000, 4096]),
@@ -77,7 +77,8 @@ const SHAPES: [(usize, [usize; 2]); 5] = [
     (1 << 20, [1 << 20, 65_536]),
 ];
 
-/// Nothing, the first message, nothing, the second one, the second one held, the second one held once, nothing.
+/// Looks at nothing, the first message, nothing, the second message, the second held twice, held once, and
+/// nothing.
 const LOOKS: &str = "
     (call $seen)
     (call $one (i64.const 0)) (call $seen)
@@ -89,8 +90,8 @@ const LOOKS: &str = "
     (call $unhold (local.get $g)) (call $seen)";
 
 #[test]
-fn hostile_looks_beside_a_message_find_zeros_under_strict_isolation() {
-    in_child_async!("hostile_looks_beside_a_message_find_zeros_under_strict_isolation", async {
+fn hostile_reads_around_a_message_find_zeros_in_strict_isolation() {
+    in_child_async!("hostile_reads_around_a_message_find_zeros_in_strict_isolation", async {
         for (block, lens) in SHAPES {
             for isolation in [Isolation::Strict, Isolation::Copied] {
                 let (seen, _) = see(isolation, block, lens, LOOKS).await;
@@ -103,11 +104,11 @@ fn hostile_looks_beside_a_message_find_zeros_under_strict_isolation() {
 }
 
 #[test]
-fn a_guest_that_sees_the_arena_sees_all_of_it_all_the_time() {
-    in_child_async!("a_guest_that_sees_the_arena_sees_all_of_it_all_the_time", async {
+fn arena_isolation_always_shows_the_whole_arena() {
+    in_child_async!("arena_isolation_always_shows_the_whole_arena", async {
         for (block, lens) in SHAPES {
             let (seen, report) = see(Isolation::Arena, block, lens, LOOKS).await;
-            // Blocks that were never used are zero, and large ones are used again before others are.
+            // Unused blocks are zero, and large blocks are reused before others.
             assert_eq!(seen, [seen[0]; 7], "blocks of {block} bytes");
             assert!(seen[0] >= 3 * block as u64, "blocks of {block} bytes: {seen:?}");
             assert_eq!(report.stats.delivery_copied_bytes, 0);
@@ -136,12 +137,12 @@ fn strict_isolation_copies_short_messages_and_the_ends_of_long_ones() {
 }
 
 #[test]
-fn nothing_is_mapped_where_all_is_copied() {
-    in_child_async!("nothing_is_mapped_where_all_is_copied", async {
+fn copied_isolation_maps_nothing() {
+    in_child_async!("copied_isolation_maps_nothing", async {
         let both =
             "(call $one (i64.const 0)) (call $one (i64.const 1)) (i32.store (global.get $w) (i32.const 7))";
         for (block, lens) in SHAPES {
-            // It also writes into what it reads, which is a violation where that is mapped.
+            // It also writes to the message, which would be a violation if it were mapped.
             let (_, report) = see(Isolation::Copied, block, lens, both).await;
             assert_eq!(report.stats.delivery_copied_bytes as usize, lens[0] + lens[1]);
         }
@@ -149,8 +150,8 @@ fn nothing_is_mapped_where_all_is_copied() {
 }
 
 #[test]
-fn messages_that_share_a_page_are_hidden_one_by_one() {
-    in_child_async!("messages_that_share_a_page_are_hidden_one_by_one", async {
+fn messages_that_share_a_page_are_hidden_one_at_a_time() {
+    in_child_async!("messages_that_share_a_page_are_hidden_one_at_a_time", async {
         let body = "(call $one (i64.const 0)) (call $one (i64.const 0)) (call $seen)
             (call $release (i64.const 1)) (call $seen) (call $release (i64.const 2)) (call $seen)";
         for (block, lens) in SHAPES {
@@ -164,8 +165,8 @@ fn messages_that_share_a_page_are_hidden_one_by_one() {
 }
 
 #[test]
-fn leaving_hides_what_is_not_held_under_strict_isolation() {
-    in_child_async!("leaving_hides_what_is_not_held_under_strict_isolation", async {
+fn leaving_hides_messages_that_are_not_held_in_strict_isolation() {
+    in_child_async!("leaving_hides_messages_that_are_not_held_in_strict_isolation", async {
         let body = "(call $one (i64.const 0)) (call $one (i64.const 0))
             (local.set $h (call $hold (i64.const 0)))
             (call $subscription.leave (global.get $s)) (call $seen)
@@ -178,8 +179,8 @@ fn leaving_hides_what_is_not_held_under_strict_isolation() {
 }
 
 #[test]
-fn an_unsealed_topic_is_not_for_strict_guests() {
-    in_child_async!("an_unsealed_topic_is_not_for_strict_guests", async {
+fn a_strictly_isolated_guest_cannot_join_an_unsealed_topic() {
+    in_child_async!("a_strictly_isolated_guest_cannot_join_an_unsealed_topic", async {
         let engine = GuestEngine::new().expect("an engine");
         let body = format!(
             r#"(func (export "run") (result i32)
@@ -193,9 +194,9 @@ fn an_unsealed_topic_is_not_for_strict_guests() {
 }
 
 #[tokio::test]
-async fn one_poll_copies_no_more_than_a_bounded_number_of_bytes() {
+async fn one_poll_copies_a_bounded_number_of_bytes() {
     const LEN: usize = 10 << 20;
-    // There is room for both.
+    // The batch has room for both.
     let poll = "(call $poll (global.get $s) (i32.const 4096) (i32.const 64) (i64.const 0))";
     let body = format!(
         "(call $expect (i32.const 1) {poll} (i32.const 1)) (call $expect (i32.const 2) {poll} (i32.const 1))"

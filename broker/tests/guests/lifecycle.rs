@@ -1,9 +1,10 @@
-//! How guests begin and end, and that nothing of them is left.
+//! How guests start and end, and that they leave nothing behind.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::KIND;
+use crate::guest_support::assert_trapped;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Form, Guest, process};
@@ -16,18 +17,14 @@ fn guest(body: &str) -> Guest {
     KIND.guest(&engine, Arc::new(Bus::new()), body)
 }
 
-/// The computing time (not the time on the clock) bounds guests that compute for ever; the others need next to none.
+/// Limits the computing time, not the time on the clock. Endless guests use it up, the others need almost
+/// none.
 async fn end_of(body: &str) -> ExitReason {
     guest(body).limits(|limits| limits.compute = Some(1000 * MS)).run().await.reason
 }
 
-fn trapped(reason: &ExitReason, text: &str) {
-    let ExitReason::Trapped { message, .. } = reason else { panic!("{reason:?}") };
-    assert!(message.contains(text), "{message}");
-}
-
 #[tokio::test]
-async fn a_guest_that_returns_has_finished_or_failed_with_its_text() {
+async fn a_guest_that_returns_has_finished_or_failed_with_its_message() {
     assert_eq!(end_of(r#"(func (export "run") (result i32) (i32.const 0))"#).await, ExitReason::Finished);
     let fails =
         r#"(func (export "run") (result i32) (call $fail (i32.const 16) (i32.const 5)) (i32.const 1))"#;
@@ -35,25 +32,25 @@ async fn a_guest_that_returns_has_finished_or_failed_with_its_text() {
 }
 
 #[tokio::test]
-async fn a_trap_tells_what_happened_where_and_what_the_guest_said() {
+async fn a_trap_reports_its_cause_its_place_and_the_guests_message() {
     let body = r#"(func $inner unreachable)
       (func (export "run") (result i32) (call $fail (i32.const 16) (i32.const 5)) (call $inner) (i32.const 1))"#;
     let reason = end_of(body).await;
-    trapped(&reason, "topic");
-    trapped(&reason, "unreachable");
+    assert_trapped(&reason, "topic");
+    assert_trapped(&reason, "unreachable");
     let ExitReason::Trapped { backtrace, .. } = reason else { unreachable!() };
     assert!(backtrace.contains("inner"), "{backtrace}");
 }
 
 #[tokio::test]
-async fn hostile_endless_loop_ends_when_its_computing_time_is_used_up() {
+async fn hostile_endless_loop_ends_with_its_computing_time() {
     let reason =
         end_of(r#"(func (export "run") (result i32) (loop $for_ever (br $for_ever)) unreachable)"#).await;
     assert_eq!(reason, ExitReason::Killed(Limit::Compute));
 }
 
 #[tokio::test]
-async fn hostile_endless_host_calls_end_when_the_computing_time_is_used_up() {
+async fn hostile_endless_host_calls_end_with_the_computing_time() {
     let body = r#"(func (export "run") (result i32) (loop $for_ever (drop (call $now)) (br $for_ever)) unreachable)"#;
     assert_eq!(end_of(body).await, ExitReason::Killed(Limit::Compute));
 }
@@ -62,11 +59,11 @@ async fn hostile_endless_host_calls_end_when_the_computing_time_is_used_up() {
 async fn hostile_endless_recursion_is_a_trap() {
     let body =
         r#"(func $deeper (call $deeper)) (func (export "run") (result i32) (call $deeper) (i32.const 0))"#;
-    trapped(&end_of(body).await, "stack exhausted");
+    assert_trapped(&end_of(body).await, "stack exhausted");
 }
 
 #[tokio::test]
-async fn hostile_endless_start_function_ends_when_the_start_takes_too_long() {
+async fn hostile_endless_start_function_ends_with_the_start_up_time() {
     let body = r#"(func $start (loop $for_ever (br $for_ever))) (start $start)
       (func (export "run") (result i32) (i32.const 0))"#;
     let guest = guest(body).limits(|limits| limits.start_up = 50 * MS);
@@ -85,7 +82,7 @@ async fn hostile_start_function_is_refused_topics_and_windows() {
 }
 
 #[tokio::test]
-async fn hostile_memory_growth_is_refused_at_the_limit_and_the_guest_goes_on() {
+async fn hostile_memory_growth_is_refused_at_the_limit() {
     let body = r#"
       (func (export "run") (result i32)
         (loop $grow (br_if $grow (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
@@ -97,7 +94,7 @@ async fn hostile_memory_growth_is_refused_at_the_limit_and_the_guest_goes_on() {
 }
 
 #[tokio::test]
-async fn hostile_first_memory_beyond_the_limit_does_not_start() {
+async fn hostile_initial_memory_beyond_the_limit_prevents_the_start() {
     let guest =
         guest(r#"(func (export "run") (result i32) (i32.const 0))"#).limits(|limits| limits.memory = 65536);
     let reason = guest.run().await.reason;
@@ -105,18 +102,18 @@ async fn hostile_first_memory_beyond_the_limit_does_not_start() {
 }
 
 #[tokio::test]
-async fn hostile_second_memory_does_not_start() {
+async fn hostile_second_memory_is_refused() {
     let body = r#"(memory 1) (func (export "run") (result i32) (i32.const 0))"#;
-    // Seen without running it.
+    // Refused without running it.
     let engine = GuestEngine::new().expect("an engine");
-    let refused = GuestProgram::load(&engine, &KIND.form.guest("test", body)).expect_err("refused");
+    let refused = GuestProgram::load(&engine, &KIND.form.source("test", body)).expect_err("refused");
     assert!(matches!(&refused, LoadError::NoMemory { .. }), "{refused}");
 }
 
 #[tokio::test]
-async fn a_component_may_have_further_memories_without_pages_which_never_grow() {
+async fn a_component_may_have_empty_memories_that_never_grow() {
     if KIND.form == Form::Module {
-        // It tells the host its memory by name, and has one.
+        // The host finds a module's memory by its name, and a module may have only one.
         return;
     }
     let body = r#"(memory $empty 0)
@@ -133,19 +130,19 @@ async fn a_component_may_have_further_memories_without_pages_which_never_grow() 
 #[tokio::test]
 async fn hostile_forged_and_stale_handles_are_traps() {
     let forged = r#"(func (export "run") (result i32) (drop (call $subscription.minimum-size (i32.const 77))) (i32.const 0))"#;
-    trapped(&end_of(forged).await, "handle");
+    assert_trapped(&end_of(forged).await, "handle");
     let wrong_type = r#"(func (export "run") (result i32)
       (drop (call $publisher.block-size (call $subscribe))) (i32.const 0))"#;
-    trapped(&end_of(wrong_type).await, "handle");
+    assert_trapped(&end_of(wrong_type).await, "handle");
     let stale = r#"(func (export "run") (result i32) (local $s i32)
       (local.set $s (call $subscribe))
       (call $subscription.drop (local.get $s))
       (drop (call $subscription.minimum-size (local.get $s))) (i32.const 0))"#;
-    trapped(&end_of(stale).await, "handle");
+    assert_trapped(&end_of(stale).await, "handle");
     let twice = r#"(func (export "run") (result i32) (local $s i32)
       (local.set $s (call $subscribe))
       (call $subscription.drop (local.get $s)) (call $subscription.drop (local.get $s)) (i32.const 0))"#;
-    trapped(&end_of(twice).await, "handle");
+    assert_trapped(&end_of(twice).await, "handle");
 }
 
 #[tokio::test]
@@ -163,19 +160,19 @@ async fn hostile_flood_of_log_lines_is_cut_short() {
 }
 
 #[tokio::test]
-async fn hostile_texts_outside_of_the_memory_or_beyond_every_measure_are_traps() {
+async fn hostile_texts_that_are_huge_invalid_or_outside_the_memory_are_traps() {
     let outside = r#"(func (export "run") (result i32) (call $log (i32.const 2) (i32.const -8) (i32.const 100)) (i32.const 0))"#;
-    trapped(&end_of(outside).await, "out of bounds");
+    assert_trapped(&end_of(outside).await, "out of bounds");
     let huge = r#"(func (export "run") (result i32)
       (drop (memory.grow (i32.const 100)))
       (call $log (i32.const 2) (i32.const 0) (i32.const 2000000)) (i32.const 0))"#;
-    trapped(&end_of(huge).await, "too much");
+    assert_trapped(&end_of(huge).await, "too much");
     let no_text = r#"(func (export "run") (result i32)
       (i32.store8 (i32.const 4096) (i32.const 255))
       (call $log (i32.const 2) (i32.const 4096) (i32.const 1)) (i32.const 0))"#;
-    trapped(&end_of(no_text).await, "utf-8");
+    assert_trapped(&end_of(no_text).await, "utf-8");
     let no_level = r#"(func (export "run") (result i32) (call $log (i32.const 77) (i32.const 16) (i32.const 5)) (i32.const 0))"#;
-    trapped(&end_of(no_level).await, "discriminant");
+    assert_trapped(&end_of(no_level).await, "discriminant");
 }
 
 #[tokio::test]
@@ -189,7 +186,7 @@ async fn a_waiting_guest_is_cancelled_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_computing_guest_is_cancelled_within_ticks() {
+async fn a_computing_guest_is_cancelled_within_a_few_ticks() {
     let guest = guest(r#"(func (export "run") (result i32) (loop $for_ever (br $for_ever)) unreachable)"#);
     let running = guest.spawn();
     tokio::time::sleep(20 * MS).await;
@@ -198,7 +195,7 @@ async fn a_computing_guest_is_cancelled_within_ticks() {
 }
 
 #[tokio::test]
-async fn a_request_to_finish_ends_the_wait_once_and_then_the_grace_runs() {
+async fn a_shutdown_request_ends_one_wait_and_starts_the_grace_period() {
     let finishes = r#"(func (export "run") (result i32)
       (call $expect (i32.const 1) (call $shutdown-requested) (i32.const 0))
       (call $report (i32.const 114) (i64.const 1))
@@ -223,7 +220,7 @@ async fn a_request_to_finish_ends_the_wait_once_and_then_the_grace_runs() {
 }
 
 #[tokio::test]
-async fn run_time_ends_a_guest_that_waits() {
+async fn the_run_time_limit_ends_a_guest_that_waits() {
     let guest =
         guest(r#"(func (export "run") (result i32) (drop (call $wait (i64.const -1))) (i32.const 0))"#)
             .limits(|limits| limits.run_time = Some(20 * MS));
@@ -231,7 +228,7 @@ async fn run_time_ends_a_guest_that_waits() {
 }
 
 #[tokio::test]
-async fn a_wait_times_out_and_a_look_returns_at_once() {
+async fn a_wait_times_out_and_a_wait_of_zero_returns_at_once() {
     let body = r#"(func (export "run") (result i32)
       (call $expect (i32.const 1) (call $wait (i64.const 2000000)) (i32.const 2))
       (call $expect (i32.const 2) (call $wait (i64.const 0)) (i32.const 2))
@@ -239,7 +236,7 @@ async fn a_wait_times_out_and_a_look_returns_at_once() {
     assert_eq!(end_of(body).await, ExitReason::Finished);
 }
 
-/// Every way to end while something is attached, held, loaned or waited for.
+/// Every way to end while messages are attached and held.
 const ENDS: [&str; 6] = [
     "(i32.const 0) return",
     "unreachable",
@@ -250,10 +247,9 @@ const ENDS: [&str; 6] = [
 ];
 
 #[test]
-fn nothing_is_left_of_a_guest_however_it_ends() {
-    in_child_async!("nothing_is_left_of_a_guest_however_it_ends", async {
+fn a_guest_leaves_nothing_behind_however_it_ends() {
+    in_child_async!("a_guest_leaves_nothing_behind_however_it_ends", async {
         let engine = GuestEngine::new().expect("an engine");
-        let look = || (process::open_files(), process::reserved(), process::arena_mappings().len());
         let mut first = None;
         for round in 0..4 {
             for end in ENDS {
@@ -273,7 +269,7 @@ fn nothing_is_left_of_a_guest_however_it_ends() {
                     .guest(&engine, Arc::new(bus.clone()), &body)
                     .limits(|limits| (limits.compute, limits.run_time) = (Some(20 * MS), Some(400 * MS)));
                 let running = guest.spawn();
-                // On a busy machine its time may be over before it subscribes.
+                // On a busy machine, its time may be used up before it subscribes.
                 while writer.channel().stats().subscribers.is_empty() && !running.is_finished() {
                     tokio::task::yield_now().await;
                 }
@@ -282,15 +278,15 @@ fn nothing_is_left_of_a_guest_however_it_ends() {
                 }
                 running.await.expect("no panic");
                 drop(guest);
-                assert_eq!(writer.reclaim(), 4, "all blocks are back after {end}");
+                assert_eq!(writer.reclaim(), 4, "all blocks have returned after {end}");
                 drop((writer, bus));
-                let now = look();
-                assert_eq!(now.2, 0, "mappings are gone after {end}");
-                // Threads of the runtime and the like come with the first round.
+                let now = process::resources();
+                assert_eq!(now.arenas, [], "mappings are gone after {end}");
+                // The first round also starts threads of the runtime.
                 if round == 1 {
                     first = Some(now);
-                } else if let Some(first) = first {
-                    assert_eq!(now, first, "after {end}");
+                } else if let Some(first) = &first {
+                    assert_eq!(&now, first, "after {end}");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Code that asks too much of the compiler is refused before it is compiled.
+//! Code that would take too much of the compiler's time or memory is refused before it is compiled.
 
 use blockcast_broker::{
     GuestEngine, GuestProgram, GuestSource, LoadError, LoadLimit, LoadLimits, LoadOptions,
@@ -9,10 +9,10 @@ fn load(code: String, limits: LoadLimits) -> Result<GuestProgram, LoadError> {
     GuestProgram::load(&engine, &GuestSource::bytes("hostile", code.into_bytes()))
 }
 
-/// The limit that `code` exceeds, the value that was found, and the most that is accepted.
+/// Returns the limit that `code` exceeds, the value found, and the most that is accepted.
 fn exceeds(code: String) -> (LoadLimit, u64, u64) {
     let mut limits = LoadLimits::default();
-    // So that text does for every test.
+    // Large enough for the text of every test.
     limits.text_bytes = 64 << 20;
     match load(code, limits) {
         Err(LoadError::TooComplex { limit, value, most, guest, function }) => {
@@ -28,7 +28,7 @@ fn module(run: &str) -> String {
     format!(r#"(module (memory (export "memory") 1) (func (export "run") (result i32) {run} (i32.const 0)))"#)
 }
 
-/// `locals` that are changed in the innermost of `loops`.
+/// A module that changes `locals` in the innermost of nested `loops`.
 fn loops(locals: usize, loops: usize) -> String {
     let declared = "i32 ".repeat(locals);
     let change = |local| format!("(local.set {local} (i32.add (local.get {local}) (i32.const 1)))");
@@ -39,7 +39,7 @@ fn loops(locals: usize, loops: usize) -> String {
 
 #[test]
 fn hostile_locals_in_nested_loops_are_refused() {
-    // 75 KB that took 4 GiB.
+    // Without the limit, these 75 KB took 4 GiB to compile.
     let (limit, value, most) = exceeds(loops(8000, 400));
     assert_eq!(limit, LoadLimit::LoopNesting, "{value}");
     assert_eq!(exceeds(loops(8000, 40)).0, LoadLimit::LoopLocals);
@@ -54,8 +54,8 @@ fn hostile_nested_loops_are_refused() {
 }
 
 #[test]
-fn hostile_amounts_of_text_are_refused_before_they_are_parsed() {
-    // 64 MiB of it took 4.9 GiB, and were wrong at the very end.
+fn hostile_amounts_of_text_are_refused_before_parsing() {
+    // 64 MiB of such text took 4.9 GiB to parse, and its only error was at the end.
     let text = format!("(module {}", "(func) ".repeat(1 << 20));
     let bytes = text.len() as u64;
     match load(text, LoadLimits::default()) {
@@ -67,7 +67,7 @@ fn hostile_amounts_of_text_are_refused_before_they_are_parsed() {
 }
 
 #[test]
-fn hostile_locals_that_are_carried_past_many_blocks_are_refused() {
+fn hostile_locals_carried_across_many_blocks_are_refused() {
     let branch =
         |local: usize| format!("(if (i32.const 0) (then (local.set {} (i32.const 1))))", local % 200);
     let branches: String = (0..20_000).map(branch).collect();
@@ -92,7 +92,7 @@ fn hostile_calls_with_many_values_are_refused() {
 
 #[test]
 fn hostile_instances_that_multiply_are_refused() {
-    // Each component instantiates the one before twice: 2 to the 40 instances in all.
+    // Each component instantiates the previous one twice: 2 to the 40 instances in all.
     let first = "(component $c0 (core module $m) (core instance (instantiate $m)))";
     let twice = |number: usize| {
         let before = number - 1;
@@ -106,7 +106,7 @@ fn hostile_instances_that_multiply_are_refused() {
 }
 
 #[test]
-fn hostile_tables_functions_locals_and_items_beyond_the_limits_are_refused() {
+fn hostile_tables_functions_locals_and_items_beyond_limits_are_refused() {
     assert_eq!(
         exceeds("(module (table 1000000 funcref))".to_owned()),
         (LoadLimit::TableElements, 1_000_000, 1 << 18)
@@ -126,7 +126,7 @@ fn hostile_tables_functions_locals_and_items_beyond_the_limits_are_refused() {
 }
 
 #[test]
-fn a_limit_can_be_raised_and_is_known_by_its_name() {
+fn a_limit_can_be_raised_and_looked_up_by_name() {
     let code = || module(&format!("{} {}", "loop ".repeat(101), "end ".repeat(101)));
     let mut limits = LoadLimits::default();
     assert!(load(code(), limits.clone()).is_err());

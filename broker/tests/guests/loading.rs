@@ -1,4 +1,4 @@
-//! What cannot be loaded is refused with a message that says why.
+//! Files that cannot be loaded are refused with a message that says why.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn a_guest_in_text_form_is_loaded() {
 }
 
 #[test]
-fn a_missing_file_and_a_directory_are_told_apart() {
+fn a_missing_file_and_a_directory_are_different_errors() {
     let engine = GuestEngine::new().expect("an engine");
     let load = |path: &str| {
         GuestProgram::load(&engine, &GuestSource::File(PathBuf::from(path))).expect_err("refused")
@@ -38,7 +38,7 @@ fn a_missing_file_and_a_directory_are_told_apart() {
 }
 
 #[test]
-fn what_is_not_wasm_is_refused_as_such() {
+fn files_that_are_not_wasm_are_refused_as_such() {
     for code in [&b""[..], b"hello", b"\0as", b"\x7fELF\x02\x01\x01", b"(", b"()", b"\xff\xfe\0(component)"] {
         assert!(matches!(refused(code).0, LoadError::NotWasm { .. }), "{code:?}");
     }
@@ -63,7 +63,7 @@ fn a_damaged_component_is_refused() {
 }
 
 #[test]
-fn an_import_that_the_broker_does_not_have_is_named() {
+fn an_import_that_the_broker_lacks_is_named() {
     let (error, text) =
         refused(br#"(component (import "wasi:sockets/network@0.2.0" (instance)) (import "other" (func)))"#);
     assert!(
@@ -73,7 +73,7 @@ fn an_import_that_the_broker_does_not_have_is_named() {
 }
 
 #[test]
-fn an_import_of_another_type_is_a_mismatch() {
+fn an_import_of_the_wrong_type_is_a_mismatch() {
     let (error, text) = refused(
         br#"(component
           (import "blockcast:blocks/session@0.1.0" (instance (export "now" (func (result string)))))
@@ -86,7 +86,7 @@ fn an_import_of_another_type_is_a_mismatch() {
 }
 
 #[test]
-fn run_must_be_there_and_have_its_type() {
+fn run_must_be_exported_with_the_right_type() {
     let with = |lifted: &str, core: &str| {
         format!(
             r#"(component (core module $m (memory (export "memory") 1) (func (export "run") {core}))
@@ -124,7 +124,7 @@ fn run_must_be_there_and_have_its_type() {
 }
 
 #[test]
-fn an_engine_goes_with_its_last_guest() {
+fn an_engine_is_dropped_with_its_last_guest() {
     let engine = GuestEngine::new().expect("an engine");
     let source = GuestSource::bytes("the guest", wat::component(RUN).into_bytes());
     let program = GuestProgram::load(&engine, &source).expect("loads");
@@ -137,7 +137,7 @@ fn an_engine_goes_with_its_last_guest() {
 }
 
 #[test]
-fn an_import_of_another_toolchain_comes_with_what_to_do_about_it() {
+fn an_import_of_another_toolchain_is_refused_with_advice() {
     for (module, name, advice) in [
         ("wasi_snapshot_preview1", "fd_write", "wasm32-wasip2"),
         ("env", "abort", "--use abort="),

@@ -1,11 +1,11 @@
-//! Guests in the sandbox: one program, since every test program links wasmtime.
+//! Guests in the sandbox. They share one test program, because each one links wasmtime.
 //!
-//! The tests in [`arena`] run again for other kinds of guests: in [`strict`] and [`copied`] with another isolation, in
-//! [`modules`] as core modules. Each of these modules includes the shared files, and its `KIND` tells them which guests
-//! they are about. A test that looks at the whole process (open files, mappings) or changes it runs in a child process;
-//! see `guest_support::child`.
+//! The tests in [`every`](arena::every) run for components in [`arena`] and for core modules in [`modules`].
+//! Many of them run again in [`strict`] and [`copied`] isolation. Each of these modules includes the shared
+//! files, and its `KIND` selects the guests. A test that inspects or changes the whole process (open files,
+//! mappings) runs in a child process; see `guest_support::child`.
 
-#![allow(clippy::duplicate_mod, reason = "guests of several kinds share the files of tests")]
+#![allow(clippy::duplicate_mod, reason = "guests of several kinds share the tests")]
 
 #[path = "../guest_support/mod.rs"]
 mod guest_support;
@@ -18,6 +18,7 @@ mod strict;
 mod arbitrary_calls;
 mod cache;
 mod departed;
+mod dropped;
 mod exhaustion;
 mod hostile_code;
 mod hostile_components;

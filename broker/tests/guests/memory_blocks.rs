@@ -1,21 +1,16 @@
-//! Memory blocks that a guest makes for itself: the rules of the interface, and what misuse leads to.
+//! Memory blocks that a guest creates: the rules of the interface, and the errors of misuse.
 
 use std::sync::Arc;
 
 use super::KIND;
 use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
+use crate::guest_support::codes::{BUSY, DENIED, LIMIT, NO_STORAGE, OUT_OF_BOUNDS, WRONG_SIZE};
+use crate::guest_support::wat::expect;
 use crate::guest_support::{Guest, assert_violation, process};
 use blockcast_broker::{ComponentLimits, ComponentReport, ExitReason, GuestEngine, Limit};
 
-const NO_STORAGE: i32 = -1;
-const BUSY: i32 = -2;
-const WRONG_SIZE: i32 = -3;
-const DENIED: i32 = -5;
-const OUT_OF_BOUNDS: i32 = -12;
-const LIMIT: i32 = -13;
-
-/// Runs `body` as the guest's `run`, and compares the process before and after.
+/// Runs `body` as the guest's `run`.
 async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (ComponentReport, Guest) {
     let engine = GuestEngine::new().expect("an engine");
     let body = format!(
@@ -28,30 +23,17 @@ async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (Com
     (report, guest)
 }
 
-fn name(of: &str) -> String {
-    of.to_owned()
-}
-
-/// Runs `body` in a process of its own: it must end for that reason and leave nothing behind.
+/// Runs `body` in a process of its own. The guest must end with the expected reason and leave nothing behind.
 fn ends(test: &str, limits: impl FnOnce(&mut ComponentLimits), body: &str, expected: ExitReason) {
     in_child_async!(test, async {
-        // Whatever the process makes once and keeps is there afterwards.
+        // The first run sets up what the process keeps.
         run_with(|_| (), "").await;
-        let before = (process::open_files(), process::reserved(), block_mappings());
+        let before = process::resources();
         let (report, guest) = run_with(limits, body).await;
         assert_eq!(report.reason, expected, "{:?}", guest.log.lock());
-        assert_eq!((process::open_files(), process::reserved(), block_mappings()), before);
-        assert_eq!(before.2, 0);
+        assert_eq!(process::resources(), before);
+        assert_eq!(before.arenas, []);
     });
-}
-
-fn block_mappings() -> usize {
-    process::mappings().iter().filter(|mapping| mapping.name.contains("memfd:blockcast")).count()
-}
-
-/// `$expect` with a number of its own.
-fn expect(number: u32, actual: &str, expected: i32) -> String {
-    format!("(call $expect (i32.const {number}) {actual} (i32.const {expected}))\n")
 }
 
 macro_rules! finish {
@@ -63,7 +45,7 @@ macro_rules! finish {
     )*};
 }
 
-/// Makes a block of 100,000 bytes in `$b`, with room to attach it once.
+/// Creates a block of 100,000 bytes in `$b`, with room to attach it once.
 const BLOCK: &str = "(local.set $b (call $block.new (i32.const 100000))) (call $make_room (local.get $b))\n";
 const WRITE: &str = "(local.set $a (call $attach (local.get $b) (i32.const 1)))\n";
 const WRITE_SHARED: &str = "(local.set $a (call $attach (local.get $b) (i32.const 3)))\n";
@@ -79,7 +61,7 @@ fn detach(block: char, consumed: i64) -> String {
 const SIZE: &str = "(i32.load (i32.const 1096))";
 
 finish! {
-    what_is_written_is_read_once_and_consumed: [
+    written_bytes_are_read_once_and_consumed: [
         BLOCK, WRITE,
         &expect(10, SIZE, 100_000),
         "(i32.store (local.get $a) (i32.const 7)) (i32.store offset=99996 (local.get $a) (i32.const 8))",
@@ -97,7 +79,7 @@ finish! {
         &expect(20, &attach('b', 0), BUSY),
     ].concat();
 
-    several_readers_are_attached_at_the_same_time_at_different_addresses: [
+    several_readers_are_attached_at_once_at_different_addresses: [
         "(local.set $b (call $block.new (i32.const 1000)))",
         &expect(10, "(call $block.optimum-size (i32.const 3) (i32.const 1000))", 3 << 16),
         &expect(11, "(call $donate_blocks (call $grow (i32.const 0x30000)) (i32.const 0x30000))", 0),
@@ -113,7 +95,7 @@ finish! {
         &expect(16, "(i32.load (local.get $i))", 7),
         &expect(17, "(i32.load (call $attach (local.get $d) (i32.const 2)))", 7),
         &expect(18, "(i32.eq (local.get $a) (local.get $i))", 0),
-        // The one that wrote is gone, the others read on.
+        // The writer's handle is dropped, the others can still read.
         "(call $block.drop (local.get $b))",
         &expect(19, "(i32.load (local.get $i))", 7),
         &expect(20, "(i32.load (local.get $a))", 0),
@@ -127,7 +109,7 @@ finish! {
         &expect(27, "(i32.load (local.get $a))", 7),
     ].concat();
 
-    a_part_is_handed_out_while_the_whole_is_being_written: [
+    a_partition_can_be_used_while_the_whole_block_is_being_written: [
         "(local.set $b (call $block.new (i32.const 300000)))
          (call $expect (i32.const 9) (call $donate_blocks (call $grow (i32.const 0x100000)) (i32.const 0x100000)) (i32.const 0))",
         WRITE,
@@ -145,7 +127,7 @@ finish! {
         &expect(14, "(i32.load offset=299996 (local.get $a))", 72),
         &expect(15, &detach('d', 100_000), 0),
         &expect(16, &detach('b', 300_000), 0),
-        // A part keeps the storage.
+        // A partition keeps the storage.
         "(call $block.drop (local.get $b)) (local.set $i (call $attach (local.get $d) (i32.const 2)))",
         &expect(17, "(i32.load offset=99996 (local.get $i))", 72),
     ].concat();
@@ -164,12 +146,12 @@ finish! {
         &expect(18, SIZE, 8),
     ].concat();
 
-    address_space_is_used_again_and_taken_back: [
+    address_space_can_be_reused_and_removed: [
         "(local.set $n (call $grow (i32.const 0x30000)))",
         &expect(10, "(call $donate_blocks (local.get $n) (i32.const 0x10000))", 0),
         &expect(11, "(call $donate_blocks (i32.add (local.get $n) (i32.const 0x20000)) (i32.const 0x10000))", 0),
         &expect(12, "(call $donate_blocks (i32.add (local.get $n) (i32.const 0x10000)) (i32.const 0x10000))", 0),
-        // One block lies across all three.
+        // One block spans all three donations.
         "(local.set $b (call $block.new (i32.const 0x30000)))",
         &expect(13, "(call $block.minimum-size (local.get $b))", 0),
         WRITE,
@@ -213,7 +195,7 @@ finish! {
         "(call $block.drop (local.get $c)) (call $block.drop (local.get $b))",
     ].concat();
 
-    hostile_parts_are_refused_beyond_their_block: [
+    hostile_partitions_beyond_their_block_are_refused: [
         BLOCK,
         &expect(10, "(call $part (local.get $b) (i32.const 0) (i32.const 0) (i32.const 1))", WRONG_SIZE),
         &expect(11, "(call $part (local.get $b) (i32.const 100000) (i32.const 1) (i32.const 1))", OUT_OF_BOUNDS),
@@ -227,7 +209,7 @@ finish! {
         &expect(18, "(call $part (local.get $c) (i32.const 0) (i32.const 11) (i32.const 0))", OUT_OF_BOUNDS),
     ].concat();
 
-    hostile_local_memory_outside_of_the_memory_or_donated_is_refused: [
+    hostile_local_memory_that_is_outside_or_donated_is_refused: [
         "(local.set $n (call $grow (i32.const 0x10000)))",
         &expect(10, "(call $donate_blocks (local.get $n) (i32.const 0x10000))", 0),
         &expect(11, "(call $local (local.get $n) (i32.const 4))", OUT_OF_BOUNDS),
@@ -236,20 +218,20 @@ finish! {
         &expect(14, "(call $local (i32.const 0) (i32.const -1))", OUT_OF_BOUNDS),
     ].concat();
 
-    hostile_donations_for_blocks_are_refused_as_for_topics: [
+    hostile_donations_to_blocks_are_refused_like_those_to_topics: [
         expect(10, "(call $donate_blocks (i32.const 4096) (i32.const 65536))", WRONG_SIZE),
         expect(11, "(call $donate_blocks (i32.const 65536) (i32.const 0))", WRONG_SIZE),
         expect(12, "(call $donate_blocks (i32.const 0x30000) (i32.const 0x20000))", OUT_OF_BOUNDS),
         expect(13, "(call $donate_blocks (i32.const 0xffff0000) (i32.const 0x10000))", OUT_OF_BOUNDS),
         expect(14, "(call $donate_blocks (i32.const 0xffff0000) (i32.const 0xffff0000))", OUT_OF_BOUNDS),
-        name("(local.set $n (call $grow (i32.const 0x20000)))"),
+        "(local.set $n (call $grow (i32.const 0x20000)))".to_owned(),
         expect(15, "(call $donate_blocks (local.get $n) (i32.const 0x20000))", 0),
         expect(16, "(call $donate_blocks (local.get $n) (i32.const 0x20000))", OUT_OF_BOUNDS),
         expect(17, "(call $donate_blocks (i32.add (local.get $n) (i32.const 0x10000)) (i32.const 0x10000))", OUT_OF_BOUNDS),
         expect(18, "(call $add_storage (call $subscribe) (local.get $n) (i32.const 0x10000))", OUT_OF_BOUNDS),
     ].concat();
 
-    hostile_sizes_that_cannot_be_are_refused_when_attached: [
+    hostile_impossible_sizes_are_refused_on_attaching: [
         "(local.set $b (call $block.new (i32.const -1))) (local.set $c (call $block.new (i32.const 0)))",
         &expect(10, "(call $block.minimum-size (local.get $b))", u32::MAX as i32 & !0xffff),
         &expect(11, &attach('b', 1), LIMIT),
@@ -260,7 +242,7 @@ finish! {
 }
 
 #[test]
-fn hostile_blocks_beyond_the_bytes_allowed_are_refused() {
+fn hostile_blocks_beyond_the_byte_limit_are_refused() {
     let body = [
         "(call $expect (i32.const 9) (call $donate_blocks (call $grow (i32.const 0x40000)) (i32.const 0x40000)) (i32.const 0))
          (local.set $b (call $block.new (i32.const 0x18000))) (local.set $c (call $block.new (i32.const 0x10000)))",
@@ -271,16 +253,16 @@ fn hostile_blocks_beyond_the_bytes_allowed_are_refused() {
     ]
     .concat();
     let limits = |limits: &mut ComponentLimits| limits.memory_block_bytes = 0x20000;
-    ends("hostile_blocks_beyond_the_bytes_allowed_are_refused", limits, &body, ExitReason::Finished);
+    ends("hostile_blocks_beyond_the_byte_limit_are_refused", limits, &body, ExitReason::Finished);
 }
 
 #[test]
-fn hostile_questions_for_endless_space_do_not_lift_the_memory_limit() {
-    let test = "hostile_questions_for_endless_space_do_not_lift_the_memory_limit";
+fn hostile_questions_for_huge_sizes_do_not_lift_the_memory_limit() {
+    let test = "hostile_questions_for_huge_sizes_do_not_lift_the_memory_limit";
     let body = [
         "(drop (call $block.optimum-size (i32.const -1) (i32.const -1)))
          (drop (call $block.minimum-size (call $block.new (i32.const -1))))",
-        // 4 pages are there, 16 may be, and 2 were asked for with good reason.
+        // The memory has 4 of 16 pages, and blocks may take 2 more.
         &expect(10, "(memory.grow (i32.const 15))", -1),
         &expect(11, "(memory.grow (i32.const 14))", 4),
     ]
@@ -293,8 +275,8 @@ fn hostile_questions_for_endless_space_do_not_lift_the_memory_limit() {
 }
 
 #[test]
-fn hostile_makers_of_endless_blocks_are_ended() {
-    in_child_async!("hostile_makers_of_endless_blocks_are_ended", async {
+fn hostile_creators_of_endless_blocks_are_ended() {
+    in_child_async!("hostile_creators_of_endless_blocks_are_ended", async {
         for body in [
             "(loop $more (drop (call $block.new (i32.const 1))) (br $more))",
             "(local.set $b (call $block.new (i32.const 1))) (loop $more (drop (call $block.clone (local.get $b))) (br $more))",
@@ -302,7 +284,7 @@ fn hostile_makers_of_endless_blocks_are_ended() {
             let (report, _) = run_with(|_| (), body).await;
             assert_eq!(report.reason, ExitReason::Killed(Limit::MemoryBlocks), "{body}");
         }
-        // Where it can be an error it is one.
+        // Functions that can return errors do so instead.
         let body = [
             "(local.set $b (call $local (i32.const 0) (i32.const 8)))
              (loop $more (br_if $more (i32.ge_s (call $part (local.get $b) (i32.const 0) (i32.const 1) (i32.const 0)) (i32.const 0))))",
@@ -325,24 +307,24 @@ fn hostile_stale_and_forged_handles_are_traps() {
             "(drop (call $attach (i32.const -1) (i32.const 1)))",
             "(local.set $b (call $block.new (i32.const 1))) (call $block.drop (local.get $b)) (call $block.drop (local.get $b))",
             "(local.set $b (call $block.new (i32.const 1))) (call $block.drop (local.get $b)) (drop (call $detach (local.get $b) (i32.const 0)))",
-            // A subscription is no block, and a block no publisher.
+            // A subscription is not a block, and a block is not a publisher.
             "(drop (call $attach (call $subscribe) (i32.const 1)))",
             "(drop (call $loan (call $block.new (i32.const 1)) (i32.const 1)))",
         ] {
             let (report, _) = run_with(|_| (), body).await;
             assert!(matches!(report.reason, ExitReason::Trapped { .. }), "{body}: {:?}", report.reason);
         }
-        assert_eq!(block_mappings(), 0);
+        assert_eq!(process::arena_mappings(), []);
     });
 }
 
 #[test]
-fn hostile_stores_into_what_is_attached_for_reading_are_violations() {
-    in_child_async!("hostile_stores_into_what_is_attached_for_reading_are_violations", async {
+fn hostile_stores_to_blocks_attached_for_reading_are_violations() {
+    in_child_async!("hostile_stores_to_blocks_attached_for_reading_are_violations", async {
         for (bytes, offence) in [
             (5..6, "(i32.store8 offset=5 (local.get $a) (i32.const 1))"),
             (0..100_000, "(memory.fill (local.get $a) (i32.const 1) (i32.const 100000))"),
-            // Results of the host.
+            // Writes by the host.
             (
                 8..64,
                 "(call $block.attach (local.get $b) (i32.const 2) (i32.add (local.get $a) (i32.const 8)))",
@@ -369,13 +351,13 @@ fn hostile_stores_into_what_is_attached_for_reading_are_violations() {
             guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
             assert_violation(&guest.run().await.reason, "", bytes, offence);
         }
-        assert_eq!(block_mappings(), 0);
+        assert_eq!(process::arena_mappings(), []);
     });
 }
 
 #[test]
 fn hostile_host_data_in_a_block_being_written_harms_only_the_guest() {
-    // Return areas and allocations that lie in memory which the guest may write: its own business.
+    // The guest may place return areas and allocations in memory that it may write to.
     let body = [
         BLOCK,
         WRITE,
@@ -398,9 +380,9 @@ fn hostile_traps_while_attached_leave_nothing_behind() {
     let body = [BLOCK, WRITE, "(i32.store (local.get $a) (i32.const 5)) unreachable"].concat();
     in_child_async!("hostile_traps_while_attached_leave_nothing_behind", async move {
         run_with(|_| (), "").await;
-        let before = (process::open_files(), process::reserved(), block_mappings());
+        let before = process::resources();
         let (report, _) = run_with(|_| (), &body).await;
         assert!(matches!(report.reason, ExitReason::Trapped { .. }), "{:?}", report.reason);
-        assert_eq!((process::open_files(), process::reserved(), block_mappings()), before);
+        assert_eq!(process::resources(), before);
     });
 }

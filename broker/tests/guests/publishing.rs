@@ -11,7 +11,8 @@ use blockcast_broker::{ComponentReport, ExitReason, GuestEngine};
 
 const QUESTION_MARKS: u16 = u16::from_le_bytes(*b"??");
 
-/// Runs a guest with a publisher in `$p`, and gives a subscriber that joined before anything was published to `receive`.
+/// Runs a guest with a publisher in `$p`. Calls `receive` with a subscriber that joins before anything is
+/// published.
 async fn publishing(
     blocks: u32,
     body: &str,
@@ -58,7 +59,7 @@ async fn messages_of_a_guest_are_copied_once_and_arrive_in_order() {
     let (report, _) = publishing(4, body, |reader| {
         while let Ok(message) = reader.receive() {
             assert_eq!(message.bytes().len(), 100);
-            // `!` would be invalid as a first byte; the bus says what is valid.
+            // The bus refuses messages whose first byte is `!`.
             assert_eq!(message.bytes()[..2], [(received % 256) as u8, (received / 256) as u8]);
             received += 1;
             if received % 256 == u64::from(b'!') {
@@ -84,7 +85,7 @@ async fn hostile_messages_are_refused_and_nobody_sees_them() {
       (call $expect (i32.const 4) (call $publish (local.get $p) (i32.const 4096) (i32.const 10)) (i32.const -10))
       (call $expect (i32.const 5) (call $publisher.block-size (local.get $p)) (i32.const 128))
       (call $expect (i32.const 6) (call $publisher.free-blocks (local.get $p)) (i32.const 3))
-      ;; An empty message is one, wherever it stands.
+      ;; An empty message is valid at any address.
       (call $expect (i32.const 7) (call $publish (local.get $p) (i32.const 0x40000) (i32.const 0)) (i32.const 0))
     "#;
     let mut lengths = Vec::new();
@@ -113,7 +114,7 @@ async fn hostile_publishers_beyond_the_limits_are_refused() {
 }
 
 #[tokio::test]
-async fn hostile_bytes_that_make_a_validator_panic_end_the_guest_only() {
+async fn hostile_bytes_that_make_a_validator_panic_end_only_the_guest() {
     let body = format!(
         r#"(drop (call $publish (local.get $p) (i32.const 4096) (i32.const 10)))
           (i32.store16 (i32.const 4096) (i32.const {QUESTION_MARKS}))
@@ -127,7 +128,7 @@ async fn hostile_bytes_that_make_a_validator_panic_end_the_guest_only() {
     })
     .await;
     assert!(
-        matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a mistake")),
+        matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a faulty validator")),
         "{report:?}"
     );
     assert_eq!(received, 1);
@@ -136,7 +137,7 @@ async fn hostile_bytes_that_make_a_validator_panic_end_the_guest_only() {
 #[tokio::test]
 async fn hostile_publishers_share_one_budget_of_blocks() {
     let body = r#"
-      ;; 250 MiB of 256 are taken, and come back.
+      ;; Takes 250 MiB of 256, and returns them.
       (local.set $i (call $open_publisher (i32.const 0x7d00000) (i32.const 2)))
       (call $expect (i32.const 1) (i32.ge_s (local.get $i) (i32.const 0)) (i32.const 1))
       (call $expect (i32.const 2) (call $open_publisher (i32.const 0x400000) (i32.const 2)) (i32.const -13))
@@ -145,13 +146,13 @@ async fn hostile_publishers_share_one_budget_of_blocks() {
     "#;
     let body = format!(r#"(func (export "run") (result i32) (local $i i32) {body} (i32.const 0))"#);
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
-    let program = broker.load(&KIND.form.guest("test", &body)).expect("loads");
+    let program = broker.load(&KIND.form.source("test", &body)).expect("loads");
     let guest = broker.spawn_guest(&program, Grants::all(), []).expect("starts");
     assert_eq!(guest.ended().await.reason, ExitReason::Finished);
 }
 
 #[tokio::test]
-async fn a_publisher_that_is_dropped_ends_its_channel() {
+async fn dropping_a_publisher_ends_its_channel() {
     let mut ended = false;
     let body = "(call $publisher.drop (local.get $p)) (drop (call $wait (i64.const 20000000)))";
     let (report, _) = publishing(3, body, |reader| {

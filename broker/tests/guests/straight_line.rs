@@ -1,4 +1,4 @@
-//! Code without loops, from one host call to the next: the engine never interrupts it, so every host call does.
+//! The engine never interrupts code without loops, so every host call checks whether the guest must end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use blockcast_broker::{ComponentControl, ComponentLimits, ExitReason, GuestEngin
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Calls in a row: enough that the guest is seen to go on, if it does.
+/// Calls in a row: enough to notice if the guest goes on.
 const CALLS: usize = 100;
 
 const LOG: &str = "(call $log (i32.const 2) (i32.const 16) (i32.const 5))";
 
-/// A guest that logs a line, then does `call` again and again without a loop. Each line makes the host do `on_line`.
+/// A guest that logs a line and then repeats `call` without a loop. The host calls `on_line` for each line.
 fn guest(
     call: &str,
     on_line: impl Fn(&ComponentControl) + Send + Sync + 'static,
@@ -49,7 +49,7 @@ fn of_body(
 }
 
 #[tokio::test]
-async fn hostile_straight_line_calls_end_with_the_first_one_after_it_is_cancelled() {
+async fn hostile_straight_line_calls_end_with_the_first_one_after_cancellation() {
     for call in [
         "(drop (call $now))",
         LOG,
@@ -71,7 +71,7 @@ async fn hostile_straight_line_calls_end_with_the_first_one_after_it_is_cancelle
     }
 }
 
-/// Whether a guest that makes a hundred calls of 10 ms each is ended for `limit` before the last one.
+/// Checks that a guest that makes a hundred calls of 10 ms each is ended by `limit` before the last one.
 async fn ends(limit: Limit, set: fn(&mut ComponentLimits), on_line: fn(&ComponentControl)) {
     let (guest, lines) = guest(LOG, on_line);
     let report = guest.limits(set).run().await;
@@ -80,7 +80,7 @@ async fn ends(limit: Limit, set: fn(&mut ComponentLimits), on_line: fn(&Componen
 }
 
 #[tokio::test]
-async fn hostile_straight_line_calls_end_with_the_time_that_is_granted() {
+async fn hostile_straight_line_calls_end_with_the_granted_time() {
     let compute = |_: &ComponentControl| {
         let end = Instant::now() + 10 * MS;
         while Instant::now() < end {
@@ -98,7 +98,7 @@ async fn hostile_straight_line_calls_end_with_the_time_that_is_granted() {
 }
 
 #[tokio::test]
-async fn hostile_straight_line_calls_in_a_start_function_end_with_the_time_for_starting() {
+async fn hostile_straight_line_calls_in_a_start_function_end_with_its_time() {
     let body = format!(
         r#"(func $begin {}) (start $begin) (func (export "run") (result i32) (i32.const 0))"#,
         LOG.repeat(CALLS)

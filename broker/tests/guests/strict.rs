@@ -1,10 +1,10 @@
-//! Guests under strict isolation keep what guests that see whole arenas promise.
+//! Guests in strict isolation keep the same promises as guests that see whole arenas.
 
 #[path = "delivery.rs"]
 mod delivery;
 #[path = "donations.rs"]
 mod donations;
-#[path = "in_place.rs"]
+#[path = "in_place/mod.rs"]
 mod in_place;
 #[path = "lifecycle.rs"]
 mod lifecycle;

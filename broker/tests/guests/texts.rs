@@ -1,4 +1,5 @@
-//! Text that a guest chooses reaches logs and errors as visible characters, a line as one line, and none of it is long.
+//! Logs and errors show a guest's text in visible characters, each line as one line, and cut to a bounded
+//! length.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use blockcast_blocks::{Bytes, OpenError, Payload};
 use blockcast_broker::{Broker, ComponentOptions};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource};
 
-/// `a`, a line break, an escape sequence, a mark that turns text around, and `b`: as text of wasm, 10 bytes at 4096.
+/// Wasm text for 10 bytes at 4096: `a`, a line break, an escape sequence, a mark that reverses text, and `b`.
 const TEXT: &str = r#"(data (i32.const 4096) "a\n\1b[2J\e2\80\aeb")"#;
 const SHOWN: &str = r"a\n\u{1b}[2J\u{202e}b";
 
@@ -53,10 +54,10 @@ async fn hostile_long_texts_are_cut() {
 }
 
 #[tokio::test]
-async fn hostile_names_of_functions_are_bounded_and_visible_in_a_backtrace() {
+async fn hostile_names_of_functions_are_cut_and_escaped_in_a_backtrace() {
     let engine = GuestEngine::new().expect("an engine");
     let name = format!("{}\\n  0: 0x0 - forged\\u{{202e}}", "x".repeat(1 << 19));
-    // Names of both parts: one longer than is shown, one that is shown whole.
+    // One name is too long to be shown, the other one is shown whole.
     let body = format!(
         r#"(func $"{name}" unreachable) (func $"b\n\u{{202e}}" (call $"{name}"))
         (func (export "run") (result i32) (call $"b\n\u{{202e}}") (i32.const 0))"#
@@ -70,7 +71,7 @@ async fn hostile_names_of_functions_are_bounded_and_visible_in_a_backtrace() {
 }
 
 #[test]
-fn hostile_names_of_imports_and_guests_are_visible_in_errors() {
+fn hostile_names_of_imports_and_guests_are_escaped_in_errors() {
     let engine = GuestEngine::new().expect("an engine");
     let code = r#"(module (import "a\nb\u{202e}" "c\u{1b}" (func)) (memory (export "memory") 1)
       (func (export "run") (result i32) (i32.const 0)))"#;
@@ -88,11 +89,11 @@ fn hostile_names_of_topics_are_refused() {
         assert_eq!(error, OpenError::BadName(name.to_owned()));
         assert!(!error.to_string().chars().any(is_invisible), "{error}");
     }
-    broker.declare("größe/мир/世界 é", &Bytes::schema(), None).expect("a name like others");
+    broker.declare("größe/мир/世界 é", &Bytes::schema(), None).expect("an ordinary name");
 }
 
 #[test]
-fn hostile_names_of_components_are_visible_and_run() {
+fn hostile_names_of_components_are_escaped() {
     let broker = Broker::new();
     let options = ComponentOptions::new().name("a\nb\0\u{202e}");
     let app = broker.supervise(options, |_session| Ok::<(), String>(())).expect("starts");

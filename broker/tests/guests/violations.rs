@@ -1,4 +1,4 @@
-//! A guest that writes into what it reads is ended, and nobody else notices.
+//! A guest that writes to a block that it reads is ended, and nobody else is affected.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ const BLOCK: usize = 4096;
 const BLOCKS: u32 = 64;
 const MESSAGES: usize = 200;
 
-/// A guest that receives one message, whose address is then in `$a`, commits `offence`, and goes on computing for ever
-/// if that does not stop it.
+/// A guest that receives one message at `$a`, commits `offence`, and then computes forever unless that ends
+/// it.
 fn offender(offence: &str) -> String {
     format!(
         r#"
@@ -29,7 +29,7 @@ fn offender(offence: &str) -> String {
     )
 }
 
-/// A guest that adds up the lengths and first bytes of all messages.
+/// A guest that counts all messages and sums their first bytes.
 const WITNESS: &str = r#"
     (func (export "run") (result i32)
       (local $s i32) (local $r i32) (local $count i64) (local $sum i64)
@@ -46,10 +46,11 @@ const WITNESS: &str = r#"
       unreachable)
 "#;
 
-/// Runs the offender beside a guest and a native subscriber, and checks all that is promised.
+/// Runs the offender together with a guest and a native subscriber, and checks that they receive everything
+/// unchanged.
 async fn commit(body: String) -> ExitReason {
     let engine = GuestEngine::new().expect("an engine");
-    let before = (process::open_files(), process::reserved(), process::arena_mappings());
+    let before = process::resources();
     let reason = {
         let bus = Bus::new();
         let mut writer = bus.writer("topic", BLOCK, BLOCKS);
@@ -89,11 +90,11 @@ async fn commit(body: String) -> ExitReason {
         assert_eq!(witness.reported('s'), [(0..MESSAGES).map(|number| number as u64 & 0xff).sum::<u64>()]);
         offending.await.expect("no panic").reason
     };
-    assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
+    assert_eq!(process::resources(), before);
     reason
 }
 
-/// Bytes that the host writes for a result at most.
+/// The most bytes that the host writes for a result.
 const RESULT: u64 = 64;
 
 macro_rules! offences {
@@ -107,7 +108,7 @@ macro_rules! offences {
     )*};
 }
 
-// Each with the bytes that the write covers: the violation names one of them.
+// Each with the bytes that the write covers. The violation names one of them.
 offences! {
     hostile_store_is_a_violation, 1..2, "(i32.store8 offset=1 (local.get $a) (i32.const 88))";
     hostile_store_across_two_pages_is_a_violation, 4092..4100, "(i64.store offset=4092 (local.get $a) (i64.const -1))";
@@ -149,13 +150,13 @@ fn hostile_areas_in_a_window_are_refused_before_anything_is_written() {
             (i32.const -12))
           (call $expect (i32.const 12) (call $publish (call $open_publisher (i32.const 64) (i32.const 2)) (local.get $a) (i32.const 8))
             (i32.const -12))
-          ;; A text is ignored.
+          ;; Texts there are ignored.
           (call $log (i32.const 0) (local.get $a) (i32.const 8))
           (call $fail (local.get $a) (i32.const 8))
           (return (i32.const 1))
         "#;
-        let said = ExitReason::Failed("it did not say why".to_owned());
-        assert_eq!(commit(offender(offence)).await, said);
+        let expected = ExitReason::Failed("it did not say why".to_owned());
+        assert_eq!(commit(offender(offence)).await, expected);
     });
 }
 
@@ -164,8 +165,8 @@ fn hostile_atomic_write_is_a_violation_or_its_code_is_refused() {
     in_child_async!("hostile_atomic_write_is_a_violation_or_its_code_is_refused", async {
         let body = offender("(drop (i32.atomic.rmw.add (local.get $a) (i32.const 1)))");
         let engine = GuestEngine::new().expect("an engine");
-        match GuestProgram::load(&engine, &KIND.form.guest("test", &body)) {
-            // The engine is built without threads, and refuses their instructions.
+        match GuestProgram::load(&engine, &KIND.form.source("test", &body)) {
+            // The engine is built without threads and refuses atomic instructions.
             Err(error) => assert!(matches!(error, LoadError::Invalid { .. }), "{error}"),
             Ok(_) => {
                 assert_violation(&commit(body).await, "topic", 0..4, "an atomic addition");

@@ -1,9 +1,10 @@
-//! Ordinary programs: what they get of WASI, and that it is no way around anything.
+//! WASI programs: the parts that they are granted, which offer no way around limits and read-only blocks.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::guest_support::assert_trapped;
 use crate::guest_support::bus::{Bus, publish};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, assert_violation, process, wasi};
@@ -13,10 +14,10 @@ use blockcast_broker::{
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The program in C, as a file of `examples/guests`.
+/// The program in C, relative to `examples/guests`.
 const C: &str = "c/wasi-program.wasm";
 
-/// A program with this `run`.
+/// A program with this body of `run`.
 fn program(run: &str) -> Guest {
     of_body(&format!(r#"(data (i32.const 4096) "hello\nworld") (func (export "run") (result i32) {run})"#))
 }
@@ -38,11 +39,6 @@ fn lines(guest: &Guest) -> Vec<String> {
     guest.log.lock().unwrap().clone()
 }
 
-fn trapped(reason: &ExitReason, text: &str) {
-    let ExitReason::Trapped { message, .. } = reason else { panic!("{reason:?}") };
-    assert!(message.contains(text), "{message}");
-}
-
 #[tokio::test]
 async fn a_program_writes_lines_into_its_log() {
     let guest = program(
@@ -56,7 +52,7 @@ async fn a_program_writes_lines_into_its_log() {
 }
 
 #[tokio::test]
-async fn the_last_line_needs_no_end() {
+async fn an_unterminated_last_line_is_logged() {
     let guest = program(
         r#"(call $write (call $stdout) (i32.const 4096) (i32.const 3) (i32.const 1088)) (i32.const 0)"#,
     );
@@ -65,7 +61,7 @@ async fn the_last_line_needs_no_end() {
 }
 
 #[tokio::test]
-async fn a_program_ends_as_it_says() {
+async fn the_exit_of_a_program_determines_its_end() {
     for (run, reason) in [
         ("(i32.const 0)", ExitReason::Finished),
         ("(i32.const 1)", ExitReason::Failed("it did not say why".to_owned())),
@@ -75,11 +71,11 @@ async fn a_program_ends_as_it_says() {
     ] {
         assert_eq!(program(run).run().await.reason, reason, "{run}");
     }
-    trapped(&program("unreachable").run().await.reason, "unreachable");
+    assert_trapped(&program("unreachable").run().await.reason, "unreachable");
 }
 
 #[tokio::test]
-async fn nothing_of_wasi_is_granted_by_default_and_what_is_missing_is_named() {
+async fn no_part_of_wasi_is_granted_by_default_and_missing_parts_are_named() {
     let mut guest = program("(i32.const 0)");
     assert_eq!(guest.program.wasi().collect::<Vec<_>>(), WasiPart::ALL);
     guest.setup.wasi = Vec::new();
@@ -93,10 +89,10 @@ async fn nothing_of_wasi_is_granted_by_default_and_what_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_program_is_told_its_name_sleeps_and_gets_random_bytes() {
+async fn a_program_learns_its_name_sleeps_and_gets_random_bytes() {
     let guest = program(
         r#"(local $slept i64) (local $pollable i32)
-        ;; A list of one string, the name.
+        ;; The arguments are a list of one string, the name.
         (global.set $next_allocation (i32.const 8192))
         (call $arguments (i32.const 1088))
         (call $expect (i32.const 1) (i32.load (i32.const 1092)) (i32.const 1))
@@ -116,7 +112,7 @@ async fn a_program_is_told_its_name_sleeps_and_gets_random_bytes() {
 }
 
 #[tokio::test]
-async fn a_program_receives_what_others_publish() {
+async fn a_program_receives_messages() {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, 8);
     let engine = GuestEngine::new().expect("an engine");
@@ -126,7 +122,7 @@ async fn a_program_receives_what_others_publish() {
       (loop $messages
         (local.set $r (call $next (local.get $s)))
         (if (i32.eqz (local.get $r)) (then (return (i32.const 0))))
-        ;; Straight from the block.
+        ;; Writes directly from the block.
         (call $write (local.get $out) (i32.load offset=16 (local.get $r))
           (i32.and (i32.load offset=20 (local.get $r)) (i32.const 0x7fffffff)) (i32.const 1088))
         (br $messages))
@@ -144,7 +140,7 @@ async fn a_program_receives_what_others_publish() {
     assert_eq!(lines(&guest), ["one", "two"]);
 }
 
-/// Runs a program of `examples/guests` that a compiler has made for WASI, and returns its end and its lines.
+/// Runs a program of `examples/guests` that was compiled for WASI. Returns its end and its lines.
 async fn compiled(file: &str, task: &str) -> (ExitReason, Vec<String>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/guests").join(file);
     let engine = GuestEngine::new().expect("an engine");
@@ -157,9 +153,9 @@ async fn compiled(file: &str, task: &str) -> (ExitReason, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_program_that_a_compiler_has_made_for_wasi_runs_as_it_is() {
+async fn a_program_in_c_that_was_compiled_for_wasi_runs_unchanged() {
     let (reason, mut lines) = compiled(C, "greet").await;
-    // The C library keeps standard output back, so the order is its own.
+    // The C library buffers standard output, so the order may differ.
     lines.sort();
     assert_eq!(
         (reason, lines),
@@ -179,35 +175,35 @@ async fn a_program_that_a_compiler_has_made_for_wasi_runs_as_it_is() {
         );
     }
     let (reason, lines) = compiled(C, "nonsense").await;
-    trapped(&reason, "unreachable");
+    assert_trapped(&reason, "unreachable");
     assert_eq!(lines, ["there is no task nonsense"]);
 }
 
 #[tokio::test]
-async fn a_program_in_rust_with_a_main_runs_as_it_is() {
+async fn a_program_in_rust_with_a_main_runs_unchanged() {
     let file = "wasi/rust-program.wasm";
     let usual = ["hello from test", "slept long enough: true", "can read a file: false", "random: true"];
     let (reason, lines) = compiled(file, "").await;
     assert_eq!((reason, &lines[..]), (ExitReason::Finished, &usual.map(str::to_owned)[..]));
     let failed = ExitReason::Failed("it exited with status 1".to_owned());
-    assert_eq!(compiled(file, "exit").await.0, failed, "all codes but 0 are told as 1");
+    assert_eq!(compiled(file, "exit").await.0, failed, "all codes except 0 are reported as 1");
     let (reason, lines) = compiled(file, "panic").await;
-    trapped(&reason, "unreachable");
+    assert_trapped(&reason, "unreachable");
     assert!(lines.iter().any(|line| line == "as asked"), "{lines:?}");
 }
 
 #[tokio::test]
-async fn a_program_that_talks_too_much_is_told_so_in_its_log_and_finishes() {
+async fn a_program_that_logs_too_much_loses_lines_and_finishes() {
     let began = Instant::now();
     let (reason, lines) = compiled(C, "talk").await;
     assert_eq!(reason, ExitReason::Finished);
     assert!(lines.len() >= 1000 && lines[999] == "line 999");
-    // A thousand at once and a thousand a second.
+    // A thousand at once, and then a thousand per second.
     assert!(lines.len() <= 1010 + began.elapsed().as_millis() as usize, "{} lines", lines.len());
 }
 
 #[test]
-fn hostile_program_cannot_import_sockets_or_what_does_not_exist() {
+fn hostile_program_cannot_import_sockets_or_unknown_interfaces() {
     for import in ["wasi:sockets/tcp@0.2.0", "wasi:http/outgoing-handler@0.2.0", "wasi:nn/tensor@0.2.0"] {
         let engine = GuestEngine::new().expect("an engine");
         let code = format!(r#"(component (import "{import}" (instance (export "f" (func)))))"#);
@@ -243,7 +239,7 @@ async fn hostile_sleeper_ends_with_its_run_time() {
 }
 
 #[tokio::test]
-async fn hostile_sleeper_ends_when_its_grace_is_over() {
+async fn hostile_sleeper_ends_with_its_shutdown_grace() {
     let reason =
         sleeper(|limits| limits.shutdown_grace = 20 * MS, |guest| guest.setup.control.request_shutdown())
             .await;
@@ -251,7 +247,7 @@ async fn hostile_sleeper_ends_when_its_grace_is_over() {
 }
 
 #[tokio::test]
-async fn hostile_endless_poll_of_what_is_ready_ends_with_the_computing_time() {
+async fn hostile_endless_poll_of_a_ready_pollable_ends_with_the_computing_time() {
     let guest = program(
         r#"(i32.store (i32.const 4200) (call $sleep (i64.const 0)))
         (loop $for_ever (call $wait_for (i32.const 4200) (i32.const 1) (i32.const 1088)) (br $for_ever))
@@ -263,7 +259,7 @@ async fn hostile_endless_poll_of_what_is_ready_ends_with_the_computing_time() {
 
 #[tokio::test]
 async fn hostile_flood_of_output_is_cut_short_and_does_not_stop_others() {
-    // 2048 empty lines at a time, a thousand times.
+    // Writes 4096 empty lines at a time, a thousand times.
     let guest = program(
         r#"(local $out i32) (local $i i32)
         (local.set $out (call $stdout))
@@ -276,15 +272,15 @@ async fn hostile_flood_of_output_is_cut_short_and_does_not_stop_others() {
     )
     .limits(|limits| limits.log_lines = Rate::per_second(0).burst(1000));
     let running = guest.spawn();
-    // On the same thread.
-    tokio::time::timeout(Duration::from_secs(60), tokio::task::yield_now()).await.expect("gets its turn");
+    // This task runs on the same thread.
+    tokio::time::timeout(Duration::from_secs(60), tokio::task::yield_now()).await.expect("it gets its turn");
     assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished);
     assert_eq!(lines(&guest).len(), 1000);
 }
 
 #[tokio::test]
-async fn hostile_flood_of_output_is_held_to_the_grants_rate_on_all_ways_into_the_log() {
-    // Five lines in all, on either stream and by the interface.
+async fn hostile_flood_of_output_is_limited_on_every_way_into_the_log() {
+    // Five lines in all, counted over both streams and the interface.
     let body = r#"(local $i i32) (local $out i32) (local $err i32)
         (local.set $out (call $stdout)) (local.set $err (call $stderr))
         (i32.store8 (i32.const 4096) (i32.const 10))
@@ -302,7 +298,7 @@ async fn hostile_flood_of_output_is_held_to_the_grants_rate_on_all_ways_into_the
     assert_eq!(lines(&guest).len(), 5, "{:?}", lines(&guest));
     assert_eq!((report.stats.log_lines, report.stats.log_lines_dropped), (5, 295));
 
-    // A program that only prints is ended too, if its grant says so.
+    // A program that only prints is also ended if its grant says so.
     let body = r#"(local $out i32) (local.set $out (call $stdout)) (i32.store8 (i32.const 4096) (i32.const 10))
         (loop $for_ever
           (call $write (local.get $out) (i32.const 4096) (i32.const 1) (i32.const 1088)) (br $for_ever))
@@ -314,33 +310,33 @@ async fn hostile_flood_of_output_is_held_to_the_grants_rate_on_all_ways_into_the
 }
 
 #[tokio::test]
-async fn hostile_writes_of_too_much_or_from_outside_of_the_memory_are_traps() {
+async fn hostile_writes_that_are_too_long_or_outside_the_memory_are_traps() {
     let write = |address: &str, len: &str| {
         format!(
             "(call $write (call $stdout) (i32.const {address}) (i32.const {len}) (i32.const 1088)) (i32.const 0)"
         )
     };
-    trapped(&program(&write("0", "4097")).run().await.reason, "4096");
-    trapped(&program(&write("-8", "100")).run().await.reason, "out of bounds");
-    trapped(&program(&write("262140", "100")).run().await.reason, "out of bounds");
+    assert_trapped(&program(&write("0", "4097")).run().await.reason, "4096");
+    assert_trapped(&program(&write("-8", "100")).run().await.reason, "out of bounds");
+    assert_trapped(&program(&write("262140", "100")).run().await.reason, "out of bounds");
 }
 
 #[tokio::test]
 async fn hostile_demands_for_random_bytes_and_pollables_are_traps() {
     for len in ["1048577", "0x7fffffffffffffff", "-1"] {
         let guest = program(&format!("(call $random (i64.const {len}) (i32.const 1088)) (i32.const 0)"));
-        trapped(&guest.run().await.reason, "exceeds limit");
+        assert_trapped(&guest.run().await.reason, "exceeds limit");
     }
     let guest =
         program("(loop $for_ever (drop (call $sleep (i64.const 1000000000000))) (br $for_ever)) unreachable");
-    trapped(&guest.run().await.reason, "table");
-    trapped(&program("(call $block (i32.const 77)) (i32.const 0)").run().await.reason, "handle");
+    assert_trapped(&guest.run().await.reason, "table");
+    assert_trapped(&program("(call $block (i32.const 77)) (i32.const 0)").run().await.reason, "handle");
 }
 
 #[test]
 fn hostile_results_of_wasi_in_a_block_are_a_violation() {
     in_child_async!("hostile_results_of_wasi_in_a_block_are_a_violation", async {
-        let before = (process::open_files(), process::reserved(), process::arena_mappings());
+        let before = process::resources();
         for offence in [
             // A return area.
             "(call $write (call $stdout) (i32.const 4096) (i32.const 3) (local.get $a))",
@@ -379,12 +375,12 @@ fn hostile_results_of_wasi_in_a_block_are_a_violation() {
             let message = own.receive().expect("the message");
             assert!(message.bytes().iter().all(|&byte| byte == 7), "{offence}");
         }
-        assert_eq!((process::open_files(), process::reserved(), process::arena_mappings()), before);
+        assert_eq!(process::resources(), before);
     });
 }
 
 #[tokio::test]
-async fn hostile_straight_line_calls_of_wasi_end_with_the_first_one_after_it_is_cancelled() {
+async fn hostile_straight_line_wasi_calls_end_with_the_first_one_after_cancellation() {
     let write = "(call $write (local.get $out) (i32.const 4096) (i32.const 6) (i32.const 1088))";
     for call in [
         write,
@@ -408,7 +404,7 @@ async fn hostile_straight_line_calls_of_wasi_end_with_the_first_one_after_it_is_
 }
 
 #[tokio::test]
-async fn calls_of_wasi_count_as_host_calls() {
+async fn wasi_calls_count_as_host_calls() {
     let guest = program(&format!("{} (i32.const 0)", "(drop (call $clock))".repeat(50)));
     assert_eq!(guest.run().await.stats.host_calls, 50);
     let guest = guest.limits(|limits| limits.host_calls = Some(Rate::per_second(0).burst(10)));
@@ -416,7 +412,7 @@ async fn calls_of_wasi_count_as_host_calls() {
 }
 
 #[tokio::test]
-async fn hostile_marks_in_a_line_that_a_program_prints_are_escaped() {
+async fn hostile_marks_in_a_printed_line_are_escaped() {
     let guest = of_body(
         r#"(data (i32.const 4096) "a\0d\1b[2J\e2\80\aeb\n") (func (export "run") (result i32)
           (call $write (call $stdout) (i32.const 4096) (i32.const 11) (i32.const 1088)) (i32.const 0))"#,

@@ -1,4 +1,4 @@
-//! What a guest reads is the block itself.
+//! A guest reads the block itself, without a copy.
 
 use super::KIND;
 use crate::guest_support::bus::{Bus, publish};
@@ -23,8 +23,8 @@ const READER: &str = r#"
 "#;
 
 #[test]
-fn a_guest_reads_at_the_blocks_own_place_in_its_window() {
-    in_child_async!("a_guest_reads_at_the_blocks_own_place_in_its_window", async {
+fn a_guest_reads_a_block_at_its_offset_in_the_arena() {
+    in_child_async!("a_guest_reads_a_block_at_its_offset_in_the_arena", async {
         let engine = GuestEngine::new().expect("an engine");
         let bus = Bus::new();
         let mut writer = bus.writer("topic", 4096, 16);
@@ -57,14 +57,14 @@ fn a_guest_reads_at_the_blocks_own_place_in_its_window() {
     });
 }
 
-/// The mappings through which an arena of `len` bytes is read. The tests' arenas differ in it.
+/// The read-only mappings of an arena of `len` bytes. Each arena of a test has its own length.
 fn views(mappings: &[process::Mapping], len: u64) -> Vec<&process::Mapping> {
     mappings.iter().filter(|mapping| mapping.access == "r--s" && mapping.end - mapping.start == len).collect()
 }
 
 #[test]
-fn large_pages_of_an_arena_are_large_pages_of_a_guest() {
-    in_child_async!("large_pages_of_an_arena_are_large_pages_of_a_guest", async {
+fn an_arena_with_large_pages_is_mapped_into_a_guest_with_large_pages() {
+    in_child_async!("an_arena_with_large_pages_is_mapped_into_a_guest_with_large_pages", async {
         let engine = GuestEngine::new().expect("an engine");
         let bus = Bus::new();
         let mut writer = bus.writer_with("topic", 64 << 10, 64, |config| config.prefault = true);
@@ -84,7 +84,7 @@ fn large_pages_of_an_arena_are_large_pages_of_a_guest() {
         assert_eq!(running.await.expect("no panic").reason, ExitReason::Finished);
         let views = views(&in_guest, 64 * (64 << 10));
         assert_eq!(views.len(), 1, "{in_guest:?}");
-        // Where the system has none it is the size of a page, and nothing is asked.
+        // Without large pages, the alignment is the page size and this holds anyway.
         assert_eq!(views[0].start % alignment, 0);
     });
 }
