@@ -1,25 +1,9 @@
-//! What native components can do, and that what they should not do is an error.
+//! Calls of native components: what they can do, and the errors for what they should not do.
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{library, load, options, start};
+use crate::support::{finishes, library, load, options, start};
 use blockcast_broker::{Broker, ExitReason, Limit, Rate};
-
-/// Runs a component that does this to its end; nothing of it is left then.
-#[track_caller]
-fn finishes(deed: &str) {
-    let broker = Broker::new();
-    broker.keep_topics();
-    let report = start(&broker, deed, |_| {}).wait();
-    assert_eq!(report.reason, ExitReason::Finished, "{report:?}");
-    for topic in broker.topics() {
-        assert_eq!(
-            (topic.subscriptions, topic.publishers.len(), topic.departed.attached),
-            (0, 0, 0),
-            "{topic}"
-        );
-    }
-}
 
 #[test]
 fn a_component_publishes_and_receives_in_place() {
@@ -27,37 +11,37 @@ fn a_component_publishes_and_receives_in_place() {
 }
 
 #[test]
-fn hostile_forged_closed_and_mistaken_handles_are_invalid() {
+fn hostile_forged_closed_and_mistyped_handles_are_invalid() {
     finishes("handles");
 }
 
 #[test]
-fn hostile_null_and_odd_pointers_and_numbers_out_of_range_are_refused() {
+fn hostile_null_and_misaligned_pointers_and_bad_numbers_are_refused() {
     finishes("ranges");
 }
 
 #[test]
-fn memory_blocks_follow_the_rules_that_guests_have() {
+fn memory_blocks_follow_the_same_rules_as_for_guests() {
     finishes("blocks");
 }
 
 #[test]
-fn hostile_leaks_are_given_back_at_the_end() {
+fn hostile_leaks_are_returned_at_the_end() {
     finishes("leaks");
 }
 
 #[test]
-fn waiting_ends_with_the_time_and_when_it_is_woken() {
+fn a_wait_ends_at_its_timeout_and_on_a_wake() {
     finishes("timeouts");
 }
 
 #[test]
-fn calls_from_other_threads_of_the_component_are_let_in_one_at_a_time() {
+fn calls_from_several_threads_of_a_component_run_one_at_a_time() {
     finishes("threads");
 }
 
 #[test]
-fn hostile_contexts_that_were_made_up_reach_nothing() {
+fn hostile_forged_contexts_reach_nothing() {
     finishes("forges");
 }
 
@@ -67,12 +51,12 @@ fn hostile_calls_after_the_end_reach_nothing() {
 }
 
 #[test]
-fn slow_subscriptions_are_told_what_they_lost() {
+fn slow_subscriptions_learn_how_many_messages_they_lost() {
     finishes("loses");
 }
 
 #[test]
-fn limits_of_the_grant_hold_for_native_components() {
+fn the_limits_of_a_grant_apply_to_native_components() {
     let broker = Broker::new();
     let component = start(&broker, "limits", |limits| {
         (limits.subscriptions, limits.publishers, limits.loans, limits.attached, limits.held) =
@@ -87,7 +71,7 @@ fn limits_of_the_grant_hold_for_native_components() {
 }
 
 #[test]
-fn hostile_excess_ends_a_native_component_where_the_grant_says_so() {
+fn hostile_excess_ends_a_native_component_if_the_grant_says_so() {
     let broker = Broker::new();
     let component = start(&broker, "exceeds", |limits| {
         limits.subscriptions = 3;
@@ -113,7 +97,7 @@ fn hostile_chatter_is_dropped_and_counted() {
 }
 
 #[test]
-fn hostile_publishers_of_a_native_component_that_left_are_bounded_in_number() {
+fn hostile_departed_publishers_of_a_native_component_are_bounded() {
     let broker = Broker::new();
     let component = start(&broker, "departs", |limits| limits.departed_publishers = 3);
     let report = component.wait();
@@ -122,16 +106,16 @@ fn hostile_publishers_of_a_native_component_that_left_are_bounded_in_number() {
 }
 
 #[test]
-fn calls_of_a_native_component_that_are_always_answered_count() {
+fn calls_of_a_native_component_that_cannot_fail_are_counted() {
     let broker = Broker::new();
-    assert_eq!(start(&broker, "asks", |_| {}).wait().stats.host_calls, 31, "one to learn what to do");
+    assert_eq!(start(&broker, "asks", |_| {}).wait().stats.host_calls, 31, "one to learn its task");
     let component =
         start(&broker, "asks", |limits| limits.host_calls = Some(Rate { per_second: 0, burst: 20 }));
     assert_eq!(component.wait().reason, ExitReason::Killed(Limit::HostCalls));
 }
 
 #[test]
-fn hostile_line_breaks_and_marks_in_texts_of_a_native_component_are_escaped() {
+fn hostile_line_breaks_and_marks_in_native_texts_are_escaped() {
     let broker = Broker::new();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&lines);

@@ -1,4 +1,4 @@
-//! Looking into a library's file takes time and memory that its size limits, whatever the file says.
+//! Inspecting a library takes time and memory in proportion to its file's size, no matter what it contains.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use blockcast_blocks::abi::ENTRY;
 use blockcast_broker::{LibraryError, LibraryFile};
 
-/// The smallest file that is accepted as an app: headers, names, symbols and needs.
+/// The smallest file that is accepted as an app: headers, names, symbols and dependencies.
 #[derive(Clone, Copy, Default)]
 struct Library {
-    /// Bytes of the name that those below share.
+    /// Bytes of the name that all items below share.
     name: usize,
     exports: usize,
     needs: usize,
     sections: usize,
-    /// Whether the last name lacks its end.
+    /// Whether the last name is unterminated.
     unterminated: bool,
 }
 
@@ -82,7 +82,7 @@ impl Library {
         let path = path();
         std::fs::write(&path, self.bytes()).expect("written");
         let read = LibraryFile::read(&path);
-        std::fs::remove_file(&path).expect("there");
+        std::fs::remove_file(&path).expect("it exists");
         read
     }
 }
@@ -94,7 +94,7 @@ fn path() -> PathBuf {
 }
 
 #[test]
-fn hostile_file_whose_names_share_one_long_text_is_refused() {
+fn hostile_file_whose_names_share_one_long_string_is_refused() {
     let library = Library { name: 1 << 20, ..Library::default() };
     let plain = Library { name: 10, exports: 2, needs: 2, sections: 2, ..library }.read().expect("an app");
     let name = "x".repeat(10);
@@ -115,7 +115,7 @@ fn hostile_file_whose_names_share_one_long_text_is_refused() {
 }
 
 #[test]
-fn a_list_of_names_has_a_limit_and_those_left_out_are_counted() {
+fn a_list_of_names_is_limited_and_omitted_names_are_counted() {
     let library = Library { name: 4096, exports: 1, needs: 1, ..Library::default() };
     let file = library.read().expect("an app");
     assert_eq!((file.exports.len(), file.needs.len(), file.omitted), (2, 1, 0));
@@ -130,13 +130,13 @@ fn a_file_that_is_too_large_is_refused_before_it_is_read() {
     let path = path();
     let mut file = File::create(&path).expect("created");
     file.write_all(&Library::default().bytes()).expect("written");
-    // Takes no room on the disk, and could not be held in memory.
+    // The file is sparse, and larger than memory.
     file.set_len(1 << 50)
         .or_else(|_| file.set_len(1 << 40))
         .or_else(|_| file.set_len(1 << 30))
         .expect("sparse");
     let size = file.metadata().expect("a size").len();
     let error = LibraryFile::read(&path).expect_err("too large");
-    std::fs::remove_file(&path).expect("there");
+    std::fs::remove_file(&path).expect("it exists");
     assert!(matches!(error, LibraryError::TooLarge { bytes, .. } if bytes == size), "{error}");
 }

@@ -1,4 +1,4 @@
-//! How native components begin and end, and that nothing of them is left.
+//! How native components start and end, and that they leave nothing behind.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,43 +13,43 @@ use blockcast_broker::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-/// Bounds the wait for one message, or for the end of a component that would never end by itself.
+/// Bounds the wait for a message, or for the end of a component that never ends by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn refused(path: &Path) -> LibraryError {
-    // SAFETY: what is no component of ours is refused before anything of it runs; the others are `component.c`.
+    // SAFETY: files that are not built from `component.c` are refused before any of their code runs.
     match unsafe { Broker::new().load_library(path) } {
         Err(StartError::Library(error)) => error,
         other => panic!("{other:?}"),
     }
 }
 
-/// How many mappings and open files this process has of the library of that file name.
+/// Counts this process's mappings and open files of the library.
 fn traces(library: &Path) -> usize {
     let name = library.file_name().expect("a name").to_string_lossy().into_owned();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("readable");
     let files = std::fs::read_dir("/proc/self/fd").expect("readable").filter_map(Result::ok);
-    // Another test may close one meanwhile.
+    // Another test may close a file meanwhile.
     let files = files.filter_map(|file| std::fs::read_link(file.path()).ok());
     let open = files.filter(|file| file.to_string_lossy().contains(&name)).count();
     maps.lines().filter(|line| line.contains(&name)).count() + open
 }
 
-/// Waits until a message has come on "out", and receives on.
-fn flows(broker: &Broker) {
+/// Receives a hundred messages from "out".
+fn receive_messages(broker: &Broker) {
     let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("plain bytes");
     for _ in 0..100 {
         subscriber.blocking_recv_ref(Some(Instant::now() + PATIENCE)).expect("a message");
     }
 }
 
-fn runs(component: &Component) {
+fn assert_runs(component: &Component) {
     std::thread::sleep(100 * MS);
     assert_eq!(component.state(), ComponentState::Running, "{component:?}");
 }
 
 #[test]
-fn a_file_that_is_no_app_is_refused_and_says_why() {
+fn a_file_that_is_not_an_app_is_refused_with_a_reason() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let nowhere = refused(&folder.join("libnowhere.so"));
     assert!(matches!(nowhere, LibraryError::Missing { .. }), "{nowhere}");
@@ -70,10 +70,10 @@ fn a_file_that_is_no_app_is_refused_and_says_why() {
         std::fs::write(&path, content).expect("written");
         let error = refused(&path);
         assert!(
-            matches!(&error, LibraryError::NotALibrary { reason: said, .. } if said == reason),
+            matches!(&error, LibraryError::NotALibrary { reason: found, .. } if found == reason),
             "{error}"
         );
-        std::fs::remove_file(&path).expect("there");
+        std::fs::remove_file(&path).expect("it exists");
     }
     for len in (0..whole.len()).step_by(64) {
         let path = folder.join(format!("{}-cut.so", std::process::id()));
@@ -86,7 +86,7 @@ fn a_file_that_is_no_app_is_refused_and_says_why() {
 }
 
 #[test]
-fn a_library_that_lacks_a_function_is_refused_by_its_own_name() {
+fn a_library_with_a_missing_function_is_refused_under_its_own_name() {
     let library = build(&["CONSTRUCTOR=not_there()", "DECLARATIONS=void not_there(void);"]);
     let error = refused(&library);
     assert!(matches!(&error, LibraryError::Refused { path, .. } if *path == library), "{error}");
@@ -94,7 +94,7 @@ fn a_library_that_lacks_a_function_is_refused_by_its_own_name() {
 }
 
 #[test]
-fn a_file_is_looked_into_without_running_it() {
+fn a_file_is_inspected_without_running_it() {
     let marked = build(&["CONSTRUCTOR=puts(\"it runs\")"]);
     let file = LibraryFile::read(&marked).expect("an app");
     assert_eq!(file.abi_version, Some(1));
@@ -105,7 +105,7 @@ fn a_file_is_looked_into_without_running_it() {
 }
 
 #[test]
-fn a_library_that_does_not_fit_is_refused_with_both_versions_or_sizes() {
+fn an_incompatible_library_is_refused_with_both_versions_or_sizes() {
     let error = refused(&build(&["NO_ENTRY"]));
     assert!(matches!(error, LibraryError::NoEntry { .. }), "{error}");
     let error = refused(&build(&["TABLE={2,4096,run,{0,0}}", "SECTION=\".data.rel.ro\""]));
@@ -114,7 +114,7 @@ fn a_library_that_does_not_fit_is_refused_with_both_versions_or_sizes() {
         "{error}"
     );
     assert!(error.to_string().contains("version 2") && error.to_string().contains("version 1"), "{error}");
-    // What the file says is believed before anything of it runs.
+    // The versions in the file are checked before any of its code runs.
     let error = refused(&build(&["TABLE={3,4096,run,{0,0}}", "CONSTRUCTOR=_exit(3)"]));
     assert!(
         matches!(error, LibraryError::Misfit { misfit: Misfit::Version { theirs: 3, ours: 1 }, .. }),
@@ -129,7 +129,7 @@ fn a_library_that_does_not_fit_is_refused_with_both_versions_or_sizes() {
 }
 
 #[test]
-fn a_program_is_called_as_it_says_or_as_its_file() {
+fn a_program_has_the_name_it_states_or_that_of_its_file() {
     let broker = Broker::new();
     let program = load(&broker, library());
     assert_eq!((program.name(), program.abi_version()), ("tests-component", 1));
@@ -139,35 +139,35 @@ fn a_program_is_called_as_it_says_or_as_its_file() {
 }
 
 #[test]
-fn an_end_says_what_the_app_returned_and_said() {
+fn an_exit_reports_what_the_app_returned_and_why_it_failed() {
     let broker = Broker::new();
-    let reason = |deed: &str| start(&broker, deed, |_| {}).wait().reason;
-    assert_eq!(reason("fails"), ExitReason::Failed("as it should".to_owned()));
+    let reason = |task: &str| start(&broker, task, |_| {}).wait().reason;
+    assert_eq!(reason("fails"), ExitReason::Failed("as intended".to_owned()));
     assert_eq!(reason("returns-nonsense"), ExitReason::Failed("it returned 77".to_owned()));
 }
 
 #[test]
-fn a_library_is_closed_at_its_end_and_no_block_of_it_is_left() {
+fn a_library_is_closed_at_its_end_and_leaves_no_block_behind() {
     let broker = Broker::new();
     broker.keep_topics();
     let library = build(&[]);
     let program = load(&broker, &library);
-    assert_eq!(traces(&library), 0, "it was looked at, and closed again");
+    assert_eq!(traces(&library), 0, "it was inspected and closed again");
     let component = broker.supervise_library(&program, options("publishes", |_| {})).expect("it starts");
-    flows(&broker);
+    receive_messages(&broker);
     assert!(traces(&library) > 0);
     component.request_shutdown();
     assert_eq!(component.wait().reason, ExitReason::Finished);
     assert_eq!(traces(&library), 0);
-    let topic = broker.topic("out").expect("it is there");
+    let topic = broker.topic("out").expect("it exists");
     assert_eq!((topic.publishers.len(), topic.departed.attached), (0, 0), "{topic}");
-    std::fs::remove_file(&library).expect("there");
+    std::fs::remove_file(&library).expect("it exists");
     let report = broker.supervise_library(&program, options("works", |_| {})).expect("it starts").wait();
-    assert_eq!(report.reason, ExitReason::Finished, "its bytes are kept");
+    assert_eq!(report.reason, ExitReason::Finished, "the program keeps its bytes");
 }
 
 #[test]
-fn a_message_that_is_kept_outlives_the_library_that_published_it() {
+fn a_kept_message_outlives_the_library_that_published_it() {
     let broker = Broker::new();
     broker.keep_topics();
     let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("a new topic");
@@ -177,21 +177,22 @@ fn a_message_that_is_kept_outlives_the_library_that_published_it() {
     drop(subscriber);
     assert_eq!(component.wait().reason, ExitReason::Finished);
     assert_eq!(sample.view(), 0u64.to_le_bytes());
-    let attached = || broker.topic("out").expect("it is there").departed.attached;
+    let attached = || broker.topic("out").expect("it exists").departed.attached;
     assert_eq!(attached(), 1);
     drop(sample);
     assert_eq!(attached(), 0);
 }
 
 #[test]
-fn components_of_one_library_share_no_static_variables_and_neither_do_runs() {
+fn components_and_runs_of_one_library_share_no_static_variables() {
     let broker = Broker::new();
     let program = load(&broker, library());
     let components: Vec<Component> = (0..4)
         .map(|_| broker.supervise_library(&program, options("works", |_| {})).expect("starts"))
         .collect();
     for component in components {
-        // It finds out itself, and fails if it has run before. The topic is shared, so what it receives may be another's.
+        // The component fails if it has run before. It may also fail because of another one's messages, since
+        // they share the topic.
         let reason = component.wait().reason;
         assert!(!reason.to_string().contains("runs_before"), "{reason}");
     }
@@ -206,32 +207,32 @@ fn components_of_one_library_share_no_static_variables_and_neither_do_runs() {
 }
 
 #[test]
-fn a_component_that_sleeps_finishes_when_it_is_asked_to() {
+fn a_component_that_sleeps_finishes_on_shutdown() {
     let broker = Broker::new();
     let component = start(&broker, "sleeps", |_| {});
-    runs(&component);
+    assert_runs(&component);
     broker.shut_down();
     assert_eq!(component.wait().reason, ExitReason::Finished);
 }
 
 #[test]
 fn a_component_that_sleeps_or_publishes_is_cancelled_at_once() {
-    for deed in ["sleeps", "publishes", "nags"] {
+    for task in ["sleeps", "publishes", "nags"] {
         let broker = Broker::new();
-        let component = start(&broker, deed, |_| {});
-        runs(&component);
+        let component = start(&broker, task, |_| {});
+        assert_runs(&component);
         let asked = Instant::now();
         component.cancel();
-        assert_eq!(component.wait().reason, ExitReason::Cancelled, "{deed}");
-        assert!(asked.elapsed() < PATIENCE, "{deed}: {:?}", asked.elapsed());
+        assert_eq!(component.wait().reason, ExitReason::Cancelled, "{task}");
+        assert!(asked.elapsed() < PATIENCE, "{task}: {:?}", asked.elapsed());
     }
 }
 
 #[test]
-fn hostile_components_end_when_their_time_is_over() {
+fn hostile_components_end_with_their_granted_time() {
     let broker = Broker::new();
-    let reason = |deed: &str, limit: fn(&mut blockcast_broker::ComponentLimits)| {
-        start(&broker, deed, limit).wait().reason
+    let reason = |task: &str, limit: fn(&mut blockcast_broker::ComponentLimits)| {
+        start(&broker, task, limit).wait().reason
     };
     assert_eq!(
         reason("sleeps", |limits| limits.run_time = Some(50 * MS)),
@@ -243,13 +244,13 @@ fn hostile_components_end_when_their_time_is_over() {
     );
     assert_eq!(reason("nags", |limits| limits.compute = Some(20 * MS)), ExitReason::Killed(Limit::Compute));
     let component = start(&broker, "tarries", |limits| limits.shutdown_grace = 1500 * MS);
-    runs(&component);
+    assert_runs(&component);
     component.request_shutdown();
     assert_eq!(component.wait().reason, ExitReason::Killed(Limit::ShutdownGrace));
 }
 
 #[test]
-fn hostile_constructor_that_takes_too_long_counts_as_start_up() {
+fn hostile_slow_constructor_counts_as_start_up() {
     let slow = build(&["CONSTRUCTOR=usleep(300000)"]);
     let broker = Broker::new();
     let program = load(&broker, &slow);
@@ -260,7 +261,7 @@ fn hostile_constructor_that_takes_too_long_counts_as_start_up() {
 }
 
 #[test]
-fn hostile_component_that_never_returns_is_abandoned_and_the_others_go_on() {
+fn hostile_component_that_never_returns_is_abandoned() {
     let broker = Broker::new();
     let policy = RestartPolicy { initial: MS, ..RestartPolicy::always() };
     let program = load(&broker, library());
@@ -274,29 +275,29 @@ fn hostile_component_that_never_returns_is_abandoned_and_the_others_go_on() {
     assert_eq!(
         (stuck.state(), stuck.restarts()),
         (ComponentState::Ended, 0),
-        "it is not started beside itself"
+        "it is not restarted while it still runs"
     );
     let other = start(&broker, "publishes", |_| {});
-    flows(&broker);
+    receive_messages(&broker);
     other.request_shutdown();
     assert_eq!(other.wait().reason, ExitReason::Finished);
 }
 
 #[test]
-fn what_is_abandoned_and_returns_after_all_is_closed() {
+fn an_abandoned_library_that_returns_after_all_is_closed() {
     let broker = Broker::new();
     let library = build(&[]);
     let program = load(&broker, &library);
     let component = broker
         .supervise_library(&program, options("tarries", |limits| limits.shutdown_grace = 50 * MS))
         .expect("it starts");
-    runs(&component);
+    assert_runs(&component);
     component.request_shutdown();
     assert!(matches!(component.wait().reason, ExitReason::Abandoned(_)), "{component:?}");
     assert!(traces(&library) > 0);
     let deadline = Instant::now() + PATIENCE;
     while traces(&library) > 0 {
-        assert!(Instant::now() < deadline, "it stays");
+        assert!(Instant::now() < deadline, "the library was not closed");
         std::thread::sleep(10 * MS);
     }
 }
@@ -305,18 +306,18 @@ fn what_is_abandoned_and_returns_after_all_is_closed() {
 fn counters_can_be_read_while_a_component_runs() {
     let broker = Broker::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    for deed in ["publishes", "spins"] {
-        let component = start(&broker, deed, |limits| limits.shutdown_grace = 50 * MS);
-        runs(&component);
-        // On a busy machine it may be a while before it has done anything.
-        let publishes = deed == "publishes";
+    for task in ["publishes", "spins"] {
+        let component = start(&broker, task, |limits| limits.shutdown_grace = 50 * MS);
+        assert_runs(&component);
+        // On a busy machine it may take a while to do anything.
+        let publishes = task == "publishes";
         let deadline = Instant::now() + PATIENCE;
         let stats = loop {
             let stats = runtime.block_on(component.stats());
             if stats.computed > Duration::ZERO && (stats.published > 0 || !publishes) {
                 break stats;
             }
-            assert!(Instant::now() < deadline, "{deed}: {stats:?}");
+            assert!(Instant::now() < deadline, "{task}: {stats:?}");
             std::thread::sleep(MS);
         };
         if publishes {
@@ -347,12 +348,12 @@ fn a_component_ends_with_its_runtime() {
     let broker = Broker::on_runtime(runtime.handle().clone());
     let component =
         broker.supervise_library(&load(&broker, &library), options("publishes", |_| {})).expect("it starts");
-    flows(&broker);
+    receive_messages(&broker);
     runtime.shutdown_background();
     assert_eq!(component.wait().reason, ExitReason::Cancelled);
     let deadline = Instant::now() + PATIENCE;
     while broker.topic("out").is_some_and(|topic| !topic.publishers.is_empty()) {
-        assert!(Instant::now() < deadline, "it goes on");
+        assert!(Instant::now() < deadline, "the publisher still exists");
         std::thread::sleep(10 * MS);
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 mod calls;
+mod direct;
 mod hostile_files;
 mod lifecycle;
-mod lines;
 mod rules;

@@ -1,4 +1,4 @@
-//! Rules and wakers are code of the program that runs while a component publishes: it may ask about the component.
+//! Validation rules and wakers run while a component publishes, and may ask for its counters.
 
 use std::sync::{Arc, OnceLock, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -17,13 +17,13 @@ fn ask(component: &Component) {
     let _ = runtime.block_on(component.stats());
 }
 
-/// Asks in this thread, and in another one for which this one waits.
+/// Asks in this thread, and in another one while this one waits.
 fn ask_twice(component: &Component) {
     ask(component);
     std::thread::scope(|scope| scope.spawn(|| ask(component)).join()).expect("no panic");
 }
 
-/// Asks when it is woken.
+/// A waker that asks for the counters.
 struct Asks {
     component: Arc<OnceLock<Component>>,
     woken: mpsc::SyncSender<()>,
@@ -32,7 +32,7 @@ struct Asks {
 impl Wake for Asks {
     fn wake(self: Arc<Self>) {
         ask_twice(self.component.wait());
-        // It is woken already if this is full.
+        // If this is full, a wake-up is pending already.
         let _ = self.woken.try_send(());
     }
 }
@@ -68,7 +68,7 @@ fn a_waker_may_ask_for_the_counters_of_the_component_from_any_thread() {
         let waker = Waker::from(Arc::new(Asks { component: Arc::clone(&component), woken }));
         let component = component.get_or_init(|| start(&broker, "publishes", |_| {}));
         for _ in 0..5 {
-            // Until it has received everything and waits, so that it is the component that wakes it.
+            // Receives everything until it has to wait, so that the component wakes it.
             while let Poll::Ready(()) = subscriber.poll_ready(&mut Context::from_waker(&waker)) {
                 let _ = subscriber.try_recv_ref();
             }
