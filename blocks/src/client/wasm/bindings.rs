@@ -16,7 +16,7 @@
 )]
 
 wit_bindgen::generate!({
-    path: "../wit",
+    path: "wit",
     world: "app",
     pub_export_macro: true,
     export_macro_name: "export_app",
