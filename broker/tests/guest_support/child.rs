@@ -13,27 +13,33 @@ const DONE: i32 = 77;
 /// How long a child may run. It takes seconds, including what wasmtime compiles, so a slower one hangs.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// The name by which the test harness knows the test with this name in the calling module.
+macro_rules! test_name {
+    ($name:expr) => {
+        &$crate::guest_support::child::full_name(module_path!(), $name)
+    };
+}
+
 /// Runs a closure, the body of the test with this name in the calling module, in a process of its own. Fails
 /// if that process dies.
 macro_rules! in_child {
     ($name:expr, $body:expr) => {
-        $crate::guest_support::child::run(module_path!(), $name, $body)
+        $crate::guest_support::child::run($crate::guest_support::child::test_name!($name), $body)
     };
 }
 
 /// Like [`in_child!`], for a future.
 macro_rules! in_child_async {
     ($name:expr, $body:expr) => {
-        $crate::guest_support::child::run_async(module_path!(), $name, $body)
+        $crate::guest_support::child::run_async($crate::guest_support::child::test_name!($name), $body)
     };
 }
 
-pub(crate) use {in_child, in_child_async};
+pub(crate) use {in_child, in_child_async, test_name};
 
-/// Runs `body`, the body of the test `name` in the module `path`, in a process of its own.
-pub fn run(path: &str, name: &str, body: impl FnOnce()) {
-    let name = &full_name(path, name);
-    if std::env::var_os(CHILD).is_some_and(|child| child == name.as_str()) {
+/// Runs `body`, the body of the test with this full name, in a process of its own.
+pub fn run(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some_and(|child| child == name) {
         body();
         std::process::exit(DONE);
     }
@@ -64,7 +70,7 @@ pub fn run(path: &str, name: &str, body: impl FnOnce()) {
 }
 
 /// The name by which the test harness knows the test `name` in the module `path`.
-fn full_name(path: &str, name: &str) -> String {
+pub fn full_name(path: &str, name: &str) -> String {
     match path.split_once("::") {
         Some((_crate, modules)) => format!("{modules}::{name}"),
         None => name.to_owned(),
@@ -72,8 +78,8 @@ fn full_name(path: &str, name: &str) -> String {
 }
 
 /// Like [`run`], for a future.
-pub fn run_async(path: &str, name: &str, body: impl Future<Output = ()>) {
-    run(path, name, || {
+pub fn run_async(name: &str, body: impl Future<Output = ()>) {
+    run(name, || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_time()

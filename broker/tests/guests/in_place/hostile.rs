@@ -6,7 +6,7 @@ use super::{
     BLOCK, BLOCKS, CAPACITY, DROP, IN_PLACE, KIND, end, fill, finishes, publish, publishing, violates,
 };
 use crate::guest_support::bus::Bus;
-use crate::guest_support::child::in_child_async;
+use crate::guest_support::child::{in_child_async, test_name};
 use crate::guest_support::codes::{
     BUSY, CLOSED, EXHAUSTED, INVALID_HANDLE, INVALID_PAYLOAD, LIMIT, OUT_OF_BOUNDS, TOO_LARGE, WRONG_SIZE,
 };
@@ -22,7 +22,12 @@ fn hostile_store_into_a_published_block_is_a_violation() {
         "(i32.store8 offset=7 (global.get $at) (i32.const 1))".to_owned(),
     ]
     .concat();
-    violates("hostile_store_into_a_published_block_is_a_violation", 7..8, &body, &[(400_000, 50)]);
+    violates(
+        test_name!("hostile_store_into_a_published_block_is_a_violation"),
+        7..8,
+        &body,
+        &[(400_000, 50)],
+    );
 }
 
 #[test]
@@ -33,7 +38,12 @@ fn hostile_fill_of_a_published_block_is_a_violation() {
         "(memory.fill (global.get $at) (i32.const 1) (i32.const 400000))".to_owned(),
     ]
     .concat();
-    violates("hostile_fill_of_a_published_block_is_a_violation", 0..400_000, &body, &[(400_000, 50)]);
+    violates(
+        test_name!("hostile_fill_of_a_published_block_is_a_violation"),
+        0..400_000,
+        &body,
+        &[(400_000, 50)],
+    );
 }
 
 #[test]
@@ -52,7 +62,7 @@ fn hostile_store_through_another_handle_after_publishing_is_a_violation() {
     ]
     .concat();
     violates(
-        "hostile_store_through_another_handle_after_publishing_is_a_violation",
+        test_name!("hostile_store_through_another_handle_after_publishing_is_a_violation"),
         8192..8193,
         &body,
         &[(400_000, 50)],
@@ -68,7 +78,12 @@ fn hostile_store_after_detaching_and_before_publishing_is_a_violation() {
         format!("(drop {})", publish(400_000)),
     ]
     .concat();
-    violates("hostile_store_after_detaching_and_before_publishing_is_a_violation", 9..10, &body, &[]);
+    violates(
+        test_name!("hostile_store_after_detaching_and_before_publishing_is_a_violation"),
+        9..10,
+        &body,
+        &[],
+    );
 }
 
 #[test]
@@ -93,7 +108,12 @@ fn hostile_return_area_in_a_published_block_is_a_violation() {
         "(call $publisher.loan (local.get $p) (i32.const 1000) (global.get $at))".to_owned(),
     ]
     .concat();
-    violates("hostile_return_area_in_a_published_block_is_a_violation", 0..400_000, &body, &[(400_000, 50)]);
+    violates(
+        test_name!("hostile_return_area_in_a_published_block_is_a_violation"),
+        0..400_000,
+        &body,
+        &[(400_000, 50)],
+    );
 }
 
 #[test]
@@ -105,7 +125,12 @@ fn hostile_return_area_in_its_own_loan_harms_only_the_message() {
             .to_owned(),
     ]
     .concat();
-    violates("hostile_return_area_in_its_own_loan_harms_only_the_message", 0..64, &body, &[(400_000, 50)]);
+    violates(
+        test_name!("hostile_return_area_in_its_own_loan_harms_only_the_message"),
+        0..64,
+        &body,
+        &[(400_000, 50)],
+    );
 }
 
 #[test]
@@ -144,7 +169,7 @@ fn hostile_loans_in_wrong_orders_are_errors() {
         DROP.to_owned(),
     ]
     .concat();
-    finishes("hostile_loans_in_wrong_orders_are_errors", &body, &[(10, 53)]);
+    finishes(test_name!("hostile_loans_in_wrong_orders_are_errors"), &body, &[(10, 53)]);
 }
 
 #[test]
@@ -256,5 +281,9 @@ fn hostile_changes_after_publishing_never_reach_a_copied_message() {
         "(drop (call $wait (i64.const 5000000)))".to_owned(),
     ]
     .concat();
-    finishes("hostile_changes_after_publishing_never_reach_a_copied_message", &body, &[(1000, 50)]);
+    finishes(
+        test_name!("hostile_changes_after_publishing_never_reach_a_copied_message"),
+        &body,
+        &[(1000, 50)],
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::KIND;
 use crate::guest_support::bus::Bus;
-use crate::guest_support::child::in_child_async;
+use crate::guest_support::child::{in_child_async, run_async, test_name};
 use crate::guest_support::codes::{CLOSED, WRONG_SIZE};
 use crate::guest_support::wat::expect;
 use crate::guest_support::{Guest, assert_violation, process};
@@ -91,12 +91,12 @@ async fn end(
 }
 
 fn finishes(test: &str, body: &str, messages: &[(usize, u8)]) {
-    in_child_async!(test, end(Bus::new(), |_| (), body, None, messages));
+    run_async(test, end(Bus::new(), |_| (), body, None, messages));
 }
 
 fn violates(test: &str, bytes: Range<u64>, body: &str, messages: &[(usize, u8)]) {
     let body = format!("{body} (loop $for_ever (br $for_ever))");
-    in_child_async!(test, end(Bus::new(), |_| (), &body, Some(bytes), messages));
+    run_async(test, end(Bus::new(), |_| (), &body, Some(bytes), messages));
 }
 
 /// Code that loans `size` bytes in `$b`, attached at `$at`, and fills them with `byte`.
@@ -181,7 +181,7 @@ fn several_loans_can_be_filled_at_once_and_published_in_any_order() {
     ]
     .concat();
     finishes(
-        "several_loans_can_be_filled_at_once_and_published_in_any_order",
+        test_name!("several_loans_can_be_filled_at_once_and_published_in_any_order"),
         &body,
         &[(400_000, 51), (400_000, 52)],
     );
@@ -195,7 +195,7 @@ fn a_published_block_can_still_be_read_by_its_publisher() {
         expect(11, "(i32.load8_u offset=399999 (global.get $at))", 50),
     ]
     .concat();
-    finishes("a_published_block_can_still_be_read_by_its_publisher", &body, &[(400_000, 50)]);
+    finishes(test_name!("a_published_block_can_still_be_read_by_its_publisher"), &body, &[(400_000, 50)]);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn dropping_a_loan_returns_its_block() {
     body += &expect(11, "(call $publisher.free-blocks (local.get $p))", 4);
     body += &fill(400_000, 60);
     body += &expect(12, &publish(400_000), 0);
-    finishes("dropping_a_loan_returns_its_block", &body, &[(400_000, 60)]);
+    finishes(test_name!("dropping_a_loan_returns_its_block"), &body, &[(400_000, 60)]);
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn dropping_a_publisher_closes_its_loans() {
         "(call $block.drop (local.get $c))".to_owned(),
     ]
     .concat();
-    finishes("dropping_a_publisher_closes_its_loans", &body, &[]);
+    finishes(test_name!("dropping_a_publisher_closes_its_loans"), &body, &[]);
 }
 
 #[test]
