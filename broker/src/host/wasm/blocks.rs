@@ -1,4 +1,4 @@
-//! The memory blocks of a guest: handles, what they stand for, and where they are attached.
+//! The memory blocks of a guest: handles, the storage behind them, and where they are attached.
 //!
 //! ```text
 //!  handle ──┐              ┌─ parts: who is attached, what is there to read (`storage`)
@@ -7,8 +7,8 @@
 //!                                     loan      a block of a publisher's arena, or memory that is copied into one
 //!                                     local     the guest's own
 //! ```
-//! A guest that misuses them gets an error. What it can see and write through them is its own: blocks that it made, and
-//! blocks that one of its publishers has lent it.
+//! A guest that misuses them gets an error. Through them it can see and write only its own memory: blocks
+//! that it created, and blocks that it has on loan from its publishers.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,10 +25,10 @@ use crate::host::wasm::memory::area::{Area, granules};
 use crate::host::wasm::memory::window::{Owner, Place, Span, Window, WindowError, Windows};
 use crate::hosting::storage::{Access, Mode, PartKey, Parts, Range};
 
-/// What the resource `memory-block` stands for; its number is that of a handle.
+/// The type of the resource `memory-block`; its number is that of a handle.
 pub(crate) struct MemoryBlock;
 
-/// What attaching and publishing need beside the blocks themselves.
+/// What the methods of memory blocks need besides the blocks.
 pub(crate) struct BlockContext<'a> {
     pub(crate) windows: &'a mut Windows,
     pub(crate) publishers: &'a mut Slab<GuestPublisher>,
@@ -37,28 +37,28 @@ pub(crate) struct BlockContext<'a> {
 }
 
 impl BlockContext<'_> {
-    /// Refuses something because of a limit.
+    /// Notes that something is refused because of `limit`.
     fn refuse(&self, limit: Limit) -> Error {
         self.policy.note(limit);
         Error::Limit
     }
 }
 
-/// Where a storage's bytes are.
+/// Where the bytes of a storage are.
 enum Memory {
-    /// In a file of the host, made when it is first attached.
+    /// In a file of the host, created when it is first attached.
     Managed { size: u32, file: Option<OwnedFd> },
     /// In the guest's own memory.
     Local(Area),
     /// In a block of one of its publishers.
     Loan(Loan),
-    /// Nowhere any more: published, or the publisher is gone.
+    /// Nowhere: published, or the publisher is gone.
     Gone,
 }
 
-/// A block of a publisher, to be filled.
+/// A publisher's block, to be filled.
 struct Loan {
-    /// Which publisher: its number, and who it is.
+    /// The publisher's number.
     publisher: usize,
     owner: Owner,
     block: SuspendedLoan,
@@ -68,7 +68,7 @@ struct Loan {
 enum LoanPlace {
     /// In the block itself, which the publisher's window shows.
     InPlace,
-    /// In memory set aside when it is first attached, copied when it is published.
+    /// In memory that is set aside when it is first attached, and copied when it is published.
     Copied(Option<Window>),
 }
 
@@ -77,7 +77,7 @@ struct Storage {
     parts: Parts,
 }
 
-/// What the guest holds.
+/// A handle of the guest.
 struct Handle {
     storage: usize,
     part: PartKey,
@@ -87,7 +87,7 @@ struct Handle {
 #[derive(Clone, Copy)]
 struct Attachment {
     mode: Mode,
-    /// To be unmapped at the end, where it was mapped for this attachment.
+    /// The window to unmap on detach, if one was mapped for this attachment.
     window: Option<Window>,
 }
 
@@ -96,25 +96,26 @@ struct Attachment {
 pub(crate) struct MemoryBlocks {
     storages: Slab<Storage>,
     handles: Slab<Handle>,
-    /// Address space asked for and not donated yet.
+    /// Bytes of address space that the guest was asked to donate and has not donated yet.
     pub(crate) asked: u64,
 }
 
-/// Memory blocks share their address space; what the guest writes where it may not is theirs too.
+/// All memory blocks share one address space, and count as the owner when the guest writes to read-only
+/// memory.
 const PLACE: Place = Place::own(Owner::BLOCKS);
 
 impl MemoryBlocks {
-    /// Whether there may be no more handles.
+    /// Whether the guest has as many handles as it may have.
     pub(crate) fn is_full(&self, limits: &ComponentLimits) -> bool {
         self.handles.len() >= limits.memory_blocks as usize
     }
 
-    /// A block of the host's memory.
+    /// Creates a block in host memory.
     pub(crate) fn create(&mut self, size: u32) -> u32 {
         self.insert(Memory::Managed { size, file: None }, size, false)
     }
 
-    /// A block over the guest's own memory.
+    /// Creates a block over the guest's own memory.
     pub(crate) fn create_local(&mut self, context: &BlockContext<'_>, area: Area) -> Result<u32, Error> {
         if self.is_full(context.limits) {
             return Err(context.refuse(Limit::MemoryBlocks));
@@ -123,7 +124,7 @@ impl MemoryBlocks {
         Ok(self.insert(Memory::Local(area), area.size, true))
     }
 
-    /// A block that a publisher lends.
+    /// Creates a block for a loan from a publisher.
     pub(crate) fn lend(
         &mut self,
         context: &mut BlockContext<'_>,
@@ -151,23 +152,23 @@ impl MemoryBlocks {
     }
 
     fn add(&mut self, storage: usize, part: PartKey) -> u32 {
-        // Fits: handles are limited by a number of 32 bits.
+        // Fits: the limit on handles has 32 bits.
         self.handles.insert(Handle { storage, part, attachment: None }) as u32
     }
 
-    /// Whether the number stands for a handle.
+    /// Whether a handle has this number.
     pub(crate) fn knows(&self, handle: u32) -> bool {
         self.handles.contains(handle as usize)
     }
 
-    /// Another handle on the same.
+    /// Adds another handle on the same part.
     pub(crate) fn duplicate(&mut self, handle: u32) -> u32 {
         let Handle { storage, part, .. } = self.handles[handle as usize];
         self.storages[storage].parts.add_handle(part);
         self.add(storage, part)
     }
 
-    /// A part of a block, as a block.
+    /// Creates a block that is a part of another one.
     pub(crate) fn divide(
         &mut self,
         context: &BlockContext<'_>,
@@ -218,11 +219,11 @@ impl MemoryBlocks {
         self.ask(missing, context.limits.memory_block_bytes)
     }
 
-    /// Asks for address space. The guest's memory may grow by it as far as it can be of use: what blocks of `most` bytes
-    /// in all need.
+    /// Asks for address space. The guest's memory may grow by that much, but no more than blocks of `most`
+    /// bytes in all need.
     fn ask(&mut self, missing: u64, most: u64) -> u32 {
         self.asked = missing.min(granules(most));
-        // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
+        // More than 4 GiB cannot be donated; donating them would be refused.
         u32::try_from(missing).unwrap_or(u32::MAX << 16)
     }
 
@@ -238,7 +239,7 @@ impl MemoryBlocks {
         Ok(())
     }
 
-    /// Attaches a handle; returns where.
+    /// Attaches a handle. Returns the area where it is attached.
     pub(crate) fn attach(
         &mut self,
         context: &mut BlockContext<'_>,
@@ -283,9 +284,9 @@ impl MemoryBlocks {
         Ok(())
     }
 
-    /// Drops a handle, and with the last one the storage.
+    /// Drops a handle, and the storage with the last one.
     pub(crate) fn drop_handle(&mut self, context: &mut BlockContext<'_>, handle: u32) {
-        // Nothing that is detached with 0 can be more than there is; if sealing fails the guest is ended.
+        // Consuming zero bytes cannot fail. If sealing fails, the guest ends.
         let _ = self.detach(context, handle, 0);
         let Handle { storage, part, .. } = self.handles.remove(handle as usize);
         if self.storages[storage].parts.drop_handle(part) {
@@ -293,7 +294,7 @@ impl MemoryBlocks {
         }
     }
 
-    /// Publishes a loan of the publisher with this number.
+    /// Publishes a loan from the publisher with this number.
     pub(crate) fn publish(
         &mut self,
         context: &mut BlockContext<'_>,
@@ -346,7 +347,7 @@ impl MemoryBlocks {
         }
     }
 
-    /// Detaches every handle of a storage, so that nobody writes there any more. What was written is no content.
+    /// Detaches every handle of a storage, so that nobody writes to it any more. Its content is discarded.
     fn detach_all(&mut self, context: &mut BlockContext<'_>, storage: usize) -> Result<(), Error> {
         let attached = |(key, handle): (usize, &Handle)| {
             (handle.storage == storage && handle.attachment.is_some()).then_some(key)
@@ -356,7 +357,7 @@ impl MemoryBlocks {
         keys.into_iter().try_for_each(|key| self.detach(context, key as u32, 0))
     }
 
-    /// Takes back what a publisher that is about to go has lent.
+    /// Takes back the loans of a publisher that is about to close.
     pub(crate) fn forget_publisher(&mut self, context: &mut BlockContext<'_>, publisher: usize) {
         let lent = |(key, storage): (usize, &Storage)| match &storage.memory {
             Memory::Loan(loan) if loan.publisher == publisher => Some(key),
@@ -364,7 +365,7 @@ impl MemoryBlocks {
         };
         let keys: Vec<usize> = self.storages.iter().filter_map(lent).collect();
         for key in keys {
-            // If sealing fails the guest is ended.
+            // If sealing fails, the guest ends.
             let _ = self.detach_all(context, key);
             std::mem::replace(&mut self.storages[key].memory, Memory::Gone).release(context);
         }
@@ -372,15 +373,16 @@ impl MemoryBlocks {
 }
 
 impl Memory {
-    /// Bytes of the host's memory.
+    /// Bytes of host memory in use.
     fn committed(&self) -> u64 {
         match self {
-            Self::Managed { size, file: Some(_) } => granule_pages(u64::from(*size)),
+            Self::Managed { size, file: Some(_) } => whole_pages(u64::from(*size)),
             _ => 0,
         }
     }
 
-    /// Makes a range readable or writable for the guest. Returns where, and the window that was made for it.
+    /// Makes a range readable or writable for the guest. Returns its address, and the window that was made
+    /// for it.
     fn attach(
         &mut self,
         context: &mut BlockContext<'_>,
@@ -396,13 +398,13 @@ impl Memory {
                 if range.len == 0 {
                     return Err(Error::WrongSize);
                 }
-                let bytes = granule_pages(u64::from(*size));
+                let bytes = whole_pages(u64::from(*size));
                 if file.is_none() && used.saturating_add(bytes) > context.limits.memory_block_bytes {
                     return Err(context.refuse(Limit::MemoryBlockBytes));
                 }
                 let file = match file {
                     Some(file) => file,
-                    // At most 4 GiB, in a process of 64 bits.
+                    // At most 4 GiB, in a 64-bit process.
                     None => file.insert(
                         sys::memory_file("blockcast-block", bytes as usize).map_err(|_| Error::Internal)?,
                     ),
@@ -411,8 +413,8 @@ impl Memory {
                 let span =
                     Span { file: file.as_fd(), offset: u64::from(pages.start), len: pages.len as usize };
                 let window = if mode.is_write() {
-                    // SAFETY: the file has that length, sealed, and is closed by `release`, when the storage's last handle
-                    // and with it this attachment is gone; this process never looks into it.
+                    // SAFETY: the file is sealed at that length. `release` closes it when the storage's last
+                    // handle is gone, and this attachment with it. This process never accesses it.
                     unsafe { context.windows.map_writable(PLACE, span) }
                 } else {
                     // SAFETY: as above.
@@ -435,7 +437,7 @@ impl Memory {
         }
     }
 
-    /// Takes write access away where the bytes stay mapped.
+    /// Revokes write access to bytes that stay mapped.
     fn seal(&mut self, context: &mut BlockContext<'_>) -> Result<(), Error> {
         match self {
             Self::Loan(Loan { publisher, block, place: LoanPlace::InPlace, .. }) => {
@@ -448,7 +450,7 @@ impl Memory {
         }
     }
 
-    /// Gives everything back; nobody is attached.
+    /// Gives everything back. Nobody is attached.
     fn release(self, context: &mut BlockContext<'_>) {
         let Self::Loan(Loan { publisher, block, place, .. }) = self else { return };
         if let LoanPlace::Copied(Some(window)) = place {
@@ -465,12 +467,12 @@ fn pages_of(range: Range) -> Range {
     let page = sys::page_size() as u64;
     let start = u64::from(range.start) / page * page;
     let end = (u64::from(range.start) + u64::from(range.len)).next_multiple_of(page);
-    // The start is not moved up, and a range of less than 4 GiB has pages of at most as much.
+    // Rounding down does not grow the start, and a range below 4 GiB has less than 4 GiB of pages.
     Range { start: start as u32, len: u32::try_from(end - start).unwrap_or(u32::MAX) }
 }
 
-/// Rounds up to whole pages of the machine.
-fn granule_pages(bytes: u64) -> u64 {
+/// Rounds up to whole pages of this machine.
+fn whole_pages(bytes: u64) -> u64 {
     bytes.next_multiple_of(sys::page_size() as u64)
 }
 

@@ -1,4 +1,5 @@
-//! The engine that all guests of a broker share: compiled code, host functions, and the clock that interrupts.
+//! The engine that all guests of a broker share: compiled code, host functions, and the clock that interrupts
+//! guests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,16 +25,16 @@ pub struct GuestEngine {
 }
 
 impl GuestEngine {
-    /// An engine without guests, which compiles each of them when it is loaded.
+    /// An engine without guests that compiles each guest when it is loaded.
     ///
     /// # Errors
-    /// The text says what this machine lacks (signal handlers that could not be installed, an unsupported
-    /// processor).
+    /// The text says what this machine lacks: signal handlers could not be installed, or the processor is not
+    /// supported.
     pub fn new() -> Result<Arc<Self>, EngineError> {
         Self::with_options(LoadOptions::new())
     }
 
-    /// An engine without guests, which compiles a guest once and then takes it from `cache`.
+    /// An engine without guests that compiles each guest once and then loads it from `cache`.
     ///
     /// # Errors
     /// Like [`new`](Self::new).
@@ -41,7 +42,7 @@ impl GuestEngine {
         Self::with_options(LoadOptions::new().cache(cache))
     }
 
-    /// An engine without guests, which loads them as `loading` says.
+    /// An engine without guests that loads guests according to `loading`.
     ///
     /// # Errors
     /// Like [`new`](Self::new).
@@ -58,7 +59,7 @@ impl GuestEngine {
         Ok(Arc::new(Self { engine, components, modules, ticker, id, loading }))
     }
 
-    /// Where compiled guests are kept, if anywhere.
+    /// The cache of compiled guests, if there is one.
     #[must_use]
     pub fn cache(&self) -> Option<&GuestCache> {
         self.loading.cache.as_ref()
@@ -69,7 +70,7 @@ impl GuestEngine {
         &self.loading
     }
 
-    /// What compiled code of this engine is marked with.
+    /// The mark of this engine's compiled code.
     pub(crate) fn id(&self) -> EngineId {
         self.id
     }
@@ -78,22 +79,22 @@ impl GuestEngine {
         &self.engine
     }
 
-    /// What components may import.
+    /// The host functions for components.
     pub(crate) fn components(&self) -> &component::Linker<GuestState> {
         &self.components
     }
 
-    /// What core modules may import.
+    /// The host functions for core modules.
     pub(crate) fn modules(&self) -> &Linker<GuestState> {
         &self.modules
     }
 
-    /// What a guest of this engine sees of its clock.
+    /// The view of the clock for a guest of this engine.
     pub(crate) fn pulse(&self) -> Pulse {
         self.ticker.pulse()
     }
 
-    /// Keeps the clock ticking for as long as the value lives.
+    /// Keeps the clock ticking while the returned value lives.
     pub(crate) fn running(self: &Arc<Self>) -> Running {
         self.ticker.begin();
         Running(Arc::clone(self))
@@ -106,7 +107,7 @@ impl fmt::Debug for GuestEngine {
     }
 }
 
-/// The engine could not be made.
+/// The engine could not be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("guests cannot run here: {0}")]
 pub struct EngineError(String);

@@ -1,27 +1,29 @@
-//! Whether a guest that has nothing left to do lets others run before it announces that it sleeps: [`IdleYield`].
+//! Whether an idle guest yields to other tasks before it announces that it sleeps: [`IdleYield`].
 //!
-//! Announcing it and being woken cost both sides several atomic operations, and after it the publisher fences each of its next messages
-//! (see `gate.rs` of the blocks). If the publisher shares the guest's thread, or is about to go on on another, a turn
-//! given up spares all of that. It costs the runtime a turn of its own, so it is worth it for whoever has received many messages
-//! since the last time, and while it is not in vain.
+//! Announcing sleep and being woken cost both sides several atomic operations, and afterwards the publisher
+//! fences each of its next messages (see the event count in `blocks`). If the publisher shares the guest's
+//! thread, or is about to continue on another, yielding avoids all of that. Yielding costs the runtime a
+//! turn. So it pays off for a guest that has received many messages since its last wait, unless the last
+//! yield was in vain.
 
-/// Messages since the last wait from which on it is worth a turn.
+/// The number of messages since the last wait from which yielding pays off.
 const MANY: u64 = 32;
 
-/// Waits without giving up a turn after one that was in vain.
+/// The number of waits without yielding after a yield in vain.
 const REST: u32 = 16;
 
-/// What is known of a guest's waits.
+/// What is known about a guest's waits.
 #[derive(Debug, Default)]
 pub(crate) struct IdleYield {
-    /// Messages received when it waited last.
+    /// Messages received before its last wait.
     received: u64,
-    /// Waits to come without giving up a turn.
+    /// The number of next waits without yielding.
     rest: u32,
 }
 
 impl IdleYield {
-    /// The guest, which has received that many messages in all, has nothing left to do. True: it gives up a turn first.
+    /// An idle guest that has received this many messages in all is about to wait. Returns `true` if it
+    /// yields first.
     pub(crate) fn begins(&mut self, received: u64) -> bool {
         let new = received.saturating_sub(std::mem::replace(&mut self.received, received));
         let rests = self.rest > 0;
@@ -29,7 +31,7 @@ impl IdleYield {
         new >= MANY && !rests
     }
 
-    /// A turn was given up, and nothing came of it.
+    /// The last yield brought nothing.
     pub(crate) fn was_in_vain(&mut self) {
         self.rest = REST;
     }

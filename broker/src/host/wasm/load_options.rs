@@ -3,12 +3,13 @@
 use super::cache::GuestCache;
 use super::loading::{CompilerProcess, LoadLimits};
 
-/// How guests are loaded: what their code may ask of the compiler, where it is compiled, where compiled code is kept.
+/// How guests are loaded: what their code may ask of the compiler, where it is compiled, and where compiled
+/// code is stored.
 ///
 /// ```no_run
 /// use blockcast_broker::{Broker, CompilerProcess, LoadOptions};
 ///
-/// // First of all: this program may have been started to compile a guest.
+/// // Before anything else: this program may have been started to compile a guest.
 /// blockcast_broker::compile_child_main();
 /// let broker = Broker::new();
 /// broker.load_with(LoadOptions::new().compile_in(CompilerProcess::this_program()))?;
@@ -22,13 +23,13 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The default limits, compiling in this process, keeping nothing.
+    /// The default limits, compiling in this process, without a cache.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets what a guest's code may ask of the compiler. A guest that is found in the cache is not compiled, so only the
+    /// Sets what a guest's code may ask of the compiler. A guest from the cache is not compiled, so only the
     /// limits on its size and its components apply to it.
     #[must_use]
     pub fn limits(mut self, limits: LoadLimits) -> Self {
@@ -43,7 +44,7 @@ impl LoadOptions {
         self
     }
 
-    /// Keeps compiled guests in `cache`, and takes them from there.
+    /// Stores compiled guests in `cache` and loads them from there.
     #[must_use]
     pub fn cache(mut self, cache: GuestCache) -> Self {
         self.cache = Some(cache);

@@ -1,4 +1,4 @@
-//! Wasm guests: components that publish and subscribe in a sandbox, without a copy of what they read.
+//! Wasm guests: components that publish and subscribe in a sandbox, and read messages without a copy.
 //!
 //! ```text
 //!  GuestSource ── load ──▶ GuestProgram ── run(GuestSetup) ──▶ ComponentReport { reason, stats }
@@ -12,13 +12,14 @@
 //!                                          └────────────────────────────────────────────────┘
 //! ```
 //!
-//! - `program` loads and checks a guest, `loading` bounds what its code may ask of the compiler, and `cache` keeps
-//!   compiled code on disk;
-//! - `engine` is what all guests share, `run` drives one guest and cleans up after it, and `state` is what the host keeps
-//!   for it;
-//! - `abi` holds the functions that a guest imports (see `wit/`) and the values that cross the boundary;
+//! - `program` loads and checks a guest, `loading` bounds what its code may ask of the compiler, and `cache`
+//!   stores compiled code on disk;
+//! - `engine` is shared by all guests, `run` drives one guest and cleans up after it, and `state` holds its
+//!   data;
+//! - `abi` passes values across the boundary, and `functions` defines the functions that a guest imports (see
+//!   `wit/`);
 //! - `memory` allocates linear memories, maps arenas into them and survives stores into read-only windows;
-//! - `blocks`, `subscription` and `publisher` stand behind the resources that a guest opens;
+//! - `blocks`, `subscription` and `publisher` implement the resources that a guest opens;
 //! - `wasi` serves ordinary programs that were granted parts of WASI.
 //!
 //! Services that native libraries share, such as deliveries and limits, are in `hosting` and `component`.
@@ -30,20 +31,23 @@
 //! | a core module that exports `run` and `memory` | the same without the last step, or a C compiler | 6 ns |
 //! | a component that exports `wasi:cli/run` (feature `wasi`) | a compiler for `wasm32-wasip2` | 47 ns |
 //!
-//! [`GuestProgram::load`] tells them apart. They import the same functions, and what becomes of a guest that breaks a rule is the
-//! same; [`WasiPart`] says what there is of WASI. The figures are those of a call that does nothing
-//! (`cargo run --release -p blockcast-broker --example guest_cost`, best of 5 rounds on a busy machine with 2 cores): a `poll` that finds nothing
-//! costs 172 ns from a component and 51 ns from a core module, publishing 64 bytes 155 and 54 ns. A batch of messages takes one
-//! call, so a core module pays for guests that are given few messages at a time, or publish small ones.
+//! [`GuestProgram::load`] detects the kind of a guest. All kinds import the same functions and follow the
+//! same rules, with the same consequences; [`WasiPart`](crate::WasiPart) lists the available parts of WASI.
+//! The table shows the cost of a call that does nothing (`cargo run --release -p blockcast-broker --example
+//! guest_cost`, best of 5 rounds on a busy machine with 2 cores). A `poll` that finds nothing costs 172 ns
+//! from a component and 51 ns from a core module; publishing 64 bytes costs 155 and 54 ns. A batch of
+//! messages takes one call. So a core module pays off for guests that receive few messages at a time, or
+//! publish small ones.
 //!
-//! Compiling takes most of a guest's start: with [`GuestEngine::with_cache`] a guest is compiled once, and from then on
-//! taken from a folder whose files are sealed against changes ([`GuestCache`]).
+//! Compiling takes most of a guest's start. With [`GuestEngine::with_cache`], a guest is compiled once and
+//! then loaded from a folder whose files are sealed against changes ([`GuestCache`]).
 //!
 //! # What a guest can do to others
-//! Nothing beyond its limits. It reads the arenas of topics that it was granted and occupies blocks until it releases
-//! them. With [`Isolation::Arena`](crate::Isolation::Arena) it sees whole arenas, including messages of the same publishers
-//! that were not delivered to it. A guest that traps, loops, writes to read-only memory, exceeds a limit or is cancelled ends
-//! with an [`ExitReason`](crate::ExitReason) and loses everything it held. The process and the other participants go on.
+//! Nothing beyond its limits. It reads the arenas of topics that it was granted, and occupies blocks until it
+//! releases them. With [`Isolation::Arena`](crate::Isolation::Arena) it sees whole arenas, including messages
+//! of the same publishers that were not delivered to it. A guest that traps, loops, writes to read-only
+//! memory, exceeds a limit or is cancelled ends with an [`ExitReason`](crate::ExitReason) and loses
+//! everything that it held. The process and the other participants continue.
 
 pub(crate) mod abi;
 pub(crate) mod blocks;

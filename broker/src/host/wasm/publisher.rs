@@ -1,18 +1,18 @@
-//! A guest's publisher: copies small messages into a block, lets large ones be built in it.
+//! A guest's publisher: copies small messages into a block, and lets the guest build large ones in place.
 //!
 //! # Built in place
-//! The host's own mapping of the arena is writable, the file behind it sealed against further writable mappings. The
-//! guest's window is a duplicate of that mapping ([`Windows::map_again`]), read-only at first:
+//! The host's own mapping of the arena is writable, and the file behind it is sealed against further writable
+//! mappings. The guest's window is a duplicate of that mapping ([`Windows::map_again`]), initially read-only:
 //!
 //! ```text
 //! arena    [ block 0 | block 1 | block 2 | block 3 ]
 //! host       rw        rw        rw        rw
 //! guest      r         rw ◀ loan r         r        loan: one mprotect; sealing it: one more
 //! ```
-//! Only whole pages can be made writable, so the blocks of a publisher that are built in place consist of whole pages: no
-//! neighbour shares one. A loan is sealed before its descriptor is published, and validated after it is sealed; from the
-//! first moment that anybody else can see the block, nobody can write it. In an unsealed topic the whole window stays
-//! writable instead, and neither is promised.
+//! Only whole pages can be made writable. So blocks that are built in place consist of whole pages and share
+//! none with a neighbour. A loan is sealed before it is validated and its descriptor is published: from the
+//! first moment that anybody else can see the block, nobody can write it. In an unsealed topic, the whole
+//! window stays writable instead, and nothing of this is guaranteed.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -27,12 +27,12 @@ use crate::host::wasm::memory::window::{Owner, Place, Span, Window, Windows};
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::PublisherPort;
 
-/// A block that was lent to the guest.
+/// A block that was loaned to the guest.
 pub(crate) struct Loaned {
     pub(crate) block: SuspendedLoan,
-    /// Bytes that the guest may fill.
+    /// The number of bytes that the guest may fill.
     pub(crate) size: u32,
-    /// Whether it fills the block itself.
+    /// Whether the guest fills the block itself.
     pub(crate) in_place: bool,
 }
 
@@ -43,11 +43,11 @@ pub(crate) struct GuestPublisher {
     output: Output<Box<dyn PublisherPort>>,
     /// Shows the arena to the guest, once it has built a message in place.
     window: Option<Window>,
-    /// Messages of at least that many bytes are built in place.
+    /// Messages of at least this many bytes are built in place.
     in_place_from: u32,
-    /// Its blocks stay writable to it.
+    /// Whether the blocks stay writable to the guest.
     unsealed: bool,
-    /// Bytes of its blocks.
+    /// Bytes of the arena.
     bytes: u64,
 }
 
@@ -75,23 +75,23 @@ impl GuestPublisher {
         self.output.block_size()
     }
 
-    /// From how many bytes on messages are built in place; the largest number where none is.
+    /// The smallest size of messages that are built in place, or `u32::MAX` if none are.
     pub(crate) fn in_place_from(&mut self) -> u32 {
         if self.block_size() < self.in_place_from { u32::MAX } else { self.in_place_from }
     }
 
-    /// Publishes a copy of the bytes of `message`: copied once, then checked where the guest cannot change them any more.
+    /// Publishes a copy of `message`: copied once, then checked where the guest can no longer change it.
     pub(crate) fn publish(&mut self, windows: &Windows, message: Area) -> Result<u64, Error> {
         let source = windows.ordinary(message)?;
         let block = self.output.loan(message.size)?;
-        // A block that is not published goes back.
+        // An unpublished block is returned.
         self.publish_copy(block, Some(source), message.size).map_err(|(block, error)| {
             self.return_loan(block);
             error
         })
     }
 
-    /// Lends a block for a message of up to `size` bytes.
+    /// Loans a block for a message of up to `size` bytes.
     pub(crate) fn lend(&mut self, size: u32) -> Result<Loaned, Error> {
         let block = self.output.loan(size)?;
         let page = sys::page_size();
@@ -102,17 +102,17 @@ impl GuestPublisher {
         Ok(Loaned { block, size, in_place })
     }
 
-    /// Takes back a block that was lent and is not published.
+    /// Returns a loaned block that is not published.
     pub(crate) fn return_loan(&mut self, block: SuspendedLoan) {
         self.output.return_loan(block);
     }
 
-    /// Bytes of address space that are missing for building in place.
+    /// Bytes of address space that building in place still needs.
     pub(crate) fn window_size(&self) -> u64 {
         if self.window.is_some() { 0 } else { self.bytes }
     }
 
-    /// Shows a block that was lent to the guest, writable if it is to be filled. Returns where it begins.
+    /// Shows a loaned block to the guest, writable if `write`. Returns its address in the guest.
     pub(crate) fn attach(
         &mut self,
         windows: &mut Windows,
@@ -124,27 +124,29 @@ impl GuestPublisher {
             None => self.map(windows)?,
         };
         if write && !self.unsealed {
-            // SAFETY: the block is lent to this guest, so no subscriber is attached to it, and the suspended loan
-            // gives out no reference; it is sealed before either changes.
+            // SAFETY: the block is loaned to this guest, so no subscriber is attached to it, and the
+            // suspended loan gives out no reference. It is sealed before either changes.
             unsafe { windows.allow_writing(window, block.offset(), block.capacity()) }?;
         }
-        // The window has the arena's length, so the sum stays inside of the memory.
+        // The window has the arena's length, so the sum is inside the memory.
         Ok(window.address + block.offset() as u32)
     }
 
     fn map(&mut self, windows: &mut Windows) -> Result<Window, Error> {
         let arena = self.output.writer().channel().arena();
-        // SAFETY: the file becomes the window, in which only the holder of a loan can write, and only to that block (`seal`).
+        // SAFETY: only the window is made from the file. The guest can write only to the block that it has on
+        // loan, until `seal`.
         let file = unsafe { arena.memfd() }.ok_or(Error::Internal)?; // open while the writer is there
         let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
         let place = Place { owner: self.owner, ..Place::own(Owner::BLOCKS) };
-        // SAFETY: the writer keeps the arena and so its file and its mapping, which is one shared mapping of all of it. The
-        // window is unmapped before the writer is dropped (`withdraw`); the only other way out is the guest's end.
+        // SAFETY: the writer keeps the arena, and so its file and its mapping, which is one shared mapping of
+        // the whole file. `withdraw` unmaps the window before the writer is dropped; otherwise the guest has
+        // ended.
         let window = unsafe { windows.map_again(place, span, arena.base().as_ptr()) }?;
         if self.unsealed {
-            // SAFETY: nobody in this process looks into the blocks of an unsealed topic: native code is kept from
-            // subscribing to it, the host of other guests copies nothing out of it, and what this publisher copies into a
-            // block it copies while its guest stands still.
+            // SAFETY: nobody in this process has references into the blocks of an unsealed topic. Native code
+            // cannot subscribe to it, hosts of other guests copy nothing out of it, and this publisher copies
+            // into a block only while its guest is inside a host call.
             if let Err(error) = unsafe { windows.allow_writing(window, 0, span.len) } {
                 windows.unmap(window);
                 return Err(error.into());
@@ -154,7 +156,7 @@ impl GuestPublisher {
         Ok(window)
     }
 
-    /// Takes write access to a block away again. When this returns without an error, nobody can write it.
+    /// Revokes write access to a block. When this succeeds, nobody can write it.
     pub(crate) fn seal(&mut self, windows: &mut Windows, block: &SuspendedLoan) -> Result<(), Error> {
         match self.window {
             Some(window) if !self.unsealed => {
@@ -164,14 +166,14 @@ impl GuestPublisher {
         }
     }
 
-    /// Takes the window away. What is left of the publisher can then be dropped.
+    /// Removes the window. After that, the publisher can be dropped.
     pub(crate) fn withdraw(&mut self, windows: &mut Windows) {
         if let Some(window) = self.window.take() {
             windows.unmap(window);
         }
     }
 
-    /// Publishes a block that the guest has filled in place, and that was [sealed](Self::seal) since.
+    /// Publishes a block that the guest has filled in place and that has been [sealed](Self::seal) since.
     pub(crate) fn publish_sealed(
         &mut self,
         block: SuspendedLoan,
@@ -180,14 +182,14 @@ impl GuestPublisher {
         self.output.publish(block, len, self.trust())
     }
 
-    /// What can still change is not worth a look.
+    /// Bytes that can still change are not validated.
     fn trust(&self) -> Trust {
         if self.unsealed { Trust::Nothing } else { Trust::Validate }
     }
 
-    /// Publishes a copy of `len` bytes from `source` on in a block that was taken.
+    /// Publishes a copy of `len` bytes from `source` in a loaned block.
     ///
-    /// The bytes were checked to be ordinary memory of the guest, or plain memory set aside for it.
+    /// The bytes are known to be ordinary memory of the guest, or plain memory set aside for it.
     pub(crate) fn publish_copy(
         &mut self,
         block: SuspendedLoan,
@@ -195,22 +197,22 @@ impl GuestPublisher {
         len: u32,
     ) -> Result<u64, (SuspendedLoan, Error)> {
         let trust = self.trust();
-        // SAFETY: `len` accessible bytes of the guest's memory, which nobody else touches during a host call; the arena is
-        // another mapping.
+        // SAFETY: `len` accessible bytes of the guest's memory, which nobody else touches during a host call.
+        // The arena is a different mapping.
         unsafe { self.output.publish_copy(block, source.map(<*mut u8>::cast_const), len, trust) }
     }
 
-    /// How many subscribers there are.
+    /// The number of subscribers now.
     pub(crate) fn subscribers(&mut self) -> u32 {
         self.output.subscribers()
     }
 
-    /// How many messages can be published now.
+    /// The number of messages that can be published now.
     pub(crate) fn free_blocks(&mut self) -> u32 {
         self.output.free_blocks()
     }
 
-    /// Announces that the guest is about to sleep, and says whether it has reason not to.
+    /// Announces that the guest is about to sleep. Returns `true` if it has a reason not to.
     pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         self.output.arm(cx)
     }

@@ -1,4 +1,4 @@
-//! One run of a guest, from instantiation to the release of all that it held.
+//! One run of a guest, from instantiation to the release of everything that it held.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
@@ -26,17 +26,18 @@ use crate::component::stats::ComponentStats;
 use crate::host::wasm::memory::fault::{self, WindowTable};
 use crate::host::wasm::memory::linear::PendingMemory;
 
-/// Memory mappings that a guest takes, without its windows: its memory (2), stack (2) and tables, and those it has in reserve (3).
+/// Memory mappings that a guest takes in addition to its windows: memory (2), stack (2), tables, and spare
+/// ones (3).
 const MAPPINGS: usize = 10;
 
-/// After how long a guest that stands on a thread without memory for it looks again.
+/// How long a guest waits if its thread has no memory for it.
 const RETRY: Duration = Duration::from_millis(100);
 
 impl GuestProgram {
-    /// Runs the guest to its end, whatever that is. To be spawned as a task of its own on a runtime with a timer.
+    /// Runs the guest to its end, whatever that is. Spawn it as a task of its own on a runtime with a timer.
     ///
-    /// When the future completes, or is dropped, the guest is gone: its memory is unmapped and its subscriptions,
-    /// holds and publishers are released.
+    /// When the future completes or is dropped, the guest is gone: its memory is unmapped, and its
+    /// subscriptions, holds and publishers are released.
     pub async fn run(&self, setup: GuestSetup) -> ComponentReport {
         if let Err(refused) = admit() {
             return ComponentReport {
@@ -61,15 +62,16 @@ impl GuestProgram {
         });
         let spares = Arc::clone(&table);
         fault::install(&mut store, engine, table);
-        // A panic of the host's own code (a payload's validator, a log) ends this guest and nobody else.
+        // If the host's own code panics (a payload's validator, a log), only this guest ends.
         let outcome = {
             let mut drive = pin!(AssertUnwindSafe(self.drive(&mut store, &pending_memory)).catch_unwind());
             let mut later = pin!(tokio::time::sleep(Duration::ZERO));
             poll_fn(|cx| {
-                // What was begun on another thread can neither go on nor be dropped on one that is not prepared.
+                // A future that started on another thread can neither continue nor be dropped on an
+                // unprepared one.
                 if !(thread::prepare() || spares.let_go_of_spares() && thread::prepare()) {
                     later.as_mut().reset(tokio::time::Instant::now() + RETRY);
-                    // Registers us: it was set to a time to come.
+                    // Registers the waker, since the deadline lies in the future.
                     let _ = later.as_mut().poll(cx);
                     return Poll::Pending;
                 }
@@ -117,15 +119,15 @@ impl GuestProgram {
     }
 }
 
-/// Whether the process has what a guest takes: mappings, and handlers for its faults.
+/// Checks that the process has what a guest takes: mappings, and handlers for its faults.
 fn admit() -> Result<(), String> {
     signals::check().map_err(|error| error.to_string())?;
-    // Again on a thread that has run guests before: the program may have blocked them since.
+    // Even on a thread that has run guests before: the program may have blocked them since.
     signals::unblock();
     charge_mappings(MAPPINGS).map_err(|error| error.to_string())
 }
 
-/// Completes `work` unless a limit or a request ends it first; it is dropped then.
+/// Completes `work`, or drops it when a limit or a request ends it first.
 async fn supervise<F: Future>(
     control: &ComponentControl,
     limit: Option<(Limit, Duration)>,
@@ -133,7 +135,7 @@ async fn supervise<F: Future>(
     work: F,
 ) -> Result<F::Output, ExitReason> {
     let mut work = pin!(work);
-    // Kept apart from the work: of what is in such a set nothing is looked at that was not woken.
+    // Separate from the work: the set polls only those that were woken.
     let mut ends = FuturesUnordered::new();
     ends.push(control.cancelled().map(|()| ExitReason::Cancelled).boxed());
     if let Some((limit, time)) = limit {
@@ -147,7 +149,7 @@ async fn supervise<F: Future>(
     tokio::select! {
         biased;
         output = &mut work => Ok(output),
-        // Told to end at once is the first reason, whatever else there is.
+        // Cancellation takes precedence over all other reasons.
         Some(reason) = ends.next() => Err(if control.is_cancelled() { ExitReason::Cancelled } else { reason }),
     }
 }

@@ -1,4 +1,4 @@
-//! What a run of a guest is given: [`GuestSetup`].
+//! The setup of a guest's run: [`GuestSetup`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,22 +10,22 @@ use crate::control::wasi_part::WasiPart;
 use crate::hosting::log::LogSink;
 use crate::hosting::topic_access::TopicAccess;
 
-/// What a run of a guest is given.
+/// The setup of a guest's run.
 #[derive(Clone)]
 pub struct GuestSetup {
     /// Name in logs and statistics.
     pub name: String,
     /// Joins topics on its behalf, according to its grants.
     pub topics: Arc<dyn TopicAccess>,
-    /// What `session.parameter` answers.
+    /// The values that `session.parameter` returns.
     pub parameters: BTreeMap<String, String>,
-    /// What it may use.
+    /// What the guest may use.
     pub limits: ComponentLimits,
-    /// Which parts of WASI it is granted.
+    /// The parts of WASI that the guest is granted.
     pub wasi: Vec<WasiPart>,
-    /// Where its log goes.
+    /// Receives the guest's log.
     pub log: LogSink,
-    /// How it is stopped.
+    /// Stops the guest.
     pub control: Arc<ComponentControl>,
 }
 

@@ -1,4 +1,4 @@
-//! What the broker keeps for one running guest: the data of its store.
+//! The state of one running guest: the data of its store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,12 +38,12 @@ pub(crate) struct GuestState {
     pub(crate) subscriptions: Slab<GuestSubscription>,
     pub(crate) publishers: Slab<GuestPublisher>,
     pub(crate) blocks: MemoryBlocks,
-    /// What subscriptions and publishers did that are closed.
+    /// Counters of subscriptions and publishers that are closed.
     closed: ComponentStats,
     pub(crate) meter: Meter,
     pub(crate) policy: LimitPolicy,
     pub(crate) held_blocks: HeldBlocks,
-    /// Whether `run` has been called: before that the guest has no business with topics.
+    /// Whether `run` has been called. Before that, the guest may not join topics.
     pub(crate) started: bool,
     pending_memory: PendingMemory,
     #[cfg(feature = "wasi")]
@@ -51,23 +51,23 @@ pub(crate) struct GuestState {
     core: CoreModule,
     /// The text of the last `session.fail`.
     said: Option<String>,
-    /// Why the host ends the guest, where it is the host.
+    /// Why the host ends the guest, if it does.
     pub(crate) ending: Option<ExitReason>,
     /// Whether `wait` has reported the request to finish.
     pub(crate) shutdown_seen: bool,
     pub(crate) idle_yield: IdleYield,
     next_owner: u64,
     pulse: Pulse,
-    /// Until when what it does now must be over, and what it exceeds then.
+    /// When the current phase must be over, and the limit that it exceeds then.
     pub(crate) deadline: Option<(Instant, Limit)>,
     /// When `run` was called.
     began: Option<Instant>,
-    /// It is to end, and was in a function that cannot end it.
+    /// The guest has to end, but was in a function that cannot end it.
     over: bool,
 }
 
 impl GuestState {
-    /// `pending_memory` is where the guest's memory is going to be.
+    /// `pending_memory` receives the guest's memory.
     pub(crate) fn new(
         setup: GuestSetup,
         table: Arc<WindowTable>,
@@ -104,8 +104,8 @@ impl GuestState {
         }
     }
 
-    /// What every host call begins with: a guest that has written where it may only read goes no further, nor does one that is
-    /// cancelled or has used up its time. Code without loops is interrupted nowhere else.
+    /// Every host call begins with this. It stops a guest that has written to read-only memory, that is
+    /// cancelled or that has used up its time. For code without loops, nothing else does.
     #[inline]
     pub(crate) fn enter(&mut self) -> wasmtime::Result<()> {
         self.meter.call(&self.policy)?;
@@ -119,21 +119,21 @@ impl GuestState {
         }
     }
 
-    /// As [`enter`](Self::enter), of a function that cannot end the guest itself. False if the guest is to end: every later
-    /// call and the next tick do that.
+    /// Like [`enter`](Self::enter), for functions that cannot end the guest. Returns `false` if the guest has
+    /// to end: every later call and the next tick end it.
     #[cfg(feature = "wasi")]
     pub(crate) fn may_enter(&mut self) -> bool {
         self.over = self.over || self.enter().is_err();
         !self.over
     }
 
-    /// What a host call returns that is refused because of a limit. It [settles](Self::settle) then.
+    /// The error of a host call that is refused because of `limit`. The call must [settle](Self::settle).
     pub(crate) fn refuse(&self, limit: Limit) -> Error {
         self.policy.note(limit);
         Error::Limit
     }
 
-    /// What a host call ends with that may have come upon a limit.
+    /// Ends a host call that may have reached a limit.
     ///
     /// # Errors
     /// If that ends the guest.
@@ -143,7 +143,7 @@ impl GuestState {
         Ok(answer)
     }
 
-    /// What a host call ends with that may have replaced windows, or come upon a limit.
+    /// Ends a host call that may have replaced windows or reached a limit.
     #[inline]
     pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
         self.policy.settle()?;
@@ -153,18 +153,19 @@ impl GuestState {
         Ok(())
     }
 
-    /// What a host call begins with that joins a topic: not for a guest that is still being instantiated.
+    /// Refuses to let a guest join topics while it is being instantiated.
     pub(crate) fn require_started(&self) -> Result<(), Error> {
         if self.started { Ok(()) } else { Err(Error::Denied) }
     }
 
-    /// Whether the guest, which has nothing left to do, is to let others run before it announces that it sleeps.
+    /// Whether the guest, which is idle, should yield before it announces that it sleeps.
     pub(crate) fn should_yield(&mut self) -> bool {
         let received = self.subscriptions.iter().map(|(_, this)| this.deliveries().received()).sum();
         self.idle_yield.begins(received)
     }
 
-    /// Called when the guest has computed for a whole tick, and at its first host call after one.
+    /// Checks the guest's limits of time. Called when it has computed for a whole tick, and at the first host
+    /// call after one.
     #[cold]
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
         if self.over || self.windows.violated() {
@@ -176,7 +177,7 @@ impl GuestState {
         for (_, subscription) in &mut self.subscriptions {
             subscription.join();
         }
-        // What a program writes to its standard output is noted without a host function of ours that settles it.
+        // Output of a WASI program notes limits outside of our host functions, so nothing else settles them.
         self.policy.settle()?;
         if self.setup.control.is_cancelled() {
             return Err(self.end(ExitReason::Cancelled));
@@ -192,7 +193,8 @@ impl GuestState {
         }
     }
 
-    /// The limit of time that is over. A guest that returns to its task now and then is ended by that (`run`).
+    /// The limit of time that the guest has exceeded, if any. `run` ends a guest that returns to its task now
+    /// and then.
     fn overdue(&self) -> Option<Limit> {
         let now = Instant::now();
         if let Some((at, limit)) = self.deadline
@@ -205,20 +207,20 @@ impl GuestState {
         grace_is_over.then_some(Limit::ShutdownGrace)
     }
 
-    /// The memory blocks, and what they need beside themselves.
+    /// The memory blocks, and the context of their methods.
     #[inline]
     pub(crate) fn blocks(&mut self) -> (&mut MemoryBlocks, BlockContext<'_>) {
         let Self { blocks, windows, publishers, setup, policy, .. } = self;
         (blocks, BlockContext { windows, publishers, limits: &setup.limits, policy })
     }
 
-    /// Notes why the guest ends and returns the error that unwinds it.
+    /// Records why the guest ends, and returns the error that unwinds it.
     pub(crate) fn end(&mut self, reason: ExitReason) -> wasmtime::Error {
         self.ending.get_or_insert(reason);
         ended()
     }
 
-    /// How the guest has ended, given what its `run` returned.
+    /// How the guest has ended, given the result of its `run`.
     pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
         if let Some((owner, offset)) = self.windows.violation() {
             let read = self.subscriptions.iter().map(|(_, this)| (this.owner(), this.topic()));
@@ -248,7 +250,7 @@ impl GuestState {
         }
     }
 
-    /// Lets the guest have to do with topics, and with windows in its memory.
+    /// Allows the guest to join topics and to have windows in its memory.
     pub(crate) fn start(&mut self) {
         let now = Instant::now();
         self.began = Some(now);
@@ -261,14 +263,14 @@ impl GuestState {
         self.started = true;
     }
 
-    /// Lets the guest's memory grow by the address space that it was asked to donate.
+    /// Allows the guest's memory to grow by the address space that it was asked to donate.
     pub(crate) fn allow_growth(&mut self) {
         let asked: u64 = self.subscriptions.iter().map(|(_, subscription)| subscription.asked).sum();
         let asked = asked.saturating_add(self.blocks.asked);
         self.growth.asked = self.windows.donated().saturating_add(asked).min(self.setup.limits.windows);
     }
 
-    /// The counters, including what is still open.
+    /// The counters, including those of everything still open.
     pub(crate) fn stats(&self) -> ComponentStats {
         let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = ComponentStats {
@@ -279,7 +281,7 @@ impl GuestState {
             computed: self.setup.control.computed(),
             memory: self.windows.memory_size(),
             windows: self.windows.donated(),
-            // Both are limited by numbers of 32 bits.
+            // The limits on both have 32 bits.
             subscriptions: self.subscriptions.len() as u32,
             publishers: self.publishers.len() as u32,
             ..self.closed
@@ -296,19 +298,19 @@ impl GuestState {
         stats
     }
 
-    /// Lets the counters be seen from outside, if somebody asked for them.
+    /// Publishes the counters if somebody asked for them.
     pub(crate) fn show_stats(&self) {
         if let Some(asked) = self.setup.control.stats_asked() {
             self.setup.control.show_stats(asked, self.stats());
         }
     }
 
-    /// Keeps the counters of a subscription that is closed.
+    /// Adds the counters of a subscription that is about to close.
     pub(crate) fn count_closed_subscription(&mut self, subscription: &GuestSubscription) {
         subscription.deliveries().add_to(&mut self.closed);
     }
 
-    /// Keeps the counters of a publisher that is closed.
+    /// Adds the counters of a publisher that is about to close.
     pub(crate) fn count_closed_publisher(&mut self, publisher: &GuestPublisher) {
         add_published(&mut self.closed, publisher);
     }
@@ -317,7 +319,7 @@ impl GuestState {
         self.said = Some(line(text).into_owned());
     }
 
-    /// Passes a line on, or drops it where there are too many.
+    /// Passes a line to the log, or drops it if there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
         match self.meter.lines().admit() {
             Admission::Line => (self.setup.log)(level, &line(text)),
@@ -368,8 +370,8 @@ impl StoreData for GuestState {
 
 #[cfg(feature = "wasi")]
 impl WasiView for GuestState {
-    /// Every function of WASI begins here. It counts as a host call, and none goes on for a guest that is cancelled or has
-    /// used up its time.
+    /// Every function of WASI begins with this. It counts as a host call, and does nothing for a guest that
+    /// is cancelled or has used up its time.
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let may_enter = self.may_enter();
         self.wasi.view(may_enter)
@@ -387,7 +389,7 @@ fn add_published(stats: &mut ComponentStats, publisher: &GuestPublisher) {
     stats.add_published(published, bytes, copied);
 }
 
-/// Unwinds a guest that the host ends; the reason stands in its state.
+/// Unwinds a guest that the host ends. The guest's state has the reason.
 fn ended() -> wasmtime::Error {
     wasmtime::Error::msg("ended by the host")
 }

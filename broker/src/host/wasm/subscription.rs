@@ -1,4 +1,5 @@
-//! A guest's subscription: windows over the arenas of a topic's publishers, and [deliveries](Deliveries) in them.
+//! A guest's subscription: windows over the arenas of a topic's publishers, and the [deliveries](Deliveries)
+//! in them.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -47,7 +48,7 @@ struct SubscriptionWindows<'w> {
 #[derive(Debug, Default)]
 pub(crate) struct ArenaWindow {
     window: Option<Window>,
-    /// What the window shows, where that is not all of the arena.
+    /// What the window shows, unless it shows the whole arena.
     view: Option<View>,
 }
 
@@ -64,16 +65,17 @@ impl AddressSpace for SubscriptionWindows<'_> {
             };
         }
         let mapped = match &shown.view {
-            // SAFETY: a window is unmapped by `close` or `withdraw` before the view, which stands beside it, is dropped. The
-            // only other way out is the guest's end, after which its fault handler does not run any more.
+            // SAFETY: `close` or `withdraw` unmaps the window before the view, stored beside it, is dropped.
+            // Otherwise the guest has ended, and its fault handler no longer runs.
             Some(view) => unsafe { view.open(self.windows, self.owner) },
             None => {
-                // Only if nobody could map it when the subscription joined.
-                // SAFETY: what is made of it is the window, which is read-only.
+                // `None` only if nobody was allowed to map the arena when the subscription joined.
+                // SAFETY: only the window is made from it, which is read-only.
                 let Some(file) = (unsafe { arena.memfd() }) else { return Ok(false) };
                 let place = Place { alignment: alignment_of(channel), ..Place::own(self.owner) };
                 let span = Span { file: file.as_fd(), offset: 0, len: arena.len() };
-                // SAFETY: the file is sealed at this length; the caller keeps it open until the shown is closed.
+                // SAFETY: the file is sealed at this length, and the caller keeps it open until `shown` is
+                // closed.
                 unsafe { self.windows.map(place, span, arena.len()) }
             }
         };
@@ -98,8 +100,8 @@ impl AddressSpace for SubscriptionWindows<'_> {
         len: u32,
     ) -> Result<u64, Error> {
         let (Some(view), Some(window)) = (&mut shown.view, shown.window) else { return Ok(0) };
-        // SAFETY: the window is the view's, of this channel's arena; the message stays attached until it is hidden (the
-        // caller's promise).
+        // SAFETY: the window belongs to the view and shows this channel's arena. The message stays attached
+        // until it is hidden (the caller's promise).
         Ok(unsafe { view.show(self.windows, window, channel.arena(), offset, len) }?)
     }
 
@@ -111,7 +113,7 @@ impl AddressSpace for SubscriptionWindows<'_> {
 
     fn hide(&mut self, shown: &mut ArenaWindow, offset: u64) {
         if let (Some(view), Some(window)) = (&mut shown.view, shown.window) {
-            // A failure leaves the guest's memory in pieces, and ends it.
+            // A failure leaves a hole in the guest's memory, and ends the guest.
             let _ = view.hide(self.windows, window, offset);
         }
     }
@@ -123,7 +125,8 @@ impl AddressSpace for SubscriptionWindows<'_> {
     }
 }
 
-/// Where the window of an arena had best start, so that large pages of the arena are large pages of the guest.
+/// The preferred alignment of an arena's window, with which large pages of the arena are large pages of the
+/// guest.
 fn alignment_of(channel: &Channel) -> u64 {
     channel.arena().alignment() as u64
 }
@@ -140,7 +143,7 @@ impl ArenaView for ArenaWindow {
     fn record(&self, delivery: Delivery) -> Record {
         let Delivery { sequence, time, offset, length, publisher, lost } = delivery;
         let base = self.window.map_or(0, |window| window.address);
-        // The window has the arena's length, so the sum stays inside of the memory.
+        // The window has the arena's length, so the sum is inside the memory.
         Record { sequence, time, address: base + offset as u32, length, publisher, lost }
     }
 
@@ -156,7 +159,7 @@ pub(crate) struct GuestSubscription {
     isolation: Isolation,
     policy: LimitPolicy,
     deliveries: Deliveries<ArenaWindow>,
-    /// Address space asked for and not donated yet.
+    /// Bytes of address space that the guest was asked to donate and has not donated yet.
     pub(crate) asked: u64,
 }
 
@@ -182,12 +185,12 @@ impl GuestSubscription {
         &self.topic
     }
 
-    /// The deliveries, for looking at.
+    /// The deliveries, read-only.
     pub(crate) fn deliveries(&self) -> &Deliveries<ArenaWindow> {
         &self.deliveries
     }
 
-    /// The deliveries, and where they are shown.
+    /// The deliveries and the address space that shows them.
     #[inline]
     fn parts<'a>(
         &'a mut self,
@@ -197,7 +200,7 @@ impl GuestSubscription {
         (&mut self.deliveries, address_space)
     }
 
-    /// Bytes of address space to donate so that every publisher that is known now can be mapped.
+    /// Bytes of address space to donate so that the arena of every known publisher can be mapped.
     pub(crate) fn minimum_size(&mut self, windows: &mut Windows) -> Result<u32, Error> {
         let (deliveries, mut address_space) = self.parts(windows);
         deliveries.admit(&mut address_space)?;
@@ -209,11 +212,11 @@ impl GuestSubscription {
             .map(|channel| Extent::new(channel.arena().len() as u64).aligned(alignment(channel)));
         let missing = windows.missing(self.owner, extents);
         self.asked = missing;
-        // More than 4 GiB cannot be donated; asking for all of them is refused when they are.
+        // More than 4 GiB cannot be donated; donating them would be refused.
         Ok(u32::try_from(missing).unwrap_or(u32::MAX << 16))
     }
 
-    /// Accepts address space and maps into it what waits for some.
+    /// Accepts address space, and maps waiting arenas into it.
     pub(crate) fn add_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
         if let Err(error) = windows.donate(self.owner, area) {
             if matches!(error, WindowError::Budget) {
@@ -226,7 +229,7 @@ impl GuestSubscription {
         deliveries.admit(&mut address_space)
     }
 
-    /// Gives address space back that is not used.
+    /// Gives unused address space back.
     pub(crate) fn remove_storage(&mut self, windows: &mut Windows, area: Area) -> Result<(), Error> {
         Ok(windows.reclaim(self.owner, area)?)
     }
@@ -245,9 +248,9 @@ impl GuestSubscription {
             return Err(Error::WrongSize);
         }
         let (deliveries, mut address_space) = self.parts(windows);
-        // SAFETY: that many records fit into ordinary memory of the guest, which is accessible and which nobody else touches
-        // during a host call; `target` is aligned to 8 because memories start at a page and the address in them was
-        // checked.
+        // SAFETY: that many records fit into ordinary memory of the guest, which is accessible and which
+        // nobody else touches during a host call. `target` is aligned to 8: memories start at a page, and the
+        // address was checked.
         unsafe { deliveries.poll(&mut address_space, limits, (target, batch.size / RECORD), released_before) }
     }
 
@@ -268,23 +271,23 @@ impl GuestSubscription {
         deliveries.unhold(&mut address_space, hold)
     }
 
-    /// Ends the delivery but not the holds.
+    /// Ends delivery, but keeps the holds.
     pub(crate) fn leave(&mut self, windows: &mut Windows) {
         let (deliveries, mut address_space) = self.parts(windows);
         deliveries.leave(&mut address_space);
     }
 
-    /// Takes back the address space. What is left of the subscription can then be dropped.
+    /// Takes the address space back. After that, the subscription can be dropped.
     pub(crate) fn withdraw(&mut self, windows: &mut Windows) {
         windows.withdraw(self.owner);
     }
 
-    /// Adds publishers that joined, even if the guest does not poll: so their number is bounded.
+    /// Adds publishers that joined, to bound their number even if the guest does not poll.
     pub(crate) fn join(&mut self) {
         self.deliveries.join();
     }
 
-    /// Announces that the guest is about to sleep, and says whether it has reason not to.
+    /// Announces that the guest is about to sleep. Returns `true` if it has a reason not to.
     pub(crate) fn arm(&mut self) -> bool {
         self.deliveries.arm()
     }

@@ -1,9 +1,10 @@
-//! What a thread needs before it runs a guest: [signals](super::signals) that reach it, and a stack for their handlers, which
-//! the engine sets up.
+//! Prepares a thread for running guests: unblocks their [signals](super::signals), and lets the engine set up
+//! a stack for the handlers.
 //!
-//! The engine does so when a guest is resumed on a thread for the first time, and panics where there is no memory for it. In
-//! the middle of a resumption that would end the process. So it is asked to do so before, and not at all where it would
-//! fail: a process has a limited number of mappings, and a guest may be moved to another thread when they are used up.
+//! The engine does that when it first resumes a guest on a thread, and panics if there is no memory for the
+//! stack. In the middle of a resumption, such a panic would end the process. So the engine is asked to do it
+//! earlier, and only if it would succeed: a process has a limited number of mappings, and a guest may move to
+//! another thread when they are used up.
 
 use std::cell::Cell;
 use std::panic::catch_unwind;
@@ -16,7 +17,8 @@ thread_local! {
     static PREPARED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Prepares this thread, once. False: there is no memory for it now. A look at a variable if it was done before.
+/// Prepares this thread, once. Returns `false` if there is no memory for it now. Later calls only read a
+/// variable.
 pub(crate) fn prepare() -> bool {
     PREPARED.get() || {
         signals::unblock();

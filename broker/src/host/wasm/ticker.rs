@@ -1,4 +1,4 @@
-//! The clock that interrupts computing guests: [`Ticker`], and what a guest sees of it: [`Pulse`].
+//! The clock that interrupts computing guests: [`Ticker`], and a guest's view of it: [`Pulse`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use blockcast_blocks::Process;
 
-/// How often a computing guest is interrupted: to let other tasks run, and to look at its limits.
+/// How often a computing guest is interrupted, to let other tasks run and to check its limits.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 
-/// Tells a guest that a tick has passed, for one load.
+/// Tells a guest that a tick has passed, for the cost of one load.
 ///
-/// The engine interrupts wasm code at its loops and function entries only. Code that runs straight on, from one host call to
-/// the next, is interrupted at host calls, by this.
+/// The engine interrupts wasm code only at loops and function entries. Straight-line code, which runs from
+/// one host call to the next, is interrupted at host calls, by this.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     ticks: Arc<AtomicU64>,
@@ -24,7 +24,7 @@ impl Pulse {
     /// Whether a tick has passed since the last [`catch_up`](Self::catch_up).
     #[inline]
     pub(crate) fn has_moved(&self) -> bool {
-        // Ordering: Relaxed; whoever sees a tick a little later is interrupted a little later.
+        // Ordering: Relaxed. A guest that sees a tick a little later is interrupted a little later.
         self.ticks.load(Ordering::Relaxed) != self.seen
     }
 
@@ -65,7 +65,7 @@ impl Ticker {
     /// Calls `interrupt` with every tick while there are guests.
     pub(crate) fn start(interrupt: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        // Apart from what it shares else, so that its cache line is written once per tick and not more often.
+        // Apart from other shared data, so that its cache line is written only once per tick.
         let ticks = Arc::new(AtomicU64::new(0));
         let (clock, counter) = (Arc::clone(&shared), Arc::clone(&ticks));
         let thread = thread::Builder::new()
@@ -74,17 +74,17 @@ impl Ticker {
         Ok(Self { process: Process::current(), shared, ticks, thread: Some(thread) })
     }
 
-    /// What a guest sees of the clock.
+    /// A guest's view of the clock.
     pub(crate) fn pulse(&self) -> Pulse {
         Pulse { ticks: Arc::clone(&self.ticks), seen: 0 }
     }
 
-    /// One guest more.
+    /// Counts one more guest.
     pub(crate) fn begin(&self) {
         self.shared.change(|clock| clock.guests += 1);
     }
 
-    /// One guest less. In a forked child, which has none of them, this does nothing.
+    /// Counts one guest less. Does nothing in a forked child, which has none of them.
     pub(crate) fn end(&self) {
         if self.process.is_current() {
             self.shared.change(|clock| clock.guests -= 1);
@@ -110,13 +110,13 @@ fn tick(shared: &Shared, ticks: &AtomicU64, interrupt: impl Fn()) {
 impl Drop for Ticker {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // A forked child: the thread is the parent's, and may have had the lock.
+            // In a forked child, the thread belongs to the parent, which may have held the lock.
             std::mem::forget(self.thread.take());
             return;
         }
         self.shared.change(|clock| clock.stopped = true);
         if let Some(thread) = self.thread.take() {
-            // The thread cannot panic; if it did, there is nothing to end.
+            // The thread cannot panic; if it did, there would be nothing to end.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! The end of a guest that trapped, in words.
+//! Describes the end of a guest that trapped.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::hosting::log::{MAX_TEXT, line};
 /// Longest name of a function or a module in a backtrace, in bytes.
 const MAX_NAME: usize = 256;
 
-/// The end that the engine reports with `error`; `said` is what the guest left with `fail`.
+/// The end that the engine reports with `error`; `said` is the guest's last `fail` text.
 pub(crate) fn exit_reason(error: &wasmtime::Error, said: Option<&str>) -> ExitReason {
     let cause = error.root_cause().to_string();
     let cause = line(&cause);
@@ -32,7 +32,7 @@ fn frames(backtrace: &WasmBacktrace) -> String {
         let function = frame.func_name().unwrap_or(&unnamed);
         let (module, function) = (text::line_within(module, MAX_NAME), text::line_within(function, MAX_NAME));
         let offset = frame.module_offset().unwrap_or_default();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(frames, "\n{number:>5}: {offset:#8x} - {module}!{function}");
     }
     text::lines_within(&frames, MAX_TEXT).into_owned()

@@ -1,9 +1,10 @@
-//! The canonical ABI as a core module meets it: parameters as core values, results through a return area.
+//! The canonical ABI for core modules: parameters as core values, results through a return area.
 //!
 //! Source: the component model's `CanonicalABI.md`, as far as the interface in `wit/` needs it. A result of
-//! more than one core value goes to an area whose address is the last parameter. Addresses are checked in 64-bit arithmetic
-//! against the memory's current size before the call does anything. An area that lies in a read-only window is no error
-//! here: the write faults, and the guest's fault handler deals with it as with any other (see `fault`).
+//! more than one core value goes to a return area, whose address is the last parameter. Before a call does
+//! anything, addresses are checked in 64-bit arithmetic against the memory's current size. A return area in a
+//! read-only window is no error here: the write faults, and the guest's fault handler treats it like any
+//! other (see `fault`).
 
 use std::mem::MaybeUninit;
 
@@ -20,10 +21,10 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Nothing.
+    /// The layout of no value.
     pub(crate) const UNIT: Self = Self { size: 0, align: 1 };
 
-    /// As the Rust type, which is a number or a `repr(C)` record of numbers.
+    /// The layout of the Rust type, which is a number or a `repr(C)` record of numbers.
     pub(crate) const fn of<T>() -> Self {
         Self { size: size_of::<T>(), align: align_of::<T>() }
     }
@@ -35,16 +36,17 @@ impl Layout {
     }
 }
 
-/// Largest area of a result, in bytes.
+/// Size of the largest return area, in bytes.
 const MAX_AREA: usize = 64;
 
-/// The core values of a call that have not been read yet.
+/// The remaining core values of a call.
 #[derive(Debug)]
 pub(crate) struct Flat<'a>(&'a [MaybeUninit<ValRaw>]);
 
 impl<'a> Flat<'a> {
     /// # Safety
-    /// `values` begins with the parameters of a call from wasm, of which no more are read than there are.
+    /// `values` begins with the parameters of a call from wasm, and no more values are read than there are
+    /// parameters.
     pub(crate) unsafe fn new(values: &'a [MaybeUninit<ValRaw>]) -> Self {
         Self(values)
     }
@@ -53,7 +55,7 @@ impl<'a> Flat<'a> {
     fn next(&mut self) -> ValRaw {
         let (first, rest) = self.0.split_first().expect("as many as the function's type has");
         self.0 = rest;
-        // SAFETY: the contract of `new`: a parameter, which the engine has initialised.
+        // SAFETY: a parameter, by the contract of `new`, which the engine has initialised.
         unsafe { first.assume_init() }
     }
 
@@ -72,7 +74,7 @@ impl<'a> Flat<'a> {
         Area { address: self.u32(), size: self.u32() }
     }
 
-    /// The number of a case below `cases`.
+    /// The number of an enum's case, which is below `cases`.
     pub(crate) fn case(&mut self, cases: u32) -> wasmtime::Result<u32> {
         let case = self.u32();
         if case < cases {
@@ -82,7 +84,7 @@ impl<'a> Flat<'a> {
         }
     }
 
-    /// The return area of a result, if it needs one.
+    /// The address in this process of the result's return area, if it needs one.
     #[inline]
     pub(crate) fn return_area(
         &mut self,
@@ -96,17 +98,17 @@ impl<'a> Flat<'a> {
     }
 }
 
-/// Where a result of this layout goes to that the guest wants at `address`.
+/// The address in this process of a return area for this layout at the guest's `address`.
 #[inline]
 pub(crate) fn return_area(address: u32, layout: Layout, state: &impl StoreData) -> wasmtime::Result<*mut u8> {
     if !(address as usize).is_multiple_of(layout.align) {
         return Err(trap(format!("the return area at {address} is not aligned to {}", layout.align)));
     }
-    // Fits: the size of a result, at most `MAX_AREA`.
+    // Fits: at most `MAX_AREA`.
     locate(state, Area { address, size: layout.size as u32 })
 }
 
-/// The first byte of `area` in this process, if all of it lies inside of the guest's memory.
+/// The address in this process of the first byte of `area`, if all of it is inside the guest's memory.
 #[inline]
 pub(crate) fn locate(state: &impl StoreData, area: Area) -> wasmtime::Result<*mut u8> {
     match state.memory() {
@@ -120,7 +122,7 @@ pub(crate) fn locate(state: &impl StoreData, area: Area) -> wasmtime::Result<*mu
     }
 }
 
-/// Where the outcome of a call goes.
+/// Receives the outcome of a call.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     values: &'a mut [MaybeUninit<ValRaw>],
@@ -129,20 +131,21 @@ pub(crate) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// # Safety
-    /// `values` has a slot for a result, if the function's type has one. `area` was returned by [`return_area`] during this call
-    /// for the layout of the function's outcome, if it has one.
+    /// `values` has a slot for a result, if the function's type has one. `area` was returned by
+    /// [`return_area`] during this call for the layout of the function's outcome, if it has one.
     pub(crate) unsafe fn new(values: &'a mut [MaybeUninit<ValRaw>], area: *mut u8) -> Self {
         Self { values, area }
     }
 
-    /// The outcome is this one value.
+    /// Sets the outcome to this one value.
     #[inline]
     pub(crate) fn value(self, value: ValRaw) -> wasmtime::Result<()> {
         self.values[0].write(value);
         Ok(())
     }
 
-    /// The outcome is what `store` writes into zeroed bytes of `layout`, which is that of the function's outcome.
+    /// Sets the outcome to what `store` writes into zeroed bytes of `layout`, the layout of the function's
+    /// outcome.
     #[inline]
     pub(crate) fn fill(
         self,
@@ -152,8 +155,9 @@ impl<'a> Place<'a> {
         let mut bytes = [0; MAX_AREA];
         let bytes = &mut bytes[..layout.size];
         store(bytes)?;
-        // SAFETY: the contract of `new`: `size` bytes of the guest's memory, which does not shrink. Where a window was mapped over
-        // them since, the fault handler of the guest that makes this call makes them writable.
+        // SAFETY: by the contract of `new`, `size` bytes of the guest's memory, which never shrinks. If a
+        // window was mapped over them since, the fault handler of the guest that makes this call makes them
+        // writable.
         unsafe { write(self.area, bytes) };
         Ok(())
     }
@@ -162,7 +166,7 @@ impl<'a> Place<'a> {
 /// Copies `bytes` into the guest's memory.
 ///
 /// # Safety
-/// As many bytes of the memory of the guest that makes the current host call lie at `to`.
+/// `to` points to as many bytes in the memory of the guest that makes the current host call.
 #[inline]
 pub(crate) unsafe fn write(to: *mut u8, bytes: &[u8]) {
     // SAFETY: promised by the caller; `bytes` are the host's own.

@@ -1,4 +1,4 @@
-//! Guests that are components: the engine lifts and lowers their values, and checks their handles.
+//! Guests that are components. The engine lifts and lowers their values, and checks their handles.
 
 use wasmtime::component::{Linker, ResourceType};
 

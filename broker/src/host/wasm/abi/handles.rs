@@ -1,14 +1,14 @@
-//! The handles of a guest that is a core module. A component's are checked by the engine.
+//! The handles of guests that are core modules. The engine checks those of components.
 //!
-//! A handle is a place in a table and how often that place was used before, so one that was dropped stands for nothing, also
-//! when its place is taken again. A place that was used as often as can be told apart rests until there is no other left:
-//! no number comes again before some two thousand million others were given out, and a guest that goes on
-//! for so long can do so for ever.
+//! A handle consists of a place in a table and the number of times that the place was used before. So a
+//! dropped handle names nothing, even after its place is used again. A place whose numbers are used up rests
+//! until no other place is left. So a handle comes again only after about two thousand million others, and a
+//! guest can keep creating handles forever.
 
 use std::any::TypeId;
 use std::collections::VecDeque;
 
-/// A type of which guests have handles.
+/// A type of value that guests have handles on.
 pub(crate) trait HostResource: 'static {
     /// Its name in the interface.
     const NAME: &'static str;
@@ -17,26 +17,27 @@ pub(crate) trait HostResource: 'static {
 /// Bits of a handle that name its place.
 const PLACE_BITS: u32 = 20;
 
-/// The largest number of uses of a place that can be told apart. The highest bit of a handle stays 0.
+/// The largest number of uses that a handle can encode. The highest bit of a handle stays 0.
 const LAST_USE: u32 = (1 << (31 - PLACE_BITS)) - 1;
 
 #[derive(Debug)]
 struct Entry {
     /// How often the place was used before.
     uses: u32,
-    /// What the handle stands for, while it does.
+    /// The type and number that the handle names, while it is open.
     taken: Option<(TypeId, u32)>,
 }
 
-/// All handles that a guest has.
+/// All handles of a guest.
 #[derive(Debug)]
 pub(crate) struct Handles {
     entries: Vec<Entry>,
-    /// Places that can be taken again.
+    /// Places that can be used again.
     free: Vec<u32>,
-    /// Places whose uses begin anew when they are taken again, in the order in which they came here.
+    /// Places whose numbers are used up, in the order in which that happened. When used again, they count
+    /// from 0.
     resting: VecDeque<u32>,
-    /// Places that there may be.
+    /// The most places.
     most: usize,
 }
 
@@ -47,14 +48,14 @@ impl Default for Handles {
 }
 
 impl Handles {
-    /// A new handle on the `T` of number `rep`. Never 0.
+    /// A new handle on the `T` with the number `rep`. Never 0.
     pub(crate) fn insert<T: HostResource>(&mut self, rep: u32) -> wasmtime::Result<u32> {
         let taken = Some((TypeId::of::<T>(), rep));
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.entries.len() < self.most => {
                 self.entries.push(Entry { uses: 0, taken: None });
-                // Fits: checked just now.
+                // Fits: just checked.
                 self.entries.len() as u32 - 1
             }
             None => {
@@ -69,7 +70,7 @@ impl Handles {
         Ok(entry.uses << PLACE_BITS | (place + 1))
     }
 
-    /// The number for which `handle` stands.
+    /// The number of the `T` that `handle` names.
     #[inline]
     pub(crate) fn rep<T: HostResource>(&self, handle: u32) -> wasmtime::Result<u32> {
         let entry = self.entries.get(place(handle) as usize);
@@ -79,7 +80,7 @@ impl Handles {
         }
     }
 
-    /// As [`rep`](Self::rep); the handle stands for nothing from then on.
+    /// Like [`rep`](Self::rep), but also closes the handle.
     pub(crate) fn remove<T: HostResource>(&mut self, handle: u32) -> wasmtime::Result<u32> {
         let rep = self.rep::<T>(handle)?;
         let place = place(handle);
@@ -95,7 +96,7 @@ impl Handles {
     }
 }
 
-/// The place that a handle names; none for 0.
+/// The place that a handle names. For 0, no place.
 const fn place(handle: u32) -> u32 {
     (handle & ((1 << PLACE_BITS) - 1)).wrapping_sub(1)
 }

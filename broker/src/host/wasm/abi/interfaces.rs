@@ -1,4 +1,4 @@
-//! Names under which guests import what the host provides.
+//! The names under which guests import the host's interfaces.
 
 pub(crate) const TYPES: &str = "blockcast:blocks/types@0.1.0";
 pub(crate) const TOPICS: &str = "blockcast:blocks/topics@0.1.0";

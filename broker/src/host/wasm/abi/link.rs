@@ -1,4 +1,4 @@
-//! One definition of each host function, behind the imports of components and of core modules alike.
+//! Defines each host function once, for components and core modules alike.
 //!
 //! ```text
 //!                         host: fn(&mut data, parameters) -> outcome
@@ -9,8 +9,8 @@
 //!   and checks handles                      core values, with handles of our own
 //! ```
 //!
-//! A function's parameters are a tuple of [`Argument`]s, what it returns is an [`Outcome`]. Each type of the interface says
-//! once how it looks to a component and how to a core module; most of them in `values`.
+//! A function takes a tuple of [`Argument`]s and returns an [`Outcome`]. Each type of the interface defines
+//! its form for components and its form for core modules in one place, most of them in `values`.
 
 use std::marker::PhantomData;
 
@@ -21,20 +21,19 @@ use super::canonical::{Flat, Layout, Place};
 use super::handles::HostResource;
 use super::store::{Host, StoreData};
 
-/// Where host functions are defined.
+/// Receives the definitions of host functions.
 pub(crate) trait Linkage {
     /// The data of the guests' stores.
     type Data: StoreData;
 
-    /// Defines a resource type, and what happens when the guest drops one: `drop` is given its number in
-    /// the state.
+    /// Defines a resource type. `drop` is called with the number of a value whose handle the guest drops.
     fn resource<T: HostResource>(
         &mut self,
         interface: &'static str,
         drop: fn(&mut Self::Data, u32) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()>;
 
-    /// Defines a function. It is not called for a guest that has written where it may only read.
+    /// Defines a function. It is not called for a guest that has written to read-only memory.
     fn function<P: Parameters, R: Outcome>(
         &mut self,
         interface: &'static str,
@@ -43,48 +42,48 @@ pub(crate) trait Linkage {
     ) -> wasmtime::Result<()>;
 }
 
-/// A handle of the guest on a `T`, checked: it was given out by the host and not dropped.
+/// A guest's handle on a `T`, checked: the host gave it out, and the guest has not dropped it.
 #[derive(Debug)]
 pub(crate) struct Handle<T> {
-    /// Number of the `T` in the guest's state.
+    /// The number of the `T` in the guest's state.
     pub(crate) rep: u32,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T> Handle<T> {
-    /// To be given to the guest.
+    /// A handle to give to the guest.
     pub(crate) const fn new(rep: u32) -> Self {
         Self { rep, kind: PhantomData }
     }
 }
 
-/// Something that a host function takes.
+/// A parameter of a host function.
 pub(crate) trait Argument: Sized + 'static {
-    /// As the engine takes it from a component.
+    /// The form in which the engine lifts it from a component.
     type Lifted: ComponentType + Lift + 'static;
 
-    /// The core values that stand for it.
+    /// Its core values.
     const FLAT: &'static [ValType];
 
-    /// Of a component.
+    /// Converts what a component passed.
     fn lift<S: StoreData>(lifted: Self::Lifted, host: &Host<'_, S>) -> wasmtime::Result<Self>;
 
-    /// Of a core module.
+    /// Reads what a core module passed.
     fn read<S: StoreData>(flat: &mut Flat<'_>, state: &S) -> wasmtime::Result<Self>;
 }
 
-/// What a host function takes: a tuple of [`Argument`]s.
+/// The parameters of a host function: a tuple of [`Argument`]s.
 pub(crate) trait Parameters: Sized + 'static {
-    /// As the engine takes them from a component.
+    /// The form in which the engine lifts them from a component.
     type Lifted: ComponentNamedList + Lift + 'static;
 
-    /// The core values that stand for them.
+    /// Their core values.
     fn flat() -> Vec<ValType>;
 
-    /// Of a component.
+    /// Converts what a component passed.
     fn lift<S: StoreData>(lifted: Self::Lifted, host: &Host<'_, S>) -> wasmtime::Result<Self>;
 
-    /// Of a core module.
+    /// Reads what a core module passed.
     fn read<S: StoreData>(flat: &mut Flat<'_>, state: &S) -> wasmtime::Result<Self>;
 }
 
@@ -131,36 +130,36 @@ impl Parameters for () {
     }
 }
 
-/// What a host function returns.
+/// The result of a host function.
 pub(crate) trait Outcome: 'static {
-    /// As the engine gives it to a component.
+    /// The form in which the engine lowers it to a component.
     type Lowered: ComponentNamedList + Lower + 'static;
 
-    /// The core value that stands for it, if it is one.
+    /// Its core value, if it is a single one.
     const FLAT: &'static [ValType] = &[];
 
-    /// The area in which the caller wants it otherwise.
+    /// The layout of its return area, if it needs one.
     const AREA: Option<Layout> = None;
 
-    /// For a component.
+    /// Converts it for a component.
     fn lower(self) -> Self::Lowered;
 
-    /// For a core module.
+    /// Passes it to a core module.
     fn give<S: StoreData>(self, place: Place<'_>, state: &mut S) -> wasmtime::Result<()>;
 }
 
-/// Something that can be a part of an [`Outcome`].
+/// A value that can be part of an [`Outcome`].
 pub(crate) trait Value: 'static {
-    /// As the engine gives it to a component.
+    /// The form in which the engine lowers it to a component.
     type Lowered: ComponentType + Lower + 'static;
 
-    /// How it lies in the memory of a core module.
+    /// Its layout in the memory of a core module.
     const LAYOUT: Layout;
 
-    /// For a component.
+    /// Converts it for a component.
     fn lower(self) -> Self::Lowered;
 
-    /// For a core module; `to` has the size of the layout and is zeroed.
+    /// Writes it for a core module. `to` has the size of the layout and is zeroed.
     fn store<S: StoreData>(self, to: &mut [u8], state: &mut S) -> wasmtime::Result<()>;
 }
 
@@ -193,7 +192,7 @@ impl<T: HostResource> Value for Handle<T> {
     }
 }
 
-/// For functions that cannot fail.
+/// The result of functions that cannot fail.
 impl<T: HostResource> Outcome for Handle<T> {
     type Lowered = (Resource<T>,);
     const FLAT: &'static [ValType] = &[ValType::I32];

@@ -1,9 +1,10 @@
-//! How values cross the boundary between guests and the host, whatever the host functions do: nothing here knows a
-//! subscription or a publisher.
+//! How values cross the boundary between guests and the host. Nothing here depends on what the host functions
+//! do.
 //!
-//! [`link`] puts one definition of each host function behind the imports of both kinds of guests: components, typed by the
-//! engine ([`component`]), and core modules ([`module`], [`canonical`], [`handles`]). [`values`] and [`text`] are the
-//! values of the WIT package, [`interfaces`] its names, and [`store`] what is needed of a guest's data.
+//! [`link`] puts one definition of each host function behind the imports of both kinds of guests: components,
+//! which the engine types ([`component`]), and core modules ([`module`], [`canonical`], [`handles`]).
+//! [`values`] and [`text`] hold the values of the WIT package, [`interfaces`] its names, and [`store`] the
+//! part of a guest's data that this needs.
 
 pub(crate) mod canonical;
 pub(crate) mod component;

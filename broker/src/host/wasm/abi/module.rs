@@ -1,10 +1,12 @@
-//! Guests that are plain core modules: they import the interface by its lowered names, and pay a tenth for a host call.
+//! Guests that are plain core modules. They import the interface by its lowered names, and a host call costs
+//! them a tenth.
 //!
-//! Such a module imports functions from modules called like the interfaces (`blockcast:blocks/topics@0.1.0`), by their names in the
-//! canonical ABI (`[method]subscription.poll`, `[resource-drop]subscription`), with flattened parameters. It exports
-//! its one memory as `memory`, `run` without parameters and an `i32` as result, and `cabi_realloc` if it asks for a parameter
-//! (the only function whose result is a string). That is what a compiler makes before the result is wrapped into a component,
-//! so one source serves both. What it can do, and what becomes of it if it does not keep the rules, is the same.
+//! Such a module imports functions from modules named like the interfaces (`blockcast:blocks/topics@0.1.0`),
+//! by their names in the canonical ABI (`[method]subscription.poll`, `[resource-drop]subscription`), with
+//! flattened parameters. It exports its one memory as `memory`, and `run`, which takes no parameters and
+//! returns an `i32`. If it calls `session.parameter`, the only function that returns a string, it also
+//! exports `cabi_realloc`. Compilers produce exactly that before the result is wrapped into a component, so
+//! one source serves both. The same rules apply to both kinds of guests, with the same consequences.
 
 use std::mem::MaybeUninit;
 
@@ -17,7 +19,7 @@ use super::store::{StoreData, trap};
 use super::text::Text;
 use crate::host::wasm::memory::area::Area;
 
-/// Name of the export with which the host gets memory for a result.
+/// The export that allocates memory for a result.
 const REALLOC: &str = "cabi_realloc";
 
 /// Defines the host functions for core modules.
@@ -47,13 +49,13 @@ impl<'a, S: StoreData> ModuleLinkage<'a, S> {
             enter(state)?;
             call(state, values)
         };
-        // SAFETY: promised by the caller; there are no references among the values.
+        // SAFETY: promised by the caller; no value is a reference.
         unsafe { self.linker.func_new_unchecked(interface, name, ty, call) }?;
         Ok(())
     }
 }
 
-/// What every host call begins with. A component's engine sees to the second itself.
+/// Every host call begins with this. For components, the engine refuses calls from inside `realloc` itself.
 #[inline]
 pub(crate) fn enter(state: &mut impl StoreData) -> wasmtime::Result<()> {
     state.enter()?;
@@ -72,7 +74,7 @@ impl<S: StoreData> Linkage for ModuleLinkage<'_, S> {
         drop: fn(&mut S, u32) -> wasmtime::Result<()>,
     ) -> wasmtime::Result<()> {
         let ty = FuncType::new(self.engine, [ValType::I32], []);
-        // SAFETY: one i32 is read, nothing is written.
+        // SAFETY: one i32 is read, and nothing is written.
         unsafe {
             self.define_unchecked(
                 interface,
@@ -97,21 +99,23 @@ impl<S: StoreData> Linkage for ModuleLinkage<'_, S> {
         parameters.extend(R::AREA.map(|_| ValType::I32));
         let ty = FuncType::new(self.engine, parameters, R::FLAT.iter().cloned());
         let call = move |state: &mut S, values: &mut [MaybeUninit<ValRaw>]| {
-            // SAFETY: the parameters of this call; `P::read` reads the values of `P::flat`, and the area's address
-            // follows them where there is one.
+            // SAFETY: the parameters of this call. `P::read` reads the values of `P::flat`, and the return
+            // area's address follows them if there is one.
             let mut flat = unsafe { Flat::new(values) };
             let parameters = P::read(&mut flat, state)?;
             let area = flat.return_area(R::AREA, state)?;
             let outcome = call(state, parameters)?;
-            // SAFETY: the type has the result of `R::FLAT`; the area is that of `R::AREA`, found during this call.
+            // SAFETY: the type has the result of `R::FLAT`; the area is that of `R::AREA`, found during this
+            // call.
             outcome.give(unsafe { Place::new(values, area) }, state)
         };
-        // SAFETY: as many values are read as `P::flat` and the area have, and the one of `R::FLAT` is written.
+        // SAFETY: `P::flat` and the return area determine how many values are read, and the one of `R::FLAT`
+        // is written.
         unsafe { self.define_unchecked(interface, name, ty, call) }
     }
 }
 
-/// `session.parameter`: the value goes to memory that the guest's own allocator provides.
+/// `session.parameter`: returns the value in memory that the guest's own allocator provides.
 pub(crate) async fn parameter<S: StoreData>(
     mut caller: Caller<'_, S>,
     name: Area,
@@ -126,7 +130,7 @@ pub(crate) async fn parameter<S: StoreData>(
     let value = value_of(state, name.as_ref());
     let mut option = [0; OPTION.size];
     if let Some(value) = value {
-        // Fits: whoever starts a guest with a parameter of 4 GiB gets a trap of the guest's allocator at the latest.
+        // A guest that is started with a parameter of 4 GiB could not allocate it anyway.
         let size = u32::try_from(value.len()).map_err(|_| trap("a parameter that is too long".to_owned()))?;
         let address = allocate(&mut caller, size).await?;
         let place = locate(caller.data(), Area { address, size })?;
@@ -136,12 +140,12 @@ pub(crate) async fn parameter<S: StoreData>(
         option[4..8].copy_from_slice(&address.to_le_bytes());
         option[8..].copy_from_slice(&size.to_le_bytes());
     }
-    // SAFETY: checked above for this layout, and memory does not shrink.
+    // SAFETY: checked above for this layout, and memory never shrinks.
     unsafe { write(area as *mut u8, &option) };
     Ok(())
 }
 
-/// Asks the guest for `size` bytes.
+/// Asks the guest's allocator for `size` bytes.
 async fn allocate<S: StoreData>(caller: &mut Caller<'_, S>, size: u32) -> wasmtime::Result<u32> {
     let realloc = caller.get_export(REALLOC).and_then(wasmtime::Extern::into_func);
     let realloc = realloc.ok_or_else(|| trap(format!("a parameter is asked for without {REALLOC}")))?;

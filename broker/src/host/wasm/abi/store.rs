@@ -1,4 +1,4 @@
-//! What the glue needs of the data of a guest's store: [`StoreData`]. So it knows no subscription and no publisher.
+//! The part of a store's data that passing values needs: [`StoreData`].
 
 use std::sync::Arc;
 
@@ -12,35 +12,35 @@ pub(crate) trait StoreData: Send + 'static {
     /// Every host call begins with this.
     ///
     /// # Errors
-    /// If the guest is to end instead.
+    /// If the guest has to end instead.
     fn enter(&mut self) -> wasmtime::Result<()>;
 
     /// The guest's linear memory, if it has one.
     fn memory(&self) -> Option<&Arc<GuestMemory>>;
 
-    /// Whether `len` bytes of the guest's memory that lie at `start` in this process are outside of all donated address
+    /// Whether `len` bytes of the guest's memory at `start` in this process are outside all donated address
     /// space.
     fn is_ordinary(&self, start: *const u8, len: usize) -> bool;
 
-    /// What is kept for a guest that is a core module.
+    /// The data of a guest that is a core module.
     fn core(&self) -> &CoreModule;
 
-    /// What is kept for a guest that is a core module, to change it.
+    /// The same, mutable.
     fn core_mut(&mut self) -> &mut CoreModule;
 }
 
-/// What the host keeps for a guest that is a core module. The engine does that for a component.
+/// Data of a guest that is a core module. For components, the engine keeps it.
 #[derive(Debug, Default)]
 pub(crate) struct CoreModule {
     pub(crate) handles: Handles,
-    /// Whether the guest's allocator is being called by the host.
+    /// Whether the host is calling the guest's allocator.
     pub(crate) called_back: bool,
 }
 
 /// A host function's view of a guest that is a component.
 pub(crate) type Host<'a, S> = StoreContextMut<'a, S>;
 
-/// Ends a guest that breaks the rules of calling.
+/// The error that ends a guest which breaks the calling rules.
 #[cold]
 pub(crate) fn trap(what: String) -> wasmtime::Error {
     wasmtime::Error::msg(what)

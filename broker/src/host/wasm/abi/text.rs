@@ -9,10 +9,10 @@ use super::store::{Host, StoreData, trap};
 use crate::host::wasm::memory::area::Area;
 use crate::hosting::log::shorten;
 
-/// Bytes that the strings and lists of a single host call may have in all.
+/// The most bytes that the strings and lists of a single host call may have together.
 pub(crate) const CALL_BYTES: usize = 1 << 20;
 
-/// A string of the guest: a copy of its beginning, as far as anyone wants to read it.
+/// A string of the guest: a copy of its beginning, up to the longest text that anyone reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Text {
     start: String,
@@ -24,17 +24,17 @@ impl Text {
         Self { start: shorten(text).to_owned(), len: text.len() }
     }
 
-    /// All of it, if it is not longer than [`MAX_TEXT`](crate::hosting::log::MAX_TEXT).
+    /// The whole string, unless it is longer than [`MAX_TEXT`](crate::hosting::log::MAX_TEXT).
     pub(crate) fn whole(&self) -> Option<&str> {
         (self.start.len() == self.len).then_some(self.start.as_str())
     }
 
-    /// The first [`MAX_TEXT`](crate::hosting::log::MAX_TEXT) bytes.
+    /// At most the first [`MAX_TEXT`](crate::hosting::log::MAX_TEXT) bytes.
     pub(crate) fn start(&self) -> &str {
         &self.start
     }
 
-    /// The string at `area`. `None` if it lies in donated address space.
+    /// Reads the string at `area`. Returns `None` if it lies in donated address space.
     pub(crate) fn read(state: &impl StoreData, area: Area) -> wasmtime::Result<Option<Self>> {
         let (start, len) = (locate(state, area)?, area.size as usize);
         if len > CALL_BYTES {
@@ -43,8 +43,8 @@ impl Text {
         if !state.is_ordinary(start, len) {
             return Ok(None);
         }
-        // SAFETY: accessible bytes of the guest's memory (checked by `locate`), outside of everything that is donated, so
-        // that nobody writes to them during a host call.
+        // SAFETY: accessible bytes of the guest's memory (checked by `locate`), outside all donated address
+        // space, so nobody writes to them during a host call.
         let bytes = unsafe { std::slice::from_raw_parts(start, len) };
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(Self::new(text))),
@@ -53,11 +53,12 @@ impl Text {
     }
 }
 
-/// `None` if it lies in donated address space, where its bytes might change while they are read, or is not encoded in UTF-8. A guest
-/// has no reason for either.
+/// `None` if the string is not encoded in UTF-8, or lies in donated address space, where its bytes might
+/// change while they are read. A guest has no reason for either.
 ///
-/// wasmtime 48 tells where a string lies only by decoding it. So bytes in a window are decoded before they are refused, perhaps
-/// while a publisher writes them; what comes of it is dropped unread. Core modules are asked first.
+/// wasmtime 48 reveals the location of a string only by decoding it. So a string in a window is decoded
+/// before it is refused, perhaps while a publisher writes it, and the result is dropped unread. For core
+/// modules, the location is checked first.
 impl Argument for Option<Text> {
     type Lifted = WasmStr;
     const FLAT: &'static [ValType] = &[ValType::I32, ValType::I32];

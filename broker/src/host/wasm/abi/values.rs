@@ -1,7 +1,8 @@
-//! The values of the WIT package (`wit/`) as they cross the boundary, to components and to core modules (see `link`).
+//! The values of the WIT package (`wit/`) as they cross the boundary, to components and to core modules (see
+//! `link`).
 //!
-//! wasmtime lifts and lowers only types that derive its traits. So values that all hosts share have a twin here with the
-//! same cases or fields, which exists for the moment of crossing.
+//! wasmtime lifts and lowers only types that derive its traits. So each value that all hosts share has a twin
+//! here with the same cases or fields, which exists only while it crosses.
 
 use blockcast_blocks::{ReaderOptions, abi};
 use wasmtime::component::{ComponentType, Lift, Lower, flags};
@@ -33,7 +34,7 @@ impl From<Area> for MemoryArea {
     }
 }
 
-/// Defines the twin of an enum of the WIT package, and how one becomes the other.
+/// Defines the twin of an enum of the WIT package, and the conversion between them.
 macro_rules! twins {
     ($($(#[$meta:meta])* $name:ident from $shared:path { $($case:ident = $text:tt,)* })*) => {$(
         $(#[$meta])*
@@ -66,7 +67,7 @@ macro_rules! twins {
         impl $name {
             const CASES: &[$shared] = &[$(<$shared>::$case,)*];
 
-            /// The value that core modules pass as the number of its case.
+            /// Reads the value that a core module passes as the number of its case.
             #[inline]
             fn read(flat: &mut Flat<'_>) -> wasmtime::Result<$shared> {
                 Ok(Self::CASES[flat.case(Self::CASES.len() as u32)? as usize])
@@ -160,7 +161,7 @@ flags! {
     }
 }
 
-/// Says how an [`Argument`] is flattened that the engine lifts to the same type.
+/// Defines the core values of an [`Argument`] that the engine lifts to the same type.
 macro_rules! arguments {
     ($($type:ty, [$($core:ident),*], $flat:ident => $read:expr;)*) => {$(
         impl Argument for $type {
@@ -207,7 +208,7 @@ impl Argument for ReaderOptions {
 
 fn reader_options(overflow: blockcast_blocks::Overflow, history: u32, depth: u32) -> ReaderOptions {
     let depth = (depth != 0).then_some(depth);
-    // What a guest keeps is limited by its share of the publisher's blocks instead of a number of samples.
+    // A guest's share of the publisher's blocks limits what it keeps, instead of a number of samples.
     ReaderOptions { overflow, depth, history: u64::from(history), samples: Some(u32::MAX), maps: true }
 }
 
@@ -237,7 +238,7 @@ impl Argument for storage::Access {
     }
 }
 
-/// Says which core value is a whole [`Outcome`].
+/// Defines the core value of an [`Outcome`] that consists of a single one.
 macro_rules! scalars {
     ($($type:ty, $core:ident, $value:ident => $raw:expr;)*) => {$(
         impl Outcome for $type {
@@ -274,7 +275,7 @@ impl Outcome for () {
     }
 }
 
-/// Says how a [`Value`] lies in memory that the engine lowers from the same type.
+/// Defines the layout in memory of a [`Value`] that the engine lowers from the same type.
 macro_rules! values {
     ($($type:ty, $layout:expr, $value:ident => $bytes:expr;)*) => {$(
         impl Value for $type {
@@ -303,8 +304,8 @@ values! {
         (u64::from(area.size) << 32 | u64::from(area.address)).to_le_bytes();
 }
 
-/// Defines the twin of a record of numbers, and how it lies in the memory of a core module: like the shared type, which
-/// is `repr(C)`.
+/// Defines the twin of a record of numbers. In the memory of a core module, it has the layout of the shared
+/// type, which is `repr(C)`.
 macro_rules! records {
     ($($(#[$meta:meta])* $name:ident { $($field:ident = $text:tt: $number:ty,)* })*) => {$(
         $(#[$meta])*

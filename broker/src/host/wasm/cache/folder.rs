@@ -1,4 +1,4 @@
-//! A folder, and files in it that belong to nobody but us.
+//! A folder, and files in it that only we can change.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -12,16 +12,16 @@ use rustix::io::Errno;
 use crate::file;
 use crate::host::wasm::sys;
 
-/// Largest file that is read, in bytes.
+/// Size of the largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 30;
 
-/// How files are called that are being written.
+/// The names of files that are being written.
 const UNFINISHED: Naming = Naming { prefix: "blockcast-", digits: 16, suffix: ".new" };
 
-/// Age in seconds at which a file that is being written is given up.
+/// Age in seconds after which an unfinished file is given up.
 const ABANDONED: i64 = 3600;
 
-/// How files of one kind are called: hexadecimal digits between two texts.
+/// The names of one kind of files: hexadecimal digits between two texts.
 #[derive(Debug)]
 pub(crate) struct Naming {
     pub(crate) prefix: &'static str,
@@ -37,8 +37,7 @@ impl Naming {
     }
 }
 
-/// An open folder. All files are reached through it, so it stays the same one whatever
-/// becomes of its path.
+/// An open folder. All files are reached through it, so it stays the same folder even if its path changes.
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
@@ -47,15 +46,15 @@ pub(crate) struct Folder(OwnedFd);
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) len: u64,
-    /// Seconds of the system's clock.
+    /// When it was last used, in seconds of the system's clock.
     pub(crate) used: i64,
 }
 
 impl Folder {
-    /// Opens a folder that only we can change, and makes it if it is not there. It is not a symbolic link; folders on
-    /// the way to it may be.
+    /// Opens a folder that only we can change, and creates it if necessary. The folder itself must not be a
+    /// symbolic link; its parents may be.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        // Without a slash at the end, behind which a link would be followed.
+        // Without a trailing slash, which would follow a link.
         let path: PathBuf = path.components().collect();
         DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let folder = Self::with_flags(&path, OFlags::NOFOLLOW).map_err(|error| match error {
@@ -66,7 +65,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A folder that is there, whoever it belongs to.
+    /// Opens an existing folder, whoever owns it.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::with_flags(path, OFlags::empty())?)
     }
@@ -76,9 +75,9 @@ impl Folder {
         Ok(Self(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// The content of a file that nobody else can write, nor read if it is `secret`.
+    /// Reads a file that nobody else can write, nor read if it is `secret`.
     pub(crate) fn read(&self, name: &str, secret: bool) -> io::Result<Vec<u8>> {
-        // A pipe in its place must not make us wait.
+        // A pipe in its place must not block us.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&file)?;
@@ -94,12 +93,12 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// Puts a file in place, whole or not at all, whatever else happens at the same time.
+    /// Puts a file in place atomically.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.write_beside(bytes, |temporary| Ok(rustix::fs::renameat(&self.0, temporary, &self.0, name)?))
     }
 
-    /// As [`replace`](Self::replace), but leaves a file alone that is there already.
+    /// Like [`replace`](Self::replace), but leaves an existing file alone.
     pub(crate) fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.write_beside(bytes, |temporary| {
             match rustix::fs::linkat(&self.0, temporary, &self.0, name, AtFlags::empty()) {
@@ -118,7 +117,7 @@ impl Folder {
         let mut file = File::from(file);
         let written = file.write_all(bytes).and_then(|()| file.sync_data()).and_then(|()| place(&temporary));
         if written.is_err() {
-            // Best effort: it is given up after a while in any case.
+            // Best effort: the file is given up after a while in any case.
             let _ = self.remove(&temporary);
         }
         written
@@ -128,21 +127,21 @@ impl Folder {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    /// Notes that a file was used.
+    /// Records that a file was used.
     pub(crate) fn touch(&self, name: &str) -> io::Result<()> {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Our files of this kind. Removes those of ours that were not finished long ago.
+    /// Lists our files of this kind, and removes our unfinished files that are old.
     pub(crate) fn entries(&self, naming: &Naming) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         for entry in Dir::read_from(&self.0)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            // Another process may have removed it just now.
+            // Another process may have just removed it.
             let Ok(stat) = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
             if !is_file || stat.st_uid != sys::effective_user() {
@@ -163,14 +162,14 @@ impl Folder {
     }
 }
 
-/// Random bytes of the system.
+/// Random bytes from the system.
 pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Checks that something belongs to us and grants others nothing of `access`.
+/// Checks that we own something and that it grants others nothing of `access`.
 fn ours(stat: &Stat, access: u32) -> io::Result<()> {
     if stat.st_uid != sys::effective_user() {
         return Err(refused("it belongs to another user"));

@@ -1,18 +1,21 @@
-//! Compiled guests on disk, so that a guest is compiled once and not at each start.
+//! Compiled guests on disk, so that a guest is not compiled again at each start.
 //!
-//! Loading compiled code is running native code: whoever decides on its bytes owns the process. So a file is used only if it
-//! carries a seal (a keyed BLAKE3 hash) made with a key that lies beside it and that only the owner of the folder can read.
+//! Loading compiled code means running native code: whoever chooses its bytes owns the process. So a file is
+//! used only if it carries a seal (a keyed BLAKE3 hash), made with a key that lies beside it and that only
+//! the owner of the folder can read.
 //!
-//! Refused are: a file of which a single byte differs from what was written, by an attacker or by a failing disk; a file that
-//! was put in another's place; code of another engine (version, settings, processor); a file sealed with another key; a
-//! folder or file that others own or can write to, a folder or file that is a symbolic link, a key that others can read. A file
-//! is checked in the copy in memory that is then used, not on disk.
+//! The cache refuses a file that differs in a single byte from what was written, whether by an attacker or by
+//! a failing disk; a file in another file's place; code of another engine (version, settings, processor); a
+//! file sealed with another key; a folder or file that others own or can write; a folder or file that is a
+//! symbolic link; and a key that others can read. It checks the copy in memory that is then used, not the
+//! file on disk.
 //!
-//! Not protected from: whoever can read the key or has the rights of the user, since they could replace the broker as well.
+//! It does not protect against someone who can read the key or has the rights of the user: they could replace
+//! the broker as well.
 //!
-//! Files are written beside their place and then renamed, so any number of processes can share a folder, also while one of them
-//! is killed. When the files together exceed a limit, those not used for longest are removed. Only files are ever removed that
-//! are ours by name, kind and owner.
+//! Files are written beside their place and then renamed. So any number of processes can share a folder, even
+//! if one of them is killed. When the files together exceed a limit, the least recently used ones are
+//! removed. Only files that are ours by name, kind and owner are ever removed.
 
 use std::fmt;
 use std::io;
@@ -33,16 +36,16 @@ use crate::hosting::log::line;
 /// Name of the file with the key.
 const KEY_FILE: &str = "key";
 
-/// How files with compiled code are called: see [`Label::file_name`].
+/// The names of files with compiled code: see [`Label::file_name`].
 const COMPILED: Naming = Naming { prefix: "", digits: 64, suffix: ".guest" };
 
-/// Bytes that the files may have together, where nothing else is said.
+/// The default limit on the bytes of all files together.
 const LIMIT: u64 = 1 << 30;
 
 /// A folder of compiled guests, for [`GuestEngine::with_cache`](crate::GuestEngine::with_cache).
 ///
-/// Cost: a guest that is found is read and checked (about a gigabyte per second) and mapped; one that is not is compiled, and
-/// written in addition.
+/// A guest that is found costs reading and checking (about a gigabyte per second) and mapping. One that is
+/// not found is compiled and also written.
 pub struct GuestCache {
     folder: Folder,
     path: PathBuf,
@@ -53,45 +56,45 @@ pub struct GuestCache {
     refused: AtomicU64,
 }
 
-/// How often a [`GuestCache`] was asked.
+/// Counters of a [`GuestCache`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Guests that were found.
+    /// Guests that were found in the cache.
     pub hits: u64,
-    /// Guests that were compiled because they were not found.
+    /// Guests that were compiled because the cache did not have them.
     pub misses: u64,
-    /// Guests that were compiled because what was found was not accepted; the log tells why.
+    /// Guests that were compiled because the cached file was refused; the log says why.
     pub refused: u64,
 }
 
-/// A folder cannot be a cache.
+/// A folder cannot serve as a cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// It cannot be made or opened, or others could change what is in it.
+    /// The folder cannot be created or opened, or others could change its content.
     #[error("the folder {path} cannot hold compiled guests: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// Its key cannot be made or read, or others can read it. Removing the folder makes a new one.
+    /// The key cannot be created or read, or others can read it. Removing the folder creates a new one.
     #[error("the key in {path} cannot be used: {source}")]
     Key {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
 }
 
-/// A precompiled guest is not accepted.
+/// A precompiled guest was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrecompiledError {
-    /// The engine has no cache, hence no key with which files are sealed.
+    /// The engine has no cache, and so no key to seal files with.
     #[error("the engine has no cache, which holds the key for precompiled guests: configure a cache first")]
     NoKey,
     /// The file cannot be read or written.
@@ -99,10 +102,10 @@ pub enum PrecompiledError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is something else, or of another version of Blockcast.
+    /// The file is not a precompiled guest, or was made by another version of Blockcast.
     #[error("{path} is not a precompiled guest")]
     Format {
         /// The file.
@@ -126,7 +129,7 @@ pub enum PrecompiledError {
 }
 
 impl GuestCache {
-    /// Opens a folder of compiled guests. Makes it, and its key, if they are not there.
+    /// Opens a folder of compiled guests. Creates the folder and its key if they do not exist.
     ///
     /// # Errors
     /// [`CacheError`], also if others can write to the folder or read the key.
@@ -146,7 +149,7 @@ impl GuestCache {
         })
     }
 
-    /// Lets the files have this many bytes together; 1 GiB where nothing is said. The newest file stays in any case.
+    /// Limits the bytes of all files together. Default: 1 GiB. The newest file always stays.
     #[must_use]
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = bytes;
@@ -159,14 +162,14 @@ impl GuestCache {
         &self.path
     }
 
-    /// How often it was asked.
+    /// The counters.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheStats { hits: count(&self.hits), misses: count(&self.misses), refused: count(&self.refused) }
     }
 
-    /// What `load` makes of the code of this label that is in the folder; `None` if there is none that can be used.
+    /// Applies `load` to the cached code with this label. Returns `None` if there is no usable file.
     pub(crate) fn find<T>(
         &self,
         label: &Label,
@@ -188,7 +191,7 @@ impl GuestCache {
         match loaded {
             Ok(code) => {
                 self.hits.fetch_add(1, Ordering::Relaxed);
-                // Only decides on what is removed first.
+                // This only decides which files are removed first.
                 let _ = self.folder.touch(&name);
                 Some(code)
             }
@@ -202,14 +205,14 @@ impl GuestCache {
                 event(
                     || tracing::warn!(folder = %shown(&self.path), file = name, reason, "a compiled guest is not used"),
                 );
-                // What is in its place is replaced if that is possible; a folder there is not.
+                // A file in its place is replaced later; a folder stays.
                 let _ = self.folder.remove(&name);
                 None
             }
         }
     }
 
-    /// Keeps compiled code. A failure is no reason not to run it, so it is only logged.
+    /// Stores compiled code. A failure does not prevent running it, so it is only logged.
     pub(crate) fn keep(&self, label: &Label, code: &[u8]) {
         let name = label.file_name();
         let kept = self.folder.replace(&name, &seal::seal(&self.key, label, code));
@@ -218,7 +221,7 @@ impl GuestCache {
         }
     }
 
-    /// Removes files that were not used for longest, but `newest`, until the limit is kept.
+    /// Removes the least recently used files except for `newest`, until the limit holds.
     fn prune(&self, newest: &str) -> io::Result<()> {
         let mut entries = self.folder.entries(&COMPILED)?;
         let mut total: u64 = entries.iter().map(|entry| entry.len).sum();
@@ -228,21 +231,21 @@ impl GuestCache {
             if total <= self.limit {
                 break;
             }
-            // Another process may have done it already.
+            // Another process may have removed it already.
             let _ = self.folder.remove(&entry.name);
             total -= entry.len;
         }
         Ok(())
     }
 
-    /// Writes compiled code to a file of its own.
+    /// Writes compiled code to a file outside of the cache.
     pub(crate) fn write(&self, path: &Path, label: &Label, code: &[u8]) -> Result<(), PrecompiledError> {
         let failed = |source: io::Error| PrecompiledError::File { path: path.to_owned(), source };
         let (folder, name) = place(path).map_err(failed)?;
         folder.replace(name, &seal::seal(&self.key, label, code)).map_err(failed)
     }
 
-    /// What `load` makes of the kind and code of a file of its own.
+    /// Applies `load` to the kind and code of a file outside of the cache.
     pub(crate) fn read<T>(
         &self,
         path: &Path,
@@ -275,7 +278,7 @@ fn shown(path: &Path) -> String {
     line(&path.display().to_string()).into_owned()
 }
 
-/// Folder and name of a file.
+/// The folder and name of a file.
 fn place(path: &Path) -> io::Result<(Folder, &str)> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name in UTF-8"))?;
@@ -283,7 +286,7 @@ fn place(path: &Path) -> io::Result<(Folder, &str)> {
     Ok((Folder::at(parent)?, name))
 }
 
-/// The key of a folder, which is made if it is not there.
+/// Reads the key of a folder, which is created if it does not exist.
 fn read_key(folder: &Folder) -> io::Result<Key> {
     let key = match folder.read(KEY_FILE, true) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

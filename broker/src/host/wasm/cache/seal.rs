@@ -1,30 +1,31 @@
-//! The file format of compiled code: a seal, and what it vouches for.
+//! The file format of compiled code: a seal, and the content that it authenticates.
 //!
 //! ```text
 //!  0        16     17       24             56             88            120
 //!  │ magic   │ kind │ zeros   │ engine        │ source        │ seal         │ compiled code ...
 //! ```
 //!
-//! `engine` stands for everything about the engine that compiled code depends on (version, settings, processor features), `source`
-//! is the BLAKE3 hash of the guest's bytes, `seal` is the keyed BLAKE3 hash of all the other bytes of the file.
+//! `engine` identifies everything about the engine that compiled code depends on (version, settings,
+//! processor features). `source` is the BLAKE3 hash of the guest's bytes. `seal` is the keyed BLAKE3 hash of
+//! all other bytes of the file.
 
 use std::hash::{Hash, Hasher};
 
 use wasmtime::Engine;
 
-/// Marks a file, and the version of its format.
+/// Identifies a file and the version of its format.
 const MAGIC: &[u8; 16] = b"blockcast-guest\x01";
 
 /// Bytes in front of the compiled code.
 const HEADER: usize = 120;
 
-/// Where the seal begins in the header.
+/// Offset of the seal in the header.
 const SEAL: usize = 88;
 
-/// With which files are sealed. 32 bytes that nobody else knows.
+/// The secret key that seals files: 32 bytes.
 pub(crate) type Key = [u8; 32];
 
-/// What an engine's compiled code depends on.
+/// Identifies everything that an engine's compiled code depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EngineId([u8; 32]);
 
@@ -36,7 +37,7 @@ impl EngineId {
     }
 }
 
-/// Takes what is hashed as it is, for a longer hash than the standard library's.
+/// Passes hashed bytes on unchanged, for a longer hash than the standard library's.
 struct Collector(blake3::Hasher);
 
 impl Hasher for Collector {
@@ -50,7 +51,7 @@ impl Hasher for Collector {
     }
 }
 
-/// What compiled code is, and what it was made of.
+/// Identifies compiled code and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     /// Distinguishes components from core modules.
@@ -65,7 +66,7 @@ impl Label {
         Self { kind, engine, source: *blake3::hash(source).as_bytes() }
     }
 
-    /// The name of a file that holds code of this label.
+    /// The name of the file with this label's code.
     pub(crate) fn file_name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[self.kind]).update(&self.engine.0).update(&self.source);
@@ -73,16 +74,16 @@ impl Label {
     }
 }
 
-/// Why a file is not accepted.
+/// Why a file is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// It is something else.
+    /// It is not a file of compiled code.
     Format,
-    /// It is not as it was sealed, or sealed with another key.
+    /// It was changed, or sealed with another key.
     Seal,
 }
 
-/// The content of a file with `code`.
+/// The content of a file for `code`.
 pub(crate) fn seal(key: &Key, label: &Label, code: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(HEADER + code.len());
     file.extend_from_slice(MAGIC);
@@ -96,7 +97,7 @@ pub(crate) fn seal(key: &Key, label: &Label, code: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Label and code of a file that was sealed with `key` and has not changed since.
+/// The label and code of a file that was sealed with `key` and has not changed since.
 pub(crate) fn open<'a>(key: &Key, file: &'a [u8]) -> Result<(Label, &'a [u8]), Broken> {
     let (header, code) = file.split_at_checked(HEADER).ok_or(Broken::Format)?;
     if !header.starts_with(MAGIC) {

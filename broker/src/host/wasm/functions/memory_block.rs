@@ -103,7 +103,7 @@ fn define_storage(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Resul
     )
 }
 
-/// Makes a handle, which cannot fail: a guest that has too many is ended.
+/// Creates a handle, which cannot fail: a guest with too many ends instead.
 fn make(state: &mut GuestState, create: impl FnOnce(&mut MemoryBlocks) -> u32) -> wasmtime::Result<Block> {
     if state.blocks.is_full(&state.setup.limits) {
         return Err(state.end(ExitReason::Killed(Limit::MemoryBlocks)));
@@ -115,7 +115,7 @@ fn known(state: &GuestState, block: &Block) -> wasmtime::Result<()> {
     if state.blocks.knows(block.rep) { Ok(()) } else { Err(forged()) }
 }
 
-/// Does a call on a block, and ends the guest if that has left its memory in pieces.
+/// Calls a method of a block, and ends the guest if that left a hole in its memory.
 #[inline]
 pub(super) fn with_block<T>(
     state: &mut GuestState,

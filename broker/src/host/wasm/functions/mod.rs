@@ -1,7 +1,8 @@
-//! The functions that guests import, as the WIT package in `wit/` describes them: one file per interface or resource.
+//! The functions that guests import, as described by the WIT package in `wit/`: one file per interface or
+//! resource.
 //!
-//! Linked by hand rather than generated: a generated binding copies every string before anyone looks at it,
-//! and hides the guest's memory, which is needed for windows and batches.
+//! They are linked by hand, since generated bindings copy every string before anyone looks at it, and hide
+//! the guest's memory, which windows and batches need.
 
 mod memory_block;
 mod publisher;
@@ -23,7 +24,7 @@ use crate::host::wasm::abi::text::Text;
 use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::state::GuestState;
 
-/// What a function of the interface returns: the outer error ends the guest.
+/// The result of an interface function: the outer error ends the guest.
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 /// Defines everything that a component may import.
@@ -60,8 +61,8 @@ pub(crate) fn define_for_modules(engine: &Engine, linker: &mut Linker<GuestState
     define(&mut ModuleLinkage::new(engine, linker))
 }
 
-/// Defines everything that a guest may import, except for `topics.wait` and `session.parameter`: the former suspends the
-/// guest and the latter may call it back, so each kind of guest has them in its own way.
+/// Defines everything that a guest may import, except for `topics.wait` and `session.parameter`. The former
+/// suspends the guest and the latter may call it back, so they differ between the kinds of guests.
 fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
     memory_block::define(link)?;
     subscription::define(link)?;
@@ -69,7 +70,8 @@ fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
     session::define(link)
 }
 
-/// A number that stands for nothing. Handles were checked before we see them, so a guest cannot cause it.
+/// The error for a number that names nothing. Handles are checked before the host sees them, so a guest
+/// cannot cause it.
 pub(crate) fn forged() -> wasmtime::Error {
     wasmtime::Error::msg("a handle that the host did not give out")
 }

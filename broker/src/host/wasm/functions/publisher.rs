@@ -22,7 +22,7 @@ use crate::hosting::topic_access::BlockOptions;
 
 type Publisher = Handle<GuestPublisher>;
 
-/// Fewest blocks that a channel can have.
+/// The fewest blocks that a channel can have.
 const MIN_BLOCKS: u32 = 2;
 
 impl HostResource for GuestPublisher {
@@ -127,7 +127,7 @@ fn open_publisher(
         return Err(Error::WrongSize);
     }
     let blocks = options.blocks.max(MIN_BLOCKS);
-    // A host that copies shows no block to its guest, also not to be filled.
+    // A host that copies never shows a block to its guest, not even to be filled.
     let in_place = if limits.isolation == Isolation::Copied { u32::MAX } else { limits.in_place };
     let block_size =
         if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
@@ -136,11 +136,11 @@ fn open_publisher(
         block_size: block_size as usize,
         blocks,
         history: options.history,
-        // The number does not matter for the size.
+        // The size does not depend on the number.
         ..ChannelConfig::new(PublisherId::new(0), schema.clone())
     };
     let bytes = config.memory().map_err(|_| Error::WrongSize)?;
-    // Fits: publishers are limited by a number of 32 bits.
+    // Fits: the limit on publishers has 32 bits.
     let open = state.publishers.len() as u32;
     let charge = state.setup.control.account().charge(bytes, open, limits);
     let charge = charge.map_err(|limit| state.refuse(limit))?;
@@ -150,12 +150,12 @@ fn open_publisher(
     charged.map_err(|limit| state.refuse(limit))?;
     let owner = state.new_owner();
     let rep = state.publishers.insert(GuestPublisher::new(owner, topic, port, in_place));
-    // Fits: publishers are limited by a number of 32 bits.
+    // Fits: the limit on publishers has 32 bits.
     Ok(Handle::new(rep as u32))
 }
 
-/// The size of blocks that are built in place: whole pages, so that no neighbour shares one. Longer than a message can be
-/// is refused as it is.
+/// The size of blocks that are built in place: whole pages, so that no neighbour shares one. A size beyond
+/// the longest message is not rounded; opening fails with it.
 fn whole_pages(block_size: u32) -> u32 {
     let rounded = (block_size as usize).next_multiple_of(sys::page_size());
     u32::try_from(rounded).ok().filter(|_| rounded <= MAX_MESSAGE_LEN).unwrap_or(block_size)

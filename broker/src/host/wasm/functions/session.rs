@@ -27,7 +27,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(SESSION, "shutdown-requested", |state, ()| Ok(state.setup.control.is_shutdown_requested()))
 }
 
-/// `session.parameter`: the value that whoever started the guest gave for `name`.
+/// `session.parameter`: the value for `name` with which the guest was started.
 pub(super) fn parameter(state: &GuestState, name: Option<&Text>) -> Option<String> {
     state.setup.parameters.get(name?.whole()?).cloned()
 }

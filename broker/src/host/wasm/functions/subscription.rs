@@ -33,7 +33,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
         state.settle(opened)
     })?;
     link.function(TOPICS, "[method]subscription.minimum-size", |state, (this,): (Subscription,)| {
-        // What went wrong comes up again in `poll`, which can say so.
+        // `poll` runs into the same error, and can report it.
         let size = with_subscription(state, &this, |this, windows, _| this.minimum_size(windows))?;
         state.allow_growth();
         Ok(size.unwrap_or(0))
@@ -89,7 +89,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     })
 }
 
-/// Does a call on a subscription, and ends the guest if that has left its memory in pieces.
+/// Calls a method of a subscription, and ends the guest if that left a hole in its memory.
 #[inline]
 fn with_subscription<T>(
     state: &mut GuestState,
@@ -120,7 +120,7 @@ fn open_subscription(
     let source = source.map_err(|refusal| state.refused(refusal))?;
     let isolation = state.setup.limits.isolation;
     if isolation != Isolation::Arena && source.is_unsealed() {
-        // What is copied to its view must not change meanwhile.
+        // Messages must not change while they are copied to the guest's view.
         state.log(Level::Error, "an unsealed topic is not for a guest of this isolation");
         return Err(Error::Denied);
     }
@@ -134,7 +134,7 @@ fn open_subscription(
         state.held_blocks.clone(),
         state.policy.clone(),
     ));
-    // Fits: subscriptions are limited by a number of 32 bits.
+    // Fits: the limit on subscriptions has 32 bits.
     Ok(Handle::new(rep as u32))
 }
 

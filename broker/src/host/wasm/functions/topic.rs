@@ -1,4 +1,4 @@
-//! What opening a subscription and opening a publisher have in common.
+//! What opening a subscription and opening a publisher share.
 
 use blockcast_blocks::Schema;
 use blockcast_blocks::abi::Error;
@@ -10,7 +10,7 @@ use crate::hosting::topic_access::Refusal;
 /// Longest name of a topic or a schema, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Topic and schema of an `open`, checked for length.
+/// The topic and schema of an `open`, with their lengths checked.
 pub(super) fn topic_and_schema(
     topic: Option<&Text>,
     schema: Option<&Text>,
@@ -28,7 +28,7 @@ pub(super) fn topic_and_schema(
 }
 
 impl GuestState {
-    /// What the guest sees of a refusal.
+    /// The guest's error for a refusal.
     pub(super) fn refused(&self, refusal: Refusal) -> Error {
         refusal.limit().map_or_else(|| refusal.into(), |limit| self.refuse(limit))
     }

@@ -1,4 +1,4 @@
-//! `topics.wait`: a guest sleeps until something may have changed for it.
+//! `topics.wait`: puts a guest to sleep until something may have changed for it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use crate::host::wasm::state::GuestState;
 
 /// Suspends the guest until something may have changed for it.
 pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Result<WakeReasons> {
-    // A guest that finds something every time still lets others run on its thread now and then.
+    // Even a guest that finds something every time lets other tasks run on its thread now and then.
     tokio::task::consume_budget().await;
     state.enter()?;
     let mut timer: Pin<Box<dyn Future<Output = ()> + Send>> = match timeout {
@@ -18,7 +18,7 @@ pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         0 => Box::pin(std::future::ready(())),
         nanos => Box::pin(tokio::time::sleep(Duration::from_nanos(nanos))),
     };
-    // One that was refused publishing because of its rate learns when it can go on.
+    // A guest that was refused publishing because of its rate learns when it can continue.
     let mut publishable: Pin<Box<dyn Future<Output = ()> + Send>> = match state.meter.publishable_in() {
         Some(time) => Box::pin(tokio::time::sleep(time)),
         None => Box::pin(std::future::pending()),
@@ -30,7 +30,7 @@ pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
     let mut slept = false;
     let reasons = std::future::poll_fn(|cx| -> Poll<wasmtime::Result<WakeReasons>> {
         state.show_stats();
-        // Registered before anything is looked at, so that no change in between is missed.
+        // Registers first, so that no change between checking and sleeping is missed.
         state.signal().register(cx.waker());
         let mut reasons = WakeReasons::empty();
         let mut progress = false;
@@ -52,7 +52,7 @@ pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         if progress {
             reasons |= WakeReasons::PROGRESS;
         }
-        // One that is to end at once gets no chance to finish first.
+        // A cancelled guest gets no chance to finish first.
         let asked = state.setup.control.is_shutdown_requested() && !state.setup.control.is_cancelled();
         if asked && (progress || !state.shutdown_seen) {
             state.shutdown_seen = true;

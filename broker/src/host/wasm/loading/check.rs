@@ -1,7 +1,8 @@
-//! What is checked of a guest's code before it is compiled.
+//! Checks a guest's code before it is compiled.
 //!
-//! One pass over the file finds what multiplies: instances of components inside, whose content the compiler copies for each
-//! of them; memories; and everything that [`LoadLimits`] bounds. What is wrong with the code otherwise is left to the compiler.
+//! One pass over the file finds everything that multiplies: nested components, whose content the compiler
+//! copies for each instance; memories; and everything that [`LoadLimits`] bounds. All other mistakes are left
+//! to the compiler.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, ComponentTypeRef,
@@ -11,16 +12,16 @@ use wasmparser::{
 use super::function::{Arity, Refused, Types, Walk, Work};
 use super::limits::{LoadLimit, LoadLimits};
 
-/// What becomes of a module or component when it is instantiated.
+/// What instantiating a module or component creates.
 #[derive(Clone, Copy, Debug, Default)]
 struct Content {
     /// Items that the compiler copies.
     items: u64,
-    /// Linear memories that have pages from the beginning.
+    /// Linear memories that start with pages.
     memories: u64,
 }
 
-/// Something whose content the file does not tell: it is imported, or exported by an instance.
+/// The unknown content of an item that is imported, or that an instance exports.
 const UNKNOWN: Content = Content { items: u64::MAX, memories: 0 };
 
 impl Content {
@@ -35,24 +36,24 @@ impl Content {
 struct Scope {
     is_module: bool,
     content: Content,
-    // Of a component:
+    // For a component:
     modules: Vec<Content>,
     components: Vec<Content>,
-    // Of a module:
+    // For a module:
     types: Vec<Arity>,
     functions: Vec<u32>,
-    /// How many functions were imported or had their code read.
+    /// The number of functions that were imported or whose code was read.
     coded: usize,
 }
 
-/// What there is to know of checked code.
+/// The result of checking code.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Checked {
-    /// Linear memories with pages that the guest has when it is instantiated.
+    /// Linear memories with pages right after the guest is instantiated.
     pub(crate) memories: u64,
 }
 
-/// Checks binary code: all of it, or without the code of functions.
+/// Checks binary code, with or without the code of functions.
 ///
 /// # Errors
 /// [`Refused`].
@@ -242,7 +243,7 @@ impl Check<'_> {
                 }
             }
             Payload::ComponentExportSection(exports) => {
-                // What is exported gets another index in the same component.
+                // Exporting an item gives it another index in the same component.
                 for export in exports {
                     let export = export?;
                     match export.kind {

@@ -1,4 +1,4 @@
-//! Compiling in a child process: the side of the child.
+//! Compiling in a child process: the child's side.
 
 use std::io::{self, Read, Write};
 
@@ -10,28 +10,28 @@ use super::kind::Kind;
 use crate::host::wasm::config::config;
 use crate::host::wasm::sys;
 
-/// The only argument of a program that is to compile.
+/// The only argument of a program that is started to compile.
 pub(crate) const ARGUMENT: &str = "blockcast-compile-guest";
 
-/// The variable that tells a process that it is a compiler.
+/// The variable that is set in a process that is a compiler.
 pub(crate) const IN_CHILD: &str = "BLOCKCAST_COMPILER";
 
 const JOB: &[u8; 16] = b"blockcast-job\0\0\x01";
 
 const ANSWER: &[u8; 16] = b"blockcast-code\0\x01";
 
-/// Most bytes of compiled code.
+/// The most bytes of compiled code.
 const OUTPUT: u64 = 1 << 30;
 
-/// What a child is to do, in front of the code.
+/// The child's job, in front of the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) kind: u8,
-    /// The process that has started the child.
+    /// The process that started the child.
     pub(crate) parent: u32,
-    /// Bytes of memory that it may have.
+    /// The most bytes of memory for the child.
     pub(crate) memory: u64,
-    /// Seconds that it may compute.
+    /// The most seconds that the child may compute.
     pub(crate) compute: u64,
 }
 
@@ -54,7 +54,7 @@ impl Job {
     }
 }
 
-/// What a child leaves behind.
+/// A child's answer.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Compiled(Vec<u8>),
@@ -75,7 +75,7 @@ impl Answer {
         to.flush()
     }
 
-    /// The answer of a child that has ended well.
+    /// Reads the answer of a child that ended well.
     pub(crate) fn read(mut bytes: Vec<u8>) -> Option<Self> {
         let (header, _) = bytes.split_at_checked(Self::LEN)?;
         if !header.starts_with(ANSWER) {
@@ -91,10 +91,10 @@ impl Answer {
     }
 }
 
-/// Compiles a guest and ends the process, if that is what the process was started for by a
-/// [`CompilerProcess`](super::CompilerProcess). Otherwise returns at once.
+/// Compiles a guest and ends the process, if a [`CompilerProcess`](super::CompilerProcess) started the
+/// process for that. Otherwise returns immediately.
 ///
-/// Call it first of all in `main`, before starting threads or opening files.
+/// Call it first in `main`, before starting threads or opening files.
 pub fn compile_child_main() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|argument| argument != ARGUMENT) || arguments.next().is_some() {
@@ -103,7 +103,7 @@ pub fn compile_child_main() {
     let status = match serve() {
         Ok(()) => 0,
         Err(error) => {
-            // Nobody reads it if that fails.
+            // If this fails, nobody reads it.
             let _ = writeln!(io::stderr(), "{error}");
             1
         }
@@ -112,12 +112,13 @@ pub fn compile_child_main() {
 }
 
 fn serve() -> io::Result<()> {
-    // Other threads may be using descriptors that are closed below.
+    // Other threads may be using descriptors that are about to be closed.
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("compile_child_main was called after threads had been started"));
     }
-    // SAFETY: no other thread runs, and this one ends the process without returning to whoever may have opened
-    // descriptors before; what it uses from here on it opens itself, except for the standard streams.
+    // SAFETY: no other thread runs, and this one ends the process without returning to code that may have
+    // opened descriptors. From here on it uses only descriptors that it opens itself, and the standard
+    // streams.
     unsafe { sys::close_all_but_standard_streams() };
     let mut input = io::stdin().lock();
     let mut header = [0; Job::LEN];
@@ -133,10 +134,10 @@ fn serve() -> io::Result<()> {
     answer.write(io::stdout().lock())
 }
 
-/// Gives up what a compiler does not need, and bounds the rest.
+/// Gives up everything that a compiler does not need, and bounds the rest.
 fn confine(job: &Job) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // It may have ended before.
+    // The parent may have ended before.
     if rustix::process::getppid()
         .is_none_or(|parent| parent.as_raw_nonzero().get().unsigned_abs() != job.parent)
     {
@@ -145,13 +146,13 @@ fn confine(job: &Job) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, OUTPUT, OUTPUT)?;
-    // At the first the process learns the reason of its end, at the second it is only killed.
+    // At the first limit, the process learns why it ends; at the second, it is just killed.
     limit(Resource::Cpu, job.compute, job.compute + 1)?;
-    // Heap and stacks. Address space as such is not scarce: the allocator reserves more than it uses.
+    // Heap and stacks. Address space itself is not scarce: the allocator reserves more than it uses.
     limit(Resource::Data, job.memory, job.memory)
 }
 
-/// Lowers a limit; leaves one that is lower already.
+/// Lowers a limit, unless it is lower already.
 fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let now = rustix::process::getrlimit(resource);
     let lower = |limit: Option<u64>, most: u64| Some(limit.map_or(most, |limit| limit.min(most)));

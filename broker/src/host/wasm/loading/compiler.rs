@@ -1,13 +1,14 @@
-//! Compiling in a child process: the side of the process that wants the code.
+//! Compiling in a child process: the parent's side.
 //!
-//! The child is this very program, or a helper that calls [`compile_child_main`](super::compile_child_main). It gets the code
-//! in a memory file as its standard input, and leaves the compiled code in another one, its standard output. Before it
-//! reads a byte of the code it limits its own memory and time, gives up all other descriptors and the chance of new
-//! privileges, and asks the system to end it with its parent (see `child`).
+//! The child is this same program, or a helper that calls [`compile_child_main`](super::compile_child_main).
+//! It receives the code in a memory file as its standard input, and leaves the compiled code in another one,
+//! its standard output. Before it reads a byte of the code, it limits its own memory and time, gives up all
+//! other descriptors and the ability to gain privileges, and asks the system to end it with its parent (see
+//! `child`).
 //!
-//! The parent runs the machine code that the child returns. The child is therefore a wall against code that exhausts the
-//! compiler or crashes it, and no wall against code that takes the compiler over: such code would decide on what the
-//! parent runs, as it would if the parent compiled it itself.
+//! The parent runs the machine code that the child returns. So the child protects against code that exhausts
+//! or crashes the compiler, but not against code that takes the compiler over. Such code would decide what
+//! the parent runs, as it would if the parent compiled it itself.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -23,19 +24,19 @@ use rustix::process::{Pid, Resource, Signal, WaitId, WaitIdOptions};
 
 use super::child::{ARGUMENT, Answer, IN_CHILD, Job};
 
-/// Most threads of the compiler.
+/// The most threads of the compiler.
 const THREADS: usize = 8;
 
-/// Most bytes that are kept of what a child says before it fails.
+/// The most bytes of a failed child's error output that are kept.
 const SAID: u64 = 4096;
 
 /// Compiles guests in a child process with limits on memory and time.
 ///
-/// A guest that makes the compiler exceed one is refused with a [`CompilerError`]. Starting the child takes some
-/// milliseconds. The limits hold for each guest that is compiled, not for all together.
+/// A guest that makes the compiler exceed a limit is refused with a [`CompilerError`]. Starting the child
+/// takes some milliseconds. The limits apply to each compilation, not to all together.
 ///
-/// The child protects the host from code that exhausts or crashes the compiler. It does not protect from code that exploits
-/// an error of the compiler to decide on the machine code that it makes, since that is going to run in the host.
+/// The child protects the host from code that exhausts or crashes the compiler. It does not protect from code
+/// that exploits a bug in the compiler to choose the machine code, which then runs in the host.
 #[derive(Clone, Debug)]
 pub struct CompilerProcess {
     program: PathBuf,
@@ -45,16 +46,16 @@ pub struct CompilerProcess {
 }
 
 impl CompilerProcess {
-    /// Compiles in a process of this same program, whose `main` calls [`compile_child_main`](super::compile_child_main) before
-    /// anything else.
+    /// Compiles in a process of this same program, whose `main` must call
+    /// [`compile_child_main`](super::compile_child_main) before anything else.
     #[must_use]
     pub fn this_program() -> Self {
-        // The file that this process was started from, whatever has become of its path.
+        // The file that this process was started from, even if its path has changed.
         Self::program("/proc/self/exe")
     }
 
-    /// Compiles in a process of a helper program, whose `main` calls
-    /// [`compile_child_main`](super::compile_child_main): built from the same version of this crate.
+    /// Compiles in a process of a helper program, built from the same version of this crate, whose `main`
+    /// calls [`compile_child_main`](super::compile_child_main).
     #[must_use]
     pub fn program(program: impl Into<PathBuf>) -> Self {
         Self {
@@ -65,29 +66,30 @@ impl CompilerProcess {
         }
     }
 
-    /// Bytes of memory that the child may have. Default: 2 GiB. Compiling takes about 20 times the size of
-    /// the code, and more with many processors.
+    /// Sets how many bytes of memory the child may have. Default: 2 GiB. Compiling takes about 20 times the
+    /// size of the code, and more with many processors.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
         self
     }
 
-    /// Time that the child may compute, on all processors together; whole seconds, rounded up. Default: 2 minutes.
+    /// Sets how long the child may compute, over all processors, in whole seconds, rounded up. Default: 2
+    /// minutes.
     #[must_use]
     pub fn compute(mut self, time: Duration) -> Self {
         self.compute = time;
         self
     }
 
-    /// Time after which the child is ended, whatever it does. Default: 5 minutes.
+    /// Sets the time after which the child is ended in any case. Default: 5 minutes.
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// Compiles `code`, which is binary.
+    /// Compiles binary code.
     pub(crate) fn compile(&self, kind: u8, code: &[u8]) -> Result<Outcome, CompilerError> {
         if std::env::var_os(IN_CHILD).is_some() {
             return Err(CompilerError::NotCalled);
@@ -109,7 +111,7 @@ impl CompilerProcess {
             .stdin(input)
             .stdout(share(&output).map_err(failed)?)
             .stderr(share(&said).map_err(failed)?);
-        // Where the system's loader finds libraries that the program is linked with.
+        // Where the system's loader finds the libraries of the program.
         let libraries = std::env::var_os("LD_LIBRARY_PATH").filter(|path: &OsString| !path.is_empty());
         command.envs(libraries.map(|path| ("LD_LIBRARY_PATH", path)));
         let child = command.spawn().map_err(failed)?;
@@ -134,7 +136,7 @@ impl CompilerProcess {
         Ok(input.into())
     }
 
-    /// What the child has left behind.
+    /// The result of a child that has ended.
     fn judge(&self, ended: Ended, mut output: File, mut said: File) -> Result<Outcome, CompilerError> {
         let status = match ended {
             Ended::Late => return Err(CompilerError::Deadline { most: self.time }),
@@ -142,7 +144,7 @@ impl CompilerProcess {
         };
         let mut words = || {
             let mut text = Vec::new();
-            // What cannot be read is not told.
+            // Output that cannot be read is not reported.
             let _ = said.seek(SeekFrom::Start(0)).and_then(|_| (&mut said).take(SAID).read_to_end(&mut text));
             String::from_utf8_lossy(&text).trim().to_owned()
         };
@@ -160,7 +162,7 @@ impl CompilerProcess {
             (None, Some(Signal::XCPU)) => Err(CompilerError::Compute { most: self.compute }),
             (code, signal) => {
                 let words = words();
-                // How the standard library and the engine report that there is none.
+                // The texts with which the standard library and the engine report a lack of memory.
                 let memory = ["memory allocation of", "out of memory", "Cannot allocate memory"];
                 if memory.iter().any(|text| words.contains(text)) {
                     return Err(CompilerError::Memory { most: self.memory });
@@ -181,11 +183,11 @@ impl CompilerProcess {
     }
 }
 
-/// What a compiler makes of code.
+/// The compiler's result.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Compiled(Vec<u8>),
-    /// The code is wrong, for this reason.
+    /// The code is invalid, for this reason.
     Invalid(String),
 }
 
@@ -193,7 +195,7 @@ pub(crate) enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompilerError {
-    /// The compiler needed more memory than it may have.
+    /// The compiler needed more memory than allowed.
     #[error(
         "compiling it takes more than {most} bytes of memory; allow more (CompilerProcess::memory, `--compile-memory`) if you trust it"
     )]
@@ -201,7 +203,7 @@ pub enum CompilerError {
         /// The limit in bytes.
         most: u64,
     },
-    /// The compiler computed longer than it may.
+    /// The compiler computed longer than allowed.
     #[error(
         "compiling it takes more than {most:?} of computing; allow more (CompilerProcess::compute, `--compile-time`) if you trust it"
     )]
@@ -220,18 +222,18 @@ pub enum CompilerError {
     /// The compiler ended without an answer.
     #[error("the compiler failed: {how}")]
     Crashed {
-        /// How it ended, and what it said.
+        /// How it ended, and its error output.
         how: String,
     },
-    /// The child could not be started, or the system refused what it needs.
+    /// The child could not be started, or the system refused something that it needs.
     #[error("the compiler {program} cannot be started: {source}")]
     NotStarted {
         /// The program.
         program: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The program that was started did not compile.
+    /// The started program did not compile.
     #[error(
         "{program} is not a compiler: its `main` has to call `blockcast_broker::compile_child_main` first of all"
     )]
@@ -239,12 +241,12 @@ pub enum CompilerError {
         /// The program.
         program: PathBuf,
     },
-    /// This process was started as a compiler and has loaded a guest instead.
+    /// This process was started as a compiler, but loads a guest itself.
     #[error(
         "this process was started to compile a guest: its `main` has to call `blockcast_broker::compile_child_main` first of all"
     )]
     NotCalled,
-    /// The program is another version of the compiler, or compiles for other settings.
+    /// The program contains another version of the compiler, or compiles with other settings.
     #[error("the compiler {program} compiles for another engine: build it from the same version")]
     OtherEngine {
         /// The program.
@@ -258,7 +260,7 @@ impl CompilerProcess {
     }
 }
 
-/// A file in memory, which goes with its last descriptor.
+/// A file in memory that vanishes with its last descriptor.
 fn memory_file(name: &str) -> io::Result<File> {
     Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
@@ -274,7 +276,7 @@ struct Running {
 }
 
 enum Ended {
-    /// It was ended, since its time had passed.
+    /// It was ended, because its time was over.
     Late,
     Itself(ExitStatus),
 }
@@ -282,7 +284,7 @@ enum Ended {
 impl Running {
     /// Waits for the end of the child.
     ///
-    /// It has to be called on the thread that started the child: the system ends the child with that thread.
+    /// Call it on the thread that started the child, since the system ends the child with that thread.
     fn wait(mut self) -> io::Result<Ended> {
         let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else {
             return Err(io::Error::other("the child has no number"));
@@ -292,7 +294,8 @@ impl Running {
         let watchdog = std::thread::Builder::new().name("blockcast-compiler".to_owned()).spawn(move || {
             let late = over.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout);
             if late {
-                // The number is the child's: it is given up after this thread has ended.
+                // The child still owns this process number, which is given up only after this thread has
+                // ended.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
             }
             late
@@ -300,13 +303,13 @@ impl Running {
         let watchdog = match watchdog {
             Ok(watchdog) => watchdog,
             Err(error) => {
-                // It has read nothing that could keep it from ending.
+                // The child has read nothing that could keep it from ending.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 return Err(error);
             }
         };
-        // Waits, but leaves the child's number taken.
+        // Waits without giving up the child's process number.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let waited = loop {
             match rustix::process::waitid(WaitId::Pid(pid), options) {
@@ -318,7 +321,7 @@ impl Running {
         let late = watchdog.join().unwrap_or(false);
         waited?;
         let status = self.child.wait()?;
-        // It may have ended itself at the last moment.
+        // The child may have ended by itself at the last moment.
         Ok(if late && status.code().is_none() { Ended::Late } else { Ended::Itself(status) })
     }
 }

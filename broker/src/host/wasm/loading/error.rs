@@ -16,7 +16,7 @@ pub enum LoadError {
     /// There is no such file.
     #[error("there is no guest at {path}")]
     Missing {
-        /// Where it was looked for.
+        /// The path.
         path: PathBuf,
     },
     /// The file exists and cannot be read.
@@ -24,96 +24,96 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It is larger than what is compiled.
+    /// The code is larger than accepted.
     #[error(
         "{guest} has {bytes} bytes, and {most} are accepted at most; if you trust it, raise the load limit `bytes`"
     )]
     TooLarge {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
         /// Its size.
         bytes: u64,
-        /// The largest that is accepted.
+        /// The largest accepted size.
         most: u64,
     },
-    /// It asks more of the compiler than it may.
+    /// The code asks more of the compiler than it may.
     #[error("{guest}: {}{value} {limit}, and {most} are accepted at most; \
              if you trust it, raise the load limit `{}`", place(*.function), limit.name())]
     TooComplex {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
-        /// The limit that it exceeds.
+        /// The exceeded limit.
         limit: LoadLimit,
-        /// What it has, or the first value beyond the limit that was found.
+        /// The guest's value, or the first one found beyond the limit.
         value: u64,
-        /// The most that is accepted.
+        /// The largest accepted value.
         most: u64,
-        /// Which function: its number among those that the modules define, in the order of the file.
+        /// The function's number among those that the modules define, in the order of the file.
         function: Option<u64>,
     },
-    /// It could not be compiled in a child process.
+    /// Compiling in a child process failed.
     #[error("{guest} cannot be compiled: {reason}")]
     Compiler {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
-        /// Why.
+        /// The reason.
         reason: CompilerError,
     },
     /// The bytes are not wasm.
     #[error("{guest} is not a wasm file")]
     NotWasm {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
     },
-    /// A core module without the memory that the host needs, or with others.
+    /// A core module does not export exactly one suitable memory.
     #[error("{guest} does not export one memory as `memory`: {reason}")]
     NoMemory {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
-        /// What it has instead.
+        /// What it exports instead.
         reason: String,
     },
-    /// A component or module that is damaged or uses what this version does not support.
+    /// A component or module is damaged, or uses features that this version does not support.
     #[error("{guest} is not a valid wasm {kind}: {reason}")]
     Invalid {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
         /// `component` or `module`.
         kind: &'static str,
         /// What is wrong, and where.
         reason: String,
     },
-    /// It needs something that the broker does not provide.
+    /// The guest needs something that the broker does not provide.
     #[error("{guest} imports {import}, which the broker does not provide{}", advice(import))]
     UnknownImport {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
-        /// The first import that is unknown.
+        /// The first unknown import.
         import: String,
     },
-    /// It was built against another version of the interface.
+    /// The guest was built against another version of the interface.
     #[error("{guest} does not fit the broker's interface: {reason}")]
     Mismatch {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
         /// Which import or export differs, and how.
         reason: String,
     },
-    /// It has no `run`, or one of another type.
+    /// The guest has no `run`, or one of a different type.
     #[error("{guest} does not export `run: func() -> u32`: {reason}")]
     NoRun {
-        /// Which guest.
+        /// Name of the guest.
         guest: String,
-        /// What it has instead.
+        /// What it exports instead.
         reason: String,
     },
 }
 
-/// What can be done about an import that is unknown.
+/// What to do about an unknown import.
 fn advice(import: &str) -> &'static str {
     const INTERFACE: &str = ": guests may import the interfaces of `blockcast:blocks`";
     match import.split_once("::") {
@@ -139,7 +139,7 @@ fn advice(import: &str) -> &'static str {
     }
 }
 
-/// Where a limit is exceeded.
+/// The place where a limit is exceeded.
 fn place(function: Option<u64>) -> String {
     function.map_or_else(|| "it has ".to_owned(), |number| format!("function {number} has "))
 }

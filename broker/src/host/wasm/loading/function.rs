@@ -1,14 +1,14 @@
-//! How much work one function is for the compiler.
+//! Estimates how much work a function causes for the compiler.
 //!
-//! The compiler turns local variables into values. Where branches meet, each local that is live there becomes a parameter
-//! of the block, and each branch to it takes an argument. A few bytes can so make thousands of values. The figures
-//! here bound their number from above, in one pass over the code, without validating it.
+//! The compiler turns local variables into values. Where branches meet, each live local becomes a parameter
+//! of the block, and each branch to it takes an argument. So a few bytes can create thousands of values. The
+//! figures here bound their number from above, in one pass over the code, without validating it.
 
 use wasmparser::{BlockType, FunctionBody, Operator};
 
 use super::limits::{Exceeded, LoadLimit, LoadLimits};
 
-/// Parameters and results of a type of function.
+/// Number of parameters and results of a function type.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arity {
     pub(crate) parameters: u32,
@@ -23,14 +23,14 @@ impl Arity {
 
 /// The types that a function's code refers to.
 pub(crate) struct Types<'a> {
-    /// By index; what is no function has no values.
+    /// By index. Other types than those of functions have no values.
     pub(crate) types: &'a [Arity],
     /// The types of the module's functions.
     pub(crate) functions: &'a [u32],
 }
 
 impl Types<'_> {
-    // An index that does not exist makes the module invalid, which the compiler says.
+    // If the index does not exist, the module is invalid, which the compiler reports.
     fn of_type(&self, index: u32) -> Arity {
         self.types.get(index as usize).copied().unwrap_or_default()
     }
@@ -64,11 +64,11 @@ enum Kind {
     If,
 }
 
-/// A block that is open.
+/// An open block.
 struct Frame {
     kind: Kind,
     arity: Arity,
-    /// From where on in the log what happened is forgotten at its end, as it may not have happened.
+    /// Index in the log from which uses are forgotten at the block's end, since they may not have happened.
     forget: Option<usize>,
 }
 
@@ -90,16 +90,17 @@ impl From<wasmparser::BinaryReaderError> for Refused {
     }
 }
 
-/// Buffers that are used for one function after the other.
+/// Buffers that are reused for each function.
 #[derive(Default)]
 pub(crate) struct Walk {
     frames: Vec<Frame>,
     loops: Vec<u64>,
-    /// For each local: when it was last used, and how many joins there were before the last use that certainly happened.
+    /// For each local: when it was last used, and how many joins came before the last use that certainly
+    /// happened.
     used: Vec<(u64, u64)>,
-    /// Locals and the joins that they had before.
+    /// Locals, and the number of joins that came before their previous use.
     log: Vec<(u32, u64)>,
-    /// Places so far where branches meet.
+    /// The number of places so far where branches meet.
     joins: u64,
     now: u64,
     work: Work,
@@ -152,7 +153,7 @@ impl Walk {
             Operator::Block { blockty } => self.open(Kind::Block, types.of_block(*blockty), limits)?,
             Operator::TryTable { try_table } => {
                 self.open(Kind::Block, types.of_block(try_table.ty), limits)?;
-                // Any call in it may branch.
+                // Any call inside may branch.
                 self.branch(0);
                 for catch in &try_table.catches {
                     let (wasmparser::Catch::One { label, .. }
@@ -212,7 +213,7 @@ impl Walk {
         }
         let forget = (kind == Kind::If).then_some(self.log.len());
         self.frames.push(Frame { kind, arity, forget });
-        // The function itself is none of the blocks.
+        // The function itself is not a block.
         limits.check(LoadLimit::Nesting, self.frames.len() as u64 - 1)
     }
 
@@ -253,7 +254,7 @@ impl Walk {
 
     fn use_local(&mut self, local: u32, read: bool) {
         let Some(&(last, joins)) = self.used.get(local as usize) else { return };
-        // Loops that were opened after the last use have not seen the local yet.
+        // Loops that opened after the last use have not seen the local yet.
         self.work.loop_locals += self.loops.iter().rev().take_while(|&&opened| opened > last).count() as u64;
         if read {
             self.work.carried_locals += self.joins - joins;

@@ -1,8 +1,8 @@
-//! What a guest's bytes are: [`Kind`].
+//! The kind of a guest's code: [`Kind`].
 
 use super::error::LoadError;
 
-/// What a guest's bytes are.
+/// The kind of a guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Component = 1,
@@ -10,7 +10,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Tells a component from a core module and from everything else by the first bytes.
+    /// Detects the kind from the first bytes.
     pub(crate) fn of(guest: &str, bytes: &[u8]) -> Result<Self, LoadError> {
         match bytes {
             [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Self::Module),
@@ -23,7 +23,7 @@ impl Kind {
         }
     }
 
-    /// The kind that is numbered like this in files.
+    /// The kind with this number in files.
     pub(crate) fn of_number(number: u8) -> Option<Self> {
         [Self::Component, Self::Module].into_iter().find(|&kind| kind as u8 == number)
     }
@@ -36,7 +36,7 @@ impl Kind {
     }
 }
 
-/// The word behind the first parenthesis of a text format file.
+/// The first word of a text format file, after its first parenthesis.
 fn first_word(text: &[u8]) -> Option<&str> {
     let mut lines = std::str::from_utf8(text).ok()?.lines().map(str::trim_start);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with(";;"))?;

@@ -1,20 +1,21 @@
-//! What a guest's code may ask of the compiler.
+//! What a guest's code may ask of the compiler: [`LoadLimits`].
 
 use std::fmt;
 use std::str::FromStr;
 
-/// By how much all functions of a guest together may exceed what one of them may have: in values, locals carried
-/// around loops and locals carried over joins.
+/// All functions of a guest together may have this many times what one of them may have, in values, locals
+/// carried around loops and locals carried over joins.
 pub(crate) const ALL_FUNCTIONS: u64 = 64;
 
 macro_rules! load_limits {
     ($($(#[$doc:meta])* $field:ident, $variant:ident, $name:literal, $default:expr, $text:literal;)*) => {
-        /// What a guest's code may ask of the compiler, checked before anything is compiled.
+        /// What a guest's code may ask of the compiler. Checked before anything is compiled.
         ///
-        /// The compiler needs time and memory that depend on more than the size of its input: a few kilobytes can be
-        /// made to occupy it for hours. The limits accept what compilers produce, with a margin: programs in Rust, C
-        /// and Go, and interpreters such as CPython with some tens of megabytes. They leave hostile code seconds
-        /// of work per function. To bound time and memory for certain, compile in a [child process](super::CompilerProcess).
+        /// The compiler's time and memory depend on more than the size of its input: a few kilobytes can
+        /// occupy it for hours. The limits accept what compilers produce, with a margin: programs in Rust, C
+        /// and Go, and interpreters such as CPython with some tens of megabytes. Hostile code can cause at
+        /// most seconds of work per function. To bound time and memory strictly, compile in a [child
+        /// process](super::CompilerProcess).
         ///
         /// ```
         /// let mut limits = blockcast_broker::LoadLimits::default();
@@ -89,26 +90,27 @@ load_limits! {
     function_bytes, FunctionBytes, "function-bytes", 1 << 20, "bytes";
     /// Local variables of one function. Default: 20,000.
     locals, Locals, "locals", 20_000, "locals";
-    /// Blocks inside of each other in one function. Default: 50,000.
+    /// Nested blocks in one function. Default: 50,000.
     nesting, Nesting, "nesting", 50_000, "blocks inside of each other";
-    /// Loops inside of each other in one function. Default: 100.
+    /// Nested loops in one function. Default: 100.
     loop_nesting, LoopNesting, "loop-nesting", 100, "loops inside of each other";
-    /// Locals times loops of one function: for each loop, the locals that are used in it. All functions together may have
-    /// 64 times as many. Default: 20,000.
+    /// Locals times loops of one function: for each loop, the locals that are used in it. All functions
+    /// together may have 64 times as many. Default: 20,000.
     loop_locals, LoopLocals, "loop-locals", 20_000, "locals that loops use (locals times loops)";
-    /// Locals times blocks of one function: for each use of a local, the places since its last use where branches meet.
-    /// All functions together may have 64 times as many. Default: 2,000,000.
+    /// Locals times blocks of one function: for each use of a local, the places since its last use where
+    /// branches meet. All functions together may have 64 times as many. Default: 2,000,000.
     carried_locals, CarriedLocals, "carried-locals", 2_000_000, "locals carried past blocks (locals times blocks)";
-    /// Values that the calls, blocks and branches of one function take and return. All functions together may have 64
-    /// times as many. Default: 200,000.
+    /// Values that the calls, blocks and branches of one function take and return. All functions together may
+    /// have 64 times as many. Default: 200,000.
     values, Values, "values", 200_000, "values that calls, blocks and branches take and return";
-    /// Parameters and results of one type of function. Default: 256.
+    /// Parameters and results of one function type. Default: 256.
     signature, Signature, "signature", 256, "parameters and results in one type of function";
-    /// Types, imports, exports, globals, tables, segments, aliases and other items outside of functions. Default: 500,000.
+    /// Types, imports, exports, globals, tables, segments, aliases and other items outside of functions.
+    /// Default: 500,000.
     items, Items, "items", 500_000, "types, imports, exports, segments and other items";
-    /// Elements that all tables have at first. Default: 262,144.
+    /// Initial elements of all tables. Default: 262,144.
     table_elements, TableElements, "table-elements", 1 << 18, "elements of tables";
-    /// Components and modules inside of each other. Default: 16.
+    /// Nested components and modules. Default: 16.
     component_nesting, ComponentNesting, "component-nesting", 16, "components inside of each other";
     /// Items of a component that the compiler copies for each instance of it. Default: 100,000.
     instances, Instances, "instances", 100_000, "items of instances of components inside";
@@ -123,7 +125,7 @@ impl FromStr for LoadLimit {
     }
 }
 
-/// There is no load limit of that name.
+/// There is no load limit with this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not a load limit; there are {}", LoadLimit::ALL.iter().map(|limit| limit.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownLoadLimit {
@@ -131,19 +133,19 @@ pub struct UnknownLoadLimit {
     pub name: String,
 }
 
-/// A limit that code exceeds.
+/// A limit that the code exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded {
     pub(crate) limit: LoadLimit,
     pub(crate) value: u64,
     pub(crate) most: u64,
-    /// Which function: its number among those that the modules define, in the order of the file.
+    /// The function's number among those that the modules define, in the order of the file.
     pub(crate) function: Option<u64>,
 }
 
 impl LoadLimits {
     /// # Errors
-    /// [`Exceeded`] if `value` is more than `limit`.
+    /// [`Exceeded`] if `value` exceeds `limit`.
     pub(crate) const fn check(&self, limit: LoadLimit, value: u64) -> Result<(), Exceeded> {
         let most = self.get(limit);
         if value > most { Err(Exceeded { limit, value, most, function: None }) } else { Ok(()) }

@@ -6,9 +6,10 @@
 //!                                             └ or in a child process with limits of its own
 //! ```
 //!
-//! Two layers keep hostile code from exhausting the host: `check` bounds what the code asks of the compiler before it is
-//! compiled, and a [`CompilerProcess`] bounds what the compiler then takes. The first is always on; the second is the
-//! default of the command line tool and an option of [`LoadOptions`](crate::LoadOptions).
+//! Two layers keep hostile code from exhausting the host: `check` bounds what the code asks of the compiler
+//! before it is compiled, and a [`CompilerProcess`] bounds what the compiler then takes. The first is always
+//! on; the second is the default of the command line tool and an option of
+//! [`LoadOptions`](crate::LoadOptions).
 
 mod check;
 mod child;

@@ -1,7 +1,7 @@
-//! Ranges of a guest's linear memory: [`Area`], and the [`Extent`] of one that is looked for.
+//! Ranges of a guest's linear memory: [`Area`], and the [`Extent`] of a range to find.
 
-/// Donations and windows start and end at multiples of this many bytes: a page of wasm, and at least
-/// a page of every machine.
+/// Donations and windows start and end at multiples of this many bytes: a wasm page, and at least one page of
+/// every machine.
 pub(crate) const GRANULE: u64 = 1 << 16;
 
 /// Rounds up to whole granules.
@@ -32,27 +32,27 @@ impl Area {
     }
 }
 
-/// How large a range is to be, and where it had best start.
+/// The size of a range to find, and its preferred alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
-    /// Bytes, whole granules.
+    /// Size in bytes, whole granules.
     pub(crate) size: u64,
-    /// A power of two, at least a granule. A range that starts at a multiple of it is preferred.
+    /// A power of two, at least a granule. Ranges that start at a multiple of it are preferred.
     pub(crate) alignment: u64,
 }
 
 impl Extent {
-    /// Of `bytes` at least, anywhere.
+    /// At least `bytes`, anywhere.
     pub(crate) const fn new(bytes: u64) -> Self {
         Self { size: granules(bytes), alignment: GRANULE }
     }
 
-    /// From a multiple of `alignment`, a power of two, on if possible.
+    /// The same size, preferably aligned to `alignment`, a power of two.
     pub(crate) const fn aligned(self, alignment: u64) -> Self {
         Self { alignment: if alignment > GRANULE { alignment } else { GRANULE }, ..self }
     }
 
-    /// Bytes of which a part is so aligned, wherever they begin.
+    /// Bytes that contain such an aligned range wherever they start.
     pub(crate) const fn with_slack(self) -> u64 {
         self.size + self.alignment - GRANULE
     }

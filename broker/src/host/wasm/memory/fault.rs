@@ -1,24 +1,25 @@
 //! What happens when a guest writes into a block that it may only read.
 //!
-//! Windows are mapped read-only, so such a write faults. The fault may come from the guest's own code, but also
-//! from code of the engine that writes on its behalf: `memory.fill`, `memory.copy`, or the result of a host call
-//! whose return area the guest placed in a window. The latter cannot be unwound: left to itself,
-//! the fault would end the process. Therefore every guest's store has a signal handler ([`install`]) which
+//! Windows are mapped read-only, so such a write faults. The fault may come from the guest's own code, or
+//! from engine code that writes on its behalf: `memory.fill`, `memory.copy`, or the result of a host call
+//! whose return area the guest placed in a window. Engine code cannot be unwound, so without help the fault
+//! would end the process. Therefore every guest's store has a signal handler ([`install`]), which
 //!
-//! 1. notes the first such fault in the guest's [`WindowTable`] and advances the engine's epoch, so that
-//!    the guest is interrupted at its next loop or call, and ended at its next host call in any case;
-//! 2. gives the guest a private copy of the touched piece of the window, so that the write completes and reaches nobody:
-//!    the block and everybody else's view of it stay as they are.
+//! 1. records the first such fault in the guest's [`WindowTable`] and advances the engine's epoch, so that
+//!    the guest is interrupted at its next loop or call, and ends at its next host call at the latest;
+//! 2. gives the guest a private copy of the touched piece of the window, so that the write completes without
+//!    reaching anyone: the block and everybody else's view of it stay unchanged.
 //!
-//! A piece has several pages, so that a fill of a whole window, which nothing interrupts, is over soon. Private
-//! pieces are few: [`PRIVATE_PIECES`] at a time, the oldest becoming shared and read-only again, because
-//! each costs memory and up to two mappings (of which a process has a limited number). Any single instruction
-//! touches fewer pieces than that, so the interrupted write always makes progress. Where no mapping is left the whole
-//! window becomes private instead, which needs none; for the case that the process has one more than it may have,
-//! each guest has spare ones to let go of.
+//! A piece spans several pages, so that a fill of a whole window, which nothing interrupts, finishes soon. At
+//! most [`PRIVATE_PIECES`] pieces are private at a time, because each costs memory and up to two of the
+//! process's limited mappings. The oldest becomes shared and read-only again. A single instruction touches
+//! fewer pieces than that, so the interrupted write always makes progress. If the process has no mapping
+//! left, the whole window becomes private instead, which needs none. If the process is even one mapping over
+//! its limit, the guest releases spare ones.
 //!
-//! The handler runs only for faults while its store runs (the engine keeps that in thread-local storage),
-//! on the thread that runs it. It takes no lock and allocates nothing: the table is fixed and atomic.
+//! The handler runs only for faults that occur while its store runs (the engine tracks that in thread-local
+//! storage), on the thread that runs it. It takes no lock and allocates nothing: the table is fixed and
+//! atomic.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
@@ -30,16 +31,16 @@ use wasmtime::{Engine, Store};
 
 use crate::host::wasm::sys;
 
-/// Windows that a guest can have at a time.
+/// The most windows that a guest can have at a time.
 pub(crate) const MAX_WINDOWS: usize = 128;
 
-/// Private pieces of windows that a violating guest has at a time.
+/// The most pieces of windows that are private at a time, for a guest that violates read-only memory.
 const PRIVATE_PIECES: usize = 16;
 
-/// Bytes of a piece: a multiple of every page size.
+/// Bytes of a piece, a multiple of every page size.
 const PIECE: usize = 256 << 10;
 
-/// Mappings that a guest has in reserve: as many as it takes to prepare a thread.
+/// Spare mappings of a guest: as many as preparing a thread takes.
 const SPARES: usize = 3;
 
 /// One window as the handler sees it. Free while `len` is 0.
@@ -48,12 +49,12 @@ struct Slot {
     start: AtomicUsize,
     len: AtomicUsize,
     file: AtomicI32,
-    /// Where in the file the window begins.
+    /// Offset of the window's first byte in the file.
     offset: AtomicU64,
 }
 
 impl Slot {
-    /// Where in the window `address` lies.
+    /// The offset of `address` in the window, if it lies there.
     fn position(&self, address: usize) -> Option<usize> {
         // Ordering: pairs with the Release stores in `insert` and `remove`.
         let len = self.len.load(Ordering::Acquire);
@@ -61,14 +62,14 @@ impl Slot {
         (position < len).then_some(position)
     }
 
-    /// The piece in which `position` lies: where in the window it begins, its address, and its length.
+    /// The piece that contains `position`: its offset in the window, its address and its length.
     fn piece(&self, position: usize) -> (usize, usize, usize) {
         let piece = position & !(PIECE - 1);
         let len = self.len.load(Ordering::Relaxed).saturating_sub(piece).min(PIECE);
         (piece, self.start.load(Ordering::Relaxed).wrapping_add(piece), len)
     }
 
-    /// Where in the file the byte at `position` of the window lies.
+    /// The offset in the file of the byte at `position` of the window.
     fn in_file(&self, position: usize) -> u64 {
         self.offset.load(Ordering::Relaxed) + position as u64
     }
@@ -77,10 +78,10 @@ impl Slot {
 /// A write into a read-only window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The window.
+    /// Slot of the window.
     pub(crate) slot: usize,
-    /// The byte at which the processor stopped, counted from the start of the window: for a topic the start of its
-    /// arena. A write of several bytes need not begin with its first one.
+    /// The byte at which the processor stopped, counted from the start of the window: for a topic, from the
+    /// start of its arena. A write of several bytes need not start with its first one.
     pub(crate) offset: u64,
 }
 
@@ -99,17 +100,18 @@ impl Violation {
 
 /// The windows of one guest, readable from a signal handler without locks.
 ///
-/// Written by the thread that runs the guest, between its instructions; read by the handler on that same thread.
+/// The thread that runs the guest writes it, between the guest's instructions. The handler reads it on that
+/// same thread.
 #[derive(Debug)]
 pub(crate) struct WindowTable {
     slots: [Slot; MAX_WINDOWS],
-    /// The first violation, as [`Violation::to_bits`]; 0: none.
+    /// The first violation, as [`Violation::to_bits`], or 0.
     violation: AtomicU64,
-    /// Addresses of the pieces that are private copies now; 0: none.
+    /// Addresses of the pieces that are private copies now; 0 marks a free entry.
     private: [AtomicUsize; PRIVATE_PIECES],
-    /// Which of `private` is reused next.
+    /// Index in `private` of the entry to reuse next.
     next_private: AtomicUsize,
-    /// Mappings to let go of in a process that has no other left; 0: there is none.
+    /// Spare mappings, to release when the process has no other left; 0 marks one that is gone.
     spares: [AtomicUsize; SPARES],
     page_size: usize,
 }
@@ -127,7 +129,7 @@ impl WindowTable {
             violation: AtomicU64::new(0),
             private: std::array::from_fn(|_| AtomicUsize::new(0)),
             next_private: AtomicUsize::new(0),
-            // Without them we do as well as we can.
+            // Without spares the guest still runs.
             spares: std::array::from_fn(|_| {
                 AtomicUsize::new(sys::spare().map_or(0, |spare| spare.as_ptr() as usize))
             }),
@@ -135,11 +137,12 @@ impl WindowTable {
         }
     }
 
-    /// Enters a window and returns its slot, or `None` when all are taken.
+    /// Adds a window and returns its slot, or `None` if all slots are taken.
     ///
     /// # Safety
-    /// Until the slot is removed, `start..start + len` is page aligned and part of a live reservation of the guest whose
-    /// handler uses this table, `offset` is page aligned, and `file` stays open and has at least `offset + len` bytes.
+    /// Until the slot is removed, `start..start + len` is page aligned and part of a live reservation of the
+    /// guest whose handler uses this table, `offset` is page aligned, and `file` stays open and has at least
+    /// `offset + len` bytes.
     pub(crate) unsafe fn insert(
         &self,
         start: usize,
@@ -152,12 +155,12 @@ impl WindowTable {
         entry.start.store(start, Ordering::Relaxed);
         entry.file.store(file.as_raw_fd(), Ordering::Relaxed);
         entry.offset.store(offset, Ordering::Relaxed);
-        // Ordering: the handler that sees this length sees start, file and offset.
+        // Ordering: a handler that sees this length also sees start, file and offset.
         entry.len.store(len, Ordering::Release);
         Some(slot)
     }
 
-    /// Frees a slot. Faults in its range are no violations any more.
+    /// Frees a slot. Faults in its range are no longer violations.
     pub(crate) fn remove(&self, slot: usize) {
         let entry = &self.slots[slot];
         let start = entry.start.load(Ordering::Relaxed);
@@ -169,14 +172,15 @@ impl WindowTable {
         }
     }
 
-    /// The first write into a window, if there was one.
+    /// The first write into a window, if any.
     pub(crate) fn violation(&self) -> Option<Violation> {
-        // Ordering: the handler ran on this thread, or the guest's move to this one ordered it before.
+        // Ordering: Relaxed. The handler ran on this thread, or moving the guest to this thread ordered it
+        // before.
         Violation::from_bits(self.violation.load(Ordering::Relaxed))
     }
 
-    /// Deals with a fault at `address`: if it lies in a window, notes the violation and makes the piece writable as a
-    /// private copy. Returns whether the interrupted instruction can go on. Async-signal-safe.
+    /// Handles a fault at `address`: if it lies in a window, records the violation and makes the piece
+    /// writable as a private copy. Async-signal-safe.
     fn resolve(&self, address: usize) -> Resolution {
         let Some((slot, entry, position)) = self
             .slots
@@ -190,17 +194,18 @@ impl WindowTable {
         let first = self.violation.compare_exchange(0, bits, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         let (piece, start, len) = entry.piece(position);
         if self.private.iter().any(|private| private.load(Ordering::Relaxed) == start) {
-            // It is writable already, so this fault has another cause: repeating the instruction would not end.
+            // The piece is writable already, so the fault has another cause, and the instruction would fault
+            // forever.
             return Resolution::Failed;
         }
         let next = self.next_private.load(Ordering::Relaxed) % PRIVATE_PIECES;
         let place = &self.private[next];
         self.restore(place.swap(0, Ordering::Relaxed));
         let file = entry.file.load(Ordering::Relaxed);
-        // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+        // SAFETY: by the contract of `insert`, the descriptor is open while the slot is taken.
         let file = unsafe { borrow(file) };
-        // SAFETY: whole pages of a window, whose range and file the contract of `insert` describes. The only pointers into
-        // them are those of the interrupted write, which resumes on the same bytes.
+        // SAFETY: whole pages of a window, whose range and file the contract of `insert` describes. Only the
+        // interrupted write has pointers into them, and it resumes on the same bytes.
         let copied =
             unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, entry.in_file(piece)) };
         if copied.is_ok() {
@@ -212,27 +217,29 @@ impl WindowTable {
         if first { Resolution::FirstViolation } else { Resolution::Resolved }
     }
 
-    /// Makes a whole window private: for a process that has no mapping left with which to single out a page.
+    /// Makes a whole window private, for a process that has no mapping left to split it.
     fn make_private(&self, entry: &Slot) -> bool {
         let (start, len) = (entry.start.load(Ordering::Relaxed), entry.len.load(Ordering::Relaxed));
-        // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+        // SAFETY: by the contract of `insert`, the descriptor is open while the slot is taken.
         let file = unsafe { borrow(entry.file.load(Ordering::Relaxed)) };
-        // SAFETY: the window's own range and file, as in `resolve`.
+        // SAFETY: the range and file of the window itself, as in `resolve`.
         unsafe { sys::replace_by_private_copy(start as *mut u8, len, file, entry.in_file(0)) }.is_ok()
     }
 
-    /// Lets go of the spare mappings; false if that was done before.
+    /// Releases the spare mappings. Returns `false` if they were released before.
     pub(crate) fn let_go_of_spares(&self) -> bool {
         let mut any = false;
         for spare in &self.spares {
             let spare = NonNull::new(spare.swap(0, Ordering::Relaxed) as *mut u8);
-            // SAFETY: what `sys::spare` made, a whole mapping of a page; whoever swaps its address out is the only one to know it.
+            // SAFETY: `sys::spare` made this mapping of one page; only the caller that swaps its address out
+            // uses it.
             any |= spare.is_some_and(|spare| unsafe { sys::release(spare, self.page_size) }.is_ok());
         }
         any
     }
 
-    /// Makes a private piece shared and read-only again. A failure leaves it private, which harms nobody.
+    /// Makes a private piece shared and read-only again. If that fails, the piece stays private, which is
+    /// harmless.
     fn restore(&self, start: usize) {
         if start == 0 {
             return;
@@ -240,7 +247,7 @@ impl WindowTable {
         for slot in &self.slots {
             if let Some(position) = slot.position(start) {
                 let (piece, start, len) = slot.piece(position);
-                // SAFETY: the contract of `insert`: the descriptor is open while the slot is taken.
+                // SAFETY: by the contract of `insert`, the descriptor is open while the slot is taken.
                 let file = unsafe { borrow(slot.file.load(Ordering::Relaxed)) };
                 // SAFETY: whole pages of a window, as in `resolve`.
                 let _ = unsafe { sys::replace_by_view(start as *mut u8, len, file, slot.in_file(piece)) };
@@ -263,16 +270,16 @@ unsafe fn borrow<'a>(file: RawFd) -> BorrowedFd<'a> {
     unsafe { BorrowedFd::borrow_raw(file) }
 }
 
-/// What [`WindowTable::resolve`] did.
+/// The outcome of [`WindowTable::resolve`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resolution {
-    /// The address lies in no window.
+    /// The address is not in a window.
     NotOurs,
     /// The piece is writable now, and this was the guest's first violation.
     FirstViolation,
     /// The piece is writable now.
     Resolved,
-    /// It could not be made writable. A plain store of the guest still ends as an ordinary trap.
+    /// The piece could not be made writable. A plain store by the guest still ends as an ordinary trap.
     Failed,
 }
 
@@ -282,7 +289,8 @@ enum Resolution {
 pub(crate) fn install<T: 'static>(store: &mut Store<T>, engine: &Engine, table: Arc<WindowTable>) {
     let engine = engine.clone();
     let handler = move |signal: libc::c_int, info: *const libc::siginfo_t, _context: *const libc::c_void| {
-        // Reading beyond the end of a file would be SIGBUS; arenas are sealed against shrinking, so it is not ours.
+        // Reading beyond the end of a file would raise SIGBUS. Arenas are sealed against shrinking, so that
+        // is not our fault.
         if signal != libc::SIGSEGV || info.is_null() {
             return false;
         }
@@ -290,19 +298,21 @@ pub(crate) fn install<T: 'static>(store: &mut Store<T>, engine: &Engine, table: 
         let errno = unsafe { libc::__errno_location() };
         // SAFETY: as above.
         let saved = unsafe { errno.read() };
-        // SAFETY: not null, and the kernel filled it in for a SIGSEGV, so the address field is the active one.
+        // SAFETY: not null, and the kernel filled it in for a SIGSEGV, so the address field is the active
+        // one.
         let address = unsafe { (*info).si_addr() } as usize;
         let resolution = table.resolve(address);
         if resolution == Resolution::FirstViolation {
-            // An atomic increment, documented to be signal-safe. Other guests see a tick that comes early.
+            // An atomic increment, documented to be signal-safe. To other guests, a tick comes early.
             engine.increment_epoch();
         }
         // SAFETY: as above.
         unsafe { errno.write(saved) };
         matches!(resolution, Resolution::FirstViolation | Resolution::Resolved)
     };
-    // SAFETY: the handler is async-signal-safe: it reads and writes atomics of a table that it keeps alive, and
-    // makes raw system calls. It neither allocates, locks, nor panics (indices are reduced or come from the table).
+    // SAFETY: the handler is async-signal-safe. It reads and writes atomics of a table that it keeps alive,
+    // and makes raw system calls. It does not allocate, lock or panic: indices are reduced or come from the
+    // table.
     unsafe { store.set_signal_handler(handler) };
 }
 
@@ -314,7 +324,7 @@ mod tests {
     use std::os::fd::{AsFd, OwnedFd};
     use std::os::unix::fs::FileExt;
 
-    /// More pieces than are private at a time, and a part of one.
+    /// More pieces than can be private at a time, and a part of one.
     const SIZE: usize = 2 * PRIVATE_PIECES * PIECE + (64 << 10);
 
     struct Mapped {
@@ -329,7 +339,7 @@ mod tests {
         rustix::fs::ftruncate(&file, SIZE as u64).expect("sized");
         let memory = GuestMemory::for_test(2 * SIZE);
         let table = WindowTable::new();
-        // SAFETY: inside of the memory, which lives as long as the table.
+        // SAFETY: inside the memory, which lives as long as the table.
         unsafe { sys::replace_by_view(memory.base(), SIZE, file.as_fd(), 0) }.expect("mapped");
         // SAFETY: the range just mapped; file and memory live as long as the table.
         let slot =
@@ -367,7 +377,7 @@ mod tests {
         let base = memory.base() as usize;
         for piece in (0..SIZE).step_by(PIECE) {
             assert_ne!(table.resolve(base + piece + 5000), Resolution::Failed);
-            // Its first byte and its last one, which lies in the same window.
+            // Its first byte, and its last one in the same window.
             for position in [piece, (piece + PIECE).min(SIZE) - 1] {
                 // SAFETY: the piece was just made writable.
                 unsafe { ((base + position) as *mut u8).write(7) };
@@ -386,7 +396,7 @@ mod tests {
         let base = memory.base() as usize;
         table.remove(slot);
         assert_eq!(table.resolve(base), Resolution::NotOurs);
-        // SAFETY: still mapped, and all lives as long as the table.
+        // SAFETY: still mapped, and everything lives as long as the table.
         assert_eq!(unsafe { table.insert(base, SIZE, file.as_fd(), 0) }, Some(slot));
     }
 }

@@ -5,29 +5,30 @@ use wasmtime::ResourceLimiter;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
 
-/// Number of core instances that a component may consist of.
+/// The most core instances that a component may consist of.
 const INSTANCES: usize = 64;
 
-/// Number of linear memories that a guest may have, of which one may have pages (see `memory`). Each reserves address space.
+/// The most linear memories that a guest may have. Each reserves address space; only one may have pages (see
+/// `linear`).
 const MEMORIES: usize = 4;
 
-/// Number of tables that a guest may have.
+/// The most tables that a guest may have.
 const TABLES: usize = 64;
 
-/// Number of elements that all its tables may have together. Each takes 8 bytes of the host's memory.
+/// The most elements that all tables of a guest may have together. Each takes 8 bytes of host memory.
 const TABLE_ELEMENTS: usize = 1 << 18;
 
 /// Holds the growth of a guest's memory to its limits.
 ///
-/// Address space for windows comes out of the same linear memory, so its growth may go beyond the limit for ordinary
-/// memory by what the host has asked the guest to donate, which is within the limit for windows.
+/// Address space for windows comes out of the same linear memory. So the memory may grow beyond the limit for
+/// ordinary memory by what the host has asked the guest to donate, which is within the limit for windows.
 #[derive(Debug)]
 pub(crate) struct GrowthLimiter {
     memory: u64,
     policy: LimitPolicy,
-    /// Address space asked for with `minimum-size` and not given back.
+    /// Bytes of address space that the guest was asked to donate and that it has not been given back.
     pub(crate) asked: u64,
-    /// Elements of all tables.
+    /// Elements of all tables together.
     elements: usize,
 }
 
@@ -36,7 +37,7 @@ impl GrowthLimiter {
         Self { memory: limits.memory, policy, asked: 0, elements: 0 }
     }
 
-    /// Refuses, or ends the guest.
+    /// Refuses the growth, or ends the guest.
     fn exceeded(&self) -> wasmtime::Result<bool> {
         self.policy.note(Limit::Memory);
         Ok(self.policy.settle().map(|()| false)?)
@@ -60,7 +61,7 @@ impl ResourceLimiter for GrowthLimiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let elements = self.elements.saturating_add(desired.saturating_sub(current));
-        // Beyond its own maximum a table does not grow whatever we say.
+        // A table never grows beyond its own maximum, whatever this returns.
         if elements > TABLE_ELEMENTS || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }

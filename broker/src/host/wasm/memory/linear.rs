@@ -1,4 +1,4 @@
-//! Linear memories of guests, allocated by the broker so that it knows where they lie.
+//! Linear memories of guests, allocated by the broker so that it knows where they are.
 //!
 //! ```text
 //!   base                         size                     reserved             reserved + guard
@@ -7,17 +7,17 @@
 //!    │ read, write (windows: read) │ no access               │ no access            │
 //! ```
 //!
-//! One mapping per memory, made when the guest is instantiated and unmapped when the last of its two owners is gone:
-//! the engine (which addresses it from compiled code) and the broker's side of the guest (which maps
-//! windows into it). It never moves, so addresses inside of it can be computed once.
+//! Each memory is one mapping, made when the guest is instantiated. It has two owners: the engine, which
+//! addresses it from compiled code, and the broker's side of the guest, which maps windows into it. When both
+//! are gone, it is unmapped. It never moves, so addresses inside it can be computed once.
 //!
-//! The engine asks for a memory through [`MemoryCreator`], without saying for whom. Instantiation
-//! therefore runs inside of [`PendingMemory::scope`], which is where the creator leaves what it made.
+//! The engine requests a memory through [`MemoryCreator`] without saying for which guest. So instantiation
+//! runs inside [`PendingMemory::scope`], where the creator leaves the memory that it made.
 //!
-//! A guest has at most one linear memory with pages, because a host function is not told from which memory its caller's
-//! addresses are. Toolchains emit further ones without pages, for modules that use none. A memory without pages
-//! therefore has no part in the guest until it grows, and only the first one that has pages may have any: another one
-//! with pages from the beginning is refused, and one without them never grows.
+//! A guest has at most one linear memory with pages, because a host function does not learn which memory its
+//! caller's addresses refer to. Toolchains emit further memories without pages, for modules that use none.
+//! Such a memory plays no part until it grows. Only the first memory with pages may have any: another one
+//! that starts with pages is refused, and one that starts without never grows.
 
 use std::future::Future;
 use std::ptr::NonNull;
@@ -33,19 +33,19 @@ use crate::host::wasm::sys;
 #[derive(Debug)]
 pub(crate) struct GuestMemory {
     base: NonNull<u8>,
-    /// Bytes accessible now; a multiple of the page size, never shrinks.
+    /// Accessible bytes; a multiple of the page size that never shrinks.
     size: AtomicUsize,
-    /// Bytes that it may grow to.
+    /// The most bytes that it may grow to.
     reserved: usize,
-    /// Bytes mapped, guard included.
+    /// Mapped bytes, guard included.
     mapped: usize,
     process: Process,
 }
 
-// SAFETY: the pointer stands for an address range that the value owns exclusively; all access goes through
-// raw pointers whose users are serialised by the store that the memory belongs to. `size` is atomic.
+// SAFETY: the pointer stands for an address range that the value owns exclusively. All access goes through
+// raw pointers whose users the store of the memory serialises. `size` is atomic.
 unsafe impl Send for GuestMemory {}
-// SAFETY: as above; no method gives out a reference into the memory.
+// SAFETY: as above; no method returns a reference into the memory.
 unsafe impl Sync for GuestMemory {}
 
 impl GuestMemory {
@@ -53,7 +53,7 @@ impl GuestMemory {
     fn new(size: usize, reserved: usize, guard: usize) -> Result<Self, String> {
         let reserved = reserved.max(size);
         let mapped = reserved.checked_add(guard).ok_or("a linear memory larger than the address space")?;
-        // So that what starts at a multiple of a large page in the guest does so in this process.
+        // So that a multiple of a large page in the guest is one in this process too.
         let base = sys::reserve_aligned(mapped, large_page_size())
             .map_err(|error| format!("no address space for a linear memory: {error}"))?;
         let process = Process::current();
@@ -68,7 +68,7 @@ impl GuestMemory {
             return Err(format!("a linear memory of {old} bytes cannot become one of {size} bytes"));
         }
         if size > old {
-            // SAFETY: `old..size` is page aligned (checked for `size`, invariant of `old`) and inside of the
+            // SAFETY: `old..size` is page aligned (checked for `size`, an invariant of `old`) and inside the
             // reservation that `self` owns.
             unsafe { sys::make_writable(self.base.as_ptr().wrapping_add(old), size - old) }
                 .map_err(|error| format!("no memory to grow a linear memory to {size} bytes: {error}"))?;
@@ -77,15 +77,15 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Where address 0 of the guest lies in this process.
+    /// The address in this process of the guest's address 0.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
     /// Bytes that the guest can address now. A multiple of 64 KiB, at most 4 GiB.
     pub(crate) fn size(&self) -> u64 {
-        // Ordering: the size changes on the thread that runs the guest only, and host functions read it there; a
-        // move of the guest between threads orders both.
+        // Ordering: Relaxed. The size changes only on the thread that runs the guest, and host functions read
+        // it there; moving the guest between threads orders both.
         self.size.load(Ordering::Relaxed) as u64
     }
 }
@@ -93,11 +93,11 @@ impl GuestMemory {
 impl Drop for GuestMemory {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // A forked child did not inherit all of it: something else may be there.
+            // A forked child did not inherit all of it, so something else may be mapped there.
             return;
         }
-        // SAFETY: `base..base + mapped` came from `reserve`; windows inside of it are replaced mappings of the same
-        // range; both owners are gone, so nothing refers to it.
+        // SAFETY: `base..base + mapped` came from `reserve`, and windows replace only mappings inside that
+        // range. Both owners are gone, so nothing refers to it.
         let released = unsafe { sys::release(self.base, self.mapped) };
         debug_assert!(released.is_ok(), "unmapping a whole reservation");
     }
@@ -109,9 +109,9 @@ struct EngineMemory {
     nest: Arc<Nest>,
 }
 
-// SAFETY: the pointer is stable for the life of the value, `byte_size` bytes from it are accessible, and the rest of
-// the reservation and the guard behind it stay inaccessible (windows only ever replace pages below the current
-// size), which is what compiled code relies on.
+// SAFETY: the pointer is stable for the life of the value and `byte_size` bytes from it are accessible. The
+// rest of the reservation and the guard behind it stay inaccessible, as compiled code requires: windows only
+// replace pages below the current size.
 unsafe impl LinearMemory for EngineMemory {
     fn byte_size(&self) -> usize {
         self.memory.size.load(Ordering::Relaxed)
@@ -140,25 +140,25 @@ tokio::task_local! {
 /// The memories of one guest.
 #[derive(Debug, Default)]
 struct Nest {
-    /// The one that has pages, or may get them.
+    /// The memory that has pages, or may get them.
     memory: OnceLock<Arc<GuestMemory>>,
-    /// The first one without pages.
+    /// The first memory without pages.
     empty: OnceLock<Arc<GuestMemory>>,
 }
 
 impl Nest {
-    /// Makes `memory` the one that may have pages, unless another one is.
+    /// Makes `memory` the one that may have pages. Returns `false` if another one is.
     fn take(&self, memory: &Arc<GuestMemory>) -> bool {
         Arc::ptr_eq(self.memory.get_or_init(|| Arc::clone(memory)), memory)
     }
 }
 
-/// Where the memory of the guest being instantiated is left.
+/// Receives the memory of the guest that is being instantiated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PendingMemory(Arc<Nest>);
 
 impl PendingMemory {
-    /// Runs `instantiation`; a linear memory that is created during one of its polls lands here.
+    /// Runs `instantiation`. A linear memory that is created during one of its polls ends up here.
     pub(crate) async fn scope<F: Future>(&self, instantiation: F) -> F::Output {
         NURSERY.scope(Arc::clone(&self.0), instantiation).await
     }
@@ -169,7 +169,7 @@ impl PendingMemory {
         self.0.memory.get()
     }
 
-    /// Called when the guest has been instantiated: if none of its memories has pages, the first one is the guest's.
+    /// Ends instantiation: if none of the guest's memories has pages, the first one becomes the guest's.
     pub(crate) fn settle(&self) {
         if let Some(empty) = self.0.empty.get() {
             self.0.take(empty);
@@ -185,7 +185,8 @@ pub(crate) const SECOND_MEMORY: &str =
 #[derive(Debug)]
 pub(crate) struct GuestMemoryCreator;
 
-// SAFETY: the memory reserves what is asked for plus the guard, is zeroed (fresh anonymous pages) and never moves.
+// SAFETY: the memory reserves the requested size plus the guard, is zeroed (fresh anonymous pages) and never
+// moves.
 unsafe impl MemoryCreator for GuestMemoryCreator {
     fn new_memory(
         &self,
@@ -213,7 +214,7 @@ unsafe impl MemoryCreator for GuestMemoryCreator {
 
 #[cfg(test)]
 impl GuestMemory {
-    /// A memory of `size` bytes without an engine.
+    /// A memory of `size` bytes that belongs to no engine.
     pub(crate) fn for_test(size: usize) -> Arc<Self> {
         Arc::new(Self::new(size, 1 << 32, 1 << 16).expect("address space for a test"))
     }

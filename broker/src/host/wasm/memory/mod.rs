@@ -1,8 +1,8 @@
 //! A guest's linear memory, and what the host maps into it.
 //!
-//! [`area`] names ranges of it. [`linear`] allocates it, so that the host knows its address. [`window`] maps arenas into address space that the
-//! guest donated. [`view`] shows a strictly isolated guest its own messages only. [`fault`] survives stores into
-//! read-only windows and records who made them.
+//! [`area`] names ranges of it. [`linear`] allocates it, so that the host knows its address. [`window`] maps
+//! arenas into address space that the guest donated. [`view`] shows a strictly isolated guest its own
+//! messages only. [`fault`] survives stores into read-only windows and records who made them.
 
 pub(crate) mod area;
 pub(crate) mod fault;

@@ -1,17 +1,18 @@
-//! What a guest sees of an arena that it is not shown as a whole: the messages that it is attached to, and zeros.
+//! A guest's partial view of an arena: the messages that it is attached to, and zeros elsewhere.
 //!
 //! ```text
 //! arena   [ message A | old bytes | message B ··· | message C ······················· | … ]
 //! view    [ A copied  | 0         | 0             | 0 …                            0  | … ]  a file of this guest's own
 //! window  [ A         | 0         | 0             | C, whole pages of the arena mapped | … ]  what the guest reads
 //! ```
-//! The window has the arena's layout, so addresses are those of any other guest. It shows a file of the same length that is
-//! empty at first. A short message is copied into that file when it is delivered and erased when the guest has released it.
-//! Of a long one the pages that it fills are mapped from the arena in between, and only its first and last bytes are
-//! copied. Either way nothing else of a page becomes visible: neither a neighbour nor what lies behind the message's end.
+//! The window has the arena's layout, so addresses are the same as for any other guest. It shows a file of
+//! the same length, initially empty. On delivery, a short message is copied into that file; on release, it is
+//! erased. Of a long message, the whole pages are mapped from the arena, and only the bytes before and after
+//! them are copied. Either way no other bytes of a page become visible: neither a neighbouring message nor
+//! old bytes behind the end.
 //!
-//! That is strict isolation. Where all is to be copied there is no file: the window is plain memory of the guest, and
-//! every message is copied into it.
+//! That is strict isolation. If everything is to be copied, there is no file: the window is plain memory of
+//! the guest, and every message is copied into it.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -22,26 +23,26 @@ use super::window::{Owner, Place, Span, Window, WindowError, Windows};
 use crate::component::isolation::Isolation;
 use crate::host::wasm::sys::{self, SharedFile};
 
-/// Messages that are mapped into one guest at a time, whatever it subscribes to; further ones are copied. Each takes up to
-/// three of the mappings of which a process has a limited number (65,530 by default).
+/// The most messages that are mapped into one guest at a time, over all its subscriptions; further ones are
+/// copied. Each takes up to three of the process's limited mappings (65,530 by default).
 const MAX_MAPPED: u32 = 256;
 
-/// One message that the guest sees.
+/// One visible message.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     len: u32,
-    /// How often it was delivered and held, and not released.
+    /// How often it was delivered or held, and not released.
     count: u32,
-    /// The part of it that is mapped: offset and length in bytes.
+    /// The mapped part: offset and length in bytes.
     mapped: Option<(u64, usize)>,
 }
 
-/// Where the bytes lie that were copied.
+/// Where copied bytes are.
 #[derive(Debug)]
 enum Copies {
     /// In a file of this guest's own, which its window shows read-only. Long messages are mapped.
     Mapped(SharedFile),
-    /// In the window, which is plain memory of the guest for an arena of that many bytes. Nothing is mapped.
+    /// In the window, which is plain memory of the guest for an arena of this many bytes. Nothing is mapped.
     Plain(usize),
 }
 
@@ -49,18 +50,18 @@ enum Copies {
 #[derive(Debug)]
 pub(crate) struct View {
     copies: Copies,
-    /// By offset in the arena.
+    /// Visible messages by their offset in the arena.
     seen: HashMap<u64, Seen>,
 }
 
 impl View {
-    /// Of an arena of `len` bytes. Nothing is seen yet.
+    /// A view of an arena of `len` bytes that shows nothing yet.
     pub(crate) fn new(len: usize) -> std::io::Result<Self> {
         let file = SharedFile::new("blockcast-view", len)?;
         Ok(Self { copies: Copies::Mapped(file), seen: HashMap::new() })
     }
 
-    /// As [`new`](Self::new), for a guest to which nothing is mapped.
+    /// Like [`new`](Self::new), but maps nothing and copies every message.
     pub(crate) fn copied(len: usize) -> Self {
         Self { copies: Copies::Plain(len), seen: HashMap::new() }
     }
@@ -79,7 +80,7 @@ impl View {
         unsafe { windows.map(Place::own(owner), span, span.len) }
     }
 
-    /// Where the copy of `len` bytes at `offset` of the arena lies in this process.
+    /// The address in this process of the copy of `len` bytes at `offset` of the arena.
     fn copy_of(
         &self,
         windows: &Windows,
@@ -88,17 +89,18 @@ impl View {
         len: usize,
     ) -> Result<*mut u8, WindowError> {
         match &self.copies {
-            // Inside of the arena, whose length the file has.
+            // Inside the arena, and the file has the arena's length.
             Copies::Mapped(file) => Ok(file.base().wrapping_add(offset as usize)),
             Copies::Plain(_) => windows.plain(window, offset, len),
         }
     }
 
-    /// Shows a message of the arena, once more if it is seen already. Returns how many bytes were copied.
+    /// Shows a message of the arena, or counts one more reason to show it. Returns how many bytes it copied.
     ///
     /// # Safety
-    /// The window is this view's, and the arena's file stays open while it is. The `len` bytes from `offset` on are a message
-    /// that stays published until it is [hidden](Self::hide) as often as it was shown.
+    /// The window belongs to this view, and the arena's file stays open while the window exists. The `len`
+    /// bytes at `offset` are a message that stays published until it has been [hidden](Self::hide) as often
+    /// as it was shown.
     pub(crate) unsafe fn show(
         &mut self,
         windows: &mut Windows,
@@ -114,11 +116,11 @@ impl View {
         let end = offset + u64::from(len);
         let mut mapped = self.pages_to_map(windows, offset, end);
         if let Some((first, len)) = mapped {
-            // SAFETY: what is made of it is the window, which is read-only.
+            // SAFETY: only the window is made from it, which is read-only.
             match unsafe { arena.memfd() } {
                 Some(file) => {
                     let span = Span { file: file.as_fd(), offset: first, len };
-                    // SAFETY: the caller keeps the arena's file open, which is as long as the arena.
+                    // SAFETY: the caller keeps the arena's file open, and it is as long as the arena.
                     unsafe { windows.show(window, first, span) }?;
                 }
                 None => mapped = None,
@@ -127,27 +129,27 @@ impl View {
         let mut copied = 0;
         for (start, end) in copied_parts(offset, end, mapped) {
             copied += end - start;
-            // Both are inside of the arena: what the file has room for.
+            // Both are inside the arena, so the file has room for them.
             let (at, len) = (start as usize, (end - start) as usize);
             let source = arena.base().as_ptr().wrapping_add(at);
             let target = self.copy_of(windows, window, start, len)?;
-            // SAFETY: `len` bytes of a published message, which nobody writes (the caller vouches for that). The file
-            // has the arena's length; so has plain memory of the guest, which nobody else touches during a host call. Both
-            // lie elsewhere.
+            // SAFETY: `len` bytes of a published message, which nobody writes (the caller vouches for that).
+            // The target is the file, which has the arena's length, or plain memory of the guest, which
+            // nobody else touches during a host call. Neither overlaps the arena.
             unsafe { target.copy_from_nonoverlapping(source, len) };
         }
         self.seen.insert(offset, Seen { len, count: 1, mapped });
         Ok(copied)
     }
 
-    /// One more reason to go on showing a message that is seen.
+    /// Counts one more reason to show a visible message.
     pub(crate) fn retain(&mut self, offset: u64) {
         if let Some(seen) = self.seen.get_mut(&offset) {
             seen.count += 1;
         }
     }
 
-    /// Hides a message, if this was the last reason to show it.
+    /// Removes one reason to show a message, and hides it with the last one.
     pub(crate) fn hide(
         &mut self,
         windows: &mut Windows,
@@ -164,19 +166,19 @@ impl View {
         for (start, end) in copied_parts(offset, offset + u64::from(len), mapped) {
             let len = (end - start) as usize;
             let copy = self.copy_of(windows, window, start, len)?;
-            // SAFETY: bytes into which `show` has written; nobody holds references to them.
+            // SAFETY: `show` wrote into these bytes, and nobody holds references to them.
             unsafe { copy.write_bytes(0, len) };
         }
         if let (Some((first, len)), Copies::Mapped(file)) = (mapped, &self.copies) {
             let span = Span { file: file.as_fd(), offset: first, len };
-            // SAFETY: the view keeps its file; it is zero there, since nothing was ever copied to pages that are mapped, or it
-            // was erased since.
+            // SAFETY: the view keeps its file. The file is zero there: nothing was ever copied to mapped
+            // pages, or it has been erased.
             unsafe { windows.hide(window, first, span) }?;
         }
         Ok(())
     }
 
-    /// The whole pages of a message that are to be mapped.
+    /// The whole pages of a message, if they are to be mapped.
     fn pages_to_map(&self, windows: &Windows, start: u64, end: u64) -> Option<(u64, usize)> {
         let copied = matches!(self.copies, Copies::Plain(_)) || windows.shown() >= MAX_MAPPED;
         if copied || end - start < u64::from(Isolation::STRICT_MAPPED) {

@@ -12,11 +12,11 @@ use crate::host::wasm::loading::{
     Checked, Kind, LoadError, LoadLimits, Outcome, Refused, check, engine_text,
 };
 
-/// Code that was read, and may be compiled.
+/// Code that was read and may be compiled.
 pub(super) struct Code {
     pub(super) name: String,
     kind: Kind,
-    /// As they were read.
+    /// The bytes as they were read.
     bytes: Arc<[u8]>,
 }
 
@@ -26,16 +26,16 @@ impl Code {
         Ok(Self { kind: Kind::of(&name, &bytes)?, name, bytes })
     }
 
-    /// From the engine's cache, or compiled and then kept there.
+    /// Loads the compiled code from the engine's cache, or compiles it and stores it there.
     pub(super) fn compiled(&self, engine: &GuestEngine) -> Result<Compiled, LoadError> {
         let limits = &engine.loading().limits;
         let binary = binary(&self.name, self.kind, &self.bytes, limits)?;
         let Some(cache) = engine.cache() else { return Ok(self.compile(engine, &binary)?.0) };
-        // Without the code of functions, which has been checked when it was compiled.
+        // Without the code of functions, which was checked when it was compiled.
         self.check(&binary, limits, false)?;
         let label = self.label(engine);
         let found = cache.find(&label, |code| {
-            // SAFETY: the cache gives out what was kept there, which is what is kept below.
+            // SAFETY: the cache returns only code that was stored in it, which happens below.
             unsafe { Compiled::deserialize(engine, self.kind, code) }
         });
         if let Some(compiled) = found {
@@ -49,7 +49,7 @@ impl Code {
         Ok(compiled)
     }
 
-    /// Checks and compiles the code; returns what was compiled in its serialised form too, where it was made.
+    /// Checks and compiles the code. Also returns its serialised form, if there is one.
     fn compile(&self, engine: &GuestEngine, binary: &[u8]) -> Result<(Compiled, Option<Vec<u8>>), LoadError> {
         let loading = engine.loading();
         self.check(binary, &loading.limits, true)?;
@@ -60,7 +60,7 @@ impl Code {
         let failed = |reason| LoadError::Compiler { guest: self.name.clone(), reason };
         match compiler.compile(self.kind as u8, binary).map_err(failed)? {
             Outcome::Compiled(code) => {
-                // SAFETY: our own child has serialised it (see `loading::compiler` on what that is worth).
+                // SAFETY: our own child serialised it (see `loading::compiler` about what that means).
                 let compiled = unsafe { Compiled::deserialize(engine, self.kind, &code) };
                 Ok((compiled.map_err(|_| failed(compiler.other_engine()))?, Some(code)))
             }
@@ -87,11 +87,12 @@ impl Code {
     }
 }
 
-/// A host function of a component is not told from which memory its caller's addresses are, so only one may have pages.
+/// A host function does not learn which memory a component's addresses refer to, so only one memory may have
+/// pages.
 fn check_memories(guest: &str, kind: Kind, checked: Checked) -> Result<(), LoadError> {
     match checked.memories {
         0 | 1 => Ok(()),
-        // Their own check says what is wrong.
+        // Checking a module's exports reports the problem.
         _ if kind == Kind::Module => Ok(()),
         several => Err(LoadError::NoMemory {
             guest: guest.to_owned(),
@@ -122,14 +123,15 @@ impl Compiled {
     }
 
     /// # Safety
-    /// `code` is what [`serialize`](Self::serialize) has returned, in this or another process.
+    /// [`serialize`](Self::serialize) returned `code`, in this or another process.
     pub(super) unsafe fn deserialize(
         engine: &GuestEngine,
         kind: Kind,
         code: &[u8],
     ) -> wasmtime::Result<Self> {
         Ok(match kind {
-            // SAFETY: promised by the caller. The engine checks that it is of its own version and settings.
+            // SAFETY: promised by the caller. The engine checks that the code matches its own version and
+            // settings.
             Kind::Component => Self::Component(unsafe { Component::deserialize(engine.wasm(), code) }?),
             // SAFETY: as above.
             Kind::Module => Self::Module(unsafe { Module::deserialize(engine.wasm(), code) }?),

@@ -1,4 +1,4 @@
-//! Compiled code that is linked to the host functions, and how it is run.
+//! Compiled code that is linked to the host functions, and its entry point.
 
 use wasmtime::{InstancePre, Store, TypedFunc, component};
 
@@ -11,12 +11,12 @@ pub(crate) enum Linked {
     Module(InstancePre<GuestState>),
 }
 
-/// How a component is run.
+/// The entry point of a component.
 #[derive(Clone, Debug)]
 pub(crate) enum EntryName {
-    /// By its own `run`.
+    /// Its own `run`.
     Run,
-    /// By the `run` of the interface of this name, `wasi:cli/run@...`.
+    /// The `run` of the interface with this name, `wasi:cli/run@...`.
     Command(String),
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Entry {
 }
 
 impl Linked {
-    /// Makes an instance, which runs its start functions.
+    /// Creates an instance, which runs its start functions.
     pub(crate) async fn instantiate(&self, store: &mut Store<GuestState>) -> wasmtime::Result<Entry> {
         Ok(match self {
             Self::Component(code, entry) => {

@@ -1,4 +1,4 @@
-//! Checks what a guest imports and exports, as far as the linker does not.
+//! Checks a guest's imports and exports, as far as the linker does not.
 
 use wasmtime::component::Component;
 use wasmtime::component::types::{ComponentItem, Type};
@@ -10,7 +10,7 @@ use crate::host::wasm::loading::LoadError;
 use crate::host::wasm::wasi::WasiNeeds;
 use crate::hosting::log::line;
 
-/// What a component needs of WASI, if it imports nothing else that is unknown.
+/// The parts of WASI that a component needs, if it has no other unknown import.
 pub(super) fn check_imports(
     guest: &str,
     engine: &Engine,
@@ -30,7 +30,7 @@ pub(super) fn check_imports(
     }
 }
 
-/// How `component` wants to be run.
+/// The entry point of `component`.
 pub(super) fn entry_of(guest: &str, engine: &Engine, component: &Component) -> Result<EntryName, LoadError> {
     let wrong = |reason: &str| Err(LoadError::NoRun { guest: guest.to_owned(), reason: reason.to_owned() });
     let ty = component.component_type();
@@ -52,7 +52,7 @@ pub(super) fn entry_of(guest: &str, engine: &Engine, component: &Component) -> R
     }
 }
 
-/// Checks that a core module can be a guest, as far as the linker does not do it.
+/// Checks that a core module can be a guest, as far as the linker does not.
 pub(super) fn check_module(guest: &str, module: &Module) -> Result<(), LoadError> {
     check_module_imports(guest, module)?;
     check_memory(guest, module)?;

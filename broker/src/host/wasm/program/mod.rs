@@ -1,4 +1,4 @@
-//! A guest's code: read, compiled once, checked, and run as often as wanted.
+//! A guest's code: read, checked, compiled once, and run as often as wanted.
 
 mod code;
 mod entry;
@@ -29,8 +29,8 @@ pub struct GuestProgram {
 }
 
 impl GuestProgram {
-    /// Reads, checks and compiles a guest. Takes as long as compiling does, on the calling thread (and the engine's pool):
-    /// async callers use a blocking task.
+    /// Reads, checks and compiles a guest. Takes as long as compiling, on the calling thread (and the
+    /// engine's pool), so async callers use a blocking task.
     ///
     /// # Errors
     /// [`LoadError`] says what is wrong with the file and what would be right.
@@ -40,8 +40,9 @@ impl GuestProgram {
         Self::link(engine, code.name, &compiled)
     }
 
-    /// Compiles a guest into a file, for [`load_precompiled`](Self::load_precompiled). The file is written beside its place and then
-    /// renamed; it is sealed with the key of the engine's cache, in which the code is kept too.
+    /// Compiles a guest into a file, for [`load_precompiled`](Self::load_precompiled). The file is written
+    /// beside its place and then renamed. It is sealed with the key of the engine's cache, and the code is
+    /// stored there too.
     ///
     /// # Errors
     /// [`PrecompiledError`].
@@ -53,22 +54,23 @@ impl GuestProgram {
         let cache = engine.cache().ok_or(PrecompiledError::NoKey)?;
         let code = Code::read(engine, source)?;
         let compiled = code.compiled(engine)?;
-        // What could not be loaded is not written.
+        // Do not write code that could not be loaded.
         Self::link(engine, code.name.clone(), &compiled)?;
         let serialized = compiled.serialize().map_err(|error| code.invalid(&error))?;
         cache.write(to, &code.label(engine), &serialized)
     }
 
-    /// Loads what [`precompile`](Self::precompile) has written, without compiling anything.
+    /// Loads a file that [`precompile`](Self::precompile) has written, without compiling anything.
     ///
     /// # Errors
-    /// [`PrecompiledError`] says what is wrong with the file: changed, of another engine, or not a precompiled guest at all.
+    /// [`PrecompiledError`] says what is wrong with the file: it was changed, is for another engine, or is
+    /// not a precompiled guest.
     pub fn load_precompiled(engine: &Arc<GuestEngine>, path: &Path) -> Result<Self, PrecompiledError> {
         let cache = engine.cache().ok_or(PrecompiledError::NoKey)?;
         cache.read(path, engine.id(), |kind, code| {
             let kind =
                 Kind::of_number(kind).ok_or_else(|| PrecompiledError::Format { path: path.to_owned() })?;
-            // SAFETY: the seal says that these bytes were written by `precompile` or the cache, with our key.
+            // SAFETY: the seal proves that `precompile` or the cache wrote these bytes with our key.
             let compiled = unsafe { Compiled::deserialize(engine, kind, code) };
             let compiled = compiled.map_err(|_| PrecompiledError::OtherEngine { path: path.to_owned() })?;
             Ok(Self::link(engine, path.display().to_string(), &compiled)?)
@@ -94,13 +96,13 @@ impl GuestProgram {
         Ok(Self { engine: Arc::clone(engine), code, needs, name })
     }
 
-    /// What messages call it: its file or the name it was given.
+    /// Its name in messages: its file, or the name that it was given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The parts of WASI without which it cannot be started.
+    /// The parts of WASI that must be granted to start it.
     pub fn wasi(&self) -> impl Iterator<Item = WasiPart> {
         self.needs.parts()
     }

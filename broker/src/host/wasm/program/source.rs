@@ -20,7 +20,7 @@ pub enum GuestSource {
     File(PathBuf),
     /// A component or a core module in memory, binary or in the text format, and a name for messages.
     Bytes {
-        /// What error messages call it.
+        /// Its name in error messages.
         name: String,
         /// The component or module.
         code: Arc<[u8]>,
@@ -40,10 +40,10 @@ impl GuestSource {
         }
     }
 
-    /// The code in the binary format: reads it, and translates what is text, as far as `limits` allow.
+    /// The code in the binary format: reads it, and translates text within `limits`.
     ///
     /// # Errors
-    /// [`LoadError`], if it cannot be read, exceeds a limit, or is not wasm.
+    /// [`LoadError`] if it cannot be read, exceeds a limit, or is not wasm.
     pub fn binary(&self, limits: &LoadLimits) -> Result<Vec<u8>, LoadError> {
         let (name, bytes) = (self.name(), self.read(limits.bytes)?);
         let kind = Kind::of(&name, &bytes)?;

@@ -1,4 +1,4 @@
-//! What WASI keeps for one running guest, and how its functions get at it.
+//! The state of WASI for one running guest, and how its functions reach it.
 
 use std::fmt;
 
@@ -12,22 +12,22 @@ use crate::component::limit_policy::LimitPolicy;
 use crate::host::wasm::setup::GuestSetup;
 use crate::hosting::meter::LineRate;
 
-/// Resources of WASI (streams, pollables) that a guest has at a time.
+/// The most resources of WASI (streams, pollables) that a guest has at a time.
 const MAX_RESOURCES: usize = 4096;
 
-/// Random bytes that a single call gives.
+/// The most random bytes per call.
 const MAX_RANDOM: u64 = 1 << 20;
 
 /// The state of WASI in a guest's store.
 pub(crate) struct Wasi {
     context: WasiCtx,
     table: ResourceTable,
-    /// What a guest is shown that is to end.
+    /// The view for a guest that has to end.
     empty: Option<Box<(WasiCtx, ResourceTable)>>,
 }
 
 impl Wasi {
-    /// For a guest that is set up like this, whatever it is granted of it. What it prints goes through `gate`.
+    /// The state for a guest with this setup, whichever parts it is granted. Its output goes through `gate`.
     pub(crate) fn new(setup: &GuestSetup, gate: &LineRate, policy: &LimitPolicy) -> Self {
         let output = |level| Output::new(level, &setup.log, gate.clone(), policy.clone());
         let mut context = WasiCtx::builder();
@@ -36,7 +36,7 @@ impl Wasi {
             .stdout(output(Level::Info))
             .stderr(output(Level::Warn))
             .max_random_size(MAX_RANDOM)
-            // Sockets are not linked; this is for the day on which somebody changes that.
+            // Sockets are not linked. This is a precaution, should that ever change.
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
@@ -48,7 +48,7 @@ impl Wasi {
         Self { context: context.build(), table, empty: None }
     }
 
-    /// What a function of WASI works with; nothing for a guest that may not go on.
+    /// The view that a function of WASI works with. It is empty if the guest may not go on.
     pub(crate) fn view(&mut self, may_go_on: bool) -> WasiCtxView<'_> {
         if !may_go_on {
             return self.empty();
@@ -56,8 +56,8 @@ impl Wasi {
         WasiCtxView { ctx: &mut self.context, table: &mut self.table }
     }
 
-    /// What a guest is shown that is to end: no resource, no random byte, no argument. A function of WASI that takes a
-    /// resource traps on it, and no other one takes long.
+    /// An empty view for a guest that has to end: no resource, no random byte, no argument. With it, a
+    /// function of WASI that takes a resource traps, and no other one takes long.
     fn empty(&mut self) -> WasiCtxView<'_> {
         let (ctx, table) = &mut **self.empty.get_or_insert_with(|| {
             let mut table = ResourceTable::new();
@@ -74,12 +74,12 @@ impl fmt::Debug for Wasi {
     }
 }
 
-/// Defines WASI. What a guest may import of it is decided when it is loaded, what it may use when it is started.
+/// Defines WASI. Loading a guest decides which parts it may import, and starting it which parts it may use.
 pub(crate) fn add_to_linker<S: WasiView>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }
 
-/// The exit status of a program that was unwound because it has called `exit`.
+/// The exit status of a program that was unwound because it called `exit`.
 pub(crate) fn exit_status(error: &wasmtime::Error) -> Option<i32> {
     error.downcast_ref::<I32Exit>().map(|exit| exit.0)
 }

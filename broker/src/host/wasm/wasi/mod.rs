@@ -1,7 +1,7 @@
 //! Guests that are ordinary programs for `wasm32-wasip2`: parts of WASI, granted by name.
 //!
-//! Nothing of WASI is granted by default, and of the following only what is. With the feature `wasi` off, a guest that imports any
-//! of it is refused when it is loaded.
+//! A guest gets only the following parts, and only those that it is granted; the default is none. Without the
+//! feature `wasi`, loading a guest that imports any of it fails.
 //!
 //! | part     | packages                      | what the guest gets                                                                |
 //! | -------- | ----------------------------- | ---------------------------------------------------------------------------------- |
@@ -10,10 +10,12 @@
 //! | `io`     | `wasi:io`                     | streams and polling, without which the other parts cannot be used                  |
 //! | `random` | `wasi:random`                 | random numbers, secure ones too                                                    |
 //!
-//! There are no sockets. A program may import `blockcast:blocks` beside WASI, and exports either `run` or `wasi:cli/run`. It ends as its
-//! exit code says: 0 is [`Finished`](crate::component::exit::ExitReason::Finished), others are [`Failed`](crate::component::exit::ExitReason::Failed) (WASI's second version tells all of them as 1). Limits apply as to any
-//! guest: a program that sleeps or polls is suspended, and is ended by cancellation, shutdown and run time like one that waits.
-//! What the host writes for WASI into the guest's memory is subject to the same fault handler as everything else.
+//! There are no sockets. A program may also import `blockcast:blocks`, and exports either `run` or
+//! `wasi:cli/run`. Its exit code determines how it ends: 0 is [`Finished`](crate::ExitReason::Finished),
+//! others are [`Failed`](crate::ExitReason::Failed) (the second version of WASI reports all of them as 1).
+//! Limits apply as to any guest: a program that sleeps or polls is suspended, and cancellation, shutdown and
+//! the run time end it like a guest that waits. When WASI functions write into the guest's memory, the same
+//! fault handler applies.
 
 use std::collections::BTreeMap;
 
@@ -27,12 +29,12 @@ pub(crate) use context::{Wasi, WasiCtxView, WasiView, add_to_linker, exit_status
 
 use crate::control::wasi_part::WasiPart;
 
-/// What a program needs of WASI: for each part the first import that belongs to it.
+/// The parts of WASI that a program needs, each with the first import that belongs to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WasiNeeds(BTreeMap<WasiPart, String>);
 
 impl WasiNeeds {
-    /// Takes an import into account. False if it is not one that could be granted here.
+    /// Records an import. Returns `false` if it cannot be granted here.
     pub(crate) fn add(&mut self, import: &str) -> bool {
         match part_of(import) {
             Some(part) if cfg!(feature = "wasi") => {
@@ -48,14 +50,14 @@ impl WasiNeeds {
         self.0.keys().copied()
     }
 
-    /// Why a guest that is granted these parts cannot be started, if it cannot.
+    /// Why a guest with these grants cannot be started, if it cannot.
     pub(crate) fn missing(&self, granted: &[WasiPart]) -> Option<String> {
         let (part, import) = self.0.iter().find(|(part, _)| !granted.contains(part))?;
         Some(format!("it imports {import}, and \"{part}\" of WASI was not granted to it"))
     }
 }
 
-/// The part to which an imported interface such as `wasi:cli/stdout@0.2.3` belongs.
+/// The part that an imported interface such as `wasi:cli/stdout@0.2.3` belongs to.
 fn part_of(import: &str) -> Option<WasiPart> {
     let (package, _) = import.strip_prefix("wasi:")?.split_once('/')?;
     match package {

@@ -1,4 +1,4 @@
-//! Standard output and standard error of a program: lines of the guest's log.
+//! Standard output and standard error of a program, as lines of the guest's log.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,34 +17,34 @@ use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::hosting::log::{LogSink, MAX_TEXT, dropped_lines, line};
 use crate::hosting::meter::{Admission, LineRate};
 
-/// Bytes that a program may write at a time.
+/// The most bytes that a program may write at a time.
 const PERMIT: usize = 64 << 10;
 
-/// A stream that becomes lines of a log. Clones, and all handles of a guest on it, are the same stream.
+/// A stream that becomes lines of a log. Clones, and all of a guest's handles on it, are the same stream.
 #[derive(Clone)]
 pub(crate) struct Output(Arc<Mutex<Lines>>);
 
 struct Lines {
     level: Level,
     sink: LogSink,
-    /// The beginning of a line whose end was not written yet, at most [`MAX_TEXT`] bytes.
+    /// The beginning of an unfinished line, at most [`MAX_TEXT`] bytes.
     line: Vec<u8>,
-    /// The same for all lines of the guest's log.
+    /// Shared by all lines of the guest's log.
     gate: LineRate,
     policy: LimitPolicy,
 }
 
 impl Output {
-    /// Lines of this level go to `sink`.
+    /// A stream whose lines go to `sink` with this level.
     pub(crate) fn new(level: Level, sink: &LogSink, gate: LineRate, policy: LimitPolicy) -> Self {
         Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, policy })))
     }
 
-    /// Appends what the program writes. A sink that panics loses the rest of it, and its panic is the caller's.
+    /// Appends what the program writes. If a sink panics, the rest is lost and the panic reaches the caller.
     fn append(&self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).append(piece);
-            // The sink is called when the lines are not locked any more.
+            // The sink is called after the lock is released.
             if let Some(line) = ended {
                 line.write();
             }
@@ -52,11 +52,11 @@ impl Output {
     }
 }
 
-/// A line that is complete.
+/// A complete line.
 struct Line {
     level: Level,
     sink: LogSink,
-    /// Lines that were dropped before it.
+    /// The number of lines dropped before it.
     dropped: Option<u64>,
     text: Vec<u8>,
 }
@@ -71,7 +71,8 @@ impl Line {
 }
 
 impl Lines {
-    /// Appends what has no line break except at its end. Returns the line that it ends, if it ends one that is to be written.
+    /// Appends a piece without a line break except at its end. Returns the line that it completes, if the
+    /// line is to be written.
     fn append(&mut self, piece: &[u8]) -> Option<Line> {
         let (text, ends) = match piece.split_last() {
             Some((b'\n', text)) => (text, true),
@@ -102,7 +103,7 @@ impl Drop for Lines {
         if !self.line.is_empty()
             && let Some(line) = self.end_line()
         {
-            // The program is over already, perhaps because the sink has panicked.
+            // The program has ended already, perhaps because the sink panicked.
             reported("a log sink", || line.write());
         }
     }
@@ -148,7 +149,7 @@ impl OutputStream for Output {
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
-        // Always; a program that only writes still lets others run on its thread now and then.
+        // Always ready. Even a program that only writes lets other tasks run on its thread now and then.
         tokio::task::consume_budget().await;
     }
 }
@@ -173,10 +174,10 @@ mod tests {
     use super::*;
     use crate::component::limits::{ComponentLimits, Rate};
 
-    /// Lines that the grant lets through.
+    /// The number of lines that the grant allows.
     const LINES: u64 = 10;
 
-    /// What becomes of `written`.
+    /// The lines that the log receives.
     fn lines(written: &[&[u8]]) -> Vec<String> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
@@ -214,7 +215,7 @@ mod tests {
         );
         let ended = blockcast_blocks::shield::shielded(move || {
             output.append(b"last");
-            // As the guest is unwound: the line is flushed while this thread panics.
+            // Like a guest that is unwound: the line is flushed while this thread panics.
             output.append(b" line\nnot ended");
         });
         assert!(ended.is_err());
