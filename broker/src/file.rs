@@ -1,4 +1,5 @@
-//! Files that a user names, read up to a limit and only if they are regular files; and the size of those that we make.
+//! Files that a user names, read up to a limit and only if they are regular files. Also checks the size of
+//! files that we create.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -10,9 +11,9 @@ use rustix::fs::OFlags;
 /// Why a file was not read.
 #[derive(Debug)]
 pub(crate) enum FileError {
-    /// The system says why.
+    /// The system's error.
     Io(io::Error),
-    /// It has so many bytes.
+    /// The file has this many bytes.
     TooLarge(u64),
 }
 
@@ -22,11 +23,11 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// The content of a regular file of at most `most` bytes.
+/// Reads a regular file of at most `most` bytes.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
-    // Devices may have no end, and opening one may have effects.
+    // Devices may be endless, and opening one may have side effects.
     regular(&std::fs::metadata(path)?)?;
-    // If the file has been replaced by a pipe meanwhile, opening it does not wait for a writer.
+    // If a pipe has replaced the file meanwhile, opening it does not wait for a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
@@ -44,7 +45,8 @@ fn regular(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-/// The size of a file may be wrong: it may grow, and those in `/proc` have none.
+/// Reads at most `most` bytes, since the size may be wrong: a file may grow, and files in `/proc` report
+/// none.
 fn content(file: File, most: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -54,7 +56,8 @@ fn content(file: File, most: u64) -> Result<Vec<u8>, FileError> {
     }
 }
 
-/// Checks that this process may make a file of `len` bytes. Otherwise the system would end it with `SIGXFSZ`.
+/// Checks that this process may create a file of `len` bytes. Otherwise the system would end it with
+/// `SIGXFSZ`.
 pub(crate) fn check_size(len: u64) -> io::Result<()> {
     let limit = blockcast_blocks::file_size_limit();
     if len <= limit {

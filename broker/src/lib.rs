@@ -64,7 +64,5 @@ pub use host::wasm::{
     UnknownLoadLimit, compile_child_main,
 };
 pub use hosting::log::LogSink;
-pub use hosting::topic_access::{
-    BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator,
-};
+pub use hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
 pub use session::{Session, Sleep};

@@ -16,9 +16,7 @@ use crate::control::grants::Grants;
 use crate::control::shared::Shared;
 use crate::control::topic::Topic;
 use crate::hosting::meter::{Admission, LineRate};
-use crate::hosting::topic_access::{
-    BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess,
-};
+use crate::hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess};
 
 /// A broker's topics, restricted to those that one component was granted.
 pub(crate) struct GrantedTopics {
@@ -175,13 +173,9 @@ unsafe impl TopicAccess for GrantedTopics {
         &self,
         topic: &str,
         schema: &Schema,
-        options: BlockOptions,
+        options: PublisherOptions,
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn PublisherPort>, Refusal> {
-        let options = PublisherOptions::new()
-            .block_size(options.block_size as usize)
-            .blocks(options.blocks)
-            .history(options.history);
         Ok(Box::new(self.port(topic, schema, options, Arc::clone(signal))?))
     }
 }

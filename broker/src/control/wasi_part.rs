@@ -7,7 +7,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum WasiPart {
-    /// Arguments, environment, standard streams, exit; and a file system without any directory.
+    /// Arguments, environment, standard streams, exit, and a file system without any directory.
     Cli,
     /// Clocks and timers.
     Clocks,
@@ -18,7 +18,7 @@ pub enum WasiPart {
 }
 
 impl WasiPart {
-    /// All of them: what an ordinary program needs.
+    /// Every part, as ordinary programs need them.
     pub const ALL: [Self; 4] = [Self::Cli, Self::Clocks, Self::Io, Self::Random];
 
     /// Its name in a grant.
@@ -39,7 +39,7 @@ impl fmt::Display for WasiPart {
     }
 }
 
-/// There is no part of WASI of this name.
+/// No part of WASI has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a part of WASI that can be granted; those are cli, clocks, io and random")]
 pub struct UnknownWasiPart(String);

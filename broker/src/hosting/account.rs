@@ -1,7 +1,7 @@
 //! The host memory that the channels of one component's publishers occupy: [`ChannelAccount`].
 //!
-//! Closing a publisher does not free its memory: its messages stay until every subscriber has received and released them. So
-//! a channel is charged until its memory is free, through all restarts of the component.
+//! Closing a publisher does not free its memory: its messages stay until every subscriber has received and
+//! released them. So a channel is charged until its memory is free, through all restarts of the component.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -22,7 +22,8 @@ struct Totals {
 }
 
 impl Totals {
-    // Ordering: Relaxed. The counts guard only themselves, and one thread at a time opens publishers for a component.
+    // Ordering: Relaxed. The counts guard only themselves, and one thread at a time opens publishers for a
+    // component.
     fn add(&self, bytes: u64, limit: u64) -> Result<(), Limit> {
         let sum = |now: u64| now.checked_add(bytes).filter(|&sum| sum <= limit);
         let added = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
@@ -31,7 +32,8 @@ impl Totals {
 }
 
 impl ChannelAccount {
-    /// Charges a channel of `bytes` that is about to be created, for a component that has `open` publishers now.
+    /// Charges a channel of `bytes` that is about to be created, for a component that has `open` publishers
+    /// now.
     ///
     /// # Errors
     /// The limit that the channel would exceed.
@@ -60,8 +62,8 @@ impl Charge {
     /// Attaches the charge to the channel, which drops it with its memory.
     ///
     /// # Errors
-    /// The channel may take more than expected, since it has room for every subscriber of its topic. Fails if that exceeds the
-    /// limit.
+    /// The channel may take more than expected, since it has room for every subscriber of its topic. Fails if
+    /// that exceeds the limit.
     pub(crate) fn leave_with(mut self, channel: &Channel, limits: &ComponentLimits) -> Result<(), Limit> {
         let bytes = channel.config().memory().unwrap_or(self.bytes);
         if let Some(more) = bytes.checked_sub(self.bytes) {

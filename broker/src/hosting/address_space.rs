@@ -1,4 +1,5 @@
-//! How a component reaches the blocks of the publishers that it subscribes to: [`AddressSpace`] and [`ArenaView`].
+//! How a component reaches the blocks of the publishers that it subscribes to: [`AddressSpace`] and
+//! [`ArenaView`].
 
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ pub(crate) trait AddressSpace {
     /// Makes an arena visible until it is [closed](Self::close). Returns `false` if there is no room for it.
     ///
     /// # Safety
-    /// The caller keeps the channel alive and the arena's file open until `view` is closed or the component has ended.
+    /// The caller keeps the channel alive and the arena's file open until `view` is closed or the component
+    /// has ended.
     unsafe fn open(&mut self, view: &mut Self::ArenaView, channel: &Arc<Channel>) -> Result<bool, Error>;
 
     /// Whether messages must be shown and hidden one by one.
@@ -39,8 +41,8 @@ pub(crate) trait AddressSpace {
     /// Makes one message visible, if messages are shown one by one. Returns how many bytes it copied.
     ///
     /// # Safety
-    /// `view` is open and belongs to this channel. The message stays attached until it has been hidden as often as it was
-    /// shown.
+    /// `view` is open and belongs to this channel. The message stays attached until it has been hidden as
+    /// often as it was shown.
     unsafe fn show(
         &mut self,
         _view: &mut Self::ArenaView,

@@ -8,7 +8,8 @@ use blockcast_blocks::{Channel, RawSample};
 
 use crate::component::limits::ComponentLimits;
 
-/// Counts how many blocks of each publisher one component keeps from being reused, over all its subscriptions.
+/// Counts how many blocks of each publisher one component keeps from being reused, over all its
+/// subscriptions.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldBlocks {
     limits: Arc<ComponentLimits>,
@@ -23,6 +24,11 @@ impl HeldBlocks {
     /// The most closed publishers whose messages one subscription may keep.
     pub(crate) fn max_departed(&self) -> usize {
         self.limits.departed_per_subscription as usize
+    }
+
+    /// The most messages that one subscription may hold.
+    pub(crate) fn max_held(&self) -> usize {
+        self.limits.held as usize
     }
 
     /// The component's share of a publisher's blocks.
@@ -46,7 +52,8 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn is_used_up(&self) -> bool {
-        // Ordering: Relaxed. One thread at a time runs the component, and moving it to another thread orders everything.
+        // Ordering: Relaxed. One thread at a time runs the component, and moving it to another thread orders
+        // everything.
         self.held.load(Ordering::Relaxed) >= self.most
     }
 

@@ -9,11 +9,12 @@ use blockcast_blocks::text;
 /// Longest text of a log line or of a failure, in bytes; the rest is cut off.
 pub(crate) const MAX_TEXT: usize = 8 << 10;
 
-/// Receives the lines of a component's log, one at a time: at most 8 KiB, without a line break, invisible characters
-/// [escaped](blockcast_blocks::text::line).
+/// Receives the lines of a component's log, one at a time: at most 8 KiB, without a line break, invisible
+/// characters [escaped](blockcast_blocks::text::line).
 pub type LogSink = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
-/// The text of a component as one line of a log or of an error: at most [`MAX_TEXT`] bytes, all of them visible.
+/// The text of a component as one line of a log or of an error: at most [`MAX_TEXT`] bytes, all of them
+/// visible.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     text::line_within(text, MAX_TEXT)
 }
@@ -21,9 +22,4 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
 /// The beginning of `text`, at most [`MAX_TEXT`] bytes.
 pub(crate) fn shorten(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
-}
-
-/// The line that reports lines dropped for exceeding the rate of the log.
-pub(crate) fn dropped_lines(dropped: u64) -> String {
-    format!("{dropped} lines were dropped: too many in a second")
 }

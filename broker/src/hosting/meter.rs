@@ -4,13 +4,17 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use blockcast_blocks::abi::Level;
+
 use crate::component::limit_policy::{Limit, LimitExceeded, LimitPolicy};
 use crate::component::limits::{ComponentLimits, Rate};
+use crate::hosting::log::{LogSink, line};
 
 /// A token bucket: starts full, is drained by events and filled by time.
 ///
-/// An event may overdraw a bucket that is not empty, so that an event larger than the bucket is possible. Over any time `t`,
-/// the bucket admits at most `burst + per_second * t` and one more event. It reads the clock only when it is empty.
+/// An event may overdraw a bucket that is not empty, so that an event larger than the bucket is possible.
+/// Over any time `t`, the bucket admits at most `burst + per_second * t` and one more event. It reads the
+/// clock only when it is empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     rate: Rate,
@@ -137,6 +141,22 @@ pub(crate) enum Admission {
     Dropped,
 }
 
+impl Admission {
+    /// Writes an admitted line to `sink`, after a report of the lines dropped before it. Returns `false` if
+    /// this line is dropped.
+    pub(crate) fn write(self, sink: &LogSink, level: Level, text: &str) -> bool {
+        match self {
+            Self::Line => {}
+            Self::LineAfter(dropped) => {
+                sink(Level::Warn, &format!("{dropped} lines were dropped: too many in a second"));
+            }
+            Self::Dropped => return false,
+        }
+        sink(level, &line(text));
+        true
+    }
+}
+
 impl Meter {
     pub(crate) fn new(limits: &ComponentLimits) -> Self {
         let now = Instant::now();
@@ -216,7 +236,8 @@ impl Meter {
         }
     }
 
-    /// How long a component that was refused publishing has to wait. `None` if it was not refused, or if it waits forever.
+    /// How long a component that was refused publishing has to wait. `None` if it was not refused, or if it
+    /// waits forever.
     pub(crate) fn publishable_in(&self) -> Option<Duration> {
         if !self.throttled {
             return None;

@@ -1,16 +1,18 @@
-//! Services that every host provides to its components, whatever the code is made of. Nothing here knows wasmtime.
+//! Services that every host provides to its components. Nothing here knows wasmtime.
 //!
 //! - [`topic_access`] joins topics on a component's behalf;
-//! - [`deliveries`] hands out what the publishers of a topic deliver to one subscription, and [`held_blocks`] counts the
-//!   blocks that the component keeps;
+//! - [`deliveries`] hands out the messages of a topic's publishers to one subscription, and [`held_blocks`]
+//!   counts the blocks that the component holds;
 //! - [`address_space`] abstracts how a component reaches those blocks: by windows or by plain pointers;
-//! - [`publishing`] passes on what a component publishes, and [`account`] charges the memory of its channels;
+//! - [`publishing`] publishes a component's messages, and [`account`] charges the memory of its channels;
 //! - [`storage`] holds the rules of memory blocks: who may attach which part of one;
+//! - [`handles`] names what a component has open;
 //! - [`meter`] counts calls and enforces rates, and [`log`] bounds the lines that a component writes.
 
 pub(crate) mod account;
 pub(crate) mod address_space;
 pub(crate) mod deliveries;
+pub(crate) mod handles;
 pub(crate) mod held_blocks;
 pub(crate) mod log;
 pub(crate) mod meter;

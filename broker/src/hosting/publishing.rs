@@ -5,8 +5,23 @@ use std::task::{Context, Poll};
 
 use blockcast_blocks::abi::{Error, PublisherStats};
 use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
+use blockcast_publisher::PublisherOptions;
 
 use crate::hosting::topic_access::{Checks, PublisherPort, Validator};
+
+/// The fewest blocks that a channel can have.
+const MIN_BLOCKS: u32 = 2;
+
+/// Raises the number of blocks that a component asks for to what a channel needs.
+///
+/// # Errors
+/// [`Error::WrongSize`] if it asks for none, or for empty blocks.
+pub(crate) fn with_enough_blocks(options: PublisherOptions) -> Result<PublisherOptions, Error> {
+    match (options.get_block_size(), options.get_blocks()) {
+        (0, _) | (_, 0) => Err(Error::WrongSize),
+        (_, blocks) => Ok(options.blocks(blocks.max(MIN_BLOCKS))),
+    }
+}
 
 /// What is known about the bytes of a message: whether they are a value of the topic's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +106,8 @@ impl<P: PublisherPort> Output<P> {
         Error::Exhausted
     }
 
-    /// Lends up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if they are free.
-    /// Returns the first sequence that names one, and their number.
+    /// Lends up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if they
+    /// are free. Returns the first sequence that names one, and their number.
     ///
     /// # Safety
     /// As for [`Writer::lend_to_line`].
@@ -123,11 +138,12 @@ impl<P: PublisherPort> Output<P> {
         Ok(published)
     }
 
-    /// Publishes a copy of the `len` bytes at `source` in a loaned block. Without a source, the bytes are zeros.
+    /// Publishes a copy of the `len` bytes at `source` in a loaned block. Without a source, the bytes are
+    /// zeros.
     ///
     /// # Safety
-    /// `source`, if given, points to that many readable bytes outside of the publisher's arena, which nobody writes during the
-    /// call.
+    /// `source`, if given, points to that many readable bytes outside of the publisher's arena, which nobody
+    /// writes during the call.
     pub(crate) unsafe fn publish_copy(
         &mut self,
         block: SuspendedLoan,
@@ -141,7 +157,8 @@ impl<P: PublisherPort> Output<P> {
             return Err((loan.suspend(), Error::TooLarge));
         };
         match source {
-            // SAFETY: the source is readable and outside of the arena (the caller's promise). The block is exclusively ours.
+            // SAFETY: the source is readable and outside of the arena (the caller's promise). The block is
+            // exclusively ours.
             Some(source) => unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) },
             None => target.fill(0),
         }
@@ -166,7 +183,8 @@ impl<P: PublisherPort> Output<P> {
     pub(crate) fn free_blocks(&mut self) -> u32 {
         let writer = self.port.writer().0;
         if writer.pool().free == 0 {
-            // A loan goes further than `reclaim`: it overtakes subscribers that allow it. Dropping it leaves the block free.
+            // A loan goes further than `reclaim`: it overtakes subscribers that allow it. Dropping it leaves
+            // the block free.
             drop(writer.try_loan(0));
         }
         let free = writer.pool().free;
@@ -210,8 +228,9 @@ fn publish(
         Trust::Refused | Trust::Validate => return Err((loan.suspend(), Error::InvalidPayload)),
     };
     let published = if valid {
-        // SAFETY: the layout's check has just accepted these bytes, and nobody can change them any more. Or native code
-        // vouches for them: by the contract under which it was loaded, it has built them as a value of the schema.
+        // SAFETY: the layout's check has just accepted these bytes, and nobody can change them any more. Or
+        // native code vouches for them: by the contract under which it was loaded, it has built them as a
+        // value of the schema.
         unsafe { loan.publish_valid(len) }
     } else {
         loan.publish(len)

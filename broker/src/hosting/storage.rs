@@ -1,4 +1,5 @@
-//! The rules of memory blocks: who may be attached to which part of a storage, and what becomes of its content.
+//! The rules of memory blocks: who may be attached to which part of a storage, and what happens to its
+//! content.
 //!
 //! Nothing here knows where the bytes are; see the table in `wit/memory-blocks.wit`.
 
@@ -7,17 +8,18 @@ use std::ops::BitOr;
 use blockcast_blocks::abi::{self, Error};
 use slab::Slab;
 
-/// Longest chain of parts of parts.
+/// The longest chain of parts of parts.
 const MAX_DEPTH: usize = 16;
 
-/// What an attachment is for, or what a part may be attached for: a set of `ACCESS_...`. Empty: reading, alone.
+/// The access that an attachment asks for, or that a part allows: a set of `ACCESS_...`. The empty set means
+/// exclusive reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access(u32);
 
 impl Access {
     /// Writing instead of reading.
     pub(crate) const WRITE: Self = Self(abi::ACCESS_WRITE);
-    /// Reading together with others, or writing what many may then read.
+    /// Reading together with others, or writing content that many may then read.
     pub(crate) const SHARED: Self = Self(abi::ACCESS_SHARED);
 
     /// The set of these bits. Unknown bits are ignored.
@@ -42,9 +44,9 @@ impl BitOr for Access {
 /// How a handle is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Writes; `shared`: what may then be read by many.
+    /// Writes. If `shared`, many may then read the content.
     Write { shared: bool },
-    /// Reads, alone.
+    /// Reads exclusively.
     Read,
     /// Reads, together with others.
     ReadShared,
@@ -66,7 +68,7 @@ impl From<Access> for Mode {
     }
 }
 
-/// What was written and not consumed.
+/// Content that was written and not consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Content {
     start: u32,
@@ -89,17 +91,17 @@ impl Range {
     }
 }
 
-/// A storage or a part of it, which handles stand for.
+/// A storage, or a part of it. Handles name parts.
 #[derive(Debug)]
 struct Part {
     /// Never given to another part.
     serial: u64,
-    /// The parts that this one was made of.
+    /// The serials of the parts that contain it.
     made_of: Vec<u64>,
     range: Range,
     rights: Access,
     content: Option<Content>,
-    /// Attached for writing, or for reading alone.
+    /// Set while it is attached for writing, or for exclusive reading.
     exclusive: Option<Mode>,
     readers: u32,
     handles: u32,
@@ -114,17 +116,17 @@ impl Part {
         self.exclusive.is_some_and(Mode::is_write)
     }
 
-    /// Whether one of both was made of the other.
+    /// Whether one of the parts contains the other.
     fn is_kin_of(&self, other: &Self) -> bool {
         self.made_of.contains(&other.serial) || other.made_of.contains(&self.serial)
     }
 }
 
-/// Number of a part within its storage.
+/// The number of a part within its storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartKey(usize);
 
-/// The parts of one storage; the first one is all of it.
+/// The parts of one storage. The first one is the whole storage.
 #[derive(Debug)]
 pub(crate) struct Parts {
     parts: Slab<Part>,
@@ -133,7 +135,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// All of a storage of `size` bytes, with one handle. With `content` all of it is there to be read by many.
+    /// A storage of `size` bytes with one handle on all of it. With `content`, all of it can be read by many.
     pub(crate) fn new(size: u32, content: bool) -> (Self, PartKey) {
         let mut parts = Self { parts: Slab::new(), next_serial: 0, size };
         let range = parts.whole();
@@ -155,17 +157,17 @@ impl Parts {
         PartKey(self.parts.insert(part))
     }
 
-    /// Whether the part is all of the storage.
+    /// Whether the part is the whole storage.
     pub(crate) fn is_whole(&self, key: PartKey) -> bool {
         self.parts[key.0].made_of.is_empty()
     }
 
-    /// All of the storage.
+    /// The range of the whole storage.
     pub(crate) fn whole(&self) -> Range {
         Range { start: 0, len: self.size }
     }
 
-    /// The part's place in the storage.
+    /// The part's range in the storage.
     pub(crate) fn range(&self, key: PartKey) -> Range {
         self.parts[key.0].range
     }
@@ -175,7 +177,7 @@ impl Parts {
         self.parts.iter().any(|(_, part)| part.is_written())
     }
 
-    /// Bytes of the content that nobody has consumed any of.
+    /// Bytes of the content, if none of it has been consumed; else 0.
     pub(crate) fn complete_content(&self, key: PartKey) -> u32 {
         match self.parts[key.0].content {
             Some(Content { start: 0, end, .. }) => end,
@@ -183,7 +185,7 @@ impl Parts {
         }
     }
 
-    /// Which range of the storage an attachment would show.
+    /// The range of the storage that an attachment would show.
     pub(crate) fn check(&self, key: PartKey, access: Access) -> Result<Range, Error> {
         let part = &self.parts[key.0];
         if !part.rights.contains(access) {
@@ -214,7 +216,7 @@ impl Parts {
         }
     }
 
-    /// Attaches, after [`check`](Self::check) has found nothing against it.
+    /// Attaches a part, after [`check`](Self::check) has allowed it.
     pub(crate) fn attach(&mut self, key: PartKey, mode: Mode) {
         let part = &mut self.parts[key.0];
         match mode {
@@ -224,7 +226,7 @@ impl Parts {
         }
     }
 
-    /// Detaches; refused where more is written or consumed than is attached.
+    /// Detaches a part. Refused if more bytes are written or consumed than are attached.
     pub(crate) fn detach(&mut self, key: PartKey, mode: Mode, consumed: u32) -> Result<(), Error> {
         let part = &mut self.parts[key.0];
         match mode {
@@ -256,7 +258,7 @@ impl Parts {
         Ok(())
     }
 
-    /// A part of a part, with one handle.
+    /// Creates a part of a part, with one handle.
     pub(crate) fn divide(
         &mut self,
         key: PartKey,
@@ -279,7 +281,7 @@ impl Parts {
         }
         let mut made_of = part.made_of.clone();
         made_of.push(part.serial);
-        // Inside of the part, whose numbers have 32 bits.
+        // Inside the part, whose range has 32 bits.
         let range = Range { start: part.range.start + start, len: size };
         let shared = rights.contains(Access::SHARED);
         let filled = !rights.contains(Access::WRITE);
@@ -287,12 +289,12 @@ impl Parts {
         Ok(self.insert(made_of, range, rights, content))
     }
 
-    /// One more handle on the part.
+    /// Counts one more handle on the part.
     pub(crate) fn add_handle(&mut self, key: PartKey) {
         self.parts[key.0].handles += 1;
     }
 
-    /// One handle less; true if it was the last one of the storage.
+    /// Counts one handle less. Returns `true` if it was the last one of the storage.
     pub(crate) fn drop_handle(&mut self, key: PartKey) -> bool {
         let part = &mut self.parts[key.0];
         part.handles -= 1;
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_to_be_shared_has_many_readers_and_the_next_writer_waits_for_them() {
+    fn shared_content_has_many_readers_and_the_next_writer_waits() {
         let (mut parts, whole) = Parts::new(100, false);
         written(&mut parts, whole, WRITE | SHARED, 10);
         for _ in 0..3 {
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_conflict_with_their_neighbours_and_not_with_what_they_were_made_of() {
+    fn parts_conflict_with_neighbours_but_not_with_their_whole() {
         let (mut parts, whole) = Parts::new(100, false);
         assert!(attach(&mut parts, whole, WRITE).is_ok());
         let first = parts.divide(whole, 0, 50, SHARED).expect("a part");
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_lies_inside_and_has_no_more_rights() {
+    fn a_part_lies_inside_its_whole_and_has_no_more_rights() {
         let (mut parts, whole) = Parts::new(100, false);
         assert_eq!(parts.divide(whole, 0, 0, SHARED), Err(Error::WrongSize));
         assert_eq!(parts.divide(whole, 50, 51, SHARED), Err(Error::OutOfBounds));

@@ -5,19 +5,9 @@ use std::sync::Arc;
 
 use blockcast_blocks::abi::Error;
 use blockcast_blocks::{InvalidPayload, JoinError, Reader, ReaderOptions, Schema, Signal, Writer};
+use blockcast_publisher::PublisherOptions;
 
 use crate::component::limit_policy::Limit;
-
-/// What a guest asks for when it opens a publisher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BlockOptions {
-    /// Capacity of a block in bytes.
-    pub block_size: u32,
-    /// Number of blocks.
-    pub blocks: u32,
-    /// Messages kept for subscribers that join late.
-    pub history: u32,
-}
 
 /// Why a component may not join a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,8 +69,9 @@ pub type Validator = Arc<dyn Fn(&[u8]) -> Result<(), InvalidPayload> + Send + Sy
 /// The checks that a component's message passes before anybody sees it.
 #[derive(Clone, Copy, Default)]
 pub struct Checks<'t> {
-    /// The schema's own check. Messages that it accepts are marked as valid, and typed subscribers in this process do not
-    /// check them again. `None` if the broker does not know the layout: then no message is marked.
+    /// The schema's own check. Messages that it accepts are marked as valid, and typed subscribers in this
+    /// process do not check them again. `None` if the broker does not know the layout: then no message is
+    /// marked.
     pub layout: Option<&'t Validator>,
     /// The program's own rule, applied after the layout's check. It does not mark messages as valid.
     pub rule: Option<&'t Validator>,
@@ -89,10 +80,12 @@ pub struct Checks<'t> {
 /// The topics that one component may join, according to its grants.
 ///
 /// # Safety
-/// Hosts map the memory behind these values into guests, and read it while other threads may use it. Therefore
+/// Hosts map the memory behind these values into guests, and read it while other threads may use it.
+/// Therefore
 /// - every reader of a [`SubscriptionSource`] belongs to a channel of the requested topic and schema;
 /// - a [`PublisherPort`] keeps the promises of its trait for the requested topic and schema;
-/// - all sources and ports of a topic agree on `is_unsealed`, and native code never subscribes to an unsealed topic.
+/// - all sources and ports of a topic agree on `is_unsealed`, and native code never subscribes to an unsealed
+///   topic.
 pub unsafe trait TopicAccess: Send + Sync {
     /// Subscribes to a topic. Messages, joining publishers and the end of the topic wake `signal`.
     ///
@@ -114,7 +107,7 @@ pub unsafe trait TopicAccess: Send + Sync {
         &self,
         topic: &str,
         schema: &Schema,
-        options: BlockOptions,
+        options: PublisherOptions,
         signal: &Arc<Signal>,
     ) -> Result<Box<dyn PublisherPort>, Refusal>;
 }
@@ -123,8 +116,8 @@ pub unsafe trait TopicAccess: Send + Sync {
 ///
 /// # Safety
 /// - Every reader belongs to a channel of the subscription's topic, and nobody else has it.
-/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `false`, no component can write into a
-///   published message of the topic.
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `false`, no component can
+///   write into a published message of the topic.
 pub unsafe trait SubscriptionSource: Send {
     /// The reader of the next publisher that was not returned before. Cheap if there is none.
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>>;
@@ -134,20 +127,21 @@ pub unsafe trait SubscriptionSource: Send {
         false
     }
 
-    /// Whether the topic may still get publishers: `false` once it had publishers and the last one has left, or when the
-    /// broker shuts down.
+    /// Whether the topic may still get publishers: `false` once it had publishers and the last one has left,
+    /// or when the broker shuts down.
     fn is_open(&self) -> bool;
 }
 
 /// The writer of one publisher, and the checks of its messages. Dropping it ends the channel.
 ///
 /// # Safety
-/// - [`writer`](Self::writer) always returns the same writer, and nothing else uses it while the port lives. The component
-///   gets write access to that writer's blocks.
-/// - The [`layout`](Checks::layout) check belongs to the schema of the writer's channel: it accepts only bytes that every
-///   [`Payload`](blockcast_blocks::Payload) of that schema may [view](blockcast_blocks::Payload::view).
-/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `true`, no native code subscribes to the
-///   channel.
+/// - [`writer`](Self::writer) always returns the same writer, and nothing else uses it while the port lives.
+///   The component gets write access to that writer's blocks.
+/// - The [`layout`](Checks::layout) check belongs to the schema of the writer's channel: it accepts only
+///   bytes that every [`Payload`](blockcast_blocks::Payload) of that schema may
+///   [view](blockcast_blocks::Payload::view).
+/// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `true`, no native code
+///   subscribes to the channel.
 pub unsafe trait PublisherPort: Send {
     /// The writer, and the checks of what is published through it.
     fn writer(&mut self) -> (&mut Writer, Checks<'_>);
@@ -155,8 +149,8 @@ pub unsafe trait PublisherPort: Send {
     /// The number of the topic's subscriptions now.
     fn subscribers(&self) -> u32;
 
-    /// Whether the topic's owner lets guests keep writing into messages that they have published. Only possible if no native
-    /// code subscribes.
+    /// Whether the topic's owner lets guests keep writing into messages that they have published. Only
+    /// possible if no native code subscribes.
     fn is_unsealed(&self) -> bool {
         false
     }

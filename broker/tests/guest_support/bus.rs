@@ -8,9 +8,8 @@ use blockcast_blocks::{
     Bytes, Channel, ChannelConfig, InvalidPayload, JoinError, Payload, PublisherId, Reader, ReaderOptions,
     Schema, Signal, Writer, channel,
 };
-use blockcast_broker::{
-    BlockOptions, Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator,
-};
+use blockcast_broker::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
+use blockcast_publisher::PublisherOptions;
 
 #[derive(Default)]
 struct Topic {
@@ -181,14 +180,14 @@ unsafe impl TopicAccess for Bus {
         &self,
         topic: &str,
         schema: &Schema,
-        options: BlockOptions,
+        options: PublisherOptions,
         _signal: &Arc<Signal>,
     ) -> Result<Box<dyn PublisherPort>, Refusal> {
         if *schema != Bytes::schema() {
             return Err(Refusal::SchemaMismatch);
         }
         let mut config = ChannelConfig::new(PublisherId::new(u64::from(self.number())), Bytes::schema());
-        (config.block_size, config.blocks) = (options.block_size as usize, options.blocks);
+        (config.block_size, config.blocks) = (options.get_block_size(), options.get_blocks());
         let writer = self.add(topic, channel(config).map_err(|_| Refusal::Internal)?);
         Ok(Box::new(BusPort { writer, unsealed: self.unsealed, validator: Arc::new(validate) }))
     }

@@ -22,7 +22,7 @@ use crate::component::limit_policy::LimitExceeded;
 use crate::component::limits::ComponentLimits;
 use crate::component::stats::ComponentStats;
 use crate::control::granted::GrantedTopics;
-use crate::hosting::log::{LogSink, dropped_lines, line};
+use crate::hosting::log::LogSink;
 use crate::hosting::meter::Admission;
 use crate::hosting::publishing::Trust;
 
@@ -194,19 +194,12 @@ impl Instance {
     pub(crate) fn log(&self, level: Level, text: &str) {
         // The log is called outside of the lock: it may look at this component.
         let written = catch_unwind(AssertUnwindSafe(|| {
-            let log = &self.setup.log;
-            // One that is written from within a call cannot be counted.
-            match self.with(LibraryState::line).unwrap_or(Admission::Line) {
-                Admission::Line => log(level, &line(text)),
-                Admission::LineAfter(dropped) => {
-                    log(Level::Warn, &dropped_lines(dropped));
-                    log(level, &line(text));
-                }
-                Admission::Dropped => {
-                    if let Ok(Err(LimitExceeded(limit))) = self.with(|state| state.excess.settle()) {
-                        self.end(ExitReason::Killed(limit));
-                    }
-                }
+            // A line that is written from within a call cannot be counted.
+            let admission = self.with(LibraryState::line).unwrap_or(Admission::Line);
+            if !admission.write(&self.setup.log, level, text)
+                && let Ok(Err(LimitExceeded(limit))) = self.with(|state| state.excess.settle())
+            {
+                self.end(ExitReason::Killed(limit));
             }
         }));
         if let Err(payload) = written {

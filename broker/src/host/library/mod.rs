@@ -36,7 +36,6 @@ mod block_table;
 mod blocks;
 mod elf;
 mod error;
-mod handles;
 mod image;
 mod imports;
 mod instance;

@@ -7,7 +7,6 @@ use blockcast_blocks::{PublisherId, ReaderOptions, Schema, Signal};
 use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
-use super::handles::Handles;
 use super::instance::LibrarySetup;
 use super::left_behind::LeftBehind;
 use super::publisher::LibraryPublisher;
@@ -16,14 +15,12 @@ use super::subscription::LibrarySubscription;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::stats::ComponentStats;
 use crate::hosting::deliveries::Deliveries;
+use crate::hosting::handles::Handles;
 use crate::hosting::held_blocks::HeldBlocks;
 use crate::hosting::log::line;
 use crate::hosting::meter::{Admission, Meter};
-use crate::hosting::publishing::Trust;
+use crate::hosting::publishing::{Trust, with_enough_blocks};
 use crate::hosting::topic_access::{PublisherPort, Refusal, SubscriptionSource};
-
-/// Fewest blocks that a channel can have.
-const MIN_BLOCKS: u32 = 2;
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ pub(crate) enum Entry {
 /// What a running component has open, and what it has used.
 pub(crate) struct LibraryState {
     pub(super) setup: Arc<LibrarySetup>,
-    pub(super) entries: Handles<Entry>,
+    pub(super) entries: Handles<Entry, 32, 32>,
     pub(super) storages: Storages,
     pub(super) open: Open,
     /// What subscriptions and publishers did that are closed.
@@ -180,17 +177,11 @@ impl LibraryState {
     }
 
     pub(crate) fn hold(&mut self, handle: u64, index: u64) -> Result<u32, Error> {
-        match self.entries.get_mut(handle) {
-            Some(Entry::Subscription(subscription)) => subscription.hold(&self.setup.limits, index),
-            _ => Err(Error::InvalidHandle),
-        }
+        self.subscription(handle)?.hold(&mut ThisProcess, index)
     }
 
     pub(crate) fn unhold(&mut self, handle: u64, hold: u32) -> Result<(), Error> {
-        match self.entries.get_mut(handle) {
-            Some(Entry::Subscription(subscription)) => subscription.unhold(hold),
-            _ => Err(Error::InvalidHandle),
-        }
+        self.subscription(handle)?.unhold(&mut ThisProcess, hold)
     }
 
     // Publishers
@@ -204,10 +195,7 @@ impl LibraryState {
         name: Option<&str>,
     ) -> Result<u64, Error> {
         let limits = &self.setup.limits;
-        if options.get_block_size() == 0 || options.get_blocks() == 0 {
-            return Err(Error::WrongSize);
-        }
-        let options = if options.get_blocks() < MIN_BLOCKS { options.blocks(MIN_BLOCKS) } else { options };
+        let options = with_enough_blocks(options)?;
         // The number does not matter for the size.
         let config = options.channel(PublisherId::new(0), schema.clone());
         let bytes = config.memory().map_err(|_| Error::WrongSize)?;

@@ -320,7 +320,7 @@ impl MemoryBlocks {
         self.detach_all(context, key)?;
         let storage = &mut self.storages[key];
         let Memory::Loan(loan) = std::mem::replace(&mut storage.memory, Memory::Gone) else {
-            return Err(Error::Internal); // looked at above
+            return Err(Error::Internal); // checked above
         };
         let Some(lender) = context.publishers.get_mut(publisher) else { return Err(Error::Internal) };
         let Loan { block, place, .. } = loan;

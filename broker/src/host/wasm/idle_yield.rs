@@ -42,23 +42,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_given_up_after_many_messages() {
-        let mut lull = IdleYield::default();
-        assert!(!lull.begins(0));
-        assert!(!lull.begins(MANY - 1));
-        assert!(lull.begins(2 * MANY - 1));
-        assert!(lull.begins(3 * MANY));
-        assert!(!lull.begins(3 * MANY), "nothing came since");
+    fn a_guest_yields_after_many_messages() {
+        let mut waits = IdleYield::default();
+        assert!(!waits.begins(0));
+        assert!(!waits.begins(MANY - 1));
+        assert!(waits.begins(2 * MANY - 1));
+        assert!(waits.begins(3 * MANY));
+        assert!(!waits.begins(3 * MANY), "nothing came since");
     }
 
     #[test]
-    fn what_was_in_vain_is_not_tried_again_at_once() {
-        let mut lull = IdleYield::default();
-        assert!(lull.begins(MANY));
-        lull.was_in_vain();
+    fn a_yield_in_vain_is_not_repeated_immediately() {
+        let mut waits = IdleYield::default();
+        assert!(waits.begins(MANY));
+        waits.was_in_vain();
         for wait in 2..2 + u64::from(REST) {
-            assert!(!lull.begins(wait * MANY));
+            assert!(!waits.begins(wait * MANY));
         }
-        assert!(lull.begins((2 + u64::from(REST)) * MANY));
+        assert!(waits.begins((2 + u64::from(REST)) * MANY));
     }
 }

@@ -27,8 +27,8 @@ use crate::host::wasm::memory::growth::GrowthLimiter;
 use crate::host::wasm::memory::linear::{GuestMemory, PendingMemory};
 use crate::host::wasm::memory::window::{Owner, Windows};
 use crate::hosting::held_blocks::HeldBlocks;
-use crate::hosting::log::{dropped_lines, line};
-use crate::hosting::meter::{Admission, Meter};
+use crate::hosting::log::line;
+use crate::hosting::meter::Meter;
 
 /// The data of a guest's store.
 pub(crate) struct GuestState {
@@ -50,7 +50,7 @@ pub(crate) struct GuestState {
     pub(crate) wasi: Wasi,
     core: CoreModule,
     /// The text of the last `session.fail`.
-    said: Option<String>,
+    failure: Option<String>,
     /// Why the host ends the guest, if it does.
     pub(crate) ending: Option<ExitReason>,
     /// Whether `wait` has reported the request to finish.
@@ -63,7 +63,7 @@ pub(crate) struct GuestState {
     /// When `run` was called.
     began: Option<Instant>,
     /// The guest has to end, but was in a function that cannot end it.
-    over: bool,
+    must_end: bool,
 }
 
 impl GuestState {
@@ -92,7 +92,7 @@ impl GuestState {
             started: false,
             pending_memory,
             core: CoreModule::default(),
-            said: None,
+            failure: None,
             ending: None,
             shutdown_seen: false,
             idle_yield: IdleYield::default(),
@@ -100,7 +100,7 @@ impl GuestState {
             pulse,
             deadline: None,
             began: None,
-            over: false,
+            must_end: false,
         }
     }
 
@@ -112,7 +112,7 @@ impl GuestState {
         if self.windows.violated() {
             return Err(ended());
         }
-        if self.over || self.pulse.has_moved() || self.setup.control.is_cancelled() {
+        if self.must_end || self.pulse.has_moved() || self.setup.control.is_cancelled() {
             self.tick()
         } else {
             Ok(())
@@ -123,8 +123,8 @@ impl GuestState {
     /// to end: every later call and the next tick end it.
     #[cfg(feature = "wasi")]
     pub(crate) fn may_enter(&mut self) -> bool {
-        self.over = self.over || self.enter().is_err();
-        !self.over
+        self.must_end = self.must_end || self.enter().is_err();
+        !self.must_end
     }
 
     /// The error of a host call that is refused because of `limit`. The call must [settle](Self::settle).
@@ -145,7 +145,7 @@ impl GuestState {
 
     /// Ends a host call that may have replaced windows or reached a limit.
     #[inline]
-    pub(crate) fn whole(&mut self) -> wasmtime::Result<()> {
+    pub(crate) fn settle_windows(&mut self) -> wasmtime::Result<()> {
         self.policy.settle()?;
         if self.windows.is_broken() {
             return Err(self.end(ExitReason::System("no memory to replace a window".to_owned())));
@@ -168,7 +168,7 @@ impl GuestState {
     /// call after one.
     #[cold]
     pub(crate) fn tick(&mut self) -> wasmtime::Result<()> {
-        if self.over || self.windows.violated() {
+        if self.must_end || self.windows.violated() {
             return Err(ended());
         }
         self.pulse.catch_up();
@@ -237,7 +237,9 @@ impl GuestState {
         }
         match outcome {
             Ok(0) => ExitReason::Finished,
-            Ok(_) => ExitReason::Failed(self.said.take().unwrap_or_else(|| "it did not say why".to_owned())),
+            Ok(_) => {
+                ExitReason::Failed(self.failure.take().unwrap_or_else(|| "it did not say why".to_owned()))
+            }
             #[cfg(feature = "wasi")]
             Err(error) if let Some(status) = exit_status(&error) => match status {
                 0 => ExitReason::Finished,
@@ -246,7 +248,7 @@ impl GuestState {
             Err(error) if !self.started && !error.is::<Trap>() => {
                 ExitReason::NotStarted(line(&format!("{error:#}")).into_owned())
             }
-            Err(error) => trap::exit_reason(&error, self.said.as_deref()),
+            Err(error) => trap::exit_reason(&error, self.failure.as_deref()),
         }
     }
 
@@ -316,18 +318,13 @@ impl GuestState {
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
-        self.said = Some(line(text).into_owned());
+        self.failure = Some(line(text).into_owned());
     }
 
     /// Passes a line to the log, or drops it if there are too many.
     pub(crate) fn log(&mut self, level: Level, text: &str) {
-        match self.meter.lines().admit() {
-            Admission::Line => (self.setup.log)(level, &line(text)),
-            Admission::LineAfter(dropped) => {
-                (self.setup.log)(Level::Warn, &dropped_lines(dropped));
-                (self.setup.log)(level, &line(text));
-            }
-            Admission::Dropped => self.policy.note(Limit::LogLines),
+        if !self.meter.lines().admit().write(&self.setup.log, level, text) {
+            self.policy.note(Limit::LogLines);
         }
     }
 

@@ -255,14 +255,9 @@ impl GuestSubscription {
     }
 
     /// Keeps one delivery beyond its release.
-    pub(crate) fn hold(
-        &mut self,
-        windows: &mut Windows,
-        limits: &ComponentLimits,
-        index: u64,
-    ) -> Result<u32, Error> {
+    pub(crate) fn hold(&mut self, windows: &mut Windows, index: u64) -> Result<u32, Error> {
         let (deliveries, mut address_space) = self.parts(windows);
-        deliveries.hold(&mut address_space, limits, index)
+        deliveries.hold(&mut address_space, index)
     }
 
     /// Gives a hold back.

@@ -1,4 +1,4 @@
-//! Describes the end of a guest that trapped.
+//! The engine's errors in words: why guests cannot be loaded, and how they trap.
 
 use std::fmt::Write;
 
@@ -10,6 +10,12 @@ use crate::hosting::log::{MAX_TEXT, line};
 
 /// Longest name of a function or a module in a backtrace, in bytes.
 const MAX_NAME: usize = 256;
+
+/// The text of an engine's error. The guest may have chosen any amount of it.
+pub(crate) fn engine_text(error: &wasmtime::Error) -> String {
+    // Indent all lines but the first, so that they do not look like lines of the host.
+    text::lines_within(&format!("{error:#}").replace('\n', "\n    "), MAX_TEXT).into_owned()
+}
 
 /// The end that the engine reports with `error`; `said` is the guest's last `fail` text.
 pub(crate) fn exit_reason(error: &wasmtime::Error, said: Option<&str>) -> ExitReason {

@@ -5,7 +5,6 @@ use blockcast_blocks::{Reader, Sequence};
 
 use super::Deliveries;
 use crate::component::limit_policy::Limit;
-use crate::component::limits::ComponentLimits;
 use crate::hosting::address_space::{AddressSpace, ArenaView};
 use crate::hosting::held_blocks::HeldBlock;
 
@@ -19,8 +18,8 @@ pub(super) struct Hold {
     block: HeldBlock,
 }
 
-/// Messages that native code may still read although its subscription has ended. Each keeps its own block and nothing else
-/// of the publisher, which carries on.
+/// Messages that native code may still read although its subscription has ended. Each keeps its own block and
+/// nothing else of the publisher, which carries on.
 #[derive(Default)]
 pub(crate) struct Unreleased {
     attached: Vec<HeldBlock>,
@@ -42,14 +41,13 @@ impl Unreleased {
 }
 
 impl<V: ArenaView> Deliveries<V> {
-    /// Keeps one delivery beyond its release. Returns the number of the hold.
+    /// Keeps one delivery beyond its release. Returns the number of the hold, which is not given out again soon.
     pub(crate) fn hold(
         &mut self,
         address_space: &mut impl AddressSpace<ArenaView = V>,
-        limits: &ComponentLimits,
         index: u64,
     ) -> Result<u32, Error> {
-        if self.holds.len() >= limits.held as usize {
+        if self.holds.len() >= self.held_blocks.max_held() {
             return Err(self.refuse(Limit::Held));
         }
         let (key, sequence, position) = self.find(index).ok_or(Error::InvalidHandle)?;
@@ -62,12 +60,12 @@ impl<V: ArenaView> Deliveries<V> {
             None => input.reader.as_mut().and_then(|reader| reader.hold(sequence)).ok_or(Error::Internal)?,
         };
         let offset = sample.descriptor().offset;
-        let block = input.share.hold(sample);
+        let hold = Hold { input: key, offset, block: input.share.hold(sample) };
+        let Some(number) = self.holds.insert(hold) else { return Err(self.refuse(Limit::Held)) };
         input.held += 1;
         address_space.retain(&mut input.view, offset);
-        let hold = self.holds.insert(Hold { input: key, offset, block });
-        // Fits: the limit on holds has 32 bits.
-        Ok(hold as u32)
+        // Holds count from 0, handles from 1. It fits: a handle has 31 bits.
+        Ok((number - 1) as u32)
     }
 
     /// Gives a hold back.
@@ -76,7 +74,7 @@ impl<V: ArenaView> Deliveries<V> {
         address_space: &mut impl AddressSpace<ArenaView = V>,
         hold: u32,
     ) -> Result<(), Error> {
-        let hold = self.holds.try_remove(hold as usize).ok_or(Error::InvalidHandle)?;
+        let hold = self.holds.remove(u64::from(hold) + 1).ok_or(Error::InvalidHandle)?;
         let input = &mut self.inputs[hold.input];
         input.held -= 1;
         address_space.hide(&mut input.view, hold.offset);
@@ -85,7 +83,8 @@ impl<V: ArenaView> Deliveries<V> {
         Ok(())
     }
 
-    /// Ends the subscription. Messages that were delivered and not released stay unchanged while the returned value lives.
+    /// Ends the subscription. Messages that were delivered and not released stay unchanged while the returned
+    /// value lives.
     pub(crate) fn into_unreleased(mut self) -> Unreleased {
         let mut unreleased = Unreleased::default();
         for run in self.runs.iter().filter(|_| self.reliable) {
@@ -99,7 +98,7 @@ impl<V: ArenaView> Deliveries<V> {
             }
         }
         unreleased.attached.extend(self.blocks);
-        unreleased.held.extend(self.holds.into_iter().map(|(_, hold)| hold.block));
+        unreleased.held.extend(self.holds.into_entries().map(|hold| hold.block));
         unreleased
     }
 }

@@ -58,8 +58,8 @@ impl<V: ArenaView> Input<V> {
         }
     }
 
-    /// Takes up to `limit` waiting messages of a publisher that waits for this subscription, and writes their records to
-    /// `target`. Returns their number and their bytes.
+    /// Takes up to `limit` waiting messages of a publisher that waits for this subscription, and writes their
+    /// records to `target`. Returns their number and their bytes.
     ///
     /// # Safety
     /// `target` points to memory for `limit` records, aligned to them, that nobody else uses during the call.
@@ -76,7 +76,8 @@ impl<V: ArenaView> Input<V> {
         run.sequence = reader.next_sequence().get();
         let mut place = target;
         let (count, bytes) = reader.take_each(u64::from(limit), |descriptor| {
-            // SAFETY: the reader passes at most `limit` descriptors, for which there is room (the caller's promise).
+            // SAFETY: the reader passes at most `limit` descriptors, for which there is room (the caller's
+            // promise).
             unsafe { place.write(view.record(delivery(descriptor, publisher, 0))) };
             place = place.wrapping_add(1);
         });
@@ -112,8 +113,8 @@ impl<V: ArenaView> Input<V> {
         }
     }
 
-    /// Whether the publisher has ended and some of its messages have not been delivered. If all have been, marks the input
-    /// as ended, whether or not the component sees its arena.
+    /// Whether the publisher has ended and some of its messages have not been delivered. If all have been,
+    /// marks the input as ended, whether or not the component sees its arena.
     pub(super) fn is_ending(&mut self) -> bool {
         if self.ended || !self.channel.is_closed() {
             return false;
@@ -123,8 +124,8 @@ impl<V: ArenaView> Input<V> {
         !self.ended
     }
 
-    /// Whether there is a message, or a loss to report. Takes nothing: where the subscription allows losses, a message that
-    /// the component does not ask for may still be lost, as in a linked app.
+    /// Whether there is a message, or a loss to report. Takes nothing: where the subscription allows losses,
+    /// a message that the component does not ask for may still be lost, as in a linked app.
     pub(super) fn has_message(&mut self) -> bool {
         self.reader.as_mut().is_some_and(Reader::has_message)
     }

@@ -6,7 +6,8 @@
 //!  (waiting)   ───────────┘   attached until     └─▶ block bytes, where the component's `AddressSpace` shows them
 //!                             released or held
 //! ```
-//! A guest sees the arenas through windows; a native library shares the host's addresses. The rest is the same for both.
+//! A guest sees the arenas through windows; a native library shares the host's addresses. The rest is the
+//! same for both.
 
 mod holds;
 mod input;
@@ -22,6 +23,7 @@ use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
 use crate::component::stats::ComponentStats;
 use crate::hosting::address_space::{AddressSpace, ArenaView};
+use crate::hosting::handles::Handles;
 use crate::hosting::held_blocks::{HeldBlock, HeldBlocks};
 use crate::hosting::topic_access::SubscriptionSource;
 
@@ -29,8 +31,8 @@ use holds::Hold;
 pub(crate) use holds::Unreleased;
 use input::{Input, delivery};
 
-/// The most messages that one poll delivers if they are shown one by one. Nothing interrupts a poll; a guest that wants
-/// more polls again.
+/// The most messages that one poll delivers if they are shown one by one. Nothing interrupts a poll; a guest
+/// that wants more polls again.
 const MAX_SHOWN: u32 = 4096;
 
 /// Bytes copied after which a poll delivers no further message, for the same reason.
@@ -52,8 +54,8 @@ pub(crate) struct Deliveries<V> {
     /// Whether publishers wait for the subscription, so that nothing is lost.
     reliable: bool,
     inputs: Slab<Input<V>>,
-    /// Readers of publishers that joined after the publisher of an input had ended, in the order of joining. They become
-    /// inputs once everything of that one was delivered, as in a linked app.
+    /// Readers of publishers that joined after the publisher of an input had ended, in the order of joining.
+    /// They become inputs once everything of that one was delivered, as in a linked app.
     waiting: VecDeque<Reader>,
     /// Keys of `inputs` are smaller than this.
     keys: usize,
@@ -69,11 +71,12 @@ pub(crate) struct Deliveries<V> {
     first: u64,
     /// Deliveries in `runs`.
     attached: u32,
-    holds: Slab<Hold>,
+    /// Held messages. Their numbers have 31 bits.
+    holds: Handles<Hold, 20, 11>,
     /// A publisher joined that has no cursor left for this subscription, and the component does not know yet.
     refused: bool,
     /// A publisher joined for whose arena there is no room, and the component does not know yet.
-    short: bool,
+    lacks_room: bool,
     /// The component was told that the topic has ended.
     closed: bool,
     /// `wait` returned because of this subscription, and the component has not polled it since.
@@ -107,9 +110,9 @@ impl<V: ArenaView> Deliveries<V> {
             offsets: VecDeque::new(),
             first: 0,
             attached: 0,
-            holds: Slab::new(),
+            holds: Handles::with_most(held_blocks.max_held()),
             refused: false,
-            short: false,
+            lacks_room: false,
             closed: false,
             reported: false,
             received: 0,
@@ -151,7 +154,8 @@ impl<V: ArenaView> Deliveries<V> {
         }
     }
 
-    /// Bounds the number of closed publishers whose messages the subscription keeps. It grows only when a publisher joins.
+    /// Bounds the number of closed publishers whose messages the subscription keeps. It grows only when a
+    /// publisher joins.
     fn bound_departed(&self) {
         let inputs = self.inputs.iter().filter(|(_, input)| input.channel.is_closed()).count();
         let waiting = self.waiting.iter().filter(|reader| reader.channel().is_closed()).count();
@@ -160,8 +164,8 @@ impl<V: ArenaView> Deliveries<V> {
         }
     }
 
-    /// Turns waiting readers into inputs, unless an input has ended and has undelivered messages. Returns `true` if it added
-    /// any.
+    /// Turns waiting readers into inputs, unless an input has ended and has undelivered messages. Returns
+    /// `true` if it added any.
     fn promote(&mut self) -> bool {
         let before = self.waiting.len();
         while !self.waiting.is_empty()
@@ -170,7 +174,7 @@ impl<V: ArenaView> Deliveries<V> {
         {
             let key = self.inputs.insert(Input::new(reader, &self.held_blocks));
             self.keys = self.keys.max(key + 1);
-            self.short = true;
+            self.lacks_room = true;
         }
         self.waiting.len() < before
     }
@@ -187,18 +191,18 @@ impl<V: ArenaView> Deliveries<V> {
         }
         for (_, input) in &mut self.inputs {
             if !input.view.is_open() {
-                // SAFETY: the input keeps the channel and the arena's file, and `retire` closes its view before dropping it.
-                // Otherwise an input goes only with its subscription, whose address space takes back everything that it
-                // showed, or with the component.
+                // SAFETY: the input keeps the channel and the arena's file, and `retire` closes its view
+                // before dropping it. Otherwise an input goes only with its subscription, whose address space
+                // takes back everything that it showed, or with the component.
                 unsafe { address_space.open(&mut input.view, &input.channel) }?;
             }
         }
-        self.short &= self.inputs.iter().any(|(_, input)| !input.view.is_open());
+        self.lacks_room &= self.inputs.iter().any(|(_, input)| !input.view.is_open());
         Ok(())
     }
 
-    /// Releases deliveries before `released_before`, then writes up to `most` records of new messages to `target` and returns
-    /// their number. If `most` is 0, it only releases.
+    /// Releases deliveries before `released_before`, then writes up to `most` records of new messages to
+    /// `target` and returns their number. If `most` is 0, it only releases.
     ///
     /// # Safety
     /// `target` points to memory for `most` records, aligned to them, that nobody else uses during the call.
@@ -219,7 +223,7 @@ impl<V: ArenaView> Deliveries<V> {
         }
         loop {
             self.admit(address_space)?;
-            if std::mem::take(&mut self.short) {
+            if std::mem::take(&mut self.lacks_room) {
                 return Err(Error::NoStorage);
             }
             let room = limits.attached.saturating_sub(self.attached);
@@ -276,8 +280,8 @@ impl<V: ArenaView> Deliveries<V> {
                 let Descriptor { sequence, offset, len, .. } = received.descriptor;
                 self.received_bytes += u64::from(len);
                 if selective {
-                    // SAFETY: the view is open and belongs to the input. The message stays attached until it has been hidden
-                    // as often as it was shown: on release, and when a hold is given back.
+                    // SAFETY: the view is open and belongs to the input. The message stays attached until it
+                    // has been hidden as often as it was shown: on release, and when a hold is given back.
                     let shown = unsafe { address_space.show(&mut input.view, &input.channel, offset, len) };
                     // A failure leaves a hole in a guest's memory, and ends the guest.
                     self.copied += shown?;
@@ -406,8 +410,9 @@ impl<V: ArenaView> Deliveries<V> {
         self.retire(address_space);
     }
 
-    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to. Each reason counts once, so
-    /// that a component which waits for something else is not woken repeatedly by a subscription that it does not poll.
+    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to. Each reason
+    /// counts once, so that a component which waits for something else is not woken repeatedly by a
+    /// subscription that it does not poll.
     pub(crate) fn arm(&mut self) -> bool {
         // In any case: a component that does not poll keeps the memory of departed publishers.
         self.join();
@@ -418,7 +423,7 @@ impl<V: ArenaView> Deliveries<V> {
     }
 
     fn has_news(&mut self) -> bool {
-        if self.refused || self.short {
+        if self.refused || self.lacks_room {
             return true;
         }
         let mut over = true;

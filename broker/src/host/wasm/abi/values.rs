@@ -136,9 +136,9 @@ pub(crate) struct SubscriptionOptions {
 #[component(record)]
 pub(crate) struct PublisherOptions {
     #[component(name = "block-size")]
-    pub(crate) block_size: u32,
-    pub(crate) blocks: u32,
-    pub(crate) history: u32,
+    block_size: u32,
+    blocks: u32,
+    history: u32,
 }
 
 flags! {
@@ -185,11 +185,6 @@ arguments! {
     u32, [I32], flat => flat.u32();
     u64, [I64], flat => flat.u64();
     MemoryArea, [I32, I32], flat => flat.area().into();
-    PublisherOptions, [I32, I32, I32], flat => Self {
-        block_size: flat.u32(),
-        blocks: flat.u32(),
-        history: flat.u32(),
-    };
 }
 
 impl Argument for ReaderOptions {
@@ -210,6 +205,21 @@ fn reader_options(overflow: blockcast_blocks::Overflow, history: u32, depth: u32
     let depth = (depth != 0).then_some(depth);
     // A guest's share of the publisher's blocks limits what it keeps, instead of a number of samples.
     ReaderOptions { overflow, depth, history: u64::from(history), samples: Some(u32::MAX), maps: true }
+}
+
+impl Argument for blockcast_publisher::PublisherOptions {
+    type Lifted = PublisherOptions;
+    const FLAT: &'static [ValType] = &[ValType::I32, ValType::I32, ValType::I32];
+
+    fn lift<S: StoreData>(lifted: PublisherOptions, _host: &Host<'_, S>) -> wasmtime::Result<Self> {
+        let PublisherOptions { block_size, blocks, history } = lifted;
+        Ok(Self::new().block_size(block_size as usize).blocks(blocks).history(history))
+    }
+
+    fn read<S: StoreData>(flat: &mut Flat<'_>, _state: &S) -> wasmtime::Result<Self> {
+        let (block_size, blocks, history) = (flat.u32(), flat.u32(), flat.u32());
+        Ok(Self::new().block_size(block_size as usize).blocks(blocks).history(history))
+    }
 }
 
 impl Argument for abi::Level {

@@ -304,7 +304,7 @@ mod tests {
     use wasmtime::{Config, Engine, OptLevel};
 
     #[test]
-    fn hostile_code_of_another_engine_is_refused_before_it_is_looked_at() {
+    fn hostile_code_of_another_engine_is_refused_before_it_is_used() {
         let path = std::env::temp_dir().join(format!("blockcast-other-engine-{}", std::process::id()));
         let cache = GuestCache::open(&path).expect("a cache");
         let id =

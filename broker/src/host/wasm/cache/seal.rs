@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_is_opened() {
+    fn sealed_code_can_be_opened() {
         for code in [&b""[..], b"code"] {
             assert_eq!(open(&KEY, &seal(&KEY, &label(), code)), Ok((label(), code)));
         }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_cut_extension_and_other_key_are_refused() {
+    fn hostile_truncation_extension_and_foreign_key_are_refused() {
         let file = seal(&KEY, &label(), b"code");
         for len in 0..file.len() {
             assert!(open(&KEY, &file[..len]).is_err(), "{len} bytes");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_label_makes_another_name() {
+    fn every_part_of_a_label_changes_the_name() {
         let names = [
             label(),
             Label { kind: 2, ..label() },

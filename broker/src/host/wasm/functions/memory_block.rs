@@ -26,11 +26,11 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
         with_block(state, &Block::new(rep), |blocks, context, block| blocks.drop_handle(context, block))
     })?;
     link.function(BLOCKS, "[constructor]memory-block", |state, (size,): (u32,)| {
-        make(state, |blocks| blocks.create(size))
+        new_handle(state, |blocks| blocks.create(size))
     })?;
     link.function(BLOCKS, "[method]memory-block.clone", |state, (this,): (Block,)| {
         known(state, &this)?;
-        make(state, |blocks| blocks.duplicate(this.rep))
+        new_handle(state, |blocks| blocks.duplicate(this.rep))
     })?;
     define_storage(link)?;
     link.function(
@@ -97,14 +97,17 @@ fn define_storage(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Resul
         |state, (area,): (MemoryArea,)| -> Answer<()> {
             let removed = state.windows.reclaim(Owner::BLOCKS, area.into()).map_err(Error::from);
             state.allow_growth();
-            state.whole()?;
+            state.settle_windows()?;
             Ok(removed)
         },
     )
 }
 
 /// Creates a handle, which cannot fail: a guest with too many ends instead.
-fn make(state: &mut GuestState, create: impl FnOnce(&mut MemoryBlocks) -> u32) -> wasmtime::Result<Block> {
+fn new_handle(
+    state: &mut GuestState,
+    create: impl FnOnce(&mut MemoryBlocks) -> u32,
+) -> wasmtime::Result<Block> {
     if state.blocks.is_full(&state.setup.limits) {
         return Err(state.end(ExitReason::Killed(Limit::MemoryBlocks)));
     }
@@ -125,6 +128,6 @@ pub(super) fn with_block<T>(
     known(state, block)?;
     let (blocks, mut context) = state.blocks();
     let answer = call(blocks, &mut context, block.rep);
-    state.whole()?;
+    state.settle_windows()?;
     Ok(answer)
 }

@@ -1,8 +1,9 @@
 //! The resource `publisher` of the interface `topics`.
 
+use blockcast_blocks::PublisherId;
 use blockcast_blocks::abi::Error;
 use blockcast_blocks::descriptor::MAX_MESSAGE_LEN;
-use blockcast_blocks::{ChannelConfig, PublisherId};
+use blockcast_publisher::PublisherOptions;
 
 use super::memory_block::with_block;
 use super::topic::topic_and_schema;
@@ -12,18 +13,15 @@ use crate::host::wasm::abi::handles::HostResource;
 use crate::host::wasm::abi::interfaces::TOPICS;
 use crate::host::wasm::abi::link::{Handle, Linkage};
 use crate::host::wasm::abi::text::Text;
-use crate::host::wasm::abi::values::{MemoryArea, PublisherOptions};
+use crate::host::wasm::abi::values::MemoryArea;
 use crate::host::wasm::blocks::MemoryBlock;
 use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::publisher::GuestPublisher;
 use crate::host::wasm::state::GuestState;
 use crate::host::wasm::sys;
-use crate::hosting::topic_access::BlockOptions;
+use crate::hosting::publishing::with_enough_blocks;
 
 type Publisher = Handle<GuestPublisher>;
-
-/// The fewest blocks that a channel can have.
-const MIN_BLOCKS: u32 = 2;
 
 impl HostResource for GuestPublisher {
     const NAME: &'static str = "publisher";
@@ -109,7 +107,7 @@ fn drop_publisher(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
     state.count_closed_publisher(&publisher);
     publisher.withdraw(&mut state.windows);
     drop(publisher);
-    state.whole()
+    state.settle_windows()
 }
 
 fn publisher<'a>(state: &'a mut GuestState, this: &Publisher) -> wasmtime::Result<&'a mut GuestPublisher> {
@@ -123,22 +121,14 @@ fn open_publisher(
     state.require_started()?;
     let (topic, schema) = topic_and_schema(topic.as_ref(), schema.as_ref(), fingerprint)?;
     let limits = &state.setup.limits;
-    if options.block_size == 0 || options.blocks == 0 {
-        return Err(Error::WrongSize);
-    }
-    let blocks = options.blocks.max(MIN_BLOCKS);
+    let options = with_enough_blocks(options)?;
     // A host that copies never shows a block to its guest, not even to be filled.
     let in_place = if limits.isolation == Isolation::Copied { u32::MAX } else { limits.in_place };
-    let block_size =
-        if options.block_size >= in_place { whole_pages(options.block_size) } else { options.block_size };
-    let options = BlockOptions { block_size, blocks, history: options.history };
-    let config = ChannelConfig {
-        block_size: block_size as usize,
-        blocks,
-        history: options.history,
-        // The size does not depend on the number.
-        ..ChannelConfig::new(PublisherId::new(0), schema.clone())
-    };
+    let block_size = options.get_block_size();
+    let options =
+        if block_size >= in_place as usize { options.block_size(whole_pages(block_size)) } else { options };
+    // The size does not depend on the number.
+    let config = options.channel(PublisherId::new(0), schema.clone());
     let bytes = config.memory().map_err(|_| Error::WrongSize)?;
     // Fits: the limit on publishers has 32 bits.
     let open = state.publishers.len() as u32;
@@ -156,7 +146,7 @@ fn open_publisher(
 
 /// The size of blocks that are built in place: whole pages, so that no neighbour shares one. A size beyond
 /// the longest message is not rounded; opening fails with it.
-fn whole_pages(block_size: u32) -> u32 {
-    let rounded = (block_size as usize).next_multiple_of(sys::page_size());
-    u32::try_from(rounded).ok().filter(|_| rounded <= MAX_MESSAGE_LEN).unwrap_or(block_size)
+fn whole_pages(block_size: usize) -> usize {
+    let rounded = block_size.next_multiple_of(sys::page_size());
+    if rounded <= MAX_MESSAGE_LEN { rounded } else { block_size }
 }

@@ -71,7 +71,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
         TOPICS,
         "[method]subscription.hold",
         |state, (this, index): (Subscription, u64)| -> Answer<u32> {
-            with_subscription(state, &this, |this, windows, limits| this.hold(windows, limits, index))
+            with_subscription(state, &this, |this, windows, _| this.hold(windows, index))
         },
     )?;
     link.function(
@@ -98,7 +98,7 @@ fn with_subscription<T>(
 ) -> wasmtime::Result<T> {
     let subscription = state.subscriptions.get_mut(this.rep as usize).ok_or_else(forged)?;
     let answer = call(subscription, &mut state.windows, &state.setup.limits);
-    state.whole()?;
+    state.settle_windows()?;
     Ok(answer)
 }
 
@@ -144,5 +144,5 @@ fn drop_subscription(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
     subscription.withdraw(&mut state.windows);
     drop(subscription);
     state.allow_growth();
-    state.whole()
+    state.settle_windows()
 }

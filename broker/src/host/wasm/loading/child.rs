@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use rustix::process::{Resource, Rlimit};
 use wasmtime::Engine;
 
-use super::error::engine_text;
 use super::kind::Kind;
 use crate::host::wasm::config::config;
 use crate::host::wasm::sys;
+use crate::host::wasm::trap::engine_text;
 
 /// The only argument of a program that is started to compile.
 pub(crate) const ARGUMENT: &str = "blockcast-compile-guest";
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_or_of_somebody_else_is_none() {
+    fn a_truncated_or_foreign_answer_is_rejected() {
         let mut bytes = Vec::new();
         Answer::Compiled(b"code".to_vec()).write(&mut bytes).expect("written");
         assert!(matches!(Answer::read(bytes.clone()), Some(Answer::Compiled(code)) if code == b"code"));

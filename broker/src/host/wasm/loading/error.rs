@@ -3,11 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use blockcast_blocks::text;
-
 use super::compiler::CompilerError;
 use super::limits::LoadLimit;
-use crate::hosting::log::MAX_TEXT;
 
 /// Why a guest cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -142,10 +139,4 @@ fn advice(import: &str) -> &'static str {
 /// The place where a limit is exceeded.
 fn place(function: Option<u64>) -> String {
     function.map_or_else(|| "it has ".to_owned(), |number| format!("function {number} has "))
-}
-
-/// The text of an engine's error. The guest may have chosen any amount of it.
-pub(crate) fn engine_text(error: &wasmtime::Error) -> String {
-    // Indent all lines but the first, so that they do not look like lines of the host.
-    text::lines_within(&format!("{error:#}").replace('\n', "\n    "), MAX_TEXT).into_owned()
 }

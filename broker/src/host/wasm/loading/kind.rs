@@ -1,7 +1,5 @@
 //! The kind of a guest's code: [`Kind`].
 
-use super::error::LoadError;
-
 /// The kind of a guest's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -10,15 +8,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Detects the kind from the first bytes.
-    pub(crate) fn of(guest: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+    /// Detects the kind from the first bytes, if they are wasm.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
-            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Self::Module),
-            [b'\0', b'a', b's', b'm', ..] => Ok(Self::Component),
+            [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => Some(Self::Module),
+            [b'\0', b'a', b's', b'm', ..] => Some(Self::Component),
             text => match first_word(text) {
-                Some("component") => Ok(Self::Component),
-                Some("module") => Ok(Self::Module),
-                _ => Err(LoadError::NotWasm { guest: guest.to_owned() }),
+                Some("component") => Some(Self::Component),
+                Some("module") => Some(Self::Module),
+                _ => None,
             },
         }
     }

@@ -24,7 +24,6 @@ pub use child::compile_child_main;
 pub(crate) use compiler::Outcome;
 pub use compiler::{CompilerError, CompilerProcess};
 pub use error::LoadError;
-pub(crate) use error::engine_text;
 pub(crate) use function::Refused;
 pub(crate) use kind::Kind;
 pub(crate) use limits::Exceeded;

@@ -106,7 +106,7 @@ impl Drop for GuestMemory {
 /// The engine's share of a [`GuestMemory`].
 struct EngineMemory {
     memory: Arc<GuestMemory>,
-    nest: Arc<Nest>,
+    siblings: Arc<GuestMemories>,
 }
 
 // SAFETY: the pointer is stable for the life of the value and `byte_size` bytes from it are accessible. The
@@ -122,7 +122,7 @@ unsafe impl LinearMemory for EngineMemory {
     }
 
     fn grow_to(&mut self, new_size: usize) -> wasmtime::Result<()> {
-        if new_size > 0 && !self.nest.take(&self.memory) {
+        if new_size > 0 && !self.siblings.claim(&self.memory) {
             return Err(wasmtime::Error::msg(SECOND_MEMORY));
         }
         self.memory.grow_to(new_size).map_err(wasmtime::Error::msg)
@@ -134,33 +134,33 @@ unsafe impl LinearMemory for EngineMemory {
 }
 
 tokio::task_local! {
-    static NURSERY: Arc<Nest>;
+    static PENDING: Arc<GuestMemories>;
 }
 
 /// The memories of one guest.
 #[derive(Debug, Default)]
-struct Nest {
+struct GuestMemories {
     /// The memory that has pages, or may get them.
     memory: OnceLock<Arc<GuestMemory>>,
     /// The first memory without pages.
     empty: OnceLock<Arc<GuestMemory>>,
 }
 
-impl Nest {
+impl GuestMemories {
     /// Makes `memory` the one that may have pages. Returns `false` if another one is.
-    fn take(&self, memory: &Arc<GuestMemory>) -> bool {
+    fn claim(&self, memory: &Arc<GuestMemory>) -> bool {
         Arc::ptr_eq(self.memory.get_or_init(|| Arc::clone(memory)), memory)
     }
 }
 
 /// Receives the memory of the guest that is being instantiated.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PendingMemory(Arc<Nest>);
+pub(crate) struct PendingMemory(Arc<GuestMemories>);
 
 impl PendingMemory {
     /// Runs `instantiation`. A linear memory that is created during one of its polls ends up here.
     pub(crate) async fn scope<F: Future>(&self, instantiation: F) -> F::Output {
-        NURSERY.scope(Arc::clone(&self.0), instantiation).await
+        PENDING.scope(Arc::clone(&self.0), instantiation).await
     }
 
     /// The guest's memory, if it has one.
@@ -172,7 +172,7 @@ impl PendingMemory {
     /// Ends instantiation: if none of the guest's memories has pages, the first one becomes the guest's.
     pub(crate) fn settle(&self) {
         if let Some(empty) = self.0.empty.get() {
-            self.0.take(empty);
+            self.0.claim(empty);
         }
     }
 }
@@ -197,18 +197,18 @@ unsafe impl MemoryCreator for GuestMemoryCreator {
         guard_size_in_bytes: usize,
     ) -> Result<Box<dyn LinearMemory>, String> {
         let reserved = reserved_size_in_bytes.unwrap_or(minimum);
-        let nursery =
-            NURSERY.try_with(Arc::clone).map_err(|_| "a linear memory outside of a guest".to_owned())?;
-        if minimum > 0 && nursery.memory.get().is_some() {
+        let siblings =
+            PENDING.try_with(Arc::clone).map_err(|_| "a linear memory outside of a guest".to_owned())?;
+        if minimum > 0 && siblings.memory.get().is_some() {
             return Err(SECOND_MEMORY.to_owned());
         }
         let memory = Arc::new(GuestMemory::new(minimum, reserved, guard_size_in_bytes)?);
         if minimum > 0 {
-            nursery.take(&memory);
+            siblings.claim(&memory);
         } else {
-            nursery.empty.get_or_init(|| Arc::clone(&memory));
+            siblings.empty.get_or_init(|| Arc::clone(&memory));
         }
-        Ok(Box::new(EngineMemory { memory, nest: nursery }))
+        Ok(Box::new(EngineMemory { memory, siblings }))
     }
 }
 
@@ -247,8 +247,8 @@ mod tests {
     async fn memory_is_reported_to_its_own_scope_and_a_second_one_is_refused() {
         let outside = GuestMemoryCreator.new_memory(memory_type(), 1 << 16, None, Some(1 << 20), 1 << 16);
         assert!(outside.is_err());
-        let nursery = PendingMemory::default();
-        let (first, second) = nursery
+        let pending = PendingMemory::default();
+        let (first, second) = pending
             .scope(async {
                 tokio::task::yield_now().await;
                 let create =
@@ -256,7 +256,7 @@ mod tests {
                 (create(), create())
             })
             .await;
-        let reported = nursery.memory().expect("reported");
+        let reported = pending.memory().expect("reported");
         assert_eq!(first.expect("created").as_ptr(), reported.base());
         assert!(second.is_err());
     }
@@ -264,18 +264,18 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn of_several_memories_only_the_first_with_pages_has_any() {
         for empty_first in [true, false] {
-            let nursery = PendingMemory::default();
+            let pending = PendingMemory::default();
             let create =
                 |size| GuestMemoryCreator.new_memory(memory_type(), size, None, Some(1 << 20), 1 << 16);
-            let (mut empty, mut full) = nursery
+            let (mut empty, mut full) = pending
                 .scope(async {
                     let before = empty_first.then(|| create(0).expect("created"));
                     let full = create(1 << 16).expect("created");
                     (before.unwrap_or_else(|| create(0).expect("created")), full)
                 })
                 .await;
-            nursery.settle();
-            assert_eq!(nursery.memory().expect("reported").base(), full.as_ptr());
+            pending.settle();
+            assert_eq!(pending.memory().expect("reported").base(), full.as_ptr());
             assert!(empty.grow_to(1 << 16).is_err() && empty.byte_size() == 0);
             full.grow_to(1 << 17).expect("grows");
         }
@@ -284,14 +284,14 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_memory_that_begins_without_pages_grows_if_it_is_the_only_one() {
         for settled in [true, false] {
-            let nursery = PendingMemory::default();
+            let pending = PendingMemory::default();
             let create = || GuestMemoryCreator.new_memory(memory_type(), 0, None, Some(1 << 20), 1 << 16);
-            let mut memory = nursery.scope(async { create().expect("created") }).await;
+            let mut memory = pending.scope(async { create().expect("created") }).await;
             if settled {
-                nursery.settle();
+                pending.settle();
             }
             memory.grow_to(1 << 16).expect("grows");
-            assert_eq!(nursery.memory().expect("reported").base(), memory.as_ptr());
+            assert_eq!(pending.memory().expect("reported").base(), memory.as_ptr());
         }
     }
 }

@@ -66,7 +66,7 @@ impl View {
         Self { copies: Copies::Plain(len), seen: HashMap::new() }
     }
 
-    /// Makes the window through which the guest looks.
+    /// Makes the window that shows this view.
     ///
     /// # Safety
     /// The window is unmapped before the view is dropped, or the guest has ended by then.
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_mapped_is_copied() {
+    fn unmapped_parts_are_copied() {
         let parts = |start, end, mapped| copied_parts(start, end, mapped).collect::<Vec<_>>();
         assert_eq!(parts(64, 128, None), [(64, 128)]);
         assert_eq!(parts(64, 64, None), []);

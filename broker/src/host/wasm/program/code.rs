@@ -5,12 +5,11 @@ use std::sync::Arc;
 use wasmtime::Module;
 use wasmtime::component::Component;
 
-use super::source::{GuestSource, binary, too_complex};
+use super::source::{GuestSource, binary, kind_of, too_complex};
 use crate::host::wasm::cache::Label;
 use crate::host::wasm::engine::GuestEngine;
-use crate::host::wasm::loading::{
-    Checked, Kind, LoadError, LoadLimits, Outcome, Refused, check, engine_text,
-};
+use crate::host::wasm::loading::{Checked, Kind, LoadError, LoadLimits, Outcome, Refused, check};
+use crate::host::wasm::trap::engine_text;
 
 /// Code that was read and may be compiled.
 pub(super) struct Code {
@@ -23,7 +22,7 @@ pub(super) struct Code {
 impl Code {
     pub(super) fn read(engine: &GuestEngine, source: &GuestSource) -> Result<Self, LoadError> {
         let (name, bytes) = (source.name(), source.read(engine.loading().limits.bytes)?);
-        Ok(Self { kind: Kind::of(&name, &bytes)?, name, bytes })
+        Ok(Self { kind: kind_of(&name, &bytes)?, name, bytes })
     }
 
     /// Loads the compiled code from the engine's cache, or compiles it and stores it there.

@@ -15,7 +15,8 @@ pub use source::GuestSource;
 
 use super::cache::PrecompiledError;
 use super::engine::GuestEngine;
-use super::loading::{Kind, LoadError, engine_text};
+use super::loading::{Kind, LoadError};
+use super::trap::engine_text;
 use super::wasi::WasiNeeds;
 use crate::control::wasi_part::WasiPart;
 

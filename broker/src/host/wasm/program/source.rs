@@ -46,7 +46,7 @@ impl GuestSource {
     /// [`LoadError`] if it cannot be read, exceeds a limit, or is not wasm.
     pub fn binary(&self, limits: &LoadLimits) -> Result<Vec<u8>, LoadError> {
         let (name, bytes) = (self.name(), self.read(limits.bytes)?);
-        let kind = Kind::of(&name, &bytes)?;
+        let kind = kind_of(&name, &bytes)?;
         Ok(binary(&name, kind, &bytes, limits)?.into_owned())
     }
 
@@ -86,6 +86,11 @@ impl From<&Path> for GuestSource {
     fn from(path: &Path) -> Self {
         Self::File(path.to_owned())
     }
+}
+
+/// The kind of code, which must be wasm.
+pub(super) fn kind_of(guest: &str, bytes: &[u8]) -> Result<Kind, LoadError> {
+    Kind::of(bytes).ok_or_else(|| LoadError::NotWasm { guest: guest.to_owned() })
 }
 
 pub(super) fn too_complex(guest: &str, exceeded: Exceeded) -> LoadError {

@@ -27,9 +27,9 @@ pub(crate) struct Wasi {
 }
 
 impl Wasi {
-    /// The state for a guest with this setup, whichever parts it is granted. Its output goes through `gate`.
-    pub(crate) fn new(setup: &GuestSetup, gate: &LineRate, policy: &LimitPolicy) -> Self {
-        let output = |level| Output::new(level, &setup.log, gate.clone(), policy.clone());
+    /// The state for a guest with this setup, whichever parts it is granted. Its output goes through `rate`.
+    pub(crate) fn new(setup: &GuestSetup, rate: &LineRate, policy: &LimitPolicy) -> Self {
+        let output = |level| Output::new(level, &setup.log, rate.clone(), policy.clone());
         let mut context = WasiCtx::builder();
         context
             .arg(&setup.name)

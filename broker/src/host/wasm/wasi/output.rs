@@ -14,7 +14,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::component::limit_policy::{Limit, LimitPolicy};
-use crate::hosting::log::{LogSink, MAX_TEXT, dropped_lines, line};
+use crate::hosting::log::{LogSink, MAX_TEXT};
 use crate::hosting::meter::{Admission, LineRate};
 
 /// The most bytes that a program may write at a time.
@@ -30,14 +30,14 @@ struct Lines {
     /// The beginning of an unfinished line, at most [`MAX_TEXT`] bytes.
     line: Vec<u8>,
     /// Shared by all lines of the guest's log.
-    gate: LineRate,
+    rate: LineRate,
     policy: LimitPolicy,
 }
 
 impl Output {
     /// A stream whose lines go to `sink` with this level.
-    pub(crate) fn new(level: Level, sink: &LogSink, gate: LineRate, policy: LimitPolicy) -> Self {
-        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), gate, policy })))
+    pub(crate) fn new(level: Level, sink: &LogSink, rate: LineRate, policy: LimitPolicy) -> Self {
+        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), rate, policy })))
     }
 
     /// Appends what the program writes. If a sink panics, the rest is lost and the panic reaches the caller.
@@ -52,21 +52,17 @@ impl Output {
     }
 }
 
-/// A complete line.
+/// A complete line that is to be written.
 struct Line {
     level: Level,
     sink: LogSink,
-    /// The number of lines dropped before it.
-    dropped: Option<u64>,
+    admission: Admission,
     text: Vec<u8>,
 }
 
 impl Line {
     fn write(self) {
-        if let Some(dropped) = self.dropped {
-            (self.sink)(Level::Warn, &dropped_lines(dropped));
-        }
-        (self.sink)(self.level, &line(&String::from_utf8_lossy(&self.text)));
+        self.admission.write(&self.sink, self.level, &String::from_utf8_lossy(&self.text));
     }
 }
 
@@ -85,15 +81,12 @@ impl Lines {
 
     fn end_line(&mut self) -> Option<Line> {
         let text = std::mem::take(&mut self.line);
-        let dropped = match self.gate.admit() {
-            Admission::Line => None,
-            Admission::LineAfter(dropped) => Some(dropped),
-            Admission::Dropped => {
-                self.policy.note(Limit::LogLines);
-                return None;
-            }
-        };
-        Some(Line { level: self.level, sink: Arc::clone(&self.sink), dropped, text })
+        let admission = self.rate.admit();
+        if let Admission::Dropped = admission {
+            self.policy.note(Limit::LogLines);
+            return None;
+        }
+        Some(Line { level: self.level, sink: Arc::clone(&self.sink), admission, text })
     }
 }
 
@@ -177,13 +170,17 @@ mod tests {
     /// The number of lines that the grant allows.
     const LINES: u64 = 10;
 
+    fn stream(sink: &LogSink, rate: Rate) -> Output {
+        let policy = LimitPolicy::new(&ComponentLimits::default());
+        Output::new(Level::Info, sink, LineRate::new(rate), policy)
+    }
+
     /// The lines that the log receives.
     fn lines(written: &[&[u8]]) -> Vec<String> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
         let sink: LogSink = Arc::new(move |_, line| sink.lock().expect("no panic").push(line.to_owned()));
-        let gate = LineRate::new(Rate::per_second(0).burst(LINES));
-        let output = Output::new(Level::Info, &sink, gate, LimitPolicy::new(&ComponentLimits::default()));
+        let output = stream(&sink, Rate::per_second(0).burst(LINES));
         for bytes in written {
             output.append(bytes);
         }
@@ -207,12 +204,7 @@ mod tests {
             *sink.lock().expect("no panic while it is locked") += 1;
             panic!("a log sink with a mistake");
         });
-        let output = Output::new(
-            Level::Info,
-            &sink,
-            LineRate::new(Rate::per_second(10)),
-            LimitPolicy::new(&ComponentLimits::default()),
-        );
+        let output = stream(&sink, Rate::per_second(10));
         let ended = blockcast_blocks::shield::shielded(move || {
             output.append(b"last");
             // Like a guest that is unwound: the line is flushed while this thread panics.
@@ -220,12 +212,7 @@ mod tests {
         });
         assert!(ended.is_err());
         assert_eq!(*calls.lock().expect("no panic while it is locked"), 1, "the rest is lost with the panic");
-        let output = Output::new(
-            Level::Info,
-            &sink,
-            LineRate::new(Rate::per_second(10)),
-            LimitPolicy::new(&ComponentLimits::default()),
-        );
+        let output = stream(&sink, Rate::per_second(10));
         let ended = blockcast_blocks::shield::shielded(move || {
             output.append(b"not ended");
             panic!("first");

@@ -108,7 +108,7 @@ fn windows_lie_side_by_side_in_their_owners_donations_only() {
 }
 
 #[test]
-fn what_is_missing_counts_whole_pages_of_all_that_does_not_fit() {
+fn missing_space_counts_whole_pages_of_everything_that_does_not_fit() {
     let mut windows = windows(u64::MAX);
     assert_eq!(windows.missing(ME, [1, 65537].map(Extent::new).into_iter()), 3 * 65536);
     windows.donate(ME, area(0, 65536)).expect("accepted");
@@ -149,7 +149,7 @@ fn the_host_touches_ordinary_memory_only() {
 }
 
 #[test]
-fn donations_that_follow_one_another_are_one_and_can_be_taken_back_in_parts() {
+fn adjacent_donations_join_and_can_be_reclaimed_in_parts() {
     let mut windows = windows(u64::MAX);
     let file = file(65536);
     for address in [MIB, MIB + 2 * 65536, MIB + 65536] {
@@ -171,7 +171,7 @@ fn donations_that_follow_one_another_are_one_and_can_be_taken_back_in_parts() {
 }
 
 #[test]
-fn a_part_of_a_second_mapping_is_written_while_that_is_allowed_and_not_afterwards() {
+fn part_of_a_second_mapping_is_writable_only_while_allowed() {
     let mut windows = windows(u64::MAX);
     let page = sys::page_size();
     let shared = sys::SharedFile::new("test", 65536).expect("memory");
@@ -191,7 +191,7 @@ fn a_part_of_a_second_mapping_is_written_while_that_is_allowed_and_not_afterward
         maps.lines().find_map(of).expect("mapped")
     };
     assert_eq!(access(&windows, 0), "r--s");
-    // SAFETY: nobody looks at the bytes.
+    // SAFETY: nobody has references to the bytes.
     unsafe { windows.allow_writing(window, page as u64, page) }.expect("allowed");
     assert_eq!((access(&windows, 0), access(&windows, page)), ("r--s".to_owned(), "rw-s".to_owned()));
     let start = windows.locate(area(window.address, 65536)).expect("inside");
@@ -201,7 +201,7 @@ fn a_part_of_a_second_mapping_is_written_while_that_is_allowed_and_not_afterward
     assert_eq!(unsafe { shared.base().add(page).read_volatile() }, 7, "the file has it");
     windows.forbid_writing(window, page as u64, page).expect("forbidden");
     assert_eq!(access(&windows, page), "r--s");
-    // SAFETY: nobody looks at the bytes.
+    // SAFETY: nobody has references to the bytes.
     let unaligned = unsafe { windows.allow_writing(window, 64, page) };
     assert!(matches!(unaligned, Err(WindowError::Unaligned)));
     // SAFETY: as above.
@@ -212,7 +212,7 @@ fn a_part_of_a_second_mapping_is_written_while_that_is_allowed_and_not_afterward
 }
 
 #[test]
-fn what_is_shown_in_windows_is_counted_until_it_is_hidden_or_the_window_is_gone() {
+fn shown_parts_are_counted_until_hidden_or_unmapped() {
     let mut windows = windows(u64::MAX);
     windows.donate(ME, area(0, 2 * MIB)).expect("donated");
     let (own, other) = (file(65536), file(65536));
