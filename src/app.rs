@@ -1,29 +1,29 @@
-//! [`App`]: what a component runs.
+//! [`App`]: the function that a component runs.
 
 use std::fmt::Display;
 use std::future::Future;
 
 use crate::Session;
 
-/// What [`export!`](crate::export) accepts: an `async fn(Session) -> Result<(), E>` or a plain `fn(Session) -> Result<(), E>`
-/// whose error can be displayed.
+/// A function that [`export!`](crate::export) accepts: an `async fn(Session) -> Result<(), E>` or a plain
+/// `fn(Session) -> Result<(), E>`, with an error that implements `Display`.
 ///
-/// `K` tells the two kinds apart and is always found by the compiler.
+/// `K` distinguishes the two. The compiler always infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an app",
-    label = "neither `async fn(Session) -> Result<(), E>` nor `fn(Session) -> Result<(), E>`",
+    label = "neither an `async fn(Session) -> Result<(), E>` nor a `fn(Session) -> Result<(), E>`",
     note = "an app is `pub async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError>`, or the same without \
-            `async`; instead of `AppError` any error that implements `Display` will do"
+            `async`; any error that implements `Display` will do instead of `AppError`"
 )]
 pub trait App<K> {
-    /// Why it fails.
+    /// The app's error.
     type Error: Display;
 
-    /// Runs it.
+    /// Runs the app.
     fn run(self, session: Session) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
-/// The kind of an `async fn` whose future is `F`.
+/// Marks an `async fn` with the future `F`.
 #[derive(Debug)]
 pub struct Async<F>(std::marker::PhantomData<F>);
 
@@ -40,7 +40,7 @@ where
     }
 }
 
-/// The kind of a plain `fn` whose error is `E`.
+/// Marks a plain `fn` with the error `E`.
 #[derive(Debug)]
 pub struct Blocking<E>(std::marker::PhantomData<E>);
 

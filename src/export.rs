@@ -1,11 +1,13 @@
-//! Making an app's function the entry point of a component.
+//! [`export!`](crate::export): makes an app the entry point of a component.
 
-/// Makes `run` the app that a component of this crate consists of: built for wasm32, of a guest; built with
-/// `--cfg blockcast_library`, of a shared library. Otherwise it only checks that `run` is an app: linked into a program
-/// it is given to the broker.
+/// Exports `run` as the app of this crate. Use it once per crate.
 ///
-/// `run` is an `async fn(Session) -> Result<(), AppError>`, or a plain `fn` of the same form; any error that can be displayed will do.
-/// Use it once per crate.
+/// Built for wasm32, the crate becomes a guest. Built with `--cfg blockcast_library`, it becomes a shared
+/// library. In any other build, the macro only checks that `run` is an app, which the program passes to the
+/// broker itself.
+///
+/// `run` is an `async fn(Session) -> Result<(), AppError>`, or a plain `fn` of the same form. Any error that
+/// implements `Display` will do.
 ///
 /// ```
 /// use blockcast::{AppError, Level, Session};
@@ -17,7 +19,8 @@
 /// blockcast::export!(run);
 /// ```
 ///
-/// A plain `fn` uses the blocking calls. Linked in and in a library it has a thread of its own, a guest is suspended while it waits:
+/// A plain `fn` uses the blocking calls. Linked in or in a library, it has a thread of its own. A guest is
+/// suspended while it waits:
 ///
 /// ```
 /// use blockcast::{AppError, Pod, RecvError, Session};
@@ -37,11 +40,12 @@
 /// blockcast::export!(run);
 /// ```
 ///
-/// When it is cancelled, a blocking call in which it waits does not return: linked in and in a library its stack is unwound from there,
-/// a guest is gone. In a guest there is no `Instant` to make a deadline of: wait for several things with
-/// [`Session::block_on`](crate::Session::block_on), of which one is [`Session::sleep`](crate::Session::sleep).
+/// If the app is cancelled, the blocking call in which it waits does not return. Linked in or in a library,
+/// the stack is unwound from there. A guest simply ends. Guests have no `Instant` to express a deadline.
+/// Instead, use [`Session::block_on`](crate::Session::block_on) to wait for several futures, with
+/// [`Session::sleep`](crate::Session::sleep) as one of them.
 ///
-/// Anything else does not compile, in no deployment:
+/// Anything else does not compile, in any deployment:
 ///
 /// ```compile_fail,E0277
 /// async fn run(lines: u32) -> Result<(), blockcast::AppError> { Ok(()) } // does not take a session
@@ -72,26 +76,26 @@
 /// ```compile_fail,E0428
 /// async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError> { Ok(()) }
 /// blockcast::export!(run);
-/// blockcast::export!(run); // there is one already
+/// blockcast::export!(run); // only one app per crate
 /// ```
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 #[macro_export]
 macro_rules! export {
     ($run:path) => {
-        #[allow(dead_code, reason = "checks that there is one app, and that it is one")]
+        #[allow(dead_code, reason = "checks that there is only one app, and that it is one")]
         const ONE_APP_IS_EXPORTED: fn() = || $crate::check_app($run);
     };
 }
 
-/// Compiles if `app` is one.
+/// Compiles only if `app` is an app.
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 #[doc(hidden)]
 pub fn check_app<K>(app: impl crate::App<K>) {
     drop(app);
 }
 
-/// Makes `run` the app that a guest of this crate consists of: an `async fn(Session) -> Result<(), AppError>` or a plain `fn` of the
-/// same form; any error that can be displayed will do. Use it once per crate.
+/// Exports `run` as the app of this guest. It is an `async fn(Session) -> Result<(), AppError>` or a plain
+/// `fn` of the same form. Any error that implements `Display` will do. Use it once per crate.
 #[cfg(target_family = "wasm")]
 #[macro_export]
 macro_rules! export {
@@ -111,8 +115,8 @@ macro_rules! export {
     };
 }
 
-/// Makes `run` the app that a shared library of this crate consists of: an `async fn(Session) -> Result<(), AppError>` or a plain
-/// `fn` of the same form; any error that can be displayed will do. Use it once per crate.
+/// Exports `run` as the app of this shared library. It is an `async fn(Session) -> Result<(), AppError>` or a
+/// plain `fn` of the same form. Any error that implements `Display` will do. Use it once per crate.
 ///
 /// The library exports one symbol, `blockcast_app`; see [`abi`](crate::client::abi).
 #[cfg(all(blockcast_library, not(target_family = "wasm")))]
@@ -123,10 +127,10 @@ macro_rules! export {
         const ONE_APP_IS_EXPORTED: () = {
             #[cfg(panic = "abort")]
             compile_error!(
-                "a library is built with `panic = \"unwind\"`, so that a panic ends it alone and not its host"
+                "build libraries with `panic = \"unwind\"`, so that a panic ends only the component and not its host"
             );
 
-            // In a section of its own, so that its version can be read without running anything.
+            // In a section of its own, so that its version can be read without running any code.
             #[unsafe(link_section = ".blockcast")]
             static BLOCKCAST_APP: $crate::client::abi::App = $crate::client::abi::App::new(
                 blockcast_run,
@@ -134,7 +138,7 @@ macro_rules! export {
             );
 
             unsafe extern "C" fn blockcast_run(host: *const $crate::client::abi::Host) -> u32 {
-                // SAFETY: the host calls this with its table.
+                // SAFETY: the host passes its table.
                 unsafe { $crate::client::start(host, $run) }
             }
 

@@ -1,8 +1,8 @@
 //! Zero-copy publish-subscribe on memory blocks, for threads and for sandboxed wasm guests.
 //!
-//! A publisher fills a block in place, a [`Broker`] hands read-only attachments of it to every subscriber,
-//! and the block is reclaimed once every subscriber has let go of it. A subscriber is a thread, a task or a
-//! wasm guest; nobody gets a copy.
+//! A publisher fills a block in place, a [`Broker`] gives every subscriber a read-only attachment to it, and
+//! the block is reclaimed once every subscriber has detached. A subscriber is a thread, a task, a native
+//! library or a wasm guest. Nothing is copied.
 //!
 //! ```
 //! use blockcast::{Broker, Flat};
@@ -14,25 +14,29 @@
 //! publisher.try_loan()?.send(&vec!["hello".to_owned(), "one".to_owned()])?;
 //!
 //! let message = subscriber.try_recv_ref()?;
-//! assert_eq!(message.view().get(1).unwrap(), "one"); // read where it was written
+//! assert_eq!(message.view().get(1).unwrap(), "one"); // read in place
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Apps
-//! An app is an `async fn` that gets a [`Session`], or a plain `fn` that gets one and uses the blocking calls. Linked into a program it is
-//! run by [`Broker::run`]. With [`export!`] the same source makes a component: built for wasm32 a guest, which
-//! [`Broker::spawn_guest`] runs in a sandbox; built with `RUSTFLAGS="--cfg blockcast_library"` a shared library, which
-//! [`Broker::spawn_library`] runs at the speed of linked code.
+//! An app is an `async fn` that takes a [`Session`], or a plain `fn` that takes one and uses the blocking
+//! calls. The same source runs in three deployments:
+//! - linked into a program, [`Broker::run`] runs it;
+//! - exported with [`export!`] and built for wasm32, it is a guest, which [`Broker::spawn_guest`] runs in a
+//!   sandbox;
+//! - exported and built with `RUSTFLAGS="--cfg blockcast_library"`, it is a shared library, which
+//!   [`Broker::spawn_library`] runs at the speed of linked code.
 //!
 //! # Crates
 //! | crate | contents |
 //! | --- | --- |
 //! | `blockcast-blocks` | arenas, blocks, the ring, cursors, reclamation |
 //! | `blockcast-flat-types` | the flat layout |
-//! | `blockcast-publisher`, `blockcast-subscriber` | the typed ends; native and wasm32 |
-//! | `blockcast-broker` | topics, grants, components, the wasm host; native only |
+//! | `blockcast-publisher`, `blockcast-subscriber` | typed publishers and subscribers; native and wasm32 |
+//! | `blockcast-session` | an app's topics, parameters, log and clock, in every deployment |
+//! | `blockcast-broker` | topics, grants, components and their hosts; native only |
 //!
-//! Everything that an app needs is re-exported here.
+//! This crate re-exports everything that an app needs.
 
 #[cfg(feature = "rkyv")]
 #[doc(hidden)]
@@ -80,10 +84,10 @@ pub mod client;
 #[cfg(any(target_family = "wasm", blockcast_library))]
 pub use client::{Level, Session, Sleep};
 
-/// Why an app ended: any error, told to whoever runs it.
+/// Why an app failed: any error. It becomes part of the component's exit reason.
 pub type AppError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The README's snippets are compiled and run as tests of the documentation.
+/// Compiles and runs the README's snippets as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

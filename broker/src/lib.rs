@@ -1,7 +1,7 @@
-//! Topics, admission, grants, statistics and the hosts of Blockcast: of wasm guests, and of native libraries.
+//! Topics, grants, statistics, and the components of Blockcast with their hosts.
 //!
-//! The broker is the control plane: it brings publishers and subscribers together and runs components. A
-//! message goes from a publisher's block to its subscribers without it.
+//! The broker is the control plane: it brings publishers and subscribers together and runs components.
+//! Messages do not pass through it: they go from a publisher's block directly to the subscribers.
 //!
 //! ```
 //! use blockcast_blocks::Pod;
@@ -15,23 +15,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Fork, signals and limits of the process
-//! A child that is [forked](blockcast_blocks#after-a-fork) has none of the broker's threads: everything of an inherited broker returns
-//! `Forked`, its components are [`Ended`](ComponentState::Ended) there, and dropping it ends nothing. Make another broker in the child.
+//! # Fork, signals and process limits
+//! A [forked](blockcast_blocks#after-a-fork) child has none of the broker's threads. In the child, every
+//! operation of an inherited broker returns `Forked`, its components count as
+//! [`Ended`](ComponentState::Ended), and dropping it ends nothing. Create another broker in the child.
 //!
-//! Guests' faults come as signals (`SIGSEGV`, `SIGILL`, `SIGFPE`). Handlers of the program's own are to be installed before the
-//! first guest is loaded, so that the engine passes on to them what is not a guest's; a later one has to pass on the rest to the
-//! engine's. Threads that run guests unblock these signals.
+//! Guests' faults arrive as signals (`SIGSEGV`, `SIGILL`, `SIGFPE`). If your program has its own handlers,
+//! install them before the first guest is loaded, so that the engine passes on all signals that do not belong
+//! to a guest. A handler that is installed later must pass on all signals that it does not handle
+//! itself to the engine's handler. Threads that run guests unblock these signals.
 //!
-//! The broker refuses components while the process has few memory mappings left: see
+//! The broker refuses components if the process has few memory mappings left: see
 //! [`reserve_mappings`](blockcast_blocks::reserve_mappings).
 //!
-//! # Crates that do the work
-//! `wasmtime` runs guests; `tokio` gives each component a task and a timer; `flume` is the mailbox through
-//! which a subscription learns of new publishers; `crossbeam-epoch` guards the set of subscribers that a
-//! publisher wakes; `blake3` seals compiled guests; `libloading` loads native
-//! libraries, and `object` reads their files before; `wasmtime-wasi` serves programs, with the feature `wasi`; `tracing` tells of
-//! joins, refusals and ends.
+//! # Dependencies
+//! `wasmtime` runs guests. `tokio` gives each component a task and a timer. `crossbeam-epoch` guards the set
+//! of subscribers that a publisher wakes. `blake3` seals compiled guests. `libloading` loads native
+//! libraries, and `object` reads their files first. `wasmtime-wasi` provides WASI, with the feature `wasi`.
+//! `tracing` reports joins, refusals and exits.
 
 mod component;
 mod control;
@@ -65,4 +66,4 @@ pub use host::wasm::{
 };
 pub use hosting::log::LogSink;
 pub use hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
-pub use session::{Session, Sleep};
+pub use session::{LinkedHost, Session, Sleep};

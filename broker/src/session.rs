@@ -1,4 +1,4 @@
-//! [`Session`]: what an app is given, linked into the program or loaded natively.
+//! [`Session`] of a linked app: [`LinkedHost`] is the broker's side of it, [`Sleep`] its timer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use blockcast_blocks::abi::Level;
 use blockcast_blocks::shield::{shielded, shielded_waker};
 use blockcast_blocks::{OpenError, Payload, Process, Timestamp, park};
 use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_session::SessionHost;
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::Handle;
 
@@ -22,12 +23,12 @@ use crate::control::grants::Grants;
 use crate::control::shared::Shared;
 use crate::hosting::log::{LogSink, line};
 
-/// An app's way to its topics, parameters, log and clock. The same methods exist inside of a guest, so that
-/// one source serves both.
-///
-/// Plain names are `async`; those that begin with `blocking_` block the thread and are for apps that are a plain `fn`, which
-/// [`block_on`](Self::block_on) all others. In an `async fn` they keep a thread from the tasks that share it.
-pub struct Session {
+/// Gives an app its topics, parameters, log and clock. Guests and native libraries have a
+/// session with the same methods, so that one source serves all deployments.
+pub type Session = blockcast_session::Session<LinkedHost>;
+
+/// The broker's side of the [`Session`] of an app that is linked into the program.
+pub struct LinkedHost {
     name: String,
     shared: Arc<Shared>,
     grants: Grants,
@@ -39,7 +40,7 @@ pub struct Session {
     await_restarts: bool,
 }
 
-impl Session {
+impl LinkedHost {
     pub(crate) fn new(
         name: String,
         shared: Arc<Shared>,
@@ -51,31 +52,17 @@ impl Session {
         let ComponentOptions { grants, parameters, log, await_restarts, .. } = options;
         Self { name, shared, grants, parameters, control, log, runtime, expectation, await_restarts }
     }
+}
 
-    /// The value that whoever started the app gave for `name`, if any.
-    #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<String> {
+impl SessionHost for LinkedHost {
+    type Level = Level;
+    type Sleep = Sleep;
+
+    fn parameter(&self, name: &str) -> Option<String> {
         self.parameters.get(name).cloned()
     }
 
-    /// Opens a topic for publishing.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    #[expect(clippy::unused_async, reason = "in a guest the same call may wait")]
-    pub async fn publisher<P: Payload>(
-        &self,
-        topic: &str,
-        options: PublisherOptions,
-    ) -> Result<Publisher<P>, OpenError> {
-        self.blocking_publisher(topic, options)
-    }
-
-    /// As [`publisher`](Self::publisher), blocking the thread where that waits.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn blocking_publisher<P: Payload>(
+    fn publisher<P: Payload>(
         &self,
         topic: &str,
         options: PublisherOptions,
@@ -84,24 +71,7 @@ impl Session {
         self.shared.publisher(&self.name, topic, options, None, Some(&self.expectation))
     }
 
-    /// Opens a topic for subscribing.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    #[expect(clippy::unused_async, reason = "in a guest the same call may wait")]
-    pub async fn subscriber<P: Payload>(
-        &self,
-        topic: &str,
-        options: SubscriberOptions,
-    ) -> Result<Subscriber<P>, OpenError> {
-        self.blocking_subscriber(topic, options)
-    }
-
-    /// As [`subscriber`](Self::subscriber), blocking the thread where that waits.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn blocking_subscriber<P: Payload>(
+    fn subscriber<P: Payload>(
         &self,
         topic: &str,
         options: SubscriberOptions,
@@ -111,48 +81,28 @@ impl Session {
         self.shared.subscriber(&self.name, topic, options, await_restarts)
     }
 
-    /// Writes a line to the app's log.
-    pub fn log(&self, level: Level, text: &str) {
+    fn log(&self, level: Level, text: &str) {
         match &self.log {
             Some(log) => log(level, &line(text)),
             None => trace(&self.name, level, &line(text)),
         }
     }
 
-    /// The time, on the clock of the message times.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         Timestamp::now()
     }
 
-    /// Whether the app is asked to finish. Once true it stays true. It is in a child that the app has forked.
-    #[must_use]
-    pub fn shutdown_requested(&self) -> bool {
-        self.shared.is_inherited() || self.control.is_shutdown_requested()
-    }
-
-    /// Waits until the app is asked to finish.
-    pub async fn shutdown(&self) {
-        if self.shared.is_inherited() {
-            return;
-        }
-        self.control.shutdown().await;
-    }
-
-    /// Completes `duration` from now; in the far future where that exceeds the clock. In a child that the app has forked it
-    /// completes at once, as the timer is the parent's.
-    pub fn sleep(&self, duration: Duration) -> Sleep {
+    fn sleep(&self, duration: Duration) -> Sleep {
         if self.shared.is_inherited() {
             return Sleep { timer: None, is_lost: false, process: Process::current() };
         }
-        // Also for threads that know of no runtime.
+        // The calling thread may not be one of the runtime's.
         let _runtime = self.runtime.enter();
         let timer = Some(Box::pin(tokio::time::sleep(duration)));
         Sleep { timer, is_lost: false, process: Process::current() }
     }
 
-    /// Blocks the thread for `duration`.
-    pub fn blocking_sleep(&self, duration: Duration) {
+    fn blocking_sleep(&self, duration: Duration) {
         if self.shared.is_inherited() {
             std::thread::sleep(duration);
             return;
@@ -160,20 +110,28 @@ impl Session {
         self.block_on(self.sleep(duration));
     }
 
-    /// Drives `future` to its end, blocking the thread while it waits: how an app that is a plain `fn` waits for several things at once, or for
-    /// [the shutdown](Self::shutdown). When the app is cancelled meanwhile, this does not return: see
-    /// [`Broker::run`](crate::Broker::run).
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+    fn shutdown_requested(&self) -> bool {
+        self.shared.is_inherited() || self.control.is_shutdown_requested()
+    }
+
+    async fn shutdown(&self) {
+        if self.shared.is_inherited() {
+            return;
+        }
+        self.control.shutdown().await;
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
         park::block_on(future)
     }
 }
 
-/// Completes when its time has come; see [`Session::sleep`]. Dropping it cancels it.
+/// Completes at a time; see [`Session::sleep`](blockcast_session::Session::sleep). Dropping it cancels it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// The runtime of the timer was shut down.
+    /// The timer's runtime has been shut down.
     is_lost: bool,
     process: Process,
 }
@@ -185,11 +143,12 @@ impl Future for Sleep {
         let is_current = self.process.is_current();
         let Self { timer, is_lost, .. } = &mut *self;
         let Some(timer) = timer.as_mut().filter(|_| is_current) else { return Poll::Ready(()) };
-        // The runtime keeps the waker and wakes it on a thread of its own.
+        // The runtime keeps the waker and wakes it on one of its own threads.
         let waker = shielded_waker(context.waker());
         if !*is_lost {
             let mut own = Context::from_waker(&waker);
-            // A timer panics if its runtime was shut down. An app on a thread of its own may go on nevertheless.
+            // A timer panics if its runtime has been shut down, but an app on a thread of its own may still
+            // be running.
             match shielded(|| timer.as_mut().poll(&mut own)) {
                 Ok(polled) => return polled,
                 Err(_) => *is_lost = true,
@@ -213,22 +172,22 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // A thread of the parent may have had the timer's lock.
+            // A thread of the parent may have held the timer's lock during the fork.
             std::mem::forget(self.timer.take());
         }
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for LinkedHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
+        f.debug_struct("LinkedHost")
             .field("name", &self.name)
             .field("grants", &self.grants)
             .finish_non_exhaustive()
     }
 }
 
-/// A component's log line as a `tracing` event.
+/// Emits a component's log line as a `tracing` event.
 pub(crate) fn trace(component: &str, level: Level, text: &str) {
     match level {
         Level::Error => tracing::error!(component, "{text}"),
@@ -247,7 +206,7 @@ mod tests {
     use crate::Broker;
 
     #[test]
-    fn a_sleep_ends_its_duration_after_it_was_asked_for_whenever_it_is_polled_first() {
+    fn a_sleep_counts_from_its_creation_not_from_its_first_poll() {
         let broker = Broker::new();
         let app = broker.run("sleeper", Grants::new(), [], |session: Session| {
             let duration = Duration::from_millis(20);
@@ -263,5 +222,18 @@ mod tests {
             if Instant::now() < deadline { Err("early".to_owned()) } else { Ok(()) }
         });
         assert_eq!(app.unwrap().wait().reason, crate::ExitReason::Finished);
+    }
+
+    #[test]
+    fn a_blocking_shutdown_returns_once_the_app_is_asked_to_finish() {
+        let broker = Broker::new();
+        let app = broker.run("waiter", Grants::new(), [], |session: Session| {
+            session.blocking_shutdown();
+            if session.shutdown_requested() { Ok(()) } else { Err("not asked") }
+        });
+        let app = app.unwrap();
+        assert!(app.report().is_none(), "it waits");
+        app.request_shutdown();
+        assert_eq!(app.wait().reason, crate::ExitReason::Finished);
     }
 }

@@ -22,11 +22,11 @@ use crate::control::tasks::Tasks;
 use crate::host::library::{LibraryProgram, LibrarySetup};
 use crate::host::linked::{AppOutcome, Launch};
 use crate::hosting::log::LogSink;
-use crate::session::Session;
+use crate::session::{LinkedHost, Session};
 
 impl Broker {
-    /// Runs an app that is linked into this program: an `async fn` as a task, a plain `fn` on a thread of its own.
-    /// [`Session::parameter`] returns the `parameters`.
+    /// Runs an app that is linked into this program: an `async fn` as a task, a plain `fn` on a thread of its
+    /// own. [`Session::parameter`] returns the `parameters`.
     ///
     /// If the app panics, only the component ends.
     ///
@@ -50,17 +50,17 @@ impl Broker {
     /// ```
     ///
     /// # Cancelling a plain `fn`
-    /// When a plain `fn` is [cancelled](Component::cancel), the next blocking call in which it has to wait does not
-    /// return: the stack is unwound from there, everything that the app holds is dropped, and the app ends as
-    /// [`Cancelled`]. Code that catches panics should resume this one (its payload is not text).
+    /// When a plain `fn` is [cancelled](Component::cancel), the next blocking call in which it has to wait
+    /// does not return: the stack is unwound from there, everything that the app holds is dropped, and the
+    /// app ends as [`Cancelled`]. Code that catches panics should resume this one (its payload is not text).
     ///
-    /// Code that neither waits nor returns cannot be ended: after the
-    /// [grace period](crate::ComponentLimits::shutdown_grace) it is [`Abandoned`]. So is an app in a program built with
-    /// `panic = "abort"`, unless it returns once blocking calls with a deadline report a timeout. The broker ignores
-    /// threads that the app has started.
+    /// Code that neither waits nor returns cannot be ended: after the [grace
+    /// period](crate::ComponentLimits::shutdown_grace) it is [`Abandoned`]. So is an app in a program built
+    /// with `panic = "abort"`, unless it returns once blocking calls with a deadline report a timeout. The
+    /// broker ignores threads that the app has started.
     ///
-    /// An app that only uses `try_` methods should poll [`Session::shutdown_requested`], which is true from the
-    /// cancellation on.
+    /// An app that only uses `try_` methods should poll [`Session::shutdown_requested`], which is true from
+    /// the cancellation on.
     ///
     /// # Errors
     /// [`StartError::Runtime`] and [`StartError::Closed`].
@@ -100,7 +100,8 @@ impl Broker {
         let policy = options.restart.clone();
         let admitted = self.admit(options, "", &policy)?;
         let (launch, shared) = (admitted.clone(), Arc::clone(&self.shared));
-        // A plain `fn` is called on the thread of its run. Only one run exists at a time, so nobody waits for the lock.
+        // A plain `fn` is called on the thread of its run. Only one run exists at a time, so nobody waits for
+        // the lock.
         let app = Arc::new(Mutex::new(app));
         admitted.spawn(policy, move || {
             let app = Arc::clone(&app);
@@ -108,16 +109,16 @@ impl Broker {
         })
     }
 
-    /// Reads a native library and checks that it fits the broker, once for any number of runs. The library runs in this
-    /// process, without isolation: see [`library`](crate::host::library).
+    /// Reads a native library and checks that it fits the broker, once for any number of runs. The library
+    /// runs in this process, without isolation: see [`library`](crate::host::library).
     ///
     /// # Errors
     /// [`StartError::Library`] says what is wrong with the file.
     ///
     /// # Safety
-    /// Loading and running the file runs its code in this process: its constructors, its `blockcast_app`, its app and its
-    /// destructors. The caller vouches that this code is sound and keeps the contract that [`blockcast_blocks::abi`]
-    /// describes, as a library built from safe Rust with `blockcast::export!` does.
+    /// Loading and running the file runs its code in this process: its constructors, its `blockcast_app`, its
+    /// app and its destructors. The caller vouches that this code is sound and keeps the contract that
+    /// [`blockcast_blocks::abi`] describes, as a library built from safe Rust with `blockcast::export!` does.
     pub unsafe fn load_library(&self, path: impl AsRef<Path>) -> Result<LibraryProgram, StartError> {
         // SAFETY: the caller vouches for the file.
         Ok(unsafe { LibraryProgram::load(path.as_ref()) }?)
@@ -125,13 +126,13 @@ impl Broker {
 
     /// Runs a native library on a thread of its own.
     ///
-    /// If the app panics, only the component ends. Its grants and limits apply to its calls, as they do for a guest, but
-    /// as a contract: nothing isolates native code. Its memory is not limited. An app that neither calls nor returns
-    /// cannot be ended: see [`ExitReason::Abandoned`](crate::ExitReason::Abandoned).
+    /// If the app panics, only the component ends. Its grants and limits apply to its calls, as they do for a
+    /// guest, but as a contract: nothing isolates native code. Its memory is not limited. An app that neither
+    /// calls nor returns cannot be ended: see [`ExitReason::Abandoned`](crate::ExitReason::Abandoned).
     ///
     /// # Errors
-    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`]. Later failures are reported as the
-    /// component's [exit reason](crate::ExitReason).
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`]. Later failures are reported
+    /// as the component's [exit reason](crate::ExitReason).
     pub fn spawn_library(
         &self,
         program: &LibraryProgram,
@@ -141,9 +142,9 @@ impl Broker {
         self.supervise_library(program, ComponentOptions::new().grants(grants).parameters(parameters))
     }
 
-    /// Runs a native library like [`spawn_library`](Self::spawn_library), and restarts it according to the options'
-    /// [restart policy](ComponentOptions::restart). Each run has its own static variables and joins its topics anew. By
-    /// then, everything that the previous run held has been released.
+    /// Runs a native library like [`spawn_library`](Self::spawn_library), and restarts it according to the
+    /// options' [restart policy](ComponentOptions::restart). Each run has its own static variables and joins
+    /// its topics anew. By then, everything that the previous run held has been released.
     ///
     /// # Errors
     /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`].
@@ -201,7 +202,7 @@ pub(super) struct Admitted {
 impl Admitted {
     /// What a run of a linked app begins with.
     fn launch(&self, shared: &Arc<Shared>) -> Launch {
-        let session = Session::new(
+        let host = LinkedHost::new(
             self.name.clone(),
             Arc::clone(shared),
             self.options.clone(),
@@ -211,15 +212,15 @@ impl Admitted {
         );
         Launch {
             name: self.name.clone(),
-            session,
+            session: Session::new(host),
             control: Arc::clone(&self.control),
             grace: self.options.grants.get_limits().shutdown_grace,
             runtime: self.runtime.clone(),
         }
     }
 
-    /// The topics that the component may use. All its runs share them, and with them the number of topics that the
-    /// component has created.
+    /// The topics that the component may use. All its runs share them, and with them the number of topics
+    /// that the component has created.
     pub(super) fn topics(&self, shared: &Arc<Shared>) -> Arc<GrantedTopics> {
         Arc::new(GrantedTopics::new(
             Arc::clone(shared),
@@ -229,7 +230,7 @@ impl Admitted {
         ))
     }
 
-    /// Where the component's log goes: by default, lines become `tracing` events with its name.
+    /// The sink for the component's log. By default, lines become `tracing` events with its name.
     pub(super) fn log(&self) -> LogSink {
         self.options.log.clone().unwrap_or_else(|| {
             let name: Arc<str> = self.name.as_str().into();

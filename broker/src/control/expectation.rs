@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::control::topic::Topic;
 
-/// The topics to which a component has published, and may publish again after a restart. Subscriptions that wait for
-/// restarts do not end before the component has ended for good.
+/// The topics to which a component has published, and may publish again after a restart. Subscriptions that
+/// wait for restarts do not end before the component has ended for good.
 #[derive(Debug)]
 pub(crate) struct RestartExpectation(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Each topic is told once to [expect](Topic::expect) the component. Weak, so that a topic without participants can
-    /// still be removed.
+    /// Each topic is told once to [expect](Topic::expect) the component. Weak, so that a topic without
+    /// participants can still be removed.
     topics: Vec<Weak<Topic>>,
     /// The component will not be restarted (any more).
     over: bool,

@@ -1,5 +1,5 @@
-//! The topics that one component may use: [`GrantedTopics`] connects the hosts of guests and libraries to the broker's
-//! topics.
+//! The topics that one component may use: [`GrantedTopics`] connects the hosts of guests and libraries to the
+//! broker's topics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -34,7 +34,8 @@ pub(crate) struct GrantedTopics {
     subscribed: Mutex<BTreeMap<String, SubscriptionPermit>>,
 }
 
-/// Permits one subscription of a component to a topic. The number of clones is the number of its subscriptions.
+/// Permits one subscription of a component to a topic. The number of clones is the number of its
+/// subscriptions.
 #[derive(Clone, Debug, Default)]
 struct SubscriptionPermit(Arc<()>);
 
@@ -105,13 +106,14 @@ impl GrantedTopics {
         }
     }
 
-    /// Permits one more subscription to `topic`, unless the component has as many as it may. Dropping the permit returns
-    /// it.
+    /// Permits one more subscription to `topic`, unless the component has as many as it may. Dropping the
+    /// permit returns it.
     fn permit(&self, topic: &str) -> Result<SubscriptionPermit, Refusal> {
         let limit = self.grants.get_limits().subscriptions_per_topic;
         // A panic under the lock leaves valid permits.
         let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Permits are issued under the lock and returned without it: the count may be too high, but never too low.
+        // Permits are issued under the lock and returned without it: the count may be too high, but never too
+        // low.
         subscribed.retain(|_, permit| Arc::strong_count(&permit.0) > 1);
         let issued = subscribed.get(topic).map_or(0, |permit| Arc::strong_count(&permit.0) - 1);
         if issued >= limit as usize {
@@ -138,8 +140,8 @@ impl GrantedTopics {
         Ok(TopicSource { subscription, unsealed: topic.is_unsealed(), _permit: permit })
     }
 
-    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block becomes free that
-    /// somebody waits for.
+    /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block
+    /// becomes free that somebody waits for.
     pub(crate) fn port(
         &self,
         topic: &str,
@@ -156,8 +158,9 @@ impl GrantedTopics {
     }
 }
 
-// SAFETY: readers and writers come from the topic of that name, which has admitted the schema. Whether a topic is unsealed
-// is decided when it is created, and the broker refuses native subscribers of an unsealed topic.
+// SAFETY: readers and writers come from the topic of that name, which has admitted the schema. Whether a
+// topic is unsealed is decided when it is created, and the broker refuses native subscribers of an unsealed
+// topic.
 unsafe impl TopicAccess for GrantedTopics {
     fn subscribe(
         &self,
@@ -188,8 +191,8 @@ pub(crate) struct TopicSource {
     _permit: SubscriptionPermit,
 }
 
-// SAFETY: the readers come from the topic's subscription, which nobody else shares. The host seals what components publish
-// unless the topic is unsealed.
+// SAFETY: the readers come from the topic's subscription, which nobody else shares. The host seals what
+// components publish unless the topic is unsealed.
 unsafe impl SubscriptionSource for TopicSource {
     fn next_joined(&mut self) -> Option<Result<Reader, JoinError>> {
         self.subscription.next_arrival().map(Ok)
@@ -206,8 +209,8 @@ unsafe impl SubscriptionSource for TopicSource {
 
 /// A component's publisher of a topic.
 pub(crate) struct TopicPort {
-    // Dropped in this order: the topic then drops the closed channel, so that it is no longer charged to the component
-    // unless somebody still reads it.
+    // Dropped in this order: the topic then drops the closed channel, so that it is no longer charged to the
+    // component unless somebody still reads it.
     writer: Writer,
     topic: TidiedTopic,
 }
@@ -228,8 +231,9 @@ impl TopicPort {
     }
 }
 
-// SAFETY: the port has one writer and shares it with nobody. The topic takes its layout's check only from a `Payload` of its
-// schema, and payloads of one schema agree on what is valid. The broker refuses native subscribers of an unsealed topic.
+// SAFETY: the port has one writer and shares it with nobody. The topic takes its layout's check only from a
+// `Payload` of its schema, and payloads of one schema agree on what is valid. The broker refuses native
+// subscribers of an unsealed topic.
 unsafe impl PublisherPort for TopicPort {
     #[inline]
     fn writer(&mut self) -> (&mut Writer, Checks<'_>) {

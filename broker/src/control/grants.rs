@@ -6,12 +6,12 @@ use crate::component::isolation::Isolation;
 use crate::component::limits::ComponentLimits;
 use crate::control::wasi_part::WasiPart;
 
-/// The topics that a component may publish and subscribe to, and the resources that it may use. Nothing is granted by
-/// default.
+/// The topics that a component may publish and subscribe to, and the resources that it may use. Nothing is
+/// granted by default.
 ///
-/// For a guest, grants are a sandbox. For native code, linked or loaded, they are a contract: calls beyond the grants are
-/// refused, but nothing isolates the code. Native libraries ignore the limits on memory, windows, isolation and building in
-/// place; all other limits apply to them.
+/// For a guest, grants are a sandbox. For native code, linked or loaded, they are a contract: calls beyond
+/// the grants are refused, but nothing isolates the code. Native libraries ignore the limits on memory,
+/// windows, isolation and building in place; all other limits apply to them.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     publish: Vec<String>,
@@ -54,15 +54,16 @@ impl Grants {
         self
     }
 
-    /// Sets how much of its topics' arenas a guest sees. This is part of the [limits](Self::limits): setting them later
-    /// replaces it.
+    /// Sets how much of its topics' arenas a guest sees. This is part of the [limits](Self::limits): setting
+    /// them later replaces it.
     #[must_use]
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.limits.isolation = isolation;
         self
     }
 
-    /// Allows a guest to use these parts of WASI; see [`WasiPart`]. A guest that imports others is not started.
+    /// Allows a guest to use these parts of WASI; see [`WasiPart`]. A guest that imports others is not
+    /// started.
     #[must_use]
     pub fn wasi(mut self, parts: impl IntoIterator<Item = WasiPart>) -> Self {
         self.wasi.extend(parts);

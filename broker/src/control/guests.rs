@@ -12,7 +12,8 @@ use crate::control::start_error::StartError;
 use crate::host::wasm::{self, GuestCache, GuestEngine, GuestProgram, GuestSetup, GuestSource, LoadOptions};
 
 impl Broker {
-    /// Stores compiled guests in `cache` and loads them from there. Call this before the first guest is loaded.
+    /// Stores compiled guests in `cache` and loads them from there. Call this before the first guest is
+    /// loaded.
     ///
     /// # Errors
     /// [`StartError::Engine`] if guests cannot run here, or if one was loaded before.
@@ -23,7 +24,8 @@ impl Broker {
     /// Sets how guests are loaded. Call this before the first guest is loaded.
     ///
     /// # Errors
-    /// [`StartError::Engine`] if guests cannot run here, if this was called before, or if a guest was loaded before.
+    /// [`StartError::Engine`] if guests cannot run here, if this was called before, or if a guest was loaded
+    /// before.
     pub fn load_with(&self, options: LoadOptions) -> Result<(), StartError> {
         self.shared.check_start()?;
         let engine =
@@ -36,7 +38,8 @@ impl Broker {
         self.shared.engine.set(Ok(engine)).map_err(late)
     }
 
-    /// Reads, validates and compiles a guest, once for any number of runs. Compiling takes milliseconds to seconds.
+    /// Reads, validates and compiles a guest, once for any number of runs. Compiling takes milliseconds to
+    /// seconds.
     ///
     /// # Errors
     /// [`StartError::Load`] says what is wrong with the file.
@@ -49,8 +52,9 @@ impl Broker {
 
     /// Like [`load`](Self::load), but for async callers: runs on a thread for blocking work.
     ///
-    /// [`LoadLimits`](crate::LoadLimits) bound what code may ask of the compiler, but compiling in this process cannot be
-    /// interrupted. Compile code that you do not trust in a [child process](crate::CompilerProcess).
+    /// [`LoadLimits`](crate::LoadLimits) bound what code may ask of the compiler, but compiling in this
+    /// process cannot be interrupted. Compile code that you do not trust in a [child
+    /// process](crate::CompilerProcess).
     ///
     /// # Errors
     /// As for [`load`](Self::load), and [`StartError::Runtime`].
@@ -64,8 +68,8 @@ impl Broker {
     /// Runs a wasm guest as a task of its own.
     ///
     /// # Errors
-    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`]. Later failures
-    /// are reported as the component's [exit reason](crate::ExitReason).
+    /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`].
+    /// Later failures are reported as the component's [exit reason](crate::ExitReason).
     pub fn spawn_guest(
         &self,
         program: &GuestProgram,
@@ -76,8 +80,8 @@ impl Broker {
     }
 
     /// Runs a wasm guest like [`spawn_guest`](Self::spawn_guest), and restarts it according to the options'
-    /// [restart policy](ComponentOptions::restart). Each run is a new instance that joins its topics anew. By then,
-    /// everything that the previous run held has been released.
+    /// [restart policy](ComponentOptions::restart). Each run is a new instance that joins its topics anew. By
+    /// then, everything that the previous run held has been released.
     ///
     /// # Errors
     /// [`StartError::Runtime`], [`StartError::Closed`], [`StartError::Mappings`], [`StartError::Signals`].

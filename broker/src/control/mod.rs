@@ -4,9 +4,10 @@
 //! - [`components`] and [`guests`] load code and start it on the runtime that [`tasks`] holds, or fail with a
 //!   [`start_error`];
 //! - [`topic_table`] finds a topic by its name;
-//! - [`topic`] joins the publishers and subscriptions of one name and schema, and [`stats`] counts what they do;
-//! - [`grants`] lists what a component may do, among it the parts of WASI in [`wasi_part`], and [`granted`] holds a
-//!   component to its grants;
+//! - [`topic`] joins the publishers and subscriptions of one name and schema, and [`stats`] counts what they
+//!   do;
+//! - [`grants`] lists what a component may do, among it the parts of WASI in [`wasi_part`], and [`granted`]
+//!   holds a component to its grants;
 //! - [`expectation`] tracks publishers that may come back after a restart.
 
 pub(crate) mod broker;

@@ -38,8 +38,8 @@ impl Shared {
         }
     }
 
-    /// Whether this is a forked child, which has none of the broker's threads and in which its locks may never be
-    /// released.
+    /// Whether this is a forked child, which has none of the broker's threads and in which its locks may
+    /// never be released.
     pub(crate) fn is_inherited(&self) -> bool {
         !self.process.is_current()
     }
@@ -82,8 +82,8 @@ impl Shared {
             return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
         }
         let subscription = topic.subscribe(options.reader(), signal, await_restarts)?;
-        // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher with another
-        // one.
+        // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher
+        // with another one.
         Ok(unsafe { Subscriber::new(subscription) })
     }
 
@@ -101,8 +101,8 @@ impl Shared {
         Ok((topic, writer))
     }
 
-    /// Returns the topic of that name. Creates it if it does not exist and `may_create` agrees. A new topic has no
-    /// participants: it is removed unless somebody joins before the returned reference is dropped.
+    /// Returns the topic of that name. Creates it if it does not exist and `may_create` agrees. A new topic
+    /// has no participants: it is removed unless somebody joins before the returned reference is dropped.
     pub(crate) fn open_topic(
         &self,
         name: &str,
@@ -211,6 +211,7 @@ fn validator_of<P: Payload>() -> Validator {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Single calls of the standard library change what these locks guard, so it is consistent even after a panic.
+    // Single calls of the standard library change what these locks guard, so it is consistent even after a
+    // panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -35,8 +35,8 @@ pub enum StartError {
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
-    /// The process was forked after the broker was created. The broker's threads belong to the parent: create another
-    /// broker in the child.
+    /// The process was forked after the broker was created. The broker's threads belong to the parent: create
+    /// another broker in the child.
     #[error("the broker belongs to the parent process; create another one after the fork")]
     Forked,
 }

@@ -28,8 +28,8 @@ pub struct Departed {
     pub published: u64,
     /// Bytes they published.
     pub bytes: u64,
-    /// Number of those publishers whose blocks somebody still holds, or whose messages somebody has not received yet. If
-    /// 0, all their blocks have been returned and their memory is free.
+    /// Number of those publishers whose blocks somebody still holds, or whose messages somebody has not
+    /// received yet. If 0, all their blocks have been returned and their memory is free.
     pub attached: usize,
 }
 
@@ -53,7 +53,8 @@ impl TopicStats {
     }
 }
 
-/// One line for the topic, then one per publisher, per subscriber, and per current or former subscriber that holds samples.
+/// One line for the topic, then one per publisher, per subscriber, and per current or former subscriber that
+/// holds samples.
 impl fmt::Display for TopicStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} [{}], {} subscriptions", self.name, self.schema.name(), self.subscriptions)?;

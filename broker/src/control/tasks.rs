@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use blockcast_blocks::Process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Where components run. The broker and each of its components hold a reference.
+/// The runtime on which components run. The broker and each of its components hold a reference.
 pub(crate) enum Tasks {
     /// On the caller's runtime.
     Given(Handle),

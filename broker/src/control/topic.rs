@@ -1,7 +1,8 @@
 //! [`Topic`]: a name, a schema, and the participants.
 //!
-//! Wakers, tracing layers and destructors are the user's code and may call back. So nothing calls them while the members are
-//! locked: readers join quietly and are announced after the lock is released, and members that have left are dropped then.
+//! Wakers, tracing layers and destructors are the user's code and may call back. So nothing calls them while
+//! the members are locked: readers join quietly and are announced after the lock is released, and members
+//! that have left are dropped then.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -17,7 +18,8 @@ use blockcast_subscriber::{ExpectedPublishers, Subscription, SubscriptionFeed, s
 use crate::control::stats::{Departed, TopicStats};
 use crate::hosting::topic_access::{Checks, Validator};
 
-/// The participants of one topic. Messages do not pass through it: publishers and subscribers meet in their channels.
+/// The participants of one topic. Messages do not pass through it: publishers and subscribers meet in their
+/// channels.
 pub(crate) struct Topic {
     name: Arc<str>,
     schema: Schema,
@@ -92,7 +94,8 @@ impl Topic {
         self.declared.store(declared, Ordering::Relaxed);
     }
 
-    /// Whether the topic has no participants and is not declared. Reliable if nobody else has a reference to it.
+    /// Whether the topic has no participants and is not declared. Reliable if nobody else has a reference to
+    /// it.
     pub(crate) fn is_unused(&self) -> bool {
         if self.declared.load(Ordering::Relaxed) {
             return false;
@@ -115,8 +118,8 @@ impl Topic {
         })
     }
 
-    /// Learns from the first typed participant of this process how bytes of the schema are checked. `check` must come from a
-    /// [`Payload`](blockcast_blocks::Payload) with the topic's schema.
+    /// Learns from the first typed participant of this process how bytes of the schema are checked. `check`
+    /// must come from a [`Payload`](blockcast_blocks::Payload) with the topic's schema.
     pub(crate) fn learn_layout(&self, check: fn() -> Validator) {
         self.layout.get_or_init(check);
     }
@@ -138,8 +141,8 @@ impl Topic {
         Checks { layout: self.layout.get(), rule: self.rule.get() }
     }
 
-    /// Adds a publisher. Before this returns, every subscription of the topic has joined its channel, so that nobody misses a
-    /// message.
+    /// Adds a publisher. Before this returns, every subscription of the topic has joined its channel, so that
+    /// nobody misses a message.
     pub(crate) fn publish(
         self: &Arc<Self>,
         id: PublisherId,
@@ -154,7 +157,8 @@ impl Topic {
         let mut writer;
         {
             let mut members = self.open_members()?;
-            // Admit all current subscriptions: otherwise a subscriber could keep publishers out by subscribing often enough.
+            // Admit all current subscriptions: otherwise a subscriber could keep publishers out by
+            // subscribing often enough.
             let current = u32::try_from(members.subscriptions.len()).unwrap_or(u32::MAX);
             if config.max_subscribers > 0 {
                 config.max_subscribers = config.max_subscribers.max(current);
@@ -195,8 +199,8 @@ impl Topic {
         Ok(writer)
     }
 
-    /// Adds a subscription to all current and future publishers of the topic. With `await_restarts`, the subscription does not
-    /// end while publishers may [come back](Self::expect).
+    /// Adds a subscription to all current and future publishers of the topic. With `await_restarts`, the
+    /// subscription does not end while publishers may [come back](Self::expect).
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         options: ReaderOptions,
@@ -250,7 +254,8 @@ impl Topic {
         let _departures = self.members().prune();
     }
 
-    /// Keeps subscriptions that wait for restarts from ending until [`forget`](Self::forget) has been called as often.
+    /// Keeps subscriptions that wait for restarts from ending until [`forget`](Self::forget) has been called
+    /// as often.
     pub(crate) fn expect(&self) {
         self.expected.expect();
     }
@@ -264,7 +269,8 @@ impl Topic {
         }
     }
 
-    /// Refuses everyone who tries to join from now on. Subscriptions end once the current publishers have left.
+    /// Refuses everyone who tries to join from now on. Subscriptions end once the current publishers have
+    /// left.
     pub(crate) fn close(&self) {
         let _left = {
             let mut members = self.members();
@@ -317,7 +323,8 @@ impl Topic {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        // Every change to the members is complete before anything can panic, so they are consistent even after a panic.
+        // Every change to the members is complete before anything can panic, so they are consistent even
+        // after a panic.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -336,7 +343,8 @@ impl Members {
         (left, closed)
     }
 
-    /// Removes and counts the channels of publishers that have left. The caller drops them after the lock is released.
+    /// Removes and counts the channels of publishers that have left. The caller drops them after the lock is
+    /// released.
     fn count_departed(&mut self) -> Vec<Arc<Channel>> {
         let closed: Vec<_> = self.channels.extract_if(.., |channel| channel.is_closed()).collect();
         for channel in &closed {

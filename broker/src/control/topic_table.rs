@@ -7,8 +7,8 @@ use crate::control::topic::Topic;
 
 /// Topics by name. Topics without participants are removed now and then.
 ///
-/// Dropping a topic may call the user's code. So whatever removes topics returns them, and the caller drops them when it
-/// no longer holds the lock.
+/// Dropping a topic may call the user's code. So whatever removes topics returns them, and the caller drops
+/// them when it no longer holds the lock.
 #[derive(Default)]
 pub(crate) struct TopicTable {
     by_name: BTreeMap<String, Arc<Topic>>,
@@ -18,7 +18,8 @@ pub(crate) struct TopicTable {
     keeps_all: bool,
 }
 
-/// Number of topics without participants that may accumulate before they are removed. They are not visible from outside.
+/// Number of topics without participants that may accumulate before they are removed. They are not visible
+/// from outside.
 const UNSWEPT: usize = 64;
 
 impl TopicTable {
@@ -63,7 +64,8 @@ impl TopicTable {
     }
 }
 
-/// Whether a topic has no participants and none is about to join: references are taken only under the table's lock.
+/// Whether a topic has no participants and none is about to join: references are taken only under the table's
+/// lock.
 fn is_unused(topic: &Arc<Topic>) -> bool {
     Arc::strong_count(topic) == 1 && topic.is_unused()
 }
