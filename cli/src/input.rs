@@ -1,4 +1,4 @@
-//! Files that are published on topics, as plain bytes.
+//! Publishes files on topics, as plain bytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,22 +11,22 @@ use tokio::sync::watch;
 use crate::log;
 use crate::plan::Input;
 
-/// After how long an input that waits for subscribers says so.
+/// How long an input waits for subscribers before it says so.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Whether all guests and libraries have ended: then nobody is left who could subscribe.
+/// Tells when all guests and libraries have ended, so that nobody is left to subscribe.
 #[derive(Clone)]
 pub struct Readers(watch::Receiver<bool>);
 
 impl Readers {
-    /// The sender sends `true` when all have ended.
+    /// Send `true` when all have ended.
     pub fn new() -> (watch::Sender<bool>, Self) {
         let (sender, receiver) = watch::channel(false);
         (sender, Self(receiver))
     }
 
     async fn gone(&self) {
-        // The tool ends without telling: they have gone too.
+        // An error means that the sender is gone because the tool ends. Then the readers are gone, too.
         let _ = self.0.clone().wait_for(|&gone| gone).await;
     }
 
@@ -35,7 +35,7 @@ impl Readers {
     }
 }
 
-/// Starts publishing. It ends with the file, at the request to finish, or when nobody is left who could read.
+/// Starts publishing. It ends at the end of the file, when asked to finish, or when no reader is left.
 pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Component, String> {
     let file = input.file.clone();
     let mut reader: Box<dyn Read + Send> = if file.as_os_str() == "-" {
@@ -50,7 +50,7 @@ pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Compon
         let mut output = session.publisher::<Bytes>(&topic, options).await?;
         {
             let mut joined = std::pin::pin!(output.subscribers(subscribers));
-            let mut told = false;
+            let mut said = false;
             loop {
                 tokio::select! {
                     biased;
@@ -58,19 +58,20 @@ pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Compon
                     () = session.shutdown() => return Ok(()),
                     () = readers.gone() => {
                         return Err(format!(
-                            "all guests have ended, and topic {topic:?} did not get the {subscribers} subscribers \
+                            "all components have ended, but topic {topic:?} never had the {subscribers} subscribers \
                              that the input waits for"
                         )
                         .into());
                     }
-                    () = tokio::time::sleep(SILENCE), if !told => {
-                        told = true;
+                    () = tokio::time::sleep(SILENCE), if !said => {
+                        said = true;
                         log::say(&format!("input {topic} waits for {subscribers} subscribers of the topic"));
                     }
                 }
             }
         }
-        // Reading may take for ever, so it has a thread of its own, which ends when nobody listens any more.
+        // Reading may block forever, so it has a thread of its own. The thread ends when nobody receives any
+        // more.
         let (chunks, read) = mpsc::sync_channel::<io::Result<Vec<u8>>>(1);
         std::thread::Builder::new().name("input".to_owned()).spawn(move || {
             loop {
@@ -93,7 +94,7 @@ pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Compon
             match read.try_recv() {
                 Ok(chunk) => {
                     let chunk = chunk?;
-                    // A subscriber that does not read makes it wait.
+                    // Waits while a subscriber does not read.
                     tokio::select! {
                         loan = output.loan() => loan?.send(&chunk[..])?,
                         () = session.shutdown() => break,

@@ -1,4 +1,4 @@
-//! `blockcast inspect`: what a guest's or a library's file holds, read without running it.
+//! `blockcast inspect`: shows what the file of a guest or a library contains, without running it.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -14,33 +14,34 @@ use crate::args::Inspect;
 use crate::log::{printable, printable_json};
 use crate::{Refused, units};
 
-/// Bytes of a page of wasm.
+/// Size of a wasm page in bytes.
 const PAGE: u64 = 1 << 16;
 
-/// What a file holds.
+/// What a file contains.
 #[derive(Debug, Default, Serialize)]
 struct Inspection {
     file: String,
-    /// `component`, `core module`, `native library`, or empty where it is none of them.
+    /// `component`, `core module` or `native library`. Empty if it is none of them.
     kind: &'static str,
     bytes: u64,
     imports: Vec<Named>,
     exports: Vec<Named>,
-    /// Linear memories that it defines.
+    /// Linear memories that the file defines.
     memories: Vec<Memory>,
-    /// Core modules inside of a component.
+    /// Number of core modules in a component.
     modules: u32,
     functions: u32,
-    /// Parts of WASI that have to be granted to it.
+    /// Parts of WASI that must be granted to it.
     wasi: Vec<String>,
-    /// Libraries of the system that a native library needs.
+    /// Shared libraries that a native library needs.
     needs: Vec<String>,
-    /// Exports and needs of a native library that are not listed, because they are too many or too long.
+    /// Number of a native library's exports and needed libraries that are not listed because there are too
+    /// many or their names are too long.
     omitted: u64,
-    /// Version of the C interface for which a native library was built, where its file says it.
+    /// Version of the C interface that a native library was built for, if the file says so.
     abi_version: Option<u32>,
     runs_here: bool,
-    /// Why not.
+    /// Why the file does not run here.
     refused: Option<String>,
 }
 
@@ -56,7 +57,8 @@ struct Memory {
     maximum_bytes: Option<u64>,
 }
 
-/// Inspects files. The exit code is 1 if one of them does not run here. Stops quietly once nobody reads its output.
+/// Inspects files. The exit code is 1 if one of them does not run here. Stops quietly once nobody reads its
+/// output.
 pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
     let broker = Broker::new();
     broker.load_with(arguments.loading.options()).map_err(|error| error.to_string())?;
@@ -91,7 +93,7 @@ impl Inspection {
         let failed = |error| format!("{}: {error}", file.display());
         let metadata = std::fs::metadata(file).map_err(failed)?;
         if !metadata.is_file() {
-            return Err(format!("{}: it is not a file", file.display()));
+            return Err(format!("{}: not a regular file", file.display()));
         }
         let mut head = Vec::new();
         File::open(file).and_then(|file| file.take(4).read_to_end(&mut head)).map_err(failed)?;
@@ -108,7 +110,7 @@ impl Inspection {
                 return Ok(inspection);
             }
         };
-        // What comes before a mistake is shown.
+        // If the file is damaged, show what comes before the damage.
         let _ = inspection.read(&binary);
         match broker.load(&GuestSource::bytes(inspection.file.clone(), binary)) {
             Ok(program) => {
@@ -120,7 +122,7 @@ impl Inspection {
         Ok(inspection)
     }
 
-    /// Whether a library runs here shows as far as that can be seen without running any of it.
+    /// Reads a library. Says that it runs here if nothing in the file speaks against it.
     fn read_library(&mut self, file: &Path) {
         self.kind = "native library";
         match LibraryFile::read(file) {
@@ -136,7 +138,7 @@ impl Inspection {
     }
 
     fn read(&mut self, binary: &[u8]) -> wasmparser::Result<()> {
-        // Of the modules and components inside of each other, the outermost is 1.
+        // Nesting depth of modules and components. The outermost is 1.
         let mut depth = 0;
         for payload in Parser::new(0).parse_all(binary) {
             match payload? {
@@ -225,8 +227,11 @@ impl Inspection {
             line("interface", &format!("version {version}"));
         }
         for memory in &self.memories {
-            let most = memory.maximum_bytes.map_or_else(|| "any".to_owned(), units::of_bytes);
-            line("memory", &format!("{} at first, {most} at most", units::of_bytes(memory.minimum_bytes)));
+            let most = memory.maximum_bytes.map_or_else(
+                || "unlimited".to_owned(),
+                |bytes| format!("at most {}", units::of_bytes(bytes)),
+            );
+            line("memory", &format!("{} initially, {most}", units::of_bytes(memory.minimum_bytes)));
         }
         for import in &self.imports {
             line("imports", &format!("{} ({})", text::line(&import.name), import.kind));
@@ -235,18 +240,18 @@ impl Inspection {
             line("exports", &format!("{} ({})", text::line(&export.name), export.kind));
         }
         if !self.wasi.is_empty() {
-            line("needs", &format!("WASI: {} (to be granted)", self.wasi.join(", ")));
+            line("needs", &format!("WASI: {} (must be granted)", self.wasi.join(", ")));
         }
         for needed in &self.needs {
             line("needs", &text::line(needed));
         }
         if self.omitted > 0 {
-            line("omitted", &format!("{} more names of exports and needs", self.omitted));
+            line("omitted", &format!("{} more exports and needed libraries", self.omitted));
         }
         if native {
             line(
                 "sandbox",
-                "none: it runs with all rights of the program that loads it (--native, or [[library]])",
+                "none: runs with all rights of the program that loads it (--native or [[library]])",
             );
         }
         match &self.refused {

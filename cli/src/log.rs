@@ -1,4 +1,4 @@
-//! What guests log, on the standard error: one line each, with the guest's name.
+//! Log lines on standard error, each with the name of its component.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use blockcast::{Level, LogSink, text};
 
-/// Which lines are printed.
+/// Selects the lines to print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter(Option<Level>);
 
 impl Filter {
-    /// Up to `info`.
+    /// Prints lines up to `info`.
     pub const INFO: Self = Self(Some(Level::Info));
 
     fn admits(self, level: Level) -> bool {
@@ -31,12 +31,16 @@ impl FromStr for Filter {
             "info" => Some(Level::Info),
             "debug" => Some(Level::Debug),
             "trace" => Some(Level::Trace),
-            _ => return Err(format!("{text:?} is none of off, error, warn, info, debug, trace")),
+            _ => {
+                return Err(format!(
+                    "{text:?} is not a log level: use off, error, warn, info, debug or trace"
+                ));
+            }
         }))
     }
 }
 
-/// Where the log of the guest `name` goes, as far as `filter` lets it.
+/// Prints the log lines of component `name` that `filter` admits.
 pub fn sink(name: &str, width: usize, filter: Filter) -> LogSink {
     let prefix = padded(name, width);
     Arc::new(move |level, text| {
@@ -46,12 +50,12 @@ pub fn sink(name: &str, width: usize, filter: Filter) -> LogSink {
     })
 }
 
-/// A line of this program about the guest `name`.
+/// Prints a line of this tool about component `name`.
 pub fn about(name: &str, width: usize, word: &str, text: &str) {
     print(&padded(name, width), word, text);
 }
 
-/// A line of this program about itself.
+/// Prints a line of this tool about itself.
 pub fn say(text: &str) {
     // `eprintln!` would panic if standard error is closed; then nobody reads the line.
     let _ = writeln!(std::io::stderr(), "blockcast: {}", printable(text));
@@ -70,18 +74,18 @@ fn print(prefix: &str, word: &str, text: &str) {
     }
 }
 
-/// Text for the terminal that may have several lines. Guests, libraries and files choose much of it; none of it moves the
-/// cursor or turns the text around.
+/// Makes text with several lines safe to print. Guests, libraries and files choose much of it; nothing in it
+/// may move the cursor or change the text direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
     text::lines(text)
 }
 
-/// JSON for the terminal: characters that are not shown are escaped as JSON escapes them.
+/// Makes JSON safe to print: invisible characters become JSON escapes.
 pub fn printable_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for c in json.chars() {
         if text::is_invisible(c) {
-            // Only a string of the document can contain one.
+            // In JSON, only a string can contain one.
             let mut units = [0; 2];
             shown.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {

@@ -1,10 +1,10 @@
-//! The command line tool: runs guests and native libraries under a broker, and looks into them.
+//! The command-line tool: runs guests and native libraries under a broker, and inspects them.
 //!
 //! ```text
-//! blockcast run deployment.toml          what a manifest says
+//! blockcast run deployment.toml          runs what a manifest lists
 //! blockcast run a.wasm b.wasm --publish 'sensors/*' --subscribe log
 //! blockcast run --native libfast.so slow.wasm
-//! blockcast inspect guest.wasm           what it imports, exports and asks for
+//! blockcast inspect guest.wasm           shows what it imports, exports and needs
 //! ```
 
 mod args;
@@ -23,14 +23,14 @@ use clap::Parser;
 
 use args::{Arguments, Command};
 
-/// What went wrong before anything ran: the message names the file, line and key where there is one.
+/// What went wrong before anything ran. The message names the file, line and key, if there is one.
 type Refused = String;
 
-/// Exit code: the command line, the manifest or a guest's file is not right, and nothing was run.
+/// Exit code if the command line, a manifest or a file is wrong, so that nothing was run.
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    // This process may be one that `run` or `inspect` has started to compile a guest.
+    // This process may be a child that `run` or `inspect` has started to compile a guest.
     blockcast::compile_child_main();
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),

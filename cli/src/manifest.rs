@@ -1,4 +1,5 @@
-//! Manifests: what to run, in TOML. Every key is known by name; a mistake is told with file, line and key.
+//! Manifests: TOML files that say what to run. Unknown keys are errors. Errors include the file, line and
+//! key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::Refused;
 use crate::log::Filter;
 use crate::units;
 
-/// A manifest as it is written.
+/// A manifest's contents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -26,21 +27,21 @@ pub struct Manifest {
     #[serde(default)]
     pub topic: Vec<Topic>,
     #[serde(default)]
-    pub guest: Vec<Guest>,
-    /// Native code, which runs with no sandbox around it: a section of its own, so that nobody runs it unawares.
+    pub guest: Vec<Component>,
+    /// Native code runs without a sandbox, so it has a section of its own: nobody runs it by accident.
     #[serde(default)]
-    pub library: Vec<Guest>,
+    pub library: Vec<Component>,
 }
 
 /// `[broker]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Broker {
-    /// How often the counters are printed.
+    /// Interval at which the counters are printed.
     pub stats: Option<Time>,
-    /// Which lines of the guests' logs are printed.
+    /// Log lines to print.
     pub log: Option<Parsed<Filter>>,
-    /// A folder for compiled guests.
+    /// Folder for compiled guests.
     pub cache: Option<String>,
 }
 
@@ -49,17 +50,17 @@ pub struct Broker {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Topic {
     pub name: Spanned<String>,
-    /// Text of its schema, such as `flat1/u32:list<string>`.
+    /// The schema's text, such as `flat1/u32:list<string>`.
     pub schema: Option<Spanned<String>>,
-    /// A file that is published on it as plain bytes.
+    /// A file to publish on the topic as plain bytes.
     pub input: Option<String>,
-    /// Bytes of a block of the input, hence of a chunk.
+    /// Block size of the input in bytes, and thus the size of its chunks.
     #[serde(default = "Topic::block_size")]
     pub block_size: Size,
-    /// Blocks of the input.
+    /// Number of blocks of the input.
     #[serde(default = "Topic::blocks")]
     pub blocks: u32,
-    /// For how many subscribers the input waits.
+    /// Number of subscribers that the input waits for.
     #[serde(default = "Topic::subscribers")]
     pub subscribers: u32,
 }
@@ -81,15 +82,15 @@ impl Topic {
 /// `[[guest]]` and `[[library]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Guest {
-    /// Default: the source's file name without the extension.
+pub struct Component {
+    /// Default: the name of the source file without the extension.
     pub name: Option<Spanned<String>>,
-    /// Its file, relative to the manifest.
+    /// The file to run, relative to the manifest.
     pub source: Spanned<String>,
-    /// What the file is to be; it is looked at in any case.
+    /// The expected kind of the file. The actual kind is detected in any case.
     pub kind: Option<Kind>,
-    /// How many of it run. More than one are called `name-1`, `name-2` and so on.
-    #[serde(default = "Guest::instances")]
+    /// Number of instances. More than one are named `name-1`, `name-2` and so on.
+    #[serde(default = "Component::instances")]
     pub instances: Spanned<u32>,
     /// In values, `{name}` stands for the instance's name and `{instance}` for its number.
     #[serde(default)]
@@ -98,7 +99,7 @@ pub struct Guest {
     pub publish: Vec<String>,
     #[serde(default)]
     pub subscribe: Vec<String>,
-    /// Parts of WASI that it may use; for guests.
+    /// Parts of WASI that a guest may use.
     #[serde(default)]
     pub wasi: Vec<Parsed<WasiPart>>,
     #[serde(default)]
@@ -108,34 +109,34 @@ pub struct Guest {
     pub log: Option<Parsed<Filter>>,
 }
 
-impl Guest {
+impl Component {
     fn instances() -> Spanned<u32> {
         Spanned::new(0..0, 1)
     }
 
-    /// What it is granted.
+    /// The component's grants.
     pub fn grants(&self) -> Grants {
         let grants = self.publish.iter().fold(Grants::new(), |grants, topic| grants.publish(topic));
         let grants = self.subscribe.iter().fold(grants, |grants, topic| grants.subscribe(topic));
-        grants.wasi(self.wasi.iter().map(|part| part.0)).limits(self.limits.guest_limits())
+        grants.wasi(self.wasi.iter().map(|part| part.0)).limits(self.limits.component_limits())
     }
 }
 
-/// What a file holds that can be run.
+/// The kind of a file that can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A component or a core module, binary or as text: a guest.
+    /// A guest: a component or a core module, as binary or text.
     Wasm,
     /// A native shared library.
     Library,
 }
 
 impl Kind {
-    /// What a file holds: by its first bytes, and where these tell nothing by its name.
+    /// Detects a file's kind from its first bytes, or else from its name.
     pub fn of(path: &Path) -> Result<Self, Refused> {
         let mut head = Vec::new();
-        // What cannot be read is refused when it is loaded. Opening a pipe would wait for a writer.
+        // Unreadable files are refused when they are loaded. Opening a pipe would wait for a writer.
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             let _ = File::open(path).and_then(|file| file.take(4).read_to_end(&mut head));
         }
@@ -144,14 +145,14 @@ impl Kind {
             (b"\0asm", _) | (_, Some("wasm" | "wat")) => Ok(Self::Wasm),
             (_, Some("so")) => Ok(Self::Library),
             _ => Err(format!(
-                "{}: neither a guest (.wasm, .wat) nor a native library (.so) nor a manifest (.toml)",
+                "{}: not a guest (.wasm, .wat), a native library (.so) or a manifest (.toml)",
                 path.display()
             )),
         }
     }
 }
 
-/// `[guest.limits]`: what is not set is as [`ComponentLimits::default`] has it.
+/// `[guest.limits]` and `[library.limits]`. Defaults are those of [`ComponentLimits`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
@@ -167,7 +168,7 @@ pub struct Limits {
     memory_blocks: Option<u32>,
     memory_block_bytes: Option<Size>,
     in_place: Option<Size>,
-    isolation: Option<Parsed<Seen>>,
+    isolation: Option<Parsed<IsolationName>>,
     topics: Option<u32>,
     attached: Option<u32>,
     held: Option<u32>,
@@ -181,12 +182,12 @@ pub struct Limits {
     compute: Option<Time>,
     run_time: Option<Time>,
     shutdown_grace: Option<Time>,
-    /// The limits that end the guest rather than refuse.
+    /// Limits that end the component instead of refusing the call.
     end_at: Vec<Parsed<Limit>>,
 }
 
 impl Limits {
-    fn guest_limits(&self) -> ComponentLimits {
+    fn component_limits(&self) -> ComponentLimits {
         let mut limits = ComponentLimits::default();
         let set = |to: &mut u64, size: Option<Size>| *to = size.map_or(*to, |size| size.0);
         set(&mut limits.memory, self.memory);
@@ -207,7 +208,7 @@ impl Limits {
         set(&mut limits.pool_share, self.pool_share);
         let in_place = self.in_place.map(|size| u32::try_from(size.0).unwrap_or(u32::MAX));
         limits.in_place = in_place.unwrap_or(limits.in_place);
-        limits.isolation = self.isolation.map_or(limits.isolation, |seen| seen.0.0);
+        limits.isolation = self.isolation.map_or(limits.isolation, |name| name.0.0);
         limits.back_pressure = self.back_pressure.unwrap_or(limits.back_pressure);
         let rate = |rate: Option<PerSecond>| rate.map(|rate| rate.0);
         limits.publish_messages = rate(self.publish_messages);
@@ -226,9 +227,9 @@ impl Limits {
 
 /// `isolation`
 #[derive(Clone, Copy, Debug)]
-struct Seen(Isolation);
+struct IsolationName(Isolation);
 
-impl FromStr for Seen {
+impl FromStr for IsolationName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -236,12 +237,12 @@ impl FromStr for Seen {
             "arena" => Ok(Self(Isolation::Arena)),
             "strict" => Ok(Self(Isolation::Strict)),
             "copied" => Ok(Self(Isolation::Copied)),
-            _ => Err(format!("{text:?} is none of \"arena\", \"strict\", \"copied\"")),
+            _ => Err(format!("{text:?} is not an isolation: use \"arena\", \"strict\" or \"copied\"")),
         }
     }
 }
 
-/// `restart = "on-failure"` or a table.
+/// `restart`: a text such as `"on-failure"`, or a table.
 #[derive(Debug)]
 pub struct Restart(pub RestartPolicy);
 
@@ -281,7 +282,7 @@ impl<'de> Deserialize<'de> for Restart {
             type Value = Restart;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"never\", \"on-failure\", \"always\", or a table with `when`")
+                f.write_str("\"never\", \"on-failure\", \"always\" or a table with `when`")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Restart, E> {
@@ -307,19 +308,19 @@ impl<'de> Deserialize<'de> for Restart {
     }
 }
 
-/// A number of bytes, as a number or a text such as `"64KiB"`.
+/// A number of bytes: a number, or a text such as `"64KiB"`.
 #[derive(Clone, Copy, Debug)]
 pub struct Size(pub u64);
 
-/// A time, as a text such as `"5s"`.
+/// A time: a text such as `"5s"`.
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub Duration);
 
-/// A rate, as a text such as `"100/s"`.
+/// A rate: a text such as `"100/s"`.
 #[derive(Clone, Copy, Debug)]
 pub struct PerSecond(Rate);
 
-/// Anything else that is written as text.
+/// Any other value that is written as text.
 #[derive(Clone, Copy, Debug)]
 pub struct Parsed<T>(pub T);
 
@@ -368,10 +369,10 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
     }
 }
 
-/// The most bytes of a manifest.
+/// Maximum size of a manifest in bytes.
 const MAX_MANIFEST: u64 = 16 << 20;
 
-/// The text of a manifest, for telling where in it something is.
+/// The text of a manifest, from which errors quote the line.
 pub struct Source {
     pub path: PathBuf,
     text: String,
@@ -391,13 +392,13 @@ impl Source {
         let source = Self { path: path.to_owned(), text };
         let manifest = toml::from_str(&source.text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
-            source.wrong(start, error.message())
+            source.error(start, error.message())
         })?;
         Ok((source, manifest))
     }
 
-    /// Says what is wrong at a place of the manifest, and shows the line.
-    pub fn wrong(&self, at: usize, message: &str) -> Refused {
+    /// Describes an error at a position in the manifest, and quotes the line.
+    pub fn error(&self, at: usize, message: &str) -> Refused {
         let before = self.text.get(..at).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
@@ -406,7 +407,7 @@ impl Source {
         format!("{path}:{line}:{column}: {}\n    {shown}", message.trim_end().replace('\n', " "))
     }
 
-    /// A path of the manifest, which is relative to it.
+    /// Resolves a path relative to the manifest.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }

@@ -1,4 +1,4 @@
-//! What is going to run, from manifests and the command line alike.
+//! What to run, as manifests and the command line say: [`Plan`].
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,38 +10,39 @@ use blockcast::{ComponentLimits, ComponentOptions, Grants, RestartPolicy, Schema
 use crate::Refused;
 use crate::args::{Granted, Run};
 use crate::log::Filter;
-use crate::manifest::{Guest, Kind, Source, Topic};
+use crate::manifest::{Component, Kind, Source, Topic};
 
-/// Most instances of one guest.
+/// Maximum number of instances of one component.
 const MAX_INSTANCES: u32 = 1024;
 
-/// Everything that is going to run.
+/// Everything to run.
 #[derive(Default)]
 pub struct Plan {
     pub topics: Vec<Declared>,
     pub inputs: Vec<Input>,
-    pub guests: Vec<Instance>,
+    /// Guests and native libraries.
+    pub components: Vec<Instance>,
     pub stats: Option<Duration>,
-    /// Where compiled guests are kept.
+    /// Folder for compiled guests.
     pub cache: Option<PathBuf>,
 }
 
-/// A topic whose schema is known beforehand.
+/// A topic whose schema is declared in advance.
 pub struct Declared {
     pub name: String,
     pub schema: Schema,
-    /// How bytes are checked, where the schema is a flat one.
-    pub checked: Option<dynamic::Schema>,
+    /// The schema that messages are checked against, if it is a flat schema.
+    pub flat: Option<dynamic::Schema>,
 }
 
-/// A file that is published.
+/// A file to publish.
 pub struct Input {
     pub topic: String,
     /// `-` is the standard input.
     pub file: PathBuf,
     pub block_size: usize,
     pub blocks: u32,
-    /// For how many subscribers it waits.
+    /// Number of subscribers it waits for.
     pub subscribers: u32,
 }
 
@@ -50,14 +51,14 @@ pub struct Instance {
     pub name: String,
     pub kind: Kind,
     pub file: PathBuf,
-    /// What messages about its file begin with.
-    pub said_by: Option<String>,
+    /// What error messages about its file begin with: the position in the manifest.
+    pub error_prefix: Option<String>,
     pub log: Filter,
     pub options: ComponentOptions,
 }
 
 impl Plan {
-    /// What the command line asks for.
+    /// Makes the plan that the command line asks for.
     pub fn new(arguments: &Run) -> Result<Self, Refused> {
         let mut plan = Self::default();
         let is_manifest = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "toml");
@@ -77,8 +78,8 @@ impl Plan {
         plan.stats = arguments.stats.or(plan.stats);
         plan.cache = arguments.cache.clone().or(plan.cache);
         let mut names = BTreeSet::new();
-        if let Some(twice) = plan.guests.iter().find(|guest| !names.insert(&guest.name)) {
-            return Err(format!("two guests are called {:?}", twice.name));
+        if let Some(twice) = plan.components.iter().find(|component| !names.insert(&component.name)) {
+            return Err(format!("two components are named {:?}", twice.name));
         }
         Ok(plan)
     }
@@ -94,14 +95,14 @@ impl Plan {
         let log = manifest.broker.log.map_or(Filter::INFO, |filter| filter.0);
         for guest in &manifest.guest {
             let log = arguments.log.or(guest.log.map(|filter| filter.0)).unwrap_or(log);
-            self.add_guest(&source, guest, Kind::Wasm, log)?;
+            self.add_component(&source, guest, Kind::Wasm, log)?;
         }
         for library in &manifest.library {
             let log = arguments.log.or(library.log.map(|filter| filter.0)).unwrap_or(log);
-            self.add_guest(&source, library, Kind::Library, log)?;
+            self.add_component(&source, library, Kind::Library, log)?;
         }
         if manifest.guest.is_empty() && manifest.library.is_empty() {
-            return Err(format!("{}: there is no [[guest]] and no [[library]]", path.display()));
+            return Err(format!("{}: neither a [[guest]] nor a [[library]] section", path.display()));
         }
         Ok(())
     }
@@ -111,17 +112,17 @@ impl Plan {
         if self.topics.iter().any(|other| other.name == *name)
             || self.inputs.iter().any(|other| other.topic == *name)
         {
-            return Err(source.wrong(topic.name.span().start, &format!("topic {name:?} is there twice")));
+            return Err(source.error(topic.name.span().start, &format!("topic {name:?} is listed twice")));
         }
         if let Some(text) = &topic.schema {
-            let checked = match text.get_ref().starts_with("flat") {
+            let flat = match text.get_ref().starts_with("flat") {
                 false => None,
                 true => Some(dynamic::Schema::parse(text.get_ref()).map_err(|error| {
-                    source.wrong(text.span().start, &format!("this is no flat schema: {error}"))
+                    source.error(text.span().start, &format!("this is not a flat schema: {error}"))
                 })?),
             };
             let schema = Schema::named(text.get_ref().clone());
-            self.topics.push(Declared { name: name.clone(), schema, checked });
+            self.topics.push(Declared { name: name.clone(), schema, flat });
         }
         match &topic.input {
             Some(file) => self.inputs.push(Input {
@@ -133,64 +134,66 @@ impl Plan {
             }),
             None if topic.schema.is_none() => {
                 let message = format!("topic {name:?} has neither a schema nor an input");
-                return Err(source.wrong(topic.name.span().start, &message));
+                return Err(source.error(topic.name.span().start, &message));
             }
             None => {}
         }
         Ok(())
     }
 
-    /// `section`: what the section is for.
-    fn add_guest(
+    /// Adds the instances of a component. `section` is the kind that its section is for.
+    fn add_component(
         &mut self,
         source: &Source,
-        guest: &Guest,
+        component: &Component,
         section: Kind,
         log: Filter,
     ) -> Result<(), Refused> {
-        let file = source.resolve(guest.source.get_ref());
-        let at_source = guest.source.span().start;
-        let kind = Kind::of(&file).map_err(|refused| source.wrong(at_source, &refused))?;
-        if kind != section || guest.kind.is_some_and(|wanted| wanted != kind) {
+        let file = source.resolve(component.source.get_ref());
+        let at_source = component.source.span().start;
+        let kind = Kind::of(&file).map_err(|refused| source.error(at_source, &refused))?;
+        if kind != section || component.kind.is_some_and(|wanted| wanted != kind) {
             let message = match kind {
                 Kind::Library => {
-                    "this is a native library, which would run with no sandbox: it belongs under [[library]]"
+                    "this is a native library, which runs without a sandbox: it belongs under [[library]]"
                 }
-                Kind::Wasm => "this is wasm: it belongs under [[guest]]",
+                Kind::Wasm => "this is a wasm guest: it belongs under [[guest]]",
             };
-            return Err(source.wrong(at_source, message));
+            return Err(source.error(at_source, message));
         }
-        if section == Kind::Library && !guest.wasi.is_empty() {
-            return Err(source.wrong(at_source, "WASI is for guests: a native library has the system itself"));
+        if section == Kind::Library && !component.wasi.is_empty() {
+            return Err(
+                source.error(at_source, "WASI is only for guests: a native library uses the system directly")
+            );
         }
-        let (name, at) = match &guest.name {
+        let (name, at) = match &component.name {
             Some(name) => (name.get_ref().clone(), name.span().start),
             None => (stem(&file), at_source),
         };
-        let instances = *guest.instances.get_ref();
+        let instances = *component.instances.get_ref();
         if !(1..=MAX_INSTANCES).contains(&instances) {
-            let message = format!("instances is {instances}, must be 1 to {MAX_INSTANCES}");
-            return Err(source.wrong(guest.instances.span().start, &message));
+            let message = format!("instances is {instances}, but must be 1 to {MAX_INSTANCES}");
+            return Err(source.error(component.instances.span().start, &message));
         }
         for instance in 1..=instances {
             let name = if instances == 1 { name.clone() } else { format!("{name}-{instance}") };
-            if self.guests.iter().any(|other| other.name == name) {
-                return Err(source.wrong(at, &format!("two guests are called {name:?}")));
+            if self.components.iter().any(|other| other.name == name) {
+                return Err(source.error(at, &format!("two components are named {name:?}")));
             }
             let fill =
                 |value: &String| value.replace("{name}", &name).replace("{instance}", &instance.to_string());
-            let parameters = guest.parameters.iter().map(|(key, value)| (key.clone(), fill(value)));
+            let parameters = component.parameters.iter().map(|(key, value)| (key.clone(), fill(value)));
             let options = ComponentOptions::new()
                 .name(&name)
-                .grants(guest.grants())
+                .grants(component.grants())
                 .parameters(parameters)
-                .restart(guest.restart.0.clone());
+                .restart(component.restart.0.clone());
             let cannot = match kind {
                 Kind::Wasm => "this guest cannot be run",
                 Kind::Library => "this library cannot be run",
             };
-            let said_by = Some(source.wrong(at_source, cannot));
-            self.guests.push(Instance { name, kind, file: file.clone(), said_by, log, options });
+            let error_prefix = Some(source.error(at_source, cannot));
+            self.components.push(Instance { name, kind, file: file.clone(), error_prefix, log, options });
         }
         Ok(())
     }
@@ -207,7 +210,7 @@ impl Plan {
             if kind == Kind::Library && !arguments.native {
                 let file = file.display();
                 return Err(format!(
-                    "{file}: this is a native library, which would run with no sandbox; --native allows that"
+                    "{file}: this is a native library, which runs without a sandbox; --native allows that"
                 ));
             }
             kinds.push(kind);
@@ -221,18 +224,18 @@ impl Plan {
         let granted = &arguments.grants;
         for ((file, name), kind) in files.zip(&names).zip(kinds) {
             let parameters = granted.parameter.iter().filter_map(|(key, value)| {
-                for_guest(key, name, &names).map(|key| (key.to_owned(), value.clone()))
+                for_component(key, name, &names).map(|key| (key.to_owned(), value.clone()))
             });
             let options = ComponentOptions::new()
                 .name(name)
                 .grants(grants(granted, name, &names))
                 .parameters(parameters)
                 .restart(RestartPolicy { restart: granted.restart, ..RestartPolicy::never() });
-            self.guests.push(Instance {
+            self.components.push(Instance {
                 name: name.clone(),
                 kind,
                 file: file.clone(),
-                said_by: None,
+                error_prefix: None,
                 log: arguments.log.unwrap_or(Filter::INFO),
                 options,
             });
@@ -241,13 +244,13 @@ impl Plan {
     }
 }
 
-/// What the command line grants to the guest `name`.
+/// The command line's grants for component `name`.
 fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
     let mut limits = ComponentLimits::default();
     limits.memory = granted.memory.unwrap_or(limits.memory);
     (limits.compute, limits.run_time) = (granted.compute, granted.run_time);
     let for_it = |patterns: &[String]| -> Vec<String> {
-        let patterns = patterns.iter().filter_map(|pattern| for_guest(pattern, name, names));
+        let patterns = patterns.iter().filter_map(|pattern| for_component(pattern, name, names));
         patterns.map(str::to_owned).collect()
     };
     let grants = Grants::new().limits(limits).wasi(granted.wasi.iter().copied());
@@ -255,16 +258,18 @@ fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
     for_it(&granted.subscribe).into_iter().fold(grants, Grants::subscribe)
 }
 
-/// What is meant for the guest `name`: all of `text`, or what follows its name and a colon. What stands before a colon
-/// is a part of the text unless it is the name of a guest.
-fn for_guest<'a>(text: &'a str, name: &str, names: &[String]) -> Option<&'a str> {
+/// Returns the part of `text` that applies to component `name`: what follows its name and a colon, or all of
+/// `text` if it does not begin with the name of a component and a colon.
+fn for_component<'a>(text: &'a str, name: &str, names: &[String]) -> Option<&'a str> {
     match text.split_once(':') {
-        Some((guest, rest)) if names.iter().any(|name| name == guest) => (guest == name).then_some(rest),
+        Some((component, rest)) if names.iter().any(|name| name == component) => {
+            (component == name).then_some(rest)
+        }
         _ => Some(text),
     }
 }
 
-/// A file's name without folder and extension, and without what names of libraries begin with.
+/// A file's name without the folder, the extension and, for libraries, the prefix `lib`.
 fn stem(file: &Path) -> String {
     let stem = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy();
     let is_library = file.extension().is_some_and(|extension| extension == "so");
@@ -277,11 +282,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_for_one_guest_reaches_no_other() {
+    fn a_grant_for_one_component_reaches_no_other() {
         let names = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(for_guest("topic", "a", &names), Some("topic"));
-        assert_eq!(for_guest("a:topic", "a", &names), Some("topic"));
-        assert_eq!(for_guest("a:topic", "b", &names), None);
-        assert_eq!(for_guest("c:topic", "b", &names), Some("c:topic"));
+        assert_eq!(for_component("topic", "a", &names), Some("topic"));
+        assert_eq!(for_component("a:topic", "a", &names), Some("topic"));
+        assert_eq!(for_component("a:topic", "b", &names), None);
+        assert_eq!(for_component("c:topic", "b", &names), Some("c:topic"));
     }
 }

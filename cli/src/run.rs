@@ -1,4 +1,4 @@
-//! `blockcast run`.
+//! `blockcast run`: runs a plan and reports what happens.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -24,13 +24,13 @@ use crate::manifest::Kind;
 use crate::plan::{Declared, Instance, Plan};
 use crate::stats::Snapshot;
 
-/// Exit code after a second Ctrl-C, as shells have it for a program that was ended by one.
+/// Exit code after a second Ctrl-C: the one that shells report for a program ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// `SIGXFSZ`: standard output or error is a file and has become as large as this process may make one.
+/// `SIGXFSZ`: standard output or error is a file that has reached the process's size limit.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// Runs what the command line asks for, to its end.
+/// Runs what the command line asks for until it ends.
 pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
     let plan = Plan::new(arguments)?;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
@@ -38,16 +38,16 @@ pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("no threads: {error}"))?;
+        .map_err(|error| format!("cannot start threads: {error}"))?;
     let outcome = runtime.block_on(deploy(plan, arguments));
-    // A thread may be reading the standard input for ever.
+    // A thread may be blocked on standard input forever.
     runtime.shutdown_background();
     outcome
 }
 
 async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
-    let mut interrupts = Interrupts::new().map_err(|error| format!("no signals: {error}"))?;
-    // Handled, it makes a write beyond `ulimit -f` an error, which would end the tool otherwise.
+    let mut interrupts = Interrupts::new().map_err(|error| format!("cannot handle signals: {error}"))?;
+    // With a handler, a write beyond `ulimit -f` is an error. Otherwise it would end the tool.
     let _too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE));
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
     let mut loading = arguments.loading.options();
@@ -55,37 +55,37 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
         loading = loading.cache(GuestCache::open(folder).map_err(|error| error.to_string())?);
     }
     broker.load_with(loading).map_err(|error| error.to_string())?;
-    // The report tells of all topics, when everybody has left.
+    // The final report includes all topics, when every participant has left.
     broker.keep_topics();
     for topic in &plan.topics {
         let declared = broker.declare(&topic.name, &topic.schema, topic.validator());
         declared.map_err(|error| format!("topic {:?}: {error}", topic.name))?;
     }
     let programs = tokio::select! {
-        programs = load(&broker, &plan.guests) => programs?,
+        programs = load(&broker, &plan.components) => programs?,
         () = interrupts.next() => return Ok(ExitCode::from(INTERRUPTED)),
     };
     let began = Instant::now();
     let mut components = Vec::new();
-    let width = plan.guests.iter().map(|guest| guest.name.chars().count()).max().unwrap_or(0);
-    for guest in &plan.guests {
-        let options = guest.options.clone().log(log::sink(&guest.name, width, guest.log));
-        let started = programs[&guest.file].start(&broker, options);
-        components.push(started.map_err(|error| format!("{}: {error}", guest.name))?);
+    let width = plan.components.iter().map(|instance| instance.name.chars().count()).max().unwrap_or(0);
+    for instance in &plan.components {
+        let options = instance.options.clone().log(log::sink(&instance.name, width, instance.log));
+        let started = programs[&instance.file].start(&broker, options);
+        components.push(started.map_err(|error| format!("{}: {error}", instance.name))?);
     }
-    let guests = plan.guests.len();
-    let (guests_gone, readers) = input::Readers::new();
+    let instances = plan.components.len();
+    let (readers_gone, readers) = input::Readers::new();
     for input in &plan.inputs {
         components.push(input::start(&broker, input, &readers)?);
     }
     let report = Reporter {
         broker: &broker,
         components: &components,
-        guests,
+        instances,
         began,
         json: arguments.json,
         width,
-        guests_gone,
+        readers_gone,
     };
     let interrupted = report.watch(&mut interrupts, plan.stats).await;
     report.print().await;
@@ -102,7 +102,7 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
 
 impl Declared {
     fn validator(&self) -> Option<Validator> {
-        let schema = self.checked.clone()?;
+        let schema = self.flat.clone()?;
         let name = self.schema.name().to_owned();
         Some(Arc::new(move |bytes| {
             schema
@@ -112,7 +112,7 @@ impl Declared {
     }
 }
 
-/// The code of a file.
+/// The code loaded from a file.
 enum Program {
     Guest(GuestProgram),
     Library(LibraryProgram),
@@ -124,8 +124,7 @@ impl Program {
             Kind::Wasm => broker.load_in_background(GuestSource::File(file)).await.map(Self::Guest),
             Kind::Library => {
                 let broker = broker.clone();
-                // SAFETY: the user has said that this file's code is to run here (`--native`, or `[[library]]`), and so
-                // vouches for it.
+                // SAFETY: with `--native` or `[[library]]`, the user vouches for the file's code.
                 let loading = tokio::task::spawn_blocking(move || unsafe { broker.load_library(&file) });
                 loading.await.map_err(std::io::Error::other)?.map(Self::Library)
             }
@@ -140,18 +139,18 @@ impl Program {
     }
 }
 
-/// Loads each file once, all at the same time.
-async fn load(broker: &Broker, guests: &[Instance]) -> Result<BTreeMap<PathBuf, Program>, Refused> {
+/// Loads each file once, all of them concurrently.
+async fn load(broker: &Broker, instances: &[Instance]) -> Result<BTreeMap<PathBuf, Program>, Refused> {
     let mut files = BTreeMap::new();
-    for guest in guests {
-        files.entry(guest.file.clone()).or_insert((guest.kind, &guest.said_by));
+    for instance in instances {
+        files.entry(instance.file.clone()).or_insert((instance.kind, &instance.error_prefix));
     }
-    let loading = files.into_iter().map(|(file, (kind, said_by))| async move {
+    let loading = files.into_iter().map(|(file, (kind, prefix))| async move {
         match Program::load(broker, kind, file.clone()).await {
             Ok(program) => Ok((file, program)),
             Err(error) => {
                 let error = chain(&error);
-                Err(said_by.as_ref().map_or(error.clone(), |said_by| format!("{said_by}\n    {error}")))
+                Err(prefix.as_ref().map_or(error.clone(), |prefix| format!("{prefix}\n    {error}")))
             }
         }
     });
@@ -164,7 +163,7 @@ async fn load(broker: &Broker, guests: &[Instance]) -> Result<BTreeMap<PathBuf, 
     Ok(programs)
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -178,7 +177,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why a component counts as failed, if it does.
+/// Why a component has failed, if it has.
 fn failure(component: &Component) -> Option<String> {
     let reason = component.report()?.reason;
     let name = component.name();
@@ -191,7 +190,7 @@ fn failure(component: &Component) -> Option<String> {
     }
 }
 
-/// Ctrl-C, or a request to terminate.
+/// Receives Ctrl-C and requests to terminate.
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
@@ -210,39 +209,41 @@ impl Interrupts {
     }
 }
 
-/// Tells the user what happens.
+/// Reports to the user what happens.
 struct Reporter<'a> {
     broker: &'a Broker,
-    /// The guests, then the inputs.
+    /// The guests and libraries, followed by the inputs.
     components: &'a [Component],
-    guests: usize,
+    /// Number of guests and libraries.
+    instances: usize,
     began: Instant,
     json: bool,
     width: usize,
-    /// Learns when all guests have ended.
-    guests_gone: watch::Sender<bool>,
+    /// Receives `true` when all guests and libraries have ended.
+    readers_gone: watch::Sender<bool>,
 }
 
 impl Reporter<'_> {
-    /// Tells of ends and prints counters until all have ended; says whether the user has ended them.
+    /// Reports ends and prints counters until all components have ended. Returns `true` if the user has ended
+    /// them.
     async fn watch(&self, interrupts: &mut Interrupts, every: Option<Duration>) -> bool {
         let mut watched: FuturesUnordered<_> =
-            self.components.iter().map(|component| self.tell_of_ends(component)).collect();
+            self.components.iter().map(|component| self.report_ends(component)).collect();
         let every = every.filter(|every| !every.is_zero());
-        // Without a wish, so rarely that it never happens.
+        // Without an interval, the period is so long that it never ends.
         let mut ticks = tokio::time::interval(every.unwrap_or(Duration::from_secs(1 << 30)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         ticks.tick().await;
-        let guests = self.components[..self.guests].iter().map(Component::ended);
-        let mut guests: FuturesUnordered<_> = guests.collect();
+        let instances = self.components[..self.instances].iter().map(Component::ended);
+        let mut instances: FuturesUnordered<_> = instances.collect();
         let mut asked = false;
         loop {
             tokio::select! {
                 ended = watched.next() => if ended.is_none() { return false },
-                // Inputs end then, too.
-                guest = guests.next(), if !*self.guests_gone.borrow() => if guest.is_none() {
-                    // Nobody listens where there are no inputs.
-                    let _ = self.guests_gone.send(true);
+                // Once all have ended, the inputs end, too.
+                instance = instances.next(), if !*self.readers_gone.borrow() => if instance.is_none() {
+                    // Without inputs, nobody receives this.
+                    let _ = self.readers_gone.send(true);
                 },
                 _ = ticks.tick() => self.print().await,
                 () = interrupts.next() => {
@@ -252,14 +253,14 @@ impl Reporter<'_> {
                         return true;
                     }
                     asked = true;
-                    log::say("asked all to finish; again ends them");
+                    log::say("asked all to finish; press Ctrl-C again to end them");
                     self.broker.shut_down();
                 }
             }
         }
     }
 
-    async fn tell_of_ends(&self, component: &Component) {
+    async fn report_ends(&self, component: &Component) {
         let mut run = 0;
         while let Some(exit) = component.exit_of(run).await {
             run = exit.run + 1;
@@ -275,9 +276,9 @@ impl Reporter<'_> {
     }
 
     async fn print(&self) {
-        let guests = &self.components[..self.guests];
-        let snapshot = Snapshot::take(self.began.elapsed(), guests, &self.broker.topics()).await;
-        // Ignore a closed standard output, or a file that may not grow.
+        let instances = &self.components[..self.instances];
+        let snapshot = Snapshot::take(self.began.elapsed(), instances, &self.broker.topics()).await;
+        // Ignore a closed standard output, or a file at its size limit.
         let mut out = std::io::stdout().lock();
         if self.json {
             let _ = writeln!(out, "{}", log::printable_json(&snapshot.json()));

@@ -7,21 +7,21 @@ use serde::Serialize;
 
 use crate::units;
 
-/// All counters at one moment.
+/// All counters at one point in time.
 #[derive(Serialize)]
 pub struct Snapshot {
     /// Seconds since the start.
     elapsed: f64,
-    guests: Vec<Guest>,
-    topics: Vec<Topic>,
+    components: Vec<ComponentRow>,
+    topics: Vec<TopicRow>,
 }
 
 #[derive(Serialize)]
-struct Guest {
+struct ComponentRow {
     name: String,
     state: &'static str,
     restarts: u64,
-    /// How the last run ended, if one has.
+    /// How the last run ended, if one has ended.
     exit: Option<String>,
     received: u64,
     received_bytes: u64,
@@ -43,7 +43,7 @@ struct Guest {
 }
 
 #[derive(Serialize)]
-struct Topic {
+struct TopicRow {
     name: String,
     schema: String,
     publishers: usize,
@@ -53,30 +53,31 @@ struct Topic {
     lost: u64,
     blocks: u32,
     free: u32,
-    /// Publishers that have left and whose blocks are not all back.
+    /// Number of publishers that have left and whose blocks are still in use.
     attached: usize,
 }
 
 impl Snapshot {
-    /// The counters now.
+    /// Takes a snapshot of the counters.
     pub async fn take(elapsed: Duration, components: &[Component], topics: &[TopicStats]) -> Self {
-        let mut guests = Vec::new();
+        let mut rows = Vec::new();
         for component in components {
-            guests.push(Guest::new(component, &component.stats().await));
+            rows.push(ComponentRow::new(component, &component.stats().await));
         }
-        Self { elapsed: elapsed.as_secs_f64(), guests, topics: topics.iter().map(Topic::new).collect() }
+        let topics = topics.iter().map(TopicRow::new).collect();
+        Self { elapsed: elapsed.as_secs_f64(), components: rows, topics }
     }
 
-    /// One line of JSON.
+    /// Formats the counters as one line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
 
-    /// Two tables.
+    /// Formats the counters as two tables.
     pub fn table(&self) -> String {
-        let mut guests = vec![
+        let mut components = vec![
             [
-                "guest",
+                "component",
                 "state",
                 "restarts",
                 "received",
@@ -94,7 +95,7 @@ impl Snapshot {
             .map(str::to_owned)
             .to_vec(),
         ];
-        guests.extend(self.guests.iter().map(Guest::row));
+        components.extend(self.components.iter().map(ComponentRow::row));
         let mut topics = vec![
             [
                 "topic",
@@ -104,24 +105,24 @@ impl Snapshot {
                 "bytes",
                 "lost",
                 "free blocks",
-                "gone, not back",
+                "left, in use",
             ]
             .map(str::to_owned)
             .to_vec(),
         ];
-        topics.extend(self.topics.iter().map(Topic::row));
-        format!("after {:.1} s\n{}\n{}", self.elapsed, align(&guests, &[0, 1, 13]), align(&topics, &[0]))
+        topics.extend(self.topics.iter().map(TopicRow::row));
+        format!("after {:.1} s\n{}\n{}", self.elapsed, align(&components, &[0, 1, 13]), align(&topics, &[0]))
     }
 }
 
-impl Guest {
+impl ComponentRow {
     fn new(component: &Component, stats: &ComponentStats) -> Self {
         let exit = component.exits().last().map(|exit| exit.reason.to_string());
         Self {
             name: component.name().to_owned(),
             state: match component.state() {
-                ComponentState::Running => "runs",
-                ComponentState::Pausing => "pauses",
+                ComponentState::Running => "running",
+                ComponentState::Pausing => "pausing",
                 ComponentState::GivenUp => "given up",
                 _ => "ended",
             },
@@ -168,7 +169,7 @@ impl Guest {
     }
 }
 
-impl Topic {
+impl TopicRow {
     fn new(topic: &TopicStats) -> Self {
         Self {
             name: topic.name.clone(),
@@ -198,7 +199,7 @@ impl Topic {
     }
 }
 
-/// The cell of a table.
+/// Text that fits a table's cell.
 fn cell(text: &str) -> String {
     text::line(text).into_owned()
 }
@@ -207,7 +208,7 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Rows with columns of equal width, numbers to the right, the columns in `left` to the left.
+/// Pads cells so that columns line up. Columns in `left` are left-aligned, all others right-aligned.
 fn align(rows: &[Vec<String>], left: &[usize]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -1,13 +1,14 @@
-//! Sizes, times and rates as people write them.
+//! Parses and formats sizes, times and rates.
 
 use std::time::Duration;
 
 use blockcast::{Rate, Restart};
 
-/// After which ends a guest is restarted.
+/// Which exits lead to a restart.
 pub type When = Restart;
 
-/// A number of bytes: `4096`, `64KiB`, `16MiB`, `1GiB`, or with powers of ten `64KB`, `16MB`, `1GB`.
+/// Parses a number of bytes: `4096`, `64KiB`, `16MiB`, `1GiB`, or powers of ten such as `64KB`, `16MB`,
+/// `1GB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let factor: u64 = match unit {
@@ -18,14 +19,14 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "KB" => 1_000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
-        _ => return Err(format!("{text:?} is no size: write 4096, \"64KiB\", \"16MiB\" or \"1GiB\"")),
+        _ => return Err(format!("{text:?} is not a size: write 4096, \"64KiB\", \"16MiB\" or \"1GiB\"")),
     };
     let number: u64 =
-        number.parse().map_err(|_| format!("{text:?} is no size: {number:?} is no whole number"))?;
+        number.parse().map_err(|_| format!("{text:?} is not a size: {number:?} is not a whole number"))?;
     number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too large"))
 }
 
-/// A time: `500us`, `100ms`, `5s`, `2m`, `1h`.
+/// Parses a time: `500us`, `100ms`, `5s`, `2m`, `1h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let nanos = match unit {
@@ -34,15 +35,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" => 1e9,
         "m" => 60e9,
         "h" => 3600e9,
-        _ => return Err(format!("{text:?} is no time: write \"100ms\", \"5s\", \"2m\" or \"1h\"")),
+        _ => return Err(format!("{text:?} is not a time: write \"100ms\", \"5s\", \"2m\" or \"1h\"")),
     };
-    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no time: {number:?} is no number"))?;
-    Duration::try_from_secs_f64(number * nanos / 1e9).map_err(|_| format!("{text:?} is no time that can be"))
+    let number: f64 =
+        number.parse().map_err(|_| format!("{text:?} is not a time: {number:?} is not a number"))?;
+    Duration::try_from_secs_f64(number * nanos / 1e9).map_err(|_| format!("{text:?} is out of range"))
 }
 
-/// A rate: `1000/s` (and as many at once), or `1000/s burst 50`. The number may be a [size](bytes).
+/// Parses a rate: `1000/s` (with a burst of the same number), or `1000/s burst 50`. The numbers may be
+/// [sizes](bytes).
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let wrong = || format!("{text:?} is no rate: write \"1000/s\" or \"10MiB/s burst 1MiB\"");
+    let wrong = || format!("{text:?} is not a rate: write \"1000/s\" or \"10MiB/s burst 1MiB\"");
     let (rate, burst) = match text.split_once("burst") {
         Some((rate, burst)) => (rate.trim(), Some(burst.trim())),
         None => (text.trim(), None),
@@ -55,24 +58,24 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     })
 }
 
-/// When to restart: `never`, `on-failure`, `always`.
+/// Parses a restart condition: `never`, `on-failure`, `always`.
 pub fn restart(text: &str) -> Result<When, String> {
     match text {
         "never" => Ok(Restart::Never),
         "on-failure" => Ok(Restart::OnFailure),
         "always" => Ok(Restart::Always),
-        _ => Err(format!("{text:?} is none of \"never\", \"on-failure\", \"always\"")),
+        _ => Err(format!("{text:?} is not a restart condition: use \"never\", \"on-failure\" or \"always\"")),
     }
 }
 
-/// The number at the start, and what follows it.
+/// Splits a text into the number at its start and the unit that follows.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     (&text[..at], text[at..].trim())
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes.
 pub fn of_bytes(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_them_is_refused_with_an_example() {
+    fn other_texts_are_refused_with_an_example() {
         for text in ["", "5", "5 weeks", "-1s", "s", "1e400s", "99999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! Asking a guest to stop, and stopping it.
+//! [`ComponentControl`]: asks a component to stop, stops it, and reads its counters.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -13,51 +13,51 @@ use super::clock::ComputingClock;
 use super::stats::ComponentStats;
 use crate::hosting::account::ChannelAccount;
 
-/// What a component was asked to do.
+/// What a component has been asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Request {
-    GoOn = 0,
+    Continue = 0,
     Finish = 1,
     End = 2,
 }
 
-/// The outside's handle on a component: how it is asked to stop, and what can be seen of it while it runs. Shared with
-/// its runs, one after the other. What was requested stays requested.
+/// Controls a component from outside: asks it to stop, and observes it while it runs. All runs of the
+/// component share it. A request cannot be withdrawn.
 pub struct ComponentControl {
     request: watch::Sender<Request>,
-    /// The same, for looking at it often.
+    /// The same request, for frequent checks.
     latest: AtomicU8,
-    /// When it was asked to finish, or told to end.
+    /// When the component was first asked to finish or to end.
     asked_at: OnceLock<Instant>,
-    /// What the guest's `wait` sleeps on.
+    /// The signal that the component's `wait` sleeps on.
     signal: Arc<Signal>,
-    /// How often somebody has asked for the counters.
+    /// Number of requests for the counters.
     asked: AtomicU64,
-    /// The counters, and which request they answer.
+    /// The counters, with the number of the request that they answer.
     shown: watch::Sender<(u64, ComponentStats)>,
     clock: ComputingClock,
-    /// What its publishers have left behind, over all its runs.
+    /// Charges for the channels of its publishers, over all its runs.
     account: ChannelAccount,
-    /// Counts a run whose counters can be read at any time.
+    /// Reads the counters of a run at any time, if its host can do that.
     counter: Mutex<Option<Counter>>,
 }
 
-/// The counters of a run, unless it is over or cannot be asked now.
+/// Reads the counters of a run. Returns `None` if the run is over or cannot answer now.
 pub(crate) type Counter = Arc<dyn Fn() -> Option<ComponentStats> + Send + Sync>;
 
 impl ComponentControl {
-    /// For a run that nobody has asked to stop.
+    /// Creates the control of a component that has not been asked to stop.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Self::named("")
     }
 
-    /// As [`new`](Self::new), for a component that statistics call `name`.
+    /// Like [`new`](Self::new), for a component with this name in statistics.
     #[must_use]
     pub fn named(name: &str) -> Arc<Self> {
         Arc::new(Self {
-            request: watch::Sender::new(Request::GoOn),
-            latest: AtomicU8::new(Request::GoOn as u8),
+            request: watch::Sender::new(Request::Continue),
+            latest: AtomicU8::new(Request::Continue as u8),
             asked_at: OnceLock::new(),
             signal: Signal::named(name),
             asked: AtomicU64::new(0),
@@ -68,48 +68,50 @@ impl ComponentControl {
         })
     }
 
-    /// Asks the component to finish: a guest's `wait` returns and `shutdown-requested` is true from now on. A guest
-    /// that goes on is ended when its grace is over.
+    /// Asks the component to finish: its `wait` returns, and `shutdown-requested` is true from now on. If it
+    /// does not finish within the grace period, it is ended.
     pub fn request_shutdown(&self) {
         self.raise(Request::Finish);
     }
 
-    /// Ends a guest at once if it waits, or else at its next host call, or its next loop or function call within milliseconds.
+    /// Ends the component. A guest ends at once if it waits, otherwise at its next host call, or within
+    /// milliseconds at its next loop or function call.
     pub fn cancel(&self) {
         self.raise(Request::End);
     }
 
     fn raise(&self, to: Request) {
         self.asked_at.get_or_init(Instant::now);
-        // Ordering: Release, before anybody is woken: who is woken, or learns of the request otherwise, sees it.
+        // Ordering: Release pairs with the Acquire loads below. Stored before anybody is woken, so that they
+        // see it.
         self.latest.fetch_max(to as u8, Ordering::Release);
         self.request.send_if_modified(|request| std::mem::replace(request, to.max(*request)) < to);
         self.signal.wake();
     }
 
-    /// Whether the component was asked to finish.
+    /// Returns `true` if the component has been asked to finish.
     #[must_use]
     pub fn is_shutdown_requested(&self) -> bool {
         self.latest.load(Ordering::Acquire) >= Request::Finish as u8
     }
 
-    /// Whether the component was told to end.
+    /// Returns `true` if the component has been cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.latest.load(Ordering::Acquire) >= Request::End as u8
     }
 
-    /// When the component was asked to finish, if it was.
+    /// When the component was first asked to stop, if it was.
     pub(crate) fn asked_at(&self) -> Option<Instant> {
         self.asked_at.get().copied()
     }
 
-    /// Returns once the component was asked to finish.
+    /// Waits until the component is asked to finish.
     pub async fn shutdown(&self) {
         self.reached(Request::Finish).await;
     }
 
-    /// Returns once the component was told to end.
+    /// Waits until the component is cancelled.
     pub async fn cancelled(&self) {
         self.reached(Request::End).await;
     }
@@ -120,26 +122,26 @@ impl ComponentControl {
         let _ = with_shielded_waker(requests.wait_for(|reached| *reached >= request)).await;
     }
 
-    /// Asks the guest's host side for its counters; what is returned numbers the request.
+    /// Asks for the counters. Returns the number of the request.
     pub(crate) fn ask_stats(&self) -> u64 {
         let asked = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        // Called when nothing is locked: it waits, and others ask meanwhile.
+        // Called without the lock, since it waits and others may ask meanwhile.
         let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(stats) = counter.and_then(|counter| counter()) {
             self.show_stats(asked, stats);
             return asked;
         }
-        // If it waits, it looks around and sleeps on; if it computes, it looks at its next tick.
+        // A guest that waits wakes up, answers and waits again. One that computes answers at its next tick.
         self.signal.wake();
         asked
     }
 
-    /// A run begins whose counters `counter` reads.
+    /// Sets how to read the counters of the run that begins.
     pub(crate) fn count_with(&self, counter: Counter) {
         *self.counter.lock().unwrap_or_else(PoisonError::into_inner) = Some(counter);
     }
 
-    /// The request that was not answered yet, if there is one.
+    /// The latest request, if it has not been answered yet.
     pub(crate) fn stats_asked(&self) -> Option<u64> {
         let asked = self.asked.load(Ordering::Acquire);
         (self.shown.borrow().0 != asked).then_some(asked)
@@ -147,7 +149,7 @@ impl ComponentControl {
 
     /// Answers requests up to `asked`.
     pub(crate) fn show_stats(&self, asked: u64, stats: ComponentStats) {
-        // A later request may be answered before an earlier one.
+        // A later request may have been answered already.
         self.shown.send_if_modified(|shown| {
             let is_news = asked >= shown.0;
             if is_news {
@@ -157,18 +159,18 @@ impl ComponentControl {
         });
     }
 
-    /// The counters as they were shown last.
+    /// The latest counters.
     pub(crate) fn shown_stats(&self) -> ComponentStats {
         self.shown.borrow().1
     }
 
-    /// Returns once a request was answered.
+    /// Waits until a request has been answered.
     pub(crate) async fn stats_shown(&self, asked: u64) {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.shown.subscribe().wait_for(|(answered, _)| *answered >= asked).await;
     }
 
-    /// Processor time that the current run has used, as of its last wait or tick.
+    /// Processor time of the current run, as of its last wait or tick.
     pub(crate) fn computed(&self) -> Duration {
         self.clock.computed()
     }
@@ -177,7 +179,7 @@ impl ComponentControl {
         &self.clock
     }
 
-    /// What the channels of its publishers take.
+    /// Charges for the channels of its publishers.
     pub(crate) fn account(&self) -> &ChannelAccount {
         &self.account
     }

@@ -7,68 +7,73 @@ use blockcast_blocks::text;
 use crate::component::limit_policy::Limit;
 use crate::component::stats::ComponentStats;
 
-/// How a run of a component went.
+/// How a run of a component ended, and what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentReport {
-    /// Why it ended.
+    /// Why the run ended.
     pub reason: ExitReason,
-    /// What it did.
+    /// The run's counters.
     pub stats: ComponentStats,
 }
 
-/// Why a guest has ended. Whatever the reason, everything that it held is released by then.
+/// Why a component ended. Unless the variant says otherwise, everything that the component held has been
+/// released.
 ///
-/// Texts that a component chooses (what it says about its end, names of its functions) are at most 8 KiB long each, with
+/// Texts that a component chooses (its error, the names of its functions) have at most 8 KiB each, with
 /// invisible characters [escaped](blockcast_blocks::text::line).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// Its `run` returned 0.
+    /// Its `run` succeeded: it returned 0.
     Finished,
-    /// Its `run` returned 1, with the text given to `session.fail`.
+    /// Its `run` failed: it returned 1, after it had passed this text to `session.fail`.
     Failed(String),
-    /// It did what wasm does not allow, or panicked.
+    /// It panicked, or did something that wasm does not allow.
     Trapped {
-        /// What happened, and what the guest itself said about it.
+        /// What happened, including the component's own message.
         message: String,
-        /// Where: the guest's functions, innermost first, one per line. May be empty.
+        /// A guest's call stack: one function per line, innermost first. May be empty.
         backtrace: String,
     },
-    /// It wrote to a block that it may only read. Nobody else has seen the write.
+    /// It wrote to a block that it may only read. Nobody else saw the write.
     ReadOnlyViolation {
-        /// The topic of the block. Empty for a memory block of the guest's own.
+        /// The block's topic. Empty for one of the guest's own memory blocks.
         topic: String,
-        /// Where the first such write was, in bytes from the start of the topic's arena, or of the attached part of the
-        /// memory block.
+        /// Position of the first such write, in bytes from the start of the topic's arena or of the attached
+        /// part of the memory block.
         ///
-        /// This is one of the bytes that the write covers and that the guest may only read, but not necessarily the
-        /// first of them: the processor and the C library choose the order in which they write several bytes. It helps
-        /// to find the mistake and must not be compared with an exact number.
+        /// This is one of the read-only bytes that the write covers, but not necessarily the first: the
+        /// processor and the C library choose the order in which they write several bytes. Use it to find the
+        /// mistake, but do not rely on the exact number.
         offset: u64,
     },
-    /// It was ended for exceeding a limit.
+    /// It was ended because it exceeded a limit.
     Killed(Limit),
-    /// It was ended because its owner asked for it, before it had finished on its own.
+    /// Its owner cancelled it before it finished on its own.
     Cancelled,
-    /// It is native code that was told to end, or has returned, and one of its threads goes on when its
-    /// [grace](crate::component::limits::ComponentLimits::shutdown_grace) is over: the text says which. It cannot be ended. Its subscriptions and
-    /// publishers are closed, but the library stays loaded and the blocks that it had stay where they are: they are given
-    /// back once its threads are gone. It is not restarted, so it never has more of them than its limits allow.
+    /// It is native code with a thread that was still running after the
+    /// [grace period](crate::component::limits::ComponentLimits::shutdown_grace). The text says why it had to
+    /// end.
+    ///
+    /// Native code cannot be forced to end. Its subscriptions and publishers are closed, but its library
+    /// stays loaded and it keeps its blocks until its threads are gone. It is not restarted, so that it never
+    /// holds more blocks than its limits allow.
     Abandoned(String),
-    /// It could not be started: the text says why.
+    /// It could not be started. The text says why.
     NotStarted(String),
-    /// The system refused what the host needed to go on with it.
+    /// The system refused something that the host needed to continue running it.
     System(String),
-    /// Code of the program that runs the broker failed on its behalf: a log sink or a validator panicked, and the text says
-    /// so with the message.
+    /// The program that runs the broker failed: a log sink or a validator panicked while it served this
+    /// component. The text contains the panic message.
     HostPanicked(String),
-    /// It has not ended: [`Component::wait`](crate::Component::wait) was called in a task of the current-thread runtime that
-    /// runs the component, which would never have ended there. Await [`Component::ended`](crate::Component::ended) instead.
+    /// It has not ended. [`Component::wait`](crate::Component::wait) was called in a task of the
+    /// current-thread runtime that runs the component, and would never have returned. Await
+    /// [`Component::ended`](crate::Component::ended) instead.
     StillRunning,
 }
 
 impl ExitReason {
-    /// Whether the guest ended as its author intended.
+    /// Returns `true` if the component finished successfully.
     #[must_use]
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Finished)
@@ -93,7 +98,7 @@ impl fmt::Display for ExitReason {
             }
             Self::Killed(limit) => write!(f, "ended: {limit}"),
             Self::Cancelled => f.write_str("cancelled"),
-            Self::Abandoned(why) => write!(f, "abandoned, as it goes on: {why}"),
+            Self::Abandoned(why) => write!(f, "abandoned because it is still running: {why}"),
             Self::NotStarted(text) => write!(f, "not started: {text}"),
             Self::System(text) => write!(f, "ended: {text}"),
             Self::HostPanicked(text) => write!(f, "ended: the program that runs it {text}"),

@@ -1,4 +1,4 @@
-//! [`Component`]: the handle on a running app, linked or guest; [`ComponentOptions`]: how it is run.
+//! [`Component`]: the handle of a running component; [`ComponentOptions`]: how to run one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,10 +28,10 @@ use crate::control::start_error::StartError;
 use crate::control::tasks::Tasks;
 use crate::hosting::log::LogSink;
 
-/// How long a component is waited for that was asked for its counters. One that computes looks every 5 ms.
+/// How long to wait for a component's counters. A component that computes answers every 5 ms.
 const STATS_PATIENCE: Duration = Duration::from_millis(50);
 
-/// How a component is run. By default it has no name, is granted nothing, and is not restarted.
+/// How to run a component. By default, it has no name, is granted nothing, and is not restarted.
 #[derive(Clone, Default)]
 pub struct ComponentOptions {
     pub(crate) name: Option<String>,
@@ -43,27 +43,27 @@ pub struct ComponentOptions {
 }
 
 impl ComponentOptions {
-    /// The defaults.
+    /// Creates the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Name in logs and statistics. A guest's default is the name of its program.
+    /// Sets the name in logs and statistics. The default for guests and libraries is their program's name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// What it may do and use.
+    /// Sets what the component may do and use.
     #[must_use]
     pub fn grants(mut self, grants: Grants) -> Self {
         self.grants = grants;
         self
     }
 
-    /// Adds what [`Session::parameter`](crate::Session::parameter) answers for `name`.
+    /// Adds a parameter, which [`Session::parameter`](crate::Session::parameter) returns for `name`.
     #[must_use]
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.parameters.insert(name.into(), value.into());
@@ -77,24 +77,26 @@ impl ComponentOptions {
         self
     }
 
-    /// Whether and when it is started again after it has ended.
+    /// Sets whether and when the component is restarted after it has ended.
     #[must_use]
     pub fn restart(mut self, policy: RestartPolicy) -> Self {
         self.restart = policy;
         self
     }
 
-    /// Whether its subscriptions wait for publishers that are restarted. By default a topic has ended for it once no publisher
-    /// is left, even if the component of one is about to be restarted. See
-    /// [`SubscriberOptions::await_restarts`](blockcast_subscriber::SubscriberOptions::await_restarts), which does the same for
-    /// one subscription of a linked app.
+    /// Sets whether its subscriptions wait for publishers that are restarted. By default, a topic ends for it
+    /// once no publisher is left, even if the component of one is about to be restarted. For one subscription
+    /// of a linked app,
+    /// [`SubscriberOptions::await_restarts`](blockcast_subscriber::SubscriberOptions::await_restarts) does
+    /// the same.
     #[must_use]
     pub fn await_restarts(mut self, wait: bool) -> Self {
         self.await_restarts = wait;
         self
     }
 
-    /// Where its log goes, of all runs. By default its lines become `tracing` events with its name.
+    /// Sets where the log of all runs goes. By default, log lines become `tracing` events with the
+    /// component's name.
     #[must_use]
     pub fn log(mut self, log: LogSink) -> Self {
         self.log = Some(log);
@@ -113,8 +115,8 @@ impl fmt::Debug for ComponentOptions {
     }
 }
 
-/// An app that the broker runs, and restarts if it was started so. Dropping the handle leaves the app running; dropping the
-/// last [`Broker`](crate::Broker) cancels it.
+/// A component that the broker runs and, depending on its options, restarts. Dropping the handle does not end
+/// the component; dropping the last [`Broker`](crate::Broker) cancels it.
 pub struct Component {
     name: String,
     control: Arc<ComponentControl>,
@@ -124,7 +126,7 @@ pub struct Component {
 }
 
 impl Component {
-    /// Supervises what `run` begins each time that it is called.
+    /// Starts to supervise a component. Each call of `run` begins a run.
     pub(crate) fn spawn(
         runtime: &Handle,
         name: String,
@@ -144,21 +146,21 @@ impl Component {
                 supervised.await;
             }
         });
-        // A runtime that is shut down drops the task at once.
+        // A runtime that has been shut down drops the task at once.
         if task.is_finished() && !begun.load(Ordering::Relaxed) {
             return Err(StartError::RuntimeShutDown);
         }
         Ok(Self { name, control, status, runtime: runtime.clone(), process: Process::current() })
     }
 
-    /// Name in logs and statistics.
+    /// Returns the name in logs and statistics.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Asks the app to finish; it is not restarted any more. A guest that goes on regardless is ended when its
-    /// grace is over, and a native library is told to end.
+    /// Asks the component to finish. It is not restarted any more. If it has not finished after the grace
+    /// period, a guest is ended and a native library is cancelled.
     pub fn request_shutdown(&self) {
         if self.is_inherited() {
             return;
@@ -166,10 +168,16 @@ impl Component {
         self.control.request_shutdown();
     }
 
-    /// Ends the app: a guest within milliseconds, a linked `async fn` at its next `.await`, a linked plain `fn` when it next has to
-    /// wait in a blocking call, which unwinds, a native library when it next calls the host (one of these two that does not
-    /// return within its grace is [abandoned](ExitReason::Abandoned)), a pause before a restart at once. What it held is
-    /// released, and it is not restarted any more.
+    /// Ends the component. It is not restarted any more, and everything that it held is released.
+    ///
+    /// - A guest ends within milliseconds.
+    /// - A linked `async fn` ends at its next `.await`.
+    /// - A linked plain `fn` ends when it next has to wait in a blocking call, which unwinds the stack.
+    /// - A native library ends when it next calls the host.
+    /// - A pause before a restart ends at once.
+    ///
+    /// A plain `fn` or a library that does not return within the grace period is
+    /// [abandoned](ExitReason::Abandoned).
     pub fn cancel(&self) {
         if self.is_inherited() {
             return;
@@ -177,7 +185,8 @@ impl Component {
         self.control.cancel();
     }
 
-    /// What it is doing. In a forked child it has ended: it runs in the parent.
+    /// Returns what the component is doing. In a forked child it counts as ended, since it runs in the
+    /// parent.
     #[must_use]
     pub fn state(&self) -> ComponentState {
         if self.is_inherited() {
@@ -186,7 +195,7 @@ impl Component {
         self.status.borrow().state
     }
 
-    /// How the app has ended, if it has for good. If it was restarted, this is about its last run.
+    /// Returns how the last run ended, once the component has ended for good.
     #[must_use]
     pub fn report(&self) -> Option<ComponentReport> {
         if self.is_inherited() {
@@ -195,7 +204,7 @@ impl Component {
         self.status.borrow().report()
     }
 
-    /// Its latest ends, oldest first: up to 64.
+    /// Returns the latest exits, up to 64, oldest first.
     #[must_use]
     pub fn exits(&self) -> Vec<Exit> {
         if self.is_inherited() {
@@ -204,21 +213,22 @@ impl Component {
         self.status.borrow().exits.iter().cloned().collect()
     }
 
-    /// Waits for the end of run `number`, counted from 0. `None` if there is no such run: it has ended for good
-    /// before. If that end is not [kept](Self::exits) any more, the oldest one that is.
+    /// Waits for the exit of run `number`, counted from 0. Returns `None` if the component ends for good
+    /// before that run. If [`exits`](Self::exits) no longer contains that exit, returns the oldest one that
+    /// it contains.
     pub async fn exit_of(&self, number: u64) -> Option<Exit> {
         if self.is_inherited() {
             return None;
         }
         let mut status = self.status.clone();
-        let there = |status: &Status| {
+        let is_known = |status: &Status| {
             status.exits.back().is_some_and(|exit| exit.run >= number) || status.state.is_over()
         };
-        let status = with_shielded_waker(status.wait_for(there)).await.ok()?;
+        let status = with_shielded_waker(status.wait_for(is_known)).await.ok()?;
         status.exits.iter().find(|exit| exit.run >= number).cloned()
     }
 
-    /// How often it was restarted.
+    /// Returns how often the component was restarted.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         if self.is_inherited() {
@@ -227,9 +237,10 @@ impl Component {
         self.status.borrow().runs - 1
     }
 
-    /// What a guest or a native library has done so far, in all its runs. Asks the running one, and waits for the answer for 50 ms at
-    /// most; one that is in the middle of a long instruction is counted as it was seen last. Nothing is counted for
-    /// linked apps, whose traffic is part of their topics' statistics.
+    /// Returns the counters of a guest or a native library, over all its runs. Asks the running component and
+    /// waits at most 50 ms for the answer. If it does not answer, for example during a long instruction, the
+    /// latest known counters are used. Linked apps have no counters: their traffic is part of their topics'
+    /// statistics.
     pub async fn stats(&self) -> ComponentStats {
         if self.is_inherited() {
             return ComponentStats::default();
@@ -243,7 +254,8 @@ impl Component {
                 };
                 sleep.await;
             };
-            // A timer panics if its runtime was shut down meanwhile: then nobody answers either. What was shown last will do.
+            // A timer panics if its runtime is shut down meanwhile. Then nobody answers, and the latest
+            // counters will do.
             let patience = AssertUnwindSafe(patience).catch_unwind();
             let answer = self.control.stats_shown(asked);
             with_shielded_waker(async {
@@ -255,7 +267,7 @@ impl Component {
             })
             .await;
         }
-        // Both under the lock: a run that ends meanwhile is counted once.
+        // Read under one lock, so that a run that ends meanwhile is counted once.
         let status = self.status.borrow();
         match status.state {
             ComponentState::Running => self.control.shown_stats().after(&status.total),
@@ -263,7 +275,7 @@ impl Component {
         }
     }
 
-    /// Waits for the app's end, for good. Can be called any number of times.
+    /// Waits until the component has ended for good. Can be called any number of times.
     pub async fn ended(&self) -> ComponentReport {
         if self.is_inherited() {
             return forked();
@@ -275,16 +287,18 @@ impl Component {
         }
     }
 
-    /// Whether this is a forked child, which has none of the broker's threads, and whose locks may be taken for ever.
+    /// Whether this is a forked child, which has none of the broker's threads and in which its locks may
+    /// never be released.
     fn is_inherited(&self) -> bool {
         !self.process.is_current()
     }
 
-    /// Blocks the thread until the app's end, for good.
+    /// Like [`ended`](Self::ended), but blocks the thread.
     ///
-    /// Async code awaits [`ended`](Self::ended) instead. On a worker of a runtime with several threads this works, too: the
-    /// worker's other tasks go on elsewhere. A current-thread runtime has nobody else to run the app: called in one of its
-    /// tasks, for an app that it runs, this does not wait but returns [`ExitReason::StillRunning`].
+    /// Async code should await [`ended`](Self::ended) instead. On a worker of a multi-threaded runtime this
+    /// works, too: the worker's other tasks move elsewhere. A current-thread runtime has no other thread to
+    /// run the component. If one of its tasks waits for a component that it runs, this returns
+    /// [`ExitReason::StillRunning`] at once.
     #[must_use]
     pub fn wait(&self) -> ComponentReport {
         if let Some(report) = self.report() {
@@ -324,11 +338,11 @@ fn forked() -> ComponentReport {
     ComponentReport { reason: ExitReason::System(reason.to_owned()), stats: ComponentStats::default() }
 }
 
-/// Whether this code runs in a task of a runtime, or in what a runtime blocks on, on the thread that drives it: tokio gives
-/// such code a budget, and no other.
+/// Whether the calling code runs in a task, or in a future passed to `block_on`, on the thread that drives
+/// the runtime. Only such code gets a budget from tokio.
 fn drives_a_runtime() -> bool {
     let mut context = Context::from_waker(Waker::noop());
-    // Dropped last, it restores the budget as it is now.
+    // Dropped last, this restores the current budget.
     let Poll::Ready(_restore) = poll_proceed(&mut context) else { return true };
     (0..=u8::MAX).any(|_| match poll_proceed(&mut context) {
         Poll::Ready(proceed) => {
@@ -339,7 +353,7 @@ fn drives_a_runtime() -> bool {
     })
 }
 
-/// The report of a component whose task went away with its runtime.
+/// The report of a component whose task was dropped with its runtime.
 fn gone() -> ComponentReport {
     ComponentReport { reason: ExitReason::Cancelled, stats: ComponentStats::default() }
 }

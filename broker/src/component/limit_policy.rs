@@ -1,4 +1,4 @@
-//! What a guest can exceed, and what comes of it: an error that it sees, or its end.
+//! Limits that a component can exceed, and what follows: an error that it sees, or its end.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ use super::limits::ComponentLimits;
 /// What exceeding a limit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExcess {
-    /// The call is refused with an error that the guest sees.
+    /// The call is refused with an error that the component sees.
     Refuse,
-    /// The guest is ended.
+    /// The component is ended.
     End,
 }
 
@@ -29,7 +29,7 @@ macro_rules! limits {
             /// Every limit.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Its name in manifests: that of the field of [`ComponentLimits`], with dashes.
+            /// The limit's name in manifests: that of the field of [`ComponentLimits`], with dashes.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -99,7 +99,7 @@ limits! {
 }
 
 impl Limit {
-    /// Whether there is nothing to refuse: exceeding it always ends the guest.
+    /// Returns `true` if exceeding the limit always ends the component, because there is no call to refuse.
     #[must_use]
     pub const fn always_ends(self) -> bool {
         matches!(
@@ -122,7 +122,7 @@ impl Limit {
     }
 }
 
-/// No limit has this name.
+/// There is no limit of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no limit \"{0}\"; the limits are {names}", names = Limit::ALL.iter().map(|limit| limit.name()).collect::<Vec<_>>().join(", "))]
 pub struct UnknownLimit(String);
@@ -141,26 +141,27 @@ impl FromStr for Limit {
 #[error("ended for exceeding a limit: {0}")]
 pub(crate) struct LimitExceeded(pub(crate) Limit);
 
-/// Where whoever refuses a guest something for a limit says which it was. Shared by all parts of one guest's state;
-/// used by the thread that runs the guest only, so that no ordering matters.
+/// Records which limits a component exceeds, and decides whether to end it. All parts of one component's
+/// state share it. Since only one thread uses it at a time, no memory ordering matters.
 ///
-/// Noting does not end the guest by itself: the host function that returns to it [settles](Self::settle).
+/// [`note`](Self::note) does not end the component by itself. The host function that returns to it calls
+/// [`settle`](Self::settle).
 #[derive(Clone, Debug)]
-pub(crate) struct LimitPolicy(Arc<Noted>);
+pub(crate) struct LimitPolicy(Arc<Excess>);
 
 #[derive(Debug)]
-struct Noted {
+struct Excess {
     end_at: Vec<Limit>,
-    /// Noted and not settled yet. 0: none.
+    /// The limit that was noted but not settled yet. 0 if none.
     pending: AtomicU8,
-    /// For which the guest ends. 0: none.
+    /// The limit for which the component ends. 0 if none.
     ending: AtomicU8,
     refusals: AtomicU64,
 }
 
 impl LimitPolicy {
     pub(crate) fn new(limits: &ComponentLimits) -> Self {
-        Self(Arc::new(Noted {
+        Self(Arc::new(Excess {
             end_at: limits.end_at.clone(),
             pending: AtomicU8::new(0),
             ending: AtomicU8::new(0),
@@ -168,12 +169,12 @@ impl LimitPolicy {
         }))
     }
 
-    /// Says that something is refused because of `limit`.
+    /// Records that something is refused because of `limit`.
     pub(crate) fn note(&self, limit: Limit) {
         self.0.pending.store(limit.number(), Ordering::Relaxed);
     }
 
-    /// Ends the component if what was noted since the last time does that.
+    /// Returns an error if the component ends because of the limit noted since the last call.
     ///
     /// # Errors
     /// The limit for which the component ends.
@@ -188,12 +189,12 @@ impl LimitPolicy {
         Ok(())
     }
 
-    /// The limit for which the guest ends, if it does.
+    /// The limit for which the component ends, if it does.
     pub(crate) fn ending(&self) -> Option<Limit> {
         Limit::of_number(self.0.ending.load(Ordering::Relaxed))
     }
 
-    /// How often something was refused because of a limit.
+    /// Number of refusals because of a limit.
     pub(crate) fn refusals(&self) -> u64 {
         self.0.refusals.load(Ordering::Relaxed)
     }
@@ -214,15 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn an_excess_refuses_or_ends_as_the_grant_says() {
+    fn exceeding_a_limit_refuses_or_ends_as_configured() {
         let limits = ComponentLimits { end_at: vec![Limit::Held], ..ComponentLimits::default() };
-        let excess = LimitPolicy::new(&limits);
-        excess.note(Limit::Attached);
-        excess.settle().expect("refused only");
-        assert_eq!((excess.ending(), excess.refusals()), (None, 1));
-        excess.settle().expect("nothing new");
-        excess.note(Limit::Held);
-        excess.settle().expect_err("ends");
-        assert_eq!((excess.ending(), excess.refusals()), (Some(Limit::Held), 2));
+        let policy = LimitPolicy::new(&limits);
+        policy.note(Limit::Attached);
+        policy.settle().expect("refused only");
+        assert_eq!((policy.ending(), policy.refusals()), (None, 1));
+        policy.settle().expect("nothing new");
+        policy.note(Limit::Held);
+        policy.settle().expect_err("ends");
+        assert_eq!((policy.ending(), policy.refusals()), (Some(Limit::Held), 2));
     }
 }

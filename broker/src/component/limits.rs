@@ -5,101 +5,115 @@ use std::time::Duration;
 use super::isolation::Isolation;
 use crate::component::limit_policy::{Limit, OnExcess};
 
-/// Limits of one guest. The defaults suit a small app; a grant sets them explicitly.
+/// Limits of one component. The defaults suit a small app. Set others with
+/// [`Grants::limits`](crate::Grants::limits).
 ///
-/// A call that would go beyond one is refused with the interface's error `limit`, and growing the memory fails as out of
-/// memory, unless [`end_at`](Self::end_at) names the limit: then the guest is ended with
-/// [`ExitReason::Killed`](crate::component::exit::ExitReason::Killed). Limits of time always end it.
+/// A call that would exceed a limit is refused with the error `limit`, and growing a guest's memory fails as
+/// out of memory. If [`end_at`](Self::end_at) names the limit, the component is ended instead, with
+/// [`ExitReason::Killed`](crate::component::exit::ExitReason::Killed). Time limits always end it.
 ///
-/// There is no limit on the rate at which a guest receives: reading costs nobody else anything (the blocks that
-/// it keeps do, and are limited), and a slow reader is a burden to its publishers where a fast one is none.
+/// Native libraries ignore `memory`, `windows`, `in_place` and `isolation`.
+///
+/// The rate of receiving is not limited. Reading costs nobody else anything, except for the blocks that a
+/// component keeps, and those are limited. A slow reader is a burden to its publishers; a fast one is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ComponentLimits {
-    /// Bytes of ordinary linear memory (code's data, heap, stack). Address space that the host asked the guest to
-    /// donate does not count. It also bounds how long a single instruction can take: see [`compute`](Self::compute).
+    /// Size of a guest's ordinary linear memory in bytes: static data, heap and stack. Address space that the
+    /// host asked the guest to donate does not count. The size also bounds how long a single instruction can
+    /// take: see [`compute`](Self::compute).
     pub memory: u64,
-    /// Bytes of address space that may be donated for windows. What the guest was asked to donate and keeps, or donates and
-    /// takes back, is memory of its own, beyond [`memory`](Self::memory): both together bound what it has.
+    /// Bytes of address space that a guest may donate for windows. If the guest keeps address space that it
+    /// was asked to donate, or takes it back, it can use it as memory beyond [`memory`](Self::memory). The
+    /// sum of both limits bounds the memory that it has.
     pub windows: u64,
-    /// Subscriptions open at a time.
+    /// Number of open subscriptions.
     pub subscriptions: u32,
-    /// Subscriptions of one topic open at a time. Each takes a place with every publisher of the topic, which has
-    /// [so many](blockcast_publisher::PublisherOptions::max_subscribers): this keeps a guest from taking them all.
+    /// Number of open subscriptions to one topic. Each counts towards the
+    /// [`max_subscribers`](blockcast_publisher::PublisherOptions::max_subscribers) of every publisher of the
+    /// topic. This limit keeps a component from using them all up.
     pub subscriptions_per_topic: u32,
-    /// Publishers open at a time.
+    /// Number of open publishers.
     pub publishers: u32,
-    /// Bytes of memory that the channels of all its publishers take together, in whole pages: blocks, and per block and
-    /// subscriber what the host keeps beside them ([`ChannelConfig::memory`](blockcast_blocks::ChannelConfig::memory)).
+    /// Bytes of memory that the channels of all its publishers use together, in whole pages: the blocks, and
+    /// what the host keeps per block and per subscriber
+    /// ([`ChannelConfig::memory`](blockcast_blocks::ChannelConfig::memory)).
     ///
-    /// A publisher that is closed counts until its memory is free: until every subscriber has received its messages and
-    /// dropped the samples. So does one that a former run of a restarted component has left.
+    /// A closed publisher counts until its memory is free, that is, until every subscriber has received its
+    /// messages and dropped the samples. The same goes for publishers that earlier runs of a restarted
+    /// component have left.
     pub publisher_bytes: u64,
-    /// Closed publishers whose memory is not free yet, at a time. Opening another one is refused then. Each takes two open
-    /// files of the process.
+    /// Number of closed publishers whose memory is not free yet. Beyond it, opening another publisher is
+    /// refused. Each uses two of the process's file descriptors.
     pub departed_publishers: u32,
-    /// Publishers of one subscription that are closed while the subscription still has their messages: it has not
-    /// received all, or keeps some. One more ends the component, since the host cannot free their memory otherwise.
+    /// Number of closed publishers of which one subscription still has messages, because it has not received
+    /// all of them or holds some. Exceeding this ends the component, since the host cannot free their memory
+    /// otherwise.
     pub departed_per_subscription: u32,
-    /// Blocks of its publishers that it fills, at a time. What a native library's line has in stock counts as one.
+    /// Number of loaned blocks. The blocks that a native library has taken for direct publishing count as one
+    /// per publisher.
     pub loans: u32,
-    /// Handles on memory blocks, at a time. A guest that makes more is ended, since making one cannot fail.
+    /// Number of handles of memory blocks. A guest that creates more is ended, since creating one cannot
+    /// fail.
     ///
-    /// Each block that was attached takes an open file of the process, as does each of the guest's publishers and, with
-    /// strict isolation, each publisher that it subscribes to. Where the process has no more, attaching and opening are
-    /// `internal`.
+    /// Each memory block that has been attached uses one of the process's file descriptors. So does each
+    /// publisher of a guest and, with strict isolation, each publisher that a guest subscribes to. If the
+    /// process has none left, attaching and opening fail with `internal`.
     pub memory_blocks: u32,
-    /// Bytes of memory blocks that the host manages, at a time.
+    /// Total size in bytes of the memory blocks that the host manages.
     pub memory_block_bytes: u64,
-    /// Messages of at least that many bytes are built in the block that subscribers read, shorter ones copied into it. It
-    /// takes two changes of page protection instead of a copy: about as long as copying 1 MiB, more where threads of the
-    /// process run on other processors. [`u32::MAX`]: all are copied.
+    /// Length in bytes from which a guest builds messages in the block that subscribers read. Shorter
+    /// messages are copied into the block. Building in place changes the page protection twice, which takes
+    /// about as long as copying 1 MiB, and longer if threads of the process run on other processors.
+    /// [`u32::MAX`] copies all messages.
     pub in_place: u32,
-    /// How much of its topics' arenas it sees.
+    /// How much of its topics' arenas a guest sees.
     pub isolation: Isolation,
-    /// Topics that it has brought into being by opening them and that exist, over all its restarts. 0: it reaches topics only that
-    /// others have opened or that were declared.
+    /// Number of existing topics that it has created by opening them, over all its runs. If 0, it can only
+    /// open topics that others have created or declared.
     pub topics: u32,
-    /// Messages of one subscription that are delivered and neither released nor held, at a time.
+    /// Number of messages of one subscription that are delivered and neither released nor held.
     pub attached: u32,
-    /// Messages of one subscription that are held, at a time.
+    /// Number of messages of one subscription that are held.
     pub held: u32,
-    /// The share of a publisher's blocks, in percent, that the guest may keep from being used again, all its
-    /// subscriptions together: by holds, and by deliveries that it has not released of subscriptions that publishers may
-    /// overtake. At least one block. Several guests have a share each.
+    /// Percentage of a publisher's blocks that all subscriptions of the component together may keep from
+    /// being reused, and at least one block. Holds count, and so do unreleased deliveries of subscriptions
+    /// that publishers may overtake. Each component has its own share.
     pub pool_share: u32,
-    /// Whether it may subscribe so that publishers wait for it (the overflow policy `block`). Where it may not,
-    /// that is `denied`: a guest that stands still can then not stop a publisher.
+    /// Whether it may subscribe with the overflow policy `block`, so that publishers wait for it. If not,
+    /// such a subscription is `denied`, and a stalled component cannot stop a publisher.
     ///
-    /// A native library that is [abandoned](crate::ExitReason::Abandoned) holds back no publisher, but keeps the blocks that it
-    /// had for as long as its threads go on: of such a subscription up to [`attached`](Self::attached) of them, otherwise as
-    /// many as `pool_share` and `held` allow.
+    /// An [abandoned](crate::ExitReason::Abandoned) native library does not hold back publishers, but keeps
+    /// its blocks while its threads are running: up to [`attached`](Self::attached) blocks of each such
+    /// subscription, otherwise as many as `pool_share` and `held` allow.
     pub back_pressure: bool,
-    /// Messages that it may publish per second, all its publishers together. `None`: as many as it can.
+    /// Messages that all its publishers together may publish per second. `None` means no limit.
     pub publish_messages: Option<Rate>,
-    /// Bytes that it may publish per second, all its publishers together. A message goes out while some of the
-    /// budget is left, and may overdraw it once. `None`: as many as it can.
+    /// Bytes that all its publishers together may publish per second. A message may be published while some
+    /// of the budget is left, even if it overdraws the budget. `None` means no limit.
     pub publish_bytes: Option<Rate>,
-    /// Lines of its log that are passed on per second. The rest is counted and dropped. As many lines of the host's own log may
-    /// tell of topics that the component was refused.
+    /// Log lines that are passed on per second. Further lines are counted and dropped. The host's own log
+    /// reports the topics that the component was refused at the same rate at most.
     pub log_lines: Rate,
-    /// Calls into the host per second, those of WASI included. There is no way to refuse one, so going beyond it always ends the guest.
+    /// Calls to the host per second, including those of WASI. Since a call cannot be refused, exceeding this
+    /// always ends the component.
     pub host_calls: Option<Rate>,
-    /// Time in which the guest's instantiation, its start functions included, must be over.
+    /// Time for starting: instantiating a guest, including its start functions, or loading a native library.
     pub start_up: Duration,
-    /// Processor time that the guest may use, that of host functions included. Looked at every 5 ms: at loops, calls of
-    /// functions and host calls.
+    /// Processor time that it may use, including host functions. It is checked every 5 ms. A guest is
+    /// interrupted at loops, function calls and host calls.
     ///
-    /// What is under way is not interrupted, so a guest may overdraw its time by one step: a single instruction, of which the longest
-    /// are `memory.fill` and `memory.copy`, whose length the guest's memory bounds; or one call into the host, of which the longest is to
-    /// publish a message. That takes as long as copying or sealing the message and validating it, and its length is bounded by
-    /// [`publisher_bytes`](Self::publisher_bytes). The same holds for the run time, the grace and for being cancelled.
+    /// Since nothing is interrupted midway, a guest may overdraw its time by one step. The step may be a
+    /// single instruction: the longest are `memory.fill` and `memory.copy`, whose length the guest's memory
+    /// bounds. Or it may be one call to the host: the longest is to publish a message. That takes as long as
+    /// copying or sealing the message and validating it, and [`publisher_bytes`](Self::publisher_bytes)
+    /// bounds its length. The same holds for the run time, the grace period and for being cancelled.
     pub compute: Option<Duration>,
-    /// Time from the call of `run` after which the guest is ended.
+    /// Time after which it is ended, from the call of `run`.
     pub run_time: Option<Duration>,
-    /// Time from a shutdown request after which a guest that goes on regardless is ended.
+    /// Grace period: time after which it is ended if it does not finish, from the shutdown request.
     pub shutdown_grace: Duration,
-    /// The limits that end the guest; at all others that can refuse something they do.
+    /// The limits that end the component. All other limits refuse the call, if they can.
     pub end_at: Vec<Limit>,
 }
 
@@ -138,13 +152,13 @@ impl Default for ComponentLimits {
 }
 
 impl ComponentLimits {
-    /// What exceeding `limit` does.
+    /// Returns what exceeding `limit` does.
     #[must_use]
     pub fn on_excess(&self, limit: Limit) -> OnExcess {
         if limit.always_ends() || self.end_at.contains(&limit) { OnExcess::End } else { OnExcess::Refuse }
     }
 
-    /// How many of a publisher's `blocks` the guest may keep.
+    /// Number of a publisher's `blocks` that the component may keep.
     pub(crate) fn share_of(&self, blocks: u32) -> u32 {
         let share = u64::from(blocks) * u64::from(self.pool_share.min(100)) / 100;
         u32::try_from(share).unwrap_or(blocks).max(1)
@@ -154,20 +168,20 @@ impl ComponentLimits {
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Per second, in the long run.
+    /// Number per second in the long run.
     pub per_second: u64,
-    /// At once, after a rest. At least 1 is needed for anything to happen.
+    /// Number at once after a pause. Nothing can happen unless this is at least 1.
     pub burst: u64,
 }
 
 impl Rate {
-    /// `count` per second, and as many at once.
+    /// `count` per second, with a burst of the same number.
     #[must_use]
     pub const fn per_second(count: u64) -> Self {
         Self { per_second: count, burst: count }
     }
 
-    /// The same rate with another number at once.
+    /// The same rate with another burst.
     #[must_use]
     pub const fn burst(self, burst: u64) -> Self {
         Self { burst, ..self }

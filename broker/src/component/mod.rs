@@ -2,7 +2,8 @@
 //!
 //! - [`handle`] is what the program holds: it cancels a component and waits for its end;
 //! - [`supervision`] runs a component and, if its [`restart`] policy says so, runs it again;
-//! - [`limits`] bounds what a component may use, and [`limit_policy`] decides what exceeding a limit leads to;
+//! - [`limits`] bounds what a component may use, and [`limit_policy`] decides what exceeding a limit leads
+//!   to;
 //! - [`cancellation`] and [`clock`] stop a component that does not stop by itself;
 //! - [`exit`] says how a run ended, and [`stats`] what it did.
 

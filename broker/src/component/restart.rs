@@ -1,45 +1,45 @@
-//! When a component that has ended is started again: [`RestartPolicy`].
+//! Decides whether and when a component is restarted: [`RestartPolicy`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::component::exit::ExitReason;
 
-/// After which ends a component is started again.
+/// Which exits lead to a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
-    /// After none.
+    /// None.
     #[default]
     Never,
-    /// Unless it has finished.
+    /// All except a successful finish.
     OnFailure,
-    /// Also when it has finished.
+    /// All, including a successful finish.
     Always,
 }
 
-/// Whether, when and how often a component is started again after it has ended.
+/// Whether, when and how often a component is restarted.
 ///
-/// The pause before a restart grows with the number of restarts within the last [`period`](Self::period): `initial`,
-/// `initial * factor`, and so on up to `max`. So a component that went well for a period begins anew. A component that
-/// was asked to stop is not restarted.
+/// The pause before a restart grows with the number of restarts within the last [`period`](Self::period):
+/// `initial`, `initial * factor`, and so on up to `max`. After a period without restarts, the pauses start
+/// over. A component that was asked to stop is not restarted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestartPolicy {
-    /// After which ends.
+    /// Which exits lead to a restart.
     pub restart: Restart,
     /// Pause before the first restart.
     pub initial: Duration,
-    /// By how much each further pause is longer. Less than 1 counts as 1.
+    /// Factor by which each pause grows. Less than 1 counts as 1.
     pub factor: f64,
     /// Longest pause.
     pub max: Duration,
-    /// Restarts within a period after which the component is given up. `None`: never.
+    /// Number of restarts within a period after which the component is given up. `None` means never.
     pub limit: Option<u32>,
-    /// How long a restart counts.
+    /// How long a restart counts towards the pause and the limit.
     pub period: Duration,
 }
 
 impl RestartPolicy {
-    /// No restart.
+    /// Never restarts.
     #[must_use]
     pub fn never() -> Self {
         Self {
@@ -52,13 +52,14 @@ impl RestartPolicy {
         }
     }
 
-    /// Restarts unless the component has finished: after 100 ms, 200 ms and so on up to 10 s, up to five times a minute.
+    /// Restarts unless the component has finished: after 100 ms, 200 ms and so on up to 10 s, up to five
+    /// times a minute.
     #[must_use]
     pub fn on_failure() -> Self {
         Self { restart: Restart::OnFailure, ..Self::never() }
     }
 
-    /// Restarts whatever the end was, otherwise as [`on_failure`](Self::on_failure).
+    /// Like [`on_failure`](Self::on_failure), but also restarts after a successful finish.
     #[must_use]
     pub fn always() -> Self {
         Self { restart: Restart::Always, ..Self::never() }
@@ -71,14 +72,14 @@ impl Default for RestartPolicy {
     }
 }
 
-/// What follows an end.
+/// What follows an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// The component is started again after the pause.
+    /// Restart after the pause.
     After(Duration),
-    /// It is not.
+    /// Do not restart.
     Stop,
-    /// It would be, but for the number of restarts.
+    /// Do not restart, because of the number of restarts.
     GiveUp,
 }
 
@@ -94,7 +95,7 @@ impl Restarts {
         Self { policy, recent: VecDeque::new() }
     }
 
-    /// What follows an end at `now`. A restart counts as made.
+    /// Decides what follows an exit at `now`. Counts the restart if there is one.
     pub(crate) fn after(&mut self, reason: &ExitReason, now: Instant) -> Next {
         let wanted = match self.policy.restart {
             Restart::Never => false,
@@ -111,7 +112,7 @@ impl Restarts {
         if self.policy.limit.is_some_and(|limit| self.recent.len() >= limit as usize) {
             return Next::GiveUp;
         }
-        // Beyond that many the pause is the longest in any case.
+        // With more restarts, the pause is the longest in any case.
         let earlier = i32::try_from(self.recent.len()).unwrap_or(i32::MAX).min(1000);
         let pause = self.policy.initial.as_secs_f64() * self.policy.factor.max(1.0).powi(earlier);
         let longest = self.policy.max.as_secs_f64();
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_decides_by_the_reason() {
+    fn a_policy_decides_by_the_exit_reason() {
         let next = |policy, reason: &ExitReason| Restarts::new(policy).after(reason, Instant::now());
         let first = Next::After(Duration::from_millis(100));
         assert_eq!(next(RestartPolicy::never(), &failed()), Next::Stop);
@@ -143,12 +144,12 @@ mod tests {
         assert_eq!(
             next(RestartPolicy::always(), &ExitReason::Cancelled),
             Next::Stop,
-            "who was ended stays so"
+            "a cancelled component stays ended"
         );
     }
 
     #[test]
-    fn pauses_grow_to_the_longest_and_begin_anew_after_a_quiet_period() {
+    fn pauses_grow_to_the_longest_and_start_over_after_a_quiet_period() {
         let policy = RestartPolicy {
             factor: 3.0,
             max: Duration::from_millis(500),
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_numbers_do_no_harm() {
+    fn absurd_numbers_are_harmless() {
         let policy = RestartPolicy { factor: f64::NAN, limit: None, ..RestartPolicy::always() };
         let mut restarts = Restarts::new(policy);
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! What a guest did: [`ComponentStats`].
+//! A component's counters: [`ComponentStats`].
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ pub struct ComponentStats {
     pub received: u64,
     /// Bytes of the messages delivered to it.
     pub received_bytes: u64,
-    /// Bytes copied to deliver messages to it: 0 with [`Isolation::Arena`](crate::component::isolation::Isolation::Arena).
+    /// Bytes copied to deliver messages to it: 0 with
+    /// [`Isolation::Arena`](crate::component::isolation::Isolation::Arena).
     pub delivery_copied_bytes: u64,
     /// Messages it lost to overflow policies.
     pub lost: u64,
@@ -22,39 +23,41 @@ pub struct ComponentStats {
     pub publish_copied_bytes: u64,
     /// Calls into the host.
     pub host_calls: u64,
-    /// What was refused because of a limit.
+    /// Calls refused because of a limit.
     pub refusals: u64,
-    /// Lines of its log that were passed on.
+    /// Log lines that were passed on.
     pub log_lines: u64,
-    /// Lines of its log that were dropped: too many in a second.
+    /// Log lines that were dropped because there were too many in a second.
     pub log_lines_dropped: u64,
-    /// Processor time that it has used, the host's functions included that it called. Of stretches between two waits that
-    /// take up to 20 µs it is the time that they took, which is more where the system ran something else meanwhile.
+    /// Processor time that it has used, including host functions that it called. For a guest, a stretch of up
+    /// to 20 µs between two waits counts as its wall-clock time, which is more if the system ran something
+    /// else meanwhile.
     pub computed: Duration,
-    /// Bytes of its linear memory, address space for windows included. Memories never shrink. 0 for native code, whose memory
-    /// nobody counts.
+    /// Bytes of a guest's linear memory, including address space for windows. It never shrinks. 0 for native
+    /// code, whose memory is not counted.
     pub memory: u64,
-    /// Bytes of address space that it has donated for windows. As of now, or of its end.
+    /// Bytes of address space that it has donated for windows, now or at its end.
     pub windows: u64,
-    /// Subscriptions that it has open. As of now, or of its end.
+    /// Open subscriptions, now or at its end.
     pub subscriptions: u32,
-    /// Publishers that it has open. As of now, or of its end.
+    /// Open publishers, now or at its end.
     pub publishers: u32,
-    /// Deliveries neither released nor held. As of now, or of its end.
+    /// Deliveries neither released nor held, now or at its end.
     pub attached: u32,
-    /// Deliveries held. As of now, or of its end.
+    /// Deliveries held, now or at its end.
     pub held: u32,
 }
 
 impl ComponentStats {
-    /// Adds what a publisher has published.
+    /// Adds the counters of a publisher.
     pub(crate) fn add_published(&mut self, messages: u64, bytes: u64, copied: u64) {
         self.published += messages;
         self.published_bytes += bytes;
         self.publish_copied_bytes += copied;
     }
 
-    /// What this run and the `earlier` ones did together; what it has open and how large it is goes by this one.
+    /// Adds the counters of `earlier` runs. Values that describe the current state (open handles, memory)
+    /// stay those of this run.
     #[must_use]
     pub fn after(self, earlier: &Self) -> Self {
         Self {

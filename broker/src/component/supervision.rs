@@ -1,4 +1,4 @@
-//! Running a component, again and again if its policy says so: what stands behind a [`Component`](crate::Component).
+//! Runs a component and restarts it as its policy says. A [`Component`](crate::Component) observes this.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -17,21 +17,21 @@ use crate::component::stats::ComponentStats;
 use crate::control::expectation::RestartExpectation;
 use crate::control::tasks::Tasks;
 
-/// Ends of a component that are kept.
+/// Number of a component's exits that are kept.
 const HISTORY: usize = 64;
 
-/// One end of a component.
+/// The exit of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// Which run it was, from 0 on.
+    /// Number of the run, counted from 0.
     pub run: u64,
-    /// When it was.
+    /// When the run ended.
     pub at: SystemTime,
-    /// How long the run had lasted.
+    /// How long the run lasted.
     pub lasted: Duration,
-    /// Why it ended.
+    /// Why the run ended.
     pub reason: ExitReason,
-    /// What the run did.
+    /// The run's counters.
     pub stats: ComponentStats,
 }
 
@@ -41,31 +41,31 @@ pub struct Exit {
 pub enum ComponentState {
     /// It runs.
     Running,
-    /// It has ended and is started again when the pause is over.
+    /// It has ended and will be restarted after a pause.
     Pausing,
     /// It has ended for good.
     Ended,
-    /// It has ended for good, because it was restarted too often.
+    /// It has ended for good because it was restarted too often.
     GivenUp,
 }
 
 impl ComponentState {
-    /// Whether it has ended for good.
+    /// Returns `true` if it has ended for good.
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Ended | Self::GivenUp)
     }
 }
 
-/// What is known of a component.
+/// A component's state and history.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) state: ComponentState,
-    /// Runs begun.
+    /// Number of runs begun.
     pub(crate) runs: u64,
-    /// The latest ends, oldest first.
+    /// The latest exits, oldest first.
     pub(crate) exits: VecDeque<Exit>,
-    /// What all runs did that have ended.
+    /// Counters of all runs that have ended.
     pub(crate) total: ComponentStats,
 }
 
@@ -79,7 +79,7 @@ impl Status {
         }
     }
 
-    /// How the component has ended, if it has for good.
+    /// How the component ended, if it has ended for good.
     pub(crate) fn report(&self) -> Option<ComponentReport> {
         let exit = self.exits.back().filter(|_| self.state.is_over())?;
         Some(ComponentReport { reason: exit.reason.clone(), stats: exit.stats })
@@ -94,14 +94,13 @@ impl Status {
     }
 }
 
-/// What is due when a component has ended for good, however its task ends: if nothing else has said so, the task has been
-/// dropped with its runtime.
+/// Does what is due when a component has ended for good, even if its task is dropped with its runtime.
 pub(crate) struct Finish {
     status: watch::Sender<Status>,
     control: Arc<ComponentControl>,
     expectation: Arc<RestartExpectation>,
     began: Instant,
-    /// The broker's own runtime goes with the last component.
+    /// The broker's own runtime ends with the last component.
     _tasks: Arc<Tasks>,
 }
 
@@ -120,7 +119,7 @@ impl Drop for Finish {
     fn drop(&mut self) {
         self.expectation.end();
         if !self.status.borrow().state.is_over() {
-            // A thread of its own may go on without the runtime.
+            // A component on a thread of its own may still run without the runtime.
             self.control.cancel();
         }
         self.status.send_if_modified(|status| {
@@ -138,16 +137,17 @@ impl Drop for Finish {
     }
 }
 
-/// Runs a component until its policy, or whoever asked it to stop, lets it rest.
+/// Runs a component until its policy does not restart it any more, or until it is asked to stop.
 ///
-/// `run` begins a run; whatever the former run held is released when its future has completed.
+/// `run` begins a run. When its future completes, everything that the run held has been released.
 pub(crate) async fn supervise(
     name: String,
     policy: RestartPolicy,
     mut finish: Finish,
     run: impl FnMut() -> BoxFuture<'static, ComponentReport>,
 ) {
-    // Its destructor is the user's. Dropped before `finish`, so that nothing of the component is left when it has ended.
+    // Its destructor is the user's code. Dropped before `finish`, so that nothing is left of the component
+    // when it has ended.
     let mut run = Some(Shielded::new(run));
     let control = Arc::clone(&finish.control);
     let mut restarts = Restarts::new(policy);
@@ -184,7 +184,7 @@ pub(crate) async fn supervise(
             () = tokio::time::sleep(pause) => false,
         };
         if asked_to_stop {
-            // The rest is done by `finish`.
+            // `finish` does the rest.
             return;
         }
         finish.status.send_modify(|status| {
@@ -194,7 +194,7 @@ pub(crate) async fn supervise(
     }
 }
 
-/// One run, whatever becomes of it.
+/// Runs once. A panic becomes the exit reason.
 async fn one_run(run: &mut impl FnMut() -> BoxFuture<'static, ComponentReport>) -> ComponentReport {
     let outcome = match shielded(run) {
         Ok(future) => {

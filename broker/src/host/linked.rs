@@ -1,4 +1,4 @@
-//! One run of an app that is linked into the program: an `async fn` as a task, a plain `fn` on a thread of its own.
+//! Runs an app that is linked into the program: an `async fn` as a task, a plain `fn` on a thread of its own.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -20,40 +20,40 @@ use crate::host::library::STACK;
 use crate::hosting::log::line;
 use crate::session::Session;
 
-/// What an app that is linked into the program returns: a future of its result if it is an `async fn`, its result if it is a plain
-/// `fn`. Its error is any that can be displayed.
+/// What a linked app returns: an `async fn` returns a future of a `Result`, a plain `fn` returns the
+/// `Result`. Any error type that implements `Display` will do.
 ///
-/// `K` tells the two apart and is always found by the compiler.
+/// `K` distinguishes the two. The compiler always infers it.
 #[diagnostic::on_unimplemented(
     message = "an app does not return `{Self}`",
-    label = "this is no app",
+    label = "this is not an app",
     note = "an app is `async fn(Session) -> Result<(), E>` or `fn(Session) -> Result<(), E>`, where `E` is any error that \
-            implements `Display`; what an `async fn` holds across `.await`, and what a plain `fn` captures, is `Send`"
+            implements `Display`; whatever an `async fn` holds across `.await`, and a plain `fn` captures, must be `Send`"
 )]
 pub trait AppOutcome<K>: Sized {
-    /// Runs an app that returns this, once.
+    /// Runs, once, an app that returns this.
     #[doc(hidden)]
     fn run<A>(app: A, launch: Launch) -> BoxFuture<'static, ComponentReport>
     where
         A: FnOnce(Session) -> Self + Send + 'static;
 }
 
-/// The kind of an `async fn`.
+/// Marks an `async fn`.
 #[derive(Debug)]
 pub enum Async {}
 
-/// The kind of a plain `fn`.
+/// Marks a plain `fn`.
 #[derive(Debug)]
 pub enum Blocking {}
 
-/// What a run begins with.
+/// What a run starts with.
 #[derive(Debug)]
 #[doc(hidden)]
 pub struct Launch {
     pub(crate) name: String,
     pub(crate) session: Session,
     pub(crate) control: Arc<ComponentControl>,
-    /// How long it is waited for after it was told to end.
+    /// How long to wait for its end after it was cancelled.
     pub(crate) grace: Duration,
     pub(crate) runtime: Handle,
 }
@@ -87,9 +87,9 @@ where
     E: Display,
 {
     let Launch { session, control, .. } = launch;
-    // The app's panic while it is begun, polled or dropped is its end.
-    let begun = shielded(move || Shielded::new(Box::pin(app(session))));
-    let mut app = match begun {
+    // The app ends if it panics while it is started, polled or dropped.
+    let started = shielded(move || Shielded::new(Box::pin(app(session))));
+    let mut app = match started {
         Ok(app) => app,
         Err(panic) => return report(panicked(&panic)),
     };
@@ -109,8 +109,8 @@ where
     })
 }
 
-/// When the future completes, what the app held is released, unless it was told to end and has not returned. Dropping it
-/// tells the app to end.
+/// When the future completes, everything that the app held is released, unless the app was cancelled and has
+/// not returned. Dropping the future cancels the app.
 async fn run_thread<A, E>(app: A, launch: Launch) -> ComponentReport
 where
     A: FnOnce(Session) -> Result<(), E> + Send + 'static,
@@ -118,39 +118,39 @@ where
 {
     let Launch { name, session, control, grace, runtime } = launch;
     let cancellation = CancelOnDrop(Cancellation::new());
-    let (leave, mut left) = oneshot::channel();
+    let (sender, mut ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn({
         let cancellation = cancellation.0.clone();
         move || {
             let _runtime = runtime.enter();
-            // Judged in there: an error's text is the app's code too.
+            // Evaluated inside, since formatting the error runs the app's code, too.
             let reason = match cancellation.run(move || returned(app(session))) {
                 Ok(reason) => reason,
                 Err(Left::Cancelled) => ExitReason::Cancelled,
                 Err(Left::Panicked(panic)) => panicked(&Panicked::new(panic)),
             };
-            // Nobody listens if it was abandoned.
-            let _ = leave.send(reason);
+            // Fails if the app was abandoned.
+            let _ = sender.send(reason);
         }
     });
     if let Err(error) = thread {
-        return report(ExitReason::NotStarted(format!("no thread for it: {error}")));
+        return report(ExitReason::NotStarted(format!("cannot start a thread: {error}")));
     }
     tokio::select! {
         biased;
-        reason = &mut left => return report(reason.unwrap_or_else(|_| lost())),
+        reason = &mut ended => return report(reason.unwrap_or_else(|_| lost())),
         () = control.cancelled() => {}
     }
     cancellation.0.cancel();
-    report(match tokio::time::timeout(grace, left).await {
-        // However it has returned: it was told to.
+    report(match tokio::time::timeout(grace, ended).await {
+        // It was cancelled, whatever it returned.
         Ok(Ok(_)) => ExitReason::Cancelled,
         Ok(Err(_)) => lost(),
         Err(_) => ExitReason::Abandoned(ExitReason::Cancelled.to_string()),
     })
 }
 
-/// Tells a run to end when nobody waits for it any more.
+/// Cancels a run when nobody waits for it any more.
 struct CancelOnDrop(Cancellation);
 
 impl Drop for CancelOnDrop {
@@ -160,18 +160,18 @@ impl Drop for CancelOnDrop {
 }
 
 fn returned<E: Display>(result: Result<(), E>) -> ExitReason {
-    let judged = shielded(move || match result {
+    let reason = shielded(move || match result {
         Ok(()) => ExitReason::Finished,
         Err(error) => ExitReason::Failed(line(&error.to_string()).into_owned()),
     });
-    judged.unwrap_or_else(|panic| panicked(&panic))
+    reason.unwrap_or_else(|panic| panicked(&panic))
 }
 
 fn panicked(panic: &Panicked) -> ExitReason {
     ExitReason::Trapped { message: line(&panic.to_string()).into_owned(), backtrace: String::new() }
 }
 
-/// Why a component has ended whose thread ended in a way in which threads do not end.
+/// The exit reason of a component whose thread ended abnormally.
 fn lost() -> ExitReason {
     ExitReason::HostPanicked("has lost its thread".to_owned())
 }

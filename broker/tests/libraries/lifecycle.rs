@@ -56,13 +56,13 @@ fn a_file_that_is_not_an_app_is_refused_with_a_reason() {
     for path in [folder, Path::new("/dev/zero")] {
         let error = refused(path);
         assert!(matches!(error, LibraryError::Unreadable { .. }), "{path:?}");
-        assert!(error.to_string().ends_with("cannot be read: it is not a file"), "{error}");
+        assert!(error.to_string().ends_with("cannot be read: not a regular file"), "{error}");
     }
     let whole = std::fs::read(library()).expect("readable");
     let cases: [(&str, &[u8], &str); 4] = [
         ("empty.so", b"", "it is empty"),
         ("text.so", b"#!/bin/sh\n", "it is not an ELF file"),
-        ("guest.so", b"\0asm\x0d\0\x01\0", "it is wasm, a guest"),
+        ("guest.so", b"\0asm\x0d\0\x01\0", "it is a wasm guest"),
         ("third.so", &whole[..whole.len() / 3], "it is cut off"),
     ];
     for (name, content, reason) in cases {

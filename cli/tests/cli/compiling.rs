@@ -1,4 +1,4 @@
-//! Guests are compiled in a child process, with limits.
+//! Guests are compiled in a child process with limits.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Folder, blockcast, output, stdout};
 
-/// How long a process is waited for that is to come or go: what takes longer hangs, also on a busy machine.
+/// How long to wait for a process to start or end. Even on a busy machine, a longer wait means that it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Locals that are changed in the innermost of many loops: the compiler needs minutes for it on any machine.
+/// Code that changes many locals in the innermost of many loops. Compiling it takes minutes on any machine.
 fn endless() -> String {
     let (locals, loops) = (4000, 90);
     let declared = "i32 ".repeat(locals);
@@ -25,7 +25,7 @@ fn endless() -> String {
     module(&format!("(local {declared}) {begin} {changes} {end}"))
 }
 
-/// A function that is as long as a function may be, for which the compiler needs more than 100 times as much memory.
+/// A function of the maximum length. Compiling it takes more than 100 times as much memory.
 fn large() -> String {
     module(&"(drop (i32.load (i32.const 0)))".repeat(150_000))
 }
@@ -34,7 +34,7 @@ fn module(run: &str) -> String {
     format!(r#"(module (memory (export "memory") 1) (func (export "run") (result i32) {run} (i32.const 0)))"#)
 }
 
-/// The tool as a helper of another program, as it is one of this test.
+/// The tool as another program's compiler, here this test's.
 fn helper() -> CompilerProcess {
     CompilerProcess::program(env!("CARGO_BIN_EXE_blockcast"))
 }
@@ -86,7 +86,7 @@ fn hostile_code_that_takes_too_long_to_compile_is_refused_with_the_limit() {
 }
 
 #[test]
-fn a_program_that_is_no_compiler_is_told_so() {
+fn a_program_that_is_not_a_compiler_is_an_error() {
     let error = refused(&module(""), CompilerProcess::program("/bin/true"));
     assert!(matches!(error, CompilerError::NoCompiler { .. }), "{error}");
     let error = refused(&module(""), CompilerProcess::program("/no/such/program"));
@@ -102,11 +102,11 @@ fn inspect_refuses_hostile_code_within_its_limits() {
     assert!(stdout(&shown).contains("raise the load limit `loop-locals`"), "{shown:?}");
     let shown = output(&["inspect", "--load-limit", "loop-locals=1000000", "--compile-time", "1s", &hostile]);
     assert_eq!(shown.status.code(), Some(1), "{shown:?}");
-    // On a busy machine it may be the time that passes.
+    // On a busy machine, the elapsed time may exceed its limit first.
     assert!(stdout(&shown).contains("cannot be compiled: compiling it takes"), "{shown:?}");
 }
 
-/// A child process of `parent`, once there is one that has limited itself.
+/// Waits for a child process of `parent` that has limited itself.
 fn child_of(parent: u32) -> u32 {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -132,7 +132,7 @@ fn status_of(process: u32) -> Option<String> {
 fn the_compiling_child_has_no_other_descriptors_and_ends_with_the_tool() {
     let folder = Folder::new("compiling-child");
     let hostile = folder.file("hostile.wat", &endless());
-    // A descriptor that every program inherits which is started from here.
+    // A descriptor that every program started from here inherits.
     let leaked = std::fs::File::open("/dev/null").expect("open");
     fcntl_setfd(&leaked, FdFlags::empty()).expect("inherited");
     let mut tool = blockcast(&["run", "--load-limit", "loop-locals=1000000", &hostile])
@@ -147,9 +147,9 @@ fn the_compiling_child_has_no_other_descriptors_and_ends_with_the_tool() {
     kill_process(Pid::from_raw(tool.id() as i32).expect("a process"), Signal::KILL).expect("killed");
     tool.wait().expect("a child");
     let deadline = Instant::now() + PATIENCE;
-    // Until somebody has waited for it, it may stay as a zombie.
+    // It may stay a zombie until somebody has waited for it.
     while status_of(child).is_some_and(|status| !status.contains("State:\tZ")) {
-        assert!(Instant::now() < deadline, "it goes on compiling");
+        assert!(Instant::now() < deadline, "it is still compiling");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(Path::new(&hostile).exists());

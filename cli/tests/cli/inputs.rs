@@ -5,12 +5,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Folder, POLITE, Running, component, output, stderr};
 
 #[test]
-fn an_input_that_nobody_reads_ends_when_all_guests_have_ended() {
+fn an_input_without_readers_ends_when_all_components_have_ended() {
     let folder = Folder::new("unread");
     let guest = folder.file("short.wat", &component(r#"(func (export "run") (result i32) (i32.const 0))"#));
     let run = output(&["run", &guest, "--input", "nobody=README.md"]);
     assert_eq!(run.status.code(), Some(1), "{run:?}");
-    assert!(stderr(&run).contains("all guests have ended, and topic \"nobody\""), "{run:?}");
+    assert!(stderr(&run).contains("all components have ended, but topic \"nobody\""), "{run:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Folder, REPOSITORY, blockcast, output, stderr, stdout, without_a_reader};
 
 #[test]
-fn inspect_tells_what_a_guest_imports_exports_and_asks_for_without_running_it() {
+fn inspect_shows_a_guests_imports_exports_and_needs_without_running_it() {
     let file = "examples/complex/subscriber/complex-subscriber.wasm";
     let shown = output(&["inspect", file]);
     assert!(shown.status.success(), "{shown:?}");
@@ -15,7 +15,7 @@ fn inspect_tells_what_a_guest_imports_exports_and_asks_for_without_running_it() 
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
-    assert!(text.contains("runs here  yes") && text.contains("at first, any at most"), "{text}");
+    assert!(text.contains("runs here  yes") && text.contains("initially, unlimited"), "{text}");
     let shown = output(&["inspect", "--json", file]);
     let json: serde_json::Value = serde_json::from_str(stdout(&shown)).expect("JSON");
     assert_eq!((&json["kind"], &json["runs_here"]), (&"component".into(), &true.into()));
@@ -23,7 +23,7 @@ fn inspect_tells_what_a_guest_imports_exports_and_asks_for_without_running_it() 
 }
 
 #[test]
-fn inspect_tells_why_a_guest_does_not_run_here() {
+fn inspect_says_why_a_guest_does_not_run_here() {
     let folder = Folder::new("inspect");
     let wasi = folder
         .file("foreign.wat", r#"(component (import "acme:thing/door" (instance (export "open" (func)))))"#);
@@ -66,14 +66,14 @@ fn hostile_files_without_an_end_are_refused_before_they_are_read() {
     let folder = Folder::new("endless");
     let shown = output(&["inspect", "/dev/zero"]);
     assert_eq!(shown.status.code(), Some(2), "{shown:?}");
-    assert!(stderr(&shown).contains("/dev/zero: it is not a file"), "{shown:?}");
+    assert!(stderr(&shown).contains("/dev/zero: not a regular file"), "{shown:?}");
     for head in ["\x7fELF", "\0asm"] {
         let sparse = folder.file("sparse", head);
         let file = std::fs::File::options().write(true).open(&sparse).expect("there");
         file.set_len(1 << 30).expect("sparse");
         let shown = output(&["inspect", &sparse]);
         assert_eq!(shown.status.code(), Some(1), "{shown:?}");
-        assert!(stdout(&shown).contains("has 1073741824 bytes, and "), "{shown:?}");
+        assert!(stdout(&shown).contains("has 1073741824 bytes, "), "{shown:?}");
     }
     let manifest = folder.file("large.toml", "# ");
     let file = std::fs::File::options().write(true).open(&manifest).expect("there");

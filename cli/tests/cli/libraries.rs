@@ -1,4 +1,5 @@
-//! The command line tool and native libraries: run beside guests, never unawares, looked into without being run.
+//! The command-line tool and native libraries: runs them beside guests, never by accident, and inspects them
+//! without running them.
 
 #[path = "../../../broker/tests/libraries/support/build.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{blockcast, output};
 
-/// Bounds the end of a tool whose library would never end by itself.
+/// How long to wait for a tool whose library would never end by itself.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A guest that ends at once.
@@ -25,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A folder for one test, with the library in it, which goes with the value.
+/// A folder for one test that contains the library. Dropping this removes the folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -62,7 +63,7 @@ fn libraries_and_guests_run_side_by_side() {
     assert!(run.status.success(), "{run:?}");
     let stats: serde_json::Value = serde_json::from_str(text(&run.stdout).trim()).expect("JSON");
     let of = |index: usize| {
-        let guest = &stats["guests"][index];
+        let guest = &stats["components"][index];
         (guest["name"].clone(), guest["exit"].clone(), guest["published"].clone(), guest["received"].clone())
     };
     assert_eq!(of(0), ("component".into(), "finished".into(), 44.into(), 44.into()), "{stats}");
@@ -103,10 +104,10 @@ fn a_manifest_runs_both_each_under_its_own_heading() {
 }
 
 #[test]
-fn hostile_native_code_is_never_run_unawares() {
+fn hostile_native_code_never_runs_by_accident() {
     let folder = Folder::new("unawares");
     let native = folder.path("libcomponent.so");
-    // What it is shows by its content: a name makes no guest of it.
+    // The file type is detected from the content, not from the name.
     let disguised = folder.path("guest.wasm");
     std::fs::copy(&native, &disguised).expect("copied");
     for file in [&native, &disguised] {
@@ -121,11 +122,11 @@ fn hostile_native_code_is_never_run_unawares() {
     let manifest = folder.file("library.toml", "[[library]]\nsource = \"guest.wat\"\n");
     assert!(text(&output(&["run", &manifest]).stderr).contains("belongs under [[guest]]"));
     let manifest = folder.file("wasi.toml", "[[library]]\nsource = \"libcomponent.so\"\nwasi = [\"cli\"]\n");
-    assert!(text(&output(&["run", &manifest]).stderr).contains("WASI is for guests"));
+    assert!(text(&output(&["run", &manifest]).stderr).contains("WASI is only for guests"));
 }
 
 #[test]
-fn what_is_wrong_with_a_library_is_said_before_anything_runs() {
+fn errors_in_a_library_are_reported_before_anything_runs() {
     let folder = Folder::new("wrong");
     let whole = std::fs::read(library()).expect("readable");
     std::fs::write(folder.0.join("cut.so"), &whole[..whole.len() / 2]).expect("written");
@@ -144,7 +145,7 @@ fn what_is_wrong_with_a_library_is_said_before_anything_runs() {
 }
 
 #[test]
-fn inspect_tells_what_a_library_is_without_running_it() {
+fn inspect_shows_a_library_without_running_it() {
     let marked = build::build(&["CONSTRUCTOR=puts(\"constructed\")"]).display().to_string();
     let shown = output(&["inspect", &marked]);
     assert!(shown.status.success(), "{shown:?}");
@@ -179,11 +180,11 @@ fn hostile_library_that_never_returns_does_not_keep_the_tool() {
     let running = blockcast(&["run", "--json", "--stats", "20ms", &manifest]);
     let mut running =
         { running }.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the tool starts");
-    // It computes, which is all that it does.
+    // Wait until it has computed for a while, which is all it does.
     let mut counters = BufReader::new(running.stdout.take().expect("piped")).lines();
     let runs = counters.find(|line| {
         let stats = serde_json::from_str::<serde_json::Value>(line.as_ref().expect("UTF-8")).expect("JSON");
-        stats["guests"][0]["computed_seconds"].as_f64() > Some(0.0)
+        stats["components"][0]["computed_seconds"].as_f64() > Some(0.0)
     });
     assert!(runs.is_some(), "it runs");
     std::thread::spawn(move || counters.for_each(drop));

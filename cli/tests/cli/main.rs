@@ -1,4 +1,4 @@
-//! The command line tool: what it runs, what it says, and how it ends.
+//! The command-line tool: what it runs, what it prints, and its exit codes.
 
 #[path = "../../../broker/tests/guest_support/wasi.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
@@ -26,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The tool, run in the root of the repository.
+/// The tool, started in the root of the repository.
 fn blockcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_blockcast"));
     command.args(arguments).current_dir(REPOSITORY).env_remove("RUST_LOG").stdin(Stdio::null());
@@ -37,7 +37,7 @@ fn output(arguments: &[&str]) -> Output {
     blockcast(arguments).output().expect("the tool starts")
 }
 
-/// The writing end of a pipe that nobody reads.
+/// The writing end of a pipe without a reader.
 fn without_a_reader() -> Stdio {
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
@@ -51,7 +51,7 @@ fn stderr(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).expect("UTF-8")
 }
 
-/// A folder for one test, which goes with the value.
+/// A folder for one test. Dropping this removes the folder.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -74,8 +74,8 @@ impl Drop for Folder {
     }
 }
 
-/// A component that imports `blockcast:blocks/session.log` and nothing else; `body` is the content of its module, in which
-/// `$log` takes level, address and length of a text. `ready` is at 16.
+/// A component that imports only `blockcast:blocks/session`. `body` is the content of its module, in which
+/// `$log` takes the level, address and length of a text. The text `ready` is at address 16.
 fn component(body: &str) -> String {
     format!(
         r#"(component
@@ -98,27 +98,27 @@ fn component(body: &str) -> String {
     )
 }
 
-/// Says that it is ready, then computes until it is asked to finish.
+/// Logs that it is ready, then computes until it is asked to finish.
 const POLITE: &str = r#"(func (export "run") (result i32)
   (call $log (i32.const 2) (i32.const 16) (i32.const 5))
   (loop $on (br_if $on (i32.eqz (call $asked)))) (i32.const 0))"#;
 
-/// Says that it is ready, then computes for ever.
+/// Logs that it is ready, then computes forever.
 const STUBBORN: &str = r#"(func (export "run") (result i32)
   (call $log (i32.const 2) (i32.const 16) (i32.const 5)) (loop $on (br $on)) unreachable)"#;
 
 const TRAPS: &str =
     r#"(func $deep unreachable) (func (export "run") (result i32) (call $deep) (i32.const 0))"#;
 
-/// A tool that runs, with what it says read up to a line.
+/// A running tool whose output has been read up to some line.
 struct Running {
     child: Child,
     said: Vec<String>,
-    /// What it says from then on; all is read, so that the tool is never stopped by a full pipe.
+    /// Its further output. All of it is read, so that a full pipe never stops the tool.
     lines: mpsc::Receiver<String>,
 }
 
-/// Bounds the wait for one line of a tool that runs, or for its end.
+/// How long to wait for a line of a running tool, or for its end.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 impl Running {

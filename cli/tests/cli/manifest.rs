@@ -3,7 +3,7 @@
 use super::{Folder, REPOSITORY, output, stderr};
 
 #[test]
-fn mistakes_in_a_manifest_are_told_with_file_line_and_key() {
+fn errors_in_a_manifest_include_file_line_and_key() {
     let folder = Folder::new("mistakes");
     let demo =
         std::fs::read_to_string(format!("{REPOSITORY}/examples/deployment/lines.toml")).expect("the demo");
@@ -14,9 +14,9 @@ fn mistakes_in_a_manifest_are_told_with_file_line_and_key() {
         ("size", format!("{guest}limits = {{ memory = \"5 stones\" }}\n"), ":3:", &["5 stones", "16MiB"]),
         ("end-at", format!("{guest}limits = {{ end-at = [\"hold\"] }}\n"), ":3:", &["\"hold\"", "held"]),
         ("restart", format!("{guest}restart = \"sometimes\"\n"), ":3:", &["sometimes", "on-failure"]),
-        ("rate", format!("{guest}limits = {{ log-lines = \"5\" }}\n"), ":3:", &["is no rate", "1000/s"]),
+        ("rate", format!("{guest}limits = {{ log-lines = \"5\" }}\n"), ":3:", &["is not a rate", "1000/s"]),
         ("source", "[[guest]]\nname = \"a\"\n".to_owned(), ":1:", &["source"]),
-        ("twice", format!("{guest}{guest}"), ":4:", &["two guests", "\"a\""]),
+        ("twice", format!("{guest}{guest}"), ":4:", &["two components", "\"a\""]),
         ("native", "[[guest]]\nsource = \"a.so\"\n".to_owned(), ":2:", &["native library", "[[library]]"]),
         ("instances", format!("{guest}instances = 0\n"), ":3:", &["instances is 0", "1 to 1024"]),
         (
@@ -38,7 +38,7 @@ fn mistakes_in_a_manifest_are_told_with_file_line_and_key() {
 }
 
 #[test]
-fn guests_that_are_not_there_or_no_guests_are_told_with_the_manifests_line() {
+fn errors_about_a_guests_file_include_the_manifests_line() {
     let folder = Folder::new("missing");
     let manifest = folder.file("missing.toml", "[[guest]]\nname = \"g\"\nsource = \"nowhere.wasm\"\n");
     let run = output(&["run", &manifest]);

@@ -1,4 +1,4 @@
-//! What guests do is run, reported and counted.
+//! Guests are run, and what they do is reported and counted.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -40,7 +40,7 @@ fn the_demo_manifest_takes_a_text_to_two_guests() {
     let line = stdout(&run).lines().last().expect("counters");
     let stats: serde_json::Value = serde_json::from_str(line).expect("JSON");
     let guest = |name: &str| {
-        let guests = stats["guests"].as_array().expect("a list");
+        let guests = stats["components"].as_array().expect("a list");
         guests
             .iter()
             .find(|guest| guest["name"] == name)
@@ -85,7 +85,7 @@ fn the_same_runs_from_flags_and_shows_a_table() {
     let row =
         |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{table}"));
     assert!(row("complex-subscriber").ends_with("finished"), "{table}");
-    assert!(row("guest").contains("refused") && row("lines").contains("KiB"), "{table}");
+    assert!(row("component").contains("refused") && row("lines").contains("KiB"), "{table}");
     assert!(stderr(&run).contains("complex-publisher"), "{run:?}");
 }
 
@@ -98,7 +98,7 @@ fn nothing_is_granted_by_default_and_a_guest_that_fails_makes_the_exit_code_1() 
 }
 
 #[test]
-fn a_trap_is_told_with_its_backtrace_and_restarts_are_counted() {
+fn a_trap_is_reported_with_its_backtrace_and_restarts_are_counted() {
     let folder = Folder::new("trap");
     let guest = folder.file("trap.wat", &component(TRAPS));
     let manifest = folder.file(
@@ -120,7 +120,7 @@ fn a_trap_is_told_with_its_backtrace_and_restarts_are_counted() {
 }
 
 #[test]
-fn the_exit_code_is_the_same_if_nobody_reads_what_the_tool_says() {
+fn the_exit_code_is_the_same_if_nobody_reads_the_output() {
     let folder = Folder::new("unheard");
     let trap = folder.file("trap.wat", &component(TRAPS));
     for (arguments, code) in [(["run", "nowhere.wasm"], 2), (["run", &trap], 1)] {
@@ -132,7 +132,7 @@ fn the_exit_code_is_the_same_if_nobody_reads_what_the_tool_says() {
 }
 
 #[test]
-fn counters_are_printed_every_so_often() {
+fn counters_are_printed_at_the_interval() {
     let folder = Folder::new("stats");
     let guest = folder.file("polite.wat", &component(POLITE));
     let mut running = Running::until(&["run", "--json", "--stats", "50ms", &guest], "ready");
@@ -147,7 +147,7 @@ fn counters_are_printed_every_so_often() {
     let calls: Vec<u64> = printed
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
-        .map(|stats| stats["guests"][0]["host_calls"].as_u64().expect("a number"))
+        .map(|stats| stats["components"][0]["host_calls"].as_u64().expect("a number"))
         .collect();
     assert!(calls.len() >= 3, "{printed}");
     assert!(calls.is_sorted() && calls[0] > 0, "they are counted while it runs: {calls:?}");

@@ -1,9 +1,9 @@
-//! What guests say cannot take over the terminal.
+//! Guests' texts cannot take over the terminal.
 
 use super::{Folder, component, output, stderr, stdout};
 
 #[test]
-fn hostile_words_of_a_guest_do_not_reach_the_terminal_as_they_are() {
+fn hostile_words_of_a_guest_reach_the_terminal_escaped() {
     let folder = Folder::new("words");
     let code = |names: &str, end: &str| {
         format!(
@@ -26,7 +26,7 @@ fn hostile_words_of_a_guest_do_not_reach_the_terminal_as_they_are() {
         for arguments in [vec!["run", &file], vec!["run", &file, "--json"], vec!["inspect", &file]] {
             let output = output(&arguments);
             let said = [&output.stdout[..], &output.stderr].concat();
-            // JSON is for programs, and has one of the three as it is.
+            // JSON is for programs and contains one of the three unescaped.
             let json = arguments.contains(&"--json");
             let forbidden: &[&[u8]] =
                 if json { &[b"\x1b", b"\x07"] } else { &[b"\x1b", b"\x07", b"\xc2\x9b"] };

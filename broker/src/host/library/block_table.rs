@@ -1,5 +1,5 @@
-//! The functions that native components call, interface `memory-blocks`. In each the component vouches for its pointers as the
-//! table's description says.
+//! The functions of the interface `memory-blocks` that native components call. By the contract of the table,
+//! the component vouches for the pointers it passes.
 
 use std::ffi::c_void;
 
@@ -20,7 +20,7 @@ pub(super) unsafe extern "C" fn clone(context: *mut c_void, block: u64, clone: *
     status(context, |state| {
         let answer = Out::new(clone)?;
         let clone = state.clone_block(block)?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(clone) };
         Ok(())
     })
@@ -51,7 +51,7 @@ pub(super) unsafe extern "C" fn attach(
     status(context, |state| {
         let answer = Out::new(area)?;
         let area = state.attach_block(block, access)?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(area) };
         Ok(())
     })
@@ -72,7 +72,7 @@ pub(super) unsafe extern "C" fn create_partition(
     status(context, |state| {
         let answer = Out::new(partition)?;
         let part = state.divide_block(block, start, size, access)?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(part) };
         Ok(())
     })
@@ -82,7 +82,7 @@ pub(super) unsafe extern "C" fn create_local(context: *mut c_void, area: Area, b
     status(context, |state| {
         let answer = Out::new(block)?;
         let block = state.new_local_block(area)?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(block) };
         Ok(())
     })

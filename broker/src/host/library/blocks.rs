@@ -1,12 +1,13 @@
-//! The memory blocks of a native component: the rules in `hosting/storage.rs`, without windows.
+//! The memory blocks of a native component. They follow the rules in `hosting/storage.rs`, but need no
+//! windows.
 //!
 //! ```text
-//!  handle ── Entry::Loan ───────────────────────── a block of a publisher, being filled: the usual case
-//!  handle ── Entry::Block ──┐              ┌─ parts: who is attached, what is there to read
+//!  handle ── Entry::Loan ───────────────────────── a publisher's block that is being filled: the usual case
+//!  handle ── Entry::Block ──┐              ┌─ parts: who is attached, what can be read
 //!  handle ── Entry::Block ──┼── storage ───┤
 //!                           ┘              └─ memory: the host's, the component's own, or a loan's
 //! ```
-//! A loan gets a storage only when more is done with it than to fill and publish it.
+//! A loan gets a storage only if the component does more with it than fill and publish it.
 
 use std::alloc::{self, Layout};
 use std::ptr::NonNull;
@@ -17,23 +18,23 @@ use slab::Slab;
 
 use crate::hosting::storage::{Access, Mode, PartKey, Parts};
 
-/// A block that is lent and attached for writing.
+/// A publisher's block that is loaned to the component and attached for writing.
 #[derive(Debug)]
 pub(crate) struct Loan {
-    /// Whose block it is.
+    /// Handle of the publisher that owns the block.
     pub(crate) publisher: u64,
-    /// `None`: the publisher is gone.
+    /// `None` once the publisher is closed.
     pub(crate) block: Option<SuspendedLoan>,
-    /// Its first byte.
+    /// The block's first byte.
     pub(crate) address: NonNull<u8>,
-    /// Bytes that may be written.
+    /// Number of bytes that may be written.
     pub(crate) capacity: u32,
 }
 
-// SAFETY: the address is given out and not looked behind here.
+// SAFETY: the address is only passed to the component, never dereferenced here.
 unsafe impl Send for Loan {}
 
-/// A handle on a storage or a part of it.
+/// A handle to a storage or to a part of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockHandle {
     pub(crate) storage: usize,
@@ -41,20 +42,20 @@ pub(crate) struct BlockHandle {
     pub(crate) attached: Option<Mode>,
 }
 
-/// Where a storage's bytes are.
+/// Where a storage's bytes lie.
 #[derive(Debug)]
 pub(crate) enum Memory {
-    /// The host's, made when it is first attached.
+    /// In memory of the host, allocated when it is first attached.
     Managed { size: u32, bytes: Option<HostMemory> },
-    /// The component's own.
+    /// In the component's own memory.
     Local(NonNull<u8>),
-    /// A block of one of its publishers.
+    /// In a block of one of the component's publishers.
     Loan(Loan),
-    /// Nowhere any more: published, or the publisher is gone.
+    /// No longer anywhere: the block has been published, or its publisher is closed.
     Gone,
 }
 
-// SAFETY: addresses are given out and not looked behind here; what is the host's is owned.
+// SAFETY: addresses are only passed to the component, never dereferenced here; the host's memory is owned.
 unsafe impl Send for Memory {}
 
 #[derive(Debug)]
@@ -63,18 +64,19 @@ pub(crate) struct Storage {
     pub(crate) parts: Parts,
 }
 
-/// Everything that handles of [`BlockHandle`] stand for.
+/// The storages that [`BlockHandle`]s refer to.
 #[derive(Debug, Default)]
 pub(crate) struct Storages(Slab<Storage>);
 
 impl Storages {
-    /// A storage with one handle.
+    /// Adds a storage and returns its first handle.
     pub(crate) fn insert(&mut self, memory: Memory, size: u32, content: bool) -> BlockHandle {
         let (parts, part) = Parts::new(size, content);
         BlockHandle { storage: self.0.insert(Storage { memory, parts }), part, attached: None }
     }
 
-    /// A storage for a loan, with one handle; `attached`, as it was lent.
+    /// Adds a storage for a loan and returns its first handle. `attached` says whether the handle is attached
+    /// for writing, as the loan was.
     pub(crate) fn insert_loan(&mut self, loan: Loan, attached: bool) -> BlockHandle {
         let mut handle = self.insert(Memory::Gone, loan.capacity, false);
         let storage = &mut self.0[handle.storage];
@@ -91,13 +93,13 @@ impl Storages {
         &mut self.0[handle.storage]
     }
 
-    /// Another handle on the same.
+    /// Returns another handle to the same part.
     pub(crate) fn duplicate(&mut self, handle: BlockHandle) -> BlockHandle {
         self.0[handle.storage].parts.add_handle(handle.part);
         BlockHandle { attached: None, ..handle }
     }
 
-    /// A part of a block.
+    /// Returns a handle to a part of a block.
     pub(crate) fn divide(
         &mut self,
         handle: BlockHandle,
@@ -113,7 +115,7 @@ impl Storages {
         Ok(BlockHandle { storage: handle.storage, part, attached: None })
     }
 
-    /// Attaches a handle; `budget` is what of the host's memory may still be used.
+    /// Attaches a handle. `budget` is how much of the host's memory the component may still use.
     pub(crate) fn attach(
         &mut self,
         handle: &mut BlockHandle,
@@ -138,7 +140,7 @@ impl Storages {
                 }
                 match bytes {
                     Some(bytes) => bytes.start,
-                    None if u64::from(*size) > budget => return Err(AttachError::TooMuch),
+                    None if u64::from(*size) > budget => return Err(AttachError::OverBudget),
                     None => bytes.insert(HostMemory::new(*size).ok_or(Error::Internal)?).start,
                 }
             }
@@ -146,12 +148,12 @@ impl Storages {
         let mode = Mode::from(access);
         parts.attach(handle.part, mode);
         handle.attached = Some(mode);
-        // The range lies inside of the storage.
+        // The range lies within the storage.
         let address = base.as_ptr().wrapping_add(range.start as usize);
         Ok(Area { address, size: range.len as usize })
     }
 
-    /// Detaches a handle, if it is attached.
+    /// Detaches a handle if it is attached.
     pub(crate) fn detach(&mut self, handle: &mut BlockHandle, consumed: u32) -> Result<(), Error> {
         let Some(mode) = handle.attached else { return Ok(()) };
         self.0[handle.storage].parts.detach(handle.part, mode, consumed)?;
@@ -159,9 +161,9 @@ impl Storages {
         Ok(())
     }
 
-    /// Drops a handle; with the last one the storage goes, and its memory is returned.
+    /// Drops a handle. Dropping the last one removes the storage and returns its memory.
     pub(crate) fn drop_handle(&mut self, mut handle: BlockHandle) -> Option<Memory> {
-        // Nothing that is detached with 0 can be more than there is.
+        // Consuming zero bytes cannot fail.
         let _ = self.detach(&mut handle, 0);
         if self.0[handle.storage].parts.drop_handle(handle.part) {
             return Some(self.0.remove(handle.storage).memory);
@@ -169,7 +171,7 @@ impl Storages {
         None
     }
 
-    /// Bytes of the host's memory that are in use.
+    /// Bytes of the host's memory in use.
     pub(crate) fn committed(&self) -> u64 {
         let committed = |storage: &Storage| match storage.memory {
             Memory::Managed { size, bytes: Some(_) } => u64::from(size),
@@ -178,7 +180,7 @@ impl Storages {
         self.0.iter().map(|(_, storage)| committed(storage)).sum()
     }
 
-    /// Takes out the host's memory; nothing can be attached to it any more.
+    /// Removes and returns the host's memory. Attaching to it is no longer possible.
     pub(crate) fn take_memory(&mut self) -> Vec<HostMemory> {
         let mut taken = Vec::new();
         for (_, storage) in &mut self.0 {
@@ -190,7 +192,7 @@ impl Storages {
         taken
     }
 
-    /// Takes out the blocks that a publisher has lent; nothing can be attached to them any more.
+    /// Removes and returns the blocks loaned from a publisher. Attaching to them is no longer possible.
     pub(crate) fn take_loans_of(&mut self, publisher: u64) -> Vec<SuspendedLoan> {
         let mut taken = Vec::new();
         for (_, storage) in &mut self.0 {
@@ -207,8 +209,8 @@ impl Storages {
 /// Why a block cannot be attached.
 pub(crate) enum AttachError {
     Refused(Error),
-    /// Its memory would be more than the component may have.
-    TooMuch,
+    /// Its memory would exceed what the component may have.
+    OverBudget,
 }
 
 impl From<Error> for AttachError {
@@ -217,18 +219,18 @@ impl From<Error> for AttachError {
     }
 }
 
-/// Zeroed memory of the host.
+/// Memory of the host, zeroed when it is allocated.
 #[derive(Debug)]
 pub(crate) struct HostMemory {
     start: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: it is owned.
+// SAFETY: the memory is owned.
 unsafe impl Send for HostMemory {}
 
 impl HostMemory {
-    /// `None` if there is none, or for a size of 0.
+    /// Returns `None` if there is no memory or the size is 0.
     fn new(size: u32) -> Option<Self> {
         let layout = Layout::from_size_align(size as usize, BLOCK_ALIGNMENT).ok()?;
         if layout.size() == 0 {
@@ -242,7 +244,7 @@ impl HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and freed once.
+        // SAFETY: it was allocated with this layout, and is freed only here.
         unsafe { alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }

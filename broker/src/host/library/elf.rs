@@ -1,4 +1,4 @@
-//! What a library's file says about itself, found out without running anything of it: [`LibraryFile`].
+//! Reads a library's file without running any of its code: [`LibraryFile`].
 
 use std::io;
 use std::path::Path;
@@ -11,39 +11,41 @@ use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 use super::error::LibraryError;
 use crate::file::{self, FileError};
 
-/// A shared library, as its file describes it.
+/// What the file of a shared library contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LibraryFile {
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Names of the libraries that it needs, the first 10,000 of up to 4,096 bytes.
+    /// Names of the libraries that it needs: the first 10,000 with up to 4,096 bytes each.
     pub needs: Vec<String>,
-    /// Version of the interface that it was built for, where its file says it.
+    /// Version of the interface that it was built for, if the file says so.
     pub abi_version: Option<u32>,
-    /// Functions and variables that others can use, the first 10,000 of up to 4,096 bytes. An app needs one:
+    /// Exported functions and variables: the first 10,000 with names of up to 4,096 bytes. An app exports
     /// `blockcast_app`.
     pub exports: Vec<String>,
-    /// Names that `needs` and `exports` leave out, because they are too many or too long.
+    /// Number of names that `needs` and `exports` omit because there are too many or they are too long.
     pub omitted: u64,
 }
 
-/// The most bytes of a library's file that are read.
+/// Largest library file that is read, in bytes.
 const MAX_FILE: u64 = 256 << 20;
 
-/// How many names a list holds at most.
+/// Maximum number of names in a list.
 const MAX_LIST: usize = 10_000;
 
-/// Bytes of the longest name in a list.
+/// Longest name in a list, in bytes.
 const MAX_NAME: usize = 4096;
 
 impl LibraryFile {
-    /// Reads a file without running any of it, and checks as far as possible that it is an app for this machine.
+    /// Reads a file without running any of it, and checks as far as possible that it is an app for this
+    /// machine.
     ///
-    /// The file need not be trusted: time and memory are proportional to its size, which is limited to 256 MiB.
+    /// The file need not be trusted: time and memory are proportional to its size, which is limited to 256
+    /// MiB.
     ///
     /// # Errors
-    /// [`LibraryError::Missing`], [`LibraryError::Unreadable`], [`LibraryError::TooLarge`], [`LibraryError::NotALibrary`],
-    /// [`LibraryError::NoEntry`] and [`LibraryError::Misfit`].
+    /// [`LibraryError::Missing`], [`LibraryError::Unreadable`], [`LibraryError::TooLarge`],
+    /// [`LibraryError::NotALibrary`], [`LibraryError::NoEntry`] and [`LibraryError::Misfit`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, LibraryError> {
         let path = path.as_ref();
         let bytes = read(path)?;
@@ -67,7 +69,7 @@ impl LibraryFile {
     }
 }
 
-/// A file's bytes.
+/// Reads a file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
     let path = path.to_owned();
     file::read(&path, MAX_FILE).map_err(|error| match error {
@@ -77,17 +79,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, LibraryError> {
     })
 }
 
-/// The section in which a file may keep its table, which begins with the version for which it was built.
+/// The section in which a file may keep its table. The table begins with the interface version it was built
+/// for.
 const VERSION_SECTION: &str = ".blockcast";
 
-/// How ELF files call this machine.
+/// This machine's number in ELF files.
 const MACHINE: u16 =
     if cfg!(target_arch = "x86_64") { object::elf::EM_X86_64 } else { object::elf::EM_AARCH64 };
 
-/// Looks up names, each of which takes as long as it is long.
+/// Bounds the time spent on names, since looking up a name takes time proportional to its length.
 ///
-/// In a hostile file many symbols share one long name. In others all names together are shorter than the file, or hardly
-/// longer.
+/// In a hostile file, many symbols can share one long name. In any other file, all names together are shorter
+/// than the file, or hardly longer.
 struct Names {
     left: usize,
     omitted: u64,
@@ -98,7 +101,7 @@ impl Names {
         Self { left: bytes.len().saturating_mul(2), omitted: 0 }
     }
 
-    /// Counts a name that was looked up.
+    /// Charges a name that was looked up.
     fn seen<'n>(&mut self, name: &'n [u8]) -> Result<&'n [u8], String> {
         let left = self.left.checked_sub(name.len());
         self.left = left.ok_or("its names are longer than the file, because many share the same text")?;
@@ -114,11 +117,11 @@ impl Names {
     }
 }
 
-/// What the bytes say, and whether they export the entry; or why they are not a library.
+/// Parses a library and says whether it exports the entry. Otherwise says why the bytes are not a library.
 fn parse(bytes: &[u8]) -> Result<(LibraryFile, bool), String> {
     match bytes {
         [] => return Err("it is empty".to_owned()),
-        [0, b'a', b's', b'm', ..] => return Err("it is wasm, a guest".to_owned()),
+        [0, b'a', b's', b'm', ..] => return Err("it is a wasm guest".to_owned()),
         [0x7f, b'E', b'L', b'F', ..] => {}
         _ => return Err("it is not an ELF file".to_owned()),
     }
@@ -132,7 +135,8 @@ fn parse(bytes: &[u8]) -> Result<(LibraryFile, bool), String> {
         return Err("it is an ELF file of another kind".to_owned());
     }
     let segments = header.program_headers(endian, bytes).map_err(damaged)?;
-    // The system maps what the file says that it has; what it has not kills whoever looks there.
+    // The system maps what the program headers say. Accessing a part that the file lacks would kill the
+    // process.
     if segments.iter().any(|segment| segment.data(endian, bytes).is_err()) {
         return Err("it is cut off".to_owned());
     }
@@ -154,7 +158,7 @@ fn parse(bytes: &[u8]) -> Result<(LibraryFile, bool), String> {
     }
     let mut abi_version = None;
     for section in file.sections() {
-        // A file without names of sections runs too.
+        // A file without section names can run, too.
         let Ok(name) = section.name_bytes() else { break };
         if names.seen(name)? == VERSION_SECTION.as_bytes() {
             let version = section.data().ok().and_then(|data| data.first_chunk().copied());

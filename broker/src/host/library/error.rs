@@ -9,31 +9,31 @@ use blockcast_blocks::abi::{ENTRY, Misfit};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LibraryError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no library at {path}")]
     Missing {
-        /// Where it was looked for.
+        /// The path that was tried.
         path: PathBuf,
     },
-    /// The file exists and cannot be read.
+    /// The file exists but cannot be read.
     #[error("the library at {path} cannot be read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The file is larger than is accepted.
+    /// The file is too large.
     #[error(
-        "{path} has {bytes} bytes, and {most} are accepted at most; `strip` removes what is only for debuggers"
+        "{path} has {bytes} bytes, more than the {most} that are accepted; `strip` removes debugging information"
     )]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         bytes: u64,
-        /// The largest that is accepted.
+        /// The largest accepted size.
         most: u64,
     },
     /// The file is not a shared library for this machine.
@@ -44,35 +44,35 @@ pub enum LibraryError {
         /// What it is instead.
         reason: String,
     },
-    /// The system's loader refuses it: it is damaged, or needs a library or a symbol that is not there.
+    /// The system's loader refuses the file: it is damaged, or needs a library or a symbol that is missing.
     #[error("{path} cannot be loaded: {reason}")]
     Refused {
         /// The file.
         path: PathBuf,
-        /// What the loader says.
+        /// The loader's error.
         reason: String,
     },
-    /// It is a shared library, but not an app: it lacks the symbol that every app exports.
+    /// The file is a shared library but not an app: it lacks the symbol that every app exports.
     #[error("{path} is not an app: it does not export `{ENTRY}`, which `export!` or the C header defines")]
     NoEntry {
         /// The file.
         path: PathBuf,
     },
-    /// It was built for another version of the interface, or gave a table that cannot be one.
+    /// The library was built for another version of the interface, or its table is invalid.
     #[error("{path} does not fit this broker: {misfit}")]
     Misfit {
         /// The file.
         path: PathBuf,
-        /// What differs. A difference of versions names both.
+        /// What differs. If it is the version, both are named.
         #[source]
         misfit: Misfit,
     },
-    /// The system has no memory for a copy of it.
+    /// The system has no memory for a copy of the library.
     #[error("{path} cannot be copied into memory: {source}")]
     NoMemory {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
     },

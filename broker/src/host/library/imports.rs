@@ -1,4 +1,4 @@
-//! Where a library's file keeps the address of a function that it imports: [`slots`].
+//! Finds where a library keeps the address of a function that it imports: [`slots`].
 
 use std::collections::HashSet;
 
@@ -6,16 +6,17 @@ use object::elf::{FileHeader64, PT_GNU_RELRO};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSymbol, ObjectSymbolTable, RelocationTarget, SymbolIndex};
 
-/// A place of 8 bytes in a loaded library.
+/// Eight bytes of a loaded library that hold a function's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
-    /// How far it lies from the start of the image in bytes.
+    /// Offset from the start of the image in bytes.
     pub(super) offset: u64,
-    /// The loader has made it read-only.
+    /// Whether the loader makes it read-only.
     pub(super) is_sealed: bool,
 }
 
-/// The places where the loader puts the address of `function`. None if the library does not import it.
+/// Returns the slots in which the loader puts the address of `function`. Empty if the library does not import
+/// it.
 pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::Error> {
     let header = FileHeader64::<Endianness>::parse(bytes)?;
     let endian = header.endian()?;
@@ -27,7 +28,7 @@ pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::E
     let writable = |segment: &&object::elf::ProgramHeader64<Endianness>| {
         segment.p_type(endian) == object::elf::PT_LOAD && segment.p_flags(endian) & object::elf::PF_W != 0
     };
-    // The loader leaves pages writable of which only a part is to be read-only.
+    // The loader leaves a page writable if only a part of it is to be read-only.
     let page = blockcast_blocks::page_size() as u64;
     let last_of_page = |offset: u64| offset | (page - 1);
     let sealed = |segment: &&object::elf::ProgramHeader64<Endianness>| segment.p_type(endian) == PT_GNU_RELRO;
@@ -35,7 +36,7 @@ pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::E
     let (Some(symbols), Some(relocations)) = (file.dynamic_symbol_table(), file.dynamic_relocations()) else {
         return Ok(Vec::new());
     };
-    // Names are compared once per symbol: relocations may be many, and names long.
+    // Names are compared once per symbol, since there may be many relocations and long names.
     let wanted = symbols.symbols().filter(|symbol| symbol.is_undefined() && symbol.name() == Ok(function));
     let wanted: HashSet<SymbolIndex> = wanted.map(|symbol| symbol.index()).collect();
     let imports = |target| match target {
@@ -49,7 +50,7 @@ pub(super) fn slots(bytes: &[u8], function: &str) -> Result<Vec<Slot>, object::E
             range(segment).contains(&offset) && range(segment).contains(&last_of_page(offset))
         }),
     });
-    // A place that is not the library's own data is left alone.
+    // Ignore slots outside of the library's own data.
     let is_data = |slot: &Slot| {
         let last = slot.offset.saturating_add(7);
         slot.offset.is_multiple_of(8)

@@ -1,4 +1,4 @@
-//! One run of a native component: [`Instance`], and how a call finds it.
+//! One run of a native component: [`Instance`]; and [`find`], by which a call finds it.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -26,7 +26,7 @@ use crate::hosting::log::LogSink;
 use crate::hosting::meter::Admission;
 use crate::hosting::publishing::Trust;
 
-/// What a run of a native component is given.
+/// What a run of a native component starts with.
 #[derive(Clone)]
 pub(crate) struct LibrarySetup {
     pub(crate) topics: Arc<GrantedTopics>,
@@ -36,34 +36,35 @@ pub(crate) struct LibrarySetup {
     pub(crate) control: Arc<ComponentControl>,
 }
 
-/// One run of a native component, shared by its threads and those that watch it.
+/// One run of a native component. Its threads and its watchers share it.
 pub(crate) struct Instance {
-    /// What its calls bring along. Never 0, and never that of another run.
+    /// Identifies the run in calls. Never 0, and unique among all runs.
     id: usize,
     pub(crate) setup: Arc<LibrarySetup>,
     state: Biased<LibraryState>,
-    /// Not 0: it is to end, and its calls are refused. The component may look at it until its library is closed.
+    /// Not 0 once the run has to end: its calls are refused. The component may read this word until its
+    /// library is closed.
     over: Arc<AtomicU32>,
-    /// Why, if it is the host that ends it.
+    /// Why the host ends the run, if it does.
     ending: Mutex<Option<ExitReason>>,
-    /// Somebody called `wake`, and no `wait` has seen it.
+    /// `wake` was called, and no `wait` has seen it yet.
     pub(super) woken: AtomicBool,
-    /// A thread is in `wait`.
+    /// Whether a thread is in `wait`.
     pub(super) waiting: AtomicBool,
-    /// The clock of the processor time of the thread that runs it.
+    /// The processor-time clock of the thread that runs it.
     clock: OnceLock<libc::clockid_t>,
 }
 
-/// How long `stats` waits for a call in progress, which may itself be waiting for the caller of `stats`.
+/// How long `stats` waits for a call in progress. The call may itself be waiting for the caller of `stats`.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// The runs that go on, for calls from threads that are not those of `run`.
+/// The current runs. Calls from threads other than that of `run` find theirs here.
 static RUNS: RwLock<Option<HashMap<usize, Arc<Instance>>>> = RwLock::new(None);
 
 static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
 
 thread_local! {
-    /// The run to which this thread belongs: its id, and where it is.
+    /// The run to which this thread belongs: its id and its address.
     static CURRENT: Cell<(usize, *const Instance)> = const { Cell::new((0, std::ptr::null())) };
 }
 
@@ -71,7 +72,7 @@ impl Instance {
     pub(crate) fn new(setup: LibrarySetup) -> Arc<Self> {
         let setup = Arc::new(setup);
         Arc::new(Self {
-            // Ordering: only that each is another one matters.
+            // Ordering: only uniqueness matters.
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             state: Biased::new(LibraryState::new(Arc::clone(&setup))),
             setup,
@@ -83,15 +84,16 @@ impl Instance {
         })
     }
 
-    /// What the functions of the table are called with: a number, behind which nobody looks.
+    /// The context that is passed to the functions of the table: a number that is never dereferenced.
     pub(crate) fn context(&self) -> *mut c_void {
         std::ptr::without_provenance_mut(self.id)
     }
 
-    /// Makes this the run of the calling thread, whose functions can be called until the returned value is dropped.
+    /// Makes this the run of the calling thread. Its functions can be called until the returned value is
+    /// dropped.
     pub(crate) fn enter(self: &Arc<Self>) -> Entered<'_> {
         let mut clock = 0;
-        // SAFETY: this thread is alive, and the place for the answer is ours.
+        // SAFETY: this thread is alive, and `clock` is a valid place for the result.
         if unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) } == 0 {
             let _ = self.clock.set(clock);
         }
@@ -101,39 +103,39 @@ impl Instance {
         Entered(self)
     }
 
-    /// Looks at the state. `look` had better call no code of the program (validators, log sinks): that runs before or after.
-    /// Some cannot be avoided, wakers and `tracing` layers.
+    /// Accesses the state. `access` should not call the program's validators and log sinks; call them before
+    /// or after. Wakers and `tracing` layers cannot be avoided.
     ///
     /// # Errors
-    /// [`Refused::Inside`] if `look` comes back here.
+    /// [`Refused::Inside`] if `access` calls this again.
     #[inline]
-    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut LibraryState) -> R) -> Result<R, Refused> {
+    pub(crate) fn with<R>(&self, access: impl FnOnce(&mut LibraryState) -> R) -> Result<R, Refused> {
         if self.is_current() {
-            // SAFETY: this thread, which `enter` made the one of this run, is the only one for which this is so.
-            unsafe { self.state.as_owner(look) }
+            // SAFETY: `enter` has made this thread the owner, and `is_current` is true for no other thread.
+            unsafe { self.state.as_owner(access) }
         } else {
-            self.state.from_elsewhere(look)
+            self.state.from_elsewhere(access)
         }
     }
 
-    /// Whether the calling thread is the one of this run.
+    /// Whether the calling thread is the one that runs this component.
     #[inline]
     fn is_current(&self) -> bool {
         let (id, instance) = CURRENT.get();
         id == self.id && std::ptr::eq(instance, self)
     }
 
-    /// Does a call that can be refused.
+    /// Serves a call that can be refused.
     #[inline]
     pub(crate) fn call<T>(
         &self,
         body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
     ) -> Result<T, Status> {
-        self.answer(body, |state| state.meter.call(&state.excess))
+        self.answer(body, |state| state.meter.call(&state.limit_policy))
     }
 
-    /// Does the second part of a call that was counted.
-    pub(crate) fn go_on<T>(
+    /// Serves the second part of a call that has already been counted.
+    pub(crate) fn continue_call<T>(
         &self,
         body: impl FnOnce(&mut LibraryState) -> Result<T, Error>,
     ) -> Result<T, Status> {
@@ -152,11 +154,11 @@ impl Instance {
         let answered = catch_unwind(AssertUnwindSafe(|| {
             self.with(|state| {
                 if state.is_released() {
-                    return Ok(Err(Error::Closed)); // meanwhile
+                    return Ok(Err(Error::Closed)); // the run has ended meanwhile
                 }
                 count(state)?;
                 let answer = body(state);
-                state.excess.settle().map(|()| answer)
+                state.limit_policy.settle().map(|()| answer)
             })
         }));
         match answered {
@@ -173,31 +175,32 @@ impl Instance {
         }
     }
 
-    /// Does a call that cannot be refused, also when the run is to end.
+    /// Serves a call that cannot be refused, even if the run has to end.
     pub(crate) fn always<T>(&self, body: impl FnOnce(&mut LibraryState) -> T) -> Option<T> {
         catch_unwind(AssertUnwindSafe(|| self.with(body))).map_err(Panicked::new).ok()?.ok()
     }
 
-    /// Has what it is about to publish checked by code of the program, which may call back: nothing is looked at meanwhile.
+    /// Runs the program's checks on a message that is about to be published. They may call back, so the state
+    /// is not accessed meanwhile.
     ///
     /// # Safety
-    /// The bytes are readable, and nobody writes them meanwhile.
+    /// The bytes are readable, and nobody writes to them during the call.
     pub(crate) unsafe fn validate(&self, validation: &Validation) -> Result<Trust, Status> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees this.
         catch_unwind(AssertUnwindSafe(|| unsafe { validation.run() })).map_err(|payload| {
             self.end(ExitReason::HostPanicked(Panicked::new(payload).to_string()));
             Status::CANCELLED
         })
     }
 
-    /// Passes a line of its log on, or drops it where there are too many.
+    /// Passes on a line of the component's log, or drops it if there are too many.
     pub(crate) fn log(&self, level: Level, text: &str) {
-        // The log is called outside of the lock: it may look at this component.
+        // The log sink is called without the lock, since it may access this component.
         let written = catch_unwind(AssertUnwindSafe(|| {
             // A line that is written from within a call cannot be counted.
             let admission = self.with(LibraryState::line).unwrap_or(Admission::Line);
             if !admission.write(&self.setup.log, level, text)
-                && let Ok(Err(LimitExceeded(limit))) = self.with(|state| state.excess.settle())
+                && let Ok(Err(LimitExceeded(limit))) = self.with(|state| state.limit_policy.settle())
             {
                 self.end(ExitReason::Killed(limit));
             }
@@ -207,42 +210,43 @@ impl Instance {
         }
     }
 
-    /// Whether it is to end.
+    /// Whether the run has to end.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        // Ordering: pairs with `end`; who sees it finds the reason.
+        // Ordering: pairs with the store in `end`, so that the reason is visible.
         self.over.load(Ordering::Acquire) != 0
     }
 
-    /// Tells it to end: calls are refused from now on, and whoever waits goes on. The first reason counts.
+    /// Ends the run: refuses calls from now on, and makes a `wait` return. The first reason counts.
     pub(crate) fn end(&self, reason: ExitReason) {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         self.over.store(1, Ordering::Release);
         self.setup.control.signal().wake();
     }
 
-    /// The word that says so, for the component to look at.
+    /// The word that tells the component that the run has to end.
     pub(crate) fn over(&self) -> *const u32 {
         self.over.as_ptr()
     }
 
-    /// Why the host has ended it, if it has.
+    /// Why the host has ended the run, if it has.
     pub(crate) fn ending(&self) -> Option<ExitReason> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a `wait` return.
     pub(crate) fn wake(&self) {
-        // Ordering: pairs with the swap in `wait`, which registers before it looks.
+        // Ordering: pairs with the swap in `wait`, which registers its waker first.
         self.woken.store(true, Ordering::SeqCst);
         self.setup.control.signal().wake();
     }
 
-    /// Processor time that the thread of `run` has used. A system call.
+    /// Processor time that the thread of `run` has used. Takes a system call.
     pub(crate) fn computed(&self) -> Duration {
         let Some(&clock) = self.clock.get() else { return Duration::ZERO };
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the place for the answer is ours. If the thread has ended, there is no such clock, and an error.
+        // SAFETY: `time` is a valid place for the result. If the thread has ended, its clock is invalid and
+        // the call fails.
         if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
             return Duration::ZERO;
         }
@@ -250,11 +254,11 @@ impl Instance {
         Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
     }
 
-    /// The counters, unless a call goes on that does not end: it may be waiting for whoever asks.
+    /// The counters. `None` if a call in progress does not end in time: it may be waiting for the caller.
     pub(crate) fn stats(&self) -> Option<ComponentStats> {
-        let look = |state: &mut LibraryState| state.stats();
-        let looked = if self.is_current() { self.with(look) } else { self.state.within(PATIENCE, look) };
-        Some(ComponentStats { computed: self.computed(), ..looked.ok()? })
+        let count = |state: &mut LibraryState| state.stats();
+        let stats = if self.is_current() { self.with(count) } else { self.state.within(PATIENCE, count) };
+        Some(ComponentStats { computed: self.computed(), ..stats.ok()? })
     }
 }
 
@@ -267,15 +271,16 @@ impl fmt::Debug for Instance {
     }
 }
 
-/// The time in which calls of a run are answered. Dropped by the thread that made it.
+/// The period in which a run's calls are served. Dropped by the thread that created it.
 #[derive(Debug)]
 pub(crate) struct Entered<'r>(&'r Arc<Instance>);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        // For a component that looks. One that does not and publishes by a line after this reaches what `run` keeps.
+        // For components that check this word. One that does not, and still publishes directly, uses memory
+        // that `run` keeps.
         self.0.over.store(1, Ordering::Release);
-        // One of its threads that waits goes on, and finds out.
+        // Makes a thread in `wait` notice.
         self.0.setup.control.signal().wake();
         CURRENT.set((0, std::ptr::null()));
         let mut runs = RUNS.write().unwrap_or_else(PoisonError::into_inner);
@@ -283,12 +288,12 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// Finds the run that a call is about. `None` if there is none: it has ended, or the number was made up.
+/// Finds the run of a call. Returns `None` if there is none: it has ended, or the number is made up.
 #[inline]
 pub(crate) fn find<T>(context: *mut c_void, call: impl FnOnce(&Instance) -> T) -> Option<T> {
     let (id, instance) = CURRENT.get();
     if id == context.addr() && id != 0 {
-        // SAFETY: the run is kept by `Entered`, which sets this back before it lets go of it.
+        // SAFETY: `Entered` keeps the run and resets this before it drops it.
         return Some(call(unsafe { &*instance }));
     }
     find_from_elsewhere(context).map(|instance| call(&instance))

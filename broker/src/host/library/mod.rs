@@ -1,50 +1,58 @@
-//! Native components: apps in shared libraries, which the broker loads and runs on threads of their own.
+//! Native components: apps in shared libraries that the broker loads, each run on a thread of its own.
 //!
 //! ```text
-//!  file ── load ──▶ LibraryProgram ── run ──▶ thread: Image::open ─▶ app.run(&Host) ─▶ report, then the image is closed
-//!                     (its bytes)                       │                 │
-//!                                          a copy of the file in memory   └─ table ─▶ Instance ─▶ LibraryState
+//!  file ── load ──▶ LibraryProgram ── run ──▶ thread: Image::open ─▶ app.run(&Host) ─▶ report, close image
+//!                    (its bytes)                       │                  │
+//!                                       copy of the file in memory        └─ table ─▶ Instance ─▶ LibraryState
 //! ```
-//! - `elf` looks at a file without running it, `image` loads the code, `program` keeps the file's bytes, `error` says why one cannot be loaded;
-//! - `run` drives one run and watches its time, `instance` is what its threads and its watchers share;
-//! - `table`, `line_table` and `block_table` are the functions that a component calls, `pointers` looks at what it passes, `wait` lets it sleep;
-//! - `state` keeps what it has open, under `handles` that are checked: subscriptions (`subscription`, `space`), publishers (`publisher`), loans and
-//!   memory blocks (`lending`, `blocks`).
+//! - `elf` reads a file without running it, `image` loads the code, `program` keeps the file's bytes, and
+//!   `error` says why a file cannot be loaded;
+//! - `run` drives one run and watches its time; its threads and watchers share the `instance`;
+//! - `table`, `direct_table` and `block_table` are the functions that a component calls, `pointers` checks
+//!   what it passes, `validation` checks the messages it publishes, and `wait` lets it sleep;
+//! - `state` keeps what the component has open, under checked `handles`: subscriptions (`subscription`,
+//!   `space`), publishers (`publisher`), loans and memory blocks (`loans`, `blocks`);
+//! - `threads` counts the threads that the component starts, and `retained` keeps memory that they may still
+//!   use.
 //!
-//! Deliveries, publishing, memory blocks and limits use the same code as for guests: see `hosting`.
+//! Deliveries, publishing, memory blocks and limits share their code with guests: see `hosting`.
 //!
-//! # Lines
-//! A channel is shared memory, and a native component has it mapped already. So it is given the
-//! publisher's *line*, once: where descriptors, head and gate are. It takes blocks, many small ones at a time, and publishes them by the stores that a linked
-//! publisher makes, with the same code (`blockcast_blocks`, `line.rs`); a call is made for blocks, and where somebody waits for a
-//! message. The host's own publisher takes in what was published past it before it does anything itself.
+//! # Direct publishing
+//! A channel is shared memory, which a native component has mapped already. So the host tells it once where
+//! the descriptors, the head and the event count of its publisher are. The component then takes blocks,
+//! several small ones at a time, and publishes them with the same stores, and the same code
+//! (`DirectPublisher` in `blockcast_blocks`), as a linked publisher. It calls the host only to take blocks
+//! and to wake a waiting subscriber. Before the host's publisher does anything itself, it adopts what was
+//! published directly.
 //!
 //! ```text
-//!  component   take blocks ─▶ fill, descriptor, head, gate? ─▶ fill, descriptor, head, gate? ─▶ …
-//!                  │                                 └─ somebody waits ──┐
-//!  host        free blocks, reclaims                                     wakes
+//!  component   take blocks ─▶ fill, descriptor, head, waiters? ─▶ fill, descriptor, head, waiters? ─▶ …
+//!                  │                                    └─ somebody waits ──┐
+//!  host        free blocks, reclaim                                         wake
 //! ```
-//! What cannot be held to on this way takes the other one: where the grant limits rates of publishing, where an unsealed topic's
-//! messages are not to be vouched for, where the component does not vouch for the bytes.
+//! Direct publishing bypasses the host's checks. So the component must call the host for each message if its
+//! grant limits the rate of publishing, if the topic is unsealed, or if the component does not vouch for the
+//! bytes.
 //!
 //! # What a native component can do to others
-//! Anything: it is code of this process. Its grants and limits are a contract, which its calls are held to; its handles are
-//! checked, so a mistake is an error, but for the line, which is memory. But a store through a wild pointer, `exit` or a signal harms the whole process, and memory that
-//! it takes is not counted. Code that one would not link into the program belongs into a guest.
+//! Anything, since it is code in this process. Its grants and limits are a contract that its calls must keep.
+//! Its handles are checked, so that a mistake is an error, except in direct publishing, which works on bare
+//! memory. A store through a wild pointer, `exit` or a signal harms the whole process, and memory that it
+//! allocates is not counted. Run code that you would not link into your program as a guest.
 
 mod block_table;
 mod blocks;
+mod direct_table;
 mod elf;
 mod error;
 mod image;
 mod imports;
 mod instance;
-mod left_behind;
-mod lending;
-mod line_table;
+mod loans;
 mod pointers;
 mod program;
 mod publisher;
+mod retained;
 mod run;
 mod space;
 mod state;

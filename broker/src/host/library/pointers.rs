@@ -1,7 +1,7 @@
-//! What a component passes by pointer, looked at before it is believed.
+//! Checks what a component passes by pointer.
 //!
-//! Whether a pointer that is not null and aligned leads to the memory that the contract asks for cannot be found out: native
-//! code is trusted that far.
+//! Pointers must not be null and must be aligned. Whether they lead to the memory that the contract asks for
+//! cannot be checked: native code is trusted that far.
 
 use blockcast_blocks::abi::{self, Text};
 use blockcast_blocks::{Overflow, ReaderOptions, Reuse, Schema, SizeClass, Timestamps};
@@ -12,51 +12,52 @@ use blockcast_blocks::abi::Error;
 /// Longest name of a topic or a schema, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Most sizes of blocks that a publisher can have beside the first.
+/// Maximum number of block sizes that a publisher can have besides the first.
 const MAX_LARGER: u32 = 64;
 
-/// Where an answer goes.
+/// A place for a result.
 pub(crate) struct Out<T>(*mut T);
 
 impl<T> Out<T> {
-    /// Not null, and aligned.
+    /// Checks that the pointer is not null and is aligned.
     pub(crate) fn new(pointer: *mut T) -> Result<Self, Error> {
         if pointer.is_null() || !pointer.is_aligned() { Err(Error::OutOfBounds) } else { Ok(Self(pointer)) }
     }
 
-    /// Where nobody may want the answer.
+    /// Like [`new`](Self::new), but null means that the caller does not want the result.
     pub(crate) fn optional(pointer: *mut T) -> Result<Option<Self>, Error> {
         if pointer.is_null() { Ok(None) } else { Self::new(pointer).map(Some) }
     }
 
-    /// What is there, which the component has set.
+    /// Reads the value that the component has set.
     ///
     /// # Safety
-    /// The pointer is the component's for this purpose, and what is there was initialised.
+    /// The component passes the pointer for this purpose, and the value is initialised.
     pub(crate) unsafe fn read(&self) -> T
     where
         T: Copy,
     {
-        // SAFETY: not null and aligned; readable and initialised as the caller promises.
+        // SAFETY: the pointer is not null and is aligned; the caller guarantees that the value is readable
+        // and initialised.
         unsafe { self.0.read() }
     }
 
-    /// Gives the answer.
+    /// Writes the result.
     ///
     /// # Safety
-    /// The pointer is the component's for this purpose: it is writable, and nobody else uses it.
+    /// The component passes the pointer for this purpose: it is writable, and nobody else uses it.
     pub(crate) unsafe fn set(self, value: T) {
-        // SAFETY: not null and aligned; writable as the caller promises.
+        // SAFETY: the pointer is not null and is aligned; the caller guarantees that it is writable.
         unsafe { self.0.write(value) };
     }
 }
 
-/// A text that names something.
+/// Reads a name.
 ///
 /// # Safety
-/// The view is valid and does not change during `'t`, if it is not null.
+/// The text is null, or valid and unchanged during `'t`.
 pub(crate) unsafe fn name<'t>(text: Text) -> Result<&'t str, Error> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees this.
     let bytes = unsafe { text.bytes() }.ok_or(Error::OutOfBounds)?;
     if bytes.len() > MAX_NAME {
         return Err(Error::TooLarge);
@@ -64,17 +65,17 @@ pub(crate) unsafe fn name<'t>(text: Text) -> Result<&'t str, Error> {
     std::str::from_utf8(bytes).map_err(|_| Error::InvalidPayload)
 }
 
-/// A name that may be empty, which is none.
+/// Reads a name. An empty name counts as none.
 ///
 /// # Safety
 /// As for [`name`].
 unsafe fn own_name(text: Text) -> Result<Option<String>, Error> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees this.
     let name = unsafe { name(text) }?;
     Ok((!name.is_empty()).then(|| name.to_owned()))
 }
 
-/// Topic and schema of an `open`.
+/// Reads the topic and the schema of an `open`.
 ///
 /// # Safety
 /// As for [`name`].
@@ -83,7 +84,7 @@ pub(crate) unsafe fn topic<'t>(
     schema: Text,
     fingerprint: u64,
 ) -> Result<(&'t str, Schema), Error> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees this.
     let (topic, schema) = unsafe { (name(topic)?, name(schema)?) };
     if topic.is_empty() {
         return Err(Error::TooLarge);
@@ -91,36 +92,38 @@ pub(crate) unsafe fn topic<'t>(
     Ok((topic, Schema::new(schema.to_owned().into(), fingerprint)))
 }
 
-/// Options, which begin with their size: as many bytes of them as there are, the rest 0.
+/// Copies options, which begin with their size. If they are shorter than `T`, the rest is 0.
 ///
 /// # Safety
-/// `options` is null or points to as many readable bytes as the number says with which they begin. All bits being 0 is a
-/// valid `T`, and so is every pattern that a component can pass.
+/// `options` is null, or points to as many readable bytes as the number at its start says. All zeros are a
+/// valid `T`, and so is every bit pattern that a component can pass.
 unsafe fn options<T: Copy>(options: *const T) -> Result<T, Error> {
     if options.is_null() || !options.is_aligned() {
         return Err(Error::OutOfBounds);
     }
-    // SAFETY: not null, aligned to a pointer or a number at least as large, and readable as the caller promises.
+    // SAFETY: the pointer is not null and is aligned to a pointer or a number at least as large; the caller
+    // guarantees that it is readable.
     let size = unsafe { options.cast::<u32>().read() } as usize;
     if size < size_of::<u32>() {
         return Err(Error::WrongSize);
     }
     let mut copy = std::mem::MaybeUninit::<T>::zeroed();
     let bytes = size.min(size_of::<T>());
-    // SAFETY: readable as the caller promises; the copy has as many bytes, and is another place.
+    // SAFETY: the caller guarantees that this many bytes are readable; the copy has at least as many bytes
+    // and does not overlap.
     unsafe { options.cast::<u8>().copy_to_nonoverlapping(copy.as_mut_ptr().cast(), bytes) };
-    // SAFETY: all bytes were set, to what the caller says is valid.
+    // SAFETY: all bytes have been set, to a pattern that the caller guarantees to be valid.
     Ok(unsafe { copy.assume_init() })
 }
 
-/// How a component wants to subscribe, and what it wants to be called.
+/// Reads the options of a subscription, and the name it has in statistics.
 ///
 /// # Safety
-/// `given` is null or leads to options, as their size says, in which `name` is a valid view.
+/// `given` is null or points to options of the size they state, in which `name` is a valid text.
 pub(crate) unsafe fn reader_options(
     given: *const abi::SubscriptionOptions,
 ) -> Result<(ReaderOptions, Option<String>), Error> {
-    // SAFETY: the caller's promise; numbers can have any value.
+    // SAFETY: the caller guarantees this; numbers can have any value.
     let given = unsafe { options(given) }?;
     let overflow = match given.overflow {
         abi::OVERFLOW_BLOCK => Overflow::Block,
@@ -129,7 +132,7 @@ pub(crate) unsafe fn reader_options(
         _ => return Err(Error::WrongSize),
     };
     let depth = (given.depth != 0).then_some(given.depth);
-    // SAFETY: a valid view, as the caller promises.
+    // SAFETY: the caller guarantees that the text is valid.
     let name = unsafe { own_name(given.name) }?;
     Ok((
         ReaderOptions {
@@ -143,15 +146,15 @@ pub(crate) unsafe fn reader_options(
     ))
 }
 
-/// How a component wants to publish, and what it wants to be called.
+/// Reads the options of a publisher, and the name it has in statistics.
 ///
 /// # Safety
-/// `given` is null or leads to options, as their size says, in which `larger` leads to as many classes as they say and `name` is
-/// a valid view.
+/// `given` is null or points to options of the size they state, in which `larger` points to as many classes
+/// as they state and `name` is a valid text.
 pub(crate) unsafe fn publisher_options(
     given: *const abi::PublisherOptions,
 ) -> Result<(PublisherOptions, Option<String>), Error> {
-    // SAFETY: the caller's promise; numbers and pointers can have any value.
+    // SAFETY: the caller guarantees this; numbers and pointers can have any value.
     let given = unsafe { options(given) }?;
     let mut options = PublisherOptions::new()
         .block_size(given.block_size as usize)
@@ -183,7 +186,8 @@ pub(crate) unsafe fn publisher_options(
         if given.larger.is_null() || !given.larger.is_aligned() {
             return Err(Error::OutOfBounds);
         }
-        // SAFETY: not null and aligned; so many are readable as the caller promises.
+        // SAFETY: the pointer is not null and is aligned; the caller guarantees that that many classes are
+        // readable.
         let larger = unsafe { std::slice::from_raw_parts(given.larger, given.larger_count as usize) };
         for class in larger {
             let abi::SizeClass { block_size, blocks, max_blocks } = *class;
@@ -191,7 +195,7 @@ pub(crate) unsafe fn publisher_options(
                 options.larger_blocks(SizeClass { block_size: block_size as usize, blocks, max_blocks });
         }
     }
-    // SAFETY: a valid view, as the caller promises.
+    // SAFETY: the caller guarantees that the text is valid.
     let name = unsafe { own_name(given.name) }?;
     Ok((options, name))
 }

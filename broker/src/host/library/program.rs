@@ -6,9 +6,10 @@ use std::path::Path;
 use super::error::LibraryError;
 use super::image::{Code, Image};
 
-/// An app in a native shared library, ready to run any number of times. Cheap to clone.
+/// An app in a native shared library, ready to run any number of times. Cloning is cheap.
 ///
-/// Holds the file's bytes: each run loads a copy of its own, with static variables of its own, and closes it at its end.
+/// It holds the file's bytes. Each run loads its own copy, with its own static variables, and closes it at
+/// the end.
 #[derive(Clone)]
 pub struct LibraryProgram {
     name: String,
@@ -17,7 +18,7 @@ pub struct LibraryProgram {
 }
 
 impl LibraryProgram {
-    /// Reads a library and looks whether it fits, for which it is loaded and closed again.
+    /// Reads a library and checks that it fits. To do so, it loads the library and closes it again.
     ///
     /// # Safety
     /// As for [`Broker::load_library`](crate::Broker::load_library).
@@ -25,27 +26,27 @@ impl LibraryProgram {
         let code = Code::read(path)?;
         // SAFETY: the caller vouches for the file.
         let image = unsafe { Image::open(&code) }?;
-        // SAFETY: the view is valid while the image is loaded, by the contract.
+        // SAFETY: by the contract, the text is valid while the image is loaded.
         let named = unsafe { image.app().name.str() }.filter(|name| !name.is_empty());
-        // The name comes with a version, which is of no interest here.
+        // The name is followed by a version, which is not needed here.
         let named = named.and_then(|name| name.split_whitespace().next());
         let name = named.map_or_else(|| stem(path), str::to_owned);
         Ok(Self { name, version: image.app().version, code })
     }
 
-    /// What the app calls itself; or its file's name, without `lib` and what follows a dot.
+    /// The app's own name, or else its file's name without `lib` and everything from the first dot on.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Version of the C interface that it was built for.
+    /// Version of the C interface that the library was built for.
     #[must_use]
     pub fn abi_version(&self) -> u32 {
         self.version
     }
 
-    /// The file that it was read from.
+    /// The file that the library was read from.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.code.path()

@@ -22,33 +22,35 @@ use crate::component::exit::{ComponentReport, ExitReason};
 use crate::component::limit_policy::Limit;
 use crate::component::stats::ComponentStats;
 
-/// How often the processor time is looked at of a component for which it is limited.
+/// How often a component's processor time is checked, if it is limited.
 const COMPUTE_TICK: Duration = Duration::from_millis(5);
 
-/// Memory mappings that a run takes: its stack (2), the library's parts (5), and what the C library keeps for a thread (2).
+/// Memory mappings of a run: its stack (2), the library's segments (5), and what the C library keeps per
+/// thread (2).
 const MAPPINGS: usize = 9;
 
-/// Stack of a component's thread in bytes, which is that of a program's main thread on most systems.
+/// Stack size of a component's thread in bytes: that of a program's main thread on most systems.
 pub(crate) const STACK: usize = 8 << 20;
 
-/// How often it is looked whether the threads that a component has left behind are gone: at first, and in the long run.
+/// Pauses between checks whether the threads that a component has left behind are gone: the first and the
+/// longest.
 const THREADS_TICK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// What a component's thread leaves behind.
-struct Left {
+/// The outcome of a component's thread.
+struct Outcome {
     reason: ExitReason,
     stats: ComponentStats,
-    remains: Remains,
+    resources: RunResources,
 }
 
-/// What code of the component may use until there is none left: the image, the table, and by way of the run the blocks that it
-/// had, the parameters and the word that says that it is over.
+/// What the component's code may use while any of it runs: the image and the table, and through the instance
+/// its blocks, the parameters and the word that says that the run is over.
 ///
-/// Dropping it waits for the component's threads, in a thread of its own.
-struct Remains(Option<Kept>);
+/// Dropping this starts a thread that waits for the component's threads and then closes the library.
+struct RunResources(Option<Resources>);
 
-/// Fields in the order in which they are dropped.
-struct Kept {
+/// The fields are in the order in which they are dropped.
+struct Resources {
     thread: Option<JoinHandle<()>>,
     image: Option<Image>,
     host: Option<Box<Host>>,
@@ -56,62 +58,63 @@ struct Kept {
     threads: Arc<Threads>,
 }
 
-impl Remains {
-    /// Threads that the component has started and that are not gone.
+impl RunResources {
+    /// Number of threads that the component has started and that still exist.
     fn threads_left(&self) -> usize {
-        self.0.as_ref().map_or(0, |kept| kept.threads.left())
+        self.0.as_ref().map_or(0, |resources| resources.threads.count())
     }
 
-    /// The thread of `run` is to be joined.
+    /// Adds the thread of `run`, which must be joined before the library is closed.
     fn join_first(&mut self, thread: JoinHandle<()>) {
-        if let Some(kept) = &mut self.0 {
-            kept.thread = Some(thread);
+        if let Some(resources) = &mut self.0 {
+            resources.thread = Some(thread);
         }
     }
 
-    /// Joins the thread of `run`. False if it has panicked.
+    /// Joins the thread of `run`. Returns `false` if it has panicked.
     fn join(&mut self) -> bool {
-        let thread = self.0.as_mut().and_then(|kept| kept.thread.take());
+        let thread = self.0.as_mut().and_then(|resources| resources.thread.take());
         thread.is_none_or(|thread| thread.join().is_ok())
     }
 
-    /// This thread is to be gone first, which nobody joins.
+    /// Adds a thread that nobody joins and that must end before the library is closed.
     fn wait_for(&self, thread: libc::pid_t) {
-        if let Some(kept) = &self.0 {
-            kept.threads.note(thread);
+        if let Some(resources) = &self.0 {
+            resources.threads.add(thread);
         }
     }
 
-    /// Closes the library and gives everything back. All threads are gone.
+    /// Closes the library and releases everything. Call this when all threads are gone.
     fn close(mut self) {
-        if let Some(kept) = self.0.take() {
-            kept.close();
+        if let Some(resources) = self.0.take() {
+            resources.close();
         }
     }
 }
 
-impl Drop for Remains {
+impl Drop for RunResources {
     fn drop(&mut self) {
-        let Some(kept) = self.0.take() else { return };
-        // If there is no thread for it, nothing is ever given back: threads of the component may use it.
-        let kept = ManuallyDrop::new(kept);
+        let Some(resources) = self.0.take() else { return };
+        // If no thread can be started, nothing is ever released, since threads of the component may still use
+        // it.
+        let resources = ManuallyDrop::new(resources);
         let closer = std::thread::Builder::new().name("blockcast-close".to_owned());
-        let closing = closer.spawn(move || ManuallyDrop::into_inner(kept).wait_and_close());
+        let closing = closer.spawn(move || ManuallyDrop::into_inner(resources).wait_and_close());
         if let Err(error) = closing {
             event(
-                || tracing::warn!(%error, "no thread is left to close a library: it stays loaded, with its blocks"),
+                || tracing::warn!(%error, "cannot start a thread to close a library: it stays loaded and keeps its blocks"),
             );
         }
     }
 }
 
-impl Kept {
+impl Resources {
     fn wait_and_close(mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
         let (mut pause, longest) = THREADS_TICK;
-        while self.threads.left() > 0 {
+        while self.threads.count() > 0 {
             std::thread::sleep(pause);
             pause = longest.min(pause * 2);
         }
@@ -122,62 +125,64 @@ impl Kept {
         let Self { image, host, instance, .. } = self;
         drop(image);
         drop(host);
-        // Dropped when nothing is looked at any more.
-        let _left = instance.with(LibraryState::forget);
+        // Dropped after the state is released.
+        let _retained = instance.with(LibraryState::take_retained);
     }
 }
 
 impl LibraryProgram {
-    /// Runs the app to its end, whatever that is. When the future completes the library is closed and everything that the app
-    /// had open is given back, unless one of its threads goes on: see [`ExitReason::Abandoned`].
+    /// Runs the app to its end. When the future completes, the library is closed and everything that the app
+    /// had open is released, unless one of its threads is still running: see [`ExitReason::Abandoned`].
     ///
     /// ```text
-    ///  app returns ─▶ release: nobody waits for it, its blocks stay ─▶ its thread is joined ─▶ the others are gone ─▶
-    ///      the library is closed ─▶ forget: its blocks are given back
+    ///  app returns ─▶ release: nobody waits for it, its blocks stay ─▶ its thread is joined ─▶
+    ///      all its threads are gone ─▶ the library is closed ─▶ take_retained: its blocks are released
     /// ```
-    /// Code of the app runs until the library is closed: thread-local destructors, and threads that it has left behind.
+    /// Code of the app may run until the library is closed: thread-local destructors, and threads that it has
+    /// left behind.
     pub(crate) async fn run(&self, setup: LibrarySetup) -> ComponentReport {
         let instance = Instance::new(setup);
         let counted = Arc::downgrade(&instance);
         instance.setup.control.count_with(Arc::new(move || counted.upgrade()?.stats()));
         let (started, has_started) = oneshot::channel();
-        let (leave, left) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         let thread = std::thread::Builder::new().name(self.name().to_owned()).stack_size(STACK).spawn({
             let (code, instance) = (self.code().clone(), Arc::clone(&instance));
             move || {
                 let threads = Arc::<Threads>::default();
-                // SAFETY: what remains of the run keeps them until all of its threads are gone.
+                // SAFETY: the run's resources keep them until all of its threads are gone.
                 unsafe { threads.adopt() };
                 // SAFETY: a system call without arguments.
                 let own = unsafe { libc::gettid() };
-                if let Err(left) = leave.send(run(&code, &instance, &threads, started)) {
-                    // Nobody joins this thread, whose thread-local variables may be the library's.
-                    left.remains.wait_for(own);
+                if let Err(outcome) = sender.send(run(&code, &instance, &threads, started)) {
+                    // Nobody joins this thread, which may have thread-local variables of the library.
+                    outcome.resources.wait_for(own);
                 }
             }
         });
         let thread = match thread {
             Ok(thread) => thread,
             Err(error) => {
-                let reason = ExitReason::NotStarted(format!("no thread for it: {error}"));
+                let reason = ExitReason::NotStarted(format!("cannot start a thread: {error}"));
                 return ComponentReport { reason, stats: ComponentStats::default() };
             }
         };
-        // A task of its own: it goes on if this one does not wait for it any more.
+        // A task of its own, so that it continues if this future is dropped.
         let grace = instance.setup.limits.shutdown_grace;
-        let mut gone = tokio::spawn(close(left, thread, grace));
-        let told = EndOnDrop(&instance);
+        let mut closing = tokio::spawn(close(outcome, thread, grace));
+        let end_on_drop = EndOnDrop(&instance);
         let reason = tokio::select! {
             biased;
-            report = &mut gone => return report.unwrap_or_else(|_| lost()),
+            report = &mut closing => return report.unwrap_or_else(|_| lost()),
             reason = overdue(&instance, has_started) => reason,
         };
         instance.end(reason.clone());
-        drop(told);
-        match tokio::time::timeout(instance.setup.limits.shutdown_grace, &mut gone).await {
+        drop(end_on_drop);
+        match tokio::time::timeout(instance.setup.limits.shutdown_grace, &mut closing).await {
             Ok(report) => report.unwrap_or_else(|_| lost()),
             Err(_) => {
-                // What it has open is closed as if it had returned: nobody waits for it. What it may reach stays.
+                // Close what it has open, as if it had returned, so that nobody waits for it. Memory that it
+                // may use stays.
                 let _ = instance.with(LibraryState::release);
                 let stats = instance.stats().unwrap_or_else(|| instance.setup.control.shown_stats());
                 ComponentReport { reason: ExitReason::Abandoned(reason.to_string()), stats }
@@ -186,49 +191,52 @@ impl LibraryProgram {
     }
 }
 
-/// Waits until the threads are gone, then closes the library. Those that the component has started have time until the grace is
-/// over.
-async fn close(left: oneshot::Receiver<Left>, thread: JoinHandle<()>, grace: Duration) -> ComponentReport {
-    let Ok(Left { reason, stats, mut remains }) = left.await else { return lost() };
-    remains.join_first(thread);
-    // Both this and closing take microseconds, but destructors of the library run in them.
-    let joined = spawn_blocking(move || (remains.join(), remains));
-    let Ok((true, remains)) = joined.await else { return lost() };
+/// Waits until all threads are gone, then closes the library. Threads that the component has started get the
+/// grace period.
+async fn close(
+    outcome: oneshot::Receiver<Outcome>,
+    thread: JoinHandle<()>,
+    grace: Duration,
+) -> ComponentReport {
+    let Ok(Outcome { reason, stats, mut resources }) = outcome.await else { return lost() };
+    resources.join_first(thread);
+    // Joining and closing take microseconds, but they run the library's destructors.
+    let joined = spawn_blocking(move || (resources.join(), resources));
+    let Ok((true, resources)) = joined.await else { return lost() };
     let (mut pause, longest) = THREADS_TICK;
     let deadline = Instant::now().checked_add(grace);
     loop {
-        let threads = remains.threads_left();
+        let threads = resources.threads_left();
         if threads == 0 {
             break;
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let (number, go) = if threads == 1 {
-                ("1 thread".to_owned(), "goes")
-            } else {
-                (format!("{threads} threads"), "go")
+            let still_running = match threads {
+                1 => "1 of its threads is".to_owned(),
+                _ => format!("{threads} of its threads are"),
             };
-            // Closed when they are gone.
+            // The library is closed when the threads are gone.
             return ComponentReport {
-                reason: ExitReason::Abandoned(format!("{reason}, but {number} of it {go} on")),
+                reason: ExitReason::Abandoned(format!("{reason}, but {still_running} still running")),
                 stats,
             };
         }
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
-    match spawn_blocking(move || remains.close()).await {
+    match spawn_blocking(move || resources.close()).await {
         Ok(()) => ComponentReport { reason, stats },
         Err(_) => lost(),
     }
 }
 
-/// The report of a component whose thread ended in a way in which threads do not end.
+/// The report of a component whose thread ended abnormally.
 fn lost() -> ComponentReport {
     let reason = ExitReason::HostPanicked("has lost its thread".to_owned());
     ComponentReport { reason, stats: ComponentStats::default() }
 }
 
-/// Returns when the run has to end, and why.
+/// Waits until the run has to end, and returns why.
 async fn overdue(instance: &Instance, has_started: oneshot::Receiver<()>) -> ExitReason {
     let (limits, control) = (&instance.setup.limits, &instance.setup.control);
     let start_up = async {
@@ -262,7 +270,7 @@ async fn overdue(instance: &Instance, has_started: oneshot::Receiver<()>) -> Exi
     }
 }
 
-/// Tells a run to end when nobody waits for it any more.
+/// Ends a run when nobody waits for it any more.
 struct EndOnDrop<'r>(&'r Instance);
 
 impl Drop for EndOnDrop<'_> {
@@ -271,24 +279,29 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// The component's thread.
-fn run(code: &Code, instance: &Arc<Instance>, threads: &Arc<Threads>, started: oneshot::Sender<()>) -> Left {
-    // Not closed here whatever happens: this thread's destructors may be the library's.
+/// What the component's thread does.
+fn run(
+    code: &Code,
+    instance: &Arc<Instance>,
+    threads: &Arc<Threads>,
+    started: oneshot::Sender<()>,
+) -> Outcome {
+    // Never dropped on this thread, since its thread-local destructors may belong to the library.
     let (mut image, mut host) = (None, None);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         charge_mappings(MAPPINGS).map_err(|error| ExitReason::NotStarted(error.to_string()))?;
-        // SAFETY: whoever loaded the program has vouched for the file, and these are its bytes.
+        // SAFETY: the code that loaded the program has vouched for the file, and these are its bytes.
         let opened = unsafe { Image::open(code) };
         let image = image.insert(opened.map_err(|error| ExitReason::NotStarted(error.to_string()))?);
         let host = host.insert(Box::new(table::host(instance)));
         let entered = instance.enter();
-        // Nobody listens if it took too long: it is to end then.
+        // Fails if the start took too long. The run has to end then.
         let _ = started.send(());
         let returned = if instance.is_over() {
             RUN_CANCELLED
         } else {
-            // SAFETY: the library's own function, called as the contract says: with a table that is kept until the library
-            // is closed, on a thread of its own.
+            // SAFETY: this is the library's own function, called as the contract says: on a thread of its
+            // own, with a table that is kept until the library is closed.
             unsafe { (image.app().run)(&raw const **host) }
         };
         drop(entered);
@@ -302,27 +315,29 @@ fn run(code: &Code, instance: &Arc<Instance>, threads: &Arc<Threads>, started: o
     let stats = instance.stats().unwrap_or_else(|| instance.setup.control.shown_stats());
     let _ = instance.with(LibraryState::release);
     let (instance, threads) = (Arc::clone(instance), Arc::clone(threads));
-    Left { reason, stats, remains: Remains(Some(Kept { thread: None, image, host, instance, threads })) }
+    let resources = Resources { thread: None, image, host, instance, threads };
+    Outcome { reason, stats, resources: RunResources(Some(resources)) }
 }
 
-/// How the run has ended, given what the app returned.
+/// Why the run ended, given what the app returned.
 fn exit_reason(instance: &Instance, returned: u32) -> ExitReason {
     if let Some(reason) = instance.ending() {
         return reason;
     }
     if instance.setup.control.is_cancelled() {
-        return ExitReason::Cancelled; // it has returned before it was told
+        return ExitReason::Cancelled; // it returned before it was ended
     }
-    let said = instance.with(|state| state.said.take()).ok().flatten().filter(|said| !said.is_empty());
-    let or = |otherwise: &str| said.clone().unwrap_or_else(|| otherwise.to_owned());
+    let failure = instance.with(|state| state.failure.take()).ok().flatten();
+    let failure = failure.filter(|failure| !failure.is_empty());
+    let or = |default: &str| failure.clone().unwrap_or_else(|| default.to_owned());
     match returned {
         RUN_FINISHED => ExitReason::Finished,
         RUN_FAILED => ExitReason::Failed(or("it did not say why")),
         RUN_PANICKED => ExitReason::Trapped { message: or("panicked"), backtrace: String::new() },
-        RUN_REFUSED => ExitReason::NotStarted(or("it refuses the host's table")),
+        RUN_REFUSED => ExitReason::NotStarted(or("it refused the host's table")),
         other => {
-            let said = said.map(|said| format!(": {said}")).unwrap_or_default();
-            ExitReason::Failed(format!("it returned {other}{said}"))
+            let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
+            ExitReason::Failed(format!("it returned {other}{failure}"))
         }
     }
 }

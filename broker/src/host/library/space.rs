@@ -1,4 +1,4 @@
-//! Deliveries where they are: a native component shares the host's addresses.
+//! A native component's address space is the process's: deliveries are read where they lie.
 
 use std::sync::Arc;
 
@@ -7,31 +7,31 @@ use blockcast_blocks::abi::{Error, Record};
 
 use crate::hosting::address_space::{AddressSpace, ArenaView, Delivery, NO_MESSAGE};
 
-/// The addresses of this process: every arena is visible, and nothing has to be done for it.
+/// The address space of this process, in which every arena is already mapped.
 #[derive(Debug)]
 pub(crate) struct ThisProcess;
 
-/// Where a publisher's arena begins.
+/// The first byte of a publisher's arena.
 #[derive(Debug, Default)]
-pub(crate) struct Base(Option<*const u8>);
+pub(crate) struct ArenaBase(Option<*const u8>);
 
-// SAFETY: a number, which nobody looks behind here.
-unsafe impl Send for Base {}
+// SAFETY: the pointer is never dereferenced here.
+unsafe impl Send for ArenaBase {}
 // SAFETY: as above.
-unsafe impl Sync for Base {}
+unsafe impl Sync for ArenaBase {}
 
 impl AddressSpace for ThisProcess {
-    type ArenaView = Base;
+    type ArenaView = ArenaBase;
 
-    unsafe fn open(&mut self, view: &mut Base, channel: &Arc<Channel>) -> Result<bool, Error> {
+    unsafe fn open(&mut self, view: &mut ArenaBase, channel: &Arc<Channel>) -> Result<bool, Error> {
         view.0 = Some(channel.arena().base().as_ptr());
         Ok(true)
     }
 
-    fn close(&mut self, _sight: Base) {}
+    fn close(&mut self, _view: ArenaBase) {}
 }
 
-impl ArenaView for Base {
+impl ArenaView for ArenaBase {
     type Record = Record;
 
     #[inline]

@@ -1,4 +1,4 @@
-//! What the broker keeps for one running native component: [`LibraryState`].
+//! The state of one running native component: [`LibraryState`].
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use blockcast_publisher::PublisherOptions;
 
 use super::blocks::{BlockHandle, Loan, Storages};
 use super::instance::LibrarySetup;
-use super::left_behind::LeftBehind;
 use super::publisher::LibraryPublisher;
-use super::space::{Base, ThisProcess};
+use super::retained::RetainedMemory;
+use super::space::{ArenaBase, ThisProcess};
 use super::subscription::LibrarySubscription;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::stats::ComponentStats;
@@ -22,7 +22,7 @@ use crate::hosting::meter::{Admission, Meter};
 use crate::hosting::publishing::{Trust, with_enough_blocks};
 use crate::hosting::topic_access::{PublisherPort, Refusal, SubscriptionSource};
 
-/// What a handle stands for.
+/// What a handle refers to.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Subscription(Box<LibrarySubscription>),
@@ -37,58 +37,59 @@ pub(crate) struct LibraryState {
     pub(super) entries: Handles<Entry, 32, 32>,
     pub(super) storages: Storages,
     pub(super) open: Open,
-    /// What subscriptions and publishers did that are closed.
+    /// Counters of closed subscriptions and publishers.
     closed: ComponentStats,
     pub(crate) meter: Meter,
-    pub(crate) excess: LimitPolicy,
-    kept: HeldBlocks,
+    pub(crate) limit_policy: LimitPolicy,
+    held: HeldBlocks,
     /// The text of the last `fail`.
-    pub(crate) said: Option<String>,
+    pub(crate) failure: Option<String>,
     /// Whether `wait` has reported the request to finish.
-    pub(crate) shutdown_seen: bool,
-    /// Once the run is over nothing is opened any more, and this is what the component may still reach.
-    left: Option<LeftBehind>,
+    pub(crate) shutdown_reported: bool,
+    /// Set once the run is over: nothing can be opened any more, and this is the memory that the component
+    /// may still use.
+    retained: Option<RetainedMemory>,
 }
 
-/// How many there are of each.
+/// Numbers of open things.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Open {
     subscriptions: u32,
     publishers: u32,
-    /// Handles on memory blocks, loans among them.
+    /// Handles of memory blocks, including loans.
     pub(super) blocks: u32,
-    /// Blocks of its publishers that it fills.
+    /// Loaned blocks.
     pub(super) loans: u32,
 }
 
 impl LibraryState {
     pub(crate) fn new(setup: Arc<LibrarySetup>) -> Self {
         let limits = &setup.limits;
-        let excess = LimitPolicy::new(limits);
+        let limit_policy = LimitPolicy::new(limits);
         Self {
             meter: Meter::new(limits),
-            kept: HeldBlocks::new(limits),
-            excess,
+            held: HeldBlocks::new(limits),
+            limit_policy,
             setup,
             entries: Handles::new(),
             storages: Storages::default(),
             open: Open::default(),
             closed: ComponentStats::default(),
-            said: None,
-            shutdown_seen: false,
-            left: None,
+            failure: None,
+            shutdown_reported: false,
+            retained: None,
         }
     }
 
     /// Whether the run is over.
     #[inline]
     pub(crate) fn is_released(&self) -> bool {
-        self.left.is_some()
+        self.retained.is_some()
     }
 
-    /// Refuses something because of a limit.
+    /// Refuses a call because of a limit.
     pub(super) fn refuse(&self, limit: Limit) -> Error {
-        self.excess.note(limit);
+        self.limit_policy.note(limit);
         Error::Limit
     }
 
@@ -102,7 +103,7 @@ impl LibraryState {
 
     // Subscriptions
 
-    /// `name`: what statistics call it, if it is not to be called as the component.
+    /// `name` is the name in statistics. The default is the component's name.
     pub(crate) fn open_subscription(
         &mut self,
         topic: &str,
@@ -118,7 +119,7 @@ impl LibraryState {
         if !limits.back_pressure && reliable {
             self.setup
                 .topics
-                .warn(topic, "a component's grant allows no subscription that publishers wait for");
+                .warn(topic, "a component's grants do not allow subscriptions with back-pressure");
             return Err(Error::Denied);
         }
         let signal = name.map(Signal::named);
@@ -126,11 +127,12 @@ impl LibraryState {
         let source = self.setup.topics.source(topic, schema, options, waits_on);
         let source = source.map_err(|refusal| self.refused(refusal))?;
         if source.is_unsealed() {
-            // To native code a message that changes is undefined behaviour.
-            self.setup.topics.warn(topic, "an unsealed topic is not for native code");
+            // To native code, a message that changes is undefined behaviour.
+            self.setup.topics.warn(topic, "native code cannot subscribe to an unsealed topic");
             return Err(Error::Denied);
         }
-        let deliveries = Deliveries::new(Box::new(source), reliable, self.kept.clone(), self.excess.clone());
+        let deliveries =
+            Deliveries::new(Box::new(source), reliable, self.held.clone(), self.limit_policy.clone());
         let handle =
             self.insert(Entry::Subscription(Box::new(LibrarySubscription::new(deliveries, signal))))?;
         self.open.subscriptions += 1;
@@ -138,7 +140,7 @@ impl LibraryState {
     }
 
     #[inline]
-    pub(crate) fn subscription(&mut self, handle: u64) -> Result<&mut Deliveries<Base>, Error> {
+    pub(crate) fn subscription(&mut self, handle: u64) -> Result<&mut Deliveries<ArenaBase>, Error> {
         match self.entries.get_mut(handle) {
             Some(Entry::Subscription(subscription)) => Ok(&mut subscription.deliveries),
             _ => Err(Error::InvalidHandle),
@@ -157,10 +159,10 @@ impl LibraryState {
         Some(subscription)
     }
 
-    /// As `subscription.poll`.
+    /// `subscription.poll`.
     ///
     /// # Safety
-    /// From `batch` on there is memory for `room` records, aligned to them, that nobody else uses during the call.
+    /// `batch` points to aligned memory for `room` records that nobody else uses during the call.
     #[inline]
     pub(crate) unsafe fn poll(
         &mut self,
@@ -172,7 +174,7 @@ impl LibraryState {
             return Err(Error::InvalidHandle);
         };
         let deliveries = &mut subscription.deliveries;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees this.
         unsafe { deliveries.poll(&mut ThisProcess, &self.setup.limits, (batch, room), released_before) }
     }
 
@@ -186,7 +188,7 @@ impl LibraryState {
 
     // Publishers
 
-    /// `name`: what statistics call it, if it is not to be called as the component.
+    /// `name` is the name in statistics. The default is the component's name.
     pub(crate) fn open_publisher(
         &mut self,
         topic: &str,
@@ -196,7 +198,7 @@ impl LibraryState {
     ) -> Result<u64, Error> {
         let limits = &self.setup.limits;
         let options = with_enough_blocks(options)?;
-        // The number does not matter for the size.
+        // The publisher's number does not affect the size.
         let config = options.channel(PublisherId::new(0), schema.clone());
         let bytes = config.memory().map_err(|_| Error::WrongSize)?;
         let charge = self.setup.control.account().charge(bytes, self.open.publishers, limits);
@@ -225,29 +227,29 @@ impl LibraryState {
         if self.publisher(handle).is_err() {
             return;
         }
-        self.forget_loans_of(handle);
+        self.return_loans_of(handle);
         if let Some(Entry::Publisher(publisher)) = self.entries.remove(handle) {
             self.open.publishers -= 1;
             add_published(&mut self.closed, &publisher);
         }
     }
 
-    /// How many messages may be published now.
+    /// Number of messages that may be published now.
     pub(crate) fn free_blocks(&mut self, handle: u64) -> Result<u32, Error> {
         let free = self.publisher(handle)?.free_blocks();
         Ok(self.meter.publishable(free))
     }
 
-    /// Whether a message may be published now.
+    /// Checks that a message may be published now.
     #[inline]
     pub(super) fn may_publish(&mut self) -> Result<(), Error> {
         self.meter.may_publish().map_err(|limit| self.refuse(limit))
     }
 
-    /// As `publisher.publish`.
+    /// `publisher.publish`.
     ///
     /// # Safety
-    /// `len` bytes are readable from `message` on, and nobody writes them meanwhile.
+    /// `len` bytes from `message` on are readable, and nobody writes to them during the call.
     pub(crate) unsafe fn publish(
         &mut self,
         handle: u64,
@@ -257,13 +259,13 @@ impl LibraryState {
     ) -> Result<u64, Error> {
         self.publisher(handle)?;
         self.may_publish()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees this.
         let sequence = unsafe { self.publisher(handle)?.publish_copy(message, len, trust) }?;
         self.meter.published(u64::from(len));
         Ok(sequence)
     }
 
-    /// As `publisher_line`.
+    /// `publisher_line`.
     pub(crate) fn publisher_line(&mut self, handle: u64) -> Result<abi::PublishingLine, Error> {
         let limits = &self.setup.limits;
         let limited = limits.publish_messages.is_some() || limits.publish_bytes.is_some();
@@ -271,16 +273,18 @@ impl LibraryState {
         if limited { Err(Error::Denied) } else { publisher.line().ok_or(Error::Denied) }
     }
 
-    /// As `publisher_take_blocks`: up to `room` blocks, at least one. Returns the first sequence that names one, and how many.
+    /// `publisher_take_blocks`: takes up to `room` blocks, at least one. Returns the first sequence that
+    /// names one, and their number.
     pub(crate) fn take_blocks(&mut self, handle: u64, room: u32) -> Result<(u64, u32), Error> {
         self.publisher(handle)?.recall_from_line();
-        // What waits at a line is one loan, however many blocks that are, so that no publisher takes the others' loans for a stock.
-        let lines = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
+        // Blocks lent to one publisher for direct publishing count as one loan, however many they are, so
+        // that its supply does not use up the loans of the others.
+        let supplies = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
             Entry::Publisher(publisher) => (publisher.lent_to_line() > 0).then_some(()),
             _ => None,
         });
-        let lines = u32::try_from(lines.count()).unwrap_or(u32::MAX);
-        if self.open.loans.saturating_add(lines) >= self.setup.limits.loans {
+        let supplies = u32::try_from(supplies.count()).unwrap_or(u32::MAX);
+        if self.open.loans.saturating_add(supplies) >= self.setup.limits.loans {
             return Err(self.refuse(Limit::Loans));
         }
         self.publisher(handle)?.lend_to_line(room)
@@ -288,7 +292,8 @@ impl LibraryState {
 
     // Everything
 
-    /// Looks for reasons not to sleep, having registered the context's waker with what could bring one about.
+    /// Registers the context's waker with everything that can make progress. Returns `true` if there is a
+    /// reason not to sleep.
     pub(crate) fn arm(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         let mut progress = false;
         for (_, entry) in self.entries.iter_mut() {
@@ -311,7 +316,7 @@ impl LibraryState {
         let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = ComponentStats {
             host_calls: self.meter.calls(),
-            refusals: self.excess.refusals(),
+            refusals: self.limit_policy.refusals(),
             log_lines,
             log_lines_dropped,
             subscriptions: self.open.subscriptions,
@@ -331,17 +336,18 @@ impl LibraryState {
                 Entry::Loan(_) | Entry::Block(_) => {}
             }
         }
-        if let Some(left) = &self.left {
-            left.count_in(&mut stats);
+        if let Some(retained) = &self.retained {
+            retained.count_in(&mut stats);
         }
         stats
     }
 
-    /// Ends the run: closes everything that the component has open. Its handles stand for nothing any more, and no publisher
-    /// waits for it. What it may still reach stays where it is until [`forget`](Self::forget).
+    /// Ends the run: closes everything that the component has open. All handles become invalid, and no
+    /// publisher waits for the component. Memory that it may still use stays until
+    /// [`take_retained`](Self::take_retained).
     pub(crate) fn release(&mut self) {
-        let mut left = self.left.take().unwrap_or_default();
-        left.memory.extend(self.storages.take_memory());
+        let mut retained = self.retained.take().unwrap_or_default();
+        retained.memory.extend(self.storages.take_memory());
         let handles: Vec<u64> = self.entries.iter_mut().map(|(handle, _)| handle).collect();
         for &handle in &handles {
             self.close_block(handle);
@@ -349,33 +355,34 @@ impl LibraryState {
         for handle in handles {
             match self.entries.get_mut(handle) {
                 Some(Entry::Publisher(publisher)) => {
-                    left.arenas.push(publisher.pin());
+                    retained.arenas.push(publisher.pin());
                     self.close_publisher(handle);
                 }
                 Some(Entry::Subscription(_)) => {
                     let closed = self.take_subscription(handle);
-                    left.messages.extend(closed.map(|closed| closed.deliveries.into_unreleased()));
+                    retained.messages.extend(closed.map(|closed| closed.deliveries.into_unreleased()));
                 }
                 _ => {}
             }
         }
-        self.left = Some(left);
+        self.retained = Some(retained);
     }
 
-    /// Takes out what the component could still reach. Not before none of its code runs any more.
-    pub(crate) fn forget(&mut self) -> Option<LeftBehind> {
-        self.left.replace(LeftBehind::default())
+    /// Removes and returns the memory that the component could still use. Call this when none of its code
+    /// runs any more.
+    pub(crate) fn take_retained(&mut self) -> Option<RetainedMemory> {
+        self.retained.replace(RetainedMemory::default())
     }
 
     pub(crate) fn fail(&mut self, text: &str) {
-        self.said = Some(line(text).into_owned());
+        self.failure = Some(line(text).into_owned());
     }
 
-    /// What becomes of a line of its log. One that is dropped counts as an excess.
+    /// Decides what happens to a line of the log. Dropping one counts as exceeding a limit.
     pub(crate) fn line(&mut self) -> Admission {
         let admission = self.meter.lines().admit();
         if let Admission::Dropped = admission {
-            self.excess.note(Limit::LogLines);
+            self.limit_policy.note(Limit::LogLines);
         }
         admission
     }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use blockcast_blocks::Signal;
 
-use super::space::Base;
+use super::space::ArenaBase;
 use crate::hosting::deliveries::Deliveries;
 
 /// A subscription of a native component.
 #[derive(Debug)]
 pub(crate) struct LibrarySubscription {
-    pub(super) deliveries: Deliveries<Base>,
+    pub(super) deliveries: Deliveries<ArenaBase>,
     /// The signal that it waits on, if it has a name of its own.
     pub(super) signal: Option<Arc<Signal>>,
 }
 
 impl LibrarySubscription {
-    pub(crate) fn new(deliveries: Deliveries<Base>, signal: Option<Arc<Signal>>) -> Self {
+    pub(crate) fn new(deliveries: Deliveries<ArenaBase>, signal: Option<Arc<Signal>>) -> Self {
         Self { deliveries, signal }
     }
 }

@@ -1,7 +1,9 @@
-//! The functions that native components call: the table of `blockcast_blocks::abi`, interfaces `session` and `topics`.
+//! The functions that native components call: the table of `blockcast_blocks::abi`, interfaces `session` and
+//! `topics`.
 //!
-//! None of them unwinds: whatever happens inside of a call is an answer. What a component passes is looked at in `pointers`,
-//! what it means by its numbers in `state`.
+//! None of them unwinds: a panic in a call becomes a status. `pointers` checks what a component passes, and
+//! `state` checks its handles. By the contract of the table, the component vouches for the pointers it
+//! passes.
 
 use std::ffi::c_void;
 
@@ -12,15 +14,15 @@ use blockcast_blocks::abi::{
 };
 
 use super::block_table as blocks;
+use super::direct_table as direct;
 use super::instance::{Instance, find};
-use super::line_table as lines;
 use super::pointers::{self, Out};
 use super::state::LibraryState;
 use super::validation::Validation;
 use super::wait::wait;
 use crate::hosting::publishing::Trust;
 
-/// The table of a run.
+/// Builds the table of a run.
 pub(crate) fn host(instance: &Instance) -> Host {
     Host {
         version: VERSION,
@@ -64,14 +66,14 @@ pub(crate) fn host(instance: &Instance) -> Host {
         memory_block_detach: blocks::detach,
         memory_block_create_partition: blocks::create_partition,
         memory_block_create_local: blocks::create_local,
-        publisher_line: Some(lines::line),
-        publisher_take_blocks: Some(lines::take_blocks),
-        publisher_published: Some(lines::published),
-        publisher_publish_taken: Some(lines::publish_taken),
+        publisher_line: Some(direct::line),
+        publisher_take_blocks: Some(direct::take_blocks),
+        publisher_published: Some(direct::published),
+        publisher_publish_taken: Some(direct::publish_taken),
     }
 }
 
-/// Does a call that can be refused. A run that has ended is `closed`.
+/// Serves a call that can be refused. Calls after the end of the run return `closed`.
 #[inline]
 pub(super) fn status(
     context: *mut c_void,
@@ -84,7 +86,7 @@ pub(super) fn status(
     }
 }
 
-/// Does a call that returns what there is; the default if it is refused.
+/// Serves a call that returns a value, or the default if the call is refused.
 #[inline]
 pub(super) fn value<T: Default>(
     context: *mut c_void,
@@ -93,10 +95,11 @@ pub(super) fn value<T: Default>(
     find(context, |instance| instance.call(call)).and_then(Result::ok).unwrap_or_default()
 }
 
-/// Does a call that publishes. Bytes for which the component does not vouch are checked first, while nothing is looked at.
+/// Serves a call that publishes. If the component does not vouch for the bytes, they are checked first,
+/// without access to the state.
 ///
 /// # Safety
-/// The bytes that `find_bytes` names are readable, and nobody writes them meanwhile.
+/// The bytes that `find_bytes` names are readable, and nobody writes to them during the call.
 #[inline]
 pub(super) unsafe fn publishing(
     context: *mut c_void,
@@ -109,9 +112,9 @@ pub(super) unsafe fn publishing(
     }
     let published = find(context, |instance| {
         let validation = instance.call(find_bytes)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees this.
         let trust = unsafe { instance.validate(&validation) }?;
-        instance.go_on(|state| publish(state, trust))
+        instance.continue_call(|state| publish(state, trust))
     });
     match published {
         Some(Ok(())) => Status::OK,
@@ -120,26 +123,27 @@ pub(super) unsafe fn publishing(
     }
 }
 
-/// Does a call that is never refused.
+/// Serves a call that is never refused.
 pub(super) fn always(context: *mut c_void, call: impl FnOnce(&mut LibraryState)) {
     let _ = find(context, |instance| instance.always(call));
 }
 
-/// Counts a call that is answered in any case. One too many ends the run all the same.
+/// Counts a call that is never refused. Exceeding the limit still ends the run.
 fn count(instance: &Instance) {
     let _ = instance.call(|_| Ok(()));
 }
 
-// Interface `session`. In each function the component vouches for its pointers as the table's description says.
+// Interface `session`.
 
 unsafe extern "C" fn parameter(context: *mut c_void, name: Text, value: *mut Text) -> u32 {
     let found = find(context, |instance| {
         count(instance);
-        // SAFETY: a valid view, by the contract.
+        // SAFETY: by the contract, the component passes a valid text.
         let name = unsafe { name.str() }?;
         let found = instance.setup.parameters.get(name)?;
         let value = Out::new(value).ok()?;
-        // SAFETY: the component's place for it, by the contract. The text is kept, unchanged, until the run has ended.
+        // SAFETY: by the contract, the component passes a valid place for the result. The text stays
+        // unchanged until the run has ended.
         unsafe { value.set(Text::of(found)) };
         Some(())
     });
@@ -147,11 +151,11 @@ unsafe extern "C" fn parameter(context: *mut c_void, name: Text, value: *mut Tex
 }
 
 unsafe extern "C" fn log(context: *mut c_void, level: u32, text: Text) {
-    // SAFETY: a valid view, by the contract.
+    // SAFETY: by the contract, the component passes a valid text.
     let Some(text) = (unsafe { text.bytes() }) else { return };
     let level = Level::of_number(level);
     find(context, |instance| {
-        // A line is a call too; one that is refused is not written.
+        // Logging counts as a call. If the call is refused, nothing is logged.
         if instance.call(|_| Ok(())).is_ok() {
             instance.log(level, &String::from_utf8_lossy(text));
         }
@@ -159,7 +163,7 @@ unsafe extern "C" fn log(context: *mut c_void, level: u32, text: Text) {
 }
 
 unsafe extern "C" fn fail(context: *mut c_void, text: Text) {
-    // SAFETY: a valid view, by the contract.
+    // SAFETY: by the contract, the component passes a valid text.
     let Some(text) = (unsafe { text.bytes() }) else { return };
     always(context, |state| state.fail(&String::from_utf8_lossy(text)));
 }
@@ -170,7 +174,7 @@ unsafe extern "C" fn now(context: *mut c_void) -> u64 {
 }
 
 unsafe extern "C" fn shutdown_requested(context: *mut c_void) -> u32 {
-    // A run that has ended is to finish.
+    // After the end of the run, it is requested.
     let requested = find(context, |instance| {
         count(instance);
         instance.setup.control.is_shutdown_requested()
@@ -194,12 +198,12 @@ unsafe extern "C" fn subscription_open(
 ) -> Status {
     status(context, |state| {
         let answer = Out::new(subscription)?;
-        // SAFETY: valid views, by the contract.
+        // SAFETY: by the contract, the component passes valid texts.
         let (topic, schema) = unsafe { pointers::topic(topic, schema_name, fingerprint) }?;
-        // SAFETY: null or options, by the contract.
+        // SAFETY: by the contract, this is null or points to options.
         let (options, name) = unsafe { pointers::reader_options(options) }?;
         let opened = state.open_subscription(topic, &schema, options, name.as_deref())?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(opened) };
         Ok(())
     })
@@ -242,10 +246,11 @@ unsafe extern "C" fn subscription_poll(
         if room > 0 {
             Out::new(batch)?;
         }
-        // SAFETY: room for so many records that is the component's, by the contract; it is aligned, or not used.
+        // SAFETY: by the contract, the component passes room for that many records; it is aligned, or not
+        // used.
         let delivered = unsafe { state.poll(subscription, (batch, room), released_before) }?;
         if let Some(count) = count {
-            // SAFETY: the component's place for it, by the contract.
+            // SAFETY: by the contract, the component passes a valid place for the result.
             unsafe { count.set(delivered) };
         }
         Ok(())
@@ -261,7 +266,7 @@ unsafe extern "C" fn subscription_hold(
     status(context, |state| {
         let answer = Out::new(hold)?;
         let hold = state.hold(subscription, index)?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(hold) };
         Ok(())
     })
@@ -286,7 +291,7 @@ unsafe extern "C" fn subscription_stats(
     status(context, |state| {
         let answer = Out::new(stats)?;
         let stats = state.subscription(subscription)?.stats();
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(stats) };
         Ok(())
     })
@@ -304,12 +309,12 @@ unsafe extern "C" fn publisher_open(
 ) -> Status {
     status(context, |state| {
         let answer = Out::new(publisher)?;
-        // SAFETY: valid views, by the contract.
+        // SAFETY: by the contract, the component passes valid texts.
         let (topic, schema) = unsafe { pointers::topic(topic, schema_name, fingerprint) }?;
-        // SAFETY: null or options, by the contract.
+        // SAFETY: by the contract, this is null or points to options.
         let (options, name) = unsafe { pointers::publisher_options(options) }?;
         let opened = state.open_publisher(topic, &schema, options, name.as_deref())?;
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(opened) };
         Ok(())
     })
@@ -343,15 +348,15 @@ unsafe extern "C" fn publisher_publish(
         if is_null {
             return Err(Error::OutOfBounds);
         }
-        // SAFETY: so many readable bytes that nobody changes, by the contract.
+        // SAFETY: by the contract, that many bytes are readable and nobody changes them.
         let published = unsafe { state.publish(publisher, message, len, trust) }?;
         if let Some(answer) = answer {
-            // SAFETY: the component's place for it, by the contract.
+            // SAFETY: by the contract, the component passes a valid place for the result.
             unsafe { answer.set(published) };
         }
         Ok(())
     };
-    // SAFETY: as above, or `find` refuses.
+    // SAFETY: as above; for a null pointer, `find` refuses.
     unsafe { publishing(context, length, find, publish) }
 }
 
@@ -367,8 +372,8 @@ unsafe extern "C" fn publisher_loan(
 ) -> Status {
     status(context, |state| {
         let answer = Out::new(loan)?;
-        let loan = state.lend(publisher, size)?;
-        // SAFETY: the component's place for it, by the contract.
+        let loan = state.loan(publisher, size)?;
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(loan) };
         Ok(())
     })
@@ -385,9 +390,10 @@ unsafe extern "C" fn publisher_publish_block(
     let wanted = match Out::optional(next) {
         Ok(None) => None,
         Ok(Some(place)) => {
-            // SAFETY: the component has set it, by the contract.
+            // SAFETY: by the contract, the component has set it.
             let capacity = unsafe { place.read() }.capacity;
-            // SAFETY: the component's place for it, by the contract. Until there is another one.
+            // SAFETY: by the contract, the component passes a valid place for the result. This holds until a
+            // block is loaned.
             unsafe { place.set(Loan::NONE) };
             Some(capacity)
         }
@@ -399,18 +405,19 @@ unsafe extern "C" fn publisher_publish_block(
         let answer = Out::optional(sequence)?;
         let published = state.publish_block(publisher, block, len, trust)?;
         if let Some(answer) = answer {
-            // SAFETY: the component's place for it, by the contract.
+            // SAFETY: by the contract, the component passes a valid place for the result.
             unsafe { answer.set(published) };
         }
         if let Some(wanted) = wanted
-            && let Some(loan) = state.lend_free(publisher, wanted)
+            && let Some(loan) = state.loan_free(publisher, wanted)
         {
-            // SAFETY: the component's place for it, by the contract; it was looked at above.
+            // SAFETY: by the contract, the component passes a valid place for the result; it was checked
+            // above.
             unsafe { next.write(loan) };
         }
         Ok(())
     };
-    // SAFETY: the component does not write the block any more, by the contract.
+    // SAFETY: by the contract, the component no longer writes to the block.
     unsafe { publishing(context, length, find, publish) }
 }
 
@@ -430,7 +437,7 @@ unsafe extern "C" fn publisher_stats(
     status(context, |state| {
         let answer = Out::new(stats)?;
         let stats = state.publisher(publisher)?.stats();
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { answer.set(stats) };
         Ok(())
     })

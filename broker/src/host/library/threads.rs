@@ -1,13 +1,15 @@
-//! The threads that a component starts, so that its code stays loaded while one of them runs: [`Threads`].
+//! The threads that a component starts: [`Threads`]. Its code stays loaded while one of them runs.
 //!
-//! Nothing tells how many threads run a library's code, and safe Rust may start one and return from `run`. So the library's calls of
-//! `pthread_create` are redirected to [`create`], which notes the thread's number:
+//! The system does not tell which threads run a library's code, and safe Rust may start a thread and return
+//! from `run`. So the library's calls to `pthread_create` are redirected to [`create`], which records the
+//! thread's id:
 //!
 //! ```text
-//!  library: pthread_create ──▶ create ──▶ pthread_create ──▶ begin (its number is noted) ──▶ the library's function
+//!  library: pthread_create ──▶ create ──▶ pthread_create ──▶ begin (records id) ──▶ library's function
 //! ```
-//! A thread belongs to the run whose thread has started it. It is gone when the system does not know its number any more: only
-//! then have its destructors run too. Threads that another library starts on behalf of this one are not seen.
+//! A thread belongs to the run whose thread has started it. It is gone once the system no longer knows its
+//! id: only then have its destructors finished. Threads that another library starts on behalf of this one are
+//! not tracked.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -15,11 +17,11 @@ use std::sync::{Mutex, PoisonError};
 
 use libc::{pid_t, pthread_attr_t, pthread_t};
 
-/// What `pthread_create` calls.
+/// The function that a thread runs.
 type Start = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 unsafe extern "C" {
-    // As in libc, but that the function may unwind: that is how `pthread_exit` ends a thread.
+    // Like libc's declaration, except that the function may unwind: `pthread_exit` ends a thread that way.
     fn pthread_create(
         thread: *mut pthread_t,
         attributes: *const pthread_attr_t,
@@ -28,25 +30,25 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The threads of one run, except the one that the host has made.
+/// The threads of one run, except the one that the host has started.
 #[derive(Debug, Default)]
 pub(super) struct Threads(Mutex<List>);
 
 #[derive(Debug, Default)]
 struct List {
-    /// Created, and not running yet.
+    /// Threads that have been created but do not run yet.
     starting: usize,
-    /// The others, some of which may be gone.
-    begun: Vec<pid_t>,
+    /// Ids of the other threads. Some may be gone.
+    running: Vec<pid_t>,
 }
 
 thread_local! {
-    /// The threads to which those belong that this one starts.
-    // A bare pointer, so that thread-local destructors find it too.
-    static OWN: Cell<*const Threads> = const { Cell::new(std::ptr::null()) };
+    /// The list to which threads started by this thread are added.
+    // A bare pointer, so that thread-local destructors can use it, too.
+    static CURRENT: Cell<*const Threads> = const { Cell::new(std::ptr::null()) };
 }
 
-/// What a new thread is to do.
+/// What a new thread does.
 struct Beginning {
     threads: *const Threads,
     start: Start,
@@ -54,29 +56,29 @@ struct Beginning {
 }
 
 impl Threads {
-    /// From now on the threads that this one starts by [`create`] belong to these.
+    /// Adds all threads that the calling thread starts with [`create`] from now on.
     ///
     /// # Safety
-    /// `self` stays where it is until this thread and all of these are gone.
+    /// `self` is not moved or dropped until the calling thread and all of these threads are gone.
     pub(super) unsafe fn adopt(&self) {
-        OWN.set(self);
+        CURRENT.set(self);
     }
 
-    /// Adds a thread that was not started by one of them.
-    pub(super) fn note(&self, thread: pid_t) {
-        self.with(|list| list.begun.push(thread));
+    /// Adds a thread that none of these threads has started.
+    pub(super) fn add(&self, thread: pid_t) {
+        self.with(|list| list.running.push(thread));
     }
 
-    /// How many are left. A system call for each.
-    pub(super) fn left(&self) -> usize {
+    /// Number of threads that still exist. Takes a system call for each.
+    pub(super) fn count(&self) -> usize {
         self.with(|list| {
-            list.begun.retain(|&thread| is_alive(thread));
-            list.starting + list.begun.len()
+            list.running.retain(|&thread| is_alive(thread));
+            list.starting + list.running.len()
         })
     }
 
-    fn with<R>(&self, look: impl FnOnce(&mut List) -> R) -> R {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<R>(&self, access: impl FnOnce(&mut List) -> R) -> R {
+        access(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -90,45 +92,46 @@ pub(super) unsafe extern "C" fn create(
     start: Start,
     argument: *mut c_void,
 ) -> c_int {
-    let own = OWN.get();
-    // SAFETY: kept until this thread is gone (`adopt`).
-    let Some(threads) = (unsafe { own.as_ref() }) else {
-        // SAFETY: the caller's promise.
+    let current = CURRENT.get();
+    // SAFETY: `adopt` guarantees that it lives until this thread is gone.
+    let Some(threads) = (unsafe { current.as_ref() }) else {
+        // SAFETY: the caller guarantees this.
         return unsafe { pthread_create(thread, attributes, start, argument) };
     };
-    let beginning = Box::into_raw(Box::new(Beginning { threads: own, start, argument }));
+    let beginning = Box::into_raw(Box::new(Beginning { threads: current, start, argument }));
     threads.with(|list| list.starting += 1);
-    // SAFETY: as the caller promises; `begin` is given what it takes.
+    // SAFETY: the caller guarantees the rest; `begin` gets the argument that it expects.
     let refused = unsafe { pthread_create(thread, attributes, begin, beginning.cast()) };
     if refused != 0 {
         threads.with(|list| list.starting -= 1);
-        // SAFETY: it comes from a box, and no thread has it.
+        // SAFETY: it comes from a box, and no thread got it.
         drop(unsafe { Box::from_raw(beginning) });
     }
     refused
 }
 
-/// What a thread of a library does first.
+/// What a library's thread does first.
 ///
 /// # Safety
-/// `beginning` comes from a box that nobody else has.
+/// `beginning` comes from a box, and nobody else uses it.
 unsafe extern "C-unwind" fn begin(beginning: *mut c_void) -> *mut c_void {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees this.
     let Beginning { threads, start, argument } = *unsafe { Box::from_raw(beginning.cast::<Beginning>()) };
-    // SAFETY: this thread belongs to them, so they are kept until it is gone.
+    // SAFETY: this thread is one of them, so they live until it is gone.
     unsafe { &*threads }.with(|list| {
         list.starting -= 1;
         // SAFETY: a system call without arguments.
-        list.begun.push(unsafe { libc::gettid() });
+        list.running.push(unsafe { libc::gettid() });
     });
-    OWN.set(threads);
-    // SAFETY: what the library has asked `pthread_create` for. Nothing is left to drop here should it unwind.
+    CURRENT.set(threads);
+    // SAFETY: the library has asked `pthread_create` for this call. If it unwinds, nothing is left to drop
+    // here.
     unsafe { start(argument) }
 }
 
-/// Whether there is a thread of this number in the process. It may be another one if the number was given out again.
+/// Whether the process has a thread with this id. It may be another thread if the system has reused the id.
 fn is_alive(thread: pid_t) -> bool {
-    // SAFETY: with signal 0 nothing is sent: it is only looked whether it could be.
+    // SAFETY: signal 0 only checks whether a signal could be sent.
     let found = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) };
     found == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
@@ -147,23 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_left_until_the_system_has_forgotten_it() {
+    fn a_thread_counts_until_the_system_has_forgotten_it() {
         let threads = Threads::default();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // SAFETY: `threads` lives until all of them are joined.
+                // SAFETY: `threads` lives until all threads are joined.
                 unsafe { threads.adopt() };
                 let (ends, end) = mpsc::channel();
                 let argument = Box::into_raw(Box::new(end)).cast();
                 let mut thread = 0;
-                // SAFETY: the function takes a receiver, and the place for the number is ours.
+                // SAFETY: the function takes a receiver, and `thread` is a valid place for the result.
                 assert_eq!(unsafe { create(&raw mut thread, std::ptr::null(), waits, argument) }, 0);
-                assert_eq!(threads.left(), 1);
+                assert_eq!(threads.count(), 1);
                 ends.send(()).expect("it waits");
-                // SAFETY: it was just made, and is joined once.
+                // SAFETY: the thread was just created and is joined once.
                 assert_eq!(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) }, 0);
-                // The system wakes who joins before it forgets the number.
-                while threads.left() > 0 {
+                // The system wakes the joining thread before it forgets the id.
+                while threads.count() > 0 {
                     std::thread::yield_now();
                 }
             });

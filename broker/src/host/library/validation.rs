@@ -1,10 +1,10 @@
-//! Checking what a component publishes: [`Validation`].
+//! Checks what a component publishes: [`Validation`].
 //!
-//! The checks are code of the program. They may ask for the component's counters, or wait for somebody who does, so they run
-//! between two looks at the state:
+//! The checks are the program's code. They may ask for the component's counters, or wait for somebody who
+//! does, so they run between two accesses to the state:
 //!
 //! ```text
-//!  look: which checks, where are the bytes? ──▶ check ──▶ look again: publish, or refuse
+//!  access: which checks, where are the bytes? ──▶ check ──▶ access: publish or refuse
 //! ```
 
 use blockcast_blocks::ArenaPin;
@@ -16,13 +16,13 @@ use super::state::{Entry, LibraryState};
 use crate::hosting::publishing::Trust;
 use crate::hosting::topic_access::{Checks, Validator};
 
-/// Bytes that are to be checked, and how.
+/// The bytes to check, and the checks to run.
 pub(crate) struct Validation {
     layout: Option<Validator>,
     rule: Option<Validator>,
     bytes: *const u8,
     len: usize,
-    /// Keeps the bytes, if they are in a block.
+    /// Pins the bytes if they are in a block.
     _arena: ArenaPin,
 }
 
@@ -35,16 +35,17 @@ impl Validation {
     /// Runs the checks, which may panic.
     ///
     /// # Safety
-    /// The bytes are readable, and nobody writes them meanwhile.
+    /// The bytes are readable, and nobody writes to them during the call.
     pub(crate) unsafe fn run(&self) -> Trust {
         let checks = Checks { layout: self.layout.as_ref(), rule: self.rule.as_ref() };
-        // SAFETY: the caller's promise. A slice of no bytes may lie anywhere but at 0, where none of these does.
+        // SAFETY: the caller guarantees this. An empty slice may lie anywhere except at 0, and the pointer is
+        // never null.
         Trust::check(checks, unsafe { std::slice::from_raw_parts(self.bytes, self.len) })
     }
 }
 
 impl LibraryState {
-    /// Checks a message that is to be copied from `message` on.
+    /// Prepares the checks of a message that will be copied from `message`.
     pub(crate) fn validation(
         &mut self,
         publisher: u64,
@@ -58,7 +59,7 @@ impl LibraryState {
         Ok(Validation::new(publisher, message, len))
     }
 
-    /// Checks what was built in a block.
+    /// Prepares the checks of a message that was built in a block.
     pub(crate) fn block_validation(
         &mut self,
         publisher: u64,
@@ -90,8 +91,8 @@ impl LibraryState {
         Ok(Validation::new(self.publisher(publisher)?, bytes, len))
     }
 
-    /// Checks what was built in the next block of a line.
-    pub(crate) fn line_validation(
+    /// Prepares the checks of a message that was built in the next block for direct publishing.
+    pub(crate) fn direct_validation(
         &mut self,
         publisher: u64,
         word: u64,
@@ -99,7 +100,7 @@ impl LibraryState {
     ) -> Result<Validation, Error> {
         self.may_publish()?;
         let publisher = self.publisher(publisher)?;
-        let bytes = publisher.on_line(word, len)?;
+        let bytes = publisher.next_direct_block(word, len)?;
         Ok(Validation::new(publisher, bytes, len))
     }
 }

@@ -77,7 +77,7 @@ impl GuestProgram {
                 }
                 control.clock().resume();
                 let polled = drive.as_mut().poll(cx);
-                control.clock().look();
+                control.clock().update();
                 polled
             })
             .await

@@ -172,7 +172,7 @@ impl GuestState {
             return Err(ended());
         }
         self.pulse.catch_up();
-        let computed = self.setup.control.clock().look();
+        let computed = self.setup.control.clock().update();
         self.show_stats();
         for (_, subscription) in &mut self.subscriptions {
             subscription.join();

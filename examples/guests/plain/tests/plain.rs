@@ -295,7 +295,7 @@ mod library_that_outlives_its_run {
         publish(&mut numbers, 0);
         let reason = ended(&app);
         let ExitReason::Abandoned(why) = &reason else { panic!("{reason}") };
-        assert_eq!(why, "finished, but 1 thread of it goes on");
+        assert_eq!(why, "finished, but 1 of its threads is still running");
         assert_eq!((app.state(), app.restarts()), (ComponentState::Ended, 0), "not started beside itself");
         publish_on(&broker, &mut numbers);
         fs::write(folder.0.join("go on"), "").expect("written");

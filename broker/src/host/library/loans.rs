@@ -1,4 +1,4 @@
-//! What a native component does with memory blocks: loans first of all.
+//! A native component's loans and memory blocks.
 
 use std::ptr::NonNull;
 
@@ -12,20 +12,20 @@ use crate::hosting::publishing::Trust;
 use crate::hosting::storage::Access;
 
 impl LibraryState {
-    /// As `publisher.loan`, attached for writing.
-    pub(crate) fn lend(&mut self, publisher: u64, size: u32) -> Result<abi::Loan, Error> {
+    /// `publisher.loan`: the block is attached for writing.
+    pub(crate) fn loan(&mut self, publisher: u64, size: u32) -> Result<abi::Loan, Error> {
         self.publisher(publisher)?;
         if self.open.loans >= self.setup.limits.loans {
             return Err(self.refuse(Limit::Loans));
         }
         self.may_have_block()?;
-        let block = self.publisher(publisher)?.lend(size)?;
+        let block = self.publisher(publisher)?.loan(size)?;
         self.add_loan(publisher, block)
     }
 
     fn add_loan(&mut self, publisher: u64, block: SuspendedLoan) -> Result<abi::Loan, Error> {
         let address = self.publisher(publisher)?.address(&block);
-        // A block's size has 31 bits.
+        // Always fits: a block's size has 31 bits.
         let capacity = u32::try_from(block.capacity()).unwrap_or(u32::MAX);
         let Some(start) = NonNull::new(address) else { return Err(Error::Internal) };
         let loan = Loan { publisher, block: Some(block), address: start, capacity };
@@ -34,17 +34,18 @@ impl LibraryState {
         Ok(abi::Loan { block, address, capacity: capacity as usize })
     }
 
-    /// A loan for up to `size` bytes, if a block is free for it: none is taken from a subscriber or asked of the system.
-    pub(crate) fn lend_free(&mut self, publisher: u64, size: usize) -> Option<abi::Loan> {
+    /// Loans a block for up to `size` bytes if one is free. Neither reclaims blocks from subscribers nor
+    /// calls the system.
+    pub(crate) fn loan_free(&mut self, publisher: u64, size: usize) -> Option<abi::Loan> {
         let size = u32::try_from(size).ok()?;
         if self.open.loans >= self.setup.limits.loans || self.open.blocks >= self.setup.limits.memory_blocks {
             return None;
         }
-        let block = self.publisher(publisher).ok()?.lend_free(size)?;
+        let block = self.publisher(publisher).ok()?.loan_free(size)?;
         self.add_loan(publisher, block).ok()
     }
 
-    /// As `publisher.publish-block`; the handle is closed on success.
+    /// `publisher.publish-block`: closes the handle on success.
     pub(crate) fn publish_block(
         &mut self,
         publisher: u64,
@@ -67,8 +68,8 @@ impl LibraryState {
         }
         self.may_publish()?;
         let Some(Entry::Loan(loan)) = self.entries.get_mut(block) else { return Err(Error::Internal) };
-        let Some(lent) = loan.block.take() else { return Err(Error::Internal) };
-        match self.publisher(publisher)?.publish(lent, len, trust) {
+        let Some(suspended) = loan.block.take() else { return Err(Error::Internal) };
+        match self.publisher(publisher)?.publish(suspended, len, trust) {
             Ok(sequence) => {
                 self.entries.remove(block);
                 self.open.blocks -= 1;
@@ -76,13 +77,13 @@ impl LibraryState {
                 self.meter.published(u64::from(len));
                 Ok(sequence)
             }
-            Err((lent, error)) => {
+            Err((suspended, error)) => {
                 let Self { entries, storages, .. } = self;
                 if let Some(entry) = entries.get_mut(block)
                     && let Entry::Loan(Loan { address, capacity, .. }) = *entry
                 {
-                    // Detached, and without content.
-                    let loan = Loan { publisher, block: Some(lent), address, capacity };
+                    // The handle stays, detached and without content.
+                    let loan = Loan { publisher, block: Some(suspended), address, capacity };
                     *entry = Entry::Block(storages.insert_loan(loan, false));
                 }
                 Err(error)
@@ -90,7 +91,7 @@ impl LibraryState {
         }
     }
 
-    /// Publishes a loan with which more was done than to fill it.
+    /// Publishes a loan that has a storage.
     fn publish_storage(&mut self, publisher: u64, block: u64, len: u32, trust: Trust) -> Result<u64, Error> {
         let handle = self.block(block)?;
         let storage = self.storages.get_mut(handle);
@@ -110,32 +111,32 @@ impl LibraryState {
         self.detach_all(handle);
         let storage = self.storages.get_mut(handle);
         let Memory::Loan(mut loan) = std::mem::replace(&mut storage.memory, Memory::Gone) else {
-            return Err(Error::Internal); // looked at above
+            return Err(Error::Internal); // checked above
         };
-        let Some(lent) = loan.block.take() else { return Err(Error::Internal) };
-        match self.publisher(publisher)?.publish(lent, len, trust) {
+        let Some(suspended) = loan.block.take() else { return Err(Error::Internal) };
+        match self.publisher(publisher)?.publish(suspended, len, trust) {
             Ok(sequence) => {
                 self.open.loans -= 1;
                 self.meter.published(u64::from(len));
                 self.close_block(block);
                 Ok(sequence)
             }
-            Err((lent, error)) => {
-                loan.block = Some(lent);
+            Err((suspended, error)) => {
+                loan.block = Some(suspended);
                 self.storages.get_mut(handle).memory = Memory::Loan(loan);
                 Err(error)
             }
         }
     }
 
-    /// Detaches every handle of a storage. What was written is no content.
+    /// Detaches every handle of a storage. What was written does not become content.
     fn detach_all(&mut self, of: BlockHandle) {
         let Self { entries, storages, .. } = self;
         for (_, entry) in entries.iter_mut() {
             if let Entry::Block(handle) = entry
                 && handle.storage == of.storage
             {
-                // Nothing that is detached with 0 can be more than there is.
+                // Consuming zero bytes cannot fail.
                 let _ = storages.detach(handle, 0);
             }
         }
@@ -154,7 +155,7 @@ impl LibraryState {
         Ok(handle)
     }
 
-    /// The handle on a storage. A loan gets one if it has none yet.
+    /// Returns the storage's handle. Gives a loan a storage if it has none yet.
     fn block(&mut self, handle: u64) -> Result<BlockHandle, Error> {
         let Self { entries, storages, .. } = self;
         let entry = entries.get_mut(handle).ok_or(Error::InvalidHandle)?;
@@ -171,14 +172,14 @@ impl LibraryState {
         }
     }
 
-    /// Keeps what became of a handle.
+    /// Stores the new state of a handle.
     fn put_block(&mut self, handle: u64, block: BlockHandle) {
         if let Some(Entry::Block(entry)) = self.entries.get_mut(handle) {
             *entry = block;
         }
     }
 
-    /// Whether the handle is one on a memory block.
+    /// Checks that the handle is that of a memory block.
     pub(crate) fn knows_block(&mut self, handle: u64) -> Result<(), Error> {
         match self.entries.get_mut(handle) {
             Some(Entry::Block(_) | Entry::Loan(_)) => Ok(()),
@@ -186,7 +187,7 @@ impl LibraryState {
         }
     }
 
-    /// As the constructor.
+    /// The constructor of `memory-block`.
     pub(crate) fn new_block(&mut self, size: usize) -> Result<u64, Error> {
         self.may_have_block()?;
         let size = u32::try_from(size).map_err(|_| Error::WrongSize)?;
@@ -194,7 +195,7 @@ impl LibraryState {
         self.add(Entry::Block(block))
     }
 
-    /// As `create-local`.
+    /// `memory-block.create-local`.
     pub(crate) fn new_local_block(&mut self, area: Area) -> Result<u64, Error> {
         self.may_have_block()?;
         let size = u32::try_from(area.size).map_err(|_| Error::WrongSize)?;
@@ -210,7 +211,7 @@ impl LibraryState {
         self.add(Entry::Block(block))
     }
 
-    /// As `clone`.
+    /// `memory-block.clone`.
     pub(crate) fn clone_block(&mut self, handle: u64) -> Result<u64, Error> {
         self.knows_block(handle)?;
         self.may_have_block()?;
@@ -219,7 +220,7 @@ impl LibraryState {
         self.add(Entry::Block(clone))
     }
 
-    /// As `create-partition`.
+    /// `memory-block.create-partition`.
     pub(crate) fn divide_block(
         &mut self,
         handle: u64,
@@ -236,7 +237,7 @@ impl LibraryState {
         self.add(Entry::Block(part))
     }
 
-    /// As `attach`.
+    /// `memory-block.attach`.
     pub(crate) fn attach_block(&mut self, handle: u64, access: u32) -> Result<Area, Error> {
         let mut block = self.block(handle)?;
         let budget = self.setup.limits.memory_block_bytes.saturating_sub(self.storages.committed());
@@ -246,11 +247,11 @@ impl LibraryState {
                 Ok(area)
             }
             Err(AttachError::Refused(error)) => Err(error),
-            Err(AttachError::TooMuch) => Err(self.refuse(Limit::MemoryBlockBytes)),
+            Err(AttachError::OverBudget) => Err(self.refuse(Limit::MemoryBlockBytes)),
         }
     }
 
-    /// As `detach`.
+    /// `memory-block.detach`.
     pub(crate) fn detach_block(&mut self, handle: u64, consumed: usize) -> Result<(), Error> {
         let mut block = self.block(handle)?;
         let consumed = u32::try_from(consumed).map_err(|_| Error::WrongSize)?;
@@ -259,7 +260,7 @@ impl LibraryState {
         Ok(())
     }
 
-    /// Closes a handle on a memory block; a loan that was not published goes back.
+    /// Closes the handle of a memory block. Returns the block of an unpublished loan.
     pub(crate) fn close_block(&mut self, handle: u64) {
         if self.knows_block(handle).is_err() {
             return;
@@ -274,28 +275,28 @@ impl LibraryState {
         };
         self.open.blocks -= 1;
         let Some(loan) = loan else { return };
-        if let Some(lent) = loan.block {
+        if let Some(suspended) = loan.block {
             self.open.loans -= 1;
             if let Ok(publisher) = self.publisher(loan.publisher) {
-                publisher.take_back(lent);
+                publisher.take_back(suspended);
             }
         }
     }
 
-    /// Takes back what a publisher that is about to go has lent.
-    pub(super) fn forget_loans_of(&mut self, publisher: u64) {
-        let mut lent = Vec::new();
+    /// Returns all blocks loaned from a publisher that is about to be closed.
+    pub(super) fn return_loans_of(&mut self, publisher: u64) {
+        let mut loans = Vec::new();
         for (_, entry) in self.entries.iter_mut() {
             if let Entry::Loan(loan) = entry
                 && loan.publisher == publisher
             {
-                lent.extend(loan.block.take());
+                loans.extend(loan.block.take());
             }
         }
-        lent.extend(self.storages.take_loans_of(publisher));
-        self.open.loans -= u32::try_from(lent.len()).unwrap_or(0);
+        loans.extend(self.storages.take_loans_of(publisher));
+        self.open.loans -= u32::try_from(loans.len()).unwrap_or(0);
         if let Ok(publisher) = self.publisher(publisher) {
-            lent.into_iter().for_each(|block| publisher.take_back(block));
+            loans.into_iter().for_each(|block| publisher.take_back(block));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The functions that native components call: publishers' lines, by which they publish without a call.
+//! The functions for direct publishing that native components call: they publish messages without a call
+//! each. By the contract of the table, the component vouches for the pointers it passes.
 
 use std::ffi::c_void;
 
@@ -9,8 +10,6 @@ use super::pointers::Out;
 use super::state::LibraryState;
 use super::table::{always, publishing, status};
 
-// In each function the component vouches for its pointers as the table's description says.
-
 pub(super) unsafe extern "C" fn line(
     context: *mut c_void,
     publisher: u64,
@@ -18,14 +17,14 @@ pub(super) unsafe extern "C" fn line(
 ) -> Status {
     status(context, |state| {
         Out::new(line)?;
-        // SAFETY: the component has set it, by the contract; it is no null pointer and aligned.
+        // SAFETY: by the contract, the component has set the size. The pointer is not null and is aligned.
         let size = unsafe { (&raw const (*line).size).read() } as usize;
         if size < size_of::<PublishingLine>() {
-            return Err(Error::WrongSize); // what it lacks it would need
+            return Err(Error::WrongSize); // the component would lack fields that it needs
         }
         let over = find(context, |instance| instance.over()).ok_or(Error::Closed)?;
         let found = PublishingLine { over, ..state.publisher_line(publisher)? };
-        // SAFETY: the component's place for it, by the contract.
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { line.write(found) };
         Ok(())
     })
@@ -43,17 +42,18 @@ pub(super) unsafe extern "C" fn take_blocks(
         if room == 0 {
             return Err(Error::WrongSize);
         }
-        let (sequence, lent) = state.take_blocks(publisher, room)?;
-        // SAFETY: the component's place for it, by the contract.
+        let (sequence, taken) = state.take_blocks(publisher, room)?;
+        // SAFETY: by the contract, the component passes a valid place for the result.
         unsafe { first.set(sequence) };
         // SAFETY: as above.
-        unsafe { count.set(lent) };
+        unsafe { count.set(taken) };
         Ok(())
     })
 }
 
 pub(super) unsafe extern "C" fn published(context: *mut c_void, publisher: u64) -> Status {
-    // First of all, also where the run is to end: the message is out, and nobody else wakes whoever waits for it.
+    // Done first, even if the run is to end: the message is published, and nobody else wakes those who wait
+    // for it.
     always(context, |state| {
         if let Ok(publisher) = state.publisher(publisher) {
             publisher.wake_behind_line();
@@ -70,17 +70,17 @@ pub(super) unsafe extern "C" fn publish_taken(
     sequence: *mut u64,
 ) -> Status {
     let len = length & !VALID;
-    let find = |state: &mut LibraryState| state.line_validation(publisher, word, len);
+    let find = |state: &mut LibraryState| state.direct_validation(publisher, word, len);
     let publish = |state: &mut LibraryState, trust| {
         let answer = Out::optional(sequence)?;
         state.may_publish()?;
         let published = state.publisher(publisher)?.publish_from_line(word, len, trust)?;
         if let Some(answer) = answer {
-            // SAFETY: the component's place for it, by the contract.
+            // SAFETY: by the contract, the component passes a valid place for the result.
             unsafe { answer.set(published) };
         }
         Ok(())
     };
-    // SAFETY: the component does not write the block any more, by the contract.
+    // SAFETY: by the contract, the component no longer writes to the block.
     unsafe { publishing(context, length, find, publish) }
 }
