@@ -116,7 +116,7 @@ pub(crate) fn locate(state: &impl StoreData, area: Area) -> wasmtime::Result<*mu
             Ok(memory.base().wrapping_add(area.address as usize))
         }
         _ => Err(trap(format!(
-            "pointer out of bounds: {} bytes from {} on do not lie inside of the guest's memory",
+            "pointer out of bounds: {} bytes at {} are not inside the guest's memory",
             area.size, area.address
         ))),
     }

@@ -131,7 +131,7 @@ pub(crate) async fn parameter<S: StoreData>(
     let mut option = [0; OPTION.size];
     if let Some(value) = value {
         // A guest that is started with a parameter of 4 GiB could not allocate it anyway.
-        let size = u32::try_from(value.len()).map_err(|_| trap("a parameter that is too long".to_owned()))?;
+        let size = u32::try_from(value.len()).map_err(|_| trap("the parameter is too long".to_owned()))?;
         let address = allocate(&mut caller, size).await?;
         let place = locate(caller.data(), Area { address, size })?;
         // SAFETY: `size` bytes of the guest's memory, as just checked.
@@ -148,7 +148,7 @@ pub(crate) async fn parameter<S: StoreData>(
 /// Asks the guest's allocator for `size` bytes.
 async fn allocate<S: StoreData>(caller: &mut Caller<'_, S>, size: u32) -> wasmtime::Result<u32> {
     let realloc = caller.get_export(REALLOC).and_then(wasmtime::Extern::into_func);
-    let realloc = realloc.ok_or_else(|| trap(format!("a parameter is asked for without {REALLOC}")))?;
+    let realloc = realloc.ok_or_else(|| trap(format!("a parameter cannot be returned without {REALLOC}")))?;
     let realloc = realloc
         .typed::<(u32, u32, u32, u32), u32>(&mut *caller)
         .map_err(|error| trap(format!("{REALLOC} has another type: {error:#}")))?;

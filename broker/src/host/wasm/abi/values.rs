@@ -14,26 +14,6 @@ use super::store::{Host, StoreData};
 use crate::host::wasm::memory::area::Area;
 use crate::hosting::storage;
 
-/// `types.memory-area`
-#[derive(Clone, Copy, Debug, ComponentType, Lift, Lower)]
-#[component(record)]
-pub(crate) struct MemoryArea {
-    address: u32,
-    size: u32,
-}
-
-impl From<MemoryArea> for Area {
-    fn from(area: MemoryArea) -> Self {
-        Self { address: area.address, size: area.size }
-    }
-}
-
-impl From<Area> for MemoryArea {
-    fn from(area: Area) -> Self {
-        Self { address: area.address, size: area.size }
-    }
-}
-
 /// Defines the twin of an enum of the WIT package, and the conversion between them.
 macro_rules! twins {
     ($($(#[$meta:meta])* $name:ident from $shared:path { $($case:ident = $text:tt,)* })*) => {$(
@@ -184,7 +164,7 @@ macro_rules! arguments {
 arguments! {
     u32, [I32], flat => flat.u32();
     u64, [I64], flat => flat.u64();
-    MemoryArea, [I32, I32], flat => flat.area().into();
+    Area, [I32, I32], flat => flat.area();
 }
 
 impl Argument for ReaderOptions {
@@ -310,7 +290,7 @@ values! {
     (), Layout::UNIT, _value => [];
     u32, Layout::of::<u32>(), value => value.to_le_bytes();
     u64, Layout::of::<u64>(), value => value.to_le_bytes();
-    MemoryArea, Layout { size: 8, align: 4 }, area =>
+    Area, Layout { size: 8, align: 4 }, area =>
         (u64::from(area.size) << 32 | u64::from(area.address)).to_le_bytes();
 }
 

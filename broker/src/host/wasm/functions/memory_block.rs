@@ -8,8 +8,8 @@ use crate::component::limit_policy::Limit;
 use crate::host::wasm::abi::handles::HostResource;
 use crate::host::wasm::abi::interfaces::BLOCKS;
 use crate::host::wasm::abi::link::{Handle, Linkage};
-use crate::host::wasm::abi::values::MemoryArea;
 use crate::host::wasm::blocks::{BlockContext, MemoryBlock, MemoryBlocks};
+use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::memory::window::Owner;
 use crate::host::wasm::state::GuestState;
 use crate::hosting::storage::Access;
@@ -36,10 +36,8 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(
         BLOCKS,
         "[method]memory-block.attach",
-        |state, (this, access): (Block, Access)| -> Answer<MemoryArea> {
-            with_block(state, &this, |blocks, context, block| {
-                blocks.attach(context, block, access).map(MemoryArea::from)
-            })
+        |state, (this, access): (Block, Access)| -> Answer<Area> {
+            with_block(state, &this, |blocks, context, block| blocks.attach(context, block, access))
         },
     )?;
     link.function(
@@ -58,15 +56,11 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
             })
         },
     )?;
-    link.function(
-        BLOCKS,
-        "[static]memory-block.create-local",
-        |state, (area,): (MemoryArea,)| -> Answer<Block> {
-            let (blocks, context) = state.blocks();
-            let made = blocks.create_local(&context, area.into()).map(Block::new);
-            state.settle(made)
-        },
-    )
+    link.function(BLOCKS, "[static]memory-block.create-local", |state, (area,): (Area,)| -> Answer<Block> {
+        let (blocks, context) = state.blocks();
+        let made = blocks.create_local(&context, area).map(Block::new);
+        state.settle(made)
+    })
 }
 
 fn define_storage(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Result<()> {
@@ -81,26 +75,18 @@ fn define_storage(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Resul
         state.allow_growth();
         Ok(size)
     })?;
-    link.function(
-        BLOCKS,
-        "[static]memory-block.add-storage",
-        |state, (area,): (MemoryArea,)| -> Answer<()> {
-            let (blocks, mut context) = state.blocks();
-            let added = blocks.add_storage(&mut context, area.into());
-            state.allow_growth();
-            state.settle(added)
-        },
-    )?;
-    link.function(
-        BLOCKS,
-        "[static]memory-block.remove-storage",
-        |state, (area,): (MemoryArea,)| -> Answer<()> {
-            let removed = state.windows.reclaim(Owner::BLOCKS, area.into()).map_err(Error::from);
-            state.allow_growth();
-            state.settle_windows()?;
-            Ok(removed)
-        },
-    )
+    link.function(BLOCKS, "[static]memory-block.add-storage", |state, (area,): (Area,)| -> Answer<()> {
+        let (blocks, mut context) = state.blocks();
+        let added = blocks.add_storage(&mut context, area);
+        state.allow_growth();
+        state.settle(added)
+    })?;
+    link.function(BLOCKS, "[static]memory-block.remove-storage", |state, (area,): (Area,)| -> Answer<()> {
+        let removed = state.windows.reclaim(Owner::BLOCKS, area).map_err(Error::from);
+        state.allow_growth();
+        state.settle_windows()?;
+        Ok(removed)
+    })
 }
 
 /// Creates a handle, which cannot fail: a guest with too many ends instead.

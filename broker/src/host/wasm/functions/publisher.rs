@@ -13,7 +13,6 @@ use crate::host::wasm::abi::handles::HostResource;
 use crate::host::wasm::abi::interfaces::TOPICS;
 use crate::host::wasm::abi::link::{Handle, Linkage};
 use crate::host::wasm::abi::text::Text;
-use crate::host::wasm::abi::values::MemoryArea;
 use crate::host::wasm::blocks::MemoryBlock;
 use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::publisher::GuestPublisher;
@@ -40,13 +39,12 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(
         TOPICS,
         "[method]publisher.publish",
-        |state, (this, message): (Publisher, MemoryArea)| -> Answer<u64> {
+        |state, (this, message): (Publisher, Area)| -> Answer<u64> {
             let Some(publisher) = state.publishers.get_mut(this.rep as usize) else { return Err(forged()) };
             if let Err(limit) = state.meter.may_publish() {
                 let refused = Err(state.refuse(limit));
                 return state.settle(refused);
             }
-            let message = Area::from(message);
             let published = publisher.publish(&state.windows, message);
             if published.is_ok() {
                 state.meter.published(u64::from(message.size));

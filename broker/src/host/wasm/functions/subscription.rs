@@ -12,7 +12,7 @@ use crate::host::wasm::abi::handles::HostResource;
 use crate::host::wasm::abi::interfaces::TOPICS;
 use crate::host::wasm::abi::link::{Handle, Linkage};
 use crate::host::wasm::abi::text::Text;
-use crate::host::wasm::abi::values::MemoryArea;
+use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::memory::window::Windows;
 use crate::host::wasm::state::GuestState;
 use crate::host::wasm::subscription::GuestSubscription;
@@ -41,8 +41,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(
         TOPICS,
         "[method]subscription.add-storage",
-        |state, (this, area): (Subscription, MemoryArea)| -> Answer<()> {
-            let area = area.into();
+        |state, (this, area): (Subscription, Area)| -> Answer<()> {
             let added = with_subscription(state, &this, |this, windows, _| this.add_storage(windows, area))?;
             state.allow_growth();
             Ok(added)
@@ -51,8 +50,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(
         TOPICS,
         "[method]subscription.remove-storage",
-        |state, (this, area): (Subscription, MemoryArea)| -> Answer<()> {
-            let area = area.into();
+        |state, (this, area): (Subscription, Area)| -> Answer<()> {
             let removed =
                 with_subscription(state, &this, |this, windows, _| this.remove_storage(windows, area))?;
             state.allow_growth();
@@ -62,8 +60,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
     link.function(
         TOPICS,
         "[method]subscription.poll",
-        |state, (this, batch, before): (Subscription, MemoryArea, u64)| -> Answer<u32> {
-            let batch = batch.into();
+        |state, (this, batch, before): (Subscription, Area, u64)| -> Answer<u32> {
             with_subscription(state, &this, |this, windows, limits| this.poll(windows, limits, batch, before))
         },
     )?;

@@ -91,9 +91,9 @@ load_limits! {
     /// Local variables of one function. Default: 20,000.
     locals, Locals, "locals", 20_000, "locals";
     /// Nested blocks in one function. Default: 50,000.
-    nesting, Nesting, "nesting", 50_000, "blocks inside of each other";
+    nesting, Nesting, "nesting", 50_000, "nested blocks";
     /// Nested loops in one function. Default: 100.
-    loop_nesting, LoopNesting, "loop-nesting", 100, "loops inside of each other";
+    loop_nesting, LoopNesting, "loop-nesting", 100, "nested loops";
     /// Locals times loops of one function: for each loop, the locals that are used in it. All functions
     /// together may have 64 times as many. Default: 20,000.
     loop_locals, LoopLocals, "loop-locals", 20_000, "locals that loops use (locals times loops)";
@@ -111,7 +111,7 @@ load_limits! {
     /// Initial elements of all tables. Default: 262,144.
     table_elements, TableElements, "table-elements", 1 << 18, "elements of tables";
     /// Nested components and modules. Default: 16.
-    component_nesting, ComponentNesting, "component-nesting", 16, "components inside of each other";
+    component_nesting, ComponentNesting, "component-nesting", 16, "nested components";
     /// Items of a component that the compiler copies for each instance of it. Default: 100,000.
     instances, Instances, "instances", 100_000, "items of instances of components inside";
 }

@@ -1,5 +1,7 @@
 //! Ranges of a guest's linear memory: [`Area`], and the [`Extent`] of a range to find.
 
+use wasmtime::component::{ComponentType, Lift, Lower};
+
 /// Donations and windows start and end at multiples of this many bytes: a wasm page, and at least one page of
 /// every machine.
 pub(crate) const GRANULE: u64 = 1 << 16;
@@ -9,8 +11,9 @@ pub(crate) const fn granules(bytes: u64) -> u64 {
     bytes.next_multiple_of(GRANULE)
 }
 
-/// A range of a guest's linear memory, as the guest stated it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A range of a guest's linear memory, as the guest stated it: `types.memory-area`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(record)]
 pub(crate) struct Area {
     /// First byte.
     pub(crate) address: u32,

@@ -43,7 +43,7 @@ pub(super) fn entry_of(guest: &str, engine: &Engine, component: &Component) -> R
             let mut results = run.results();
             match (run.params().len(), results.next(), results.next(), run.async_()) {
                 (0, Some(Type::U32), None, false) => Ok(EntryName::Run),
-                (0, Some(_) | None, _, false) => wrong("its result is another one"),
+                (0, Some(_) | None, _, false) => wrong("its result has a different type"),
                 (0, _, _, true) => wrong("it is an async function"),
                 _ => wrong("it takes parameters"),
             }
@@ -92,7 +92,7 @@ fn check_run(guest: &str, module: &Module) -> Result<(), LoadError> {
             let mut results = run.results();
             match (run.params().len(), results.next(), results.next()) {
                 (0, Some(ValType::I32), None) => Ok(()),
-                (0, _, _) => wrong("its result is another one"),
+                (0, _, _) => wrong("its result has a different type"),
                 _ => wrong("it takes parameters"),
             }
         }
