@@ -40,7 +40,7 @@ impl SessionHost for ClientHost {
     ) -> Result<Publisher<P>, OpenError> {
         OpenError::check_name(topic)?;
         let schema = P::schema();
-        let writer = Writer::open(&self.0, topic, &schema, &options.writer())
+        let writer = Writer::open(&self.0, topic, &schema, options.writer(), options.get_name())
             .map_err(|error| refused(error, "publish", topic, &schema))?;
         Publisher::new(writer).map_err(|misfit| OpenError::Refused(misfit.to_string()))
     }

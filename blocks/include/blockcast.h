@@ -104,6 +104,48 @@
 // For developers, in great detail.
 #define BC_LEVEL_TRACE 4
 
+// Why a host refuses a call. In this order the variants are the cases of the WIT package's `error`; as a
+// `Status`, each has the number of its case plus 1.
+enum Error
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // More address space must be donated first.
+    NoStorage,
+    // Something that conflicts is still going on.
+    Busy,
+    // A size or an alignment is not as required.
+    WrongSize,
+    // The host could not do it; its log gives the reason.
+    Internal,
+    // The component's grant does not allow this.
+    Denied,
+    // The topic exists with a different schema.
+    SchemaMismatch,
+    // The topic has ended and everything was delivered, or the broker is shutting down.
+    Closed,
+    // No block is free.
+    Exhausted,
+    // The message is longer than a block of the publisher.
+    TooLarge,
+    // The bytes are not a valid value of the topic's schema.
+    InvalidPayload,
+    // The handle, index or hold is not valid, or no longer.
+    InvalidHandle,
+    // The range does not lie where it must.
+    OutOfBounds,
+    // A limit of the component's grant is reached.
+    Limit,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum Error Error;
+#else
+typedef uint8_t Error;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // A text in UTF-8 that is not terminated: `size` bytes from `start` on, which may be null where `size` is 0.
 typedef struct {
     // First byte.
@@ -267,41 +309,42 @@ typedef struct {
 
 // One descriptor of the ring.
 typedef struct {
-    // Bits 0 to 31: bytes of the message, at most 2^31 - 1. Bit 32: they were not checked. Bits 33 to 63: where the block starts, in
-    // units of 64 bytes from `base` of the line.
+    // Bits 0 to 31: bytes of the message, at most 2^31 - 1. Bit 32: they were not checked. Bits 33 to 63: where the block
+    // starts, in units of 64 bytes from `base`.
     uint64_t word;
-    // When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
+    // Time of publishing, in nanoseconds of the clock of `now`; 0 if the publisher does not stamp its messages.
     uint64_t time;
-} bc_line_slot;
+} bc_ring_slot;
 
-// Where a publisher's messages are announced. See `publisher_line`.
+// Where a publisher's messages are announced. See `publisher_direct`.
 //
-// `publisher_take_blocks` lends blocks for it, which are published in the order in which the ring names them: sequence by sequence from
-// `first` on, each in the slot whose index is the sequence and `mask`. A message is published by these steps, in this order. What is
-// written here as an access to one word is an atomic one.
+// `publisher_take_blocks` reserves blocks. They are published in the order in which the ring names them: sequence by sequence
+// from `first` on, each in the slot whose index is the sequence and `mask`. To publish a message, take these steps in this
+// order. Each access to a single word is atomic.
 //
-// 1. Read the `word` of the slot that names the next block, and fill the block. That slot may be the one that 3 writes to.
-// 2. If `over` is not 0, publish nothing: the component is to end, as any call will say. Who has few blocks at a time may leave it to
-//    the next `publisher_take_blocks`.
-// 3. In the slot of the message's sequence: set `time`, unless it is that already, and set `word` to bits 33 to 63 of the block's word and
-//    the length, unless it is that already. The bytes must be a value of the topic's schema; what the component does not vouch for
-//    goes through `publisher_publish_taken`.
-// 4. Set `bytes` to what it was and the length.
-// 5. Set `next` to the sequence and 1, with release order. The message is published.
-// 6. Read `waiters`, after 5 in the program's order: a compiler's barrier between them suffices, the host provides for the
-//    processor's. If it is not 0, call `publisher_published`.
+// 1. Read the `word` of the slot that names the next block, and fill the block. Step 3 may write to this same slot.
+// 2. If `over` is not 0, publish nothing: the component must end, as any call will say. A component that takes few blocks at a
+//    time may leave this check to the next `publisher_take_blocks`.
+// 3. In the slot of the message's sequence, set `time` unless it has this value already, and set `word` to bits 33 to 63 of the
+//    block's word and the length, unless it has this value already. The bytes must be a value of the topic's schema. If the
+//    component does not vouch for that, call `publisher_publish_taken` instead.
+// 4. Add the length to `bytes`.
+// 5. Set `next` to the sequence plus 1, with release order. The message is published.
+// 6. Read `waiters`, after step 5 in program order. A compiler barrier between the two suffices; the host provides the
+//    processor's. If the value is not 0, call `publisher_published`.
 //
-// The message's sequence is what `next` is before. Whoever keeps it and `bytes` reads them anew after a call that publishes. After a call
-// of `publisher_take_blocks`, `publisher_publish` or `publisher_publish_block` with this publisher, whatever it returns, no block is lent
-// any more that was lent before.
+// The message's sequence is the value of `next` before step 5. Code that caches `next` and `bytes` must read them again after a
+// call that publishes. A call of `publisher_take_blocks`, `publisher_publish` or `publisher_publish_block` with this publisher
+// takes back all blocks that were reserved before, whatever it returns.
 typedef struct {
     // Bytes of this struct; set by the component before it asks.
     uint32_t size;
-    // Which time the messages carry: `BC_TIMESTAMPS_COARSE` and its kin.
+    // Which time the messages carry: `BC_TIMESTAMPS_OFF`,
+    // `BC_TIMESTAMPS_COARSE` or `BC_TIMESTAMPS_PRECISE`.
     uint32_t timestamps;
-    // The descriptors: one more than `mask`.
-    bc_line_slot *slots;
-    // Their number less one; a power of two less one.
+    // The descriptors: `mask` plus 1 of them.
+    bc_ring_slot *slots;
+    // Their number minus 1; a power of two minus 1.
     uint64_t mask;
     // The sequence of the next message.
     uint64_t *next;
@@ -309,13 +352,13 @@ typedef struct {
     uint64_t *bytes;
     // Not 0: somebody may wait for a message.
     const uint32_t *waiters;
-    // Not 0: the component is to end. Unlike the other words it stays where it is until the library is closed.
+    // Not 0: the component must end. Unlike the other words, this one stays in place until the library is closed.
     const uint32_t *over;
-    // Bytes that each block has.
+    // Bytes of each block.
     size_t capacity;
-    // Where blocks start from; aligned to 64.
+    // Where the blocks start; aligned to 64.
     uint8_t *base;
-} bc_publishing_line;
+} bc_direct_publisher;
 
 // What the host offers to a component. All pointers are set, but those of functions that were added later, at its end, in an
 // earlier host.
@@ -455,31 +498,32 @@ typedef struct {
                                                uint64_t *partition);
     // `memory-block.create-local`. The memory must stay valid until the last handle on it is closed.
     bc_status (*memory_block_create_local)(void *context, bc_area area, uint64_t *block);
-    // Describes the publisher's line, by which the component can publish without a call: see `PublishingLine`. `line` has its own size set, and no
-    // more is written. It is valid until the publisher is closed, or the library is. Asked again, it is the same.
+    // Describes how the component can publish directly, without a call per message: see `DirectPublisher`. `direct` has its
+    // own size set, and no more is written. It is valid until the publisher or the library is closed. Asking again returns the
+    // same.
     //
-    // `DENIED` where there is none: as the grant limits rates of publishing, as blocks are of several sizes, or as the topic is unsealed.
+    // `DENIED` if the grant limits rates of publishing, if the blocks have several sizes, or if the topic is unsealed.
     //
-    // One thread at a time publishes by it, and meanwhile no other publishes with this publisher, by whichever function, takes blocks for it or
-    // closes it. Loans, waiting and statistics do no harm.
-    bc_status (*publisher_line)(void *context, uint64_t publisher, bc_publishing_line *line);
-    // Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
-    // sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
-    // function or of one that publishes otherwise, whatever it returns, and when the publisher is closed. Together they count as one loan
-    // when blocks are taken.
+    // One thread at a time publishes directly. Meanwhile, no other thread publishes with this publisher by any function, takes
+    // blocks for it, or closes it. Loans, waiting and statistics do no harm.
+    bc_status (*publisher_direct)(void *context, uint64_t publisher, bc_direct_publisher *direct);
+    // Reserves up to `room` blocks for direct publishing: those that the slots of `count` sequences from `first` on name.
+    // `count` is not 0 on success. A sequence is taken modulo 2^64. The blocks are published in this order. Those that are not
+    // come back with the next call of this function or of one that publishes otherwise, whatever it returns, and when the
+    // publisher is closed. Together they count as one loan when blocks are taken.
     //
-    // The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left, and none where the block
-    // that was freed last is wanted first.
+    // The first block is taken as by `publisher_loan`. More follow only if they are already free and enough are left, and none
+    // if the most recently freed block is to be used first.
     bc_status (*publisher_take_blocks)(void *context,
                                        uint64_t publisher,
                                        uint32_t room,
                                        uint64_t *first,
                                        uint32_t *count);
-    // Wakes whoever waits for what was published by the line. Also done where it returns `CANCELLED`.
+    // Wakes subscribers that wait for what was published directly, even if it returns `CANCELLED`.
     bc_status (*publisher_published)(void *context, uint64_t publisher);
-    // Publishes the first bytes of the next block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
-    // whether they are a value of the topic's schema. `word` is the block's, as its slot says it or without its lower bits. On success
-    // `sequence`, which may be null, is set; otherwise the block stays lent.
+    // Publishes the first bytes of the next reserved block, as `publisher_publish_block` does with a loan: the host checks
+    // whether they are a value of the topic's schema. `word` is the block's, as in its slot or without its lower bits. On
+    // success `sequence`, which may be null, is set; otherwise the block stays reserved.
     bc_status (*publisher_publish_taken)(void *context,
                                          uint64_t publisher,
                                          uint64_t word,
@@ -505,5 +549,8 @@ typedef struct {
 
 
 
+
+// Every error, in the order of the WIT package.
+#define BC_Error_ALL { NoStorage, Busy, WrongSize, Internal, Denied, SchemaMismatch, Closed, Exhausted, TooLarge, InvalidPayload, InvalidHandle, OutOfBounds, Limit, }
 
 #endif  /* BLOCKCAST_H */

@@ -1,8 +1,8 @@
-//! What a subscriber learns about a message before it reads it.
+//! Descriptors: what a subscriber learns about a message before it reads the bytes.
 
 #![cfg_attr(
     any(target_family = "wasm", blockcast_library),
-    allow(dead_code, reason = "the words of the ring stay on the host's side")
+    allow(dead_code, reason = "only the host reads the words of the ring")
 )]
 
 use std::ptr::NonNull;
@@ -21,13 +21,13 @@ const UNCHECKED_BIT: u64 = 1 << 32;
 /// Whether the bytes of a message are known to be a value of the topic's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// Built by the layout's own builder, or validated after nobody could write to them any more.
+    /// They were built by the layout's own builder, or validated after nobody could write to them any more.
     Valid,
-    /// Not checked: whoever reads them as a value checks first.
+    /// They were not checked. Whoever reads them as a value must validate them first.
     Unchecked,
 }
 
-/// A message's place in the arena and its metadata. Names bytes; does not keep them.
+/// A message's place in the arena, and its metadata. Names bytes, but does not keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// Position in the channel.
@@ -36,14 +36,14 @@ pub struct Descriptor {
     pub offset: u64,
     /// Length in bytes.
     pub len: u32,
-    /// When it was published, if the channel stamps.
+    /// Time of publishing, if the channel stamps its messages.
     pub time: Timestamp,
     /// Whether the bytes were checked.
     pub validity: Validity,
 }
 
-/// The word of a slot: in the lower half the length, then a bit that is set where the bytes were not checked, then
-/// 31 bits of the address in units of [`BLOCK_ALIGNMENT`].
+/// The word of a slot. The lower half is the length. Then follow a bit that is set if the bytes were not
+/// checked, and 31 bits of the address in units of [`BLOCK_ALIGNMENT`].
 #[inline(always)]
 pub(crate) fn pack(unit: u32, len: u32, validity: Validity) -> u64 {
     let unchecked = if validity == Validity::Valid { 0 } else { UNCHECKED_BIT };
@@ -62,7 +62,7 @@ pub(crate) fn unit_of(word: u64) -> u32 {
     (word >> 33) as u32
 }
 
-/// The word of a message whose bytes are valid, in the block so many bytes from the arena's start.
+/// The word of a message whose bytes are valid, in the block `offset` bytes from the arena's start.
 #[inline(always)]
 pub(crate) fn word_at(offset: usize, len: usize) -> u64 {
     (offset as u64) << (33 - BLOCK_ALIGNMENT.trailing_zeros()) | len as u64
@@ -84,8 +84,8 @@ pub(crate) fn validity_of(word: u64) -> Validity {
 /// The bytes of a message.
 ///
 /// # Safety
-/// `base` is the start of a channel's arena, `word` is that of a descriptor of the channel, and the message stays
-/// attached for `'m`.
+/// `base` is the start of a channel's arena, `word` is that of a descriptor of the channel, and the message
+/// stays attached for `'m`.
 #[inline(always)]
 pub(crate) unsafe fn bytes<'m>(base: NonNull<u8>, word: u64) -> &'m [u8] {
     // SAFETY: the writer made the descriptor from a block within the arena and a length within the block.

@@ -1,26 +1,27 @@
-//! What it takes to publish a message: four stores and one load. By the engine's own publisher, and by whoever was given
-//! its [`Line`], as a native component is.
+//! Publishing a message takes four stores and one load. The engine's own publisher does that, and so does
+//! code that publishes directly with a [`DirectPublisher`], such as a native component.
 //!
 //! ```text
 //!   slot of the sequence   word, time     written if they differ
 //!   head                   bytes, next    next with Release: whoever sees it sees the slot and the block
-//!   gate                   word           looked at behind a light barrier: 0, nobody waits
+//!   event count            word           read after a light barrier: 0, nobody waits
 //! ```
-//! Whatever else there is to do, the engine does: free blocks come from its publisher, and who waits is woken by it, behind a
-//! fence. So the asymmetric barrier of [`gate`](crate::engine::wake::event_count) is the same whoever publishes: a waiter's process-wide barrier
-//! reaches the threads of a component that is loaded into the process like all others.
+//! The engine does everything else: its publisher provides free blocks and, behind a fence, wakes
+//! subscribers. So the asymmetric barrier of an [event count](crate::engine::wake::event_count) works whoever
+//! publishes: a waiter's process-wide barrier reaches all threads of the process, those of a loaded component
+//! among them.
 
 #![cfg_attr(
     not(any(blockcast_library, test)),
     allow(
         dead_code,
-        reason = "the line itself is used by the side of an app that is a library, and by the models"
+        reason = "only apps that are shared libraries, the models and the tests publish directly"
     )
 )]
 
 use std::ptr::NonNull;
 
-use crate::abi::PublishingLine;
+use crate::abi;
 use crate::descriptor::{len_of, offset_of, word_at};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering, essential, light_barrier};
 
@@ -44,20 +45,20 @@ impl Slot {
     }
 }
 
-/// The place of the message that is published next, and the words that tell of it.
+/// The slot of the message that is published next, and the words that announce it.
 pub(crate) struct Announcement<'c> {
     pub(crate) slot: &'c Slot,
     /// The sequence that will be published next.
     pub(crate) next: &'c AtomicU64,
     /// Bytes published so far.
     pub(crate) bytes: &'c AtomicU64,
-    /// The word of the gate at which subscribers wait.
+    /// The word of the event count that subscribers wait for.
     pub(crate) waiters: &'c AtomicU32,
 }
 
 impl Announcement<'_> {
-    /// Publishes the message with this descriptor word. `next` and `bytes` are what stands at the head from then on. True:
-    /// somebody may wait, which is to be looked at behind a fence.
+    /// Publishes the message with this descriptor word. The head's words become `next` and `bytes`. Returns
+    /// `true` if somebody may wait, which the caller must check behind a fence.
     ///
     /// Nobody else publishes meanwhile, and the slot is free.
     #[inline(always)]
@@ -76,55 +77,60 @@ impl Announcement<'_> {
     }
 }
 
-/// Whether anybody may wait at the gate with this word: the half of [`EventCount::notified`](crate::engine::wake::event_count::EventCount::notified) that every
-/// message pays for.
+/// Whether anybody may wait for the event count with this word. Every message pays for this half of
+/// [`EventCount::notified`](crate::engine::wake::event_count::EventCount::notified).
 #[inline(always)]
-pub(crate) fn may_have_waiters(gate: &AtomicU32) -> bool {
+pub(crate) fn may_have_waiters(word: &AtomicU32) -> bool {
     light_barrier();
-    // Ordering: Relaxed; a quiet gate is fenced by the waiter's process-wide barrier, and any other
+    // Ordering: Relaxed; a quiet event count is fenced by the waiter's process-wide barrier, and any other
     // value is looked at again behind a fence.
-    gate.load(Ordering::Relaxed) != 0
+    word.load(Ordering::Relaxed) != 0
 }
 
-/// The right to publish blocks that were lent: all that the engine's publisher has, but for free blocks and for waking.
+/// The right to publish reserved blocks. It does everything that the engine's publisher does, except
+/// allocating blocks and waking subscribers.
 ///
 /// # Rules
-/// One line publishes at a time, and while it does nobody else publishes to the channel. What it publishes was lent to it before
-/// ([`Writer::lend_to_line`](crate::Writer::lend_to_line)), as a range of sequences whose slots name the blocks: the front of the
-/// queue of free ones, and it is published in that order, each once. That keeps the ring whole without a look at it: every
-/// sequence from the first of the range to the head has a block of its own, and there are at least as many slots as blocks. So the
-/// slot at the head is free, or it is the one that names the block that is published there.
+/// One direct publisher publishes at a time, and nobody else publishes to the channel meanwhile. What it
+/// publishes was reserved before ([`Writer::reserve_direct`](crate::Writer::reserve_direct)), as a range of
+/// sequences whose slots name the blocks. These are the front of the queue of free blocks, and they are
+/// published in that order, each once. That alone keeps the ring whole: every sequence from the first of the
+/// range to the head has a block of its own, and there are at least as many slots as blocks. So the slot at
+/// the head is free, or it is the one that names the block that is published there.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct DirectPublisher {
     slots: NonNull<Slot>,
     mask: u64,
     next: NonNull<AtomicU64>,
     bytes: NonNull<AtomicU64>,
     waiters: NonNull<AtomicU32>,
-    /// The sequence of the next message, and the bytes of those before it, as they stand at the head.
+    /// The sequence of the next message, as in the head.
     sequence: u64,
+    /// Bytes of the messages before it, as in the head.
     published: u64,
-    /// The sequence that the last block that was lent is followed by when it is published.
+    /// The sequence after that of the last reserved block.
     end: u64,
-    /// How far behind the message's sequence the one lies whose slot names its block: the same for all that were lent together.
+    /// Distance from a message's sequence back to the one whose slot names its block: the same for all blocks
+    /// that were reserved together.
     behind: u64,
 }
 
 // SAFETY: it leads to atomics only, which may be reached from any thread.
-unsafe impl Send for Line {}
+unsafe impl Send for DirectPublisher {}
 
-impl Line {
-    /// The line that is described. `None` if a pointer is null.
+impl DirectPublisher {
+    /// The direct publisher with these words. `None` if a pointer is null.
     ///
     /// # Safety
-    /// Otherwise it is one that an engine's publisher has given out, and what it leads to stays for as long as the line is used.
-    pub(crate) unsafe fn new(line: &PublishingLine) -> Option<Self> {
+    /// Otherwise an engine's publisher has given them out, and what they lead to stays for as long as the
+    /// value is used.
+    pub(crate) unsafe fn new(words: &abi::DirectPublisher) -> Option<Self> {
         let mut new = Self {
-            slots: NonNull::new(line.slots.cast())?,
-            mask: line.mask,
-            next: NonNull::new(line.next.cast())?,
-            bytes: NonNull::new(line.bytes.cast())?,
-            waiters: NonNull::new(line.waiters.cast_mut().cast())?,
+            slots: NonNull::new(words.slots.cast())?,
+            mask: words.mask,
+            next: NonNull::new(words.next.cast())?,
+            bytes: NonNull::new(words.bytes.cast())?,
+            waiters: NonNull::new(words.waiters.cast_mut().cast())?,
             sequence: 0,
             published: 0,
             end: 0,
@@ -135,35 +141,36 @@ impl Line {
         Some(new)
     }
 
-    /// Takes in what was published otherwise since.
+    /// Takes in what was published otherwise.
     pub(crate) fn refresh(&mut self) {
-        // SAFETY: both lead to words of the channel's head, which are there as long as the line is used (`new`).
+        // SAFETY: both lead to words of the channel's head, which are there as long as the value is used
+        // (`new`).
         let (next, bytes) = unsafe { (self.next.as_ref(), self.bytes.as_ref()) };
         // Ordering: Relaxed; whatever was published otherwise was published by this thread, or told to it.
         (self.sequence, self.published) = (next.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
     }
 
-    /// From now on it has the blocks that were lent to it: those that the slots of `count` sequences from `first` on name.
+    /// Starts to use reserved blocks: those that the slots of `count` sequences from `first` on name.
     pub(crate) fn take_up(&mut self, first: u64, count: u32) {
         self.behind = self.sequence.wrapping_sub(first);
         self.end = self.sequence.wrapping_add(u64::from(count));
     }
 
-    /// Whether it has a block for the next message.
+    /// Whether there is a block for the next message.
     #[inline(always)]
     pub(crate) fn has_block(&self) -> bool {
         self.sequence != self.end
     }
 
-    /// That block: bytes from the arena's start. Another message's, if it [has](Self::has_block) none.
+    /// That block: bytes from the arena's start. Another message's, if [there is none](Self::has_block).
     #[inline(always)]
     pub(crate) fn block(&self) -> usize {
         let named = self.slot(self.sequence.wrapping_sub(self.behind));
-        // Ordering: Relaxed; written by this thread, or before it was lent to it.
+        // Ordering: Relaxed; written by this thread, or before the block was reserved.
         offset_of(named.word.load(Ordering::Relaxed))
     }
 
-    /// The sequence that the next message gets.
+    /// The sequence of the next message.
     #[inline(always)]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
@@ -171,7 +178,8 @@ impl Line {
 
     #[inline(always)]
     fn slot(&self, sequence: u64) -> &Slot {
-        // SAFETY: there are `mask + 1` slots, as long as the line is used (`new`), and the index is not larger than `mask`.
+        // SAFETY: there are `mask + 1` slots, as long as the value is used (`new`), and the index is not
+        // larger than `mask`.
         unsafe { &*self.slots.as_ptr().add((sequence & self.mask) as usize) }
     }
 
@@ -181,19 +189,20 @@ impl Line {
         self.slot(self.sequence).stamp(time);
     }
 
-    /// Publishes `len` valid bytes of the next block that was lent, which starts `offset` bytes into the arena, under the next
-    /// sequence. True: somebody may wait, and the engine is to look.
+    /// Publishes `len` valid bytes of the next reserved block, which starts `offset` bytes into the arena.
+    /// Returns `true` if somebody may wait, which the engine must check.
     #[inline(always)]
     pub(crate) fn publish(&mut self, offset: usize, len: usize) -> bool {
         let (sequence, word) = (self.sequence, word_at(offset, len));
         let slot = self.slot(sequence);
-        // SAFETY: they lead to words of the channel's header, which are there as long as the line is used (`new`).
+        // SAFETY: they lead to words of the channel's header, which are there as long as the value is used
+        // (`new`).
         let (next, bytes, waiters) =
             unsafe { (self.next.as_ref(), self.bytes.as_ref(), self.waiters.as_ref()) };
         let published = self.published + len_of(word);
-        let stirred = Announcement { slot, next, bytes, waiters }.publish(word, sequence + 1, published);
+        let may_wait = Announcement { slot, next, bytes, waiters }.publish(word, sequence + 1, published);
         (self.sequence, self.published) = (sequence + 1, published);
-        stirred
+        may_wait
     }
 }
 

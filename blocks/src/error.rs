@@ -1,8 +1,8 @@
-//! What can go wrong, one enum per concern.
+//! Errors, one enum per concern.
 
 use crate::payload::schema::Schema;
 
-/// A channel could not be made.
+/// A channel could not be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -14,59 +14,61 @@ pub enum ChannelError {
     System {
         /// Size of the arena asked for.
         bytes: u64,
-        /// What it refused, and its own words.
+        /// What the system refused, with its own message.
         reason: String,
     },
-    /// The process may not make a file as large as the arena or the control segment: raise `RLIMIT_FSIZE`, or ask for
-    /// fewer or smaller blocks.
+    /// The arena or the control segment exceeds the file size limit of the process: raise `RLIMIT_FSIZE`, or
+    /// ask for fewer or smaller blocks.
     #[error(
-        "a channel needs a file of {bytes} bytes in memory, and this process may make files of {limit} bytes at most \
+        "a channel needs a memory file of {bytes} bytes, but this process may only create files of up to {limit} bytes \
          (RLIMIT_FSIZE, `ulimit -f`): raise the limit, or ask for fewer or smaller blocks"
     )]
     FileSize {
         /// Size of the arena asked for.
         bytes: u64,
-        /// Largest file that the process may make.
+        /// Largest file that the process may create.
         limit: u64,
     },
-    /// The process has too few memory mappings left: close publishers or end components, or raise `vm.max_map_count`.
+    /// The process has too few memory mappings left: close publishers or end components, or raise
+    /// `vm.max_map_count`.
     #[error(
         "no channel: the process has {left} memory mappings left, of which {reserve} are kept in reserve: \
          close publishers or end components, or raise vm.max_map_count"
     )]
     Mappings {
-        /// Mappings that the process can still make.
+        /// Mappings that the process can still create.
         left: usize,
-        /// How many of them are kept for the program itself.
+        /// How many of them are reserved for the program itself.
         reserve: usize,
     },
-    /// The memory that was brought for the blocks cannot hold them.
+    /// The external memory cannot hold the blocks.
     #[error("the memory provided for the channel cannot be used: {0}")]
     Memory(#[from] MemoryError),
 }
 
-/// Memory that was brought for an arena cannot be one.
+/// External memory cannot be used as an arena.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
-    /// Bring a file of `memfd_create(2)`.
+    /// The file was not created by `memfd_create(2)`.
     #[error("it is not a file made by memfd_create")]
     NoMemfd,
-    /// It is not sealed against shrinking and no seal can be added: make it with `MFD_ALLOW_SEALING`.
+    /// The file is not sealed against shrinking, and no seal can be added: create it with
+    /// `MFD_ALLOW_SEALING`.
     #[error("it can shrink and cannot be sealed against that: create it with MFD_ALLOW_SEALING")]
     CanShrink,
-    /// It is sealed against writing, or was opened for reading only.
+    /// The file is sealed against writing, or was opened for reading only.
     #[error("it cannot be written: open it for writing, and do not seal it against writing")]
     ReadOnly,
-    /// Make it longer, or ask for fewer or smaller blocks.
+    /// The file is too short: enlarge it, or ask for fewer or smaller blocks.
     #[error("it has {bytes} bytes, but {needed} are needed: enlarge it, or ask for fewer or smaller blocks")]
     TooSmall {
         /// Bytes that the blocks need, in whole pages.
         needed: u64,
-        /// Bytes that it has.
+        /// Bytes that the file has.
         bytes: u64,
     },
-    /// The operating system refused to say what it is.
+    /// The operating system refused to describe the file.
     #[error("the system refused: {0}")]
     System(String),
 }
@@ -75,7 +77,7 @@ pub enum MemoryError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoanError {
-    /// No block of the publisher is that large: open the publisher with a larger block size.
+    /// The message exceeds the publisher's largest block: open the publisher with a larger block size.
     #[error("a message of {needed} bytes does not fit a block of {block_size} bytes")]
     TooLarge {
         /// Bytes asked for.
@@ -93,10 +95,10 @@ pub enum LoanError {
     /// The process was forked after the publisher was opened: open another one in the child.
     #[error("the publisher belongs to the process that was forked: open one in this process")]
     Forked,
-    /// Waited until the deadline and no block came free.
+    /// No block came free before the deadline.
     #[error("no block came free before the deadline")]
     Deadline,
-    /// In a guest: the host does not take the message.
+    /// In a guest or a library: the host refuses the message.
     #[error("the host does not publish: {0}")]
     Refused(&'static str),
 }
@@ -105,7 +107,7 @@ pub enum LoanError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The subscriber reads another layout than the publisher writes.
+    /// The subscriber reads a different layout than the publisher writes.
     #[error("the channel carries {channel}, the subscriber reads {subscriber}")]
     SchemaMismatch {
         /// What the publisher writes.
@@ -118,16 +120,17 @@ pub enum JoinError {
         "the channel already has {limit} subscribers: open the publisher with a larger `max_subscribers`"
     )]
     Full {
-        /// Most subscribers at a time.
+        /// Largest number of subscribers.
         limit: u32,
     },
-    /// The publisher is gone, and so is its memory.
-    #[error("the publisher has gone")]
+    /// The publisher was dropped, and its memory released.
+    #[error("the publisher has ended")]
     Ended,
-    /// The process was forked after the channel was made: its messages are not here.
+    /// The process was forked after the channel was created: the messages are not in this process.
     #[error("the channel belongs to the process that was forked: open one in this process")]
     Forked,
-    /// The system refused a process-wide barrier (`membarrier`), as it may when it is short of memory: try again.
+    /// The system refused a process-wide barrier (`membarrier`), which happens when it is short of memory:
+    /// try again.
     #[error("the system refused a process-wide memory barrier (membarrier): try again")]
     Barrier,
 }
@@ -139,24 +142,24 @@ pub enum ReceiveError {
     /// No message yet.
     #[error("no message yet")]
     Empty,
-    /// The publisher is gone and everything it published was received.
+    /// The publisher was dropped, and everything it published was received.
     #[error("the channel has ended")]
     Ended,
-    /// The process was forked after the subscriber had joined: subscribe anew in the child.
+    /// The process was forked after the subscriber joined: subscribe again in the child.
     #[error("the subscriber belongs to the process that was forked: open one in this process")]
     Forked,
-    /// The publisher overtook this subscriber: that many messages were lost; the next receive goes on after
-    /// them.
+    /// The publisher overtook this subscriber, and this many messages were lost. The next receive continues
+    /// after them.
     #[error("{0} messages were lost")]
     Lost(u64),
-    /// The subscriber keeps as many samples of this publisher as it may, and receives nothing until it has dropped some: see
-    /// [`ReaderOptions::samples`](crate::ReaderOptions::samples).
+    /// The subscriber keeps as many samples of this publisher as it may. It receives nothing until it has
+    /// dropped some: see [`ReaderOptions::samples`](crate::ReaderOptions::samples).
     #[error("{kept} samples of one publisher are kept, and no more may be: drop some, or allow more")]
     TooManySamples {
-        /// How many it keeps.
+        /// How many samples it keeps.
         kept: u32,
     },
-    /// In a guest: the host does not deliver.
+    /// In a guest or a library: the host refuses to deliver.
     #[error("the host does not deliver: {0}")]
     Refused(&'static str),
 }
@@ -165,19 +168,20 @@ pub enum ReceiveError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A topic's name has 1 to 255 bytes and only visible characters: see [`text::is_invisible`](crate::text::is_invisible).
+    /// The name of a topic has 1 to 255 bytes and only visible characters: see
+    /// [`text::is_invisible`](crate::text::is_invisible).
     #[error(
         "{0:?} cannot be the name of a topic, which has 1 to 255 bytes and no control or format characters"
     )]
     BadName(String),
-    /// The topic exists with another schema.
+    /// The topic exists with a different schema.
     #[error("topic {topic:?} carries {}, asked for {asked}", carried(existing.as_ref()))]
     SchemaMismatch {
         /// Name of the topic.
         topic: String,
-        /// What its first participant brought. `None` where that is not told: to a guest.
+        /// The topic's schema. `None` in a guest, which does not learn it.
         existing: Option<Schema>,
-        /// What this participant brings.
+        /// The schema that this participant asked for.
         asked: Schema,
     },
     /// The participant was not granted this topic.
@@ -196,7 +200,7 @@ pub enum OpenError {
         /// Why.
         reason: JoinError,
     },
-    /// The publisher's channel could not be made.
+    /// The publisher's channel could not be created.
     #[error("topic {topic:?}: {reason}")]
     Channel {
         /// Name of the topic.
@@ -204,14 +208,14 @@ pub enum OpenError {
         /// Why.
         reason: ChannelError,
     },
-    /// The topic was declared unsealed: its messages can change while they are read, so only guests, whose
-    /// sandbox contains what comes of that, may subscribe to it.
+    /// The topic was declared unsealed: its messages can change while they are read. Only guests may
+    /// subscribe to it, because their sandbox contains the consequences.
     #[error("topic {topic:?} is unsealed: only guests may subscribe to it")]
     Unsealed {
         /// Name of the topic.
         topic: String,
     },
-    /// The topic exists already and is not unsealed: declare it before its first participant joins.
+    /// The topic already exists and is sealed: declare it unsealed before its first participant joins.
     #[error("topic {topic:?} exists and is sealed: declare it unsealed before its first participant joins")]
     Sealed {
         /// Name of the topic.
@@ -220,15 +224,16 @@ pub enum OpenError {
     /// The broker is shutting down.
     #[error("the broker is shutting down")]
     Closed,
-    /// The process was forked after the broker was made, and its topics are the parent's: make another broker in the child.
+    /// The process was forked after the broker was created, so the topics belong to the parent: create
+    /// another broker in the child.
     #[error("the broker belongs to the process that was forked: make one in this process")]
     Forked,
-    /// The host refused for another reason, given in its words.
+    /// The host refused for another reason, which its message states.
     #[error("the host refused: {0}")]
     Refused(String),
 }
 
-/// Whether a character cannot be in a topic's name. A tab cannot either.
+/// Whether a character is not permitted in the name of a topic. A tab is not.
 fn is_name_breaking(c: char) -> bool {
     c == '\t' || crate::text::is_invisible(c)
 }
@@ -237,7 +242,7 @@ fn is_name_breaking(c: char) -> bool {
 const MAX_NAME: usize = 255;
 
 impl OpenError {
-    /// Checks that a topic can have this name.
+    /// Checks the name of a topic.
     ///
     /// # Errors
     /// [`OpenError::BadName`].

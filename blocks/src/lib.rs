@@ -1,10 +1,10 @@
 //! Memory blocks, and how they travel from one publisher to many subscribers without a copy.
 //!
 //! A *channel* is shared memory: an *arena* of blocks, a ring of *descriptors*, and one *cursor* line per
-//! subscriber. A publisher loans a block, fills it in place and publishes it with one descriptor and one
-//! head word, whatever the number of subscribers. A subscriber advertises in its cursor the interval of
-//! sequence numbers that it may be attached to (its *epoch* is the interval's lower end), so that the
-//! publisher knows, when it needs blocks back, which ones nobody looks at any more.
+//! subscriber. A publisher loans a block, fills it in place, and publishes it with one descriptor and one
+//! head word, however many subscribers there are. A subscriber advertises in its cursor the interval of
+//! sequence numbers that it may be attached to (its *epoch* is the interval's lower end). When the publisher
+//! needs blocks back, the cursors show which ones nobody reads any more.
 //!
 //! ```
 //! use blockcast_blocks::{ChannelConfig, PublisherId, ReaderOptions, Schema, Signal, channel};
@@ -24,39 +24,43 @@
 //! # What it costs
 //! | step | reads and writes that others see | calls the system | allocates |
 //! | --- | --- | --- | --- |
-//! | loan | none; now and then a look at every cursor, which gets many blocks back at a time | no | no |
+//! | loan | none; now and then a scan of all cursors, which reclaims many blocks at a time | no | no |
 //! | publish | a descriptor (none if its slot holds it already), two words | only if a subscriber sleeps | no |
-//! | receive by reference | a load of the head, the descriptor; one store lets go, of a batch too | only if the publisher sleeps | no |
+//! | receive by reference | a load of the head and of the descriptor; one store releases a message or a batch | only if the publisher sleeps | no |
 //! | receive a sample | the same; one compare-exchange where it is dropped | as above | if more are kept than ever before |
-//! | keep a sample long | four atomic operations more in all, on its block's count and the total | as above | no |
+//! | keep a sample long | four more atomic operations, on its block's count and the total | as above | no |
 //! | join, leave | under a lock; joining makes every thread of the process pass a barrier, about 10 µs | yes | yes |
-//! | statistics | a load per counter, under a lock of those who join | no | yes |
+//! | statistics | a load per counter, under a lock that joining takes too | no | yes |
 //!
-//! A subscriber that may lose messages also claims them: one fence per window of up to 32.
-//! Lengths are in bytes and at most 2 GiB less one, an arena has at most 128 GiB, times are nanoseconds of the monotonic
-//! clock. Whatever is refused is an error that names the number or what to do: [`ChannelError`], [`JoinError`],
-//! [`LoanError`], [`ReceiveError`].
+//! A subscriber that may lose messages also claims them: one fence per window of up to 32. Lengths are in
+//! bytes, and at most 2 GiB less one. An arena has at most 128 GiB. Times are nanoseconds of the monotonic
+//! clock. Every refusal is an error that names the number or says what to do: [`ChannelError`],
+//! [`JoinError`], [`LoanError`], [`ReceiveError`].
 //!
 //! # After a fork
-//! A process that is forked keeps its channels for itself. In the child every end that was made before is *inherited*: whatever
-//! it is asked to do is refused ([`LoanError::Forked`], [`ReceiveError::Forked`], [`JoinError::Forked`]), its futures are ready
-//! with that error, and dropping it changes nothing that the parent sees. Channels that the child makes are its own, and work.
+//! A forked process keeps its channels to itself. In the child, every end that was created before is
+//! *inherited*. All its operations fail ([`LoanError::Forked`], [`ReceiveError::Forked`],
+//! [`JoinError::Forked`]), its futures are ready with that error, and dropping it changes nothing that the
+//! parent sees. Channels that the child creates are its own, and work.
 //!
-//! The messages' memory is not there in the child. [`RawSample::bytes`] panics, and bytes that are borrowed while the process
-//! forks (a message by reference, a loan) cannot be accessed: the system ends a child that does (`SIGSEGV`). Copy what a child is to
-//! have. This holds for `fork(2)`; after `vfork`, `_Fork` or `clone` a child may only call `exec` or `_exit`.
-//! [`std::process::Command`] is not concerned.
+//! The child does not inherit the messages' memory. [`RawSample::bytes`] panics, and bytes that are borrowed
+//! while the process forks (a message by reference, a loan) cannot be accessed: the system ends a child that
+//! does (`SIGSEGV`). Copy what the child needs. This holds for `fork(2)`; after `vfork`, `_Fork` or `clone`,
+//! a child may only call `exec` or `_exit`. [`std::process::Command`] is not affected.
 //!
-//! This crate is the engine: bytes, sequences, blocks. Topics, types and tasks come with
-//! `blockcast-publisher`, `blockcast-subscriber` and `blockcast-broker`.
+//! # Other crates
+//! This crate is the engine: bytes, sequences, blocks. `blockcast-publisher`, `blockcast-subscriber` and
+//! `blockcast-broker` add types, tasks and topics.
 //!
-//! Built for wasm, or with `--cfg blockcast_library`, it holds no engine: the same verbs (`guest`) over the functions of a host,
-//! which for a library are those of a table of C functions ([`abi`]).
+//! Built for wasm, or with `--cfg blockcast_library`, this crate contains no engine. It offers the same
+//! operations (`client`) on top of the functions of a host. For a library, these are a table of C functions
+//! ([`abi`]).
 //!
 //! # A message's path
-//! `engine` holds the side that owns shared memory: `segment` creates it, `writer` lends blocks, `ring` publishes,
-//! claims and reclaims, `reader` hands out messages by reference and `sample` owned ones, `wake` wakes sleepers. `client`
-//! holds the side that has a host instead of an engine. `abi` defines what crosses between the two.
+//! `engine` is the side that owns shared memory: `segment` creates it, `writer` loans blocks, `ring`
+//! publishes, claims and reclaims, `reader` returns messages by reference and `sample` owned ones, `wake`
+//! wakes sleepers. `client` is the side that has a host instead of an engine. `abi` defines what crosses
+//! between the two.
 
 pub mod payload;
 pub mod units;
@@ -77,7 +81,7 @@ mod when_ready;
 
 pub use descriptor::{Descriptor, Validity};
 pub use error::{ChannelError, JoinError, LoanError, MemoryError, OpenError, ReceiveError};
-pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps};
+pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps, WriterOptions};
 pub use stats::{ChannelStats, HolderStats, PoolStats, ReaderStats};
 pub use when_ready::WhenReady;
 

@@ -1,58 +1,109 @@
 //! What publishers and subscribers can choose.
 
+/// The size and number of a publisher's blocks, and what it keeps for late joiners.
+///
+/// The publishers of the engine, of native libraries and of guests all use this one struct. In a guest, only
+/// `block_size`, `blocks` and `history` apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of
+    /// [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
+    pub block_size: usize,
+    /// Blocks in the pool: 2 to 2^20.
+    pub blocks: u32,
+    /// Blocks that the pool may grow to when all are in use. `None`: it does not grow.
+    pub max_blocks: Option<u32>,
+    /// Further blocks of larger sizes, in ascending order. A loan gets the smallest free block that fits.
+    pub larger: Vec<SizeClass>,
+    /// Messages kept for subscribers that join late: at most two fewer than there are blocks of each size. A
+    /// subscriber starts with as many of them as it [asks for](ReaderOptions::history), and never with more.
+    pub history: u32,
+    /// Subscribers at a time: 1 to 65,536. 128 bytes each.
+    pub max_subscribers: u32,
+    /// Whether messages carry the time.
+    pub timestamps: Timestamps,
+    /// Which block is loaned next.
+    pub reuse: Reuse,
+    /// Touch every page when the publisher opens rather than at its first use, and use large pages if
+    /// possible.
+    pub prefault: bool,
+}
+
+impl Default for WriterOptions {
+    /// 64 blocks of 64 KiB, no history, 128 subscribers, coarse time.
+    fn default() -> Self {
+        Self {
+            block_size: 64 << 10,
+            blocks: 64,
+            max_blocks: None,
+            larger: Vec::new(),
+            history: 0,
+            max_subscribers: 128,
+            timestamps: Timestamps::default(),
+            reuse: Reuse::default(),
+            prefault: false,
+        }
+    }
+}
+
 /// What happens when the publisher runs out of blocks because this subscriber is slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// The publisher waits, or gets [`Exhausted`](crate::LoanError::Exhausted). Nothing is lost.
     #[default]
     Block,
-    /// The publisher goes on; the subscriber loses its oldest messages and is told how many. What it may keep is
-    /// [limited](ReaderOptions::samples), so that it never stops the publisher.
+    /// The publisher goes on. The subscriber loses its oldest messages and learns how many. The samples that
+    /// it may keep are [limited](ReaderOptions::samples), so that it never stops the publisher.
     DropOldest,
-    /// The publisher goes on; the subscriber keeps the oldest messages, up to its depth. Once it has that
-    /// many, everything newer is lost until it has received all of them; then it is told how many were lost
-    /// and goes on with the next one to be published. What is kept for it takes blocks, of which all such subscribers
-    /// together take [half at most](ReaderOptions::depth).
+    /// The publisher goes on. The subscriber keeps the oldest messages, up to its depth. Once it has that
+    /// many, everything newer is lost until it has received all of them. Then it learns how many were lost,
+    /// and continues with the next message that is published. The kept messages take blocks: all such
+    /// subscribers together take [at most half](ReaderOptions::depth).
     DropNewest,
 }
 
 /// How a subscriber joins a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReaderOptions {
-    /// What happens when it is slow.
+    /// What happens if the subscriber is slow.
     pub overflow: Overflow,
-    /// Messages kept for it at most. `DropOldest`: as many as the publisher has blocks, if `None`.
+    /// The largest number of messages kept for the subscriber. `DropOldest`: `None` means as many as the
+    /// publisher has blocks.
     ///
-    /// `DropNewest`: at least 1. All such subscribers together keep half of the publisher's blocks beyond the history, counted at the
-    /// start and of the size of which there are fewest. Each gets as much as it asks for if that is left when it joins; if `None`,
-    /// half of what is left: a quarter of the blocks for a single one. It gives that back when it is dropped. So the publisher goes
-    /// on as long as it has more than 12 such blocks for each subscriber that may lose messages, whatever they do.
+    /// `DropNewest`: at least 1. All such subscribers together keep half of the publisher's blocks beyond the
+    /// history. This counts the initial blocks of the size with the fewest blocks. Each subscriber gets what
+    /// it asks for if that much is left when it joins. `None` means half of what is left: a quarter of the
+    /// blocks for a single one. It returns its share when it is dropped. So the publisher goes on, whatever
+    /// the subscribers do, if it has more than 12 such blocks for each subscriber that may lose messages.
     ///
-    /// `Block`: does not apply, the publisher's blocks are the limit.
+    /// `Block`: has no effect. The publisher's blocks are the limit.
     pub depth: Option<u32>,
-    /// Earlier messages to start with: the last so many, or the channel's whole [history](crate::ChannelConfig::history) if that
-    /// is shorter.
+    /// The number of earlier messages to start with, or the channel's whole
+    /// [history](crate::WriterOptions::history) if that is shorter.
     pub history: u64,
-    /// Samples that the subscriber may keep at a time. With that many of this publisher it receives nothing but
-    /// [`ReceiveError::TooManySamples`](crate::ReceiveError::TooManySamples) until it has dropped some.
+    /// Samples that the subscriber may keep at a time. With that many of one publisher, receiving from it
+    /// fails with [`ReceiveError::TooManySamples`](crate::ReceiveError::TooManySamples) until some are
+    /// dropped.
     ///
-    /// `None`, the default, with [`Overflow::Block`]: as many as it likes, since its publisher waits for it anyway.
+    /// `None`, the default, with [`Overflow::Block`]: any number, since the publisher waits for this
+    /// subscriber anyway.
     ///
-    /// `None` with another policy: as many as do not stop the publisher. With *b* blocks beyond the history, which is the
-    /// number of the size of which there are fewest, all such subscribers together may keep *b* / 4 samples; beside these
-    /// each may keep the message received last and, if *b* is 4 or more, one before it. A batch has at most one message and
-    /// an equal share of *b* / 8. So the publisher goes on if *b* is at least 4 for each of these subscribers, or 2 for a
-    /// single one; if any of them drops the newest, its [depth](Self::depth) takes blocks, too.
+    /// `None` with another policy: as many as do not stop the publisher. Let *b* be the number of blocks
+    /// beyond the history, of the size with the fewest blocks. All such subscribers together may keep *b* / 4
+    /// samples. In addition, each may keep the message received last and, if *b* is 4 or more, one before it.
+    /// A batch has at most one message plus an equal share of *b* / 8. So the publisher goes on if *b* is at
+    /// least 4 for each of these subscribers, or 2 for a single one. If any of them drops the newest, its
+    /// [depth](Self::depth) takes blocks too.
     pub samples: Option<u32>,
-    /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host does into its guests: it keeps the file of
-    /// the arena open.
+    /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host maps it into guests. Keeps
+    /// the file of the arena open.
     pub maps: bool,
 }
 
-/// Whether and how exactly messages are stamped with the time.
+/// Whether messages carry the time of publishing, and how exact it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Timestamps {
-    /// No stamp.
+    /// Messages carry no time.
     Off,
     /// The kernel's tick, 1 to 10 ms; about 5 ns per message.
     #[default]
@@ -67,20 +118,21 @@ pub enum Reuse {
     /// [`Hottest`](Self::Hottest) for blocks of 32 KiB and more, [`Oldest`](Self::Oldest) below.
     #[default]
     BySize,
-    /// The one that was freed first. Blocks come round in order, descriptors need not be rewritten, and
+    /// The block that was freed first. Blocks come round in order, descriptors need not be rewritten, and
     /// reclamation is rare.
     Oldest,
-    /// The one that was freed last: its bytes are still in the cache. Reclaims before every loan.
+    /// The block that was freed last: its bytes are still in the cache. Reclaims before every loan.
     Hottest,
 }
 
 /// Blocks of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeClass {
-    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
+    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of
+    /// [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
     pub block_size: usize,
-    /// Blocks at the start: at least 2.
+    /// Initial number of blocks: at least 2.
     pub blocks: u32,
-    /// Blocks at most; more are added when all are in use. At least `blocks`.
+    /// Largest number of blocks: at least `blocks`. Blocks are added when all are in use.
     pub max_blocks: u32,
 }

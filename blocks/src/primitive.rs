@@ -5,7 +5,7 @@
 
 #![cfg_attr(
     blockcast_library,
-    allow(dead_code, unused_imports, reason = "the side of an app that is a library only publishes")
+    allow(dead_code, unused_imports, reason = "an app that is a library only publishes")
 )]
 
 #[cfg(loom)]
@@ -20,8 +20,8 @@ pub(crate) use modelled::{AtomicWaker, Weakest, begin, interrupts_itself, is_mut
 #[cfg(all(test, loom))]
 pub(crate) use modelled::{interruptible, offline, with_process_wide_barrier};
 
-/// One half of an asymmetric barrier: costs nothing, and orders earlier stores before later loads as
-/// soon as the other side executes [`heavy_barrier`].
+/// One half of an asymmetric barrier. Costs nothing, and orders earlier stores before later loads as soon as
+/// the other side executes [`heavy_barrier`].
 #[inline(always)]
 pub(crate) fn light_barrier() {
     #[cfg(not(loom))]
@@ -30,9 +30,9 @@ pub(crate) fn light_barrier() {
     modelled::interrupt_point();
 }
 
-/// The other half: orders this thread's earlier stores before its later loads, and makes every running
-/// thread of the process pass a full fence. 0.14 µs alone, about 10 µs while a second thread runs. False if the
-/// system failed to.
+/// The other half. Orders this thread's earlier stores before its later loads, and makes every running thread
+/// of the process pass a full fence. 0.14 µs alone, about 10 µs while a second thread runs. Returns `false`
+/// if the system refused.
 #[cfg(not(blockcast_library))]
 #[must_use]
 pub(crate) fn heavy_barrier() -> bool {
@@ -42,7 +42,7 @@ pub(crate) fn heavy_barrier() -> bool {
     return modelled::interrupt();
 }
 
-/// Whether [`light_barrier`] may be relied on here.
+/// Whether [`light_barrier`] can be relied on.
 #[cfg(not(blockcast_library))]
 pub(crate) fn asymmetric_barriers() -> bool {
     #[cfg(not(loom))]
@@ -53,9 +53,10 @@ pub(crate) fn asymmetric_barriers() -> bool {
 
 /// Marks code that a protocol cannot do without, and names the mutation that takes it away.
 ///
-/// `essential!(NAME, CODE)` is `CODE`. `.ci/mutations` runs the models once for each name (`BLOCKCAST_MUTATION`) with the
-/// weakest value in its place: a relaxed ordering, no fence, a check that passes, no count. `essential!(NAME, CODE, WEAKER)`
-/// says what stands in its place. Each time a model must fail.
+/// `essential!(NAME, CODE)` is `CODE`. `.ci/mutations` runs the models once for each name
+/// (`BLOCKCAST_MUTATION`) with the weakest value in its place: a relaxed ordering, no fence, a check that
+/// passes, no count. `essential!(NAME, CODE, WEAKER)` says what stands in its place. Each time a model must
+/// fail.
 #[cfg(not(loom))]
 macro_rules! essential {
     ($name:ident, $code:expr) => {
@@ -76,7 +77,7 @@ macro_rules! essential {
 }
 pub(crate) use essential;
 
-/// What loom has no word for.
+/// Primitives that loom lacks.
 #[cfg(loom)]
 mod modelled {
     use std::cell::Cell;
@@ -119,7 +120,7 @@ mod modelled {
         const WEAKEST: Self = 0;
     }
 
-    /// `futures::task::AtomicWaker`, as far as its users see it: register and take are one step each.
+    /// `futures::task::AtomicWaker` as its users see it: register and take are one step each.
     #[derive(Debug, Default)]
     pub(crate) struct AtomicWaker(Mutex<Option<Waker>>);
 
@@ -133,12 +134,12 @@ mod modelled {
         }
     }
 
-    /// `membarrier(2)` for one thread that is interrupted, the one that made the gates if no other is named:
-    /// whoever asks for the barrier waits until that thread has passed a fence at an interrupt point of its
-    /// own, or is offline.
+    /// `membarrier(2)` for a single interrupted thread: the one that created the event counts, unless another
+    /// one is named. Whoever asks for the barrier waits until that thread has passed a fence at one of its
+    /// interrupt points, or is offline.
     struct Interrupt {
         asked: AtomicU32,
-        /// How many were answered; all if the thread is offline.
+        /// Number of answered requests; all of them if the thread is offline.
         answered: Mutex<u32>,
         answer: Condvar,
     }
@@ -158,7 +159,7 @@ mod modelled {
         static NOTIFIER: Cell<Option<ThreadId>> = const { Cell::new(None) };
     }
 
-    /// Models that run inside of `model` find a system with a process-wide barrier; others find none.
+    /// Models that run inside of `model` find a system with a process-wide barrier. Others find none.
     #[cfg(test)]
     pub(crate) fn with_process_wide_barrier(model: impl FnOnce()) {
         AVAILABLE.set(true);
@@ -170,7 +171,7 @@ mod modelled {
         AVAILABLE.get()
     }
 
-    /// A gate was made: in this thread, before the other threads start.
+    /// An event count was created, in this thread, before the other threads start.
     pub(crate) fn begin() {
         if AVAILABLE.get() {
             let _ = INTERRUPT.asked.load(Ordering::Relaxed);
@@ -179,7 +180,8 @@ mod modelled {
         }
     }
 
-    /// Where that thread may be interrupted: between a store and a load that must not pass each other.
+    /// A point where that thread may be interrupted: between a store and a load that must not pass each
+    /// other.
     pub(super) fn interrupt_point() {
         if AVAILABLE.get() && NOTIFIER.get() == Some(thread::current().id()) {
             let asked = INTERRUPT.asked.load(Ordering::Relaxed);
@@ -190,12 +192,12 @@ mod modelled {
         }
     }
 
-    /// Whether the current thread is the one that is interrupted: what it does on both sides it does in order.
+    /// Whether the current thread is the interrupted one: whatever it does on both sides happens in order.
     pub(crate) fn interrupts_itself() -> bool {
         NOTIFIER.get() == Some(thread::current().id())
     }
 
-    /// From here on the current thread is the one that is interrupted.
+    /// Makes the current thread the interrupted one from here on.
     #[cfg(test)]
     pub(crate) fn interruptible() {
         NOTIFIER.set(Some(thread::current().id()));
@@ -226,9 +228,9 @@ mod modelled {
     }
 }
 
-/// A number that this process has not had before.
+/// A number that is unique in this process.
 pub(crate) fn next_serial() -> u64 {
-    // Not loom's: it is part of no protocol.
+    // Not loom's, since it is not part of a protocol.
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

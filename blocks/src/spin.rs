@@ -1,17 +1,17 @@
-//! Looking again for a little while before a thread sleeps.
+//! Spinning for a short while before a thread sleeps.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sys;
 
-/// Rounds of spinning before a thread parks: about 10 µs, a third of what parking and being woken costs.
-/// None where there is only one processor, since the other side could not run meanwhile.
+/// Rounds of spinning before a thread parks: about 10 µs, a third of the cost of parking and being woken. 0
+/// if there is only one processor, since the other side could not run meanwhile.
 ///
-/// What counts is the machine's processors, not those that this thread may run on: a thread that is pinned to
+/// This counts the machine's processors, not those that this thread may run on: a thread that is pinned to
 /// one of several waits for a side that runs on another.
 fn rounds() -> u32 {
     const UNKNOWN: u32 = u32::MAX;
-    // No lock: a forked child would wait for a thread of its parent.
+    // No lock, since a forked child would wait for a thread of its parent.
     static ROUNDS: AtomicU32 = AtomicU32::new(UNKNOWN);
     // Ordering: Relaxed; every thread finds the same number.
     match ROUNDS.load(Ordering::Relaxed) {
@@ -24,7 +24,7 @@ fn rounds() -> u32 {
     }
 }
 
-/// Looks until `ready`, for about 10 µs; `None` if that was not enough.
+/// Checks `ready` for about 10 µs. Returns `None` if that was not enough.
 pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
     for _ in 0..rounds() {
         if ready() {

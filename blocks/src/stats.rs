@@ -1,32 +1,33 @@
-//! Counters as plain values.
+//! Statistics of channels, publishers and subscribers, as plain values.
 
 use crate::units::{PublisherId, Sequence};
 
-/// What happened on one channel so far.
+/// Statistics of one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelStats {
     /// The publisher's number.
     pub publisher: PublisherId,
-    /// What the publisher is called; may be empty.
+    /// The publisher's name; may be empty.
     pub name: String,
     /// Messages published.
     pub published: u64,
     /// Bytes published.
     pub bytes: u64,
-    /// Blocks in the pool now.
+    /// Current number of blocks in the pool.
     pub blocks: u32,
-    /// Blocks that the pool may grow to.
+    /// Number of blocks that the pool may grow to.
     pub max_blocks: u32,
     /// Blocks that are free or loaned.
     pub free: u32,
-    /// Blocks on loans that were put aside (those of guests are, while they are filled) or forgotten, as of the latest
-    /// one that was put aside or taken up again, and the latest that found no block.
+    /// Blocks on loans that were suspended or forgotten. Guests suspend loans while they fill them. As of the
+    /// latest loan that was suspended or resumed, or that found no block.
     pub loaned: u32,
-    /// Blocks that reclamation has met and left: somebody claims or holds them. As of the latest reclamation.
+    /// Blocks that reclamation left alone because somebody claims or holds them. As of the latest
+    /// reclamation.
     pub limbo: u32,
     /// Blocks with a counted hold: owned samples that outlived their subscriber's window.
     pub held: u32,
-    /// Counted holds on these blocks, all together.
+    /// Counted holds on all of these blocks.
     pub holds: u64,
     /// The oldest message that somebody claims or holds, as of the latest reclamation.
     pub oldest_kept: Option<Sequence>,
@@ -34,34 +35,34 @@ pub struct ChannelStats {
     pub exhausted: u64,
     /// How often the publisher was woken.
     pub wakes: u64,
-    /// Whether the publisher is gone.
+    /// Whether the publisher was dropped.
     pub closed: bool,
-    /// The subscribers that are joined now.
+    /// The joined subscribers.
     pub subscribers: Vec<ReaderStats>,
-    /// Who keeps samples, of subscribers that are gone too.
+    /// The current and former subscribers that keep samples.
     pub holders: Vec<HolderStats>,
 }
 
-/// The owned samples of one subscriber of one channel that are alive, or were forgotten.
+/// The owned samples of one subscriber of one channel that are alive or were forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HolderStats {
-    /// What the subscriber is or was called; may be empty.
+    /// The subscriber's name; may be empty.
     pub name: String,
-    /// Messages that they keep, and so blocks.
+    /// Messages that they keep. Each keeps a block.
     pub messages: u32,
     /// The oldest of these messages.
     pub oldest: Sequence,
 }
 
-/// What happened to one subscriber of one channel so far. Updated when it lets go of messages.
+/// Statistics of one subscriber of one channel. Updated when it releases messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReaderStats {
-    /// What the subscriber is called; may be empty. One that was forgotten without being dropped stays in the
-    /// list under its name.
+    /// The subscriber's name; may be empty. A subscriber that was forgotten without being dropped stays in
+    /// the list.
     pub name: String,
-    /// Messages taken.
+    /// Messages received.
     pub received: u64,
-    /// Bytes of the messages taken, but of those that were taken by reference one by one and forgotten.
+    /// Bytes of the messages received, except those that were received one by one by reference and forgotten.
     pub bytes: u64,
     /// Messages lost by the subscriber's overflow policy.
     pub lost: u64,
@@ -69,17 +70,17 @@ pub struct ReaderStats {
     pub counted_holds: u64,
     /// Messages published since the oldest that the subscriber may still be attached to.
     pub behind: u64,
-    /// How often the subscriber was woken, for whatever it waited.
+    /// How often the subscriber was woken, whatever it waited for.
     pub wakes: u64,
 }
 
-/// State of a publisher's pool.
+/// The state of a publisher's pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStats {
     /// Blocks in the pool.
     pub blocks: u32,
-    /// Blocks ready to be loaned without looking at the subscribers.
+    /// Blocks that can be loaned without checking the subscribers.
     pub free: u32,
-    /// Blocks let go of, but still attached to or held by somebody.
+    /// Blocks that were given up, but to which somebody is still attached, or which somebody holds.
     pub limbo: u32,
 }

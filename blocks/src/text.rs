@@ -1,21 +1,22 @@
-//! Text of others on its way to a log, an error or a terminal.
+//! Foreign text on its way to a log, an error or a terminal.
 //!
-//! Names, log lines and reasons come from guests, libraries and files, whose authors choose every character. Printed as
-//! they are, a newline forges a line of the host's log, an escape sequence moves the terminal's cursor, and a
-//! bidirectional mark makes a line read as something else. [`line`](fn@line) and [`lines`] show such characters as what they are,
-//! escaped like in Rust's string literals; all other text stays as it is.
+//! Names, log lines and reasons come from guests, libraries and files, whose authors choose every character.
+//! Printed unchanged, a newline forges a line of the host's log, an escape sequence moves the terminal's
+//! cursor, and a bidirectional mark changes how a line reads. [`line`](fn@line) and [`lines`] escape such
+//! characters as in Rust's string literals. All other text stays unchanged.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character has no shape of its own: controls except the tab, format characters (bidirectional marks, zero-width
-/// characters, tags) and separators of lines and paragraphs.
+/// Whether a character has no shape of its own: controls except the tab, format characters (bidirectional
+/// marks, zero-width characters, tags) and separators of lines and paragraphs.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     c.is_control() && c != '\t' || is_format(c)
 }
 
-/// Unicode's categories Cf, Zl and Zp (version 16), and what is reserved for more of the first between them.
+/// Unicode's categories Cf, Zl and Zp (version 16), and the code points between them that are reserved for
+/// Cf.
 fn is_format(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
@@ -24,13 +25,13 @@ fn is_format(c: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text as one line of visible characters. Does not allocate if it is that already.
+/// The text as one line of visible characters. Does not allocate if the text already is one.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_invisible)
 }
 
-/// Like [`line`](fn@line), of a text that may have several lines.
+/// Like [`line`](fn@line), for a text that may have several lines.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_invisible(c))
@@ -46,7 +47,7 @@ fn escape(text: &str, hide: impl Fn(char) -> bool) -> Cow<'_, str> {
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
             c => {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = write!(shown, "{}", c.escape_unicode());
             }
         }
@@ -60,7 +61,7 @@ pub fn line_within(text: &str, bytes: usize) -> Cow<'_, str> {
     within(text, bytes, line)
 }
 
-/// Like [`line_within`], of a text that may have several lines.
+/// Like [`line_within`], for a text that may have several lines.
 #[must_use]
 pub fn lines_within(text: &str, bytes: usize) -> Cow<'_, str> {
     within(text, bytes, lines)
@@ -68,7 +69,7 @@ pub fn lines_within(text: &str, bytes: usize) -> Cow<'_, str> {
 
 fn within<'t>(text: &'t str, bytes: usize, show: impl Fn(&'t str) -> Cow<'t, str>) -> Cow<'t, str> {
     const CUT: &str = "…";
-    // Escaping makes it longer only.
+    // Escaping only makes it longer.
     let beginning = &text[..text.floor_char_boundary(bytes)];
     let shown = show(beginning);
     if beginning.len() == text.len() && shown.len() <= bytes {
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_without_invisible_characters_stays_as_it_is_and_is_not_copied() {
+    fn text_without_invisible_characters_stays_unchanged_and_is_not_copied() {
         for text in ["", "plain\ttext", "größer, мир, עולם, 世界, é, \"quoted\" \\n"] {
             assert!(matches!(line(text), Cow::Borrowed(same) if same == text), "{text}");
             assert!(matches!(lines(text), Cow::Borrowed(_)), "{text}");
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_line_moves_the_cursor_or_turns_the_text_is_shown_as_an_escape() {
+    fn characters_that_break_lines_move_the_cursor_or_turn_text_are_escaped() {
         assert_eq!(line("a\nb\r\u{1b}[2J\0\u{7f}\u{9b}"), r"a\nb\r\u{1b}[2J\u{0}\u{7f}\u{9b}");
         assert_eq!(lines("a\nb\r\u{1b}"), "a\nb\\r\\u{1b}");
         let marks =
@@ -105,8 +106,8 @@ mod tests {
         }
     }
 
-    /// Rust's own list of what it shows as an escape is longer (unassigned and private characters, combining ones) and not
-    /// part of what it promises; nothing that is hidden here may be missing there.
+    /// Rust's own list of what it shows as an escape is longer (unassigned and private characters, combining
+    /// ones) and not part of what it promises; nothing that is hidden here may be missing there.
     #[test]
     fn only_characters_without_a_shape_are_escaped() {
         for c in ('\0'..=char::MAX).filter(|&c| is_invisible(c)) {

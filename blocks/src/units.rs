@@ -40,7 +40,8 @@ impl fmt::Display for Sequence {
 
 /// Identity of a publisher (and so of its channel), unique within one broker for as long as it lives.
 ///
-/// A guest or a library sees the lower 32 bits: to it, publishers of which one is the 2^32nd after the other are the same.
+/// Guests and libraries only see the lower 32 bits. They cannot tell a publisher from the one 2^32 numbers
+/// later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublisherId(u64);
 
@@ -57,7 +58,7 @@ impl PublisherId {
         self.0
     }
 
-    /// The number as components see it: its lower 32 bits. Not a key.
+    /// The lower 32 bits, which components see. Not a key.
     #[must_use]
     pub const fn short(self) -> u32 {
         self.0 as u32
@@ -71,23 +72,23 @@ impl fmt::Display for PublisherId {
 }
 
 /// Time of publishing in nanoseconds of the system's monotonic clock (`CLOCK_MONOTONIC`), or
-/// [`Timestamp::NONE`] where the channel does not stamp its messages.
+/// [`Timestamp::NONE`] if the channel does not stamp its messages.
 ///
-/// Comparable within one machine and one boot only.
+/// Only comparable within one boot of one machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The stamp of a message whose channel does not stamp.
+    /// The timestamp of messages without one.
     pub const NONE: Self = Self(0);
 
-    /// The stamp with the given number of nanoseconds.
+    /// The timestamp with the given number of nanoseconds.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// The time now. 26 ns natively; a call of the host in a guest.
+    /// The current time. 26 ns natively, and a host call in a guest.
     #[must_use]
     pub fn now() -> Self {
         #[cfg(not(target_family = "wasm"))]
@@ -102,7 +103,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Time from `earlier` to `self`; zero where `earlier` is later.
+    /// Time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -1,14 +1,15 @@
-//! A future for what is taken once it is there.
+//! A future that polls its owner, then takes a value that borrows it.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Polls its owner until that is ready, then takes something from it that may borrow it.
+/// Polls its owner until that is ready, then takes a value from it that may borrow it.
 ///
-/// What `async { poll_fn(poll).await?; take(owner) }` does, without the states of both, which every poll would look up and store. No
-/// allocation. Cancel-safe as long as `poll` is: dropped before it is ready, it has taken nothing.
+/// Like `async { poll_fn(poll).await?; take(owner) }`, but without the state of both futures, which every
+/// poll would load and store. No allocation. Cancel-safe if `poll` is: if it is dropped before it is ready,
+/// it has taken nothing.
 ///
 /// ```
 /// use std::task::Poll;
@@ -27,7 +28,7 @@ pub struct WhenReady<'s, S, W, T> {
 }
 
 impl<'s, S, W, T> WhenReady<'s, S, W, T> {
-    /// Calls `poll` until it is ready, then `take`, once; if `poll` fails, not at all.
+    /// Calls `poll` until it is ready, then calls `take` once, unless `poll` failed.
     #[inline(always)]
     pub fn new<R, E>(owner: &'s mut S, poll: W, take: T) -> Self
     where
@@ -46,7 +47,7 @@ where
     type Output = Result<R, E>;
 
     /// # Panics
-    /// If it was ready before, as every `async` block does.
+    /// If it was already ready, like every `async` block.
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { owner, poll, take } = &mut *self;

@@ -7,8 +7,8 @@ use blockcast_blocks::{
 
 fn open(blocks: u32, depth: u32) -> (Writer, Reader) {
     let schema = Schema::named("test");
-    let config =
-        ChannelConfig { block_size: 64, blocks, ..ChannelConfig::new(PublisherId::new(1), schema.clone()) };
+    let mut config = ChannelConfig::new(PublisherId::new(1), schema.clone());
+    (config.block_size, config.blocks) = (64, blocks);
     let writer = channel(config).unwrap();
     let options =
         ReaderOptions { overflow: Overflow::DropNewest, depth: Some(depth), ..ReaderOptions::default() };
@@ -155,7 +155,8 @@ fn subscribers_that_drop_the_newest_stop_nobody_however_much_they_keep() {
 #[test]
 fn blocks_that_one_subscriber_does_not_reserve_are_left_for_the_next() {
     let schema = Schema::named("test");
-    let config = ChannelConfig { block_size: 64, ..ChannelConfig::new(PublisherId::new(1), schema.clone()) };
+    let mut config = ChannelConfig::new(PublisherId::new(1), schema.clone());
+    config.block_size = 64;
     let mut writer = channel(config).unwrap();
     let channel = writer.channel().clone();
     let mut join = |depth| {

@@ -107,12 +107,12 @@ fn using_inherited_handles_fails_in_the_child_and_leaves_the_parent_unaffected()
             assert_eq!(reader.receive().unwrap_err(), ReceiveError::Forked);
             assert_eq!(reader.receive_owned().unwrap_err(), ReceiveError::Forked);
             assert_eq!(reader.receive_batch(9).unwrap_err(), ReceiveError::Forked);
-            assert_eq!(reader.take().unwrap_err(), ReceiveError::Forked);
-            assert_eq!(reader.take_each(9, |_| panic!("no message")), (0, 0));
+            assert_eq!(reader.receive_descriptor().unwrap_err(), ReceiveError::Forked);
+            assert_eq!(reader.receive_descriptors(9, |_| panic!("no message")), (0, 0));
             assert_eq!(reader.poll_ready(&mut cx), Poll::Ready(()));
             assert_eq!(reader.backlog(), 0);
             assert!(reader.hold(Sequence::new(0)).is_none());
-            reader.let_go_of_dropped();
+            reader.release_dropped();
             reader.release_before(Sequence::new(2));
         }
         for sample in &samples {

@@ -20,7 +20,7 @@ fn a_held_message_outlives_later_ones_and_then_returns_its_block() {
     let mut reader = writer.channel().join(&Bytes::schema(), options, Signal::new()).expect("joins");
     for byte in 0..3 {
         assert!(publish(&mut writer, byte));
-        reader.take().expect("a message");
+        reader.receive_descriptor().expect("a message");
     }
     assert!(reader.hold(Sequence::new(3)).is_none(), "not taken yet");
     let held = reader.hold(Sequence::new(1)).expect("attached");
@@ -29,7 +29,7 @@ fn a_held_message_outlives_later_ones_and_then_returns_its_block() {
     assert!(reader.hold(Sequence::new(1)).is_none(), "released");
     for round in 0..100 {
         assert!(publish(&mut writer, 100 + round % 10));
-        let taken = reader.take().expect("a message");
+        let taken = reader.receive_descriptor().expect("a message");
         reader.release_before(taken.sequence.next());
         assert_eq!((held.bytes(), again.bytes()), (&[1][..], &[1][..]));
     }
@@ -53,10 +53,10 @@ fn messages_taken_in_one_call_stay_until_released_and_are_counted() {
     };
     let mut reader = join(&writer, Overflow::Block);
     let mut taken = Vec::new();
-    assert_eq!(reader.take_each(9, |message| taken.push(message)), (0, 0), "no messages yet");
+    assert_eq!(reader.receive_descriptors(9, |message| taken.push(message)), (0, 0), "no messages yet");
     (0..4).for_each(|byte| assert!(publish(&mut writer, byte)));
-    assert_eq!(reader.take_each(3, |message| taken.push(message)).0, 3, "no more than asked for");
-    assert_eq!(reader.take_each(9, |message| taken.push(message)).0, 1);
+    assert_eq!(reader.receive_descriptors(3, |message| taken.push(message)).0, 3, "no more than asked for");
+    assert_eq!(reader.receive_descriptors(9, |message| taken.push(message)).0, 1);
     assert_eq!(taken.iter().map(|message| message.sequence.get()).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert!(!publish(&mut writer, 4), "all blocks are attached");
     let held = reader.hold(Sequence::new(0)).expect("attached");
@@ -70,6 +70,6 @@ fn messages_taken_in_one_call_stay_until_released_and_are_counted() {
     drop(held);
     reader.release_before(Sequence::new(4));
     assert!(publish(&mut writer, 6));
-    assert_eq!(other.take_each(9, |_| unreachable!("it may be overtaken")).0, 0);
-    assert_eq!(other.take().expect("a message").len, 1);
+    assert_eq!(other.receive_descriptors(9, |_| unreachable!("it may be overtaken")).0, 0);
+    assert_eq!(other.receive_descriptor().expect("a message").len, 1);
 }

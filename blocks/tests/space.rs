@@ -102,9 +102,9 @@ fn a_sleeping_publisher_is_woken_when_an_overtaken_subscriber_moves_on() {
     publish(&mut writer, 0);
     publish(&mut writer, 1);
     // Each keeps one of the two blocks.
-    first.take().expect("message 0");
+    first.receive_descriptor().expect("message 0");
     assert_eq!(second.receive().expect("message 0").bytes(), [0]);
-    second.take().expect("message 1");
+    second.receive_descriptor().expect("message 1");
     assert!(writer.try_loan(1).is_err(), "both blocks are in use");
 
     let publisher = thread::spawn(move || {
@@ -112,7 +112,7 @@ fn a_sleeping_publisher_is_woken_when_an_overtaken_subscriber_moves_on() {
         writer.loan(1, Some(deadline)).map(drop)
     });
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(first.take(), Err(ReceiveError::Lost(1)));
+    assert_eq!(first.receive_descriptor(), Err(ReceiveError::Lost(1)));
     let started = Instant::now();
     assert_eq!(publisher.join().expect("no panic"), Ok(()));
     // Half of the deadline, and far longer than a wake-up takes.

@@ -1,39 +1,14 @@
 //! [`PublisherOptions`]: the blocks, history and limits of a publisher.
 
-use blockcast_blocks::{Reuse, SizeClass, Timestamps};
+use blockcast_blocks::{Reuse, SizeClass, Timestamps, WriterOptions};
 
 /// The size and number of a publisher's blocks, its history and its limits.
 ///
 /// In a guest, only the block size, the number of blocks and the history have an effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublisherOptions {
-    block_size: usize,
-    blocks: u32,
-    max_blocks: Option<u32>,
-    larger: Vec<SizeClass>,
-    history: u32,
-    max_subscribers: u32,
-    timestamps: Timestamps,
-    reuse: Reuse,
-    prefault: bool,
+    writer: WriterOptions,
     name: &'static str,
-}
-
-impl Default for PublisherOptions {
-    fn default() -> Self {
-        Self {
-            block_size: 64 << 10,
-            blocks: 64,
-            max_blocks: None,
-            larger: Vec::new(),
-            history: 0,
-            max_subscribers: 128,
-            timestamps: Timestamps::default(),
-            reuse: Reuse::default(),
-            prefault: false,
-            name: "",
-        }
-    }
 }
 
 impl PublisherOptions {
@@ -54,7 +29,7 @@ impl PublisherOptions {
     /// Rounded up to a multiple of 64.
     #[must_use]
     pub fn block_size(mut self, bytes: usize) -> Self {
-        self.block_size = bytes;
+        self.writer.block_size = bytes;
         self
     }
 
@@ -62,7 +37,7 @@ impl PublisherOptions {
     /// it.
     #[must_use]
     pub fn blocks(mut self, count: u32) -> Self {
-        self.blocks = count;
+        self.writer.blocks = count;
         self
     }
 
@@ -70,7 +45,7 @@ impl PublisherOptions {
     /// space for all of them. A block takes memory when it is first written.
     #[must_use]
     pub fn max_blocks(mut self, count: u32) -> Self {
-        self.max_blocks = Some(count);
+        self.writer.max_blocks = Some(count);
         self
     }
 
@@ -79,7 +54,7 @@ impl PublisherOptions {
     /// when it is sent moves to a larger one.
     #[must_use]
     pub fn larger_blocks(mut self, class: SizeClass) -> Self {
-        self.larger.push(class);
+        self.writer.larger.push(class);
         self
     }
 
@@ -87,7 +62,7 @@ impl PublisherOptions {
     /// subscriber chooses with how many of them it starts.
     #[must_use]
     pub fn history(mut self, messages: u32) -> Self {
-        self.history = messages;
+        self.writer.history = messages;
         self
     }
 
@@ -95,21 +70,21 @@ impl PublisherOptions {
     /// more when the publisher joins, all of them are admitted.
     #[must_use]
     pub fn max_subscribers(mut self, count: u32) -> Self {
-        self.max_subscribers = count;
+        self.writer.max_subscribers = count;
         self
     }
 
     /// Sets whether messages have timestamps, and how precise they are.
     #[must_use]
     pub fn timestamps(mut self, timestamps: Timestamps) -> Self {
-        self.timestamps = timestamps;
+        self.writer.timestamps = timestamps;
         self
     }
 
     /// Sets which free block is loaned next.
     #[must_use]
     pub fn reuse(mut self, reuse: Reuse) -> Self {
-        self.reuse = reuse;
+        self.writer.reuse = reuse;
         self
     }
 
@@ -118,7 +93,7 @@ impl PublisherOptions {
     /// the system has some, which helps large messages and many guests.
     #[must_use]
     pub fn prefault(mut self, prefault: bool) -> Self {
-        self.prefault = prefault;
+        self.writer.prefault = prefault;
         self
     }
 
@@ -138,48 +113,25 @@ impl PublisherOptions {
     /// The [block size](Self::block_size) in bytes.
     #[must_use]
     pub fn get_block_size(&self) -> usize {
-        self.block_size
+        self.writer.block_size
     }
 
     /// The [number of blocks](Self::blocks).
     #[must_use]
     pub fn get_blocks(&self) -> u32 {
-        self.blocks
+        self.writer.blocks
     }
 
     /// The [number of messages kept](Self::history) for late subscribers.
     #[must_use]
     pub fn get_history(&self) -> u32 {
-        self.history
+        self.writer.history
     }
 
-    /// Converts the options for the host of a guest.
-    #[cfg(target_family = "wasm")]
+    /// The options of the underlying writer.
     #[must_use]
-    pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
-        blockcast_blocks::client::WriterOptions {
-            block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
-            blocks: self.blocks,
-            history: self.history,
-        }
-    }
-
-    /// Converts the options for the host of a native library.
-    #[cfg(all(blockcast_library, not(target_family = "wasm")))]
-    #[must_use]
-    pub fn writer(&self) -> blockcast_blocks::client::WriterOptions {
-        blockcast_blocks::client::WriterOptions {
-            block_size: u32::try_from(self.block_size).unwrap_or(u32::MAX),
-            blocks: self.blocks,
-            max_blocks: self.max_blocks,
-            larger: self.larger.clone(),
-            history: self.history,
-            max_subscribers: self.max_subscribers,
-            timestamps: self.timestamps,
-            reuse: self.reuse,
-            prefault: self.prefault,
-            name: self.name,
-        }
+    pub fn writer(&self) -> &WriterOptions {
+        &self.writer
     }
 
     /// Converts the options to the configuration of a channel.
@@ -190,18 +142,6 @@ impl PublisherOptions {
         publisher: blockcast_blocks::PublisherId,
         schema: blockcast_blocks::Schema,
     ) -> blockcast_blocks::ChannelConfig {
-        blockcast_blocks::ChannelConfig {
-            publisher,
-            schema,
-            block_size: self.block_size,
-            blocks: self.blocks,
-            max_blocks: self.max_blocks,
-            larger: self.larger.clone(),
-            history: self.history,
-            max_subscribers: self.max_subscribers,
-            timestamps: self.timestamps,
-            reuse: self.reuse,
-            prefault: self.prefault,
-        }
+        blockcast_blocks::ChannelConfig { publisher, schema, options: self.writer.clone() }
     }
 }

@@ -1,18 +1,18 @@
-//! The host's table: what a component can call.
+//! The host's table: the functions that a component can call.
 
 use std::ffi::c_void;
 
-use super::line::PublishingLine;
+use super::direct::DirectPublisher;
 use super::status::Status;
 use super::values::{
     Area, Loan, PublisherOptions, PublisherStats, Record, SubscriptionOptions, SubscriptionStats, Text,
 };
 
-/// What the host offers to a component. All pointers are set, but those of functions that were added later, at its end, in an
-/// earlier host.
+/// The functions that the host offers to a component. All pointers are set, except those at the end, which
+/// older hosts lack.
 ///
-/// The functions are those of `wit/`, which says what they do; what is said here is what differs. Which pointers must be
-/// valid for how long, and which thread may call, is said in the [module](super).
+/// The functions are those of `wit/`, which documents them. The documentation here only states differences.
+/// The [module](super) states which pointers must be valid for how long, and which threads may call.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Host {
@@ -20,31 +20,31 @@ pub struct Host {
     pub version: u32,
     /// Bytes of this table.
     pub size: u32,
-    /// What the functions are called with. Nothing else may be done with it.
+    /// The first argument of every function. It has no other use.
     pub context: *mut c_void,
 
     // interface session
-    /// Finds the value that whoever started the component gave for `name`. Returns 1 and sets `value`, which stays valid until
-    /// `run` returns, or 0 if there is none.
+    /// Finds the parameter `name` that was given when the component was started. Returns 1 and sets `value`,
+    /// which stays valid until `run` returns, or returns 0 if there is no such parameter.
     pub parameter: unsafe extern "C" fn(context: *mut c_void, name: Text, value: *mut Text) -> u32,
-    /// Writes a line to the component's log. Bytes that are not UTF-8 are replaced; an unknown level counts as the least
-    /// important.
+    /// Writes a line to the component's log. Bytes that are not UTF-8 are replaced. An unknown level counts
+    /// as the least important.
     pub log: unsafe extern "C" fn(context: *mut c_void, level: u32, text: Text),
-    /// Leaves the message of the error with which the component is about to end. The last call counts.
+    /// Sets the message of the error with which the component is about to end. The last call counts.
     pub fail: unsafe extern "C" fn(context: *mut c_void, text: Text),
     /// The time in nanoseconds, on the clock of the message times (`CLOCK_MONOTONIC`).
     pub now: unsafe extern "C" fn(context: *mut c_void) -> u64,
-    /// 1 if the component is asked to finish, else 0.
+    /// 1 if the component was asked to finish, otherwise 0.
     pub shutdown_requested: unsafe extern "C" fn(context: *mut c_void) -> u32,
 
     // interface topics
-    /// Blocks the calling thread until a subscription or publisher may make progress, the timeout has passed, a shutdown is
-    /// requested, or `wake` is called. Returns `WAKE_...`, or 0 where there is no reason.
+    /// Blocks the calling thread until a subscription or publisher may make progress, the timeout passes, a
+    /// shutdown is requested, or `wake` is called. Returns `WAKE_...`, or 0 if there is no reason.
     ///
-    /// One thread at a time; a second one gets 0 at once.
+    /// Only one thread at a time can wait. A second one gets 0 at once.
     pub wait: unsafe extern "C" fn(context: *mut c_void, timeout_ns: u64) -> u32,
-    /// Makes the `wait` that is going on, or if there is none the next one, return early. Only natively: the waker of a
-    /// component with threads. Never blocks; any thread may call it at any time.
+    /// Makes the current `wait`, or the next one if there is none, return early. Only exists natively: it is
+    /// the waker of a component with threads. Never blocks. Any thread may call it at any time.
     pub wake: unsafe extern "C" fn(context: *mut c_void),
 
     /// `subscription.open`.
@@ -56,21 +56,21 @@ pub struct Host {
         options: *const SubscriptionOptions,
         subscription: *mut u64,
     ) -> Status,
-    /// Ends the subscription, its deliveries and its holds. 0 and what was closed already are ignored.
+    /// Ends the subscription, its deliveries and its holds. Ignores 0 and closed handles.
     pub subscription_close: unsafe extern "C" fn(context: *mut c_void, subscription: u64),
     /// `subscription.minimum-size`: 0.
     pub subscription_minimum_size: unsafe extern "C" fn(context: *mut c_void, subscription: u64) -> usize,
-    /// `subscription.add-storage`: accepted and left alone, as nothing is needed.
+    /// `subscription.add-storage`: succeeds, and does not use the storage, as none is needed.
     pub subscription_add_storage:
         unsafe extern "C" fn(context: *mut c_void, subscription: u64, storage: Area) -> Status,
     /// `subscription.remove-storage`: does nothing.
     pub subscription_remove_storage:
         unsafe extern "C" fn(context: *mut c_void, subscription: u64, storage: Area) -> Status,
-    /// `subscription.poll`: releases all deliveries whose index is smaller than `released_before`, then writes up to
-    /// `room` records to `batch` and their number to `count`. One call per batch does both. With `room` 0 it only releases, and
-    /// `batch` and `count` may be null.
+    /// `subscription.poll`: releases all deliveries whose index is smaller than `released_before`, then
+    /// writes up to `room` records to `batch` and their number to `count`. One call per batch does both. With
+    /// a `room` of 0 it only releases, and `batch` and `count` may be null.
     ///
-    /// The host takes as many messages as are there, up to `room`, and looks at each publisher once.
+    /// The host delivers as many messages as there are, up to `room`, and polls each publisher once.
     pub subscription_poll: unsafe extern "C" fn(
         context: *mut c_void,
         subscription: u64,
@@ -103,12 +103,13 @@ pub struct Host {
         options: *const PublisherOptions,
         publisher: *mut u64,
     ) -> Status,
-    /// Ends the publisher and takes its loans back. 0 and what was closed already are ignored.
+    /// Ends the publisher and takes its loans back. Ignores 0 and closed handles.
     pub publisher_close: unsafe extern "C" fn(context: *mut c_void, publisher: u64),
-    /// `publisher.block-size`; 0 where the handle stands for nothing.
+    /// `publisher.block-size`; 0 if the handle is invalid.
     pub publisher_block_size: unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> u32,
-    /// `publisher.publish`: copies `size` bytes from `message` on into a block. `length` is their number, with [`VALID`](super::VALID) set where the
-    /// caller vouches that they are a value of the topic's schema; then nobody checks.
+    /// `publisher.publish`: copies `size` bytes from `message` on into a block. `length` is their number,
+    /// with [`VALID`](super::VALID) set if the caller vouches that they are a value of the topic's schema.
+    /// Then nobody checks.
     pub publisher_publish: unsafe extern "C" fn(
         context: *mut c_void,
         publisher: u64,
@@ -118,19 +119,21 @@ pub struct Host {
     ) -> Status,
     /// `publisher.in-place-from`: 0, as every loan is built in place.
     pub publisher_in_place_from: unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> u32,
-    /// `publisher.loan` and the loan's `attach`, in one: takes a block for a message of up to `size` bytes (0: as many as
-    /// the smallest blocks have) and attaches it for writing.
+    /// `publisher.loan` and the loan's `attach`, in one: takes a block for a message of up to `size` bytes
+    /// (0: as many as the smallest blocks have) and attaches it for writing.
     ///
-    /// The block is the caller's to write until it is published or its handle is closed with `memory_block_close`, which returns it.
+    /// The caller may write the block until it is published, or until `memory_block_close` closes its handle
+    /// and returns it.
     pub publisher_loan:
         unsafe extern "C" fn(context: *mut c_void, publisher: u64, size: u32, loan: *mut Loan) -> Status,
-    /// `publisher.publish-block`: publishes the first bytes of a loan. `length` is their number, with [`VALID`](super::VALID) set where the caller
-    /// vouches that they are a value of the topic's schema; then nobody checks. On success the loan's handle is closed, and
-    /// `sequence`, which may be null, is set.
+    /// `publisher.publish-block`: publishes the first bytes of a loan. `length` is their number, with
+    /// [`VALID`](super::VALID) set if the caller vouches that they are a value of the topic's schema. Then
+    /// nobody checks. On success the loan's handle is closed, and `sequence`, which may be null, is set.
     ///
-    /// `next` may be null. If it is not, its `capacity` says how large a loan the caller will want next, and the host
-    /// gives it right away, as `publisher_loan` does, if a block is free for it: one call per message instead of two. It takes none
-    /// from a subscriber for it; where there is none, or the status is not `OK`, `next.block` is set to 0.
+    /// `next` may be null. If it is not, its `capacity` is the size of the loan that the caller will want
+    /// next. The host returns that loan at once, as `publisher_loan` does, if a block is free: one call per
+    /// message instead of two. It takes no block from a subscriber for that. If there is none, or if the
+    /// status is not `OK`, `next.block` is set to 0.
     pub publisher_publish_block: unsafe extern "C" fn(
         context: *mut c_void,
         publisher: u64,
@@ -139,19 +142,19 @@ pub struct Host {
         sequence: *mut u64,
         next: *mut Loan,
     ) -> Status,
-    /// `publisher.free-blocks`; 0 where the handle stands for nothing.
+    /// `publisher.free-blocks`; 0 if the handle is invalid.
     pub publisher_free_blocks: unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> u32,
-    /// `publisher.subscriber-count`; 0 where the handle stands for nothing.
+    /// `publisher.subscriber-count`; 0 if the handle is invalid.
     pub publisher_subscriber_count: unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> u32,
     /// `publisher.stats`.
     pub publisher_stats:
         unsafe extern "C" fn(context: *mut c_void, publisher: u64, stats: *mut PublisherStats) -> Status,
 
     // interface memory-blocks
-    /// `memory-block.constructor`. 0 if the component has as many handles as it may have.
+    /// `memory-block.constructor`. Returns 0 if the component has reached its limit of handles.
     pub memory_block_new: unsafe extern "C" fn(context: *mut c_void, size: usize) -> u64,
-    /// Detaches the handle and closes it; a loan that was not published goes back. 0 and what was closed already are
-    /// ignored.
+    /// Detaches the handle and closes it. A loan that was not published returns to the pool. Ignores 0 and
+    /// closed handles.
     pub memory_block_close: unsafe extern "C" fn(context: *mut c_void, block: u64),
     /// `memory-block.clone`.
     pub memory_block_clone: unsafe extern "C" fn(context: *mut c_void, block: u64, clone: *mut u64) -> Status,
@@ -160,11 +163,12 @@ pub struct Host {
     /// `memory-block.optimum-size`: 0.
     pub memory_block_optimum_size:
         unsafe extern "C" fn(context: *mut c_void, count: u32, size: usize) -> usize,
-    /// `memory-block.add-storage`: accepted and left alone, as nothing is needed.
+    /// `memory-block.add-storage`: succeeds, and does not use the storage, as none is needed.
     pub memory_block_add_storage: unsafe extern "C" fn(context: *mut c_void, storage: Area) -> Status,
     /// `memory-block.remove-storage`: does nothing.
     pub memory_block_remove_storage: unsafe extern "C" fn(context: *mut c_void, storage: Area) -> Status,
-    /// `memory-block.attach`; `access` is 0 or a sum of `ACCESS_...`. What is attached for reading must not be written.
+    /// `memory-block.attach`; `access` is 0 or a sum of `ACCESS_...`. Memory that is attached for reading
+    /// must not be written.
     pub memory_block_attach:
         unsafe extern "C" fn(context: *mut c_void, block: u64, access: u32, area: *mut Area) -> Status,
     /// `memory-block.detach`.
@@ -184,23 +188,26 @@ pub struct Host {
         unsafe extern "C" fn(context: *mut c_void, area: Area, block: *mut u64) -> Status,
 
     // Added later; null in a host that does not have it.
-    /// Describes the publisher's line, by which the component can publish without a call: see [`PublishingLine`]. `line` has its own size set, and no
-    /// more is written. It is valid until the publisher is closed, or the library is. Asked again, it is the same.
+    /// Describes how the component can publish directly, without a call per message: see [`DirectPublisher`].
+    /// `direct` has its own size set, and no more is written. It is valid until the publisher or the library
+    /// is closed. Asking again returns the same.
     ///
-    /// `DENIED` where there is none: as the grant limits rates of publishing, as blocks are of several sizes, or as the topic is unsealed.
+    /// `DENIED` if the grant limits rates of publishing, if the blocks have several sizes, or if the topic is
+    /// unsealed.
     ///
-    /// One thread at a time publishes by it, and meanwhile no other publishes with this publisher, by whichever function, takes blocks for it or
-    /// closes it. Loans, waiting and statistics do no harm.
-    pub publisher_line: Option<
-        unsafe extern "C" fn(context: *mut c_void, publisher: u64, line: *mut PublishingLine) -> Status,
+    /// One thread at a time publishes directly. Meanwhile, no other thread publishes with this publisher by
+    /// any function, takes blocks for it, or closes it. Loans, waiting and statistics do no harm.
+    pub publisher_direct: Option<
+        unsafe extern "C" fn(context: *mut c_void, publisher: u64, direct: *mut DirectPublisher) -> Status,
     >,
-    /// Lends up to `room` blocks for the line: those that the slots of `count` sequences, which is not 0 on success, from `first` on name. A
-    /// sequence is taken modulo 2^64. They are published in this order; those that are not come back with the next call of this
-    /// function or of one that publishes otherwise, whatever it returns, and when the publisher is closed. Together they count as one loan
-    /// when blocks are taken.
+    /// Reserves up to `room` blocks for direct publishing: those that the slots of `count` sequences from
+    /// `first` on name. `count` is not 0 on success. A sequence is taken modulo 2^64. The blocks are
+    /// published in this order. Those that are not come back with the next call of this function or of one
+    /// that publishes otherwise, whatever it returns, and when the publisher is closed. Together they count
+    /// as one loan when blocks are taken.
     ///
-    /// The first is taken as by `publisher_loan`; further ones only where they are free already and enough are left, and none where the block
-    /// that was freed last is wanted first.
+    /// The first block is taken as by `publisher_loan`. More follow only if they are already free and enough
+    /// are left, and none if the most recently freed block is to be used first.
     pub publisher_take_blocks: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -210,11 +217,12 @@ pub struct Host {
             count: *mut u32,
         ) -> Status,
     >,
-    /// Wakes whoever waits for what was published by the line. Also done where it returns `CANCELLED`.
+    /// Wakes subscribers that wait for what was published directly, even if it returns `CANCELLED`.
     pub publisher_published: Option<unsafe extern "C" fn(context: *mut c_void, publisher: u64) -> Status>,
-    /// Publishes the first bytes of the next block that was lent for the line, as `publisher_publish_block` does with a loan: the host looks
-    /// whether they are a value of the topic's schema. `word` is the block's, as its slot says it or without its lower bits. On success
-    /// `sequence`, which may be null, is set; otherwise the block stays lent.
+    /// Publishes the first bytes of the next reserved block, as `publisher_publish_block` does with a loan:
+    /// the host checks whether they are a value of the topic's schema. `word` is the block's, as in its slot
+    /// or without its lower bits. On success `sequence`, which may be null, is set; otherwise the block stays
+    /// reserved.
     pub publisher_publish_taken: Option<
         unsafe extern "C" fn(
             context: *mut c_void,
@@ -226,7 +234,7 @@ pub struct Host {
     >,
 }
 
-// SAFETY: function pointers, numbers and a pointer that only the host looks at, from any thread.
+// SAFETY: function pointers, numbers and a pointer that only the host uses, from any thread.
 unsafe impl Send for Host {}
 // SAFETY: as above; nothing changes in a table that was given out.
 unsafe impl Sync for Host {}

@@ -1,4 +1,4 @@
-//! Whether two tables fit: read with care, before anything in them is believed.
+//! Whether two tables fit. They are read with care, before anything in them is trusted.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ops::Range;
@@ -15,20 +15,20 @@ pub enum Misfit {
     /// There is no table.
     #[error("it has no table of functions")]
     Missing,
-    /// It is not aligned, so it is no table.
+    /// It is not aligned, so it is not a table.
     #[error("its table of functions is not aligned")]
     Unaligned,
-    /// The other side was built for another version: build it anew.
+    /// The other side was built for another version: rebuild it.
     #[error(
         "it has version {theirs} of the interface, and this is version {ours}: build both for the same version"
     )]
     Version {
-        /// That of the table.
+        /// The table's version.
         theirs: u32,
-        /// That of who reads it.
+        /// The reader's version.
         ours: u32,
     },
-    /// The other side was built with an earlier blockcast and lacks what is needed: build it anew.
+    /// The other side was built with an earlier Blockcast and lacks functions that are needed: rebuild it.
     #[error("its table of functions has {theirs} bytes, but {needed} are needed")]
     Size {
         /// Bytes that the table has.
@@ -41,44 +41,44 @@ pub enum Misfit {
     Null(usize),
 }
 
-/// What both tables begin with.
+/// The start of both tables.
 #[repr(C)]
 struct Head {
     version: u32,
     size: u32,
 }
 
-/// Offset of what follows it, which is a pointer in both.
+/// Offset of the next field, which is a pointer in both.
 const POINTERS: usize = size_of::<Head>();
 
 const _: () = assert!(offset_of!(Host, context) == POINTERS && offset_of!(App, run) == POINTERS);
 
 impl Host {
-    /// The size of the table's first edition: everything up to here is there in every host of this version.
-    pub const MINIMUM: usize = offset_of!(Self, publisher_line);
+    /// The size of the table's first edition, which every host of this version has.
+    pub const MINIMUM: usize = offset_of!(Self, publisher_direct);
 
-    /// Reads a table that a host has given.
+    /// Reads the table of a host.
     ///
     /// # Errors
     /// [`Misfit`].
     ///
     /// # Safety
-    /// `table` is null, or points to something readable of at least 8 bytes, which if they are the head of a table are followed
-    /// by the rest of it, none of which changes meanwhile.
+    /// `table` is null, or points to something readable of at least 8 bytes, which if they are the head of a
+    /// table are followed by the rest of it, none of which changes meanwhile.
     pub unsafe fn read(table: *const Self) -> Result<Self, Misfit> {
         // SAFETY: as the caller promises.
         let copy = unsafe { copy(table, Self::MINIMUM, offset_of!(Self, parameter)..Self::MINIMUM) }?;
-        // SAFETY: all bytes were copied from a table of this version, are those of a function that was checked not to be
-        // null, or 0, which stands for a function that is not there.
+        // SAFETY: all bytes were copied from a table of this version, are those of a function that was
+        // checked not to be null, or 0, which stands for a function that is not there.
         Ok(unsafe { copy.assume_init() })
     }
 }
 
 impl App {
-    /// The size of the table's first edition: everything up to here is there in every library of this version.
+    /// The size of the table's first edition, which every library of this version has.
     pub const MINIMUM: usize = offset_of!(Self, name) + size_of::<Text>();
 
-    /// Reads a table that a library has given.
+    /// Reads the table of a library.
     ///
     /// # Errors
     /// [`Misfit`].
@@ -93,8 +93,8 @@ impl App {
     }
 }
 
-/// Copies as much of a table as both sides know. What the other side's table lacks beyond `minimum` is 0: a function
-/// that is added later is an `Option`.
+/// Copies the part of a table that both sides know. Fields beyond `minimum` that the other side lacks are 0:
+/// functions that were added later are `Option`s.
 ///
 /// # Safety
 /// As for [`Host::read`].
@@ -159,9 +159,9 @@ mod tests {
     #[test]
     fn a_table_of_the_first_edition_fits_and_lacks_what_was_added() {
         let host = read(&words(VERSION, Host::MINIMUM)).expect("it fits");
-        assert!(host.publisher_line.is_none() && host.publisher_publish_taken.is_none());
+        assert!(host.publisher_direct.is_none() && host.publisher_publish_taken.is_none());
         let host = read(&words(VERSION, size_of::<Host>())).expect("it fits");
-        assert!(host.publisher_line.is_some() && host.publisher_publish_taken.is_some());
+        assert!(host.publisher_direct.is_some() && host.publisher_publish_taken.is_some());
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! What crosses the table: views, records, options and counters, as C sees them.
+//! Values that cross the table: views, records, options and counters, as C sees them.
 //!
-//! Options begin with their size in bytes, so that they can grow at their end: what a shorter one lacks has the value 0, which is always
-//! the default. Set all to 0, then what is wanted.
+//! Options begin with their size in bytes, so that they can grow at their end. Fields that a shorter struct
+//! lacks have the value 0, which is always the default. Set everything to 0, then the fields that matter.
 
 use std::ptr;
 
-/// A text in UTF-8 that is not terminated: `size` bytes from `start` on, which may be null where `size` is 0.
+/// A UTF-8 text without a terminator: `size` bytes from `start` on. `start` may be null if `size` is 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Text {
-    /// First byte.
+    /// The first byte.
     pub start: *const u8,
     /// Number of bytes.
     pub size: usize,
@@ -21,16 +21,16 @@ unsafe impl Send for Text {}
 unsafe impl Sync for Text {}
 
 impl Text {
-    /// No bytes.
+    /// An empty text.
     pub const EMPTY: Self = Self { start: ptr::null(), size: 0 };
 
-    /// A view of `text`, valid as long as that is.
+    /// A view of `text`, valid for as long as `text`.
     #[must_use]
     pub const fn of(text: &str) -> Self {
         Self { start: text.as_ptr(), size: text.len() }
     }
 
-    /// The bytes, or `None` where `start` is null and `size` is not 0, or `size` is more than there can be.
+    /// The bytes, or `None` if `start` is null and `size` is not 0, or if `size` exceeds the address space.
     ///
     /// # Safety
     /// If `start` is not null, `size` bytes from it on are readable and do not change during `'t`.
@@ -46,7 +46,7 @@ impl Text {
         Some(unsafe { std::slice::from_raw_parts(self.start, self.size) })
     }
 
-    /// The text, or `None` where there are no such bytes or they are not UTF-8.
+    /// The text, or `None` if there are no such bytes or they are not UTF-8.
     ///
     /// # Safety
     /// As for [`bytes`](Self::bytes).
@@ -61,24 +61,26 @@ impl Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Area {
-    /// First byte. May be null where `size` is 0.
+    /// The first byte. May be null if `size` is 0.
     pub address: *mut u8,
     /// Number of bytes.
     pub size: usize,
 }
 
-/// A message that was delivered, as `subscription_poll` writes it.
+/// A delivered message, as `subscription_poll` writes it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Record {
-    /// Position of the message within its publisher, from 0 on. 2^64 - 1: this is no delivery, and has no index; it
-    /// tells of `lost` messages that no message follows yet.
+    /// Position of the message among its publisher's, from 0 on. 2^64 - 1: this is not a delivery, and has no
+    /// index. It reports `lost` messages that no message follows yet.
     pub sequence: u64,
-    /// When it was published, in nanoseconds of the clock of `now`; 0 where the publisher does not say.
+    /// Time of publishing, in nanoseconds of the clock of `now`; 0 if the publisher does not stamp its
+    /// messages.
     pub time: u64,
-    /// Where the message lies; aligned to 64. Must not be written to.
+    /// The first byte of the message; aligned to 64. Must not be written to.
     pub address: *const u8,
-    /// Bits 0 to 30: bytes of the message. Bit 31 ([`VALID`]): they are known to be a value of the topic's schema.
+    /// Bits 0 to 30: bytes of the message. Bit 31 ([`VALID`]): they are known to be a value of the topic's
+    /// schema.
     pub length: u32,
     /// Number of the publisher within the broker.
     pub publisher: u32,
@@ -88,7 +90,8 @@ pub struct Record {
     pub reserved: u32,
 }
 
-// SAFETY: an address, through which whoever looks must know that the message is still there; sending it does not look.
+// SAFETY: an address, through which whoever looks must know that the message is still there; sending it does
+// not look.
 unsafe impl Send for Record {}
 // SAFETY: as above.
 unsafe impl Sync for Record {}
@@ -105,73 +108,74 @@ const _: () = assert!(size_of::<Record>() == 40 || size_of::<usize>() != 8);
 /// Bit of a message's length: the bytes are known to be a value of the topic's schema.
 pub const VALID: u32 = 0x8000_0000;
 
-/// A block to be filled and published.
+/// A block to fill and publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Loan {
-    /// Handle on the block, a memory block that is attached for writing. 0: there is none.
+    /// Handle of the block, a memory block that is attached for writing. 0: there is no block.
     pub block: u64,
-    /// Its first byte; aligned to 64.
+    /// The first byte; aligned to 64.
     pub address: *mut u8,
-    /// Number of bytes that may be written; what they contain is unspecified.
+    /// Number of bytes that may be written. Their content is unspecified.
     pub capacity: usize,
 }
 
 impl Loan {
-    /// None.
+    /// No block.
     pub const NONE: Self = Self { block: 0, address: ptr::null_mut(), capacity: 0 };
 }
 
-/// How a subscription wants to be served.
+/// The options of a subscription.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SubscriptionOptions {
     /// Bytes of this struct.
     pub size: u32,
-    /// What happens when it falls behind: [`OVERFLOW_BLOCK`] and its kin.
+    /// What happens if it falls behind: [`OVERFLOW_BLOCK`], [`OVERFLOW_DROP_OLDEST`] or
+    /// [`OVERFLOW_DROP_NEWEST`].
     pub overflow: u32,
-    /// How many of the newest messages that were published before, per publisher.
+    /// Number of earlier messages to start with, per publisher.
     pub history: u32,
-    /// How many messages may wait for it per publisher. 0: as the policy says.
+    /// Number of messages that may wait for it, per publisher. 0: as the policy says.
     pub depth: u32,
-    /// What statistics call the subscription. Empty: by its component's name.
+    /// The subscription's name in statistics. Empty: the name of its component.
     pub name: Text,
 }
 
-/// The publisher waits; nothing is lost.
+/// The publisher waits. Nothing is lost.
 pub const OVERFLOW_BLOCK: u32 = 0;
-/// The oldest messages are skipped; how many is reported with the next one.
+/// The oldest messages are skipped. The next message reports how many.
 pub const OVERFLOW_DROP_OLDEST: u32 = 1;
-/// New messages are not delivered until there is room; how many is reported with the next one.
+/// New messages are lost until there is room. The next message reports how many.
 pub const OVERFLOW_DROP_NEWEST: u32 = 2;
 
-/// What a publisher needs.
+/// The options of a publisher.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PublisherOptions {
     /// Bytes of this struct.
     pub size: u32,
-    /// Capacity of one block in bytes, hence the longest message. The host may round it up.
+    /// Capacity of a block in bytes, and so the longest message. The host may round it up.
     pub block_size: u32,
     /// Number of blocks, at least 2.
     pub blocks: u32,
-    /// How many of the last messages stay available to subscribers that come later.
+    /// Number of messages kept for subscribers that join late.
     pub history: u32,
-    /// Number of blocks that the pool may grow to. 0: it does not grow.
+    /// Number of blocks that the pool may grow to. 0: the pool does not grow.
     pub max_blocks: u32,
-    /// Subscribers at a time. 0: as many as is usual.
+    /// Largest number of subscribers at a time. 0: the default.
     pub max_subscribers: u32,
-    /// Whether messages carry the time: [`TIMESTAMPS_COARSE`] and its kin.
+    /// Whether messages carry the time: [`TIMESTAMPS_COARSE`], [`TIMESTAMPS_OFF`] or [`TIMESTAMPS_PRECISE`].
     pub timestamps: u32,
-    /// Which free block is loaned next: [`REUSE_BY_SIZE`] and its kin.
+    /// Which free block is loaned next: [`REUSE_BY_SIZE`], [`REUSE_OLDEST`] or [`REUSE_HOTTEST`].
     pub reuse: u32,
-    /// Not 0: all memory is touched at once rather than when it is first used.
+    /// Not 0: touch all memory now rather than at its first use.
     pub prefault: u32,
-    /// Number of `larger`.
+    /// Number of size classes in `larger`.
     pub larger_count: u32,
-    /// Blocks of larger sizes, in ascending order; null where there are none.
+    /// Blocks of larger sizes, in ascending order; null if there are none.
     pub larger: *const SizeClass,
-    /// What statistics call the publisher. Empty: by its component's name.
+    /// The publisher's name in statistics. Empty: the name of its component.
     pub name: Text,
 }
 
@@ -179,29 +183,29 @@ pub struct PublisherOptions {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SizeClass {
-    /// Capacity of one block in bytes.
+    /// Capacity of a block in bytes.
     pub block_size: u32,
-    /// Number of blocks at the start.
+    /// Initial number of blocks.
     pub blocks: u32,
-    /// Number of blocks at most; not less than `blocks`.
+    /// Largest number of blocks; at least `blocks`.
     pub max_blocks: u32,
 }
 
 /// The kernel's tick, 1 to 10 ms.
 pub const TIMESTAMPS_COARSE: u32 = 0;
-/// No time.
+/// Messages carry no time.
 pub const TIMESTAMPS_OFF: u32 = 1;
 /// Nanoseconds.
 pub const TIMESTAMPS_PRECISE: u32 = 2;
 
-/// Large blocks as [`REUSE_HOTTEST`], small ones as [`REUSE_OLDEST`].
+/// Like [`REUSE_HOTTEST`] for large blocks, and like [`REUSE_OLDEST`] for small ones.
 pub const REUSE_BY_SIZE: u32 = 0;
 /// The block that was freed first.
 pub const REUSE_OLDEST: u32 = 1;
 /// The block that was freed last.
 pub const REUSE_HOTTEST: u32 = 2;
 
-/// Counters of a subscription, since it was opened.
+/// Counters of a subscription since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SubscriptionStats {
@@ -209,15 +213,15 @@ pub struct SubscriptionStats {
     pub received: u64,
     /// Messages lost to the overflow policy.
     pub lost: u64,
-    /// Messages delivered and neither released nor held.
+    /// Delivered messages that are neither released nor held.
     pub attached: u32,
-    /// Messages held.
+    /// Held messages.
     pub held: u32,
     /// Publishers that currently feed the subscription.
     pub publishers: u32,
 }
 
-/// Counters of a publisher, since it was opened.
+/// Counters of a publisher since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PublisherStats {
@@ -225,29 +229,31 @@ pub struct PublisherStats {
     pub published: u64,
     /// Bytes of all messages published.
     pub bytes: u64,
-    /// Bytes that the host copied into blocks: those of `publisher_publish`, and none of `publisher_publish_block`.
+    /// Bytes that the host copied into blocks: those of `publisher_publish`, not those of
+    /// `publisher_publish_block`.
     pub copied: u64,
-    /// How often there was no free block.
+    /// Number of loans that found no free block.
     pub exhausted: u64,
-    /// Blocks that were free when it was last looked.
+    /// Free blocks, as of the latest check.
     pub free_blocks: u32,
 }
 
-/// To write, exclusively. Without it: to read.
+/// Attach for writing, exclusively. Without it: for reading.
 pub const ACCESS_WRITE: u32 = 1;
-/// To read: together with other readers. To write: so that what is written may be read by many.
+/// For reading: share with other readers. For writing: the result may be read by many.
 pub const ACCESS_SHARED: u32 = 2;
 
 /// `wait` returned because a subscription or publisher may make progress.
 pub const WAKE_PROGRESS: u32 = 1;
-/// `wait` returned because its timeout has passed.
+/// `wait` returned because its timeout passed.
 pub const WAKE_TIMEOUT: u32 = 2;
-/// `wait` returned because the component is asked to finish. It ends one `wait`; later ones report it beside another reason only.
+/// `wait` returned because the component was asked to finish. This ends one `wait`. Later ones only report it
+/// beside another reason.
 pub const WAKE_SHUTDOWN: u32 = 4;
-/// The component was cancelled: it is to return from `run`. Every `wait` returns it at once from then on.
+/// The component was cancelled and must return from `run`. From then on, every `wait` returns this at once.
 pub const WAKE_CANCELLED: u32 = 8;
 
-/// The timeout of `wait` that stands for none.
+/// The timeout of a `wait` without a timeout.
 pub const FOREVER: u64 = u64::MAX;
 
 /// Something failed.

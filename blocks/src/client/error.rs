@@ -1,4 +1,4 @@
-//! What a host call was refused with, in words.
+//! Errors of host calls.
 
 use std::fmt;
 
@@ -9,28 +9,28 @@ use super::host::types::Error;
 pub struct HostError(Error);
 
 impl HostError {
-    /// The code of the WIT package.
+    /// The error code of the WIT package.
     #[must_use]
     pub fn code(self) -> Error {
         self.0
     }
 
-    /// What it means, in a few words.
+    /// A short description.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self.0 {
             Error::NoStorage => "there is not enough address space",
-            Error::Busy => "something that conflicts is still going on",
+            Error::Busy => "a conflicting operation is still in progress",
             Error::WrongSize => "the size is not acceptable",
-            Error::Internal => "the host could not do it; its log tells the reason",
+            Error::Internal => "the host failed; its log gives the reason",
             Error::Denied => "it was not granted to this component",
-            Error::SchemaMismatch => "the topic has another schema",
+            Error::SchemaMismatch => "the topic has a different schema",
             Error::Closed => "the topic or the broker is closed",
             Error::Exhausted => "no block is free",
-            Error::TooLarge => "the message is longer than a block",
-            Error::InvalidPayload => "the bytes are no valid value of the topic's schema",
-            Error::InvalidHandle => "the handle stands for nothing",
-            Error::OutOfBounds => "the range lies outside of the memory",
+            Error::TooLarge => "the message exceeds a block",
+            Error::InvalidPayload => "the bytes are not a valid value of the topic's schema",
+            Error::InvalidHandle => "the handle is invalid",
+            Error::OutOfBounds => "the range is outside of the memory",
             Error::Limit => "a limit of the component's grant is reached",
         }
     }

@@ -7,12 +7,12 @@ use super::subscription::{Subscription, VALID, bytes_at, bytes_of, validity_of};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
-/// A message by reference, released on drop.
+/// A message by reference. Dropping it releases the message.
 pub struct RawMessage<'r> {
-    // Receives nothing else while this message borrows it.
+    // It receives nothing else while this message borrows it.
     pub(super) subscription: &'r mut Subscription,
     pub(super) address: u64,
-    /// As in its record.
+    /// The length, as in the message's record.
     pub(super) length: u32,
 }
 
@@ -21,7 +21,8 @@ impl RawMessage<'_> {
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in `drop`.
+        // SAFETY: the subscription, which is borrowed exclusively, took the message and releases it in
+        // `drop`.
         unsafe { bytes_at(self.address, self.length & !VALID) }
     }
 
@@ -32,14 +33,14 @@ impl RawMessage<'_> {
         validity_of(self.length)
     }
 
-    /// Position, time and length.
+    /// The message's position, time and length.
     #[must_use]
     #[inline]
     pub fn descriptor(&self) -> Descriptor {
         self.subscription.current().descriptor
     }
 
-    /// Who published it.
+    /// The publisher of the message.
     #[must_use]
     #[inline]
     pub fn publisher(&self) -> PublisherId {
@@ -66,36 +67,37 @@ impl fmt::Debug for RawMessage<'_> {
     }
 }
 
-/// Several messages by reference, released together on drop.
+/// Several messages by reference. Dropping the batch releases them together.
 pub struct RawBatch<'r> {
     pub(super) subscription: &'r mut Subscription,
     pub(super) descriptors: Vec<Descriptor>,
 }
 
 impl RawBatch<'_> {
-    /// How many messages; at least one.
+    /// Number of messages; at least one.
     #[must_use]
     pub fn len(&self) -> usize {
         self.descriptors.len()
     }
 
-    /// Never: a batch has at least one message.
+    /// Always `false`: a batch has at least one message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.descriptors.is_empty()
     }
 
-    /// Gives the messages from `index` on back, as if they had not been received: they are received next.
+    /// Returns the messages from `index` on, as if they had not been received. They are received next.
     pub fn return_from(&mut self, index: usize) {
         let returned = self.descriptors.len().saturating_sub(index);
         self.descriptors.truncate(index);
         self.subscription.take_back(returned);
     }
 
-    /// Position and bytes of each message, in order.
+    /// Descriptor and bytes of each message, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         self.descriptors.iter().map(|descriptor| {
-            // SAFETY: the subscription, which is borrowed exclusively, took the messages and releases them in `drop`.
+            // SAFETY: the subscription, which is borrowed exclusively, took the messages and releases them in
+            // `drop`.
             (*descriptor, unsafe { bytes_of(descriptor) })
         })
     }

@@ -1,7 +1,7 @@
-//! Who is woken when the host's `wait` returns.
+//! The wakers to wake when the host's `wait` returns.
 //!
-//! Futures that cannot go on leave their waker here. The host does not say which subscription or publisher
-//! may make progress, so all that wait for one are woken; a component has few, and looking costs one host call each.
+//! Futures that cannot continue leave their waker here. The host does not say which subscription or publisher
+//! may make progress, so all wakers are woken. A component has few, and each check costs one host call.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -12,12 +12,13 @@ use crate::units::Timestamp;
 /// The wakers of a component.
 #[derive(Default)]
 pub(super) struct Reactor {
-    /// Wait for messages, for blocks or for the shutdown.
+    /// Waiting for messages, blocks or the shutdown.
     progress: Vec<Waker>,
-    /// Wait for a time. In no order: a component has few, and a map would be a tenth of a guest's code.
+    /// Waiting for a time. Unordered: a component has few timers, and a map would be a tenth of a guest's
+    /// code.
     timers: Vec<Timer>,
     next_key: u64,
-    /// Every subscription, and some that are gone.
+    /// All subscriptions, and some that were dropped.
     attached: Vec<Weak<Attached>>,
 }
 
@@ -39,7 +40,7 @@ impl Reactor {
         }
     }
 
-    /// Wakes `waker` once when `deadline` has come, unless [`forget`](Self::forget) comes first.
+    /// Wakes `waker` once at `deadline`, unless [`forget`](Self::forget) comes first.
     pub(super) fn wake_at(&mut self, deadline: Timestamp, waker: &Waker) -> TimerKey {
         let key = TimerKey(self.next_key);
         self.next_key += 1;
@@ -47,38 +48,38 @@ impl Reactor {
         key
     }
 
-    /// Forgets a timer, if it has not come yet. The waker is for the caller to drop, once nothing is borrowed or locked:
-    /// dropping one may run code that comes back here.
+    /// Forgets a timer that is not due yet. The caller drops the waker once nothing is borrowed or locked:
+    /// dropping it may run code that comes back here.
     pub(super) fn forget(&mut self, key: TimerKey) -> Option<Waker> {
         let at = self.timers.iter().position(|timer| timer.key == key)?;
         Some(self.timers.swap_remove(at).waker)
     }
 
-    /// When the first timer is due.
+    /// The time of the first timer.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.timers.iter().map(|timer| timer.deadline).min()
     }
 
-    /// All who wait for progress, to be woken.
+    /// Takes all wakers that wait for progress.
     pub(super) fn take_progress(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.progress)
     }
 
-    /// Of those whose time has come the first, to be woken.
+    /// Takes the waker of the first timer that is due.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<Waker> {
         let due = self.timers.iter().enumerate().filter(|(_, timer)| timer.deadline <= now);
         let (at, _) = due.min_by_key(|(_, timer)| timer.deadline)?;
         Some(self.timers.swap_remove(at).waker)
     }
 
-    /// Takes a new subscription in.
+    /// Adds a subscription.
     pub(super) fn attach(&mut self, attached: &Arc<Attached>) {
         self.attached.retain(|known| known.strong_count() > 0);
         self.attached.push(Arc::downgrade(attached));
     }
 
-    /// Subscriptions of which the host does not know everything that is released. To be [told](Attached::flush) before the
-    /// component waits, when nothing is borrowed or locked any more.
+    /// Subscriptions with releases that the host does not know of. [Flush](Attached::flush) them before the
+    /// component waits, once nothing is borrowed or locked.
     pub(super) fn untold(&self) -> Vec<Arc<Attached>> {
         let attached = self.attached.iter().filter_map(Weak::upgrade);
         attached.filter(|attached| attached.is_untold()).collect()

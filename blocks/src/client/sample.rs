@@ -1,8 +1,8 @@
-//! Owned samples of a component that asks its host, and how they stay cheap.
+//! Owned samples of a component that has a host, and how they stay cheap.
 //!
-//! A sample that is dropped soon costs no host call: while it lives, its subscription does not release it. Only a sample that
-//! would hold back the others is turned into a hold of the host's: when [`WINDOW`] of them live, before the
-//! guest waits, and when the subscription is dropped.
+//! A sample that is dropped soon costs no host call: while it lives, its subscription does not release it.
+//! Only a sample that would hold back the others becomes a hold in the host: when [`WINDOW`] of them live,
+//! before the component waits, and when the subscription is dropped.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,26 +14,27 @@ use super::subscription::{Delivery, bytes_of};
 use crate::descriptor::{Descriptor, Validity};
 use crate::units::PublisherId;
 
-/// Samples that a subscription keeps by not releasing them.
+/// Largest number of samples that a subscription keeps by not releasing them.
 const WINDOW: usize = 32;
-/// No hold; otherwise the host's number plus 1.
+/// No hold. Otherwise the host's number plus 1.
 const NONE: u32 = 0;
 
 /// One message that samples share.
-struct Kept {
+struct SharedSample {
     attached: Arc<Attached>,
     delivery: Delivery,
     hold: AtomicU32,
 }
 
-impl Kept {
-    /// Makes the host hold the message. False: it refuses, and the subscription must go on keeping it.
+impl SharedSample {
+    /// Makes the host hold the message. Returns `false` if it refuses: then the subscription must keep the
+    /// message.
     fn hold(&self) -> bool {
         let Ok(number) = self.attached.deliveries.handle().hold(self.delivery.index) else {
             return false;
         };
-        // Ordering: Relaxed; besides the subscription, which stores it, only `drop` reads it, after the count of the `Arc`, which
-        // orders the two.
+        // Ordering: Relaxed; besides the subscription, which stores it, only `drop` reads it, after the count
+        // of the `Arc`, which orders the two.
         self.hold.store(number.wrapping_add(1), Ordering::Relaxed);
         true
     }
@@ -43,11 +44,11 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for SharedSample {
     fn drop(&mut self) {
         let hold = *self.hold.get_mut();
         if hold != NONE {
-            // Refused only where the host has taken everything back already.
+            // Only refused if the host has already taken everything back.
             let _ = self.attached.deliveries.handle().unhold(hold - 1);
         }
     }
@@ -55,10 +56,10 @@ impl Drop for Kept {
 
 /// The samples of a subscription that keep it from releasing, oldest first.
 #[derive(Default)]
-pub(super) struct Samples(VecDeque<Weak<Kept>>);
+pub(super) struct Samples(VecDeque<Weak<SharedSample>>);
 
 impl Samples {
-    /// Makes a sample of a message that the subscription has taken and not released.
+    /// Creates a sample of a message that the subscription received and has not released.
     pub(super) fn attach(&mut self, attached: &Arc<Attached>, delivery: Delivery) -> RawSample {
         let _ = self.oldest(); // forgets those that are gone
         if self.0.len() >= WINDOW
@@ -66,7 +67,7 @@ impl Samples {
         {
             oldest.hold();
         }
-        let kept = Kept { attached: Arc::clone(attached), delivery, hold: AtomicU32::new(NONE) };
+        let kept = SharedSample { attached: Arc::clone(attached), delivery, hold: AtomicU32::new(NONE) };
         let kept = Arc::new(kept);
         self.0.push_back(Arc::downgrade(&kept));
         RawSample(kept)
@@ -89,12 +90,12 @@ impl Samples {
         None
     }
 
-    /// Whether the subscription may release everything, as far as samples are concerned.
+    /// Whether no sample keeps the subscription from releasing everything.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Makes the host hold all that it accepts. True: there was something to do.
+    /// Makes the host hold all samples that it accepts. Returns `true` if there were any.
     pub(super) fn hold_all(&mut self) -> bool {
         let before = self.0.len();
         self.0.retain(|sample| sample.upgrade().is_some_and(|kept| !kept.is_held() && !kept.hold()));
@@ -106,23 +107,26 @@ impl Samples {
     }
 }
 
-/// Orders what other threads have read in samples before the release of these: a sample was found to be gone.
+/// Orders the reads of other threads in dropped samples before their release. Call this when a sample was
+/// found dropped.
 fn dropped_elsewhere() {
-    // Ordering: Acquire pairs with the Release with which the last clone of a sample is dropped. `Weak::upgrade` loads Relaxed when it
-    // fails.
+    // Ordering: Acquire pairs with the Release with which the last clone of a sample is dropped.
+    // `Weak::upgrade` loads Relaxed when it fails.
     fence(Ordering::Acquire);
 }
 
-/// A message that stays in place for as long as this value lives. Cloned without a host call, dropped in any order.
+/// A message that stays in place for as long as this value lives. Cloning takes no host call. Can be dropped
+/// in any order.
 #[derive(Clone)]
-pub struct RawSample(Arc<Kept>);
+pub struct RawSample(Arc<SharedSample>);
 
 impl RawSample {
     /// The message's bytes, in place.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the descriptor was taken from the subscription that `Kept` keeps open; until the host holds the
-        // message its subscription does not release it (`Samples::oldest`), and the hold lasts until `Kept` is dropped.
+        // SAFETY: the descriptor was taken from the subscription that `SharedSample` keeps open; until the
+        // host holds the message its subscription does not release it (`Samples::oldest`), and the hold lasts
+        // until `SharedSample` is dropped.
         unsafe { bytes_of(&self.0.delivery.descriptor) }
     }
 
@@ -132,13 +136,13 @@ impl RawSample {
         self.descriptor().validity
     }
 
-    /// Position, time and length.
+    /// The message's position, time and length.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
         self.0.delivery.descriptor
     }
 
-    /// Who published it.
+    /// The publisher of the message.
     #[must_use]
     pub fn publisher(&self) -> PublisherId {
         self.0.delivery.publisher

@@ -1,10 +1,12 @@
-//! Receiving through the host: message records in batches, blocks read where the host says that they lie.
+//! Receiving through the host: message records come in batches, and messages are read where the host says
+//! they are.
 //!
 //! # Releasing
-//! The host learns what was released with the next batch that it is asked for. While a batch is being worked off
-//! that would keep blocks from a publisher that waits for them, so a call that only releases is
-//! made in between, every [`RELEASE_MESSAGES`] messages, every quarter of a larger batch or every [`RELEASE_BYTES`] bytes: rare enough for
-//! small messages not to notice, and at once for large ones. Before the component waits the host is told the rest.
+//! The host learns what was released with the next request for a batch. While the app works through a batch,
+//! that would keep blocks from a publisher that waits for them. So there are calls in between that only
+//! release: every [`RELEASE_MESSAGES`] messages, every quarter of a larger batch, or every [`RELEASE_BYTES`]
+//! bytes. That is rare enough for small messages, and at once for large ones. Before the component waits, the
+//! host learns of all remaining releases.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,20 +27,20 @@ use crate::units::{PublisherId, Sequence, Timestamp};
 
 /// Records per batch.
 const BATCH: usize = 256;
-/// Messages after which the host is told that they were released, in batches of up to four times as many.
+/// Messages after which the host learns that they were released, in batches of up to four times as many.
 const RELEASE_MESSAGES: usize = 32;
-/// Bytes after which the host is told that they were released.
+/// Bytes after which the host learns that they were released.
 const RELEASE_BYTES: u64 = 64 * 1024;
 /// Bit of [`Record::length`]: the bytes are known to be valid.
 pub(super) const VALID: u32 = 1 << 31;
 
-/// The sequence of a record that tells of a loss which no message follows yet.
+/// The sequence of a record that reports a loss which no message follows yet.
 const NO_MESSAGE: u64 = u64::MAX;
 
-/// One delivery: what a message says about itself, and its number within the subscription.
+/// A delivery: a message's descriptor, and its number within the subscription.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery {
-    /// Counts deliveries of the subscription; what is released and held goes by it.
+    /// Number of the delivery within the subscription, which releases and holds refer to.
     pub(super) index: u64,
     /// The offset is an address in the component's memory.
     pub(super) descriptor: Descriptor,
@@ -52,29 +54,31 @@ pub struct Subscription {
     runtime: Runtime,
     attached: Arc<Attached>,
     batch: Box<[Record]>,
-    /// The next record of the batch, and how many there are.
+    /// The next record of the batch.
     next: usize,
+    /// Number of records in the batch.
     filled: usize,
-    /// Those from `next` to here are messages, with nothing to be told before them: neither a loss to the app nor a release to the host.
+    /// The records from `next` to here are messages, with nothing to report before them: neither a loss to
+    /// the app nor a release to the host.
     plain: usize,
-    /// The next record when the host was told what is released.
+    /// The next record at the time when the host last learned what is released.
     told: usize,
-    /// Deliveries that were taken before the batch, less records of the batch that were none. Wraps.
+    /// Deliveries received before the batch, minus records of the batch that were not deliveries. Wraps.
     before: u64,
-    /// Everything before this number is not needed by reference any more.
+    /// No delivery before this number is needed by reference any more.
     floor: u64,
     samples: Samples,
     lost: u64,
-    /// What looking for messages has found in place of one.
+    /// An error that a check for messages found.
     found: Option<ReceiveError>,
 }
 
 impl Subscription {
-    /// Subscribes to `topic`; a host that keeps statistics by name calls it `name`. A guest takes address space when the first message
-    /// needs it.
+    /// Subscribes to `topic`. A host that keeps statistics by name calls the subscription `name`. A guest
+    /// reserves address space when the first message needs it.
     ///
     /// # Errors
-    /// What the host refuses it with: not granted, another schema, a limit.
+    /// The host's error: not granted, a different schema, or a limit.
     pub fn open(
         host: &Runtime,
         topic: &str,
@@ -100,7 +104,7 @@ impl Subscription {
         })
     }
 
-    /// Messages lost so far, as far as they were reported.
+    /// Lost messages that were reported so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost
@@ -112,27 +116,28 @@ impl Subscription {
         self.attached.deliveries.handle().stats()
     }
 
-    /// Receives the next message by reference. No copy; one host call per batch. Never waits. The message is
-    /// released when the returned value is dropped.
+    /// Receives the next message by reference. No copy, and one host call per batch. Never waits. Dropping
+    /// the returned value releases the message.
     ///
     /// # Errors
-    /// [`ReceiveError`]: nothing there, ended, messages were lost, or the host refuses.
+    /// [`ReceiveError`]: there is no message, the topic has ended, messages were lost, or the host refuses.
     #[inline]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         let (address, length) = self.take()?;
         Ok(RawMessage { subscription: self, address, length })
     }
 
-    /// Receives up to `limit` messages of one publisher by reference, which are released together when the batch
-    /// is dropped.
+    /// Receives up to `limit` messages of one publisher by reference. Dropping the batch releases them
+    /// together.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive), if there is not one message.
+    /// As for [`receive`](Self::receive), if there is no message at all.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.take()?;
         let first = self.current();
         let mut descriptors = vec![first.descriptor];
-        // From what the host delivered already, and up to a loss: it is told before the message that follows it.
+        // From what the host already delivered, up to a loss, which is reported before the message that
+        // follows it.
         let follows = |record: &Record| record.lost == 0 && record.publisher == first.publisher.short();
         while descriptors.len() < limit
             && self.batch[self.next..self.filled].first().is_some_and(follows)
@@ -154,18 +159,19 @@ impl Subscription {
         Ok(sample)
     }
 
-    /// Whether a receive would find anything but [`ReceiveError::Empty`]. May call the host.
+    /// Whether a receive would return anything except [`ReceiveError::Empty`]. May call the host.
     #[inline]
     pub fn is_ready(&mut self) -> bool {
         self.next < self.plain || self.look()
     }
 
-    /// Makes the last `count` messages of a batch, none of which was released, the next ones to be taken again.
+    /// Makes the last `count` messages of a batch, none of which was released, the next ones to receive
+    /// again.
     pub(super) fn take_back(&mut self, count: usize) {
         self.next -= count;
     }
 
-    /// Asks the host whether there is something, if it is not known.
+    /// Asks the host for messages, unless it is known that there are some.
     #[inline(never)]
     fn look(&mut self) -> bool {
         if self.next < self.filled || self.found.is_some() {
@@ -175,30 +181,30 @@ impl Subscription {
             Ok(()) => true,
             Err(ReceiveError::Empty) => false,
             Err(found) => {
-                // The host says some things once only: kept for the receive that follows.
+                // The host reports some errors only once: keep this one for the next receive.
                 self.found = Some(found);
                 true
             }
         }
     }
 
-    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
-    /// for each loss. Unknown, and a very large number, where the host had more than it delivers at a time. May call the
-    /// host.
+    /// The largest number of receives until the newest message that is there now: one for each message, and
+    /// one for each loss. If the host had more than it delivers at a time, this is unknown, and a very large
+    /// number. May call the host.
     pub fn backlog(&mut self) -> u64 {
         if !self.is_ready() {
             return 0;
         }
         match self.filled - self.next {
-            // What was found in place of a message.
+            // An error in place of a message.
             0 => 1,
             BATCH => u64::MAX,
             records => 2 * records as u64,
         }
     }
 
-    /// Ready once a receive will not find the subscription empty. Before it waits, samples are turned into
-    /// holds, so that a waiting guest does not hold back publishers.
+    /// Ready once a receive would not return [`ReceiveError::Empty`]. Before it waits, samples become holds,
+    /// so that a waiting component does not hold back publishers.
     #[inline]
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() { Poll::Ready(()) } else { self.wait(cx) }
@@ -209,7 +215,7 @@ impl Subscription {
             self.tell();
         }
         self.runtime.wake_on_progress(cx.waker());
-        // Where another thread may have waited meanwhile what it was told is not told again.
+        // If another thread waited meanwhile, the host does not repeat what it told that thread.
         if THREADS && self.is_ready() {
             return Poll::Ready(());
         }
@@ -217,7 +223,8 @@ impl Subscription {
         Poll::Pending
     }
 
-    /// Takes the next message: its address, and its length with the bit that says that the bytes are known to be valid.
+    /// Takes the next message. Returns its address, and its length with the bit for bytes that are known to
+    /// be valid.
     #[inline]
     fn take(&mut self) -> Result<(u64, u32), ReceiveError> {
         if self.next >= self.plain {
@@ -228,7 +235,7 @@ impl Subscription {
         Ok((record.address(), record.length))
     }
 
-    /// Does what comes before the next message: asks for a batch, tells the host what is released, tells of a loss.
+    /// Prepares the next message: requests a batch, tells the host what is released, or reports a loss.
     #[inline(never)]
     fn go_on(&mut self) -> Result<(), ReceiveError> {
         if let Some(found) = self.found.take() {
@@ -255,23 +262,23 @@ impl Subscription {
         Ok(())
     }
 
-    /// The record before which the host is told what is released, however small the messages are.
+    /// The record before which the host must learn what is released, however small the messages are.
     fn told_at_latest(&self) -> usize {
         self.told + RELEASE_MESSAGES.max(self.filled / 4)
     }
 
-    /// Bytes of the messages that were taken since the host was told what is released.
+    /// Bytes of the messages received since the host last learned what is released.
     fn bytes_untold(&self) -> u64 {
         bytes_in(self.batch.get(self.told..self.next).unwrap_or_default())
     }
 
-    /// Deliveries that were taken.
+    /// Deliveries received so far.
     #[inline]
     fn taken(&self) -> u64 {
         self.before.wrapping_add(self.next as u64)
     }
 
-    /// The message that was taken last, until something else is received.
+    /// The message received last, until something else is received.
     #[inline]
     pub(super) fn current(&self) -> Delivery {
         let record = self.next.checked_sub(1).and_then(|last| self.batch.get(last)).copied();
@@ -287,7 +294,8 @@ impl Subscription {
         Delivery { index, descriptor, publisher: PublisherId::new(u64::from(record.publisher)) }
     }
 
-    /// Releases everything taken but samples. The host learns it with the next batch or a little earlier.
+    /// Releases all received messages except samples. The host learns of it with the next batch or a little
+    /// earlier.
     #[inline]
     pub(super) fn release_taken(&mut self) {
         self.floor = self.taken();
@@ -304,13 +312,13 @@ impl Subscription {
         }
     }
 
-    /// Keeps the message that was taken last.
+    /// Keeps the message received last.
     pub(super) fn attach_current(&mut self) -> RawSample {
         let delivery = self.current();
         self.samples.attach(&self.attached, delivery)
     }
 
-    /// Asks the host for the next batch.
+    /// Requests the next batch from the host.
     #[inline(never)]
     fn refill(&mut self) -> Result<(), ReceiveError> {
         self.before = self.taken();
@@ -334,7 +342,7 @@ impl Subscription {
         self.attached.deliveries.release(released);
     }
 
-    /// What is released, for the host to be told right away.
+    /// What is released. The caller tells the host at once.
     fn tell_next(&mut self) -> u64 {
         self.told = self.next;
         let released = self.released();
@@ -359,8 +367,8 @@ fn refused(error: Error) -> ReceiveError {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.samples.hold_all();
-        // Where samples live on, the last of them ends the subscription. One that the host would not hold needs the
-        // delivery to go on as it is until then.
+        // If samples live on, the last of them ends the subscription. A sample that the host would not hold
+        // needs the delivery unchanged until then.
         if self.samples.is_empty() && Arc::strong_count(&self.attached) > 1 {
             self.attached.deliveries.handle().leave();
         }
@@ -376,12 +384,13 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// Bytes of the messages that the records tell of.
+/// Bytes of the messages in these records.
 fn bytes_in(records: &[Record]) -> u64 {
     records.iter().map(|record| u64::from(record.length & !VALID)).sum()
 }
 
-/// How many of the records come before a loss, and before the host is to be told; `bytes` is what it was not told before.
+/// Number of records before a loss, and before the host must learn of releases. `bytes` were released without
+/// it knowing.
 fn plain_of(ahead: &[Record], mut bytes: u64) -> usize {
     let is_plain = |record: &&Record| {
         let plain = record.lost == 0 && bytes < RELEASE_BYTES;
@@ -391,7 +400,7 @@ fn plain_of(ahead: &[Record], mut bytes: u64) -> usize {
     ahead.iter().take_while(is_plain).count()
 }
 
-/// What the length of a record says about the message's bytes.
+/// The validity of the bytes, according to the length in a record.
 #[inline]
 pub(super) fn validity_of(length: u32) -> Validity {
     if length & VALID != 0 { Validity::Valid } else { Validity::Unchecked }
@@ -400,8 +409,8 @@ pub(super) fn validity_of(length: u32) -> Validity {
 /// The bytes that a descriptor names.
 ///
 /// # Safety
-/// The descriptor was delivered to a subscription, and during `'a` it is neither released nor is the subscription closed,
-/// or it is held.
+/// The descriptor was delivered to a subscription, and during `'a` it is neither released nor is the
+/// subscription closed, or it is held.
 #[inline]
 pub(super) unsafe fn bytes_of<'a>(descriptor: &Descriptor) -> &'a [u8] {
     // SAFETY: the caller's promise.
@@ -415,15 +424,15 @@ pub(super) unsafe fn bytes_of<'a>(descriptor: &Descriptor) -> &'a [u8] {
 #[inline]
 pub(super) unsafe fn bytes_at<'a>(address: u64, len: u32) -> &'a [u8] {
     if len == 0 {
-        // A value of no bytes is aligned like any other.
+        // An empty value is aligned like any other.
         let nowhere = std::ptr::without_provenance(BLOCK_ALIGNMENT);
         // SAFETY: a slice of no bytes may lie anywhere but at 0.
         return unsafe { std::slice::from_raw_parts(nowhere, 0) };
     }
     let start = std::ptr::with_exposed_provenance::<u8>(address as usize);
     // SAFETY: the host has said that the message lies there: a guest's in address space that nothing else in
-    // the guest uses (see `Windows::reserve`), a library's in the block itself. It keeps the bytes readable and unchanged until
-    // the delivery is released and no longer held, which the caller excludes for `'a`. A length has 31 bits: below
-    // `isize::MAX`.
+    // the guest uses (see `Windows::reserve`), a library's in the block itself. It keeps the bytes readable
+    // and unchanged until the delivery is released and no longer held, which the caller excludes for `'a`. A
+    // length has 31 bits: below `isize::MAX`.
     unsafe { std::slice::from_raw_parts(start, len as usize) }
 }

@@ -9,7 +9,7 @@ use super::host::Runtime;
 use super::reactor::TimerKey;
 use crate::units::Timestamp;
 
-/// Completes when its time has come; see [`Runtime::sleep`]. Dropping it cancels it.
+/// Completes at its deadline; see [`Runtime::sleep`]. Dropping it cancels it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
@@ -19,7 +19,7 @@ pub struct Sleep {
 }
 
 impl Runtime {
-    /// Completes after `duration`; in the far future where that exceeds the clock.
+    /// Completes after `duration`, or in the far future if that exceeds the clock.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.sleep_until(Timestamp::from_nanos(self.now().as_nanos().saturating_add(nanos)))
@@ -44,7 +44,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Anew on every poll: the task may have changed.
+        // Register anew on every poll: the task may have changed.
         self.unregister();
         if self.runtime.now() >= self.deadline {
             return Poll::Ready(());

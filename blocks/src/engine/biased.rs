@@ -1,10 +1,11 @@
-//! A lock that one thread takes without cost: [`Biased`].
+//! A lock that one thread takes at almost no cost: [`Biased`].
 //!
-//! Its owner marks itself busy, then looks whether somebody else wants in; whoever else wants in says so, then looks whether
-//! the owner is busy. Each side stores first and loads second, as at a gate (`gate.rs`), and the same asymmetric barrier
-//! keeps them apart: the owner pays for a compiler barrier only, the others for a process-wide one.
+//! Its owner marks itself busy, then checks whether another thread wants in. Another thread announces that it
+//! wants in, then checks whether the owner is busy. Each side stores first and loads second, as with an event
+//! count (`event_count.rs`), and the same asymmetric barrier keeps them apart: the owner only pays for a
+//! compiler barrier, the others for a process-wide one.
 //!
-//! Whoever is inside may call code that comes back: the second entry is [refused](Refused::Inside).
+//! Code that runs inside may call back into the lock: the second entry is [refused](Refused::Inside).
 //!
 //! ```text
 //!  owner      busy = 1 ─ light ─ wanted? ── no ──▶ in ──▶ busy = 0
@@ -30,28 +31,30 @@ use std::{
     sync::{Mutex, MutexGuard, TryLockError},
 };
 
-/// Why nobody is let in.
+/// Why a thread was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The thread is inside already: code that was called from there came back.
+    /// The thread is already inside, and code that it called there came back.
     #[error("called from within a call to the same component")]
     Inside,
-    /// Somebody else was inside for the whole time.
+    /// Another thread was inside the whole time.
     #[error("busy")]
     Busy,
 }
 
-/// A value that one thread at a time looks at: its owner nearly for free, any other thread for some microseconds.
+/// A value that one thread at a time accesses: its owner almost for free, any other thread for some
+/// microseconds.
 pub struct Biased<T> {
-    /// The owner is inside. Written by the owner only.
+    /// 1 while the owner is inside. Only the owner writes it.
     busy: AtomicU32,
-    /// Another thread is inside, or waits for the owner to leave. Written by whoever has the turn.
+    /// 1 while another thread is inside or waits for the owner to leave. Written by the thread that has the
+    /// turn.
     wanted: AtomicU32,
-    /// Among those that are not the owner, and the owner when it finds that it must wait.
+    /// Held by the thread whose turn it is: one that is not the owner, or the owner when it must wait.
     turn: Mutex<()>,
-    /// The thread whose turn it is, unless it is the owner; 0 if there is none.
+    /// The thread whose turn it is, unless it is the owner. 0 if there is none.
     holder: AtomicU64,
-    /// The system has no process-wide barrier: both sides fence.
+    /// Whether both sides fence, since the system has no process-wide barrier.
     fenced: bool,
     value: UnsafeCell<T>,
 }
@@ -60,7 +63,7 @@ pub struct Biased<T> {
 unsafe impl<T: Send> Sync for Biased<T> {}
 
 impl<T> Biased<T> {
-    /// Nobody is inside.
+    /// Creates a lock that nobody holds.
     pub fn new(value: T) -> Self {
         Self {
             busy: AtomicU32::new(0),
@@ -72,14 +75,14 @@ impl<T> Biased<T> {
         }
     }
 
-    /// Looks at the value as its owner. Two stores and two loads, unless another thread wants in.
+    /// Accesses the value as its owner. Two stores and two loads, unless another thread wants in.
     ///
     /// # Errors
     /// [`Refused::Inside`] if `look` comes back here.
     ///
     /// # Safety
-    /// At any time there is one owner: one thread calls this, and another one only after the last call of the former has
-    /// returned, which happens before (as after a join).
+    /// There is one owner at a time: one thread calls this, and another one only after the last call of the
+    /// former has returned, which happens before (as after a join).
     #[inline]
     pub unsafe fn as_owner<R>(&self, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
         // Ordering: Relaxed; the owner alone writes it.
@@ -106,11 +109,12 @@ impl<T> Biased<T> {
     #[cold]
     #[inline(never)]
     fn wait_for_turn<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
-        // Ordering: Release, though nothing was done: who waits for it goes on.
+        // Ordering: Release, though nothing was done: the thread that waits for it goes on.
         self.busy.store(0, Ordering::Release);
         #[cfg(not(loom))]
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // In a model a thread that sleeps does not answer a process-wide barrier, for which the system asks running ones only.
+        // In a model a thread that sleeps does not answer a process-wide barrier, for which the system asks
+        // running ones only.
         #[cfg(loom)]
         let _turn = loop {
             match self.turn.try_lock() {
@@ -119,31 +123,34 @@ impl<T> Biased<T> {
             }
             yield_now();
         };
-        // For the owner alone, should it come back: the others wait for the turn.
+        // Only for the owner, in case it comes back: the others wait for the turn.
         self.busy.store(1, Ordering::Relaxed);
         // Dropped before `_turn`.
         let _inside = Inside(&self.busy);
-        // SAFETY: others are inside during their turn only, and this is ours. The owner was not inside, or it would not have come here.
+        // SAFETY: others are inside during their turn only, and this is ours. The owner was not inside, or it
+        // would not have come here.
         unsafe { self.look(look) }
     }
 
-    /// Looks at the value as another thread than its owner. Waits until the others have left: `look` of either side should be
-    /// short. A process-wide barrier: 0.14 µs alone, about 10 µs while other threads run.
+    /// Accesses the value from a thread that is not its owner. Waits until the others have left, so `look`
+    /// should be short on either side. A process-wide barrier: 0.14 µs alone, about 10 µs while other threads
+    /// run.
     ///
     /// # Errors
-    /// [`Refused::Inside`] if `look` comes back here. As the owner, or by way of a thread for which it waits, it must not.
+    /// [`Refused::Inside`] if `look` comes back here. It must not come back as the owner, or through a thread
+    /// that it waits for.
     pub fn from_elsewhere<R>(&self, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
         self.enter(None, look)
     }
 
-    /// As [`from_elsewhere`](Self::from_elsewhere), for those who had better give up than wait for something that may wait for
-    /// them.
+    /// Like [`from_elsewhere`](Self::from_elsewhere), for callers that must give up rather than wait for
+    /// something that may wait for them.
     ///
     /// # Errors
-    /// [`Refused::Inside`]; [`Refused::Busy`] if there was no way in for as long as `patience`.
+    /// [`Refused::Inside`], and [`Refused::Busy`] if there was no way in during `patience`.
     #[cfg(not(loom))]
     pub fn within<R>(&self, patience: Duration, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
-        // Too far away for the clock is as good as never.
+        // A time beyond the clock's range is as good as never.
         self.enter(Instant::now().checked_add(patience), look)
     }
 
@@ -164,7 +171,7 @@ impl<T> Biased<T> {
         if self.fenced {
             fence(Ordering::SeqCst);
         } else {
-            // It fails where the system is short of memory, and then it is tried again.
+            // It fails if the system is short of memory. Then try again.
             while !essential!(biased_barrier, heavy_barrier()) {
                 yield_now();
             }
@@ -177,8 +184,9 @@ impl<T> Biased<T> {
             yield_now();
         }
         let _held = Held::new(&self.holder);
-        // SAFETY: it is our turn, so no other thread is inside but the owner at most; that was seen to have left, and when
-        // it comes next it finds `wanted` set and waits for a turn. This thread is not inside, as it was not the holder.
+        // SAFETY: it is our turn, so no other thread is inside but the owner at most; that was seen to have
+        // left, and when it comes next it finds `wanted` set and waits for a turn. This thread is not inside,
+        // as it was not the holder.
         Ok(unsafe { self.look(look) })
     }
 
@@ -210,7 +218,7 @@ impl<T> Biased<T> {
     }
 }
 
-/// The time inside. Its end is seen by who comes next.
+/// The time inside. The next thread sees its end.
 struct Inside<'l>(&'l AtomicU32);
 
 impl Drop for Inside<'_> {
@@ -221,12 +229,12 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// The time for which a thread that is not the owner is inside.
+/// The time during which a thread that is not the owner is inside.
 struct Held<'l>(&'l AtomicU64);
 
 impl<'l> Held<'l> {
     fn new(holder: &'l AtomicU64) -> Self {
-        // Ordering: Relaxed; of interest to this thread only.
+        // Ordering: Relaxed; only this thread reads it.
         holder.store(this_thread(), Ordering::Relaxed);
         Self(holder)
     }
@@ -240,7 +248,7 @@ impl Drop for Held<'_> {
 
 /// A number that no other thread has, and that is not 0.
 fn this_thread() -> u64 {
-    // A model's threads are one to the system, and none of them comes back.
+    // All threads of a model are one thread of the system, and none of them comes back.
     #[cfg(loom)]
     return u64::MAX;
     #[cfg(not(loom))]
@@ -314,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_is_refused_and_lets_nobody_in_beside_itself() {
+    fn a_second_entry_is_refused_and_lets_nobody_else_in() {
         let lock = Biased::new(0);
         let elsewhere = || std::thread::scope(|scope| scope.spawn(|| lock.within(MOMENT, |_| ())).join());
         let comes_back = |_: &mut i32| {

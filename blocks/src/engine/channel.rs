@@ -24,20 +24,20 @@ use crate::units::{PublisherId, Sequence};
 /// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
 #[derive(Debug)]
 pub struct Channel {
-    /// Of all channels of this process no other one's.
+    /// Unique among the channels of this process.
     serial: u64,
     process: Process,
     config: ChannelConfig,
     segment: Segment,
-    /// The samples of subscribers that are there, and of some that have left.
+    /// The samples of current subscribers, and of some that have left.
     holders: Mutex<Vec<Weak<dyn Holder>>>,
-    /// Samples that subscribers which may lose messages keep beyond those that each of them may keep.
+    /// Samples that subscribers which may lose messages keep together, beyond what each of them may keep.
     charged: AtomicU32,
-    /// Who has which cursor.
-    places: Mutex<Places>,
-    /// Subscribers that wait for messages.
+    /// The joined subscribers.
+    joined: Mutex<Subscribers>,
+    /// Wakes subscribers that wait for messages.
     pub(crate) subscribers: Roster,
-    /// The publisher that waits for blocks.
+    /// Wakes the publisher when it waits for blocks.
     pub(crate) publisher: Arc<Signal>,
     /// Dropped last: the memory is free by then.
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -49,8 +49,8 @@ pub(crate) trait Holder: fmt::Debug + Send + Sync {
     fn stats(&self) -> Option<HolderStats>;
 }
 
-/// Keeps the memory of a channel's blocks accessible, also once its publisher has gone and nobody has anything to receive: for
-/// code that may still write a block that was lent to it.
+/// Keeps the memory of a channel's blocks accessible even when its publisher was dropped and nobody has
+/// anything left to receive. For code that may still write a block that it loaned.
 #[derive(Debug)]
 pub struct ArenaPin(Arc<Channel>);
 
@@ -59,25 +59,26 @@ impl Drop for ArenaPin {
         if self.0.is_inherited() {
             return;
         }
-        self.0.places().pins -= 1;
+        self.0.lock_subscribers().pins -= 1;
         self.0.release_if_unneeded();
     }
 }
 
-/// The cursors of a channel, and who has them.
+/// The cursors of a channel, and which subscribers use them.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct Subscribers {
     pub(super) signals: Vec<Option<Arc<Signal>>>,
-    /// Messages that are kept for subscribers which drop the newest, at most.
+    /// The largest number of messages kept for subscribers that drop the newest.
     pub(super) depth: u32,
-    /// Reasons to keep the memory of the blocks for now: subscribers that are just joining, and [pins](ArenaPin).
+    /// Reasons to keep the memory of the blocks for now: subscribers that are still joining, and
+    /// [pins](ArenaPin).
     pub(super) pins: u32,
-    /// The memory of the blocks was given back: nobody joins any more.
+    /// The memory of the blocks was released: nobody can join any more.
     pub(super) released: bool,
 }
 
 impl Channel {
-    /// `memory`: where the blocks are to be, if the user has brought that.
+    /// Places the blocks in `memory` if the user provides it.
     pub(crate) fn create(
         config: ChannelConfig,
         publisher: Arc<Signal>,
@@ -93,7 +94,7 @@ impl Channel {
             process: Process::current(),
             holders: Mutex::default(),
             charged: AtomicU32::new(0),
-            places: Mutex::new(Places { signals, ..Places::default() }),
+            joined: Mutex::new(Subscribers { signals, ..Subscribers::default() }),
             config,
             segment,
             subscribers: Roster::new(),
@@ -103,7 +104,7 @@ impl Channel {
         Ok((Arc::new(channel), files))
     }
 
-    /// Which channel of this process it is.
+    /// A number that no other channel of this process has.
     #[inline]
     pub(crate) fn serial(&self) -> u64 {
         self.serial
@@ -121,7 +122,7 @@ impl Channel {
         &self.config.schema
     }
 
-    /// How the channel was made.
+    /// How the channel was created.
     #[must_use]
     pub fn config(&self) -> &ChannelConfig {
         &self.config
@@ -133,47 +134,51 @@ impl Channel {
         self.segment.arena()
     }
 
-    /// Keeps `charge` until the channel's memory is free, whoever of publisher, subscribers and samples uses it last: so that
-    /// whoever accounts for the memory learns when it is given back. A channel has one charge; a second one is returned.
+    /// Keeps `charge` until the channel's memory is free, whichever of publisher, subscribers and samples
+    /// uses it last. Code that accounts for the memory learns from its drop that the memory is free. A
+    /// channel has one charge.
     ///
     /// # Errors
-    /// `charge`, if the channel has one already.
+    /// Returns `charge` if the channel already has one.
     pub fn charge(&self, charge: Box<dyn Any + Send + Sync>) -> Result<(), Box<dyn Any + Send + Sync>> {
         self.charge.set(charge)
     }
 
-    /// Whether this is a child that was forked after the channel was made: it has no part in it. One load.
+    /// Whether this process was forked after the channel was created: it has no part in the channel then. One
+    /// load.
     #[inline]
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         !self.process.is_current()
     }
 
-    /// Which process made it.
+    /// The process that created the channel.
     pub(crate) fn process(&self) -> Process {
         self.process
     }
 
-    /// Returns `true` once the publisher is gone; messages may be left to receive. Also in a forked child, which receives none.
+    /// Returns `true` once the publisher was dropped, even if messages are left to receive. Returns `true` in
+    /// a forked child, which receives none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_inherited() || self.control().header().state.closed.load(Ordering::Acquire) != 0
     }
 
-    /// Subscribers that are joined now. One that is just joining does not count: what is published after this returned
-    /// reaches everyone who was counted.
+    /// The number of joined subscribers. One that is still joining does not count: whatever is published
+    /// after this returns reaches everyone who was counted.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         self.control().used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32
     }
 
-    /// Woken when a subscriber joins, and when a block comes free while the publisher waits for one.
+    /// The publisher's signal: woken when a subscriber joins, and when a block comes free while the publisher
+    /// waits for one.
     #[must_use]
     pub fn publisher_signal(&self) -> &Arc<Signal> {
         &self.publisher
     }
 
-    /// Frees the cursor of a reader that has left, for which `kept` messages were kept at most.
+    /// Frees the cursor of a reader that has left, for which at most `kept` messages were kept.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.free_cursor(cursor, signal, kept);
         self.publisher.wake();
@@ -182,39 +187,41 @@ impl Channel {
 
     pub(super) fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.subscribers.remove(signal);
-        let mut places = self.places();
-        places.signals[cursor as usize] = None;
-        places.depth -= kept;
+        let mut joined = self.lock_subscribers();
+        joined.signals[cursor as usize] = None;
+        joined.depth -= kept;
     }
 
-    /// Keeps the memory of the blocks accessible for as long as the pin lives, if its publisher is there.
+    /// Keeps the memory of the blocks accessible for as long as the pin lives. Call this while the publisher
+    /// still exists.
     #[must_use]
     pub fn pin(self: &Arc<Self>) -> ArenaPin {
-        self.places().pins += 1;
+        self.lock_subscribers().pins += 1;
         ArenaPin(Arc::clone(self))
     }
 
-    /// Gives the memory of the blocks back if the publisher has gone and nobody can read them any more. Calls no code of the
-    /// user.
+    /// Releases the memory of the blocks if the publisher was dropped and nobody can read them any more.
+    /// Never calls user code.
     pub(crate) fn release_if_unneeded(&self) {
-        // Models look at `Control::is_needed` itself: whoever waited for the lock in one would wait for ever.
+        // Models check `Control::is_needed` directly: a thread that waited for the lock in one would wait
+        // forever.
         #[cfg(not(loom))]
         if self.is_closed() && !self.is_inherited() {
-            let mut places = self.places();
-            if places.released || places.pins > 0 || self.control().is_needed() {
+            let mut joined = self.lock_subscribers();
+            if joined.released || joined.pins > 0 || self.control().is_needed() {
                 return;
             }
-            places.released = true;
-            // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received everything and
-            // let go of it, nobody holds a block or has pinned the arena, and nobody joins any more: nothing refers into it, now
-            // or later.
+            joined.released = true;
+            // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received
+            // everything and released it, nobody holds a block or has pinned the arena, and nobody joins any
+            // more: nothing refers into it, now or later.
             let _ = unsafe { self.arena().release() };
         }
     }
 
-    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
-        // Changed by single assignments, so it is whole after a panic.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock_subscribers(&self) -> MutexGuard<'_, Subscribers> {
+        // Only changed by single assignments, so it is intact after a panic.
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn control(&self) -> &Control {
@@ -226,37 +233,37 @@ impl Channel {
         self.segment.layout()
     }
 
-    /// Blocks of which subscribers that may lose messages can take some without stopping the publisher: of the size of which
-    /// there are fewest, without the history.
+    /// The smallest number of blocks of any size, without the history. Subscribers that may lose messages can
+    /// keep some of them without stopping the publisher.
     pub(crate) fn spare_blocks(&self) -> u32 {
         let most = self.config.classes().iter().map(|class| class.max_blocks).min().unwrap_or(0);
         most.saturating_sub(self.config.history)
     }
 
-    /// Takes one of the samples that subscribers which may lose messages can keep together, `most` of them. False if they keep
-    /// that many.
+    /// Charges one of the `most` samples that subscribers which may lose messages can keep together. Returns
+    /// `false` if they already keep that many.
     pub(crate) fn charge_sample(&self, most: u32) -> bool {
         // Ordering: Relaxed; a count that nothing else depends on.
         let more = |charged: u32| (charged < most).then_some(charged + 1);
         self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Gives one back.
+    /// Returns one of these samples.
     pub(crate) fn discharge_sample(&self) {
         self.charged.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Keeps track of one more subscriber's samples.
+    /// Registers the samples of one more subscriber for statistics.
     pub(crate) fn remember(&self, holder: Weak<dyn Holder>) {
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         holders.retain(|holder| holder.strong_count() > 0);
         holders.push(holder);
     }
 
-    /// Whose samples are alive.
+    /// The subscribers whose samples are alive.
     fn holders(&self) -> Vec<HolderStats> {
         let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever drops the last of them is not in need of the lock.
+        // Dropping the last of them does not need the lock.
         holders.iter().filter_map(|holder| holder.upgrade()?.stats()).collect()
     }
 
@@ -268,11 +275,11 @@ impl Channel {
         self.release_if_unneeded();
     }
 
-    /// A snapshot of the counters. Loads and one lock of the control plane; exact while the channel rests.
+    /// A snapshot of the counters. Loads, and one lock of the control plane. Exact while the channel is idle.
     #[must_use]
     pub fn stats(&self) -> ChannelStats {
         if self.is_inherited() {
-            // Threads of the parent may have had the locks when it forked.
+            // Threads of the parent may have held the locks when it forked.
             let (publisher, name) = (self.config.publisher, self.publisher.name().to_owned());
             return ChannelStats { publisher, name, closed: true, ..ChannelStats::default() };
         }
@@ -284,9 +291,9 @@ impl Channel {
         let watermark = header.state.watermark.load(Ordering::Relaxed);
         let unreclaimed = u32::try_from(published.saturating_sub(watermark)).unwrap_or(u32::MAX);
         let oldest = pool.oldest_kept.load(Ordering::Relaxed);
-        let places = self.places();
-        let joined = self.control().used_cursors().iter().zip(&places.signals);
-        let subscribers = joined.filter_map(|(line, signal)| {
+        let joined = self.lock_subscribers();
+        let cursors = self.control().used_cursors().iter().zip(&joined.signals);
+        let subscribers = cursors.filter_map(|(line, signal)| {
             let start = line.joined_at()?;
             let low = line.low.load(Ordering::Acquire);
             let signal = signal.as_ref().filter(|_| low != UNUSED)?;

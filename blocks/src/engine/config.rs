@@ -1,74 +1,59 @@
 //! How a channel is made: [`ChannelConfig`].
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::engine::segment::layout::Layout;
 use crate::engine::segment::preamble::Preamble;
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
-#[cfg(doc)]
-use crate::options::ReaderOptions;
-use crate::options::{Reuse, SizeClass, Timestamps};
+use crate::options::{SizeClass, WriterOptions};
 use crate::payload::schema::Schema;
 use crate::sys;
 use crate::units::PublisherId;
 
-/// Bytes that the publisher keeps for each block on its own: a place among the spare blocks and one in limbo.
+/// Bytes that the publisher keeps privately for each block: an entry among the spare blocks and one in limbo.
 const PRIVATE_BYTES: u64 = 20;
 
 /// Largest number of subscribers at a time.
 pub(super) const MAX_SUBSCRIBERS: u32 = 65_536;
 
-/// How a channel is made. Sizes are in bytes, the rest counts.
+/// How to create a channel. Its [options](WriterOptions) can be read and set through it, as in `config.blocks
+/// = 8`.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {
     /// The publisher's number.
     pub publisher: PublisherId,
     /// Layout of the messages.
     pub schema: Schema,
-    /// Bytes of a block: 1 to 2 GiB less one, rounded up to a multiple of
-    /// [`BLOCK_ALIGNMENT`](crate::BLOCK_ALIGNMENT).
-    pub block_size: usize,
-    /// Blocks in the pool: 2 to 2^20.
-    pub blocks: u32,
-    /// Blocks that the pool may grow to when all are in use; `None`: it does not grow.
-    pub max_blocks: Option<u32>,
-    /// Further blocks of larger sizes, ascending. A loan gets the smallest block that fits and is free.
-    pub larger: Vec<SizeClass>,
-    /// Messages kept for subscribers that join late: 0 up to 2 less than there are blocks of each size. A subscriber starts with
-    /// as many of them as it [asks for](ReaderOptions::history), and never with more.
-    pub history: u32,
-    /// Subscribers at a time: 1 to 65,536. 128 bytes each.
-    pub max_subscribers: u32,
-    /// Whether messages carry the time.
-    pub timestamps: Timestamps,
-    /// Which block is loaned next.
-    pub reuse: Reuse,
-    /// Touch every page now rather than at its first use, and put them into [large ones](crate::Arena) where possible.
-    pub prefault: bool,
+    /// Blocks, history, subscribers and the rest.
+    pub options: WriterOptions,
+}
+
+impl Deref for ChannelConfig {
+    type Target = WriterOptions;
+
+    fn deref(&self) -> &WriterOptions {
+        &self.options
+    }
+}
+
+impl DerefMut for ChannelConfig {
+    fn deref_mut(&mut self) -> &mut WriterOptions {
+        &mut self.options
+    }
 }
 
 impl ChannelConfig {
-    /// 64 blocks of 64 KiB, no history, 128 subscribers, coarse time.
+    /// A channel with the default options.
     #[must_use]
     pub fn new(publisher: PublisherId, schema: Schema) -> Self {
-        Self {
-            publisher,
-            schema,
-            block_size: 64 << 10,
-            blocks: 64,
-            max_blocks: None,
-            larger: Vec::new(),
-            history: 0,
-            max_subscribers: 128,
-            timestamps: Timestamps::default(),
-            reuse: Reuse::default(),
-            prefault: false,
-        }
+        Self { publisher, schema, options: WriterOptions::default() }
     }
 
-    /// Bytes of memory that the channel takes at most: blocks, descriptors, cursors and what the publisher keeps for each
-    /// block, in whole pages. A thousand small blocks take far more than their payload.
+    /// The largest number of bytes that the channel takes: blocks, descriptors, cursors, and what the
+    /// publisher keeps for each block, in whole pages. A thousand small blocks take far more than their
+    /// payload.
     ///
     /// # Errors
     /// [`ChannelError::Config`] for a number out of range.
@@ -81,7 +66,7 @@ impl ChannelConfig {
         Ok(arena + control + u64::from(layout.blocks) * PRIVATE_BYTES + cursors)
     }
 
-    /// What the channel's memory says about itself.
+    /// Describes the channel's memory.
     pub(super) fn preamble(&self, layout: &Layout) -> Preamble {
         Preamble::new(layout, self.classes(), self.max_subscribers)
     }
@@ -96,7 +81,7 @@ impl ChannelConfig {
         std::iter::once(first).chain(self.larger.iter().copied()).collect()
     }
 
-    /// Where the blocks lie, if all numbers are in range.
+    /// Where the blocks lie, if all numbers are within their ranges.
     pub(super) fn layout(&self) -> Result<Layout, ChannelError> {
         let classes = self.classes();
         let layout = Layout::new(&classes)?;

@@ -13,12 +13,12 @@ use crate::options::{Overflow, ReaderOptions};
 use crate::payload::schema::Schema;
 
 impl Channel {
-    /// Joins a subscriber: every message that is published after this returns reaches it, or is counted as
-    /// lost where its options allow losses. `signal` is woken for new messages and at the end.
+    /// Joins a subscriber. Every message published after this returns reaches it, or is counted as lost if
+    /// its options allow losses. New messages and the end wake `signal`.
     ///
     /// # Errors
-    /// [`JoinError::SchemaMismatch`], [`JoinError::Full`] and, if the publisher has gone and its memory or its file as well,
-    /// [`JoinError::Ended`].
+    /// [`JoinError::SchemaMismatch`], [`JoinError::Full`], and [`JoinError::Ended`] if the publisher was
+    /// dropped and its memory or its file is released.
     pub fn join(
         self: &Arc<Self>,
         schema: &Schema,
@@ -30,8 +30,8 @@ impl Channel {
         Ok(reader)
     }
 
-    /// Like [`join`](Self::join), for callers that hold a lock: calls no code of the user. [`announce`](Self::announce) is
-    /// to be called when nothing is locked any more.
+    /// Like [`join`](Self::join), for callers that hold a lock: never calls user code. Call
+    /// [`announce`](Self::announce) once nothing is locked any more.
     ///
     /// # Errors
     /// As for [`join`](Self::join).
@@ -52,28 +52,28 @@ impl Channel {
         }
         let file = if options.maps { Some(self.arena().open_file().ok_or(JoinError::Ended)?) } else { None };
         let (cursor, pace) = {
-            let mut places = self.places();
-            if places.released {
+            let mut joined = self.lock_subscribers();
+            if joined.released {
                 return Err(JoinError::Ended);
             }
-            let free = places.signals.iter().position(Option::is_none);
+            let free = joined.signals.iter().position(Option::is_none);
             let free = free.ok_or(JoinError::Full { limit: self.config().max_subscribers })?;
-            places.signals[free] = Some(Arc::clone(&signal));
-            places.pins += 1;
-            let pace = self.pace(options, places.depth);
-            places.depth += pace.kept();
+            joined.signals[free] = Some(Arc::clone(&signal));
+            joined.pins += 1;
+            let pace = self.pace(options, joined.depth);
+            joined.depth += pace.kept();
             (free as u32, pace)
         };
         self.subscribers.add(&signal);
-        // More may be there, as blocks are reclaimed late, and how many differs from run to run.
+        // There may be more, as blocks are reclaimed late, and their number differs from run to run.
         let history = options.history.min(u64::from(self.config().history));
         let joined = Consumer::join(self.control(), cursor, pace, history);
-        self.places().pins -= 1;
+        self.lock_subscribers().pins -= 1;
         let Some(consumer) = joined else {
             self.free_cursor(cursor, &signal, pace.kept());
             return Err(JoinError::Barrier);
         };
-        // Its publisher may have left meanwhile.
+        // The publisher may have been dropped meanwhile.
         self.release_if_unneeded();
         let limit = SampleLimit::new(self, options);
         Ok(Reader::new(Arc::clone(self), consumer, (cursor, signal), limit, file))
@@ -83,21 +83,22 @@ impl Channel {
     pub fn announce(&self, subscriber: &Signal) {
         let (publisher, subscriber) = (self.publisher(), subscriber.name());
         event(|| tracing::debug!(%publisher, subscriber, "subscriber joined"));
-        // The publisher may be waiting for subscribers.
+        // The publisher may wait for subscribers.
         self.publisher.wake();
     }
 
-    /// `depth`: messages that are kept already for subscribers which drop the newest.
+    /// How this subscriber relates to the publisher. `depth` messages are already kept for subscribers that
+    /// drop the newest.
     fn pace(&self, options: ReaderOptions, depth: u32) -> Pace {
         match options.overflow {
             Overflow::Block => Pace::Reliable,
             Overflow::DropOldest => Pace::Overtakable {
-                // Claims pin at most an eighth of the pool per overtaken subscriber.
+                // Claims pin at most an eighth of the pool for each overtaken subscriber.
                 window: u64::from(self.config().blocks / 8).clamp(1, 32),
                 depth: options.depth.map_or(u64::MAX, u64::from),
             },
             Overflow::DropNewest => {
-                // All of them together keep half of the blocks, of whatever size these are.
+                // All of them together keep half of the blocks, whatever the size.
                 let fewest = self.config().classes().iter().map(|class| class.blocks).min().unwrap_or(0);
                 let left = (fewest.saturating_sub(self.config().history) / 2).saturating_sub(depth);
                 let depth = options.depth.unwrap_or(left / 2).min(left).max(1);

@@ -1,7 +1,7 @@
 //! Which blocks a publisher has, and which of them are spare.
 //!
-//! A class begins with the blocks that it starts with and may grow to its limit. The arena has address space for all of
-//! them ([`Layout`]); the system commits memory when a block is first written.
+//! A class starts with some blocks and may grow to its limit. The arena has address space for all of them
+//! ([`Layout`]). The system commits memory when a block is first written.
 
 use crate::engine::segment::layout::Layout;
 use crate::options::SizeClass;
@@ -17,7 +17,7 @@ pub(crate) struct Pool {
 struct Class {
     /// Capacity of a block in bytes.
     capacity: usize,
-    /// Blocks in use by now.
+    /// Current number of blocks.
     blocks: u32,
     max_blocks: u32,
     spare: Vec<u32>,
@@ -44,7 +44,7 @@ impl Pool {
         self.classes.last().map_or(0, |class| class.capacity)
     }
 
-    /// Blocks by now.
+    /// Current number of blocks.
     pub(crate) fn blocks(&self) -> u32 {
         self.classes.iter().map(|class| class.blocks).sum()
     }
@@ -59,7 +59,7 @@ impl Pool {
         self.classes.iter().map(|class| class.spare.len() as u32).sum()
     }
 
-    /// Takes a spare block of at least `len` bytes, the smallest there is: its unit and capacity.
+    /// Takes the smallest spare block of at least `len` bytes. Returns its unit and capacity.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Option<(u32, usize)> {
         self.classes
@@ -81,7 +81,7 @@ impl Pool {
         self.classes[class].spare.push(unit);
     }
 
-    /// Adds blocks of at least `len` bytes, doubling the class where its limit allows. False at the limit.
+    /// Adds blocks of at least `len` bytes, by doubling their class up to its limit. Returns `false` at the limit.
     pub(crate) fn grow(&mut self, len: usize) -> bool {
         let classes = self.classes.iter_mut().zip(self.layout.spans());
         for (class, span) in classes.filter(|(class, _)| class.capacity >= len) {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use crate::descriptor::{Descriptor, Packed};
 use crate::engine::channel::Channel;
-use crate::engine::ring::consumer::{Consumer, Taken};
+use crate::engine::ring::consumer::{Consumer, Outcome};
 use crate::engine::sample::raw::RawSample;
 use crate::engine::sample::window::{AttachmentWindow, SampleLimit};
 use crate::engine::shield::event;
@@ -26,43 +26,43 @@ pub use message::{RawBatch, RawMessage};
 /// The floor while nothing is taken.
 const NOTHING_TAKEN: u64 = u64::MAX;
 
-/// One subscriber of one channel. Dropping it lets go of everything but the samples that live on.
+/// One subscriber of one channel. Dropping it releases everything except the samples that live on.
 ///
-/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other threads
-/// write.
+/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other
+/// threads write.
 #[repr(C, align(128))]
 pub struct Reader {
     state: State,
     /// First byte of the arena.
     base: NonNull<u8>,
     consumer: Consumer,
-    /// Messages from here on were taken by descriptor and not released; `u64::MAX`: none.
+    /// The oldest message that was received by descriptor and not released; `u64::MAX` if there is none.
     floor: u64,
     window: AttachmentWindow,
-    /// Descriptors of the latest batch, where their slots may be overwritten; kept for its capacity.
-    batch: Box<Run>,
+    /// Descriptors of the latest batch, if their slots may be overwritten. Kept for its capacity.
+    batch: Box<BatchDescriptors>,
     cursor: u32,
     signal: Arc<Signal>,
     channel: Arc<Channel>,
-    /// Of the arena, for those who map it.
+    /// The arena's file, if the reader maps it.
     file: Option<Arc<OwnedFd>>,
 }
 
-/// How a message is received and let go of.
+/// How a message is received and released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
-    /// Without further ado: the publisher waits for this reader, and neither samples nor taken descriptors keep the
+    /// Without any checks: the publisher waits for this reader, and neither samples nor descriptors keep the
     /// interval from following what was received.
     Plain,
-    /// With a look at what may have happened meanwhile.
+    /// With checks for what may have happened meanwhile.
     Guarded,
 }
 
-/// Descriptors. Boxed by its reader, so that `Option<Reader>` is told by the [`State`] byte, which every message
-/// looks at anyway.
+/// Descriptors of a batch. Boxed by the reader, so that `Option<Reader>` is told apart by the [`State`] byte,
+/// which every message reads anyway.
 #[derive(Debug, Default)]
-struct Run(Vec<Packed>);
+struct BatchDescriptors(Vec<Packed>);
 
 impl Reader {
     pub(crate) fn new(
@@ -88,7 +88,8 @@ impl Reader {
         }
     }
 
-    /// What keeps the file of the arena open, if this reader was joined to [map](crate::ReaderOptions::maps) it.
+    /// The file of the arena, if this reader joined in order to [map](crate::ReaderOptions::maps) it. It
+    /// stays open as long as the reader.
     ///
     /// # Safety
     /// As for [`Arena::memfd`](crate::Arena::memfd).
@@ -97,7 +98,7 @@ impl Reader {
         self.file.as_ref()
     }
 
-    /// The channel that it reads.
+    /// The channel that this reader subscribes to.
     #[must_use]
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
@@ -109,25 +110,25 @@ impl Reader {
         self.consumer.lost()
     }
 
-    /// The sequence that will be received next, if it is not lost.
+    /// The sequence of the next message, unless it is lost.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
         Sequence::new(self.consumer.next())
     }
 
-    /// Receives the next message by reference: no copy, no atomic read-modify-write. Never waits. The
-    /// message is let go of when the returned value is dropped.
+    /// Receives the next message by reference: no copy, no atomic read-modify-write. Never waits. Dropping
+    /// the returned value releases the message.
     ///
     /// # Errors
-    /// [`ReceiveError`]: nothing there, ended, or messages were lost.
+    /// [`ReceiveError`]: there is no message, the channel has ended, or messages were lost.
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.check()?;
         self.receive_here()
     }
 
-    /// Like [`receive`](Self::receive), without a look whether the process was forked, for a subscription that has a flag for
-    /// that. In a forked child it may find messages whose bytes cannot be accessed.
+    /// Like [`receive`](Self::receive), but does not check whether the process was forked, for a subscription
+    /// that has a flag for that. In a forked child it may return messages whose bytes cannot be accessed.
     ///
     /// # Errors
     /// As for [`receive`](Self::receive).
@@ -135,14 +136,14 @@ impl Reader {
     #[inline(always)]
     pub fn receive_here(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         if self.state == State::Plain {
-            if let Some(word) = self.consumer.take_plain() {
+            if let Some(word) = self.consumer.receive_word() {
                 return Ok(RawMessage { reader: self, word });
             }
-            // Whoever keeps looking is told at once.
+            // A caller that keeps polling learns of the end at once.
             if !self.consumer.is_closed() {
                 return Err(ReceiveError::Empty);
             }
-            // What came in between is counted when it is taken, as from here on everything is.
+            // Messages that came in between are counted when they are received, as all are from here on.
             self.state = State::Guarded;
         }
         cold_path();
@@ -151,20 +152,20 @@ impl Reader {
         Ok(RawMessage { reader: self, word })
     }
 
-    /// Receives up to `limit` messages by reference; they are let go of together, by one store, when the
-    /// batch is dropped. A subscriber that may lose messages gets [fewer](ReaderOptions::samples) at a time.
+    /// Receives up to `limit` messages by reference. Dropping the batch releases them together, by one store.
+    /// A subscriber that may lose messages gets [fewer](ReaderOptions::samples) at a time.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive), if there is not one message.
+    /// As for [`receive`](Self::receive), if there is no message at all.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.check()?;
         self.batch.0.clear();
         self.make_room()?;
         let limit = limit.min(self.window.batch_limit(&self.consumer));
         if self.consumer.is_reliable() {
-            let mut len = self.consumer.take_run(limit as u64) as usize;
+            let mut len = self.consumer.receive_many(limit as u64) as usize;
             if len == 0 {
-                // Nothing there, or the last messages before the end.
+                // No message, or the last ones before the end.
                 self.receive_next()?;
                 len = 1;
             }
@@ -173,8 +174,8 @@ impl Reader {
         self.receive_next()?;
         self.batch.0.push(self.consumer.current());
         while self.batch.0.len() < limit
-            // Whatever else there is, a loss or the end, is told by the next call: these messages are attached.
-            && self.consumer.take() == Taken::Message
+            // The next call reports a loss or the end: these messages are attached.
+            && self.consumer.advance() == Outcome::Message
         {
             self.batch.0.push(self.consumer.current());
         }
@@ -192,7 +193,8 @@ impl Reader {
         self.receive_owned_here()
     }
 
-    /// Like [`receive_owned`](Self::receive_owned), as [`receive_here`](Self::receive_here) is like [`receive`](Self::receive).
+    /// Like [`receive_owned`](Self::receive_owned), but does not check whether the process was forked; see
+    /// [`receive_here`](Self::receive_here).
     ///
     /// # Errors
     /// As for [`receive`](Self::receive).
@@ -202,7 +204,7 @@ impl Reader {
         if self.window.is_unusual() {
             return self.receive_owned_unusually();
         }
-        let packed = match self.consumer.take_packed() {
+        let packed = match self.consumer.receive() {
             Ok(packed) => packed,
             Err(other) => {
                 self.receive_other(other)?;
@@ -211,34 +213,33 @@ impl Reader {
         };
         self.state = State::Guarded;
         let sample = self.window.attach(&self.consumer, packed);
-        if self.consumer.let_go(self.window.first().min(self.floor)) {
+        if self.consumer.release(self.window.first().min(self.floor)) {
             self.wake_publisher();
         }
         Ok(sample)
     }
 
-    /// As [`receive_owned`](Self::receive_owned), where samples are limited or counted from the start.
+    /// Like [`receive_owned`](Self::receive_owned), if samples are limited or counted from the start.
     #[inline(never)]
     fn receive_owned_unusually(&mut self) -> Result<RawSample, ReceiveError> {
         self.make_room()?;
         self.receive_next()?;
         let sample = self.attach(self.consumer.current());
         // None may be attached by the interval.
-        if self.consumer.let_go(self.window.first().min(self.floor).min(self.consumer.next())) {
+        if self.consumer.release(self.window.first().min(self.floor).min(self.consumer.next())) {
             self.wake_publisher();
         }
         Ok(sample)
     }
 
-    /// Receives the next message's descriptor. The message stays attached until
-    /// [`release_before`](Self::release_before) passes it, or the reader is overtaken and told so; for those
-    /// who reach the bytes on their own, as a guest does through its window.
+    /// Receives the next message's descriptor, for code that reaches the bytes on its own, as a guest does
+    /// through its window. The message stays attached until [`release_before`](Self::release_before) passes
+    /// it, or until the reader is overtaken and this returns [`ReceiveError::Lost`].
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive). After [`ReceiveError::Lost`] nothing is attached any more but
-    /// samples.
+    /// As for [`receive`](Self::receive). After [`ReceiveError::Lost`], only samples are still attached.
     #[inline]
-    pub fn take(&mut self) -> Result<Descriptor, ReceiveError> {
+    pub fn receive_descriptor(&mut self) -> Result<Descriptor, ReceiveError> {
         self.check()?;
         self.receive_next()?;
         let packed = self.consumer.current();
@@ -247,16 +248,17 @@ impl Reader {
         Ok(packed.unpack())
     }
 
-    /// As [`take`](Self::take), for up to `limit` messages that are there, where the publisher waits for this reader: shows the
-    /// descriptor of each, and returns how many, and their bytes. 0 where there is none, where there may be an end, and where messages may be lost:
-    /// [`take`](Self::take) tells.
+    /// Like [`receive_descriptor`](Self::receive_descriptor), for up to `limit` messages, if the publisher
+    /// waits for this reader. Calls `each` with every descriptor, and returns the number of messages and of
+    /// their bytes. Returns 0 if there are none, if the channel may have ended, or if messages may be lost:
+    /// then [`receive_descriptor`](Self::receive_descriptor) finds out.
     #[inline]
-    pub fn take_each(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
+    pub fn receive_descriptors(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
         if !self.consumer.is_reliable() || self.channel.is_inherited() {
             return (0, 0);
         }
         let first = self.consumer.next();
-        let (count, bytes) = self.consumer.take_each(limit, |packed| each(packed.unpack()));
+        let (count, bytes) = self.consumer.receive_each(limit, |packed| each(packed.unpack()));
         if count > 0 {
             self.state = State::Guarded;
             self.floor = self.floor.min(first);
@@ -264,7 +266,7 @@ impl Reader {
         (count, bytes)
     }
 
-    /// Makes sure that one more message may be received, where the number of samples is limited.
+    /// Makes sure that one more message may be received, if the number of samples is limited.
     #[inline(always)]
     fn make_room(&mut self) -> Result<(), ReceiveError> {
         if self.window.may_be_full() { self.make_room_for_samples() } else { Ok(()) }
@@ -273,22 +275,22 @@ impl Reader {
     #[inline(never)]
     fn make_room_for_samples(&mut self) -> Result<(), ReceiveError> {
         if !self.consumer.has_message() {
-            // Nothing is received, or the end.
+            // Nothing is received, or the channel has ended.
             return Ok(());
         }
         self.window.make_room(&self.consumer).map_err(|kept| ReceiveError::TooManySamples { kept })
     }
 
-    /// Refuses to work in another process than the one that has joined.
+    /// Refuses to work in any process except the one that joined.
     #[inline(always)]
     fn check(&self) -> Result<(), ReceiveError> {
         if self.channel.is_inherited() { Err(ReceiveError::Forked) } else { Ok(()) }
     }
 
-    /// Takes the next message, whatever the reader's state; returns its descriptor word.
+    /// Receives the next message, whatever the reader's state. Returns its descriptor word.
     #[inline(always)]
     fn receive_next(&mut self) -> Result<u64, ReceiveError> {
-        match self.consumer.take_packed() {
+        match self.consumer.receive() {
             Ok(packed) => Ok(packed.word),
             Err(other) => self.receive_other(other),
         }
@@ -296,15 +298,15 @@ impl Reader {
 
     #[cold]
     #[inline(never)]
-    fn receive_other(&mut self, taken: Taken) -> Result<u64, ReceiveError> {
+    fn receive_other(&mut self, taken: Outcome) -> Result<u64, ReceiveError> {
         match taken {
-            Taken::Message => Ok(self.consumer.current().word),
-            Taken::Empty => {
-                self.let_go_of_dropped();
+            Outcome::Message => Ok(self.consumer.current().word),
+            Outcome::Empty => {
+                self.release_dropped();
                 Err(ReceiveError::Empty)
             }
-            Taken::Ended => Err(ReceiveError::Ended),
-            Taken::Overtaken => {
+            Outcome::Ended => Err(ReceiveError::Ended),
+            Outcome::Overtaken => {
                 // Nothing older may depend on the interval when it jumps.
                 self.window.count_all(&self.consumer);
                 self.floor = NOTHING_TAKEN;
@@ -322,11 +324,11 @@ impl Reader {
         }
     }
 
-    /// Ready once [`receive`](Self::receive) and its kin will not find the channel empty; otherwise the
-    /// context's waker is registered, to be woken by the next message or the end.
+    /// Ready once [`receive`](Self::receive) would not return [`ReceiveError::Empty`]. Otherwise registers
+    /// the context's waker, which the next message or the end wakes.
     ///
-    /// Before it waits, samples are turned into counted holds, so that a sleeping subscriber does not hold
-    /// back the publisher.
+    /// Before it waits, samples become counted holds, so that a sleeping subscriber does not hold back the
+    /// publisher.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
@@ -336,25 +338,25 @@ impl Reader {
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Whether there is something to receive: a message, a loss or the end.
+    /// Whether there is something to receive: a message, a loss, or the end.
     pub fn is_ready(&mut self) -> bool {
         self.consumer.is_ready() || self.channel.is_inherited()
     }
 
-    /// Whether the publisher has gone and everything was received.
+    /// Whether the publisher was dropped and everything was received.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.consumer.has_ended()
     }
 
-    /// Whether there is a message to receive, or a loss to be told of.
+    /// Whether there is a message or a loss to receive.
     #[inline]
     pub fn has_message(&mut self) -> bool {
         self.consumer.has_message()
     }
 
-    /// How many receives it takes at most to get to the newest message that is there now: one for each message, and one
-    /// for a loss. One load.
+    /// The largest number of receives until the newest message that is there now: one for each message, and
+    /// one for a loss. One load.
     pub fn backlog(&mut self) -> u64 {
         if self.channel.is_inherited() {
             return 0;
@@ -365,28 +367,29 @@ impl Reader {
         }
     }
 
-    /// Announces that whoever is registered with the reader's signal is about to sleep. The caller must
-    /// look [once more](Self::is_ready) before it does. Where the system refuses what that takes (`membarrier`, short of
-    /// memory), the signal is woken at once, so that the caller looks again and again.
+    /// Announces that the party registered with the reader's signal is about to sleep. Before it does, the
+    /// caller must check [once more](Self::is_ready). If the system refuses the barrier that this takes
+    /// (`membarrier`, short of memory), the signal is woken at once, so that the caller keeps checking.
     pub fn arm(&mut self) {
         self.window.count_all(&self.consumer);
         self.settle();
         if !self.consumer.control().header().state.messages.arm() {
-            // Nobody can be relied on to do it.
+            // No publisher can be relied on to do it.
             self.signal.wake();
         }
     }
 
-    /// Turns the message taken last, and not yet released, into an owned sample.
+    /// Turns the message received last, which is not released yet, into an owned sample.
     #[inline(always)]
     fn attach(&mut self, packed: Packed) -> RawSample {
         self.state = State::Guarded;
         self.window.attach_any(&self.consumer, packed)
     }
 
-    /// Keeps a message that was [taken](Self::take) and not released yet, as a counted hold, for as long as the
-    /// returned sample lives. Two atomic additions; messages may be held in any order. `None` if it is not
-    /// attached here (any more), or if the publisher has overtaken this reader meanwhile.
+    /// Keeps a message that was [received by descriptor](Self::receive_descriptor) and not released yet, as a
+    /// counted hold, for as long as the returned sample lives. Two atomic additions. Messages may be held in
+    /// any order. `None` if the message is not or no longer attached, or if the publisher has overtaken this
+    /// reader meanwhile.
     #[must_use]
     pub fn hold(&mut self, sequence: Sequence) -> Option<RawSample> {
         let sequence = sequence.get();
@@ -397,7 +400,7 @@ impl Reader {
         Some(self.window.count(&self.consumer, Packed { sequence, word, time }))
     }
 
-    /// Lets go of every message below `sequence` but samples. One store.
+    /// Releases every message below `sequence`, except samples. One store.
     #[inline]
     pub fn release_before(&mut self, sequence: Sequence) {
         let sequence = sequence.get();
@@ -407,39 +410,39 @@ impl Reader {
         self.settle();
     }
 
-    /// Lets go of samples that were dropped since the last receive, and of what lies between those that are kept. A receive that
-    /// finds nothing does so as well.
+    /// Releases samples that were dropped since the last receive, and the messages between those that are
+    /// kept. A receive that finds nothing does this too.
     #[inline]
-    pub fn let_go_of_dropped(&mut self) {
+    pub fn release_dropped(&mut self) {
         if self.is_pinned() {
             self.window.count_before_gap(&self.consumer);
             self.settle();
         }
     }
 
-    /// Whether samples or taken descriptors may keep the interval from following what was received.
+    /// Whether samples or descriptors may keep the interval from following what was received.
     #[inline(always)]
     fn is_pinned(&self) -> bool {
         self.floor != NOTHING_TAKEN || self.window.is_used()
     }
 
-    /// Lets go of the message or messages that were just received by reference.
+    /// Releases the messages that were just received by reference.
     #[inline]
     fn release_received(&mut self) {
         if self.is_pinned() {
             self.settle();
-        } else if self.consumer.let_go(self.consumer.next()) {
+        } else if self.consumer.release(self.consumer.next()) {
             self.wake_publisher();
         }
     }
 
-    /// Gives up what no sample and no taken descriptor needs.
+    /// Releases what no sample and no descriptor needs.
     #[inline(never)]
     fn settle(&mut self) {
         let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
         let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable() && !self.window.is_limited();
         self.state = if plain { State::Plain } else { State::Guarded };
-        if self.consumer.let_go(oldest.min(self.consumer.next())) {
+        if self.consumer.release(oldest.min(self.consumer.next())) {
             self.wake_publisher();
         }
     }

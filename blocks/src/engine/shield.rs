@@ -1,8 +1,8 @@
-//! Calls into code of the user: wakers, tracing layers, log sinks, validators, destructors.
+//! Calls into user code: wakers, tracing layers, log sinks, validators, destructors.
 //!
-//! Such code may panic, and it may call back. So whoever calls it for somebody else holds no lock meanwhile and calls it
-//! through [`shielded`]: its panic does not reach a bystander, and is no second panic in a destructor, which would abort the
-//! process.
+//! Such code may panic, and it may call back. So whoever calls it on behalf of somebody else holds no lock,
+//! and calls it through [`shielded()`]. Then a panic does not reach a bystander, and is not a second panic in
+//! a destructor, which would abort the process.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -13,19 +13,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-/// Code of the user panicked, with this message.
+/// User code panicked, with this message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {0}")]
 pub struct Panicked(String);
 
 impl Panicked {
-    /// Takes the message out of the payload of a panic.
+    /// Extracts the message from the payload of a panic.
     #[must_use]
     pub fn new(payload: Box<dyn Any + Send>) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let message = text.unwrap_or("without a message").to_owned();
-        // The payload is the user's too, and so is what its destructor panics with.
+        // The payload is user code too, and so is whatever its destructor panics with.
         if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(next);
         }
@@ -33,7 +33,7 @@ impl Panicked {
     }
 }
 
-/// Calls code of the user.
+/// Calls user code.
 ///
 /// # Errors
 /// [`Panicked`] if it panics.
@@ -45,20 +45,21 @@ pub fn shielded<R>(code: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(code)).map_err(Panicked::new)
 }
 
-/// Emits a `tracing` event. The layers that see it are code of the user.
+/// Emits a `tracing` event. The layers that see it are user code.
 pub fn event(emit: impl FnOnce()) {
-    // Where could it be reported?
+    // There is nowhere to report a panic.
     let _ = shielded(emit);
 }
 
-/// Calls code of the user for which nobody else is there to learn of a panic: it becomes a `tracing` event that names `what`.
+/// Calls user code if nobody else would learn of its panic, which becomes a `tracing` event that names
+/// `what`.
 pub fn reported(what: &str, code: impl FnOnce()) {
     if let Err(error) = shielded(code) {
         event(|| tracing::error!(%error, "{what} failed"));
     }
 }
 
-/// Waits for `future` with a waker whose panic stays here, for wakers that are kept and woken by code that is not ours.
+/// Waits for `future` with a waker whose panics stay here. For wakers that foreign code keeps and wakes.
 pub async fn with_shielded_waker<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|cx| {
@@ -68,7 +69,7 @@ pub async fn with_shielded_waker<F: Future>(future: F) -> F::Output {
     .await
 }
 
-/// A waker that wakes `waker`, whose panic stays here.
+/// A waker that wakes `waker`, and contains its panics.
 #[must_use]
 pub fn shielded_waker(waker: &Waker) -> Waker {
     Waker::from(Arc::new(ShieldedWaker(Shielded::new(waker.clone()))))
@@ -86,7 +87,7 @@ impl Wake for ShieldedWaker {
     }
 }
 
-/// A value of the user whose destructor may panic: the panic becomes a `tracing` event.
+/// A user's value whose destructor may panic: the panic becomes a `tracing` event.
 #[derive(Debug)]
 pub struct Shielded<T>(ManuallyDrop<T>);
 
@@ -140,7 +141,8 @@ mod tests {
         static LEFT: Cell<u32> = const { Cell::new(0) };
     }
 
-    /// Panics when it is dropped, with another one. Without bytes of its own, since one that is forgotten would be a leak.
+    /// Panics when it is dropped, with another one. Without bytes of its own, since one that is forgotten
+    /// would be a leak.
     struct Bomb;
 
     impl Drop for Bomb {

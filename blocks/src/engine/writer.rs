@@ -25,24 +25,24 @@ use crate::stats::PoolStats;
 use crate::sys::clock;
 use crate::units::Sequence;
 
-mod line;
+mod direct;
 mod loan;
 
-use loan::Taken;
+use loan::TakenBlock;
 pub use loan::{RawLoan, SuspendedLoan};
 
 /// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
 const LARGE_BLOCK: usize = 32 << 10;
 
-/// Makes a channel and returns its writing end. About fifteen system calls.
+/// Creates a channel and returns its writing end. About fifteen system calls.
 ///
 /// # Errors
-/// [`ChannelError`] for a number out of range, or where the system refuses memory.
+/// [`ChannelError`] if a number is out of range, or if the system refuses memory.
 pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
     channel_with(config, Signal::new())
 }
 
-/// As [`channel`], for a publisher that waits on a signal it has already: `publisher` is woken when a block
+/// Like [`channel`], for a publisher that already has a signal to wait on. `publisher` is woken when a block
 /// comes free while the publisher waits for one, and when a subscriber joins or leaves.
 ///
 /// # Errors
@@ -51,11 +51,11 @@ pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Wri
     Ok(make(config, publisher, None)?.0)
 }
 
-/// As [`channel_with`], with blocks in memory that the user brings: its first bytes, as many as the blocks need. What
-/// is there may be seen in blocks that are loaned, and by nobody else.
+/// Like [`channel_with`], but places the blocks at the start of the memory that the caller provides. Loaned
+/// blocks may show the old contents; nothing else does.
 ///
 /// # Errors
-/// As for [`channel`], and [`ChannelError::Memory`] if it is too small.
+/// As for [`channel`], and [`ChannelError::Memory`] if the memory is too small.
 pub fn channel_over(
     config: ChannelConfig,
     publisher: Arc<Signal>,
@@ -64,15 +64,15 @@ pub fn channel_over(
     Ok(make(config, publisher, Some(memory))?.0)
 }
 
-/// Like [`channel_with`], and also returns the descriptors of the channel's memory, from which another process can map it
-/// ([`SegmentView`](crate::SegmentView)).
+/// Like [`channel_with`], and also returns the descriptors of the channel's memory, from which another
+/// process can map it ([`SegmentView`](crate::SegmentView)).
 ///
 /// # Errors
 /// As for [`channel`].
 ///
 /// # Safety
-/// Nobody writes through these descriptors, or through descriptors or mappings made from them. Linux 5.1 and later enforces
-/// that, by the seal `F_SEAL_FUTURE_WRITE`.
+/// Nobody writes through these descriptors, or through descriptors or mappings made from them. Linux 5.1 and
+/// later enforces that, by the seal `F_SEAL_FUTURE_WRITE`.
 #[cfg(not(loom))]
 pub unsafe fn channel_to_share(
     config: ChannelConfig,
@@ -103,7 +103,7 @@ fn make(
         hottest,
         waits: false,
         counted: false,
-        loaned: Taken { unit: 0, capacity: 0 },
+        loaned: TakenBlock { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
         file: Some(Arc::clone(&files.arena)),
@@ -113,25 +113,25 @@ fn make(
     Ok((writer, files))
 }
 
-/// The one publisher of a channel. Dropping it ends the channel: subscribers drain what is left.
+/// The only publisher of a channel. Dropping it ends the channel: subscribers receive what is left.
 ///
-/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other threads
-/// write.
+/// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other
+/// threads write.
 #[repr(align(128))]
 pub struct Writer {
     producer: Producer,
     /// First byte of the arena.
     base: NonNull<u8>,
-    /// The block that is loaned, while one is.
-    loaned: Taken,
+    /// The loaned block, while there is one.
+    loaned: TakenBlock,
     /// Capacity of the largest block.
     block_size: usize,
     /// Whether all blocks have one size.
     uniform: bool,
     hottest: bool,
-    /// Whether a loan is waited for by polling.
+    /// Whether a loan is being waited for by polling.
     waits: bool,
-    /// Whether the loan that looks for a block now was counted as one that found none.
+    /// Whether the current search for a block was already counted as a loan that found none.
     counted: bool,
     timestamps: Timestamps,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
@@ -142,7 +142,8 @@ pub struct Writer {
     channel: Arc<Channel>,
 }
 
-/// Looks for a block for one loan, which is counted at most once. Dropped, also by a panic, the next one counts anew.
+/// The search for one loan's block, which statistics count at most once. Dropping it, even by a panic, starts
+/// a new count.
 struct OneLoan<'w>(&'w mut Writer);
 
 impl Drop for OneLoan<'_> {
@@ -151,7 +152,7 @@ impl Drop for OneLoan<'_> {
     }
 }
 
-/// What is done when the publisher has gone.
+/// What to call when the publisher is dropped.
 struct Departure(Box<dyn FnOnce() + Send + Sync>);
 
 // SAFETY: `base` points into the arena of `channel`, which is shared by many threads anyway; bytes behind it
@@ -161,7 +162,7 @@ unsafe impl Send for Writer {}
 unsafe impl Sync for Writer {}
 
 impl Writer {
-    /// What subscribers join.
+    /// The channel, which subscribers join.
     #[must_use]
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
@@ -179,13 +180,13 @@ impl Writer {
         self.channel.schema()
     }
 
-    /// Subscribers that are joined now.
+    /// The number of joined subscribers.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         self.channel.subscriber_count()
     }
 
-    /// Whether this is a child that was forked after the writer was made: it can do nothing with it. One load.
+    /// Whether this process was forked after the writer was created: the writer is useless then. One load.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         self.channel.is_inherited()
@@ -196,14 +197,14 @@ impl Writer {
         self.channel.publisher.register(cx.waker());
     }
 
-    /// The sequence that the next message gets.
+    /// The sequence of the next message.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
         Sequence::new(self.producer.head())
     }
 
-    /// Calls `tell` once this publisher is dropped, in the thread that drops it, after the channel has ended. A later call
-    /// replaces it.
+    /// Calls `tell` when this publisher is dropped, in the thread that drops it, after the channel has ended.
+    /// A later call replaces `tell`.
     pub fn on_departure(&mut self, tell: impl FnOnce() + Send + Sync + 'static) {
         self.departure = Some(Departure(Box::new(tell)));
     }
@@ -218,27 +219,27 @@ impl Writer {
         Ok(RawLoan { writer: self })
     }
 
-    /// As [`try_loan`](Self::try_loan), of a block that is free for it already or that everybody has passed: nobody is
-    /// overtaken for it, and the pool does not grow. `None` if there is none.
+    /// Like [`try_loan`](Self::try_loan), but only loans a block that is already free or that every
+    /// subscriber has passed. Overtakes nobody, and does not grow the pool. `None` if there is no such block.
     #[inline]
     pub fn try_loan_free(&mut self, len: usize) -> Option<RawLoan<'_>> {
         if self.is_beyond_limit(len) {
             return None;
         }
-        self.loaned = match self.producer.take_oldest() {
-            Some(unit) => Taken { unit, capacity: self.block_size },
+        self.loaned = match self.producer.pop_oldest() {
+            Some(unit) => TakenBlock { unit, capacity: self.block_size },
             None => {
                 if self.hottest {
                     self.producer.reclaim(Reach::Passed);
                 }
-                let (unit, capacity) = self.producer.take_spare(len)?;
-                Taken { unit, capacity }
+                let (unit, capacity) = self.producer.pop_spare(len)?;
+                TakenBlock { unit, capacity }
             }
         };
         Some(RawLoan { writer: self })
     }
 
-    /// Loans a block, waiting until `deadline` (for ever if there is none) for one to come free.
+    /// Loans a block. Waits until `deadline` for one to come free, or forever if there is no deadline.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
@@ -250,10 +251,10 @@ impl Writer {
         Ok(RawLoan { writer: self })
     }
 
-    /// Takes up a loan again that was [suspended](RawLoan::suspend).
+    /// Resumes a loan that was [suspended](RawLoan::suspend).
     ///
     /// # Errors
-    /// The loan itself, if it is another writer's.
+    /// Returns the loan if it belongs to another writer.
     #[inline]
     pub fn resume(&mut self, loan: SuspendedLoan) -> Result<RawLoan<'_>, SuspendedLoan> {
         if self.channel.serial() != loan.channel {
@@ -264,7 +265,7 @@ impl Writer {
         Ok(RawLoan { writer: self })
     }
 
-    /// Ready once [`try_loan`](Self::try_loan) will succeed or fail for another reason than exhaustion.
+    /// Ready once [`try_loan`](Self::try_loan) will succeed, or fail for a reason other than exhaustion.
     #[inline]
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         if len <= self.block_size && self.producer.has_free(len) {
@@ -277,28 +278,28 @@ impl Writer {
     #[cold]
     #[inline(never)]
     fn poll_unusual(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        // However often it is polled, it is one loan.
+        // Polling repeatedly is still one loan.
         let counted = self.waits;
         let polled = self.one_loan(counted).0.poll_block(cx, len);
         self.waits = polled.is_pending();
         polled.map(|taken| taken.map(|taken| self.producer.give_back(taken.unit)))
     }
 
-    /// Tells [`poll_loanable`](Self::poll_loanable) that it is polled for another loan from now on: statistics count each loan
-    /// that finds no block once, however often it is polled, and do not notice if the wait for one is given up.
+    /// Starts another loan for [`poll_loanable`](Self::poll_loanable). Statistics count each loan that finds
+    /// no block once, however often it is polled, and cannot notice that a wait was abandoned.
     #[doc(hidden)]
     #[inline(always)]
     pub fn begin_loan(&mut self) {
         self.waits = false;
     }
 
-    /// This writer, while it looks for a block for one loan.
+    /// Starts the search for one loan's block.
     fn one_loan(&mut self, counted: bool) -> OneLoan<'_> {
         self.counted = counted;
         OneLoan(self)
     }
 
-    /// Blocks, free ones, and those in limbo.
+    /// The number of blocks, of free ones, and of those in limbo.
     #[must_use]
     pub fn pool(&self) -> PoolStats {
         PoolStats {
@@ -308,28 +309,28 @@ impl Writer {
         }
     }
 
-    /// Looks for blocks that came free and returns how many are free now. Never waits.
+    /// Reclaims blocks that came free. Returns how many are free now. Never waits.
     pub fn reclaim(&mut self) -> u32 {
         self.producer.reclaim(Reach::Passed);
         self.producer.free()
     }
 
     #[inline(always)]
-    fn take_block(&mut self, len: usize) -> Result<Taken, LoanError> {
+    fn take_block(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
         if self.is_beyond_limit(len) {
             return Err(self.refuse(len));
         }
-        if let Some(unit) = self.producer.take_oldest() {
+        if let Some(unit) = self.producer.pop_oldest() {
             debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
-            return Ok(Taken { unit, capacity: self.block_size });
+            return Ok(TakenBlock { unit, capacity: self.block_size });
         }
-        self.take_spare(len)
+        self.pop_spare(len)
     }
 
-    /// Whether no block is that large; in a forked child all are too small.
+    /// Whether no block is that large. In a forked child, all are too small.
     #[inline(always)]
     fn is_beyond_limit(&self, len: usize) -> bool {
-        // Ordering: Relaxed; written when the channel was made.
+        // Ordering: Relaxed; written when the channel was created.
         len as u64 >= self.producer.control().header().state.limit.load(Ordering::Relaxed)
     }
 
@@ -343,32 +344,32 @@ impl Writer {
     }
 
     #[inline(never)]
-    fn take_spare(&mut self, len: usize) -> Result<Taken, LoanError> {
+    fn pop_spare(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
         let Self { producer, .. } = self;
-        let taken = |(unit, capacity)| Taken { unit, capacity };
+        let taken = |(unit, capacity)| TakenBlock { unit, capacity };
         if self.hottest {
             producer.reclaim(Reach::Passed);
         }
-        if let Some(spare) = producer.take_spare(len) {
+        if let Some(spare) = producer.pop_spare(len) {
             return Ok(taken(spare));
         }
         loop {
             let watermark = producer.watermark();
             let freed = producer.reclaim(Reach::Overtake(self.overtake));
-            if let Some(unit) = producer.take_oldest() {
-                return Ok(Taken { unit, capacity: self.block_size });
+            if let Some(unit) = producer.pop_oldest() {
+                return Ok(TakenBlock { unit, capacity: self.block_size });
             }
-            if let Some(spare) = producer.take_spare(len) {
+            if let Some(spare) = producer.pop_spare(len) {
                 return Ok(taken(spare));
             }
-            // Those that were overtaken may still be attached to all that was let go of, or the blocks that
+            // Overtaken subscribers may still be attached to everything that was given up, or the blocks that
             // came free are too small: go on to what they are not attached to.
             if freed == 0 && producer.watermark() == watermark && producer.revoke() == 0 {
                 break;
             }
         }
         if producer.grow(len)
-            && let Some(spare) = producer.take_spare(len)
+            && let Some(spare) = producer.pop_spare(len)
         {
             let (publisher, blocks) = (self.channel.publisher(), producer.pool().blocks());
             event(|| tracing::debug!(%publisher, blocks, "pool grown"));
@@ -381,7 +382,7 @@ impl Writer {
         Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
     }
 
-    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<Taken, LoanError>> {
+    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<TakenBlock, LoanError>> {
         match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => {}
             other => return Poll::Ready(other),
@@ -399,7 +400,7 @@ impl Writer {
     }
 
     #[cold]
-    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<Taken, LoanError> {
+    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<TakenBlock, LoanError> {
         let loan = self.one_loan(true);
         let mut found = None;
         let _ = park::spin(|| {
@@ -416,7 +417,7 @@ impl Writer {
     #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
         match self.timestamps {
-            // Slots start with it.
+            // Slots start with this time.
             Timestamps::Off => {}
             Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
             Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
@@ -424,17 +425,17 @@ impl Writer {
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
         if self.producer.publish(word) {
-            return self.look_behind_gate(sequence);
+            return self.check_waiters(sequence);
         }
         Ok(sequence)
     }
 
-    /// Wakes whoever waits for what was published.
+    /// Wakes subscribers that wait for what was published.
     #[cold]
     #[inline(never)]
-    fn look_behind_gate(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {
+    fn check_waiters(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {
         if self.channel.is_inherited() {
-            // It was published into memory of this process, where nobody looks.
+            // It was published into memory of this process, which nobody reads.
             return Err(LoanError::Forked);
         }
         if self.producer.wakes() {
@@ -444,8 +445,8 @@ impl Writer {
     }
 }
 
-/// Ends the channel, and gives back what no subscriber needs: the file at once, and the memory of the blocks unless somebody
-/// has messages to receive, is attached to one or keeps samples. Then it is given back when that is over.
+/// Ends the channel and releases what no subscriber needs: the file at once, and the memory of the blocks as
+/// soon as nobody has messages to receive, is attached to one, or keeps samples.
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.channel.is_inherited() {

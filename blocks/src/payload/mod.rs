@@ -22,13 +22,15 @@ pub const BLOCK_ALIGNMENT: usize = 64;
 ///
 /// # Safety
 /// Two payloads with equal [schemas](Payload::schema) agree on what a valid message is: bytes that one's
-/// [`validate`](Payload::validate) accepts, or that one's builder or [`WriteFrom::write_from`] completes, may be
-/// given to the other's [`view`](Payload::view). For a published message that is all that a subscriber checks.
+/// [`validate`](Payload::validate) accepts, or that one's builder or [`WriteFrom::write_from`] completes, may
+/// be given to the other's [`view`](Payload::view). For a published message that is all that a subscriber
+/// checks.
 ///
-/// A view has no interior mutability: several threads and processes read the block while it lives, as bytes too.
+/// A view has no interior mutability: several threads and processes read the block while it lives, as bytes
+/// too.
 pub unsafe trait Payload: 'static {
-    /// What a subscriber reads; borrows the block. Every subscriber has one of the same block, each on a thread of its
-    /// own. So a `Pod` of what threads must not share, or an archive of it, is no payload:
+    /// What a subscriber reads. Borrows the block. All subscribers have a view of the same block, each on a
+    /// thread of its own. So values that threads must not share cannot be a `Pod` or an archive:
     ///
     /// ```compile_fail,E0277
     /// # use blockcast_blocks::PodType;
@@ -57,22 +59,22 @@ pub unsafe trait Payload: 'static {
     /// }
     /// ```
     type View<'a>: Copy + Send + Sync;
-    /// What a publisher fills; borrows the block.
+    /// What a publisher fills. Borrows the block.
     type Builder<'b>;
-    /// Proof that a builder was completed. Its lifetime is invariant, so that a proof for one block
-    /// cannot be shown for another.
+    /// Proof that a builder was completed. Its lifetime is invariant, so that a proof for one block does not
+    /// pass for another.
     type Built<'b>;
 
     /// Name and fingerprint of the layout.
     fn schema() -> Schema;
 
-    /// Alignment in bytes that the layout wants of its first byte; at most [`BLOCK_ALIGNMENT`].
+    /// Alignment in bytes that the layout needs at its first byte: at most [`BLOCK_ALIGNMENT`].
     fn alignment() -> usize;
 
     /// Checks that `bytes` hold exactly one value of this layout.
     ///
     /// # Errors
-    /// Says what is wrong with the bytes and where.
+    /// [`InvalidPayload`], which says what is wrong with the bytes, and where.
     fn validate(bytes: &[u8]) -> Result<(), InvalidPayload>;
 
     /// Reads a value in place. No copy, no allocation.
@@ -82,8 +84,8 @@ pub unsafe trait Payload: 'static {
     /// [`validate`](Self::validate) accepted them or this type's builder produced them.
     unsafe fn view(bytes: &[u8]) -> Self::View<'_>;
 
-    /// Starts building a value in `block`, front to back. In a loan one gets the builder from
-    /// `EmptyBlock::builder`, which is safe.
+    /// Starts building a value in `block`, front to back. With a loan, use `EmptyBlock::builder`, which is
+    /// safe.
     ///
     /// # Safety
     /// What the builder returns as [`Built`](Self::Built) is taken as proof for this block alone: `'b` is the
@@ -96,24 +98,24 @@ pub unsafe trait Payload: 'static {
 
 /// A layout into which a value of type `V` can be written in one call.
 pub trait WriteFrom<V: ?Sized>: Payload {
-    /// Writes `value` to the start of `block` and proves it. In a loan one uses `EmptyBlock::write` or
+    /// Writes `value` to the start of `block`, and proves it. With a loan, use `EmptyBlock::write` or
     /// `Loan::send`, which are safe.
     ///
     /// # Errors
-    /// [`BuildError`] where the block is too small or the value does not fit the layout.
+    /// [`BuildError`] if the block is too small, or if the value does not fit the layout.
     ///
     /// # Safety
     /// As for [`Payload::builder`].
     unsafe fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Self::Built<'b>, BuildError>;
 }
 
-/// Bytes are not a value of the layout that they were read as.
+/// The bytes are not a value of the layout that they were read as.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid {schema}: {reason}")]
 pub struct InvalidPayload {
     /// Name of the layout.
     pub schema: String,
-    /// What is wrong, and at which byte where that is known.
+    /// What is wrong, and at which byte if that is known.
     pub reason: String,
 }
 
@@ -125,7 +127,7 @@ impl InvalidPayload {
     }
 }
 
-/// A value could not be built in its block. The block is still loaned and can be built again.
+/// A value could not be built in its block. The block is still loaned, and building can start again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -134,7 +136,7 @@ pub enum BuildError {
     TooSmall {
         /// Bytes known to be needed so far.
         needed: usize,
-        /// Bytes that the block has.
+        /// Bytes of the block.
         available: usize,
     },
     /// The value cannot be expressed in the layout, whatever the block's size.
@@ -142,11 +144,11 @@ pub enum BuildError {
     Unrepresentable(String),
 }
 
-/// An error of a build that can tell whether a larger block would have helped.
+/// A build error that can say whether a larger block would have helped.
 ///
-/// Implement it for an error type of your own to build with `Loan::send_growing`.
+/// Implement this for your own error type to build with `Loan::send_growing`.
 pub trait RoomError {
-    /// Bytes known to be needed so far, if it was the room that was missing.
+    /// Bytes known to be needed so far, if the block was too small.
     fn room_needed(&self) -> Option<usize>;
 }
 
@@ -181,13 +183,13 @@ pub struct BytesBuilt<'b> {
 }
 
 impl<'b> BytesBuilder<'b> {
-    /// The whole block, to be filled in place (for example by `read`). Its content is unspecified:
-    /// zeros, or bytes of an earlier message of the same publisher.
+    /// The whole block, to fill in place (for example by `read`). Its content is unspecified: zeros, or bytes
+    /// of an earlier message of the same publisher.
     pub fn block(&mut self) -> &mut [u8] {
         self.block
     }
 
-    /// Completes a message of the block's first `len` bytes.
+    /// Completes a message that consists of the block's first `len` bytes.
     ///
     /// # Errors
     /// [`BuildError::TooSmall`] if the block has fewer bytes.

@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use crate::payload::schema::Schema;
 use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
 
-/// A fixed-size value without padding or invalid bit patterns ([`bytemuck::Pod`]) that has a name, so that
-/// slices of it can be told apart on a topic.
+/// A fixed-size value without padding or invalid bit patterns ([`bytemuck::Pod`]), with a name that tells
+/// slices of it apart from others on a topic.
 ///
-/// Implemented for the number types. For a type of your own derive [`bytemuck::Pod`] and implement this
-/// with a name that changes whenever the fields do.
+/// Implemented for the number types. For your own type, derive [`bytemuck::Pod`] and implement this with a
+/// name that changes whenever the fields do.
 pub trait PodType: bytemuck::Pod + Send + Sync {
     /// Name of the element in the schema, such as `u64`.
     const NAME: &'static str;
@@ -26,7 +26,7 @@ pod_types!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
 
 /// A slice of plain old data, in the byte order of the machine: read as `&[T]`, without a copy.
 ///
-/// A type with an alignment over [`BLOCK_ALIGNMENT`] cannot be published: it does not compile.
+/// A type whose alignment exceeds [`BLOCK_ALIGNMENT`] cannot be published: it does not compile.
 ///
 /// ```compile_fail,E0080
 /// # use blockcast_blocks::{Payload, Pod, PodType};
@@ -69,7 +69,7 @@ impl<'b, T: PodType> PodBuilder<'b, T> {
         Self { elements, brand: PhantomData }
     }
 
-    /// All elements that the block has room for, to be filled in place. Their values are unspecified.
+    /// All elements that the block has room for, to fill in place. Their values are unspecified.
     pub fn elements(&mut self) -> &mut [T] {
         self.elements
     }
@@ -77,7 +77,8 @@ impl<'b, T: PodType> PodBuilder<'b, T> {
     /// Completes a message of the first `count` elements.
     ///
     /// # Errors
-    /// [`BuildError::TooSmall`] if the block has room for fewer, [`BuildError::Unrepresentable`] for elements of no bytes.
+    /// [`BuildError::TooSmall`] if the block has room for fewer, [`BuildError::Unrepresentable`] if an
+    /// element has no bytes.
     pub fn finish(self, count: usize) -> Result<PodBuilt<'b>, BuildError> {
         let len = count.saturating_mul(size_of::<T>());
         if count > self.elements.len() {
@@ -88,7 +89,7 @@ impl<'b, T: PodType> PodBuilder<'b, T> {
     }
 }
 
-/// A message tells the number of its elements by its length.
+/// The length of a message determines the number of its elements.
 fn countable<T: PodType>() -> Result<(), BuildError> {
     if size_of::<T>() > 0 {
         return Ok(());
@@ -123,8 +124,7 @@ unsafe impl<T: PodType> Payload for Pod<T> {
     }
 
     unsafe fn view(bytes: &[u8]) -> &[T] {
-        // The caller has validated the bytes, so the cast succeeds; an empty slice is the harmless answer
-        // for one who has not.
+        // The caller has validated the bytes, so the cast succeeds. An empty slice is harmless if it has not.
         bytemuck::try_cast_slice(bytes).unwrap_or(&[])
     }
 

@@ -1,9 +1,9 @@
-//! What a topic's messages look like: a name for people and a fingerprint for comparing.
+//! Schemas: the layout of messages, as a name for people and a fingerprint for comparing.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Identifies the layout of a message: two participants understand each other exactly if their schemas
+/// Identifies the layout of a message. Two participants understand each other if and only if their schemas
 /// are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Schema {
@@ -19,7 +19,7 @@ impl Schema {
         Self { name, fingerprint }
     }
 
-    /// A schema whose fingerprint is [`fingerprint_of`] its name, for layouts whose name says it all.
+    /// A schema whose fingerprint is [`fingerprint_of`] its name, for layouts that the name fully describes.
     #[must_use]
     pub fn named(name: impl Into<Cow<'static, str>>) -> Self {
         let name = name.into();
@@ -42,15 +42,15 @@ impl Schema {
 
 impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A guest or a library chooses it.
+        // A guest or a library chooses the name.
         write!(f, "{} ({:016x})", crate::text::line(&self.name), self.fingerprint)
     }
 }
 
 /// 64-bit FNV-1a of `text` (Fowler, Noll, Vo; offset basis `cbf29ce484222325`, prime `100000001b3`).
 ///
-/// Stable across versions and platforms. It tells layouts apart by accident-proof odds; it is no
-/// defence against someone who forges a schema on purpose (a forged one is caught by validation).
+/// Stable across versions and platforms. Accidental collisions are very unlikely. It does not defend against
+/// a schema forged on purpose, which validation catches.
 #[must_use]
 pub const fn fingerprint_of(text: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

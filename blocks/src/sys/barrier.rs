@@ -12,8 +12,8 @@ static REGISTERED: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 /// Whether the kernel offers expedited private barriers; registers the process for them at the first call.
 ///
-/// Threads that call this at the same time all register, which does no harm. None waits for another one: if the process
-/// forked meanwhile, that one would be missing in the child.
+/// Threads that call this at the same time all register, which does no harm. None waits for another: if the
+/// process forked meanwhile, the other thread would be missing in the child.
 pub(crate) fn supported() -> bool {
     // Ordering: Relaxed; the kernel knows of the registration, and whoever does not see it registers again.
     match REGISTERED.load(Ordering::Relaxed) {
@@ -31,8 +31,8 @@ pub(crate) fn supported() -> bool {
 
 /// A full fence on this thread and on every running thread of the process.
 ///
-/// Only meaningful where [`supported`] said so. False if the system refused after all (it may, short of memory):
-/// then this thread alone has passed a fence.
+/// Only meaningful if [`supported`] returned `true`. Returns `false` if the system refused after all, as it
+/// may when short of memory. Then only this thread has passed a fence.
 pub(crate) fn process_wide() -> bool {
     #[cfg(test)]
     if REFUSED.get() {
@@ -47,7 +47,7 @@ pub(crate) fn process_wide() -> bool {
 
 fn expedited() -> bool {
     match membarrier(MembarrierCommand::PrivateExpedited) {
-        // A forked child that the registration was not passed on to.
+        // This is a forked child, which did not inherit the registration.
         Err(rustix::io::Errno::PERM) => {
             membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
                 && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
@@ -61,7 +61,7 @@ thread_local! {
     static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// What `action` does on this thread while the system refuses it every barrier.
+/// Runs `action` on this thread while the system refuses it every barrier.
 #[cfg(test)]
 pub(crate) fn while_refused<T>(action: impl FnOnce() -> T) -> T {
     REFUSED.set(true);

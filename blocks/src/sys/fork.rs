@@ -1,25 +1,26 @@
-//! What a child gets of its parent's channels when the process forks: nothing.
+//! Forks: a child gets nothing of its parent's channels.
 //!
-//! Channels are shared memory, and `fork` would share them with the child: a publisher that the child drops would end
-//! the parent's topic, and one that it uses would inject messages. So
+//! Channels are shared memory, and `fork` would share them with the child. A publisher dropped in the child
+//! would end the parent's topic, and one used there would inject messages. So
 //!
 //! - the memory of a channel is not inherited (`MADV_DONTFORK`), whichever way the process forks;
-//! - in a child of `fork(2)`, before that returns, a handler (`pthread_atfork`) [fills](InChild) the places, so that no other
-//!   mapping gets there while the child still has pointers to them;
-//! - each end knows the [`Process`] that it was made in, and refuses to work in another one. Where that must cost nothing, the
-//!   handler makes a word say "look closer" that the hot path looks at anyway: the gates and the limit in a control
-//!   segment, and [flags](ForkFlag) elsewhere.
+//! - in a child of `fork(2)`, before that returns, a handler (`pthread_atfork`) [fills](InChild) the places,
+//!   so that no other mapping gets there while the child still has pointers to them;
+//! - each end knows the [`Process`] that created it, and refuses to work in another one. If that must cost
+//!   nothing, the handler changes a word that the hot path reads anyway, so that it checks further: the event
+//!   counts and the limit in a control segment, and [flags](ForkFlag) elsewhere.
 //!
 //! ```text
 //!   parent                          child
 //!   ────────────────────────────    ─────────────────────────────────────────────
 //!   arena     shared, read-write    inaccessible
-//!   control   shared, read-write    its own zeros, with gates that say: look closer
+//!   control   shared, read-write    its own zeros, whose event counts say: check further
 //!   flag      unset                 set
 //! ```
 //!
-//! A child of `_Fork`, `clone` or the like runs no handlers: it has holes instead, and may only call `exec` or `_exit`, as after
-//! `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`] are not concerned.
+//! A child of `_Fork`, `clone` or the like runs no handlers: it has holes instead, and may only call `exec`
+//! or `_exit`, as after `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`]
+//! are not affected.
 
 use std::cell::{Cell, UnsafeCell};
 use std::convert::Infallible;
@@ -39,12 +40,13 @@ static REGISTRY: Registry = Registry {
     unused: UnsafeCell::new(Vec::new()),
 };
 
-/// One of a process and its forked children: values that were made in another one are not used in this one.
+/// Identifies a process among its forked relatives. Values that were created in one of them are not used in
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process(u32);
 
 impl Process {
-    /// The process that runs this.
+    /// The calling process.
     #[inline]
     #[must_use]
     pub fn current() -> Self {
@@ -53,13 +55,14 @@ impl Process {
         Self(FORKS.load(Ordering::Relaxed))
     }
 
-    /// Whether it was forked from a process that had made such values. It has none of that one's threads.
+    /// Whether the process was forked from one that had created such values. It has none of its parent's
+    /// threads.
     #[must_use]
     pub fn is_forked(self) -> bool {
         self.0 != 0
     }
 
-    /// Whether it runs this: no process was forked in between. One load.
+    /// Whether this is the calling process: it was not forked since. One load.
     #[inline(always)]
     #[must_use]
     pub fn is_current(self) -> bool {
@@ -67,17 +70,17 @@ impl Process {
     }
 }
 
-/// What the child finds in the place of memory that it does not inherit.
+/// What a child finds in place of memory that it does not inherit.
 #[derive(Clone, Copy)]
 pub(crate) enum InChild {
-    /// Nothing that can be accessed.
+    /// Inaccessible address space.
     Nothing,
-    /// Zeros of its own, which the function is shown.
+    /// Zeros of its own. The function is called with their address.
     #[cfg_attr(loom, allow(dead_code, reason = "control segments of models lie on the heap"))]
     Zeros(unsafe fn(NonNull<u8>)),
 }
 
-/// Memory that children do not inherit. To be dropped before it is unmapped.
+/// Memory that children do not inherit. Drop this before unmapping the memory.
 #[derive(Debug)]
 pub(crate) struct Uninherited(usize);
 
@@ -85,14 +88,15 @@ impl Uninherited {
     /// Excludes `len` mapped bytes from `base` on, whole pages.
     ///
     /// # Safety
-    /// They stay mapped as long as the value lives, in mappings of their own, and belong to the caller. A function in `in_child` can
-    /// be called with the first byte when they are zeros, and touches no others.
+    /// They stay mapped as long as the value lives, in mappings of their own, and belong to the caller. A
+    /// function in `in_child` can be called with the first byte when they are zeros, and touches no others.
     pub(crate) unsafe fn new(base: NonNull<u8>, len: usize, in_child: InChild) -> io::Result<Self> {
         if !install() {
             return Err(Errno::NOMEM);
         }
         let entry = Entry::Memory { base, len, in_child, of: Process::current() };
-        // No process forks between the two: a child neither has a hole that it does not fill nor fills what it has inherited.
+        // No process forks between the two: a child neither has a hole that it does not fill nor fills what
+        // it has inherited.
         // SAFETY: the caller's own mapping, which only children see differently.
         let exclude = || unsafe { madvise(base.as_ptr().cast(), len, Advice::LinuxDontFork) };
         Ok(Self(REGISTRY.add(entry, exclude)?))
@@ -100,7 +104,8 @@ impl Uninherited {
 }
 
 impl Uninherited {
-    /// Children inherit the memory from now on, which `change` makes harmless: they are not forked meanwhile.
+    /// Lets children inherit the memory from now on, after `change` has made it harmless. The process does
+    /// not fork meanwhile.
     #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
     pub(crate) fn end(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         REGISTRY.lock();
@@ -130,7 +135,7 @@ pub struct ForkFlag {
 }
 
 impl ForkFlag {
-    /// Sets `flag` in children, while the value lives.
+    /// Sets `flag` in children that are forked while the value lives.
     #[must_use]
     pub fn new(flag: Arc<AtomicBool>) -> Self {
         let process = Process::current();
@@ -138,7 +143,7 @@ impl ForkFlag {
         Self { flag, entry, process }
     }
 
-    /// Whether this is not the process that it was made in.
+    /// Whether this is not the process that created the flag.
     #[inline]
     #[must_use]
     pub fn is_inherited(&self) -> bool {
@@ -171,17 +176,18 @@ enum Entry {
     Flag(NonNull<AtomicBool>),
 }
 
-/// All that there is to do in a child.
+/// Everything that must be done in a child.
 ///
-/// Its lock is one that a thread can take before a fork and leave in the child, which the standard library's cannot.
+/// A thread can take its lock before a fork and release it in the child, which is not possible with those of
+/// the standard library.
 struct Registry {
     locked: AtomicBool,
     entries: UnsafeCell<Vec<Option<Entry>>>,
     unused: UnsafeCell<Vec<usize>>,
 }
 
-// SAFETY: what it holds is reached by whoever has the lock; entries lead to memory that is used in the child only, by
-// its one thread.
+// SAFETY: what it holds is reached by whoever has the lock; entries lead to memory that is used in the child
+// only, by its one thread.
 unsafe impl Sync for Registry {}
 
 impl Registry {
@@ -196,7 +202,7 @@ impl Registry {
         let (entries, unused) = unsafe { (&mut *self.entries.get(), &mut *self.unused.get()) };
         let index = unused.pop().unwrap_or_else(|| {
             entries.push(None);
-            // So that removing an entry does not allocate.
+            // Reserve now, so that removing an entry does not allocate.
             unused.reserve(entries.len());
             entries.len() - 1
         });
@@ -231,8 +237,8 @@ fn install() -> bool {
     /// Nobody has installed them, or is about to.
     const MISSING: u32 = 0;
     const INSTALLED: u32 = u32::MAX;
-    // Otherwise: the process that is about to install them. It is not a lock of the standard library, since a child for which
-    // another thread of its parent was about to do it would wait for that thread for ever.
+    // Otherwise: the process that is about to install them. It is not a lock of the standard library, since a
+    // child for which another thread of its parent was about to do it would wait for that thread forever.
     static STATE: AtomicU32 = AtomicU32::new(MISSING);
     loop {
         // Ordering: Acquire pairs with the Release of who has installed them.
@@ -254,8 +260,9 @@ fn install() -> bool {
 }
 
 thread_local! {
-    /// Whether this thread has the registry's lock in order to fork. The handlers are called twice if a child had to install them
-    /// again, since nothing says whether its parent was done: the second calls do nothing.
+    /// Whether this thread has the registry's lock in order to fork. The handlers are called twice if a child
+    /// had to install them again, since nothing says whether its parent was done: the second calls do
+    /// nothing.
     static FORKS_NOW: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -264,7 +271,7 @@ unsafe extern "C" fn before() {
     if FORKS_NOW.replace(true) {
         return;
     }
-    // If another thread were in the middle of making it, the child would wait for that thread for ever.
+    // If another thread were in the middle of making it, the child would wait for that thread forever.
     crossbeam_epoch::default_collector();
     REGISTRY.lock();
 }
@@ -276,7 +283,8 @@ unsafe extern "C" fn in_parent() {
     }
 }
 
-/// In the child, which has this thread only. Neither allocates nor takes a lock: other threads of the parent may have had them.
+/// In the child, which only has this thread. Neither allocates nor takes a lock: other threads of the parent
+/// may have held them.
 unsafe extern "C" fn in_child() {
     if !FORKS_NOW.replace(false) {
         return;
@@ -299,7 +307,7 @@ unsafe extern "C" fn in_child() {
     REGISTRY.unlock();
 }
 
-/// Puts something in the place of memory that was not inherited.
+/// Fills the place of memory that was not inherited.
 ///
 /// # Safety
 /// There is nothing in this process, and what `in_child` wants holds.
@@ -312,8 +320,8 @@ unsafe fn fill(base: NonNull<u8>, len: usize, in_child: InChild) {
     // SAFETY: it replaces nothing.
     let filled = unsafe { mmap_anonymous(base.as_ptr().cast(), len, access, flags) };
     if filled != Ok(base.as_ptr().cast()) {
-        // Another handler has mapped something there, or there is no memory. What the child has of the channel would lead
-        // to bytes that are somebody else's: there is no way on.
+        // Another handler has mapped something there, or there is no memory. The child's pointers into the
+        // channel would lead to foreign memory, so it cannot continue.
         std::process::abort();
     }
     if let InChild::Zeros(show) = in_child {

@@ -9,8 +9,8 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 
 use super::{large_page_size, page_size};
 
-/// A range of address space that is this value's alone: inaccessible at first, then file by file mapped,
-/// and given back as a whole on drop.
+/// A range of address space that only this value owns. It is inaccessible at first, then files are mapped
+/// into it. Dropping the value returns all of it.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     base: NonNull<u8>,
@@ -29,7 +29,7 @@ impl Reservation {
         Self::aligned(len, 1)
     }
 
-    /// As [`new`](Self::new), from a multiple of `alignment` on, which is a power of two.
+    /// Like [`new`](Self::new), but starts at a multiple of `alignment`, which is a power of two.
     pub(crate) fn aligned(len: usize, alignment: usize) -> io::Result<Self> {
         let slack = alignment.saturating_sub(page_size());
         let all = len.checked_add(slack).ok_or(io::Errno::NOMEM)?;
@@ -48,7 +48,7 @@ impl Reservation {
         Ok(whole.cut(before, len))
     }
 
-    /// What is left when all but `len` bytes from `start` on, whole pages, are given back.
+    /// Keeps `len` bytes from `start` on, whole pages, and returns the rest.
     fn cut(self, start: usize, len: usize) -> Self {
         let whole = ManuallyDrop::new(self);
         for (from, to) in [(0, start), (start + len, whole.len)] {
@@ -64,16 +64,16 @@ impl Reservation {
         Self { base: unsafe { whole.base.add(start) }, len }
     }
 
-    /// Puts what is mapped from the beginning on, `len` bytes, into large pages, as far as it fills such, with memory for
-    /// all of it. An error says that not all of it is, which changes nothing but how fast it is.
+    /// Moves the first `len` mapped bytes into large pages, except what does not fill one, and commits memory
+    /// for all of them. An error means that some are still in ordinary pages, which only affects speed.
     ///
-    /// It does not matter whether the system is set to do so on its own: the call asks for it (`MADV_COLLAPSE`,
-    /// Linux 6.1).
+    /// This works even if the system does not use large pages on its own: the call asks for them
+    /// (`MADV_COLLAPSE`, Linux 6.1).
     pub(crate) fn gather(&self, len: usize) -> io::Result<()> {
         let large = large_page_size();
         let len = len.min(self.len) / large * large;
         for offset in (0..len).step_by(large) {
-            // A part without any memory would be left alone.
+            // The call below skips parts without any memory.
             // SAFETY: within the range.
             let page = unsafe { self.base.add(offset) };
             // SAFETY: gives a page of this reservation memory, if something is mapped there.
@@ -88,14 +88,15 @@ impl Reservation {
         Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL))
     }
 
-    /// Replaces everything that is mapped by inaccessible address space, which takes no memory.
+    /// Replaces all mappings by inaccessible address space, which takes no memory.
     ///
     /// # Safety
     /// No reference into the range exists, and nobody accesses it from now on.
     #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
     pub(crate) unsafe fn clear(&self) -> io::Result<()> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: the range belongs to this reservation alone and, by the contract, nobody misses what is mapped there.
+        // SAFETY: the range belongs to this reservation alone and, by the contract, nobody misses what is
+        // mapped there.
         unsafe { mmap_anonymous(self.base.as_ptr().cast(), self.len, ProtFlags::empty(), flags) }?;
         Ok(())
     }
@@ -110,8 +111,8 @@ impl Reservation {
         self.len
     }
 
-    /// Maps the first `len` bytes of `file` for reading and writing, shared, at `offset` of the range;
-    /// with `populate` every page is faulted in at once.
+    /// Maps the first `len` bytes of `file` for reading and writing, shared, at `offset` of the range.
+    /// `populate` faults in every page at once.
     ///
     /// # Safety
     /// No reference into that part of the range exists.

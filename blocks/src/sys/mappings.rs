@@ -1,11 +1,11 @@
-//! How many memory mappings this process may still make, and how many of them are kept for the program itself.
+//! The number of memory mappings that this process may still create, and the reserve for the program itself.
 //!
-//! A process has a limited number of mappings (`vm.max_map_count`, 65,530 by default). When it has none left, `mmap` fails for
-//! everybody: an allocation of the program's own aborts it. So whatever takes mappings on behalf of a publisher or a component
-//! is refused while a reserve is still there.
+//! A process has a limited number of mappings (`vm.max_map_count`, 65,530 by default). Without any left,
+//! `mmap` fails for everybody, and an ordinary allocation aborts the program. So mappings for publishers and
+//! components are refused before they would touch a reserve.
 //!
-//! Counting the mappings means reading `/proc/self/maps`, which takes milliseconds in a process that has many. So they are
-//! counted rarely: in between, what was charged since the last count is taken from what was left then.
+//! Counting mappings means reading `/proc/self/maps`, which takes milliseconds if there are many. So they are
+//! counted rarely. In between, what was charged since the last count is subtracted from what was left then.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -13,30 +13,31 @@ use rustix::fs::{Mode, OFlags};
 
 use super::clock;
 
-/// Mappings charged after which they are counted again: so many, or this part of those that there are. So a count, which takes the
-/// longer the more there are, is rare.
+/// Mappings are counted again after this many were charged, or this fraction of the existing ones. Counting
+/// takes longer the more there are, so it becomes rarer.
 const STEP: usize = 64;
 
-/// How long a count holds that found too few mappings: so many times as long as it took, and at least 100 ms. A component that
-/// asks again and again does not keep the host counting.
+/// How long a count that found too few mappings stays valid: this many times as long as it took, and at least
+/// 100 ms. So a component that keeps asking does not keep the host counting.
 const PAUSE: u64 = 20;
 const LEAST_PAUSE: u64 = 100_000_000;
 
-/// The default of the reserve: this part of all mappings.
+/// The default reserve: this fraction of all mappings.
 const RESERVED_PART: usize = 16;
 
-/// What `RESERVE` holds until it is set.
+/// The value of `RESERVE` until it is set.
 const UNSET: usize = usize::MAX;
 
-// Ordering: Relaxed throughout: each is a number of its own, and an estimate that is slightly old does no harm.
+// Ordering: Relaxed throughout: each is a number of its own, and an estimate that is slightly old does no
+// harm.
 static RESERVE: AtomicUsize = AtomicUsize::new(UNSET);
-/// There at the last count.
+/// Existing mappings at the last count.
 static USED: AtomicUsize = AtomicUsize::new(0);
-/// Left at the last count.
+/// Mappings left at the last count.
 static LEFT: AtomicUsize = AtomicUsize::new(0);
-/// Charged since. Large at first: count before the first charge.
+/// Mappings charged since. Large at first, so that the first charge counts.
 static CHARGED: AtomicUsize = AtomicUsize::new(usize::MAX / 2);
-/// Until when the last count holds, if it found too few; in nanoseconds of the clock.
+/// Until when the last count stays valid, if it found too few. In nanoseconds of the clock.
 static REFUSED_UNTIL: AtomicU64 = AtomicU64::new(0);
 
 /// This process has too few memory mappings left.
@@ -46,26 +47,26 @@ static REFUSED_UNTIL: AtomicU64 = AtomicU64::new(0);
      close publishers or end components, or raise vm.max_map_count"
 )]
 pub struct NoMappings {
-    /// Mappings that the process can still make.
+    /// Mappings that the process can still create.
     pub left: usize,
-    /// How many of them are kept in [reserve](reserve_mappings).
+    /// How many of them are [reserved](reserve_mappings).
     pub reserve: usize,
 }
 
-/// Sets how many memory mappings are kept for the program itself, in this process. By default a sixteenth of
-/// `vm.max_map_count`, which is 4,095 of 65,530.
+/// Sets how many memory mappings of this process are reserved for the program itself. The default is a
+/// sixteenth of `vm.max_map_count`: 4,095 of 65,530.
 ///
-/// Publishers, guests, native components and windows are refused when they would leave fewer: the program could not
-/// allocate memory any more when it has no mapping left, and would abort.
+/// Publishers, guests, native components and windows are refused if they would leave fewer. A program without
+/// any mapping left cannot allocate memory, and aborts.
 pub fn reserve_mappings(count: usize) {
     RESERVE.store(count.min(UNSET - 1), Ordering::Relaxed);
 }
 
-/// Takes `count` mappings, which the caller is about to make.
+/// Charges `count` mappings, which the caller is about to create.
 ///
 /// # Errors
-/// [`NoMappings`] if that would touch the reserve. Reads a file of the system at times, which takes a few milliseconds where
-/// there are many mappings.
+/// [`NoMappings`] if that would touch the reserve. Sometimes reads a file of the system, which takes a few
+/// milliseconds if there are many mappings.
 pub fn charge_mappings(count: usize) -> Result<(), NoMappings> {
     let charged = CHARGED.fetch_add(count, Ordering::Relaxed).saturating_add(count);
     let left = LEFT.load(Ordering::Relaxed).saturating_sub(charged);
@@ -78,7 +79,7 @@ pub fn charge_mappings(count: usize) -> Result<(), NoMappings> {
     if !enough && began < REFUSED_UNTIL.load(Ordering::Relaxed) {
         return refuse(count, left, reserve);
     }
-    // Where it cannot be counted, the system alone decides.
+    // If mappings cannot be counted, only the system decides.
     let Some((used, left)) = look() else { return Ok(()) };
     USED.store(used, Ordering::Relaxed);
     LEFT.store(left, Ordering::Relaxed);
@@ -93,7 +94,7 @@ pub fn charge_mappings(count: usize) -> Result<(), NoMappings> {
     Ok(())
 }
 
-/// Gives back what was charged, as nothing is mapped.
+/// Returns what was charged, as nothing was mapped.
 fn refuse(count: usize, left: usize, reserve: usize) -> Result<(), NoMappings> {
     CHARGED.fetch_sub(count, Ordering::Relaxed);
     Err(NoMappings { left, reserve })

@@ -7,11 +7,11 @@ use rustix::io;
 
 use super::file_size;
 
-/// A memfd of `len` bytes, all zero, that nobody can shrink or grow: mapping it never leads to a bus error.
-/// `name` shows up in `/proc/self/maps`. Four system calls.
+/// Creates a memfd of `len` zero bytes that nobody can shrink or grow, so mapping it never leads to a bus
+/// error. `name` shows up in `/proc/self/maps`. Four system calls.
 ///
 /// # Errors
-/// `EFBIG` if the process may not make a file of that size.
+/// `EFBIG` if the process may not create a file of that size.
 pub(crate) fn sized(name: &str, len: usize) -> io::Result<OwnedFd> {
     let len = u64::try_from(len).map_err(|_| io::Errno::FBIG)?;
     file_size::check(len)?;
@@ -21,8 +21,8 @@ pub(crate) fn sized(name: &str, len: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// From here on the file is written through the mappings that exist only: it can be read, and mapped for reading,
-/// by whoever gets it. Kernels before 5.1 cannot do that and leave it writable. The seals are final.
+/// Seals the file so that from here on only existing mappings can write it. Whoever gets the file can read
+/// it, and map it for reading. Kernels before 5.1 lack this seal and leave it writable. The seals are final.
 pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
     let file = file.as_fd();
     match fcntl_add_seals(file, SealFlags::FUTURE_WRITE | SealFlags::SEAL) {

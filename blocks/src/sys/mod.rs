@@ -1,4 +1,4 @@
-//! Everything that asks the operating system for something: memory, barriers, time.
+//! Calls of the operating system: memory, barriers, time.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -28,7 +28,8 @@ pub fn page_size() -> usize {
     rustix::param::page_size()
 }
 
-/// Size of a large page in bytes: what one entry of the page tables' second level covers, with entries of 8 bytes.
+/// Size of a large page in bytes: the range that one entry in the second level of the page tables covers,
+/// with entries of 8 bytes.
 #[cfg(not(blockcast_library))]
 #[must_use]
 pub fn large_page_size() -> usize {
@@ -41,8 +42,8 @@ pub(crate) fn whole_pages(bytes: usize) -> Option<usize> {
     bytes.checked_next_multiple_of(page_size())
 }
 
-/// Processors that are online, at least 1. Reads a file of the system; falls back to those that this thread may
-/// run on.
+/// Number of online processors, at least 1. Reads a file of the system, and falls back to the processors that
+/// this thread may run on.
 pub(crate) fn processors() -> usize {
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
     let counted = online.and_then(|ranges| count_ranges(ranges.trim()));

@@ -169,7 +169,7 @@ impl Pair {
             }
             Step::Take(_) => {
                 let expected = model.take(subscriber, true);
-                match reader.take() {
+                match reader.receive_descriptor() {
                     Ok(descriptor) => {
                         let sequence = descriptor.sequence.get();
                         assert_eq!(expected, Outcome::Message(sequence));

@@ -86,8 +86,9 @@ mod tests {
     fn publishers_with_equal_lower_32_bits_have_separate_shares() {
         let schema = Schema::named("test");
         let [mut one, another] = [1, 1 + (1 << 32)].map(|number| {
-            let config = ChannelConfig::new(PublisherId::new(number), schema.clone());
-            channel(ChannelConfig { blocks: 2, ..config }).expect("a channel")
+            let mut config = ChannelConfig::new(PublisherId::new(number), schema.clone());
+            config.blocks = 2;
+            channel(config).expect("a channel")
         });
         let held_blocks = HeldBlocks::new(&ComponentLimits::default());
         let [share, other] = [held_blocks.share_of(one.channel()), held_blocks.share_of(another.channel())];

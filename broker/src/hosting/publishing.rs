@@ -106,14 +106,14 @@ impl<P: PublisherPort> Output<P> {
         Error::Exhausted
     }
 
-    /// Lends up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if they
+    /// Reserves up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if they
     /// are free. Returns the first sequence that names one, and their number.
     ///
     /// # Safety
-    /// As for [`Writer::lend_to_line`].
-    pub(crate) unsafe fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
+    /// As for [`Writer::reserve_direct`].
+    pub(crate) unsafe fn reserve_direct(&mut self, room: u32) -> Result<(u64, u32), Error> {
         // SAFETY: the caller's promise.
-        let lent = unsafe { self.port.writer().0.lend_to_line(room) };
+        let lent = unsafe { self.port.writer().0.reserve_direct(room) };
         lent.map_err(|error| self.loan_failed(0, &error))
     }
 

@@ -101,8 +101,8 @@ pub fn runtime() -> tokio::runtime::Runtime {
 
 /// Bytes that a channel with these blocks takes.
 pub fn channel_memory(block_size: usize, blocks: u32) -> u64 {
-    let config =
-        ChannelConfig { block_size, blocks, ..ChannelConfig::new(PublisherId::new(1), Bytes::schema()) };
+    let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
+    (config.block_size, config.blocks) = (block_size, blocks);
     config.memory().expect("in range")
 }
 

@@ -34,7 +34,7 @@ fn a_guest_reads_a_block_at_its_offset_in_the_arena() {
         let mut offsets = Vec::new();
         while guest.reported('a').is_empty() {
             if publish(&mut writer, b"first") {
-                offsets.push(own.take().expect("published").offset);
+                offsets.push(own.receive_descriptor().expect("published").offset);
                 own.release_before(own.next_sequence());
             }
             tokio::task::yield_now().await;
@@ -74,7 +74,7 @@ fn an_arena_with_large_pages_is_mapped_into_a_guest_with_large_pages() {
         let mut own = bus.reader("topic");
         while guest.reported('a').is_empty() {
             if publish(&mut writer, b"first") {
-                own.take().expect("published");
+                own.receive_descriptor().expect("published");
                 own.release_before(own.next_sequence());
             }
             tokio::task::yield_now().await;

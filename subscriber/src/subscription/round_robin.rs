@@ -78,7 +78,7 @@ impl RoundRobin {
                     tried = 0;
                 }
             } else {
-                reader.let_go_of_dropped();
+                reader.release_dropped();
                 tried += 1;
             }
         }

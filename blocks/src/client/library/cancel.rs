@@ -1,13 +1,13 @@
-//! Leaving an app that was cancelled: its stack is unwound to the entry, as by a panic that nobody is told of.
+//! Cancelling an app: its stack is unwound to the entry, as by a panic that is not reported.
 
 use std::any::Any;
 use std::panic::resume_unwind;
 use std::thread;
 
-/// What unwinds.
+/// The payload of the panic that unwinds.
 struct Cancelled;
 
-/// Unwinds, unless this thread does so already.
+/// Unwinds, unless this thread is already unwinding.
 #[cold]
 pub(super) fn unwind() {
     if !thread::panicking() {
@@ -15,7 +15,7 @@ pub(super) fn unwind() {
     }
 }
 
-/// Whether it was [`unwind`] that has unwound.
+/// Whether [`unwind`] caused this panic.
 pub(super) fn is_cancelled(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Cancelled>()
 }

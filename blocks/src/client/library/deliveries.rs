@@ -1,17 +1,15 @@
-//! A subscription of the table.
+//! A subscription, over the functions of the table.
 
 use super::runtime::Runtime;
 use super::types::{Error, SubscriptionStats, answer, quiet_answer};
-use crate::abi::{
-    Host, OVERFLOW_BLOCK, OVERFLOW_DROP_NEWEST, OVERFLOW_DROP_OLDEST, SubscriptionOptions, Text,
-};
-use crate::options::{Overflow, ReaderOptions};
+use crate::abi::{Host, SubscriptionOptions, Text};
+use crate::options::ReaderOptions;
 use crate::payload::schema::Schema;
 
 pub(in super::super) use crate::abi::Record;
 
 impl Record {
-    /// Where the message lies.
+    /// The message's address.
     #[inline(always)]
     pub(in super::super) fn address(&self) -> u64 {
         self.address.expose_provenance() as u64
@@ -36,18 +34,14 @@ impl Deliveries {
         let host = runtime.host()?;
         let options = SubscriptionOptions {
             size: size_of::<SubscriptionOptions>() as u32,
-            overflow: match options.overflow {
-                Overflow::Block => OVERFLOW_BLOCK,
-                Overflow::DropOldest => OVERFLOW_DROP_OLDEST,
-                Overflow::DropNewest => OVERFLOW_DROP_NEWEST,
-            },
+            overflow: options.overflow.abi_code(),
             history: u32::try_from(options.history).unwrap_or(u32::MAX),
             depth: options.depth.unwrap_or(0),
             name: Text::of(name),
         };
         let mut subscription = 0;
-        // SAFETY: the table is a host's, which was checked, and is called with its context; texts, options and the place for the
-        // handle are valid for the call.
+        // SAFETY: the table is a host's, which was checked, and is called with its context; texts, options
+        // and the place for the handle are valid for the call.
         answer(unsafe {
             (host.subscription_open)(
                 host.context,
@@ -86,11 +80,11 @@ impl Deliveries {
 
     /// Releases all deliveries before number `released`.
     pub(in super::super) fn release(&self, released: u64) {
-        // Whatever the host has to say it says again when the next batch is asked for.
+        // The host repeats any error when the next batch is requested.
         let _ = self.poll(&mut [], released);
     }
 
-    /// Keeps a delivery.
+    /// Holds a delivery.
     pub(in super::super) fn hold(&self, index: u64) -> Result<u32, Error> {
         let host = self.runtime.host()?;
         let mut hold = 0;
@@ -100,7 +94,7 @@ impl Deliveries {
         quiet_answer(status).map(|()| hold)
     }
 
-    /// Gives a hold back.
+    /// Gives up a hold.
     pub(in super::super) fn unhold(&self, hold: u32) -> Result<(), Error> {
         let host = self.runtime.host()?;
         // SAFETY: as in `open`.
@@ -108,7 +102,7 @@ impl Deliveries {
         quiet_answer(status)
     }
 
-    /// Ends the delivery but not the holds.
+    /// Ends delivery, but not the holds.
     pub(in super::super) fn leave(&self) {
         self.call(|host| {
             // SAFETY: as in `open`. What it returns changes nothing.
@@ -116,7 +110,7 @@ impl Deliveries {
         });
     }
 
-    /// The counters; zeros where the host does not tell.
+    /// The counters, or zeros if the host refuses.
     pub(in super::super) fn stats(&self) -> SubscriptionStats {
         let mut stats = SubscriptionStats::default();
         self.call(|host| {

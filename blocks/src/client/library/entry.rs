@@ -1,4 +1,4 @@
-//! From the table's `run` to the app's function.
+//! The entry: from the table's `run` to the app's function.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -15,18 +15,18 @@ use crate::abi::{Host, RUN_CANCELLED, RUN_FAILED, RUN_FINISHED, RUN_PANICKED, RU
 thread_local! {
     /// Whether this is the thread of `run`.
     static RUNS: Cell<bool> = const { Cell::new(false) };
-    /// What the panic hook was told on this thread last.
+    /// The latest message of the panic hook on this thread.
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `app` to its end and returns what the table's `run` returns. Its error's text, or that of a panic, is left with the host.
-/// Never unwinds.
+/// Runs `app` to its end and returns the result of the table's `run`. Passes the text of an error or a panic
+/// to the host. Never unwinds.
 ///
-/// A component runs once at a time: while a run goes on another one is refused.
+/// A component only runs once at a time: a second run is refused.
 ///
 /// # Safety
-/// `host` is what the host has called `run` with: null or its table, whose functions and context stay valid until the library is
-/// closed.
+/// `host` is what the host has called `run` with: null or its table, whose functions and context stay valid
+/// until the library is closed.
 pub unsafe fn run_app<F, E>(host: *const Host, app: impl FnOnce(Runtime) -> F) -> u32
 where
     F: Future<Output = Result<(), E>>,
@@ -45,7 +45,7 @@ where
     set_panic_hook();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let result = block_on(app(runtime.clone()));
-        // Told in here: an error's text is the app's code too.
+        // Inside of `catch_unwind`: formatting an error runs the app's code too.
         result.map_err(|error| runtime.fail(&error.to_string()))
     }));
     let status = match result {
@@ -63,8 +63,8 @@ where
     status
 }
 
-/// A panic's text goes to the host, not to the process's output: that of the thread of `run` when it has ended the
-/// app, that of another thread at once, to the log.
+/// A panic's text goes to the host, not to the process's output: that of the thread of `run` when it has
+/// ended the app, that of another thread at once, to the log.
 fn set_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.to_string();

@@ -1,4 +1,4 @@
-//! Drives one future to its end in the calling thread.
+//! Runs a future to its end in the calling thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,16 +9,16 @@ use std::thread::{self, Thread};
 
 use super::runtime::Runtime;
 
-/// Polls, or is about to sleep.
+/// The thread polls, or is about to sleep.
 const AT_WORK: u8 = 0;
-/// Was woken, and is to poll (again).
+/// The thread was woken and must poll again.
 const WOKEN: u8 = 1;
-/// In the host's `wait`.
+/// The thread is in the host's `wait`.
 const LEADS: u8 = 2;
-/// Parked.
+/// The thread is parked.
 const PARKED: u8 = 3;
 
-/// What a thread that drives a future does, and how it is woken, from any thread.
+/// The state of a thread that runs a future. Any thread can wake it.
 pub(super) struct Woken {
     state: AtomicU8,
     thread: Thread,
@@ -32,16 +32,17 @@ impl Woken {
 
     /// Whether the future was woken since the last call.
     fn take(&self) -> bool {
-        // Ordering: Acquire pairs with the Release in `wake_by_ref`: what was done before waking is seen by the poll.
+        // Ordering: Acquire pairs with the Release in `wake_by_ref`: what was done before waking is seen by
+        // the poll.
         self.state.swap(AT_WORK, Ordering::AcqRel) == WOKEN
     }
 
-    /// False: it was woken meanwhile, and must not sleep.
+    /// Returns `false` if the thread was woken meanwhile and must not sleep.
     pub(super) fn begin_to_lead(&self) -> bool {
         self.begin(LEADS)
     }
 
-    /// False: it was woken meanwhile, and must not sleep.
+    /// Returns `false` if the thread was woken meanwhile and must not sleep.
     pub(super) fn begin_to_park(&self) -> bool {
         self.begin(PARKED)
     }
@@ -50,7 +51,7 @@ impl Woken {
         self.state.compare_exchange(AT_WORK, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// It does not sleep any more.
+    /// Records that the thread does not sleep any more.
     pub(super) fn go_on(&self) {
         let _ = self
             .state
@@ -73,10 +74,11 @@ impl Wake for Woken {
     }
 }
 
-/// Runs `future` to its end. Blocks the thread, in the host's `wait` or parked, whenever it has nothing to do.
+/// Runs `future` to its end. Blocks the thread, in the host's `wait` or parked, whenever there is nothing to
+/// do.
 ///
-/// Everything that wakes its context's waker counts, from any thread. A future that waits for something that no host call and
-/// nothing else of the component brings about blocks until the component is cancelled.
+/// Any thread may wake the context's waker. A future that waits for something that neither a host call nor
+/// another part of the component causes blocks until the component is cancelled.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let runtime = Runtime::current();
     let mut future = pin!(future);

@@ -1,13 +1,14 @@
-//! A shared library's host: the functions of a [table](crate::abi), blocks where they lie in this process, and threads.
+//! The host of a shared library: the functions of a [table](crate::abi), blocks in place in this process, and
+//! threads.
 //!
-//! The names are those of the wasm side. What differs: no address space is donated, every message is built in its block, and a
-//! component may wait in several threads at once (`runtime`).
+//! The names are those of the wasm side. There are three differences: no address space is donated, every
+//! message is built in its block, and a component may wait in several threads at once (`runtime`).
 
 mod cancel;
 mod deliveries;
+mod direct;
 mod entry;
 mod executor;
-mod line;
 mod runtime;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,9 @@ pub use entry::run_app;
 pub use executor::block_on;
 pub use runtime::Runtime;
 pub use types::Level;
-pub use writer::{RawLoan, Writer, WriterOptions};
+pub use writer::{RawLoan, Writer};
 
 pub use crate::spin::spin;
 
-/// Whether a component may have several.
+/// Whether a component may have several threads.
 pub(super) const THREADS: bool = true;

@@ -1,16 +1,18 @@
-//! The host's table, as the app's side uses it, and the wakers of those who wait for the host.
+//! The host's table as the app uses it, and the wakers that wait for the host.
 //!
 //! # Threads
-//! The host's `wait` takes one thread at a time. Of all threads that have nothing to do one *leads*: it is in `wait`, and
-//! wakes whom it concerns. The others are parked. When the one that leads goes on with its own work, another takes over.
+//! Only one thread at a time can be in the host's `wait`. Of all threads that have nothing to do, one
+//! *leads*: it is in `wait`, and wakes the others as needed. The others are parked. When the leader continues
+//! with its own work, another thread takes over.
 //!
 //! ```text
 //!   thread of run    poll ─▶ wait ──────────▶ progress: wakes all wakers ─▶ poll …
-//!   another          poll ─▶ registers, wakes the leader (who looks at what is new), parks ─▶ woken: poll …
+//!   another          poll ─▶ registers, wakes the leader (which checks again), parks ─▶ woken: poll …
 //! ```
 //!
-//! What a host has told one thread it does not tell another. So who finds nothing registers its waker, then looks a second time. And it
-//! makes the thread that leads look again: what it found empty was not armed when `wait` began.
+//! The host does not tell a second thread what it told the first. So a thread that finds nothing registers
+//! its waker, then checks once more. It also makes the leader check again: a subscription that the thread
+//! found empty was not armed when `wait` began.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -28,24 +30,24 @@ use crate::abi::{FOREVER, Host, Text, WAKE_CANCELLED, WAKE_PROGRESS, WAKE_SHUTDO
 use crate::sys::clock;
 use crate::units::Timestamp;
 
-/// The run that goes on.
+/// The current run.
 static CURRENT: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// What a component is told and can tell, apart from messages. A handle on the run in which it was made.
+/// The component's connection to its host, apart from messages. A handle of the run that created it.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
 
 struct Inner {
-    /// `None`: there is no host, as nobody has called `run`.
+    /// `None` if there is no host, as nobody has called `run`.
     host: Option<Host>,
     reactor: Mutex<Reactor>,
-    /// Whether a thread is in `wait`, or about to be.
+    /// Whether a thread is in `wait` or about to enter it.
     led: AtomicBool,
-    /// Threads that are parked.
+    /// Parked threads.
     parked: Mutex<Vec<Thread>>,
 }
 
-/// What is locked here is whole after every step.
+/// Locks a mutex whose value is intact after every step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -60,19 +62,19 @@ impl Runtime {
         }))
     }
 
-    /// The run that goes on. Outside of one every call is refused as closed.
+    /// The current run. Outside of one every call is refused as closed.
     #[must_use]
     pub fn current() -> Self {
         lock(&CURRENT).clone().unwrap_or_else(Self::detached)
     }
 
-    /// No run: nothing is granted, nothing comes.
+    /// A runtime without a host: nothing is granted, and nothing arrives.
     pub(super) fn detached() -> Self {
         static DETACHED: LazyLock<Runtime> = LazyLock::new(|| Runtime::new(None));
         DETACHED.clone()
     }
 
-    /// Begins a run, unless there is one already.
+    /// Begins a run, unless there already is one.
     pub(super) fn enter(host: Host) -> Option<Self> {
         let mut current = lock(&CURRENT);
         if current.is_some() {
@@ -85,23 +87,23 @@ impl Runtime {
 
     /// Ends the run.
     pub(super) fn leave(self) {
-        // Dropped when nothing is locked any more.
+        // Dropped once nothing is locked any more.
         let _run = lock(&CURRENT).take();
     }
 
-    /// The host, or `closed` where there is none.
+    /// The host, or `closed` if there is none.
     #[inline(always)]
     pub(super) fn host(&self) -> Result<&Host, Error> {
         self.0.host.as_ref().ok_or(Error::Closed)
     }
 
-    /// The value that whoever started the component gave for `name`, if any.
+    /// The parameter `name` that was given when the component was started, if any.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         let host = self.host().ok()?;
         let mut value = Text::EMPTY;
-        // SAFETY: the table is a host's, which was checked, and is called with its context; the name and the place for
-        // the value are valid for the call.
+        // SAFETY: the table is a host's, which was checked, and is called with its context; the name and the
+        // place for the value are valid for the call.
         let found = unsafe { (host.parameter)(host.context, Text::of(name), &raw mut value) };
         // SAFETY: the host vouches for the value's bytes until `run` returns, and they are copied at once.
         if found == 0 { None } else { unsafe { value.str() }.map(str::to_owned) }
@@ -115,7 +117,7 @@ impl Runtime {
         }
     }
 
-    /// Leaves the message of the error with which the component is about to end.
+    /// Sets the message of the error with which the component is about to end.
     pub fn fail(&self, text: &str) {
         if let Ok(host) = self.host() {
             // SAFETY: as in `parameter`; the text is valid for the call.
@@ -129,14 +131,14 @@ impl Runtime {
         clock::precise() // the host's clock: it is in the same process
     }
 
-    /// Whether the component is asked to finish.
+    /// Whether the component was asked to finish.
     #[must_use]
     pub fn shutdown_requested(&self) -> bool {
         // SAFETY: as in `parameter`.
         self.host().is_ok_and(|host| unsafe { (host.shutdown_requested)(host.context) } != 0)
     }
 
-    /// Completes when the component is asked to finish.
+    /// Completes once the component is asked to finish.
     pub async fn shutdown(&self) {
         poll_fn(|context| {
             if self.shutdown_requested() {
@@ -153,7 +155,7 @@ impl Runtime {
         self.with_reactor(|reactor| reactor.wake_on_progress(waker));
     }
 
-    /// Wakes `waker` once when `deadline` has come.
+    /// Wakes `waker` once at `deadline`.
     pub(in super::super) fn wake_at(&self, deadline: Timestamp, waker: &Waker) -> TimerKey {
         let key = self.with_reactor(|reactor| reactor.wake_at(deadline, waker));
         self.look_again();
@@ -164,10 +166,11 @@ impl Runtime {
         work(&mut lock(&self.0.reactor))
     }
 
-    /// Makes the thread that leads, if there is one, look again. A thread that polls does not lead, so it is another.
+    /// Makes the leader, if there is one, check again. A polling thread does not lead, so the leader is
+    /// another thread.
     pub(in super::super) fn look_again(&self) {
-        // Ordering: SeqCst pairs with the swap in `idle`: either the thread that is about to lead is seen here, or it calls
-        // `wait` later than this thread has registered and looked.
+        // Ordering: SeqCst pairs with the swap in `idle`: either the thread that is about to lead is seen
+        // here, or it calls `wait` later than this thread has registered and looked.
         if self.0.led.load(Ordering::SeqCst) {
             self.wake();
         }
@@ -181,7 +184,8 @@ impl Runtime {
         }
     }
 
-    /// Blocks this thread until `woken` may have been woken. Does not return once the component is cancelled.
+    /// Blocks this thread until `woken` may have been woken. Does not return once the component was
+    /// cancelled.
     pub(super) fn idle(&self, woken: &Woken) {
         let Some(host) = &self.0.host else {
             return self.park(woken);
@@ -200,7 +204,7 @@ impl Runtime {
         }
     }
 
-    /// Parks until woken, or until the thread that leads does not any more.
+    /// Parks until woken, or until there is no leader any more.
     fn follow(&self, woken: &Woken) {
         lock(&self.0.parked).push(thread::current());
         if self.0.led.load(Ordering::SeqCst) && woken.begin_to_park() {
@@ -209,7 +213,7 @@ impl Runtime {
         woken.go_on();
     }
 
-    /// Waits without a host: only timers and other threads can wake.
+    /// Waits without a host: only timers and other threads can wake this thread.
     fn park(&self, woken: &Woken) {
         let next = self.with_reactor(|reactor| reactor.next_deadline());
         if woken.begin_to_park() {
@@ -225,7 +229,7 @@ impl Runtime {
         self.wake_due();
     }
 
-    /// One call of the host's `wait`, and wakes whom it concerns. Returns the reasons.
+    /// Calls the host's `wait` once, and wakes the wakers that it concerns. Returns the reasons.
     fn wait(&self, host: &Host) -> u32 {
         let next = self.with_reactor(|reactor| reactor.next_deadline());
         let timeout =

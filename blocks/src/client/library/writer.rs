@@ -1,95 +1,68 @@
 //! Publishing from a library: every message is built in the block that subscribers read.
 //!
-//! Where the host gives the publisher's line, a message takes no call: the calls are those for blocks, for many small ones at a time
-//! (`line`). Otherwise it takes one: the one that publishes it brings the next block along, if one is free and small.
+//! If the host permits [direct](super::direct) publishing, a message takes no call. The library only calls
+//! the host for blocks, many small ones at a time. Otherwise a message takes one call: the one that publishes
+//! it also returns the next block, if a small one is free.
 
 use std::fmt;
 use std::hint::cold_path;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::super::error::HostError;
-use super::super::park;
-use super::line::PublisherLine;
+use super::direct::DirectWriter;
 use super::runtime::Runtime;
 use super::types::{Error, PublisherStats, answer};
-use crate::abi::{
-    self, Loan, REUSE_BY_SIZE, REUSE_HOTTEST, REUSE_OLDEST, TIMESTAMPS_COARSE, TIMESTAMPS_OFF,
-    TIMESTAMPS_PRECISE, Text, VALID,
-};
+use crate::abi::{self, Loan, Text, VALID};
 use crate::error::LoanError;
-use crate::options::{Reuse, SizeClass, Timestamps};
+use crate::options::WriterOptions;
 use crate::payload::schema::Schema;
 use crate::units::Sequence;
 
-/// Blocks of at least that many bytes are not brought along: which of them is used next is better decided when it is
-/// needed, as the one that was freed last is still in the cache.
+/// From this size on, blocks are not asked for ahead. Which one is used next is better decided when it is
+/// needed: the most recently freed one is still in the cache.
 const LARGE: usize = 32 << 10;
-
-/// What a writer needs.
-#[derive(Clone, Debug)]
-pub struct WriterOptions {
-    /// Capacity of a block in bytes.
-    pub block_size: u32,
-    /// Number of blocks.
-    pub blocks: u32,
-    /// Number of blocks at most.
-    pub max_blocks: Option<u32>,
-    /// Blocks of larger sizes, in ascending order.
-    pub larger: Vec<SizeClass>,
-    /// Messages that stay available to subscribers that come later.
-    pub history: u32,
-    /// Subscribers at a time.
-    pub max_subscribers: u32,
-    /// Whether messages carry the time.
-    pub timestamps: Timestamps,
-    /// Which free block is loaned next.
-    pub reuse: Reuse,
-    /// Whether all memory is touched at once.
-    pub prefault: bool,
-    /// What statistics call the publisher; may be empty.
-    pub name: &'static str,
-}
 
 /// A publisher of one topic.
 pub struct Writer {
     runtime: Runtime,
     publisher: u64,
-    /// Then all loans are its blocks.
-    line: Option<PublisherLine>,
-    /// The block that is filled, or that is there for the next message. One of the line has no handle, and its address is set when it
-    /// is loaned.
-    lent: Loan,
-    /// Bytes that it has and 1; 0: there is none.
+    /// If set, all loans are reserved blocks.
+    direct: Option<DirectWriter>,
+    /// The block that is being filled, or that is ready for the next message. A reserved one has no handle,
+    /// and its address is set when it is loaned.
+    block: Loan,
+    /// Bytes of that block plus 1; 0 if there is none.
     room: usize,
-    /// Bytes that were asked for.
+    /// Bytes asked for.
     asked: usize,
     schema: Schema,
-    /// Of the smallest blocks, and of the largest.
+    /// Bytes of the smallest blocks.
     block_size: usize,
+    /// Bytes of the largest blocks.
     largest: usize,
     blocks: u32,
     /// Number of the next message.
     sequence: u64,
 }
 
-// SAFETY: the block that it points to is lent to it alone, and the host takes calls from any thread.
+// SAFETY: the block that it points to is loaned to it alone, and the host takes calls from any thread.
 unsafe impl Send for Writer {}
 // SAFETY: a shared reference reaches numbers and the host, which takes calls from any thread.
 unsafe impl Sync for Writer {}
 
 impl Writer {
-    /// Joins `topic` as a publisher.
+    /// Joins `topic` as a publisher, which statistics call `name`.
     ///
     /// # Errors
-    /// What the host refuses it with: not granted, another schema, a limit.
+    /// The host's error: not granted, a different schema, or a limit.
     pub fn open(
         runtime: &Runtime,
         topic: &str,
         schema: &Schema,
         options: &WriterOptions,
+        name: &str,
     ) -> Result<Self, HostError> {
         let host = runtime.host()?;
         let bytes = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
@@ -104,29 +77,21 @@ impl Writer {
             .collect();
         let asked = abi::PublisherOptions {
             size: size_of::<abi::PublisherOptions>() as u32,
-            block_size: options.block_size,
+            block_size: bytes(options.block_size),
             blocks: options.blocks,
             history: options.history,
             max_blocks: options.max_blocks.unwrap_or(0),
             max_subscribers: options.max_subscribers,
-            timestamps: match options.timestamps {
-                Timestamps::Off => TIMESTAMPS_OFF,
-                Timestamps::Coarse => TIMESTAMPS_COARSE,
-                Timestamps::Precise => TIMESTAMPS_PRECISE,
-            },
-            reuse: match options.reuse {
-                Reuse::BySize => REUSE_BY_SIZE,
-                Reuse::Oldest => REUSE_OLDEST,
-                Reuse::Hottest => REUSE_HOTTEST,
-            },
+            timestamps: options.timestamps.abi_code(),
+            reuse: options.reuse.abi_code(),
             prefault: u32::from(options.prefault),
             larger_count: bytes(larger.len()),
             larger: larger.as_ptr(),
-            name: Text::of(options.name),
+            name: Text::of(name),
         };
         let mut publisher = 0;
-        // SAFETY: the table is a host's, which was checked, and is called with its context; texts, options with the sizes that they
-        // point to and the place for the handle are valid for the call.
+        // SAFETY: the table is a host's, which was checked, and is called with its context; texts, options
+        // with the sizes that they point to and the place for the handle are valid for the call.
         answer(unsafe {
             (host.publisher_open)(
                 host.context,
@@ -140,12 +105,12 @@ impl Writer {
         // SAFETY: as above.
         let block_size = unsafe { (host.publisher_block_size)(host.context, publisher) } as usize;
         let largest = options.larger.iter().map(|class| class.block_size).fold(block_size, usize::max);
-        let line = PublisherLine::open(host, publisher);
+        let direct = DirectWriter::open(host, publisher);
         Ok(Self {
             runtime: runtime.clone(),
             publisher,
-            line,
-            lent: Loan::NONE,
+            direct,
+            block: Loan::NONE,
             room: 0,
             asked: 0,
             schema: schema.clone(),
@@ -156,47 +121,42 @@ impl Writer {
         })
     }
 
-    /// Capacity of a block in bytes; of the smallest where there are several sizes.
+    /// Capacity of the smallest blocks in bytes.
     #[must_use]
     pub fn block_size(&self) -> usize {
         self.block_size
     }
 
-    /// The layout of its messages.
+    /// The layout of the messages.
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    /// The sequence that the next message gets.
+    /// The sequence of the next message.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
-        self.line.as_ref().map_or(Sequence::new(self.sequence), PublisherLine::next_sequence)
+        self.direct.as_ref().map_or(Sequence::new(self.sequence), DirectWriter::next_sequence)
     }
 
-    /// Never: a host answers for the process.
-    #[must_use]
-    pub const fn is_inherited(&self) -> bool {
-        false
-    }
-
-    /// Subscribers of the topic now. One host call.
+    /// The current number of the topic's subscribers. One host call.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         let count = self.runtime.host().map_or(0, |host| {
             // SAFETY: as in `open`.
             unsafe { (host.publisher_subscriber_count)(host.context, self.publisher) }
         });
-        self.runtime.look_again(); // whoever asks may have registered before, and wait for another number
+        self.runtime.look_again(); // the caller may have registered before, and wait for another number
         count
     }
 
-    /// Arranges that the context's waker is woken when a block comes free or a subscriber joins or leaves.
+    /// Registers the context's waker to be woken when a block comes free, or when a subscriber joins or
+    /// leaves.
     pub fn register(&self, cx: &mut Context<'_>) {
         self.runtime.wake_on_progress(cx.waker());
     }
 
-    /// The host's counters of this publisher; zeros where it does not tell. One host call.
+    /// The host's counters of this publisher, or zeros if it refuses. One host call.
     #[must_use]
     pub fn stats(&self) -> PublisherStats {
         let mut stats = PublisherStats::default();
@@ -207,18 +167,18 @@ impl Writer {
         stats
     }
 
-    /// Lends the block for a message of up to `len` bytes (0: as many as the smallest have). Never waits. A host call, unless
-    /// the block is there already.
+    /// Loans a block for a message of up to `len` bytes (0: as many as the smallest blocks have). Never
+    /// waits. A host call, unless a block is ready.
     ///
     /// # Errors
-    /// [`LoanError::Exhausted`] when no block is free, [`LoanError::TooLarge`] when a block is too small.
+    /// [`LoanError::Exhausted`] if no block is free, [`LoanError::TooLarge`] if a block is too small.
     #[inline]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        if !self.is_lent(len) {
-            self.lend(len)?;
+        if !self.has_room(len) {
+            self.obtain(len)?;
         }
-        match &self.line {
-            Some(line) => self.lent.address = line.block(),
+        match &self.direct {
+            Some(direct) => self.block.address = direct.block(),
             None => self.asked = len,
         }
         Ok(RawLoan { writer: self })
@@ -226,21 +186,21 @@ impl Writer {
 
     /// Whether there is a block for a message of `len` bytes.
     #[inline(always)]
-    fn is_lent(&self, len: usize) -> bool {
+    fn has_room(&self, len: usize) -> bool {
         len < self.room
     }
 
-    /// Asks the host for a block, which becomes the next one. One that was too small goes back.
+    /// Asks the host for a block, which becomes the next one. Returns one that was too small.
     #[inline(never)]
-    fn lend(&mut self, len: usize) -> Result<(), LoanError> {
+    fn obtain(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.largest {
             return Err(LoanError::TooLarge { needed: len, block_size: self.largest });
         }
-        if let Some(line) = &mut self.line {
-            let capacity = line.capacity();
-            let refilled = line.refill(&self.runtime, self.publisher);
+        if let Some(direct) = &mut self.direct {
+            let capacity = direct.capacity();
+            let refilled = direct.refill(&self.runtime, self.publisher);
             refilled.map_err(|error| self.refused(error, len))?;
-            (self.lent.capacity, self.room) = (capacity, capacity.saturating_add(1));
+            (self.block.capacity, self.room) = (capacity, capacity.saturating_add(1));
             return Ok(());
         }
         let loan = self.ask(len)?;
@@ -249,10 +209,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes this the next block, and returns what was.
+    /// Makes this the next block, and returns the previous one.
     fn put(&mut self, loan: Loan) -> Loan {
         self.room = if loan.address.is_null() { 0 } else { loan.capacity.saturating_add(1) };
-        std::mem::replace(&mut self.lent, loan)
+        std::mem::replace(&mut self.block, loan)
     }
 
     fn ask(&self, len: usize) -> Result<Loan, LoanError> {
@@ -278,12 +238,12 @@ impl Writer {
         }
     }
 
-    /// Wakes whoever waits for what was published by the line.
+    /// Wakes subscribers that wait for what was published directly.
     #[cold]
     fn wake(&self) {
-        if let Some(line) = &self.line {
-            // It is published whatever the host says, which it says again at the next call.
-            let _ = line.wake(&self.runtime, self.publisher);
+        if let Some(direct) = &self.direct {
+            // The message is published whatever the host says. It says the same at the next call.
+            let _ = direct.wake(&self.runtime, self.publisher);
         }
     }
 
@@ -296,35 +256,26 @@ impl Writer {
         }
     }
 
-    /// Like [`try_loan`](Self::try_loan), but blocks the thread until a block comes free, or until `deadline`.
-    ///
-    /// # Errors
-    /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
-    pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        park::until(deadline, |cx| self.poll_loanable(cx, len)).unwrap_or(Err(LoanError::Deadline))?;
-        self.try_loan(len)
-    }
-
-    /// Ready when a loan of `len` bytes can be had; arranges that the task is woken when that may be so.
+    /// Ready when a loan of `len` bytes is possible. Otherwise wakes the task when that may be the case.
     #[inline]
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        if self.is_lent(len) { Poll::Ready(Ok(())) } else { self.poll_lend(cx, len) }
+        if self.has_room(len) { Poll::Ready(Ok(())) } else { self.poll_obtain(cx, len) }
     }
 
     #[inline(never)]
-    fn poll_lend(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
-        match self.lend(len) {
+    fn poll_obtain(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
+        match self.obtain(len) {
             Err(LoanError::Exhausted { .. }) => {}
-            lent => return Poll::Ready(lent),
+            obtained => return Poll::Ready(obtained),
         }
         self.runtime.wake_on_progress(cx.waker());
         // As `Subscription::poll_ready` does.
-        match self.lend(len) {
+        match self.obtain(len) {
             Err(LoanError::Exhausted { .. }) => {
                 self.runtime.look_again();
                 Poll::Pending
             }
-            lent => Poll::Ready(lent),
+            obtained => Poll::Ready(obtained),
         }
     }
 }
@@ -348,11 +299,12 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// The right to fill and publish the next message; dropping it returns the block.
+/// The right to fill and publish the next message. Dropping it returns the block.
 ///
-/// Dereferences to as many bytes as the block has; their content is unspecified (zeros, or bytes of an earlier message).
+/// Dereferences to all bytes of the block. Their content is unspecified: zeros, or bytes of an earlier
+/// message.
 pub struct RawLoan<'w> {
-    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
+    // The writer knows the block, so that a loan is one pointer, which moves in a register.
     writer: &'w mut Writer,
 }
 
@@ -362,15 +314,16 @@ unsafe impl Send for RawLoan<'_> {}
 unsafe impl Sync for RawLoan<'_> {}
 
 impl RawLoan<'_> {
-    /// Publishes the first `len` bytes. The host checks whether they are a value of the topic's layout, if it can.
+    /// Publishes the first `len` bytes. The host checks whether they are a value of the topic's layout, if it
+    /// can.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with what the host says.
+    /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with the host's reason.
     pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish_as(len, 0)
     }
 
-    /// As [`publish`](Self::publish), for bytes that nobody needs to check.
+    /// Like [`publish`](Self::publish), for bytes that nobody needs to check.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
@@ -384,17 +337,17 @@ impl RawLoan<'_> {
 
     #[inline(always)]
     fn publish_as(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
-        let capacity = self.writer.lent.capacity;
+        let capacity = self.writer.block.capacity;
         if len > capacity {
             return Err(LoanError::TooLarge { needed: len, block_size: capacity });
         }
         let mut loan = ManuallyDrop::new(self);
         let writer = &mut *loan.writer;
-        if let Some(line) = &mut writer.line
+        if let Some(direct) = &mut writer.direct
             && valid == VALID
         {
-            let (sequence, waited_for) = line.publish(writer.lent.address, len);
-            if !line.has_block() {
+            let (sequence, waited_for) = direct.publish(writer.block.address, len);
+            if !direct.has_block() {
                 cold_path();
                 writer.room = 0;
             }
@@ -409,11 +362,11 @@ impl RawLoan<'_> {
     #[inline(never)]
     fn publish_by_call(self, len: usize, valid: u32) -> Result<Sequence, LoanError> {
         let writer = &mut *self.writer;
-        if let Some(line) = &mut writer.line {
+        if let Some(direct) = &mut writer.direct {
             // One that the host is to check.
-            let message = (writer.lent.address.cast_const(), len as u32 | valid);
-            let published = line.publish_checked(&writer.runtime, writer.publisher, message);
-            if !line.has_block() {
+            let message = (writer.block.address.cast_const(), len as u32 | valid);
+            let published = direct.publish_checked(&writer.runtime, writer.publisher, message);
+            if !direct.has_block() {
                 writer.room = 0;
             }
             return published.map_err(|error| writer.refused(error, len));
@@ -424,16 +377,16 @@ impl RawLoan<'_> {
         let (context, publish) = (host.context, host.publisher_publish_block);
         // The next message will want a block like this one, of the smallest size.
         let mut next = Loan { capacity: writer.asked, ..Loan::NONE };
-        let brings = writer.lent.capacity < LARGE && writer.lent.capacity <= writer.block_size;
-        let place = if brings { &raw mut next } else { std::ptr::null_mut() };
+        let ahead = writer.block.capacity < LARGE && writer.block.capacity <= writer.block_size;
+        let place = if ahead { &raw mut next } else { std::ptr::null_mut() };
         let mut sequence = 0;
-        // SAFETY: as in `Writer::open`. A length has 31 bits, as no block is longer. Nothing refers to the bytes any more, as `self`
-        // is not used but to give back what was not published.
+        // SAFETY: as in `Writer::open`. A length has 31 bits, as no block is longer. Nothing refers to the
+        // bytes any more, as `self` is not used but to give back what was not published.
         let status = unsafe {
             publish(
                 context,
                 writer.publisher,
-                writer.lent.block,
+                writer.block.block,
                 len as u32 | valid,
                 &raw mut sequence,
                 place,
@@ -448,17 +401,17 @@ impl RawLoan<'_> {
         Ok(Sequence::new(sequence))
     }
 
-    /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits.
+    /// Exchanges the block for one of at least `len` bytes, unless it is already that large. Never waits.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`], [`LoanError::Exhausted`]; the loan is as before.
+    /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`]. Then the loan is unchanged.
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
         let writer = &mut *self.writer;
-        if len <= writer.lent.capacity {
+        if len <= writer.block.capacity {
             return Ok(());
         }
-        // Where there is a line, all blocks have one size.
-        if len > writer.largest || writer.line.is_some() {
+        // With direct publishing, all blocks have one size.
+        if len > writer.largest || writer.direct.is_some() {
             return Err(LoanError::TooLarge { needed: len, block_size: writer.largest });
         }
         let larger = writer.ask(len)?;
@@ -471,8 +424,8 @@ impl RawLoan<'_> {
 impl Drop for RawLoan<'_> {
     #[inline]
     fn drop(&mut self) {
-        // A block of the line stays, as the next one.
-        if self.writer.line.is_none() {
+        // A reserved block stays, as the next one.
+        if self.writer.direct.is_none() {
             let loan = self.writer.put(Loan::NONE);
             self.writer.give_back(loan);
         }
@@ -484,9 +437,9 @@ impl Deref for RawLoan<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the host has lent that many bytes there, which are initialised, to this loan alone until it is published or goes
-        // back, both of which need `self`; `try_loan` has made sure of it.
-        unsafe { std::slice::from_raw_parts(self.writer.lent.address, self.writer.lent.capacity) }
+        // SAFETY: the host has loaned that many bytes there, which are initialised, to this loan alone until
+        // it is published or goes back, both of which need `self`; `try_loan` has made sure of it.
+        unsafe { std::slice::from_raw_parts(self.writer.block.address, self.writer.block.capacity) }
     }
 }
 
@@ -494,7 +447,7 @@ impl DerefMut for RawLoan<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.writer.lent.address, self.writer.lent.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(self.writer.block.address, self.writer.block.capacity) }
     }
 }
 

@@ -1,14 +1,14 @@
-//! From the component's export to the app's function.
+//! The entry: from the component's export to the app's function.
 
 use std::fmt::Display;
 use std::future::Future;
 
 use super::{Runtime, block_on};
 
-/// Runs `app` to its end and returns what the export `run` returns: 0 if it succeeded, 1 if it failed, after
-/// its error's text was left with the host.
+/// Runs `app` to its end and returns the result of the export `run`: 0 on success; 1 on failure, after
+/// passing the error's text to the host.
 ///
-/// A panic leaves its message with the host and then traps.
+/// A panic passes its message to the host, then traps.
 pub fn run_app<F, E>(app: impl FnOnce(Runtime) -> F) -> u32
 where
     F: Future<Output = Result<(), E>>,

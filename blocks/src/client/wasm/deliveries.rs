@@ -1,4 +1,4 @@
-//! Records of messages, and the address space in which the host maps the blocks that they name.
+//! Message records, and the address space in which the host maps their blocks.
 
 use std::sync::Mutex;
 
@@ -23,7 +23,7 @@ pub(in super::super) struct Record {
 const _: () = assert!(size_of::<Record>() == 32, "the size that the WIT package states");
 
 impl Record {
-    /// Where the message lies.
+    /// The message's address.
     pub(in super::super) fn address(&self) -> u64 {
         u64::from(self.address)
     }
@@ -61,8 +61,8 @@ impl Deliveries {
         &self.handle
     }
 
-    /// Releases all deliveries before number `released`, then asks for records of new messages. Gives the host address space
-    /// where it has none for the blocks.
+    /// Releases all deliveries before number `released`, then asks for records of new messages. Donates
+    /// address space to the host if it has none for the blocks.
     pub(in super::super) fn poll(&self, batch: &mut [Record], released: u64) -> Result<u32, Error> {
         let size = size_of_val(batch) as u32;
         // The host writes the records behind the compiler's back, hence through an exposed pointer.
@@ -77,11 +77,11 @@ impl Deliveries {
 
     /// Releases all deliveries before number `released`.
     pub(in super::super) fn release(&self, released: u64) {
-        // Whatever else the host has to say it says again when the next batch is asked for.
+        // The host repeats any other error when the next batch is requested.
         let _ = self.handle.poll(MemoryArea { address: 0, size: 0 }, released);
     }
 
-    /// Gives the host the address space that it says it needs.
+    /// Donates the address space that the host says it needs.
     fn donate(&self) -> Result<(), Error> {
         let needed = self.handle.minimum_size();
         if needed == 0 {

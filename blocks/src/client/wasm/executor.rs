@@ -1,4 +1,4 @@
-//! Drives one future to its end in the guest's only thread.
+//! Runs a future to its end in the guest's only thread.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::Runtime;
 
-/// Remembers that the future was woken. A guest has one thread, so a flag is all there is to it.
+/// Records that the future was woken. A guest has one thread, so a flag suffices.
 struct Woken(AtomicBool);
 
 impl Wake for Woken {
@@ -21,11 +21,11 @@ impl Wake for Woken {
     }
 }
 
-/// Runs `future` to its end. Suspends the guest in the host's `wait` whenever it has nothing to do.
+/// Runs `future` to its end. Suspends the guest in the host's `wait` whenever there is nothing to do.
 ///
-/// Everything that wakes its context's waker counts, so combinators that poll only what was woken
-/// (`select!`, `join!`, `FuturesUnordered`) work. A future that waits for something that no host call and no
-/// other part of it brings about suspends the guest until the shutdown.
+/// Combinators that only poll futures that were woken (`select!`, `join!`, `FuturesUnordered`) work. A future
+/// that waits for something that neither a host call nor another part of it causes suspends the guest until
+/// the shutdown.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let woken = Arc::new(Woken(AtomicBool::new(true)));

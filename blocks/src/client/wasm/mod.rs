@@ -1,5 +1,5 @@
-//! A wasm guest's host: its functions are imports, its blocks appear in windows of the guest's memory, and there is one
-//! thread.
+//! The host of a wasm guest: its functions are imports, its blocks appear in windows of the guest's memory,
+//! and there is one thread.
 
 mod app;
 mod bindings;
@@ -15,19 +15,19 @@ pub(super) use bindings::blockcast::blocks::{topics, types};
 pub(super) use deliveries::{Deliveries, Record};
 pub use executor::block_on;
 pub use runtime::Runtime;
-pub use writer::{RawLoan, Writer, WriterOptions};
+pub use writer::{RawLoan, Writer};
 
-/// What the macro `export!` of the facade is made of: the export, and none of the imports. These take addresses in this guest's
-/// memory as numbers and write there, or unmap what lies there, so that only this crate may call them.
+/// The export, which the facade's macro `export!` uses, and none of the imports. The imports take addresses
+/// in this guest's memory as numbers, and write or unmap memory there, so only this crate may call them.
 #[doc(hidden)]
 pub mod export {
     pub use super::bindings::{__export_world_app_cabi, _export_run_cabi, Guest, export_app};
 }
 
-/// Whether a component may have several.
+/// Whether a component may have several threads.
 pub(super) const THREADS: bool = false;
 
-/// Looks once whether `ready`: a guest gains nothing by looking again before it has let others run.
+/// Checks `ready` once. A guest gains nothing by checking again before it has let others run.
 pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
     ready().then_some(())
 }

@@ -1,4 +1,4 @@
-//! The host, as a guest sees it, and the wakers of those who wait for it.
+//! The host as a guest sees it, and the wakers that wait for it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,14 +10,15 @@ use super::bindings::blockcast::blocks::session;
 use super::bindings::blockcast::blocks::topics::{WakeReasons, wait};
 use crate::units::Timestamp;
 
-/// The timeout that stands for none.
+/// The timeout of a `wait` without a timeout.
 const FOREVER: u64 = u64::MAX;
 
 thread_local! {
     static REACTOR: RefCell<Reactor> = RefCell::default();
 }
 
-/// What a component is told and can tell, apart from messages. There is one host, so this is no more than a name for it.
+/// The component's connection to its host, apart from messages. There is only one host, so this is just a
+/// name for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Runtime(());
 
@@ -28,7 +29,7 @@ impl Runtime {
         Self(())
     }
 
-    /// The value that whoever started the component gave for `name`, if any.
+    /// The parameter `name` that was given when the component was started, if any.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<String> {
         session::parameter(name)
@@ -39,7 +40,7 @@ impl Runtime {
         session::log(level, text);
     }
 
-    /// Leaves the message of the error with which the component is about to end.
+    /// Sets the message of the error with which the component is about to end.
     pub fn fail(&self, text: &str) {
         session::fail(text);
     }
@@ -50,13 +51,13 @@ impl Runtime {
         Timestamp::from_nanos(session::now())
     }
 
-    /// Whether the component is asked to finish.
+    /// Whether the component was asked to finish.
     #[must_use]
     pub fn shutdown_requested(&self) -> bool {
         session::shutdown_requested()
     }
 
-    /// Completes when the component is asked to finish.
+    /// Completes once the component is asked to finish.
     pub async fn shutdown(&self) {
         poll_fn(|context| {
             if self.shutdown_requested() {
@@ -73,19 +74,19 @@ impl Runtime {
         self.with_reactor(|reactor| reactor.wake_on_progress(waker));
     }
 
-    /// Wakes `waker` once when `deadline` has come.
+    /// Wakes `waker` once at `deadline`.
     pub(in super::super) fn wake_at(&self, deadline: Timestamp, waker: &Waker) -> TimerKey {
         self.with_reactor(|reactor| reactor.wake_at(deadline, waker))
     }
 
-    /// A guest has one thread: while it polls nobody waits.
+    /// Does nothing. A guest has one thread: while it polls, nobody waits.
     pub(in super::super) fn look_again(&self) {}
 
     pub(in super::super) fn with_reactor<T>(&self, work: impl FnOnce(&mut Reactor) -> T) -> T {
         REACTOR.with_borrow_mut(work)
     }
 
-    /// Suspends the guest until there is a reason to go on, then wakes whom it concerns.
+    /// Suspends the guest until there is a reason to continue, then wakes the wakers that it concerns.
     pub(super) fn wait_and_wake(&self) {
         self.with_reactor(|reactor| reactor.untold()).iter().for_each(|attached| attached.flush());
         let next = self.with_reactor(|reactor| reactor.next_deadline());

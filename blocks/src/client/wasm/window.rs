@@ -4,28 +4,29 @@ use std::sync::Mutex;
 
 use super::types::MemoryArea;
 
-/// Size and alignment of what the host accepts: a page of linear memory.
+/// Size and alignment of the areas that the host accepts: a page of linear memory.
 const PAGE: u32 = 65_536;
 
-/// Windows of subscriptions that are gone: ordinary zeroed memory again, and used first. Linear memory
-/// cannot be given back, so this is what keeps a guest that opens and closes subscriptions from running out.
+/// Windows of dropped subscriptions. They are ordinary zeroed memory again, and are used first. Linear memory
+/// cannot shrink, so this keeps a guest that opens and closes subscriptions from running out.
 static FREE: Mutex<Vec<MemoryArea>> = Mutex::new(Vec::new());
 
-/// The windows of one subscription. Must be dropped after the subscription, when the host has left them.
+/// The windows of one subscription. Must be dropped after the subscription, when the host no longer uses
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Windows(Vec<MemoryArea>);
 
 impl Windows {
-    /// Takes address space of at least `bytes` bytes, or `None` if the linear memory cannot grow that much.
+    /// Reserves at least `bytes` bytes of address space. `None` if the linear memory cannot grow that much.
     ///
-    /// Nothing of the guest's own lies in it, and nothing ever will until it is handed back here.
+    /// The guest has nothing in it, and will not until it is handed back here.
     pub(super) fn reserve(bytes: u32) -> Option<MemoryArea> {
         let pages = bytes.div_ceil(PAGE).max(1);
         let wanted = pages.checked_mul(PAGE)?;
         reuse(wanted).or_else(|| grow(pages, wanted))
     }
 
-    /// Notes that the host has accepted `area`.
+    /// Records that the host accepted `area`.
     pub(super) fn donated(&mut self, area: MemoryArea) {
         self.0.push(area);
     }
@@ -37,7 +38,7 @@ impl Drop for Windows {
     }
 }
 
-/// Keeps an area that the host has not (or no longer) in use for the next subscription.
+/// Keeps an area that the host does not use, or no longer uses, for the next subscription.
 pub(super) fn hand_back(area: MemoryArea) {
     if let Ok(mut free) = FREE.lock() {
         free.push(area);
@@ -52,8 +53,8 @@ fn reuse(wanted: u32) -> Option<MemoryArea> {
     Some(free.swap_remove(at))
 }
 
-/// Fresh address space at the end of the linear memory. The allocator takes its memory the same way, so it
-/// never believes that this range is its own.
+/// New address space at the end of the linear memory. The allocator gets its memory in the same way, so it
+/// never takes this range for its own.
 fn grow(pages: u32, size: u32) -> Option<MemoryArea> {
     let first = u32::try_from(core::arch::wasm32::memory_grow::<0>(pages as usize)).ok()?;
     if first == u32::MAX {

@@ -1,43 +1,31 @@
-//! Publishing from a guest: small messages are built in one buffer and copied once, by the host, into a block; large
-//! ones are built in the block itself.
+//! Publishing from a guest. Small messages are built in a buffer, and the host copies them once, into a
+//! block. Large ones are built in the block itself.
 //!
-//! Which ones are large the host says ([`Writer::in_place_from`]). Where it has no address space or no room for another loan, they are
-//! copied as well: an app notices nothing but the time.
+//! The host decides which messages are large ([`Writer::in_place_from`]). If it has no address space or no
+//! room for another loan, it copies them as well: an app only notices the time.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::super::error::HostError;
-use super::super::park;
 use super::bindings::blockcast::blocks::memory_blocks::{Access, MemoryBlock};
 use super::types::{self, Error, MemoryArea};
 use super::window::{self, Windows};
 use super::{Runtime, topics};
 use crate::error::LoanError;
+use crate::options::WriterOptions;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::payload::schema::Schema;
 use crate::units::Sequence;
 
-/// What a writer needs.
-#[derive(Clone, Copy, Debug)]
-pub struct WriterOptions {
-    /// Capacity of a block in bytes.
-    pub block_size: u32,
-    /// Number of blocks.
-    pub blocks: u32,
-    /// Messages that stay available to subscribers that come later.
-    pub history: u32,
-}
-
-/// Memory of the same alignment as a block.
+/// Memory with the alignment of a block.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; BLOCK_ALIGNMENT]);
+struct Unit([u8; BLOCK_ALIGNMENT]);
 
-const _: () = assert!(align_of::<Line>() == BLOCK_ALIGNMENT);
+const _: () = assert!(align_of::<Unit>() == BLOCK_ALIGNMENT);
 
 /// A publisher of one topic.
 pub struct Writer {
@@ -47,26 +35,28 @@ pub struct Writer {
     blocks: u32,
     /// Number of the next message.
     next: u64,
-    /// As large as a block; made when the first loan is taken that is not built in place.
-    buffer: Box<[Line]>,
-    /// Messages of at least that many bytes are built in their block.
+    /// As large as a block. Allocated by the first loan that is not built in place.
+    buffer: Box<[Unit]>,
+    /// Messages of at least this many bytes are built in their block.
     in_place_from: usize,
-    /// Messages that the host has blocks for, as far as known.
+    /// Messages for which the host has blocks, as far as known.
     free: u32,
 }
 
 impl Writer {
-    /// Joins `topic` as a publisher.
+    /// Joins `topic` as a publisher. The host calls it by the name of its component.
     ///
     /// # Errors
-    /// What the host refuses it with: not granted, another schema, a limit.
+    /// The host's error: not granted, a different schema, or a limit.
     pub fn open(
         _host: &Runtime,
         topic: &str,
         schema: &Schema,
         options: &WriterOptions,
+        _name: &str,
     ) -> Result<Self, HostError> {
-        let WriterOptions { block_size, blocks, history } = *options;
+        let WriterOptions { block_size, blocks, history, .. } = *options;
+        let block_size = u32::try_from(block_size).unwrap_or(u32::MAX);
         let options = types::PublisherOptions { block_size, blocks, history };
         let publisher = topics::Publisher::open(topic, schema.name(), schema.fingerprint(), options)?;
         let block_size = publisher.block_size() as usize;
@@ -84,31 +74,26 @@ impl Writer {
         self.block_size
     }
 
-    /// The layout of its messages.
+    /// The layout of the messages.
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    /// The sequence that the next message gets.
+    /// The sequence of the next message.
     #[must_use]
     pub fn next_sequence(&self) -> Sequence {
         Sequence::new(self.next)
     }
 
-    /// Never: a host answers for the process.
-    #[must_use]
-    pub const fn is_inherited(&self) -> bool {
-        false
-    }
-
-    /// Subscribers of the topic now. One host call.
+    /// The current number of the topic's subscribers. One host call.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         self.publisher.subscriber_count()
     }
 
-    /// Arranges that the context's waker is woken when a block comes free or a subscriber joins or leaves.
+    /// Registers the context's waker to be woken when a block comes free, or when a subscriber joins or
+    /// leaves.
     pub fn register(&self, cx: &mut Context<'_>) {
         Runtime::current().wake_on_progress(cx.waker());
     }
@@ -119,21 +104,22 @@ impl Writer {
         self.publisher.stats()
     }
 
-    /// From how many bytes on a message is built in the block that subscribers read, without a copy; `usize::MAX` where
-    /// none is.
+    /// The size in bytes from which on a message is built in the block that subscribers read, without a copy.
+    /// `usize::MAX` if none is.
     #[must_use]
     pub fn in_place_from(&self) -> usize {
         self.in_place_from
     }
 
-    /// Lends memory for a message of up to `len` bytes (0: as many as a block has), which is sure to find a block when it is
-    /// published next.
+    /// Loans memory for a message of up to `len` bytes (0: as many as a block has). If it is published next,
+    /// it is sure to find a block.
     ///
-    /// Never waits. For a [large](Self::in_place_from) message it is the block itself: two host calls, one of which changes the
-    /// protection of its pages. Otherwise a host call is made only when the blocks that the host offered last are used up.
+    /// Never waits. For a [large](Self::in_place_from) message, the memory is the block itself: two host
+    /// calls, one of which changes the protection of its pages. Otherwise this only calls the host when the
+    /// blocks that it offered last are used up.
     ///
     /// # Errors
-    /// [`LoanError::Exhausted`] when no block is free, [`LoanError::TooLarge`] when a block is too small.
+    /// [`LoanError::Exhausted`] if no block is free, [`LoanError::TooLarge`] if a block is too small.
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
         self.check_loanable(len)?;
         let len = if len == 0 { self.block_size } else { len };
@@ -147,13 +133,13 @@ impl Writer {
                     self.free = 0;
                     return Err(self.exhausted());
                 }
-                // What is not to be had now may be had the next time; this message is copied.
+                // The next loan may succeed in place. Copy this message.
                 Err(_) => {}
             }
         }
         if self.buffer.is_empty() {
-            let lines = self.block_size.div_ceil(BLOCK_ALIGNMENT);
-            self.buffer = vec![Line([0; BLOCK_ALIGNMENT]); lines].into_boxed_slice();
+            let units = self.block_size.div_ceil(BLOCK_ALIGNMENT);
+            self.buffer = vec![Unit([0; BLOCK_ALIGNMENT]); units].into_boxed_slice();
         }
         Ok(RawLoan { writer: self, block: None })
     }
@@ -173,17 +159,7 @@ impl Writer {
         Ok(Block { handle, start, len: area.size as usize })
     }
 
-    /// Like [`try_loan`](Self::try_loan), but suspends the whole guest until a block comes free, or until `deadline`.
-    /// The guest's other tasks stand still meanwhile: in `async` code use [`poll_loanable`](Self::poll_loanable).
-    ///
-    /// # Errors
-    /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
-    pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        park::until(deadline, |cx| self.poll_loanable(cx, len)).unwrap_or(Err(LoanError::Deadline))?;
-        self.try_loan(len)
-    }
-
-    /// Ready when a loan of `len` bytes can be had; arranges that the task is woken when that may be so.
+    /// Ready when a loan of `len` bytes is possible. Otherwise wakes the task when that may be the case.
     pub fn poll_loanable(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<(), LoanError>> {
         match self.check_loanable(len) {
             Err(LoanError::Exhausted { .. }) => {
@@ -218,7 +194,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Gives the host address space for blocks. It keeps it: loans of later writers need less.
+/// Donates address space for blocks to the host. The host keeps it, so later writers need less.
 fn donate(needed: u32) -> Result<(), Error> {
     if needed == 0 {
         return Err(Error::Internal); // the host contradicts itself
@@ -227,7 +203,7 @@ fn donate(needed: u32) -> Result<(), Error> {
     MemoryBlock::add_storage(area).inspect_err(|_| window::hand_back(area))
 }
 
-/// A block that the host has lent, attached for writing. Dropping the handle returns it.
+/// A block that the host loaned, attached for writing. Dropping the handle returns it.
 #[derive(Debug)]
 struct Block {
     handle: MemoryBlock,
@@ -236,22 +212,23 @@ struct Block {
     len: usize,
 }
 
-/// The right to fill and publish the next message; dropping it publishes nothing.
+/// The right to fill and publish the next message. Dropping it publishes nothing.
 ///
-/// Dereferences to as many bytes as a block has; their content is unspecified (zeros, or bytes of an earlier
-/// message of the same writer).
+/// Dereferences to as many bytes as a block has. Their content is unspecified: zeros, or bytes of an earlier
+/// message of the same writer.
 #[derive(Debug)]
 pub struct RawLoan<'w> {
     writer: &'w mut Writer,
-    /// Where it is built, if not in the writer's buffer.
+    /// The block in which the message is built, unless that is the writer's buffer.
     block: Option<Block>,
 }
 
 impl RawLoan<'_> {
-    /// Publishes the first `len` bytes. A message that was built in its block is sealed, any other copied once, into a block.
+    /// Publishes the first `len` bytes. A message that was built in its block is sealed; any other is copied
+    /// once, into a block.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with what the host says.
+    /// [`LoanError::TooLarge`] if the loan is shorter, [`LoanError::Refused`] with the host's reason.
     pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
         if len > self.len() {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
@@ -280,7 +257,7 @@ impl RawLoan<'_> {
 }
 
 impl RawLoan<'_> {
-    /// Does nothing if the loan has `len` bytes; a guest's blocks have one size.
+    /// Does nothing if the loan has `len` bytes. A guest's blocks have one size.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`].
@@ -291,13 +268,14 @@ impl RawLoan<'_> {
         Ok(())
     }
 
-    /// As [`publish`](Self::publish): the host checks for itself whether the bytes are valid.
+    /// Like [`publish`](Self::publish): the host always validates the bytes.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
     ///
     /// # Safety
-    /// None here; natively the first `len` bytes must be a valid message of the channel's schema.
+    /// Nothing is required in a guest. Natively, the first `len` bytes must be a valid message of the
+    /// channel's schema.
     pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish(len)
     }
@@ -311,9 +289,10 @@ impl Deref for RawLoan<'_> {
             Some(block) => (block.start.as_ptr().cast_const(), block.len),
             None => (self.writer.buffer.as_ptr().cast(), self.writer.block_size),
         };
-        // SAFETY: `try_loan` has made a buffer of at least `block_size` initialised bytes, and the borrow of `self`
-        // protects them. Or it is a block: the host has mapped that many bytes there for this loan alone, inside of address space
-        // that nothing else in the guest uses, until `publish` or the handle's drop, which need `self`.
+        // SAFETY: `try_loan` has made a buffer of at least `block_size` initialised bytes, and the borrow of
+        // `self` protects them. Or it is a block: the host has mapped that many bytes there for this loan
+        // alone, inside of address space that nothing else in the guest uses, until `publish` or the handle's
+        // drop, which need `self`.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 }

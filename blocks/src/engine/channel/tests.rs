@@ -21,7 +21,7 @@ fn join(writer: &Writer) -> Result<Reader, JoinError> {
 }
 
 #[test]
-fn the_memory_that_a_channel_takes_counts_what_is_mapped_beside_the_blocks() {
+fn the_memory_of_a_channel_includes_what_is_mapped_beside_the_blocks() {
     let config = |blocks, block_size| {
         let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
         (config.blocks, config.block_size) = (blocks, block_size);
@@ -65,7 +65,7 @@ impl Wake for Woken {
 }
 
 #[test]
-fn a_subscriber_that_the_system_refuses_a_barrier_does_not_join_and_leaves_its_place() {
+fn a_subscriber_that_is_refused_a_barrier_does_not_join_and_leaves_its_cursor() {
     let writer = small();
     assert_eq!(while_refused(|| join(&writer)).unwrap_err(), JoinError::Barrier);
     assert_eq!(writer.subscriber_count(), 0);
@@ -74,7 +74,7 @@ fn a_subscriber_that_the_system_refuses_a_barrier_does_not_join_and_leaves_its_p
 }
 
 #[test]
-fn whoever_waits_and_is_refused_a_barrier_looks_again_rather_than_sleep_for_ever() {
+fn a_waiter_that_is_refused_a_barrier_checks_again_instead_of_sleeping_forever() {
     let mut writer = small();
     let mut reader = join(&writer).unwrap();
     let woken = Arc::new(Woken::default());

@@ -1,4 +1,5 @@
-//! The owner of a biased lock against another thread: never both inside, and each sees what the other did.
+//! The owner of a biased lock against another thread: they are never both inside, and each sees what the
+//! other did.
 
 use std::sync::Arc;
 

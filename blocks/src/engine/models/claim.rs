@@ -1,5 +1,5 @@
 //! Claim against reclaim: a publisher that goes on past its subscribers never writes to a block that one of
-//! them reads, and each is told exactly what it lost.
+//! them reads, and each learns exactly what it lost.
 
 use loom::thread;
 
@@ -10,14 +10,15 @@ use crate::primitive::{interruptible, offline};
 
 /// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
 fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
-    publisher_or_line_against(false, blocks, messages, looks, pace);
+    publisher_or_direct_against(false, blocks, messages, looks, pace);
 }
 
-/// As [`publisher_against`]; `line`: they are published by the line, to which two blocks are lent at a time.
-fn publisher_or_line_against(line: bool, blocks: u32, messages: u64, looks: u32, pace: Pace) {
+/// Like [`publisher_against`]. With `direct`, the messages are published directly, with two blocks reserved
+/// at a time.
+fn publisher_or_direct_against(direct: bool, blocks: u32, messages: u64, looks: u32, pace: Pace) {
     quietly(move || {
         let mut ring = Ring::new(blocks, 1, 0);
-        let mut line = line.then(|| ring.line());
+        let mut direct = direct.then(|| ring.direct());
         let mut receiver = ring.join(0, pace, 0);
         let subscriber = thread::spawn(move || {
             let (mut received, mut lost) = (0, 0);
@@ -36,8 +37,8 @@ fn publisher_or_line_against(line: bool, blocks: u32, messages: u64, looks: u32,
         });
         let mut published = 0;
         for _ in 0..messages {
-            published += u64::from(match &mut line {
-                Some(line) => ring.publish_by_line(line, 2).is_some(),
+            published += u64::from(match &mut direct {
+                Some(direct) => ring.publish_directly(direct, 2).is_some(),
                 None => ring.publish(),
             });
         }
@@ -65,8 +66,8 @@ fn claim_no_block_is_written_while_an_overtaken_subscriber_reads_it() {
 }
 
 #[test]
-fn claim_no_block_is_written_by_a_line_while_an_overtaken_subscriber_reads_it() {
-    publisher_or_line_against(true, 2, 4, 2, OVERTAKABLE);
+fn claim_no_block_is_written_directly_while_an_overtaken_subscriber_reads_it() {
+    publisher_or_direct_against(true, 2, 4, 2, OVERTAKABLE);
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn claim_of_a_wide_window_keeps_what_it_covers() {
 }
 
 #[test]
-fn claim_of_a_subscriber_that_keeps_the_oldest_is_found_again_when_slots_are_overwritten() {
+fn claim_of_a_subscriber_that_keeps_the_oldest_survives_overwritten_slots() {
     publisher_against(3, 5, 3, Pace::Keeping { depth: 1 });
     publisher_against(4, 5, 2, Pace::Keeping { depth: 2 });
 }
@@ -156,12 +157,12 @@ fn claim_that_is_taken_back_is_taken_again_or_lost() {
             let (first, second) = (receiver.take(), receiver.take());
             count(first);
             if let (Met::Message(_), Met::Message(_)) = (first, second) {
-                // As after a panic while the first of a batch was being looked at.
-                receiver.consumer.take_back(1, 8);
+                // As after a panic while the first message of a batch was being read.
+                receiver.consumer.unreceive(1, 8);
             } else {
                 count(second);
             }
-            let _ = receiver.consumer.let_go(receiver.consumer.next());
+            let _ = receiver.consumer.release(receiver.consumer.next());
             count(receiver.receive());
             offline();
             (receiver, received, lost)

@@ -40,7 +40,7 @@ fn close_the_end_comes_after_the_last_message() {
 }
 
 #[test]
-fn close_the_memory_is_given_back_once_nobody_reads_it_any_more() {
+fn close_releases_the_memory_once_nobody_reads_it_any_more() {
     for pace in [Pace::Reliable, Pace::Overtakable { window: 1, depth: u64::MAX }] {
         quietly(move || {
             let mut ring = Ring::new(2, 1, 0);
@@ -50,7 +50,7 @@ fn close_the_memory_is_given_back_once_nobody_reads_it_any_more() {
                 assert_eq!(receiver.take(), Met::Message(0));
                 let held = receiver.consumer.current();
                 receiver.consumer.hold(unit_of(held.word));
-                let _ = receiver.consumer.let_go(1);
+                let _ = receiver.consumer.release(1);
                 receiver.cells.check(held);
                 let _ = unhold(receiver.consumer.control(), unit_of(held.word));
                 receiver

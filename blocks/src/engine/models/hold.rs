@@ -22,7 +22,7 @@ fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
             assert_eq!(receiver.take(), Met::Message(0));
             let held = receiver.consumer.current();
             receiver.consumer.hold(unit_of(held.word));
-            let _ = receiver.consumer.let_go(1);
+            let _ = receiver.consumer.release(1);
             receiver.cells.check(held);
             let _ = unhold(receiver.consumer.control(), unit_of(held.word));
             receiver
@@ -37,7 +37,7 @@ fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
 }
 
 #[test]
-fn hold_of_one_that_has_left_is_seen_by_a_publisher_that_needs_no_fence_any_more() {
+fn hold_of_a_former_subscriber_is_seen_by_a_publisher_that_no_longer_fences() {
     quietly(|| {
         let mut ring = Ring::new(2, 1, 0);
         // Joined with message 0 claimed, and claims message 1 as it goes.
@@ -61,8 +61,8 @@ fn hold_of_one_that_has_left_is_seen_by_a_publisher_that_needs_no_fence_any_more
     });
 }
 
-/// One sample is read and dropped (after it was cloned, if `cloned`) by another thread, while its subscriber
-/// counts it and lets go, and while the publisher wants its block.
+/// Another thread reads and drops a sample (cloned before, if `cloned`) while its subscriber counts and
+/// releases it, and while the publisher wants its block.
 fn sample_dropped_elsewhere(cloned: bool) {
     quietly(move || {
         let (channel, mut ring) = channel_of(2);
@@ -84,7 +84,7 @@ fn sample_dropped_elsewhere(cloned: bool) {
         });
         let subscriber = thread::spawn(move || {
             window.count_all(&receiver.consumer);
-            let _ = receiver.consumer.let_go(1);
+            let _ = receiver.consumer.release(1);
             (window, receiver)
         });
         for _ in 0..2 {
@@ -128,7 +128,7 @@ fn hold_the_interval_follows_samples_that_are_dropped_elsewhere() {
         });
         let subscriber = thread::spawn(move || {
             let low = window.oldest(&receiver.consumer).unwrap_or(1);
-            let _ = receiver.consumer.let_go(low);
+            let _ = receiver.consumer.release(low);
             (window, receiver)
         });
         for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! Publish and reclaim against join and leave: nothing that is published after a join returned is missed,
-//! whatever the publisher reclaims meanwhile, and who leaves keeps nothing.
+//! Publish and reclaim against join and leave: a subscriber misses nothing that is published after its join
+//! returned, whatever the publisher reclaims meanwhile, and keeps nothing once it has left.
 
 use loom::thread;
 
@@ -8,7 +8,7 @@ use super::ring::{Met, Receiver, Ring};
 use crate::engine::ring::consumer::Pace;
 use crate::primitive::offline;
 
-/// Receives all there is; messages come in order from `next` on.
+/// Receives all messages, which come in order from `next` on.
 fn drain(receiver: &mut Receiver, mut next: Option<u64>) -> Option<u64> {
     loop {
         match receiver.receive() {
@@ -76,7 +76,7 @@ fn join_a_subscriber_that_is_counted_misses_nothing() {
             Receiver { consumer, cells }
         });
         assert!(ring.publish());
-        let counted = ring.control.used_cursors().iter().any(|line| line.joined_at().is_some());
+        let counted = ring.control.used_cursors().iter().any(|cursor| cursor.joined_at().is_some());
         assert!(ring.publish());
         offline();
         let mut receiver = joining.join().unwrap();

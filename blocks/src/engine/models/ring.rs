@@ -6,11 +6,11 @@ use std::sync::Arc;
 use loom::cell::UnsafeCell;
 
 use crate::descriptor::{Packed, Validity, pack, unit_of};
-use crate::direct::Line;
+use crate::direct::DirectPublisher;
 use crate::engine::channel::Channel;
 use crate::engine::config::ChannelConfig;
 use crate::engine::pool::Pool;
-use crate::engine::ring::consumer::{Consumer, Pace, Taken};
+use crate::engine::ring::consumer::{Consumer, Outcome, Pace};
 use crate::engine::ring::producer::{Producer, Reach};
 use crate::engine::segment::control::Control;
 use crate::engine::segment::layout::Layout;
@@ -21,7 +21,7 @@ use crate::payload::BLOCK_ALIGNMENT;
 use crate::payload::schema::Schema;
 use crate::units::PublisherId;
 
-/// What stands in the block of message `sequence`.
+/// The content of the block of message `sequence`.
 fn content(sequence: u64) -> u64 {
     100 + sequence
 }
@@ -40,19 +40,20 @@ impl Cells {
         self.0[unit as usize].with_mut(|cell| unsafe { *cell = value });
     }
 
-    /// Gives all blocks back to the system.
+    /// Returns all blocks to the system.
     pub(super) fn release(&self) {
         (0..self.0.len()).for_each(|unit| self.write(unit as u32, 0));
     }
 
-    /// Fills the next block that was lent to the line, and publishes it by that. True: somebody may wait. `None`: there is none.
-    pub(super) fn publish_by_line(&self, line: &mut Line) -> Option<bool> {
-        let offset = line.has_block().then(|| line.block())?;
-        self.write((offset / BLOCK_ALIGNMENT) as u32, content(line.sequence()));
-        Some(line.publish(offset, 8))
+    /// Fills and publishes the next reserved block. Returns whether somebody may wait, or `None` if no block
+    /// is reserved.
+    pub(super) fn publish_directly(&self, direct: &mut DirectPublisher) -> Option<bool> {
+        let offset = direct.has_block().then(|| direct.block())?;
+        self.write((offset / BLOCK_ALIGNMENT) as u32, content(direct.sequence()));
+        Some(direct.publish(offset, 8))
     }
 
-    /// Reads the message and checks that it is the one that its descriptor tells of.
+    /// Reads the message, and checks that it is the one that its descriptor names.
     pub(super) fn check(&self, message: Packed) {
         // SAFETY: as in `write`.
         let value = self.0[unit_of(message.word) as usize].with(|cell| unsafe { *cell });
@@ -65,7 +66,7 @@ pub(super) struct Ring {
     pub(super) producer: Producer,
     pub(super) control: Control,
     pub(super) cells: Cells,
-    /// Whether the publisher takes back what is only claimed when nothing else is left.
+    /// Whether the publisher takes back messages that are only claimed, when nothing else is left.
     pub(super) revokes: bool,
 }
 
@@ -78,7 +79,7 @@ impl Ring {
         Self::with(control, &layout, &classes, history)
     }
 
-    /// A ring on a control segment that exists.
+    /// A ring on an existing control segment.
     pub(super) fn with(control: Control, layout: &Layout, classes: &[SizeClass], history: u32) -> Self {
         let pool = Pool::new(layout.clone(), classes);
         let producer = Producer::new(control.clone(), pool, history, false);
@@ -94,10 +95,10 @@ impl Ring {
     pub(super) fn take_block(&mut self) -> Option<u32> {
         let producer = &mut self.producer;
         loop {
-            if let Some(unit) = producer.take_oldest() {
+            if let Some(unit) = producer.pop_oldest() {
                 return Some(unit);
             }
-            if let Some((unit, _)) = producer.take_spare(1) {
+            if let Some((unit, _)) = producer.pop_spare(1) {
                 return Some(unit);
             }
             let watermark = producer.watermark();
@@ -110,41 +111,42 @@ impl Ring {
         }
     }
 
-    /// Publishes one message. False: no block is free. The subscribers of these models do not sleep.
+    /// Publishes one message. Returns `false` if no block is free. The subscribers of these models do not
+    /// sleep.
     pub(super) fn publish(&mut self) -> bool {
         let Some(unit) = self.take_block() else { return false };
         let _ = self.publish_block(unit);
         true
     }
 
-    /// Publishes a block. True: somebody sleeps.
+    /// Publishes a block. Returns `true` if somebody sleeps.
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));
         self.producer.publish(pack(unit, 8, Validity::Valid)) && self.producer.wakes()
     }
 
-    /// The line, by which another publishes.
-    pub(super) fn line(&self) -> Line {
-        // SAFETY: the models keep the ring for as long as they use its line.
-        unsafe { Line::new(&self.control.publishing_line()) }.expect("no null pointers")
+    /// The direct publisher of the ring.
+    pub(super) fn direct(&self) -> DirectPublisher {
+        // SAFETY: the models keep the ring for as long as they publish directly.
+        unsafe { DirectPublisher::new(&self.control.direct_publisher()) }.expect("no null pointers")
     }
 
-    /// Lends up to `most` free blocks to the line, as a writer does. Returns how many.
-    pub(super) fn lend(&mut self, line: &mut Line, most: u32) -> u32 {
+    /// Reserves up to `most` free blocks, as a writer does. Returns their number.
+    pub(super) fn reserve(&mut self, direct: &mut DirectPublisher, most: u32) -> u32 {
         self.producer.recall();
         let Some(unit) = self.take_block() else { return 0 };
-        let (first, count) = self.producer.lend(unit, most);
-        line.take_up(first, count);
+        let (first, count) = self.producer.reserve(unit, most);
+        direct.take_up(first, count);
         count
     }
 
-    /// Publishes the next block of the line by it; up to `most` are lent to it if it has none. True: somebody sleeps. `None`: no block
-    /// is free.
-    pub(super) fn publish_by_line(&mut self, line: &mut Line, most: u32) -> Option<bool> {
-        if !line.has_block() && self.lend(line, most) == 0 {
+    /// Publishes the next reserved block directly. Reserves up to `most` blocks first if there are none.
+    /// Returns whether somebody sleeps, or `None` if no block is free.
+    pub(super) fn publish_directly(&mut self, direct: &mut DirectPublisher, most: u32) -> Option<bool> {
+        if !direct.has_block() && self.reserve(direct, most) == 0 {
             return None;
         }
-        Some(self.cells.publish_by_line(line)? && self.producer.wakes())
+        Some(self.cells.publish_directly(direct)? && self.producer.wakes())
     }
 
     /// Free blocks, once everything is passed and nothing is held.
@@ -164,13 +166,13 @@ pub(super) fn channel_of(blocks: u32) -> (Arc<Channel>, Ring) {
     (channel, ring)
 }
 
-/// One subscriber that reads every message it takes.
+/// A subscriber that reads every message it receives.
 pub(super) struct Receiver {
     pub(super) consumer: Consumer,
     pub(super) cells: Cells,
 }
 
-/// What a subscriber met.
+/// What a subscriber observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Met {
     Message(u64),
@@ -180,33 +182,33 @@ pub(super) enum Met {
 }
 
 impl Receiver {
-    /// Takes one message and reads it; the caller lets go of it.
+    /// Receives and reads one message. The caller releases it.
     pub(super) fn take(&mut self) -> Met {
-        match self.consumer.take() {
-            Taken::Message => {
+        match self.consumer.advance() {
+            Outcome::Message => {
                 let message = self.consumer.current();
                 self.cells.check(message);
                 Met::Message(message.sequence)
             }
-            Taken::Overtaken => Met::Lost(self.consumer.jump().0),
-            Taken::Empty => Met::Empty,
-            Taken::Ended => Met::Ended,
+            Outcome::Overtaken => Met::Lost(self.consumer.jump().0),
+            Outcome::Empty => Met::Empty,
+            Outcome::Ended => Met::Ended,
         }
     }
 
-    /// Takes one message, reads it and lets go of it.
+    /// Receives, reads and releases one message.
     pub(super) fn receive(&mut self) -> Met {
         if self.consumer.is_reliable()
-            && let Some(word) = self.consumer.take_plain()
+            && let Some(word) = self.consumer.receive_word()
         {
             let message = self.consumer.current_of(word);
             self.cells.check(message);
-            let _ = self.consumer.let_go_plain(word);
+            let _ = self.consumer.release_word(word);
             return Met::Message(message.sequence);
         }
         let met = self.take();
         if let Met::Message(sequence) = met {
-            let _ = self.consumer.let_go(sequence + 1);
+            let _ = self.consumer.release(sequence + 1);
         }
         met
     }

@@ -1,4 +1,4 @@
-//! Park against wake through gate and signal: a thread that waits for a message, for a block or for the end
+//! Park against wake through event count and signal. A thread that waits for a message, a block or the end
 //! really sleeps here, so that a lost wake-up is a deadlock, which loom reports.
 
 use std::sync::Arc;
@@ -31,8 +31,8 @@ fn for_messages(subscribers: u32, messages: u64, closed: bool, process_wide_barr
     for_messages_by(false, subscribers, messages, closed, process_wide_barrier);
 }
 
-/// `line`: they are published by the line.
-fn for_messages_by(line: bool, subscribers: u32, messages: u64, closed: bool, process_wide_barrier: bool) {
+/// With `direct`, the messages are published directly.
+fn for_messages_by(direct: bool, subscribers: u32, messages: u64, closed: bool, process_wide_barrier: bool) {
     loom::model(move || {
         let mut ring = Ring::new(2, subscribers, 0);
         let signals: Vec<_> = (0..subscribers).map(|_| Signal::new()).collect();
@@ -61,10 +61,10 @@ fn for_messages_by(line: bool, subscribers: u32, messages: u64, closed: bool, pr
                 })
             })
             .collect();
-        let mut by_line = line.then(|| ring.line());
+        let mut directly = direct.then(|| ring.direct());
         for _ in 0..messages {
-            let wakes = match &mut by_line {
-                Some(line) => ring.publish_by_line(line, 2),
+            let wakes = match &mut directly {
+                Some(direct) => ring.publish_directly(direct, 2),
                 None => ring.take_block().map(|unit| ring.publish_block(unit)),
             };
             if wakes.expect("as many blocks as messages") {
@@ -75,7 +75,7 @@ fn for_messages_by(line: bool, subscribers: u32, messages: u64, closed: bool, pr
             offline();
         }
         if closed {
-            // As when a writer is dropped: everybody is woken.
+            // As when a writer is dropped: wake everybody.
             ring.producer.close();
             signals.iter().for_each(|signal| signal.wake());
         }
@@ -106,7 +106,7 @@ fn wake_a_subscriber_behind_a_process_wide_barrier() {
 }
 
 #[test]
-fn wake_a_subscriber_that_waits_for_what_is_published_by_a_line() {
+fn wake_a_subscriber_that_waits_for_what_is_published_directly() {
     for_messages_by(true, 1, 2, false, false);
     with_process_wide_barrier(|| for_messages_by(true, 1, 2, false, true));
 }
@@ -123,7 +123,7 @@ fn wake_a_publisher_that_waits_for_blocks() {
             move || {
                 for sequence in 0..2 {
                     assert_eq!(receiver.take(), Met::Message(sequence));
-                    if receiver.consumer.let_go(sequence + 1) {
+                    if receiver.consumer.release(sequence + 1) {
                         signal.wake();
                     }
                 }

@@ -8,7 +8,7 @@ use crate::descriptor::{self, Descriptor, Packed, Validity, len_of, validity_of}
 use crate::engine::sample::raw::RawSample;
 use crate::units::PublisherId;
 
-/// A message by reference, let go of on drop.
+/// A message by reference. Dropping it releases the message.
 pub struct RawMessage<'r> {
     pub(super) reader: &'r mut Reader,
     pub(super) word: u64,
@@ -54,10 +54,10 @@ impl RawMessage<'_> {
     #[must_use]
     pub fn into_sample(self) -> RawSample {
         if self.reader.state == State::Plain {
-            // Which `drop` will not do, now that the message is attached otherwise.
+            // `drop` will not do this, now that a sample attaches the message.
             self.reader.consumer.count_bytes(len_of(self.word));
         }
-        // `drop` then lets go of the reference, and the window keeps the interval over the sample.
+        // `drop` then releases the reference, and the window keeps the interval over the sample.
         self.reader.attach(self.current())
     }
 }
@@ -68,7 +68,7 @@ impl Drop for RawMessage<'_> {
         if self.reader.state != State::Plain {
             cold_path();
             self.reader.release_received();
-        } else if self.reader.consumer.let_go_plain(self.word) {
+        } else if self.reader.consumer.release_word(self.word) {
             self.reader.wake_publisher();
         }
     }
@@ -80,37 +80,37 @@ impl fmt::Debug for RawMessage<'_> {
     }
 }
 
-/// Several messages by reference, let go of together on drop.
+/// Several messages by reference. Dropping the batch releases them together.
 pub struct RawBatch<'r> {
     pub(super) reader: &'r mut Reader,
     pub(super) len: usize,
 }
 
 impl RawBatch<'_> {
-    /// How many messages; at least one.
+    /// Number of messages; at least one.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a batch has at least one message.
+    /// Always `false`: a batch has at least one message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Gives the messages from `index` on back, as if they had not been received: they are received next, or counted as lost
-    /// where the publisher has overtaken this reader meanwhile.
+    /// Returns the messages from `index` on, as if they had not been received. They are received next, or
+    /// counted as lost if the publisher has overtaken this reader meanwhile.
     pub fn return_from(&mut self, index: usize) {
         let returned = self.len.saturating_sub(index);
         let bytes = self.iter().skip(index).map(|(descriptor, _)| u64::from(descriptor.len)).sum();
-        self.reader.consumer.take_back(returned as u64, bytes);
+        self.reader.consumer.unreceive(returned as u64, bytes);
         self.reader.batch.0.truncate(index);
         self.len -= returned;
     }
 
-    /// Position and bytes of each message, in order.
+    /// Descriptor and bytes of each message, in order.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         (0..self.len).map(|index| {

@@ -1,24 +1,24 @@
-//! The publisher's half of the protocol: publish, and get blocks back.
+//! The publisher's half of the protocol: publish messages, and get their blocks back.
 //!
 //! # Publishing
 //! One descriptor, one head word. Nothing depends on the number of subscribers.
 //!
 //! # Reclaiming
-//! The publisher wants to let go of the sequences below some *target*. It
+//! To give up the sequences below some *target*, the publisher
 //! 1. scans the cursors for what everyone has passed, which gives the target;
-//! 2. announces the target as the new *watermark*, then fences (where all subscribers are reliable, those that join
-//!    fence for both, by a process-wide barrier);
+//! 2. announces the target as the new *watermark*, then fences (if all subscribers are reliable, those that
+//!    join fence for both, by a process-wide barrier);
 //! 3. scans the cursors again for intervals that still cover a sequence below the target.
 //!
-//! A subscriber that claims an interval stores it, fences, then looks at the watermark. Of the two fences
-//! one comes first: either the publisher's second scan sees the claim, or the subscriber sees the watermark
+//! A subscriber that claims an interval stores it, fences, then reads the watermark. One of the two fences
+//! comes first: either the publisher's second scan sees the claim, or the subscriber sees the watermark
 //! and gives the claim up (the argument of hazard pointers: Michael, 2004). Blocks that the second scan
-//! finds covered, or that are held by count, wait in *limbo* and nobody waits for them.
+//! finds covered, or that are held by count, wait in *limbo*. Nobody waits for them.
 //!
-//! A claim covers messages that its subscriber has not taken yet, and a subscriber that stalls claims them for
-//! ever. It can not take them any more once it sees the watermark, only an unseen take may be on its way. So
-//! when nothing else is left, the publisher *revokes*: a process-wide barrier, after which it sees how far
-//! each subscriber has begun to take, and whoever begins later sees the watermark.
+//! A claim covers messages that its subscriber has not taken yet, so a stalled subscriber would claim them
+//! forever. Once it sees the watermark, it can no longer take them; only a take that nobody has seen yet may
+//! be under way. So when nothing else is left, the publisher *revokes*: after a process-wide barrier, it sees
+//! how far each subscriber has begun to take, and whoever begins later sees the watermark.
 //!
 //! Descriptors below the watermark are overwritten from then on, so a subscriber that is not reliable checks
 //! the watermark after it has read a descriptor.
@@ -26,8 +26,8 @@
 //! # Free blocks
 //! As a rule every block below the watermark is free, and the ring itself is the queue of free blocks: the
 //! descriptors from `oldest_free` to the watermark name them, oldest first. Then reclaiming moves one number,
-//! whatever it frees. Where something is covered or held, where blocks have several sizes, or where the
-//! hottest block is wanted, blocks are looked at one by one and free ones go to the pool's stacks.
+//! however many blocks it frees. If some are covered or held, if blocks have several sizes, or if the
+//! hottest block is wanted, the publisher checks blocks one by one and moves free ones to the pool's stacks.
 
 use crate::descriptor::{Validity, len_of, pack, unit_of};
 use crate::direct::Announcement;
@@ -57,14 +57,14 @@ pub(crate) struct Producer {
     /// Free blocks go to the pool one by one, not through the ring.
     one_by_one: bool,
     pool: Pool,
-    /// Let go of, but still covered or held.
+    /// Given up, but still covered or held.
     limbo: Vec<Limbo>,
     /// Claimed intervals found by the latest second scan; kept for its capacity.
     claims: Vec<(u64, u64)>,
-    /// Blocks that were lent to the line and not published yet, as far as the head is known here.
-    lined: u32,
-    /// The slots of so many sequences before this one name them, in the order in which they are published.
-    lent_until: u64,
+    /// Blocks that were reserved for direct publishing and not published yet, as of the head known here.
+    reserved: u32,
+    /// The slots of `reserved` sequences before this one name them, in the order in which they are published.
+    reserved_until: u64,
 }
 
 impl Producer {
@@ -83,8 +83,8 @@ impl Producer {
             pool,
             limbo: Vec::new(),
             claims: Vec::new(),
-            lined: 0,
-            lent_until: 0,
+            reserved: 0,
+            reserved_until: 0,
         }
     }
 
@@ -96,23 +96,23 @@ impl Producer {
         &self.pool
     }
 
-    /// Blocks that are let go of but still covered or held.
+    /// Blocks that were given up but are still covered or held.
     pub(crate) fn in_limbo(&self) -> u32 {
         self.limbo.len() as u32
     }
 
-    /// Free blocks, those among them that wait at the line to be published.
+    /// Free blocks, including those reserved for direct publishing.
     pub(crate) fn free(&self) -> u32 {
-        self.queued() + self.pool.spare() + self.lined
+        self.queued() + self.pool.spare() + self.reserved
     }
 
     /// Free blocks that the ring names.
     fn queued(&self) -> u32 {
-        // Wraps where blocks were put before the first sequence of all.
+        // Wraps if blocks were put before the very first sequence.
         self.watermark.wrapping_sub(self.oldest_free) as u32
     }
 
-    /// The oldest sequence that was not let go of.
+    /// The oldest sequence that was not given up.
     pub(crate) fn watermark(&self) -> u64 {
         self.watermark
     }
@@ -123,9 +123,9 @@ impl Producer {
         self.head
     }
 
-    /// Takes a free block out of the ring, if blocks are freed that way: all have one size then.
+    /// Takes a free block out of the ring, if blocks are freed that way. Then all have one size.
     #[inline(always)]
-    pub(crate) fn take_oldest(&mut self) -> Option<u32> {
+    pub(crate) fn pop_oldest(&mut self) -> Option<u32> {
         if self.oldest_free == self.watermark {
             return None;
         }
@@ -135,15 +135,15 @@ impl Producer {
         Some(unit_of(word))
     }
 
-    /// Whether a block of at least `len` bytes, which the largest have, is known to be free.
+    /// Whether a block of at least `len` bytes is known to be free. The largest blocks have that many.
     #[inline]
     pub(crate) fn has_free(&self, len: usize) -> bool {
-        // What the ring names has the one size that there is.
+        // The blocks that the ring names have the only size.
         self.oldest_free != self.watermark || self.pool.has(len)
     }
 
-    /// Takes a free block of at least `len` bytes out of the pool: its unit and capacity.
-    pub(crate) fn take_spare(&mut self, len: usize) -> Option<(u32, usize)> {
+    /// Takes a free block of at least `len` bytes out of the pool. Returns its unit and capacity.
+    pub(crate) fn pop_spare(&mut self, len: usize) -> Option<(u32, usize)> {
         self.pool.take(len)
     }
 
@@ -152,15 +152,15 @@ impl Producer {
         self.pool.give(unit);
     }
 
-    /// Adds blocks to the pool; false at its limit.
+    /// Adds blocks to the pool. Returns `false` at its limit.
     pub(crate) fn grow(&mut self, len: usize) -> bool {
         let grown = self.pool.grow(len);
         self.control.header().pool.blocks.store(self.pool.blocks(), Ordering::Relaxed);
         grown
     }
 
-    /// Notes how many blocks are neither free nor published nor waited for, but the `in_hand` ones: on loans that were put
-    /// aside or forgotten.
+    /// Records how many blocks are on loans that were suspended or forgotten: neither free, nor published,
+    /// nor in limbo, nor one of the `in_hand` ones.
     pub(crate) fn note_loaned(&self, in_hand: u32) {
         let published = (self.head - self.watermark) as u32;
         let elsewhere = self.free() + published + self.in_limbo() + in_hand;
@@ -180,12 +180,12 @@ impl Producer {
         self.control.slot(self.head).stamp(time);
     }
 
-    /// Publishes a block that was taken, under the next sequence. Returns `true` if somebody may sleep: then
-    /// [`wakes`](Self::wakes) tells.
+    /// Publishes a taken block under the next sequence. Returns `true` if somebody may sleep, which
+    /// [`wakes`](Self::wakes) finds out.
     ///
-    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's block is
-    /// none of them, and there are at least as many slots as blocks. The slots that name what the line was lent are not counted in
-    /// that: where this may reach them, [`recall`](Self::recall) comes first.
+    /// The slot is free: every sequence from `oldest_free` to the head has a block of its own, the caller's
+    /// block is none of them, and there are at least as many slots as blocks. This does not count the slots
+    /// that name reserved blocks: if publishing may reach them, call [`recall`](Self::recall) first.
     #[inline(always)]
     pub(crate) fn publish(&mut self, word: u64) -> bool {
         let sequence = self.head;
@@ -205,19 +205,20 @@ impl Producer {
         announcement.publish(word, self.head, self.bytes)
     }
 
-    /// Whether somebody waits for what was published and must be woken. Looks behind a fence.
+    /// Whether somebody waits for what was published and must be woken. Checks behind a fence.
     #[cold]
     pub(crate) fn wakes(&mut self) -> bool {
         self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
     }
 
-    /// Lends up to `most` free blocks to the line, which has none, `taken` among them, which was taken: those that the slots of so many
-    /// sequences name. Returns the first of these, and how many.
+    /// Reserves up to `most` free blocks for direct publishing, when none are reserved. `taken`, which was
+    /// taken before, is one of them. Returns the first sequence whose slot names one, and their number.
     ///
-    /// The line publishes them in this order, so it has read a name before it is overwritten: as `publish` states, the slot at the head
-    /// is at most the one that names the next block of the queue, which the lent ones are the front of.
-    pub(crate) fn lend(&mut self, taken: u32, most: u32) -> (u64, u32) {
-        debug_assert_eq!(self.lined, 0, "recalled");
+    /// They are published in this order, so each name is read before it is overwritten: as `publish` states,
+    /// the slot at the head is at most the one that names the next block of the queue, and the reserved
+    /// blocks are its front.
+    pub(crate) fn reserve(&mut self, taken: u32, most: u32) -> (u64, u32) {
+        debug_assert_eq!(self.reserved, 0, "recalled");
         self.put_in_front(taken);
         let most = most.max(1);
         while self.queued() < most
@@ -226,19 +227,20 @@ impl Producer {
             self.put_in_front(unit);
         }
         let first = self.oldest_free;
-        self.lined = self.queued().min(most);
-        self.lent_until = first.wrapping_add(u64::from(self.lined));
-        self.oldest_free = self.lent_until;
-        (first, self.lined)
+        self.reserved = self.queued().min(most);
+        self.reserved_until = first.wrapping_add(u64::from(self.reserved));
+        self.oldest_free = self.reserved_until;
+        (first, self.reserved)
     }
 
     /// Puts a block that was taken in front of the ring's queue.
     ///
-    /// The slot is free, as in [`publish`](Self::publish): it is that of the last sequence for which there are blocks. Who is
-    /// still to read what it tells of was overtaken, and finds that out as it does there.
+    /// The slot is free, as in [`publish`](Self::publish): it belongs to the last sequence for which there
+    /// are blocks. A subscriber that has yet to read its old descriptor was overtaken, and notices that as it
+    /// does there.
     fn put_in_front(&mut self, unit: u32) {
         self.oldest_free = self.oldest_free.wrapping_sub(1);
-        // Where it was taken from, as a rule.
+        // As a rule the block was taken from this slot.
         if self.unit_at(self.oldest_free) != unit {
             let word = pack(unit, 0, Validity::Valid);
             // Ordering: Relaxed; whoever may not take it for a descriptor has seen the watermark pass it.
@@ -246,64 +248,72 @@ impl Producer {
         }
     }
 
-    /// The sequence from which on slots name blocks that may be needed.
+    /// The first sequence whose slot names a block that may be needed.
     fn oldest_named(&self) -> u64 {
-        if self.lined == 0 { self.oldest_free } else { self.lent_until.wrapping_sub(u64::from(self.lined)) }
+        if self.reserved == 0 {
+            self.oldest_free
+        } else {
+            self.reserved_until.wrapping_sub(u64::from(self.reserved))
+        }
     }
 
-    /// Takes back what was lent to the line and not published. The line stands still, and has no blocks after that.
+    /// Takes back the reserved blocks that were not published. Nothing is published directly meanwhile.
     pub(crate) fn recall(&mut self) {
         essential!(recall_adopts, self.adopt());
-        if self.lent_until == self.oldest_free && !self.one_by_one {
+        if self.reserved_until == self.oldest_free && !self.one_by_one {
             self.oldest_free = self.oldest_named();
         } else {
-            // Others were taken out of the queue behind them, or there is none.
-            for before in (1..=u64::from(self.lined)).rev() {
-                self.pool.give(self.unit_at(self.lent_until.wrapping_sub(before)));
+            // Other blocks were taken out of the queue behind them, or there is no queue.
+            for before in (1..=u64::from(self.reserved)).rev() {
+                self.pool.give(self.unit_at(self.reserved_until.wrapping_sub(before)));
             }
         }
-        self.lined = 0;
+        self.reserved = 0;
     }
 
-    /// Blocks that wait at the line to be published.
-    pub(crate) fn lined(&self) -> u32 {
-        self.lined
+    /// Blocks reserved for direct publishing.
+    pub(crate) fn reserved(&self) -> u32 {
+        self.reserved
     }
 
-    /// Takes the next block of the line back, as a block that was taken. False: it is another one, or none is lent.
-    pub(crate) fn unlend(&mut self, unit: u32) -> bool {
-        let lent = self.lined > 0 && self.unit_at(self.oldest_named()) == unit;
-        self.lined -= u32::from(lent);
-        lent
+    /// Takes back the next reserved block, which counts as taken from then on. Returns `false` if that is
+    /// another one, or if none is reserved.
+    pub(crate) fn take_reserved(&mut self, unit: u32) -> bool {
+        let is_next = self.reserved > 0 && self.unit_at(self.oldest_named()) == unit;
+        self.reserved -= u32::from(is_next);
+        is_next
     }
 
-    /// Lends the block again that was taken back last, if nothing was published, lent or recalled since.
-    pub(crate) fn lend_again(&mut self, unit: u32) {
-        self.lined += 1;
+    /// Reserves the block again that was taken back last. Nothing was published, reserved or recalled since.
+    pub(crate) fn reserve_again(&mut self, unit: u32) {
+        self.reserved += 1;
         debug_assert_eq!(self.unit_at(self.oldest_named()), unit, "not the one that was taken back last");
         self.note_loaned(0);
     }
 
-    /// Takes in what the line has published since. To be called before anything that goes by the head.
+    /// Takes in what was published directly. Call this before anything that depends on the head.
     ///
-    /// The line may go on meanwhile, in another thread: then what is known here is old, and old is safe. Reclaiming goes as far as the
-    /// head that is known. The sequences beyond it have blocks that count as lent here, which nobody else takes: every block is on
-    /// one side, and the line gets no further than the blocks that it was lent.
+    /// Direct publishing may continue meanwhile, in another thread. Then the head known here is old, and an
+    /// old one is safe. Reclaiming goes as far as the known head. The sequences beyond it have blocks that
+    /// count as reserved here, which nobody else takes: every block is on one side, and direct publishing
+    /// gets no further than its reserved blocks.
     pub(crate) fn adopt(&mut self) {
         let head = &self.control.header().head;
-        // Ordering: Acquire pairs with the line's Release: the descriptors below are visible, which reclaiming reads.
+        // Ordering: Acquire pairs with the direct publisher's Release: the descriptors below are visible,
+        // which reclaiming reads.
         let next = head.next.load(essential!(adopt_acquire, Ordering::Acquire));
         let published = next.saturating_sub(self.head);
         if published > 0 {
-            // Fits: no more than blocks. A line that says otherwise breaks its contract.
-            self.lined = self.lined.saturating_sub(u32::try_from(published).unwrap_or(u32::MAX));
+            // Fits: no more than blocks. Direct publishing that says otherwise breaks its contract.
+            self.reserved = self.reserved.saturating_sub(u32::try_from(published).unwrap_or(u32::MAX));
             self.head = next;
-            // May be ahead of the head, where the line goes on: it counts when this publishes itself, and then it stands still.
+            // May be ahead of the head while direct publishing continues. It only matters when this publishes
+            // itself, and then nothing is published directly.
             self.bytes = head.bytes.load(Ordering::Relaxed);
         }
     }
 
-    /// Messages that were published and their bytes, whoever has published them.
+    /// Messages published and their bytes, whoever published them.
     pub(crate) fn published(&self) -> (u64, u64) {
         let head = &self.control.header().head;
         // Ordering: Acquire, so that the bytes are at least those of that many messages.
@@ -317,11 +327,11 @@ impl Producer {
 
     /// Marks the channel as ended: subscribers drain what is left.
     pub(crate) fn close(&self) {
-        // Ordering: Release pairs with the Acquire load in `Consumer::take`: whoever sees the mark sees the
-        // last head.
+        // Ordering: Release pairs with the Acquire load in `Consumer::advance`: whoever sees the mark sees
+        // the last head.
         self.control.header().state.closed.store(1, essential!(close_release, Ordering::Release));
-        // Ordering: pairs with the fence in `EventCount::arm`: whoever wakes the subscribers after this finds all that
-        // joined, or they find the mark when they look once more.
+        // Ordering: pairs with the fence in `EventCount::arm`: whoever wakes the subscribers after this finds
+        // all that joined, or they find the mark when they look once more.
         fence(Ordering::SeqCst);
     }
 }

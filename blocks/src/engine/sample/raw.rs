@@ -1,4 +1,4 @@
-//! [`RawSample`], and the [`Record`] that it stands on.
+//! [`RawSample`], and the [`SampleEntry`] that it refers to.
 //!
 //! ```text
 //!            attach                  drop of the last sample
@@ -7,10 +7,11 @@
 //!                        ▼
 //!                     n samples, COUNTED ──────────────────▶ FREE, and the hold is given up
 //! ```
-//! While it is not counted, its subscriber's interval covers the message and the subscriber keeps the record. Both
-//! sides change the state by compare-exchange: if the last sample wins, it is gone and the interval may move on; if the
-//! subscriber wins, having counted the hold first, the samples own the count and one strong reference to the
-//! attachments. Only the subscriber makes a record stand for another message, and only once it is free.
+//! While an entry is not counted, the subscriber's interval covers the message, and the subscriber keeps the
+//! entry. Both sides change the state by compare-exchange. If the last sample wins, it is gone and the
+//! interval may move on. If the subscriber wins, having counted the hold first, the samples own the count and
+//! one strong reference to the attachments. Only the subscriber reuses an entry for another message, and only
+//! once it is free.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -23,19 +24,20 @@ use crate::primitive::{AtomicU32, AtomicU64, Ordering, essential};
 use crate::sys::fork::Process;
 use crate::units::PublisherId;
 
-/// No sample stands on the record.
+/// No sample refers to the entry.
 const FREE: u32 = 0;
 /// One sample.
 const ONE: u32 = 1;
 /// The samples own a counted hold on the block.
 const COUNTED: u32 = 1 << 31;
-/// Samples on one record. Far below the count's range, since others may clone on before we end.
+/// The largest number of samples of one entry. Far below the count's range, since others may clone on before
+/// we end.
 const MAX_SAMPLES: u32 = COUNTED / 2;
 
-/// What the samples of one message share. A cache line.
+/// State that the samples of one message share. A cache line.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(crate) struct Record {
+pub(crate) struct SampleEntry {
     state: AtomicU32,
     sequence: AtomicU64,
     word: AtomicU64,
@@ -43,17 +45,17 @@ pub(crate) struct Record {
     process: Process,
     /// First byte of the arena.
     base: NonNull<u8>,
-    /// What the record is part of: made from an `Arc`'s pointer.
+    /// The owner of the entry. Made from an `Arc`'s pointer.
     attachments: NonNull<Attachments>,
 }
 
-// SAFETY: the pointers are to an arena, which is read through samples only, and to what owns the record; all else is
-// atomic.
-unsafe impl Send for Record {}
+// SAFETY: the pointers are to an arena, which is read through samples only, and to what owns the entry; all
+// else is atomic.
+unsafe impl Send for SampleEntry {}
 // SAFETY: as above.
-unsafe impl Sync for Record {}
+unsafe impl Sync for SampleEntry {}
 
-impl Record {
+impl SampleEntry {
     pub(crate) fn new(base: NonNull<u8>, attachments: NonNull<Attachments>, process: Process) -> Self {
         Self {
             state: AtomicU32::new(FREE),
@@ -68,16 +70,17 @@ impl Record {
 
     #[inline(always)]
     pub(crate) fn is_free(&self) -> bool {
-        // Ordering: Acquire pairs with the last sample's Release: it has read the record.
+        // Ordering: Acquire pairs with the last sample's Release: it has read the entry.
         self.state.load(Ordering::Acquire) == FREE
     }
 
-    /// The message that samples keep. For statistics: may be out of date.
+    /// The message that samples keep. For statistics; may be out of date.
     pub(crate) fn kept(&self) -> Option<u64> {
         (self.state.load(Ordering::Acquire) != FREE).then(|| self.sequence.load(Ordering::Relaxed))
     }
 
-    /// Whether samples of message `sequence` stand on the record, and its interval covers them. For the subscriber.
+    /// Whether samples of message `sequence` refer to the entry, and the interval covers them. For the
+    /// subscriber.
     #[inline(always)]
     pub(crate) fn is_attached(&self, sequence: u64) -> bool {
         // Ordering: Relaxed; our own store.
@@ -89,7 +92,7 @@ impl Record {
         state != FREE && state & COUNTED == 0
     }
 
-    /// Makes the record, which is [free](Self::is_free), stand for a message: one sample of it.
+    /// Uses the entry, which is [free](Self::is_free), for a message. Returns its first sample.
     #[inline(always)]
     fn fill(&self, packed: Packed, state: u32) -> RawSample {
         self.sequence.store(packed.sequence, Ordering::Relaxed);
@@ -100,18 +103,20 @@ impl Record {
         RawSample(NonNull::from(self))
     }
 
-    /// A sample of a message that the interval covers.
+    /// Creates a sample of a message that the interval covers.
     #[inline(always)]
     pub(crate) fn attach(&self, packed: Packed) -> RawSample {
         self.fill(packed, ONE)
     }
 
-    /// A sample of a message whose block was counted for it; it owns one strong reference to the attachments.
+    /// Creates a sample of a message whose block was counted for it. It owns one strong reference to the
+    /// attachments.
     pub(crate) fn attach_counted(&self, packed: Packed) -> RawSample {
         self.fill(packed, ONE | COUNTED)
     }
 
-    /// Hands a counted hold, and a strong reference to the attachments, to the samples. False if they are gone.
+    /// Hands a counted hold and a strong reference to the attachments to the samples. Returns `false` if they
+    /// are gone.
     pub(crate) fn count(&self) -> bool {
         let mut state = self.state.load(Ordering::Acquire);
         while state != FREE {
@@ -131,17 +136,17 @@ impl Record {
         channel.layout().block_of(unit_of(self.word.load(Ordering::Relaxed)))
     }
 
-    /// What the drop of a sample does if it is not the only one, or counted.
+    /// Drops a sample that is not the only one, or that is counted.
     ///
     /// # Safety
-    /// `record` is valid, and the caller one of its samples.
+    /// `entry` is valid, and the caller one of its samples.
     #[cold]
     #[inline(never)]
-    unsafe fn let_go(record: NonNull<Self>) {
+    unsafe fn release(entry: NonNull<Self>) {
         // SAFETY: valid until the last sample, which we are one of, has set it free.
-        let this = unsafe { record.as_ref() };
+        let this = unsafe { entry.as_ref() };
         // Ordering: Acquire pairs with the Release of `count`: the count is ours; and with those of the other
-        // samples: they have read what we let go of for all.
+        // samples: they have read what we release for all.
         let mut state = this.state.load(Ordering::Acquire);
         while state != ONE | COUNTED {
             // Ordering: Release: we have read what we let go of.
@@ -150,7 +155,7 @@ impl Record {
                 Err(now) => state = now,
             }
         }
-        // The last one, and counted: nobody else changes the record any more.
+        // The last one, and counted: nobody else changes the entry any more.
         let attachments = this.attachments;
         // SAFETY: we own a strong reference.
         let shared = unsafe { attachments.as_ref() };
@@ -162,18 +167,19 @@ impl Record {
     }
 }
 
-/// A message that stays in place for as long as this value lives. Freely sent, cloned, and dropped in any
-/// order.
+/// A message that stays in place for as long as this value lives. Can be sent and cloned freely, and dropped
+/// in any order.
 ///
-/// When the last clone is dropped its block returns at once, with one exception: if nothing was received after it, and the
-/// publisher has 8 blocks or more, the block returns when the subscriber receives, waits, or is dropped.
+/// Dropping the last clone returns the block at once, with one exception: if nothing was received after it
+/// and the publisher has 8 blocks or more, the block returns when the subscriber receives, waits, or is
+/// dropped.
 ///
-/// Dropping costs one compare-exchange and cloning one addition; dropping a sample that outlived its subscriber's
-/// window costs three or four atomic operations.
+/// Dropping costs one compare-exchange, and cloning one addition. Dropping a sample that outlived its
+/// subscriber's window costs three or four atomic operations.
 pub struct RawSample(
-    /// Valid while the sample stands on it: its subscriber keeps it as long as it is not counted, and afterwards the
-    /// strong reference does that came with the counted hold.
-    NonNull<Record>,
+    /// Valid while the sample refers to it: the subscriber keeps it as long as it is not counted. Afterwards,
+    /// the strong reference that came with the counted hold keeps it.
+    NonNull<SampleEntry>,
 );
 
 // SAFETY: a sample reads bytes that nobody writes while it lives, and ends its attachment through atomics.
@@ -183,39 +189,39 @@ unsafe impl Sync for RawSample {}
 
 impl RawSample {
     #[inline(always)]
-    fn record(&self) -> &Record {
+    fn entry(&self) -> &SampleEntry {
         // SAFETY: valid as stated at the field.
         unsafe { self.0.as_ref() }
     }
 
     #[inline(always)]
     fn word(&self) -> u64 {
-        // Ordering: Relaxed; does not change while a sample stands on the record.
-        self.record().word.load(Ordering::Relaxed)
+        // Ordering: Relaxed; does not change while a sample stands on the entry.
+        self.entry().word.load(Ordering::Relaxed)
     }
 
     /// The message's bytes, in place.
     ///
     /// # Panics
-    /// In a forked child, if the sample was received before: the bytes are not there.
+    /// In a forked child, if the sample was received before the fork: the child does not have the bytes.
     #[inline(always)]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        if !self.record().process.is_current() {
+        if !self.entry().process.is_current() {
             not_here();
         }
         // SAFETY: the block is not handed out again while the sample is attached or counted, and its arena
         // lives as long as the channel that the attachments keep.
-        unsafe { descriptor::bytes(self.record().base, self.word()) }
+        unsafe { descriptor::bytes(self.entry().base, self.word()) }
     }
 
-    /// Position, time and length.
+    /// The message's position, time and length.
     #[inline]
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
-        let record = self.record();
-        let sequence = record.sequence.load(Ordering::Relaxed);
-        let time = record.time.load(Ordering::Relaxed);
+        let entry = self.entry();
+        let sequence = entry.sequence.load(Ordering::Relaxed);
+        let time = entry.time.load(Ordering::Relaxed);
         Packed { sequence, word: self.word(), time }.unpack()
     }
 
@@ -226,7 +232,7 @@ impl RawSample {
         validity_of(self.word())
     }
 
-    /// Who published it.
+    /// The publisher of the message.
     #[must_use]
     pub fn publisher(&self) -> PublisherId {
         self.channel().publisher()
@@ -235,8 +241,8 @@ impl RawSample {
     /// The channel that the message came through.
     #[must_use]
     pub fn channel(&self) -> &Arc<Channel> {
-        // SAFETY: the attachments live at least as long as the record, which is valid as stated at the field.
-        unsafe { &(*self.record().attachments.as_ptr()).channel }
+        // SAFETY: the attachments live at least as long as the entry, which is valid as stated at the field.
+        unsafe { &(*self.entry().attachments.as_ptr()).channel }
     }
 }
 
@@ -248,11 +254,11 @@ fn not_here() -> ! {
 
 impl Clone for RawSample {
     fn clone(&self) -> Self {
-        // Ordering: Relaxed; `self` keeps the record meanwhile.
-        let before = self.record().state.fetch_add(ONE, Ordering::Relaxed);
+        // Ordering: Relaxed; `self` keeps the entry meanwhile.
+        let before = self.entry().state.fetch_add(ONE, Ordering::Relaxed);
         if before & !COUNTED > MAX_SAMPLES {
-            // Only samples that are cloned and forgotten again and again come this far. A count that wraps would free
-            // the block under them, so end the process, as `Arc` does.
+            // Only a program that clones and forgets samples again and again comes this far. A count that
+            // wraps would free the block under them, so end the process, as `Arc` does.
             std::process::abort();
         }
         Self(self.0)
@@ -262,12 +268,12 @@ impl Clone for RawSample {
 impl Drop for RawSample {
     #[inline(always)]
     fn drop(&mut self) {
-        // Ordering: Release: we have read what we let go of. After a success the record may be freed at any time, so
-        // nothing of it is touched any more.
+        // Ordering: Release: we have read what we let go of. After a success the entry may be freed at any
+        // time, so nothing of it is touched any more.
         let release = essential!(release_sample, Ordering::Release);
-        if self.record().state.compare_exchange(ONE, FREE, release, Ordering::Relaxed).is_err() {
+        if self.entry().state.compare_exchange(ONE, FREE, release, Ordering::Relaxed).is_err() {
             // SAFETY: valid as stated at the field, and this is one of its samples.
-            unsafe { Record::let_go(self.0) };
+            unsafe { SampleEntry::release(self.0) };
         }
     }
 }

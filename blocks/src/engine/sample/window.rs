@@ -1,25 +1,28 @@
 //! Owned samples, and how they stay cheap: the [`AttachmentWindow`].
 //!
-//! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval
-//! covers it. Only a sample that would hold back the interval is turned into a *counted hold* on its block:
-//! when so many messages were received after it as a quarter of the pool has blocks, of the size of which there are fewest (32
-//! at most), when a receive finds nothing and messages after it are not kept, before its subscriber sleeps, and when its
-//! subscriber is dropped. Where the subscriber may be overtaken, already when anything was received after it: whoever
-//! stalls then keeps its samples and the message received last, and nothing beside.
+//! A sample that is dropped soon costs one compare-exchange: while it lives, its subscriber's interval covers
+//! it. Only a sample that would hold back the interval becomes a *counted hold* on its block. That happens
+//! - when as many messages were received after it as a quarter of the pool has blocks, counting the size with
+//!   the fewest blocks, or 32 messages;
+//! - when a receive finds nothing and messages after the sample are not kept;
+//! - before its subscriber sleeps, and when its subscriber is dropped.
 //!
-//! Where the pool has fewer than 8 blocks every sample is a counted hold from the start: its block returns when it is
-//! dropped, not at its subscriber's next receive.
+//! If the subscriber may be overtaken, a sample becomes a counted hold as soon as anything was received after
+//! it. So a stalled subscriber keeps its samples and the message received last, and nothing else.
 //!
-//! A subscriber that may lose messages must not stop the publisher, so its samples are [limited](SampleLimit). Before it
-//! receives another message, its samples are counted holds and paid for: by what every such subscriber may keep, or out of
-//! what all of them may keep together.
+//! If the pool has fewer than 8 blocks, every sample is a counted hold from the start: its block returns when
+//! it is dropped, not at its subscriber's next receive.
 //!
-//! Samples are handles on [`Record`]s, which belong to the subscriber. The window knows the record of each of the
-//! newest messages that is a sample:
+//! A subscriber that may lose messages must not stop the publisher, so its samples are
+//! [limited](SampleLimit). Before it receives another message, its samples become counted holds and are
+//! charged: to the subscriber's own allowance, or to the one that all such subscribers share.
+//!
+//! Samples refer to [`SampleEntry`] values, which belong to the subscriber. The window knows the entry of
+//! each of the newest messages that is a sample:
 //!
 //! ```text
-//! sequence s ──▶ s mod WINDOW ──▶ record of s   attached, covered by the interval
-//!                                 another's     received by reference; dropped, and the record used again
+//! sequence s ──▶ s mod WINDOW ──▶ entry of s   attached, covered by the interval
+//!                                 another's     received by reference; dropped, and the entry used again
 //! ```
 
 use std::ptr::NonNull;
@@ -28,17 +31,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::descriptor::Packed;
 use crate::engine::channel::{Channel, Holder};
 use crate::engine::ring::consumer::Consumer;
-use crate::engine::sample::raw::{RawSample, Record};
+use crate::engine::sample::raw::{RawSample, SampleEntry};
 use crate::options::{Overflow, ReaderOptions};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::stats::HolderStats;
 use crate::units::Sequence;
 
-/// Messages, the newest of which an interval covers while they are samples.
+/// The largest number of messages that an interval covers for samples.
 pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 
-/// Records that a window starts with.
-const RECORDS: usize = if cfg!(loom) { 2 } else { 8 };
+/// Entries that a window starts with.
+const ENTRIES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// No sample is attached by interval.
 const NONE: u64 = u64::MAX;
@@ -51,9 +54,9 @@ const FEW_BLOCKS: u32 = 8;
 pub(crate) enum SampleLimit {
     /// Any number.
     None,
-    /// So many, at least 1.
+    /// This many, at least 1.
     Own(u32),
-    /// `own`, and a part of what all such subscribers may keep together, which is a quarter of `spare` blocks.
+    /// `own`, plus a share of what all such subscribers may keep together: a quarter of `spare` blocks.
     Shared { own: u32, spare: u32 },
 }
 
@@ -70,29 +73,29 @@ impl SampleLimit {
     }
 }
 
-/// What one subscriber shares with its samples.
+/// State that one subscriber shares with its samples.
 #[derive(Debug)]
 pub(crate) struct Attachments {
     pub(crate) channel: Arc<Channel>,
-    /// Whether `kept` is known.
+    /// Whether samples are limited, so that `kept` is counted.
     limited: bool,
     /// Counted holds.
     kept: AtomicU32,
-    /// Those of them that are taken from what all such subscribers may keep.
+    /// Those of them that are charged to the shared allowance.
     charged: AtomicU32,
-    /// What statistics call the subscriber; may be empty.
+    /// The subscriber's name in statistics; may be empty.
     name: String,
-    /// Keeps the records, which the subscriber adds to, until it and the last sample are gone. `Arc`s, since unlike boxes
-    /// they may be moved while there are pointers into them.
-    records: Mutex<Vec<Arc<[Record]>>>,
+    /// Keeps the entries until the subscriber, which adds to them, and the last sample are gone. `Arc`s,
+    /// since unlike boxes they may be moved while there are pointers into them.
+    entries: Mutex<Vec<Arc<[SampleEntry]>>>,
 }
 
 impl Holder for Attachments {
-    /// What samples keep, if they keep anything. For statistics: one load per record, and a lock that is taken otherwise
-    /// only when records are added.
+    /// The kept messages, if there are any. One load per entry, and a lock that is otherwise only taken to
+    /// add entries.
     fn stats(&self) -> Option<HolderStats> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = records.iter().flat_map(|records| records.iter()).filter_map(Record::kept);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = entries.iter().flat_map(|entries| entries.iter()).filter_map(SampleEntry::kept);
         let (messages, oldest) =
             kept.fold((0, u64::MAX), |(messages, oldest), sequence| (messages + 1, oldest.min(sequence)));
         let oldest = Sequence::new(oldest);
@@ -125,44 +128,45 @@ impl Attachments {
 /// The subscriber's private side of its samples.
 #[derive(Debug)]
 pub(crate) struct AttachmentWindow {
-    /// The record that was used last.
-    latest: NonNull<Record>,
+    /// The most recently used entry.
+    latest: NonNull<SampleEntry>,
     /// The oldest sequence that may be attached by interval, or [`NONE`].
     first: u64,
-    /// Messages received since the oldest one that is attached, itself included, at most; never more than
-    /// [`WINDOW`], so that every one has a place of its own.
+    /// The largest number of messages received since the oldest attached one, including itself. Never more
+    /// than [`WINDOW`], so that every message has a place of its own.
     reach: u64,
-    by_sequence: Box<[NonNull<Record>; WINDOW]>,
+    by_sequence: Box<[NonNull<SampleEntry>; WINDOW]>,
     shared: Arc<Attachments>,
-    records: Vec<NonNull<Record>>,
-    /// Where `latest` is in `records`.
+    entries: Vec<NonNull<SampleEntry>>,
+    /// The index of `latest` in `entries`.
     turn: usize,
     round: Round,
     limit: SampleLimit,
-    /// Samples are limited, and there may be some.
+    /// Whether samples are limited and there may be some.
     keeps: bool,
-    /// Samples are counted holds from the start.
+    /// Whether samples are counted holds from the start.
     at_once: bool,
     unusual: bool,
 }
 
-/// What was seen of the records since the search for a free one has last looked at all of them.
+/// What the search for a free entry has seen since it last completed a round.
 #[derive(Debug, Default)]
 struct Round {
     looks: usize,
     in_use: usize,
 }
 
-// SAFETY: the pointers are to records of `shared`, which are `Sync`.
+// SAFETY: the pointers are to entries of `shared`, which are `Sync`.
 unsafe impl Send for AttachmentWindow {}
 // SAFETY: as above.
 unsafe impl Sync for AttachmentWindow {}
 
 impl AttachmentWindow {
-    /// For `consumer`, whom statistics call `name`.
+    /// The window of `consumer`, which statistics call `name`.
     pub(crate) fn new(channel: Arc<Channel>, consumer: &Consumer, limit: SampleLimit, name: &str) -> Self {
-        // At most a quarter of the blocks of any size waits for a sample of one subscriber that the publisher waits for anyway.
-        // Where it goes on past the subscriber, any number of them may stall with a sample: nothing waits for these.
+        // If the publisher waits for the subscriber anyway, at most a quarter of the blocks of any size waits
+        // for one of its samples. If the publisher goes on past subscribers, any number of them may stall
+        // with a sample: no block waits for these.
         let fewest = channel.config().classes().iter().map(|class| class.blocks).min().unwrap_or(0);
         let quarter = u64::from(fewest / 4).clamp(1, WINDOW as u64);
         let reach = if consumer.is_reliable() { quarter } else { 1 };
@@ -173,20 +177,20 @@ impl AttachmentWindow {
             kept: AtomicU32::new(0),
             charged: AtomicU32::new(0),
             name: name.to_owned(),
-            records: Mutex::default(),
+            entries: Mutex::default(),
         });
         let holder: Arc<dyn Holder> = shared.clone();
         shared.channel.remember(Arc::downgrade(&holder));
-        let mut records = Vec::new();
-        add_records(&shared, &mut records, RECORDS);
-        let latest = records[0];
+        let mut entries = Vec::new();
+        add_entries(&shared, &mut entries, ENTRIES);
+        let latest = entries[0];
         Self {
             latest,
             first: NONE,
             reach,
             by_sequence: Box::new([latest; WINDOW]),
             shared,
-            records,
+            entries,
             turn: 0,
             round: Round::default(),
             limit,
@@ -201,25 +205,26 @@ impl AttachmentWindow {
         self.limit != SampleLimit::None
     }
 
-    /// Whether [`make_room`](Self::make_room) has something to do before another message is received.
+    /// Whether [`make_room`](Self::make_room) must be called before another message is received.
     #[inline(always)]
     pub(crate) fn may_be_full(&self) -> bool {
         self.keeps
     }
 
-    /// Whether samples are limited or counted from the start: then [`attach_any`](Self::attach_any) attaches them.
+    /// Whether samples are limited, or counted from the start. Then [`attach_any`](Self::attach_any) attaches
+    /// them.
     #[inline(always)]
     pub(crate) fn is_unusual(&self) -> bool {
         self.unusual
     }
 
-    /// As [`attach`](Self::attach), also where samples are limited or counted from the start.
+    /// Like [`attach`](Self::attach), even if samples are limited or counted from the start.
     pub(crate) fn attach_any(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
         self.keeps |= self.is_limited();
         if self.at_once { self.count(consumer, packed) } else { self.attach(consumer, packed) }
     }
 
-    /// Messages that may be received together.
+    /// The number of messages that may be received together.
     pub(crate) fn batch_limit(&self, consumer: &Consumer) -> usize {
         match self.limit {
             SampleLimit::Shared { spare, .. } => consumer.batch_limit(spare),
@@ -227,11 +232,11 @@ impl AttachmentWindow {
         }
     }
 
-    /// Makes sure that another message may be received: turns what is attached by interval into counted holds, and pays for
-    /// them.
+    /// Makes sure that another message may be received: turns samples that are attached by interval into
+    /// counted holds, and charges them.
     ///
     /// # Errors
-    /// How many samples are kept, if that is too many.
+    /// The number of kept samples, if that is too many.
     pub(crate) fn make_room(&mut self, consumer: &Consumer) -> Result<(), u32> {
         self.count_all(consumer);
         let kept = || self.shared.kept.load(Ordering::Relaxed);
@@ -241,7 +246,7 @@ impl AttachmentWindow {
             SampleLimit::Shared { own, spare } => {
                 let charged = &self.shared.charged;
                 loop {
-                    // Samples are dropped meanwhile: fewer are kept than this says, but no more.
+                    // Samples may be dropped meanwhile, so there may be fewer than this says, but not more.
                     if kept() <= own.saturating_add(charged.load(Ordering::Relaxed)) {
                         break false;
                     }
@@ -263,8 +268,9 @@ impl AttachmentWindow {
         self.first != NONE
     }
 
-    /// Attaches the message that `consumer` took last, and has not let go of. Never fails: what is older than the
-    /// window reaches is turned into counted holds. Allocates where half as many samples are kept as there are records.
+    /// Attaches the message that `consumer` received last and has not released. Never fails: samples beyond
+    /// the window's reach become counted holds. Allocates if half as many samples are kept as there are
+    /// entries.
     #[inline(always)]
     pub(crate) fn attach(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
         let sequence = packed.sequence;
@@ -272,19 +278,19 @@ impl AttachmentWindow {
             self.first = sequence;
         }
         self.skip(consumer, sequence);
-        let record = self.free_record();
-        self.by_sequence[sequence as usize % WINDOW] = record;
-        // SAFETY: `shared` keeps its records.
-        unsafe { record.as_ref() }.attach(packed)
+        let entry = self.free_entry();
+        self.by_sequence[sequence as usize % WINDOW] = entry;
+        // SAFETY: `shared` keeps its entries.
+        unsafe { entry.as_ref() }.attach(packed)
     }
 
-    /// Turns a message that `consumer`'s interval covers into a counted hold at once.
+    /// Turns a message that `consumer`'s interval covers into a counted hold.
     #[inline(never)]
     pub(crate) fn count(&mut self, consumer: &Consumer, packed: Packed) -> RawSample {
-        // SAFETY: `shared` keeps its records.
-        let record = unsafe { self.free_record().as_ref() };
-        let sample = record.attach_counted(packed);
-        consumer.hold(record.block(&self.shared.channel));
+        // SAFETY: `shared` keeps its entries.
+        let entry = unsafe { self.free_entry().as_ref() };
+        let sample = entry.attach_counted(packed);
+        consumer.hold(entry.block(&self.shared.channel));
         self.shared.note_kept();
         self.keeps |= self.is_limited();
         // The strong reference that a counted sample owns.
@@ -292,8 +298,8 @@ impl AttachmentWindow {
         sample
     }
 
-    /// The oldest sequence that is still attached, if any is. What is attached for longer than the window
-    /// reaches is turned into counted holds, so that it does not keep the blocks after it.
+    /// The oldest sequence that is still attached, if any. Samples beyond the window's reach become counted
+    /// holds, so that they do not keep the blocks after them.
     #[inline]
     pub(crate) fn oldest(&mut self, consumer: &Consumer) -> Option<u64> {
         if self.first == NONE {
@@ -306,14 +312,14 @@ impl AttachmentWindow {
         (self.first != NONE).then_some(self.first)
     }
 
-    /// As [`oldest`](Self::oldest), right after [`attach`](Self::attach).
+    /// Like [`oldest`](Self::oldest), right after [`attach`](Self::attach).
     #[inline(always)]
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
-    /// Turns what is attached into counted holds as far as the interval would otherwise cover messages that are not: so it
-    /// covers none that nobody keeps.
+    /// Turns samples into counted holds if the interval would otherwise also cover messages that nobody
+    /// keeps.
     pub(crate) fn count_before_gap(&mut self, consumer: &Consumer) {
         if self.first == NONE {
             return;
@@ -330,7 +336,7 @@ impl AttachmentWindow {
         self.first = if start == consumer.next() { NONE } else { start };
     }
 
-    /// Turns everything that is attached into counted holds, so that the interval covers no sample.
+    /// Turns all samples into counted holds, so that the interval covers none.
     pub(crate) fn count_all(&mut self, consumer: &Consumer) {
         if self.first == NONE {
             return;
@@ -360,26 +366,26 @@ impl AttachmentWindow {
     }
 
     #[inline(always)]
-    fn record(&self, sequence: u64) -> &Record {
-        // SAFETY: `shared` keeps its records.
+    fn entry(&self, sequence: u64) -> &SampleEntry {
+        // SAFETY: `shared` keeps its entries.
         unsafe { self.by_sequence[sequence as usize % WINDOW].as_ref() }
     }
 
     #[inline(always)]
     fn is_attached(&self, sequence: u64) -> bool {
-        self.record(sequence).is_attached(sequence)
+        self.entry(sequence).is_attached(sequence)
     }
 
     #[cold]
     #[inline(never)]
     fn count_attached(&mut self, consumer: &Consumer, sequence: u64) {
-        let record = self.record(sequence);
-        let block = record.block(&self.shared.channel);
-        // Count first: from the exchange on the sample may give the hold up.
+        let entry = self.entry(sequence);
+        let block = entry.block(&self.shared.channel);
+        // Count first: from the exchange on, the sample may give up the hold.
         consumer.hold(block);
         self.shared.note_kept();
         let strong = Arc::clone(&self.shared);
-        if record.count() {
+        if entry.count() {
             // The samples own it now.
             std::mem::forget(strong);
             self.keeps |= self.is_limited();
@@ -389,55 +395,55 @@ impl AttachmentWindow {
     }
 
     #[inline(always)]
-    fn free_record(&mut self) -> NonNull<Record> {
-        // SAFETY: `shared` keeps its records.
+    fn free_entry(&mut self) -> NonNull<SampleEntry> {
+        // SAFETY: `shared` keeps its entries.
         if !unsafe { self.latest.as_ref() }.is_free() {
-            self.find_free_record();
+            self.find_free_entry();
         }
         self.latest
     }
 
-    /// Makes `latest` a free record: the next one in turn, or a new one.
+    /// Makes `latest` a free entry: the next one in turn, or a new one.
     ///
-    /// A record that is found in use in a round was in use when the round began. So records are added only where more
-    /// than half of them were in use at a time: there are never more than four times as many as samples were kept at
-    /// once, and a free one is found after two looks on average.
+    /// An entry found in use during a round was in use when the round began. So entries are only added if
+    /// more than half of them were in use at the same time. There are never more than four times as many
+    /// entries as samples were kept at once, and the search finds a free one after two steps on average.
     #[inline(never)]
-    fn find_free_record(&mut self) {
-        let len = self.records.len();
+    fn find_free_entry(&mut self) {
+        let len = self.entries.len();
         loop {
             self.turn = (self.turn + 1) % len;
-            let record = self.records[self.turn];
-            // SAFETY: `shared` keeps its records.
-            let free = unsafe { record.as_ref() }.is_free();
+            let entry = self.entries[self.turn];
+            // SAFETY: `shared` keeps its entries.
+            let free = unsafe { entry.as_ref() }.is_free();
             self.round.looks += 1;
             self.round.in_use += usize::from(!free);
             if self.round.looks == len {
                 let Round { in_use, .. } = std::mem::take(&mut self.round);
                 if in_use > len / 2 {
-                    add_records(&self.shared, &mut self.records, len);
-                    (self.turn, self.latest) = (len, self.records[len]);
+                    add_entries(&self.shared, &mut self.entries, len);
+                    (self.turn, self.latest) = (len, self.entries[len]);
                     return;
                 }
             }
             if free {
-                self.latest = record;
+                self.latest = entry;
                 return;
             }
         }
     }
 }
 
-/// Makes `count` records and lists them.
-fn add_records(shared: &Arc<Attachments>, list: &mut Vec<NonNull<Record>>, count: usize) {
+/// Creates `count` entries and lists them.
+fn add_entries(shared: &Arc<Attachments>, list: &mut Vec<NonNull<SampleEntry>>, count: usize) {
     let base = shared.channel.arena().base();
-    // The records' pointer may be turned into an `Arc` again, so it is made from one and not from a reference, which
-    // would reach the value only.
+    // The entries' pointer may become an `Arc` again, so it is made from one and not from a reference, which
+    // would only reach the value.
     let owner = NonNull::new(Arc::as_ptr(shared).cast_mut()).expect("the pointer of an `Arc` is not null");
-    let records: Arc<[Record]> =
-        (0..count).map(|_| Record::new(base, owner, shared.channel.process())).collect();
-    list.extend(records.iter().map(NonNull::from));
-    shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(records);
+    let entries: Arc<[SampleEntry]> =
+        (0..count).map(|_| SampleEntry::new(base, owner, shared.channel.process())).collect();
+    list.extend(entries.iter().map(NonNull::from));
+    shared.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entries);
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,4 +1,4 @@
-//! Where payload bytes live: [`Arena`].
+//! The memory of a channel's blocks: [`Arena`].
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,12 +12,12 @@ use crate::sys::fork::{InChild, Uninherited};
 use crate::sys::mapping::Reservation;
 use crate::sys::{self, memfd};
 
-/// One memfd-backed mapping that holds a publisher's blocks.
+/// A memfd-backed mapping that holds a publisher's blocks.
 ///
-/// The memfd is sealed against shrinking and growing, so whoever maps it never meets a bus error, and against
-/// writing through anything but the publisher's own mapping. The broker maps the same memfd read-only into the
-/// windows of wasm guests. An arena over [memory that the user brought](crate::ArenaMemory) has the first of the two
-/// seals only.
+/// The memfd is sealed against shrinking and growing, so that nobody who maps it meets a bus error, and
+/// against writing through anything except the publisher's own mapping. The broker maps the same memfd
+/// read-only into the windows of wasm guests. An arena in [external memory](crate::ArenaMemory) is only
+/// sealed against shrinking.
 ///
 /// ```text
 /// memfd    [ block 0 | block 1 | … | block n-1 | padding to a page ]
@@ -25,27 +25,29 @@ use crate::sys::{self, memfd};
 /// guest      window ─┘ read-only, shared
 /// ```
 ///
-/// An arena that is [prefaulted](crate::ChannelConfig::prefault) lies in large pages (2 MiB where pages have 4 KiB) as far as
-/// it fills such and the system has them: then its blocks take fewer entries of page tables, of which each guest has its own.
+/// A [prefaulted](crate::WriterOptions::prefault) arena uses large pages (2 MiB if pages have 4 KiB) for
+/// every part that fills one, if the system has them. Then its blocks take fewer page table entries, of which
+/// each guest has its own.
 ///
 /// # Its file
-/// The mapping needs no open file. The publisher keeps the file open for those who map it elsewhere, and so do subscribers
-/// that [ask for it](crate::ReaderOptions::maps). Whoever comes later finds it closed.
+/// The mapping needs no open file. The publisher keeps the file open so that others can map it elsewhere, and
+/// so do subscribers that [ask for it](crate::ReaderOptions::maps). Once all of these are gone, the file is
+/// closed.
 pub struct Arena {
     // Dropped before the mapping.
     uninherited: Uninherited,
     mapping: Reservation,
     file: Weak<OwnedFd>,
     alignment: usize,
-    /// Why it lies in ordinary pages although large ones were asked for.
+    /// Why the arena uses ordinary pages although large ones were asked for.
     no_large_pages: Option<rustix::io::Errno>,
 }
 
-/// An arena, and what keeps its file open.
+/// An arena, and its open file.
 pub(crate) type Opened = (Arena, Arc<OwnedFd>);
 
 impl ChannelError {
-    /// The error for what the system answered when a channel of `bytes` bytes was made.
+    /// Converts the system's error for a channel of `bytes` bytes.
     pub(crate) fn system(bytes: usize, error: rustix::io::Errno) -> Self {
         use rustix::io::Errno;
 
@@ -66,8 +68,9 @@ impl ChannelError {
 }
 
 impl Arena {
-    /// An arena of at least `len` bytes, all zero, rounded up to whole pages. With `prefault` every page is
-    /// touched now, not at its first use. Six system calls; with `prefault` up to four more, and one per large page.
+    /// Creates an arena of at least `len` zero bytes, rounded up to whole pages. `prefault` touches every
+    /// page now instead of at its first use. Six system calls; with `prefault`, up to four more and one per
+    /// large page.
     pub(crate) fn create(name: &str, len: usize, prefault: bool) -> rustix::io::Result<Opened> {
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM)?;
         let (arena, file) = Self::map(memfd::sized(name, len)?, len, prefault)?;
@@ -75,8 +78,8 @@ impl Arena {
         Ok((arena, file))
     }
 
-    /// An arena of at least `len` bytes, rounded up to whole pages, in memory that the user has brought. It is not sealed
-    /// against further writing: that is up to who brought it.
+    /// Creates an arena of at least `len` bytes, rounded up to whole pages, in external memory. It is not
+    /// sealed against further writing: that is up to whoever provides the memory.
     pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Opened, ChannelError> {
         let refused = |error| ChannelError::system(len, error);
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
@@ -96,7 +99,7 @@ impl Arena {
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { mapping.map(0, len, file.as_fd(), false) }?;
         let gathered = mapping.gather(len);
-        // What does not fill a large page, or is in none.
+        // Populate what does not fill a large page, or is in none.
         // SAFETY: nothing refers into it yet.
         unsafe { mapping.map(0, len, file.as_fd(), true) }?;
         let alignment = if gathered.is_ok() { large } else { sys::page_size() };
@@ -115,19 +118,19 @@ impl Arena {
         Ok((Self { uninherited, mapping, file: Arc::downgrade(&file), alignment, no_large_pages }, file))
     }
 
-    /// Tells with a `tracing` event if the arena lies in ordinary pages although large ones were asked for. For the one who
-    /// made the arena, once nothing is locked.
+    /// Emits a `tracing` event if the arena uses ordinary pages although large ones were asked for. Whoever
+    /// created the arena calls this once nothing is locked.
     pub fn report_pages(&self) {
         if let Some(error) = self.no_large_pages {
             let bytes = self.len();
-            event(|| tracing::debug!(bytes, %error, "an arena does without large pages"));
+            event(|| tracing::debug!(bytes, %error, "an arena uses no large pages"));
         }
     }
 
-    /// Gives the memory back to the system, as far as nobody else has mapped it. The address space stays reserved.
+    /// Returns the memory to the system, unless others have mapped it. The address space stays reserved.
     ///
     /// # Errors
-    /// The system's. The memory is free when the arena is dropped.
+    /// The system's. Then the memory is free when the arena is dropped.
     ///
     /// # Safety
     /// Nobody reads or writes the arena through this mapping any more, and nothing refers into it.
@@ -144,18 +147,18 @@ impl Arena {
         self.mapping.len()
     }
 
-    /// Never: an arena has at least one page.
+    /// Always `false`: an arena has at least one page.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// The file behind the arena, for mapping it elsewhere, while it is open.
+    /// The arena's file, for mapping it elsewhere. `None` once it is closed.
     ///
     /// # Safety
-    /// Nobody writes through this descriptor, or through one or a mapping that is made of it, but the holder of a loan to
-    /// its block: blocks that are published are `&[u8]` of this process. The files of this crate are sealed against it,
-    /// [`ArenaMemory`] that was brought is not.
+    /// Nobody writes through this descriptor, or through a descriptor or mapping made from it, except the
+    /// holder of a loan to its block: published blocks are `&[u8]` in this process. The files of this crate
+    /// are sealed against that, [`ArenaMemory`] is not.
     ///
     /// ```compile_fail,E0133
     /// # use blockcast_blocks::{ChannelConfig, PublisherId, Schema, channel};
@@ -175,19 +178,19 @@ impl Arena {
         self.open_file()
     }
 
-    /// The same for this crate, which keeps the file open and does nothing else with it.
+    /// Like [`memfd`](Self::memfd), for this crate, which only keeps the file open.
     pub(crate) fn open_file(&self) -> Option<Arc<OwnedFd>> {
         self.file.upgrade()
     }
 
-    /// Mapped elsewhere from a multiple of this many bytes on, what is in large pages here is so there: the size of a large
-    /// page, or of a page where there are none.
+    /// The alignment in bytes that a second mapping needs to use large pages too: the size of a large page,
+    /// or of an ordinary page if the arena uses none.
     #[must_use]
     pub fn alignment(&self) -> usize {
         self.alignment
     }
 
-    /// First byte. The mapping is readable and writable, and valid as long as the arena.
+    /// The first byte. The mapping is readable and writable, and valid as long as the arena.
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         self.mapping.base()
@@ -206,7 +209,7 @@ mod tests {
     use rustix::fs::{SealFlags, fcntl_get_seals, ftruncate};
 
     #[test]
-    fn what_the_system_refuses_is_told_apart() {
+    fn refusals_of_the_system_are_told_apart() {
         let reason = |error| ChannelError::system(4096, error).to_string();
         assert!(reason(rustix::io::Errno::PERM).contains("memfd_create"));
         assert!(reason(rustix::io::Errno::MFILE).contains("open files"));
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_memory_that_was_brought_holds_stays_when_it_is_put_into_large_pages() {
+    fn external_memory_keeps_its_contents_when_it_moves_into_large_pages() {
         let len = sys::large_page_size() + sys::page_size();
         let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, len as u64).unwrap();

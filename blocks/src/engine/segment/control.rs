@@ -6,9 +6,9 @@
 //! ├ Header ─────────────────────────┐
 //! │ head       next sequence        │ written by the publisher, once per publish
 //! │ watermark  oldest live sequence │ written by the publisher, once per reclamation
-//! │ messages   gate: who waits for a message                closed flag
-//! │ space      gate: who waits for a block
-//! │ held       counted holds in all │
+//! │ messages   event count: waiting for a message          closed flag
+//! │ space      event count: waiting for a block
+//! │ held       all counted holds    │
 //! ├ Slot × slots ───────────────────┤
 //! │ word       block address, length│ slot of sequence s: s mod slots
 //! │ time                            │
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::abi::PublishingLine;
+use crate::abi::DirectPublisher;
 use crate::direct::Slot;
 use crate::engine::segment::preamble::{Geometry, Preamble};
 use crate::engine::segment::words::{Cursor, Header, KeptDescriptor, UNUSED};
@@ -37,17 +37,18 @@ use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, essential, fenc
 #[cfg(not(loom))]
 use crate::sys;
 
-/// Counted holds on one block. Far below the count's range, since others may count on before we end.
+/// The largest number of counted holds on one block. Far below the count's range, since others may count on
+/// before we end.
 const MAX_HOLDS: u32 = u32::MAX / 2;
 
-/// Handle to a control segment: plain pointers for the hot path, and what keeps them valid.
+/// A handle to a control segment: plain pointers for the hot path, and the memory that keeps them valid.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Control {
-    // What every message needs stands first.
+    // The fields that every message needs come first.
     header: NonNull<Header>,
     slots: NonNull<Slot>,
-    /// Slots less one.
+    /// Number of slots minus 1.
     mask: u64,
     cursors: NonNull<CachePadded<Cursor>>,
     holds: NonNull<AtomicU32>,
@@ -82,16 +83,17 @@ impl Control {
         unsafe { &*self.slots.as_ptr().add(index) }
     }
 
-    /// The words by which a publisher's line announces messages. Valid as long as a handle to the segment is kept.
-    pub(crate) fn publishing_line(&self) -> PublishingLine {
+    /// The words by which messages are announced, for direct publishing. Valid as long as a handle to the
+    /// segment is kept.
+    pub(crate) fn direct_publisher(&self) -> DirectPublisher {
         let Header { head, state, .. } = self.header();
-        PublishingLine {
+        DirectPublisher {
             slots: self.slots.as_ptr().cast(),
             mask: self.mask,
             next: std::ptr::from_ref(&head.next).cast_mut().cast(),
             bytes: std::ptr::from_ref(&head.bytes).cast_mut().cast(),
             waiters: std::ptr::from_ref(state.messages.word()).cast(),
-            ..PublishingLine::NONE
+            ..DirectPublisher::NONE
         }
     }
 
@@ -104,11 +106,11 @@ impl Control {
         unsafe { std::slice::from_raw_parts(self.cursors.as_ptr(), used as usize) }
     }
 
-    /// One cursor with the segment that it is in.
+    /// A cursor, together with its segment.
     ///
     /// # Panics
-    /// If there are not that many cursors.
-    pub(crate) fn seat(&self, index: u32) -> CursorRef {
+    /// If the index is out of range.
+    pub(crate) fn cursor(&self, index: u32) -> CursorRef {
         assert!(index < self.geometry.cursors, "cursor index out of range");
         // SAFETY: in range, so within what `create` laid out.
         let line = unsafe { self.cursors.add(index as usize) };
@@ -122,8 +124,8 @@ impl Control {
         self.header().held.fetch_add(1, Ordering::Relaxed);
         let before = self.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
         if before > MAX_HOLDS {
-            // Only samples that are forgotten again and again come this far. A count that wraps would free
-            // the block under them, so end the process, as `Arc` does.
+            // Only a program that forgets samples again and again comes this far. A count that wraps would
+            // free the block under them, so end the process, as `Arc` does.
             std::process::abort();
         }
     }
@@ -143,15 +145,15 @@ impl Control {
         unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
     }
 
-    /// Whether anybody may still read a block of a channel that has [ended](crate::engine::ring::producer::Producer::close): somebody has
-    /// not received all of it, is attached to a message, or holds a block. Once that is over it is over for good, if
-    /// nobody joins meanwhile.
+    /// Whether anybody may still read a block of a channel that has
+    /// [ended](crate::engine::ring::producer::Producer::close): somebody has not received everything, is
+    /// attached to a message, or holds a block. Once this is `false` it stays `false`, unless somebody joins.
     #[cfg_attr(loom, allow(dead_code, reason = "a model calls it, not the channel"))]
     pub(crate) fn is_needed(&self) -> bool {
         // Ordering: Acquire; the last head, since the channel was seen to be closed.
         let head = self.header().head.next.load(Ordering::Acquire);
-        // Ordering: Acquire pairs with the Release in `Consumer::let_go` and `CursorRef::vacate`: what was read by interval was
-        // read, and what became a counted hold is counted in what is loaded below.
+        // Ordering: Acquire pairs with the Release in `Consumer::release` and `CursorRef::vacate`: what was
+        // read by interval was read, and what became a counted hold is counted in what is loaded below.
         let acquire = essential!(needed_acquire, Ordering::Acquire);
         // An unused cursor is behind nothing.
         if self.used_cursors().iter().any(|cursor| cursor.low.load(acquire) < head) {
@@ -169,7 +171,7 @@ impl Control {
     }
 }
 
-/// A control segment seen from one of its cursors.
+/// A cursor of a control segment.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct CursorRef {
@@ -183,7 +185,7 @@ unsafe impl Send for CursorRef {}
 unsafe impl Sync for CursorRef {}
 
 impl CursorRef {
-    /// The cursor's line.
+    /// The cursor's words.
     #[inline(always)]
     pub(crate) fn line(&self) -> &Cursor {
         // SAFETY: points to a cursor that `create` initialised and that `control` keeps alive.
@@ -200,8 +202,8 @@ impl CursorRef {
         self.control.header()
     }
 
-    /// Orders our earlier stores before our later loads, and the publisher's likewise, whether it fences or not.
-    /// About 10 µs. False if the system failed to.
+    /// Orders our earlier stores before our later loads, and likewise the publisher's, whether it fences or
+    /// not. About 10 µs. Returns `false` if the system refused.
     pub(crate) fn fence_publisher(&self) -> bool {
         #[cfg(loom)]
         if crate::primitive::interrupts_itself() {
@@ -215,9 +217,9 @@ impl CursorRef {
         true
     }
 
-    /// Lets go of everything and of the cursor.
+    /// Releases everything, and the cursor.
     pub(crate) fn vacate(&self, claimer: bool) {
-        // Ordering: Release, as in `Consumer::let_go`.
+        // Ordering: Release, as in `Consumer::release`.
         self.line().low.store(UNUSED, Ordering::Release);
         if claimer {
             // Ordering: Release: whoever finds no claimer finds the cursor unused.
@@ -281,7 +283,8 @@ impl Control {
             unsafe { kept.add(index).write(KeptDescriptor::new()) };
         }
         let in_child = sys::fork::InChild::Zeros(Header::look_closer);
-        // SAFETY: the whole mapping, which is dropped after the value; it has a preamble and a header at least.
+        // SAFETY: the whole mapping, which is dropped after the value; it has a preamble and a header at
+        // least.
         let _uninherited = unsafe { sys::fork::Uninherited::new(base, mapping.len(), in_child) }?;
         let _memory = Arc::new(Memory { _uninherited, _mapping: mapping });
         let mask = u64::from(geometry.slots - 1);
@@ -302,7 +305,7 @@ struct Memory {
 
 #[cfg(loom)]
 impl Control {
-    /// Makes a control segment for one run of a model.
+    /// Creates a control segment for one run of a model.
     pub(crate) fn create(preamble: &Preamble) -> rustix::io::Result<Self> {
         let geometry = preamble.geometry;
         let memory = Arc::new(Memory {

@@ -1,4 +1,4 @@
-//! Memory that the user brings for an arena: [`ArenaMemory`].
+//! External memory for an arena: [`ArenaMemory`].
 
 use std::os::fd::OwnedFd;
 
@@ -7,11 +7,12 @@ use rustix::io::Errno;
 
 use crate::error::MemoryError;
 
-/// A memfd of the user's own, in which a publisher keeps its blocks: so that other code that has the file finds the
-/// messages there, or that the memory is of a kind which the user chooses.
+/// A memfd of the user's own in which a publisher keeps its blocks, so that other code that has the file
+/// finds the messages there, or so that the user chooses the kind of memory.
 ///
-/// It belongs to one publisher for as long as the value or what was made with it lives; the first bytes of the file
-/// become the publisher's blocks. It does not lend the file: whoever made it has promised that nobody writes there.
+/// It belongs to one publisher for as long as this value, or the channel created with it, lives. The first
+/// bytes of the file become the publisher's blocks. It gives no access to the file: whoever created it has
+/// promised that nobody writes there.
 ///
 /// ```compile_fail,E0277
 /// # use blockcast_blocks::ArenaMemory;
@@ -32,15 +33,16 @@ pub struct ArenaMemory {
 }
 
 impl ArenaMemory {
-    /// Checks a memfd and seals it against shrinking, for good, if it is not sealed already: whoever maps it never meets a
-    /// bus error. Four system calls.
+    /// Checks a memfd and, unless it is sealed already, seals it against shrinking, for good. So nobody who
+    /// maps it meets a bus error. Four system calls.
     ///
     /// # Errors
-    /// [`MemoryError`]: it is no memfd, cannot be sealed, cannot be written, or has no bytes.
+    /// [`MemoryError`]: the file is not a memfd, cannot be sealed, cannot be written, or is empty.
     ///
     /// # Safety
-    /// Until the channel that is made with it is gone, publisher, subscribers and samples included, nobody writes to the
-    /// file's bytes but that channel's publisher: not this process in any other way, and no other process.
+    /// Until the channel created with it is gone, including publisher, subscribers and samples, only that
+    /// channel's publisher writes to the file's bytes: not this process in any other way, and no other
+    /// process.
     pub unsafe fn new(file: OwnedFd) -> Result<Self, MemoryError> {
         let refused = |error: Errno| MemoryError::System(error.to_string());
         let seals = match fcntl_get_seals(&file) {
@@ -59,7 +61,7 @@ impl ArenaMemory {
                 other => refused(other),
             })?;
         }
-        // After the seal: from now on it does not get smaller.
+        // After sealing: from now on the file cannot get smaller.
         let len = u64::try_from(fstat(&file).map_err(refused)?.st_size).unwrap_or(0);
         if len == 0 { Err(MemoryError::TooSmall { needed: 1, bytes: 0 }) } else { Ok(Self { file, len }) }
     }
@@ -70,13 +72,13 @@ impl ArenaMemory {
         self.len
     }
 
-    /// Never: an empty file is refused.
+    /// Always `false`: an empty file is refused.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// The file, if it has `needed` bytes.
+    /// Returns the file, if it has `needed` bytes.
     pub(crate) fn into_file(self, needed: usize) -> Result<OwnedFd, MemoryError> {
         let needed = needed as u64;
         if needed > self.len { Err(MemoryError::TooSmall { needed, bytes: self.len }) } else { Ok(self.file) }
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_memfd_could_shrink_or_cannot_be_written_is_refused() {
+    fn a_file_that_is_not_a_memfd_can_shrink_or_cannot_be_written_is_refused() {
         assert_eq!(checked(std::fs::File::open("/dev/null").unwrap()).unwrap_err(), MemoryError::NoMemfd);
         let (pipe, _other) = std::io::pipe().unwrap();
         assert_eq!(checked(pipe).unwrap_err(), MemoryError::NoMemfd);

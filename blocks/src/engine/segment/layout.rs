@@ -95,7 +95,8 @@ impl Layout {
         span.first_block + (unit - span.first_unit) / span.units_per_block
     }
 
-    /// Bytes of the block that starts at `unit`, or `None` if no block starts there. For units that come from elsewhere.
+    /// Bytes of the block that starts at `unit`, or `None` if no block starts there. For units that come from
+    /// elsewhere.
     pub(crate) fn capacity_at(&self, unit: u32) -> Option<usize> {
         let span = self.spans[self.class_of(unit)];
         let starts = (unit - span.first_unit).is_multiple_of(span.units_per_block);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_classes_are_refused_with_the_number_that_is_wrong() {
+    fn impossible_classes_are_refused_with_the_wrong_number() {
         for classes in [
             vec![],
             vec![class(0, 2, 2)],

@@ -1,8 +1,8 @@
 //! The shared memory of one channel: [`Segment`].
 //!
-//! A segment consists of two memfds. The [`arena`] holds the blocks; [`external_memory`] is memory that the user provides
-//! for them. The [`control`] segment holds the [`words`] of the protocol. Its [`preamble`] says how both are laid out, so
-//! that whoever has the two descriptors can map them: see [`view`].
+//! A segment consists of two memfds. The [`arena`] holds the blocks; [`external_memory`] is memory that the
+//! user provides for them. The [`control`] segment holds the [`words`] of the protocol. Its [`preamble`] says
+//! how both are laid out, so that whoever has the two descriptors can map them: see [`view`].
 
 pub mod arena;
 pub(crate) mod control;
@@ -50,8 +50,8 @@ pub struct SegmentFiles {
 }
 
 impl Segment {
-    /// Creates a segment of this layout, with the arena in `memory` if the user provides it. `name` shows up in
-    /// `/proc/self/maps`. With `prefault`, every page of the arena is touched now.
+    /// Creates a segment of this layout, with the arena in `memory` if the user provides it. `name` shows up
+    /// in `/proc/self/maps`. With `prefault`, every page of the arena is touched now.
     pub(crate) fn create(
         preamble: &Preamble,
         layout: Layout,

@@ -1,7 +1,7 @@
 //! The first bytes of a control segment: what it is, and how large its parts are.
 //!
-//! Whoever has the descriptors of a channel's two files needs nothing else to lay them out. All numbers are in the
-//! machine's byte order.
+//! Whoever has the descriptors of a channel's two files needs nothing else to lay them out. All numbers are
+//! in the machine's byte order.
 //!
 //! ```text
 //! byte   0   8  magic
@@ -115,7 +115,8 @@ impl Geometry {
 
 #[cfg(not(loom))]
 impl Preamble {
-    /// Bytes of a preamble, without the size classes: a pair of cache lines, so that the header that follows has its own.
+    /// Bytes of a preamble, without the size classes: a pair of cache lines, so that the header that follows
+    /// has its own.
     pub(crate) const LEN: usize = 128;
 
     /// Bytes of it that mean something.

@@ -102,16 +102,17 @@ pub enum ViewError {
     /// Its slot may have been overwritten.
     #[error("the message was given up by its publisher")]
     Overwritten,
-    /// Its descriptor names no block of the channel, or more bytes than the block has: the publisher is broken.
+    /// Its descriptor names no block of the channel, or more bytes than the block has: the publisher is
+    /// broken.
     #[error("the message's descriptor names no block of the channel")]
     Corrupt,
 }
 
 /// A channel's memory, mapped read-only from its two descriptors, in any process that has them.
 ///
-/// A view takes no part in the channel: its publisher knows nothing of it. Whatever the files contain, opening and reading
-/// one never panics and never reaches memory outside of them. Both mappings are left out of forked children, where a view
-/// shows a channel without messages.
+/// A view takes no part in the channel: its publisher knows nothing of it. Whatever the files contain,
+/// opening and reading one never panics and never reaches memory outside of them. Both mappings are left out
+/// of forked children, where a view shows a channel without messages.
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -152,11 +153,12 @@ struct Mapping {
 impl SegmentView {
     /// Maps a channel's two files. About fifteen system calls; the files are closed before this returns.
     ///
-    /// Both must be sealed against shrinking and growing. [`ArenaMemory`](crate::ArenaMemory) that the user provides is
-    /// only sealed against shrinking: seal it against growing before passing it on.
+    /// Both must be sealed against shrinking and growing. [`ArenaMemory`](crate::ArenaMemory) that the user
+    /// provides is only sealed against shrinking: seal it against growing before passing it on.
     ///
     /// # Errors
-    /// [`SegmentError`]. The numbers in the control segment are read once, and checked before anything is mapped.
+    /// [`SegmentError`]. The numbers in the control segment are read once, and checked before anything is
+    /// mapped.
     pub fn open(control: OwnedFd, arena: OwnedFd) -> Result<Self, SegmentError> {
         let control_len = check_file(&control, SegmentFile::Control)?;
         let arena_len = check_file(&arena, SegmentFile::Arena)?;
@@ -196,8 +198,8 @@ impl SegmentView {
 
     /// Position, time and length of a message. Checked: the bytes that it names are those of one block.
     ///
-    /// The publisher may give the message up at any time. Then this returns [`ViewError::Overwritten`], or the descriptor of
-    /// a later message.
+    /// The publisher may give the message up at any time. Then this returns [`ViewError::Overwritten`], or
+    /// the descriptor of a later message.
     ///
     /// # Errors
     /// [`ViewError`].
@@ -209,8 +211,8 @@ impl SegmentView {
         let slot = self.slot(sequence);
         let word = slot.word.load(Ordering::Relaxed);
         let time = slot.time.load(Ordering::Relaxed);
-        // Ordering: as in `Consumer::look_back`: where the publisher fences between the watermark and a later message, and
-        // one of the loads above read that one's descriptor, the load below reads the watermark.
+        // Ordering: as in `Consumer::look_back`: where the publisher fences between the watermark and a later
+        // message, and one of the loads above read that one's descriptor, the load below reads the watermark.
         fence(Ordering::Acquire);
         if self.header().state.watermark.load(Ordering::Relaxed) > sequence {
             return Err(ViewError::Overwritten);
@@ -224,8 +226,8 @@ impl SegmentView {
     /// The bytes that a descriptor names, or `None` if they lie outside of the arena.
     ///
     /// # Safety
-    /// For as long as the returned slice is used, the publisher neither reuses the block nor changes what it has published,
-    /// and the process is not forked.
+    /// For as long as the returned slice is used, the publisher neither reuses the block nor changes what it
+    /// has published, and the process is not forked.
     #[must_use]
     pub unsafe fn bytes(&self, descriptor: &Descriptor) -> Option<&[u8]> {
         let end = descriptor.offset.checked_add(u64::from(descriptor.len))?;
@@ -239,8 +241,8 @@ impl SegmentView {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: `read_preamble` checked that the mapping has all parts, the header at its offset, which is aligned. It
-        // consists of atomics, for which all bytes are values, and lives as long as the mapping.
+        // SAFETY: `read_preamble` checked that the mapping has all parts, the header at its offset, which is
+        // aligned. It consists of atomics, for which all bytes are values, and lives as long as the mapping.
         unsafe { self.control.memory.base().add(self.offsets.header).cast::<Header>().as_ref() }
     }
 
@@ -265,7 +267,8 @@ impl Mapping {
         let memory = Reservation::new(len)?;
         // SAFETY: the reservation is new, so nothing refers into it.
         unsafe { memory.map_read_only(0, len, file) }?;
-        // SAFETY: the whole mapping, which is dropped after the value. The function in `in_child` touches nothing.
+        // SAFETY: the whole mapping, which is dropped after the value. The function in `in_child` touches
+        // nothing.
         let _uninherited = unsafe { Uninherited::new(memory.base(), memory.len(), in_child) }?;
         Ok(Self { _uninherited, memory })
     }
@@ -279,7 +282,8 @@ unsafe fn leave_zeros(_: NonNull<u8>) {}
 
 /// Loads with Acquire from memory that cannot be written.
 fn load_acquire(word: &AtomicU64) -> u64 {
-    // Ordering: Relaxed, and a fence. Only relaxed loads are sure not to write, which would end the process here.
+    // Ordering: Relaxed, and a fence. Only relaxed loads are sure not to write, which would end the process
+    // here.
     let value = word.load(Ordering::Relaxed);
     fence(Ordering::Acquire);
     value
@@ -304,7 +308,8 @@ fn check_file(file: &OwnedFd, which: SegmentFile) -> Result<u64, SegmentError> {
     Ok(u64::try_from(fstat(file).map_err(refused)?.st_size).unwrap_or(0))
 }
 
-/// Reads the preamble of a control segment of `len` bytes: a copy, which its creator cannot change while it is checked.
+/// Reads the preamble of a control segment of `len` bytes: a copy, which its creator cannot change while it
+/// is checked.
 fn read_preamble(file: &OwnedFd, len: u64) -> Result<(Preamble, Offsets), SegmentError> {
     let mut first = [0; Preamble::USED];
     read_exactly(file, &mut first, 0, len)?;

@@ -1,4 +1,5 @@
-//! The words of a control segment that publisher and subscribers share: [`Header`], [`Cursor`], [`KeptDescriptor`].
+//! The words of a control segment that publisher and subscribers share: [`Header`], [`Cursor`],
+//! [`KeptDescriptor`].
 
 #[cfg(not(loom))]
 use std::ptr::NonNull;
@@ -16,7 +17,7 @@ pub(crate) const UNUSED: u64 = u64::MAX;
 /// `high` of a reliable subscriber: it claims everything from `low` on.
 pub(crate) const UNBOUNDED: u64 = u64::MAX;
 
-/// What publisher and subscribers share beside slots and cursors.
+/// The words that publisher and subscribers share, except slots and cursors.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
@@ -25,7 +26,7 @@ pub(crate) struct Header {
     /// Notified by subscribers that release, waited on by the publisher.
     pub(crate) space: CachePadded<EventCount>,
     pub(crate) pool: CachePadded<PoolLine>,
-    /// Counted holds on all blocks together; at least as long not 0 as one of the blocks' own counts.
+    /// Counted holds on all blocks together. Not 0 for at least as long as the count of any block.
     pub(crate) held: CachePadded<AtomicU64>,
 }
 
@@ -39,15 +40,15 @@ pub(crate) struct Head {
     pub(crate) bytes: AtomicU64,
 }
 
-/// How the publisher's pool is doing, for statistics. Written by the publisher when it reclaims.
+/// The state of the publisher's pool, for statistics. Written by the publisher when it reclaims.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct PoolLine {
-    /// Blocks by now.
+    /// Current number of blocks.
     pub(crate) blocks: AtomicU32,
-    /// Blocks let go of, but still claimed or held.
+    /// Blocks that were given up, but are still claimed or held.
     pub(crate) limbo: AtomicU32,
-    /// Blocks on loans that were put aside or forgotten.
+    /// Blocks on loans that were suspended or forgotten.
     pub(crate) loaned: AtomicU32,
     /// The oldest sequence among them, or [`UNUSED`].
     pub(crate) oldest_kept: AtomicU64,
@@ -59,25 +60,25 @@ pub(crate) struct PoolLine {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct State {
-    /// Descriptors of older sequences may be overwritten. Written by the publisher only.
+    /// Descriptors of older sequences may be overwritten. Only the publisher writes it.
     pub(crate) watermark: AtomicU64,
     /// Notified by the publisher, waited on by subscribers.
     pub(crate) messages: EventCount,
-    /// 1 once the publisher is gone.
+    /// 1 once the publisher was dropped.
     pub(crate) closed: AtomicU32,
-    /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as [`KeptDescriptor`].
-    /// Written by the publisher only; follows the watermark.
+    /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as
+    /// [`KeptDescriptor`]. Only the publisher writes it; it follows the watermark.
     pub(crate) settled: AtomicU64,
     /// Cursors at and above this index have never been used.
     pub(crate) cursors_used: AtomicU32,
-    /// One byte more than the largest block has; 0 in a forked child, where the publisher has none.
+    /// Bytes of the largest block plus 1; 0 in a forked child, where the publisher has no blocks.
     pub(crate) limit: AtomicU64,
-    /// Subscribers that may be overtaken, which claim as they go: while there are any, reclaiming fences. Never 0
-    /// where the system has no process-wide barrier.
+    /// Subscribers that may be overtaken, which claim as they go. While there are any, reclaiming fences.
+    /// Never 0 if the system has no process-wide barrier.
     pub(crate) claimers: AtomicU32,
 }
 
-/// One subscriber's line: written by that subscriber, read by the publisher when it reclaims.
+/// One subscriber's words: written by that subscriber, read by the publisher when it reclaims.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Cursor {
@@ -85,17 +86,17 @@ pub(crate) struct Cursor {
     pub(crate) low: AtomicU64,
     /// First sequence past the claimed interval, or [`UNBOUNDED`].
     pub(crate) high: AtomicU64,
-    /// First sequence that the subscriber has not begun to take, where it may lose what it only claimed;
-    /// [`UNBOUNDED`] where it may not.
+    /// First sequence that the subscriber has not begun to take, if it may lose messages that it only
+    /// claimed. Otherwise [`UNBOUNDED`].
     pub(crate) taken: AtomicU64,
-    /// The sequence that the subscriber started at: what lies between and was not lost, it has received.
-    /// `UNUSED` while it joins.
+    /// The sequence that the subscriber started at. It has received everything since that was not lost.
+    /// [`UNUSED`] while it joins.
     pub(crate) start: AtomicU64,
-    /// Bytes taken.
+    /// Bytes received.
     pub(crate) bytes: AtomicU64,
-    /// Messages that the subscriber was told it lost.
+    /// Lost messages that were reported to the subscriber.
     pub(crate) lost: AtomicU64,
-    /// Owned samples that became counted holds, ever.
+    /// Owned samples that became counted holds.
     pub(crate) holds: AtomicU64,
 }
 
@@ -135,8 +136,8 @@ impl Header {
         }
     }
 
-    /// Prepares the segment of a forked child: whoever checks for waiters finds that there is more to check. The limit is
-    /// 0 already.
+    /// Prepares the segment of a forked child: whoever checks for waiters finds that there is more to check.
+    /// The limit is 0 already.
     ///
     /// # Safety
     /// `segment` starts with zeros, as many as preamble and header have bytes, which nobody else accesses.
@@ -176,10 +177,11 @@ impl Cursor {
         }
     }
 
-    /// Where the subscriber started, if there is one whose join is over: whatever is published from now on, it
-    /// receives.
+    /// Where the subscriber started, if there is one that has joined. It receives whatever is published from
+    /// now on.
     pub(crate) fn joined_at(&self) -> Option<u64> {
-        // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that join.
+        // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that
+        // join.
         let used = self.low.load(Ordering::Acquire) != UNUSED;
         let start = self.start.load(Ordering::Acquire);
         (used && start != UNUSED).then_some(start)

@@ -1,7 +1,7 @@
 //! Waking sleepers.
 //!
-//! [`event_count`] decides without a fence whether somebody sleeps, [`signal`] wakes one party, [`roster`] lists the
-//! parties of a channel, and [`park`] blocks a thread.
+//! [`event_count`] decides without a fence whether somebody sleeps, [`signal`] wakes one party, [`roster`]
+//! lists the parties of a channel, and [`park`] blocks a thread.
 
 pub(crate) mod event_count;
 pub mod park;

@@ -1,4 +1,4 @@
-//! Blocking the calling thread until a poll is ready, and leaving that when the thread's work is cancelled.
+//! Blocks the calling thread until a poll is ready, or until the thread's work is cancelled.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -28,17 +28,17 @@ impl Wake for Unpark {
 
 thread_local! {
     static WAKER: Waker = waker();
-    /// What ends this thread's waiting.
+    /// Cancels this thread's work.
     static CANCELLATION: RefCell<Option<Cancellation>> = const { RefCell::new(None) };
 }
 
-/// Polls until ready, parking the thread in between; `None` if `deadline` passes first.
+/// Polls until ready, parking the thread in between. Returns `None` if `deadline` passes first.
 ///
-/// The thread's waker is made once per thread, so waiting does not allocate, except in destructors of the thread's own
-/// variables. Polling happens at least once, even after the deadline. In work that is [cancelled](Cancellation) it does not
+/// Each thread creates its waker once, so waiting does not allocate, except in destructors of thread-local
+/// variables. Polls at least once, even after the deadline. In [cancelled](Cancellation) work this does not
 /// wait: it unwinds, or returns `None` if it cannot.
 pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    // It may be gone if the destructor of another of the thread's variables waits.
+    // It may be gone if the destructor of another thread-local variable waits.
     let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| waker());
     let mut cx = Context::from_waker(&waker);
     loop {
@@ -62,69 +62,69 @@ pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>
     }
 }
 
-/// Polls a future until it is ready, parking the thread in between. In work that is [cancelled](Cancellation) it unwinds instead of
-/// waiting; where it cannot it goes on.
+/// Polls a future until it is ready, parking the thread in between. In [cancelled](Cancellation) work this
+/// unwinds instead of waiting, or goes on if it cannot unwind.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {
         if let Some(output) = until(None, |cx| future.as_mut().poll(cx)) {
             return output;
         }
-        // It was cancelled. Woken as ever: `until` has polled with this thread's waker.
+        // It was cancelled. The thread is woken as usual: `until` has polled with this thread's waker.
         thread::park();
     }
 }
 
-/// Ends the waiting of one piece of work, from any thread: wherever the work would [wait](until) its stack is unwound, as by a panic
-/// that nobody is told of. What it holds is dropped on the way.
+/// Cancels a piece of work, from any thread. Wherever the work would [wait](until), its stack is unwound, as
+/// by a panic that is not reported. What it holds is dropped on the way.
 ///
-/// A thread that unwinds already, and a program in which a panic aborts, cannot be unwound: there [`until`] returns at once, as if the
-/// deadline had passed.
+/// A thread that is already unwinding, or a program in which a panic aborts, cannot be unwound. There,
+/// [`until`] returns at once, as if the deadline had passed.
 #[derive(Clone, Default)]
 pub struct Cancellation(Arc<Requested>);
 
 #[derive(Default)]
 struct Requested {
     cancelled: AtomicU32,
-    /// The thread that does the work, while it does.
+    /// The thread that runs the work, while it does.
     thread: Mutex<Option<Thread>>,
 }
 
-/// How work has ended that did not return.
+/// How work ended without returning.
 pub enum Left {
-    /// It was cancelled while it waited, or before it began.
+    /// It was cancelled, while it waited or before it began.
     Cancelled,
-    /// It has panicked, with this.
+    /// It panicked, with this payload.
     Panicked(Box<dyn Any + Send>),
 }
 
-/// What unwinds.
+/// The payload of the panic that unwinds.
 struct Unwinding;
 
 impl Cancellation {
-    /// Of work that nobody has cancelled.
+    /// Creates the cancellation of work that nobody has cancelled yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the work where it waits, or when it next does.
+    /// Ends the work where it waits, or the next time it would wait.
     pub fn cancel(&self) {
-        // Ordering: Release, before the thread is woken, pairs with the Acquire in `is_cancelled`: the thread looks before it parks,
-        // and unparking one that is about to park makes it go on.
+        // Ordering: Release, before the thread is woken, pairs with the Acquire in `is_cancelled`: the thread
+        // checks before it parks, and unparking one that is about to park makes it go on.
         self.0.cancelled.store(1, Ordering::Release);
         if let Some(thread) = &*self.thread() {
             thread.unpark();
         }
     }
 
-    /// Does `work` in this thread.
+    /// Runs `work` in this thread.
     ///
     /// # Errors
     /// [`Left`] if it does not return.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, Left> {
         *self.thread() = Some(thread::current());
-        // There is none in a destructor of the thread's own variables, where waiting cannot be cancelled.
+        // There is none in destructors of thread-local variables, where waiting cannot be cancelled.
         let replace = |with| CANCELLATION.try_with(|current| current.replace(with)).ok().flatten();
         let outer = replace(Some(self.clone()));
         let outcome = if self.is_cancelled() {
@@ -170,7 +170,8 @@ fn waker() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
 }
 
-/// Whether what this thread does was cancelled. Waiting in a destructor of the thread's own variables cannot be.
+/// Whether what this thread does was cancelled. Waiting in a destructor of the thread's own variables cannot
+/// be.
 fn is_cancelled() -> bool {
     let look = |current: &RefCell<Option<Cancellation>>| {
         current.borrow().as_ref().is_some_and(Cancellation::is_cancelled)
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_waits_is_unwound_when_it_is_cancelled_and_what_it_drops_does_not_wait_then() {
+    fn cancelled_work_that_waits_is_unwound_and_its_destructors_do_not_wait() {
         for blocks_on in [false, true] {
             let cancellation = Cancellation::new();
             let (dropped, was_dropped) = mpsc::channel();
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_does_not_wait_returns_or_panics_as_ever_and_nothing_is_left_behind() {
+    fn work_that_does_not_wait_returns_or_panics_as_usual() {
         let cancellation = Cancellation::new();
         assert!(matches!(cancellation.run(|| 7), Ok(7)));
         let panicked = cancellation.run(|| resume_unwind(Box::new("as asked")));

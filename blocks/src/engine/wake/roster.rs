@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_epoch::{Atomic, Owned};
-// crossbeam-epoch takes the orderings of `core`, also where loom replaces ours.
+// crossbeam-epoch takes the orderings of `core`, even if loom replaces ours.
 use std::sync::atomic::Ordering;
 
 use crate::engine::wake::signal::Signal;
 
-/// A set of signals. Waking reads it without a lock under a `crossbeam_epoch` guard; joining and leaving
-/// replace it as a whole, and the old set is freed once no waker looks at it any more.
+/// A set of signals. Waking reads it without a lock, under a `crossbeam_epoch` guard. Joining and leaving
+/// replace it as a whole, and the old set is freed once nobody reads it any more.
 pub(crate) struct Roster {
     signals: Atomic<Vec<Arc<Signal>>>,
     joining: Mutex<()>,
@@ -22,7 +22,7 @@ impl Roster {
         Self { signals: Atomic::new(Vec::new()), joining: Mutex::new(()) }
     }
 
-    /// Wakes everyone who waits. Never blocks; the guard does not outlive the call.
+    /// Wakes everyone who waits. Never blocks. The guard does not outlive the call.
     pub(crate) fn wake_all(&self) {
         let guard = crossbeam_epoch::pin();
         // SAFETY: the pointer is never null and what it points to is freed through `defer_destroy` only,

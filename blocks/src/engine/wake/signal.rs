@@ -1,4 +1,4 @@
-//! Who is woken: [`Signal`] for one waiting party, `Roster` for all parties of a channel.
+//! One waiting party: [`Signal`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::task::Waker;
 use crate::engine::shield::{reported, shielded};
 use crate::primitive::{AtomicU64, AtomicWaker, Ordering};
 
-/// One waiting party: a thread or a task that waits for messages, for blocks, or for either on several
-/// channels at once. The same signal may be registered with any number of channels.
+/// A waiting party: a thread or a task that waits for messages or blocks, possibly on several channels at
+/// once. The same signal may be registered with any number of channels.
 #[derive(Default)]
 pub struct Signal {
     waker: AtomicWaker,
@@ -17,32 +17,33 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// A signal that nobody waits on yet.
+    /// Creates a signal that nobody waits on yet.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
-    /// A signal of a party that statistics call `name`, with invisible characters [escaped](crate::text::line).
+    /// Creates a signal whose party statistics call `name`, with invisible characters
+    /// [escaped](crate::text::line).
     #[must_use]
     pub fn named(name: impl Into<String>) -> Arc<Self> {
         let name = crate::text::line(&name.into()).into_owned();
         Arc::new(Self { waker: AtomicWaker::default(), wakes: AtomicU64::new(0), name })
     }
 
-    /// What statistics call the party; may be empty.
+    /// The party's name in statistics; may be empty.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Sets whom the next [`wake`](Self::wake) wakes; the latest registration counts.
+    /// Registers the waker for the next [`wake`](Self::wake). Replaces the previous one.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Wakes the registered party, if there is one, and forgets it. If its waker panics, that is reported as a `tracing`
-    /// event: it is nothing to the caller, which may have others to wake.
+    /// Wakes the registered party, if there is one, and forgets it. A panic of its waker becomes a `tracing`
+    /// event: it does not concern the caller, which may have others to wake.
     pub fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             self.wakes.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +61,7 @@ impl Signal {
 impl Drop for Signal {
     fn drop(&mut self) {
         if let Some(waker) = self.waker.take() {
-            // The last reference may be dropped on any thread, by one that knows nothing of this party.
+            // Any thread may drop the last reference, without knowing anything of this party.
             let _ = shielded(|| drop(waker));
         }
     }

@@ -9,27 +9,27 @@ use crate::error::LoanError;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::units::Sequence;
 
-/// A block that was taken and is not published yet.
+/// A block that was taken out of the pool and is not published yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenBlock {
     pub(super) unit: u32,
     pub(super) capacity: usize,
 }
 
-impl Taken {
+impl TakenBlock {
     /// Bytes from the arena's start to the block.
     fn offset(self) -> u64 {
         u64::from(self.unit) * BLOCK_ALIGNMENT as u64
     }
 }
 
-/// A loan that was put aside. Dropped without being [resumed](Writer::resume), its block stays loaned until the
-/// channel is gone.
+/// A loan that was put aside. If it is dropped without being [resumed](Writer::resume), its block stays
+/// loaned until the channel is gone.
 #[must_use = "its block stays loaned until it is resumed"]
 #[derive(Debug)]
 pub struct SuspendedLoan {
-    pub(super) taken: Taken,
-    /// Whose block it is: the channel's serial number, so that no other channel can be taken for it.
+    pub(super) taken: TakenBlock,
+    /// The serial number of the channel that owns the block.
     pub(super) channel: u64,
 }
 
@@ -40,41 +40,43 @@ impl SuspendedLoan {
         self.taken.offset()
     }
 
-    /// Bytes that the block has.
+    /// Bytes of the block.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.taken.capacity
     }
 }
 
-/// A publisher's exclusive, writable hold on a block. Dropping it unpublished returns the block.
+/// A publisher's exclusive, writable hold on a block. Dropping it without publishing returns the block to the
+/// pool.
 ///
-/// Dereferences to all bytes of the block; their content is unspecified (zeros, or bytes of an earlier
-/// message of the same publisher).
+/// Dereferences to all bytes of the block. Their content is unspecified: zeros, or bytes of an earlier
+/// message of the same publisher.
 pub struct RawLoan<'w> {
-    // Which block it is stays with the writer, so that a loan is one pointer, moved in a register.
+    // The writer knows the block, so that a loan is one pointer, which moves in a register.
     pub(super) writer: &'w mut Writer,
 }
 
 impl RawLoan<'_> {
-    /// Publishes the first `len` bytes, unchecked: a typed subscriber validates them before it reads them. One
-    /// descriptor, one head word; no copy, and no system call while no subscriber sleeps.
+    /// Publishes the first `len` bytes, unchecked: a typed subscriber validates them before it reads them.
+    /// Writes one descriptor and one head word. No copy, and no system call unless a subscriber sleeps.
     ///
     /// # Errors
-    /// [`LoanError::TooLarge`] if the block has fewer bytes; the block returns to the pool. [`LoanError::Forked`].
+    /// [`LoanError::TooLarge`] if the block has fewer bytes, and [`LoanError::Forked`]. The block returns to
+    /// the pool.
     #[inline]
     pub fn publish(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish_as(len, Validity::Unchecked)
     }
 
-    /// As [`publish`](Self::publish), of bytes that subscribers need not validate.
+    /// Like [`publish`](Self::publish), for bytes that subscribers need not validate.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
     ///
     /// # Safety
-    /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema in
-    /// this block, or validated in it.
+    /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema
+    /// in this block, or validated in it.
     #[inline(always)]
     pub unsafe fn publish_valid(self, len: usize) -> Result<Sequence, LoanError> {
         self.publish_as(len, Validity::Valid)
@@ -90,8 +92,8 @@ impl RawLoan<'_> {
         loan.writer.publish(unit, len, validity)
     }
 
-    /// Exchanges the block for one of at least `len` bytes, if it is not that large already. Never waits, copies
-    /// nothing: the bytes are unspecified then. On an error the loan is as before.
+    /// Exchanges the block for one of at least `len` bytes, unless it is already that large. Never waits.
+    /// Copies nothing: the bytes of the new block are unspecified. On an error, the loan is unchanged.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
@@ -110,8 +112,8 @@ impl RawLoan<'_> {
         self.writer.loaned.offset()
     }
 
-    /// Puts the loan aside, so that the writer can be used meanwhile: for those who fill several blocks at a time, or
-    /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] takes it up again.
+    /// Puts the loan aside, so that the writer can be used meanwhile: to fill several blocks at a time, or to
+    /// fill one outside of Rust's sight, as a guest does. [`Writer::resume`] resumes it.
     #[inline]
     pub fn suspend(self) -> SuspendedLoan {
         let loan = std::mem::ManuallyDrop::new(self);

@@ -1,14 +1,14 @@
-//! What `#[archive]` expands to.
+//! The expansion of `#[archive]`.
 //!
-//! A type's archives are read without a check, so somebody must vouch for the code that writes them. For a type with
-//! `#[archive]` that is this macro: it derives rkyv's traits itself, by paths that nobody can redirect (`$crate`), for a
-//! type whose every field has an archive that somebody vouches for. So a hand-written `rkyv::Archive`, which is safe code,
-//! never gets between. The `unsafe impl` is here and not in the attribute, which thereby hands over nothing but the
-//! source of the type: whatever tokens a program gives to this macro, it is sound, and a macro of the same name that is
-//! found in its place has no `unsafe` to misuse.
+//! A type's archives are read without validation, so somebody must vouch for the code that writes them. For a
+//! type with `#[archive]`, this macro does: it derives rkyv's traits itself, by paths that nobody can
+//! redirect (`$crate`), and only if somebody vouches for the archive of every field. So a hand-written
+//! `rkyv::Archive`, which is safe code, cannot get in between. The `unsafe impl` is here and not in the
+//! attribute, which only passes on the source of the type. Whatever tokens a program passes to this macro, it
+//! is sound, and another macro of the same name has no `unsafe` to misuse.
 //!
-//! The attribute has checked the source and put it into the form below: documentation, then derives. No other attribute
-//! is taken, as it could change the type, or what rkyv makes of it.
+//! The attribute has checked the source and brought it into the form below: documentation, then derives. No
+//! other attribute is accepted, as it could change the type, or what rkyv generates from it.
 
 /// Defines a struct or enum with an archive. Use `#[archive]`, which explains what it refuses.
 #[doc(hidden)]
@@ -29,9 +29,9 @@ macro_rules! __archive {
             $($(#[doc = $field_doc])* $field_vis $field: $type),*
         }
 
-        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are `ArchiveType`
-        // themselves: the text below is made of them. It names every field and its type in their order, and starts with
-        // a word that no type of the library has for a name.
+        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are
+        // `ArchiveType` themselves: the text below is made of them. It names every field and its type in
+        // their order, and starts with a word that no type of the library has for a name.
         unsafe impl $crate::ArchiveType for $name {
             const NAME: &'static str = $crate::rkyv::stringify!($name);
 
@@ -55,9 +55,9 @@ macro_rules! __archive {
         $(#[rkyv(derive($($archived),*))])* $(#[rkyv(compare($($compared),*))])?
         $vis struct $name($($(#[doc = $field_doc])* $field_vis $type),*);
 
-        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are `ArchiveType`
-        // themselves: the text below is made of them. It names every field and its type in their order, and starts with
-        // a word that no type of the library has for a name.
+        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are
+        // `ArchiveType` themselves: the text below is made of them. It names every field and its type in
+        // their order, and starts with a word that no type of the library has for a name.
         unsafe impl $crate::ArchiveType for $name {
             const NAME: &'static str = $crate::rkyv::stringify!($name);
 
@@ -93,9 +93,9 @@ macro_rules! __archive {
             ),*
         }
 
-        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are `ArchiveType`
-        // themselves: the text below is made of them. It names every field and its type in their order, and starts with
-        // a word that no type of the library has for a name.
+        // SAFETY: rkyv's own derive macros have just made the archive and what writes it, of fields that are
+        // `ArchiveType` themselves: the text below is made of them. It names every field and its type in
+        // their order, and starts with a word that no type of the library has for a name.
         unsafe impl $crate::ArchiveType for $name {
             const NAME: &'static str = $crate::rkyv::stringify!($name);
 

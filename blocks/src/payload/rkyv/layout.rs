@@ -1,4 +1,4 @@
-//! What a schema says about an archive: [`Layout`], a text that names every field and its type.
+//! The schema of an archive: [`Layout`], a text that names every field and its type.
 
 use std::fmt::Write;
 
@@ -69,7 +69,7 @@ impl Layout {
         self.text("}");
     }
 
-    /// Appends named parts, and gives numbers to those without names.
+    /// Appends named parts, and numbers those without names.
     fn fields(&mut self, fields: &[Part<'_>]) {
         self.text("{");
         for (n, (name, part)) in fields.iter().enumerate() {

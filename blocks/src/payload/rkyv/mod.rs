@@ -5,13 +5,14 @@
 //! are aligned to 64 bytes, which is enough for every alignment that rkyv writes.
 //!
 //! # Who vouches for the bytes
-//! A subscriber in the publisher's process reads an archive without a check, so that reading costs the same whatever the
-//! archive's size. What rkyv writes is valid only if every implementation of `rkyv::Archive` and `rkyv::Serialize` that
-//! takes part is right, and these are safe traits. Therefore a message's type is an [`ArchiveType`], which is `unsafe` to
-//! implement by hand. [`archive`] does it safely: it derives rkyv's traits for the type itself and takes only fields that
-//! are `ArchiveType`s too, down to those of the standard library. The schema then names each field and its type.
+//! A subscriber in the publisher's process reads an archive without validating it, so reading costs the same
+//! whatever the archive's size. What rkyv writes is only valid if every implementation of `rkyv::Archive` and
+//! `rkyv::Serialize` that takes part is correct, and these are safe traits. Therefore a message's type is an
+//! [`ArchiveType`], which is `unsafe` to implement by hand. [`archive`] does it safely: it derives rkyv's
+//! traits for the type itself, and only accepts fields that are also `ArchiveType`s, down to those of the
+//! standard library. The schema then names each field and its type.
 //!
-//! Bytes from guests and other programs are validated in any case.
+//! Bytes from guests and other programs are always validated.
 
 use std::any::Any;
 use std::fmt;
@@ -36,7 +37,7 @@ mod types;
 pub use blockcast_flat_types_derive::archive;
 pub use layout::Layout;
 
-/// What the macro's code is made of. Not a part of the interface.
+/// Items that the code of the macro uses. Not part of the interface.
 #[doc(hidden)]
 pub use ::core::stringify;
 #[doc(hidden)]
@@ -45,11 +46,11 @@ pub use ::rkyv as library;
 use crate::payload::schema::Schema;
 use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, WriteFrom};
 
-/// A type whose archives travel on topics and are read there without a check.
+/// A type whose archives travel on topics, where they are read without validation.
 ///
-/// The types of the standard library that consist of data have it: numbers, `bool`, `char`, `String`, `Option`,
-/// `Result`, `Vec`, `VecDeque`, `Box`, arrays, tuples of up to 8, `BTreeMap` and `BTreeSet`. Give it to a type of your
-/// own with [`#[archive]`](archive), which is safe.
+/// Implemented for the standard library types that consist of data: numbers, `bool`, `char`, `String`,
+/// `Option`, `Result`, `Vec`, `VecDeque`, `Box`, arrays, tuples of up to 8, `BTreeMap` and `BTreeSet`. Give
+/// it to a type of your own with [`#[archive]`](archive), which is safe.
 ///
 /// ```compile_fail,E0277
 /// # use blockcast_blocks::archive;
@@ -68,7 +69,7 @@ use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, Write
 /// #[archive]
 /// struct Reading { sensor: Forged } // nobody vouches for it
 /// ```
-/// With a field that somebody vouches for it compiles:
+/// With a field that somebody vouches for, it compiles:
 /// ```
 /// # use blockcast_blocks::{ArchiveType, archive};
 /// struct Vouched;
@@ -98,37 +99,39 @@ use crate::payload::{BLOCK_ALIGNMENT, BuildError, InvalidPayload, Payload, Write
 /// # Safety
 /// Whoever implements this vouches for three things:
 ///
-/// * What [`Serialize`] and [`Archive::resolve`] of the type write into any block is a valid `Self::Archived`, as its
-///   `CheckBytes` defines it, whatever the value. Both are safe traits, so this is an obligation for *every* implementation
-///   that takes part: a hand-written one, a field's, the one behind a `#[rkyv(with = ..)]`. That rkyv's derive macros made
-///   the type's own is not enough if one of its fields has a hand-written one.
-/// * Two types with the same [`layout`](Self::layout) and archives of the same size have the same archived layout. A
-///   subscriber reads what a publisher of another program wrote if these are equal.
-/// * Nothing in an archive asks for an alignment of more than 32 bytes. ([`Rkyv`] of a type whose archive itself does
-///   not compile.)
+/// * What [`Serialize`] and [`Archive::resolve`] of the type write into any block is a valid
+///   `Self::Archived`, as its `CheckBytes` defines it, whatever the value. Both are safe traits, so this is
+///   an obligation for *every* implementation that takes part: a hand-written one, a field's, the one behind
+///   a `#[rkyv(with = ..)]`. That rkyv's derive macros made the type's own is not enough if one of its fields
+///   has a hand-written one.
+/// * Two types with the same [`layout`](Self::layout) and archives of the same size have the same archived
+///   layout. A subscriber reads what a publisher of another program wrote if these are equal.
+/// * Nothing in an archive asks for an alignment of more than 32 bytes. ([`Rkyv`] of a type whose archive
+///   itself does not compile.)
 pub unsafe trait ArchiveType: Archive + 'static {
     /// Name of the layout in the schema, such as `reading.v2`. Change it whenever the fields or their order
     /// do: rkyv has no schema of its own that could be compared.
     const NAME: &'static str;
 
-    /// Appends to a schema what tells this layout from others: the name, unless the type has parts that say more.
+    /// Appends to a schema what tells this layout from others: the name, unless the type has parts that say
+    /// more.
     fn layout(layout: &mut Layout) {
         layout.text(Self::NAME);
     }
 }
 
-/// Alignment in bytes that archived types may ask for: rkyv pads by less than that. Blocks would do for more.
+/// Alignment in bytes that archived types may ask for: rkyv pads by less than that. Blocks would allow more.
 const MAX_ALIGNMENT: usize = 32;
 const _: () = assert!(MAX_ALIGNMENT <= BLOCK_ALIGNMENT);
 
-/// How many pointers deep an archive may be nested to be valid. Types that contain themselves could otherwise be nested
-/// as deep as there are bytes, and checking them would overflow the stack.
+/// The largest valid depth of nested pointers in an archive. Types that contain themselves could otherwise be
+/// nested as deeply as there are bytes, and validating them would overflow the stack.
 const MAX_DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
 /// A `T`, archived by rkyv: read as `&T::Archived`, without a copy.
 ///
-/// The archive is validated with bytecheck where the bytes are not the publisher's own typed write; then values that
-/// are nested more than 512 pointers deep, such as long linked lists, are refused.
+/// bytecheck validates the archive unless the bytes are the publisher's own typed write. Validation refuses
+/// values that are nested more than 512 pointers deep, such as long linked lists.
 ///
 /// Several threads read an archive at once, so it is `Send` and `Sync`:
 /// ```compile_fail,E0277
@@ -240,7 +243,7 @@ impl<E: Source> Writer<E> for BlockWriter<'_> {
     }
 }
 
-/// What serialises a `T` into a block.
+/// The serializer that writes a `T` into a block.
 type BlockSerializer<'w, 'a> = HighSerializer<BlockWriter<'w>, ArenaHandle<'a>, ArchiveError>;
 
 impl<'b, T> RkyvBuilder<'b, T> {
@@ -248,8 +251,8 @@ impl<'b, T> RkyvBuilder<'b, T> {
     /// thread's arena, which is allocated once per thread.
     ///
     /// # Errors
-    /// [`BuildError::TooSmall`] if the block is, [`BuildError::Unrepresentable`] for what the type's own
-    /// serialisation refuses.
+    /// [`BuildError::TooSmall`] if the block is too small, [`BuildError::Unrepresentable`] if the type's own
+    /// serialization refuses the value.
     pub fn write(self, value: &T) -> Result<RkyvBuilt<'b>, BuildError>
     where
         T: for<'w, 'a> Serialize<BlockSerializer<'w, 'a>>,
@@ -262,8 +265,8 @@ impl<'b, T> RkyvBuilder<'b, T> {
     }
 }
 
-// SAFETY: equal schemas mean equal texts and sizes, for which `ArchiveType` promises equal layouts, and that what is written is
-// valid. `Portable` rules out interior mutability.
+// SAFETY: equal schemas mean equal texts and sizes, for which `ArchiveType` promises equal layouts, and that
+// what is written is valid. `Portable` rules out interior mutability.
 unsafe impl<T> Payload for Rkyv<T>
 where
     T: ArchiveType,
@@ -294,8 +297,9 @@ where
     }
 
     unsafe fn view(bytes: &[u8]) -> &T::Archived {
-        // SAFETY: the caller's promise: `validate` accepted these very bytes, or `RkyvBuilder` wrote them, and
-        // they are aligned as they were then (blocks start at a multiple of every alignment that `ArchiveType` allows).
+        // SAFETY: the caller's promise: `validate` accepted these very bytes, or `RkyvBuilder` wrote them,
+        // and they are aligned as they were then (blocks start at a multiple of every alignment that
+        // `ArchiveType` allows).
         unsafe { rkyv::access_unchecked::<T::Archived>(bytes) }
     }
 

@@ -6,7 +6,8 @@ use super::{ArchiveType, Layout};
 
 macro_rules! plain {
     ($($type:ty => $name:literal),+ $(,)?) => { $(
-        // SAFETY: rkyv's own implementations write what they say, and the name stands for this type's archive alone.
+        // SAFETY: rkyv's own implementations write what they say, and the name stands for this type's archive
+        // alone.
         unsafe impl ArchiveType for $type {
             const NAME: &'static str = $name;
         }
@@ -21,7 +22,8 @@ plain! {
 
 macro_rules! compound {
     ($([$($T:ident),+] $type:ty => $name:literal),+ $(,)?) => { $(
-        // SAFETY: rkyv's own implementations write what they say if those of the parts do, whose layouts the text names.
+        // SAFETY: rkyv's own implementations write what they say if those of the parts do, whose layouts the
+        // text names.
         unsafe impl<$($T: ArchiveType),+> ArchiveType for $type
         where
             Self: rkyv::Archive,

@@ -3,29 +3,29 @@
 
 use std::ffi::c_void;
 
-use blockcast_blocks::abi::{Error, PublishingLine, Status, VALID};
+use blockcast_blocks::abi::{DirectPublisher, Error, Status, VALID};
 
 use super::instance::find;
 use super::pointers::Out;
 use super::state::LibraryState;
 use super::table::{always, publishing, status};
 
-pub(super) unsafe extern "C" fn line(
+pub(super) unsafe extern "C" fn words(
     context: *mut c_void,
     publisher: u64,
-    line: *mut PublishingLine,
+    answer: *mut DirectPublisher,
 ) -> Status {
     status(context, |state| {
-        Out::new(line)?;
+        Out::new(answer)?;
         // SAFETY: by the contract, the component has set the size. The pointer is not null and is aligned.
-        let size = unsafe { (&raw const (*line).size).read() } as usize;
-        if size < size_of::<PublishingLine>() {
+        let size = unsafe { (&raw const (*answer).size).read() } as usize;
+        if size < size_of::<DirectPublisher>() {
             return Err(Error::WrongSize); // the component would lack fields that it needs
         }
         let over = find(context, |instance| instance.over()).ok_or(Error::Closed)?;
-        let found = PublishingLine { over, ..state.publisher_line(publisher)? };
+        let found = DirectPublisher { over, ..state.publisher_direct(publisher)? };
         // SAFETY: by the contract, the component passes a valid place for the result.
-        unsafe { line.write(found) };
+        unsafe { answer.write(found) };
         Ok(())
     })
 }
@@ -56,7 +56,7 @@ pub(super) unsafe extern "C" fn published(context: *mut c_void, publisher: u64) 
     // for it.
     always(context, |state| {
         if let Ok(publisher) = state.publisher(publisher) {
-            publisher.wake_behind_line();
+            publisher.wake_subscribers();
         }
     });
     status(context, |state| state.publisher(publisher).map(drop))
@@ -74,7 +74,7 @@ pub(super) unsafe extern "C" fn publish_taken(
     let publish = |state: &mut LibraryState, trust| {
         let answer = Out::optional(sequence)?;
         state.may_publish()?;
-        let published = state.publisher(publisher)?.publish_from_line(word, len, trust)?;
+        let published = state.publisher(publisher)?.publish_direct(word, len, trust)?;
         if let Some(answer) = answer {
             // SAFETY: by the contract, the component passes a valid place for the result.
             unsafe { answer.set(published) };

@@ -125,12 +125,7 @@ pub(crate) unsafe fn reader_options(
 ) -> Result<(ReaderOptions, Option<String>), Error> {
     // SAFETY: the caller guarantees this; numbers can have any value.
     let given = unsafe { options(given) }?;
-    let overflow = match given.overflow {
-        abi::OVERFLOW_BLOCK => Overflow::Block,
-        abi::OVERFLOW_DROP_OLDEST => Overflow::DropOldest,
-        abi::OVERFLOW_DROP_NEWEST => Overflow::DropNewest,
-        _ => return Err(Error::WrongSize),
-    };
+    let overflow = Overflow::from_abi_code(given.overflow).ok_or(Error::WrongSize)?;
     let depth = (given.depth != 0).then_some(given.depth);
     // SAFETY: the caller guarantees that the text is valid.
     let name = unsafe { own_name(given.name) }?;
@@ -167,18 +162,8 @@ pub(crate) unsafe fn publisher_options(
     if given.max_subscribers != 0 {
         options = options.max_subscribers(given.max_subscribers);
     }
-    options = options.timestamps(match given.timestamps {
-        abi::TIMESTAMPS_COARSE => Timestamps::Coarse,
-        abi::TIMESTAMPS_OFF => Timestamps::Off,
-        abi::TIMESTAMPS_PRECISE => Timestamps::Precise,
-        _ => return Err(Error::WrongSize),
-    });
-    options = options.reuse(match given.reuse {
-        abi::REUSE_BY_SIZE => Reuse::BySize,
-        abi::REUSE_OLDEST => Reuse::Oldest,
-        abi::REUSE_HOTTEST => Reuse::Hottest,
-        _ => return Err(Error::WrongSize),
-    });
+    options = options.timestamps(Timestamps::from_abi_code(given.timestamps).ok_or(Error::WrongSize)?);
+    options = options.reuse(Reuse::from_abi_code(given.reuse).ok_or(Error::WrongSize)?);
     if given.larger_count > MAX_LARGER {
         return Err(Error::WrongSize);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::Context;
 
-use blockcast_blocks::abi::{Error, PublisherStats, PublishingLine};
+use blockcast_blocks::abi::{DirectPublisher, Error, PublisherStats};
 use blockcast_blocks::{ArenaPin, Signal, SuspendedLoan};
 
 use crate::control::granted::TopicPort;
@@ -37,13 +37,13 @@ impl LibraryPublisher {
     }
 
     /// Enables direct publishing, if it is possible. The component vouches for what it publishes directly.
-    pub(crate) fn line(&mut self) -> Option<PublishingLine> {
-        let line = self.output.writer().line()?;
+    pub(crate) fn direct_publisher(&mut self) -> Option<DirectPublisher> {
+        let direct = self.output.writer().direct_publisher()?;
         if self.unsealed {
             return None;
         }
         self.direct = true;
-        Some(line)
+        Some(direct)
     }
 
     /// Pins the memory of its blocks and of what direct publishing uses.
@@ -53,7 +53,7 @@ impl LibraryPublisher {
 
     /// Lends up to `room` blocks for direct publishing, at least one. Returns the first sequence that names
     /// one, and their number.
-    pub(crate) fn lend_to_line(&mut self, room: u32) -> Result<(u64, u32), Error> {
+    pub(crate) fn reserve_direct(&mut self, room: u32) -> Result<(u64, u32), Error> {
         if !self.direct {
             return Err(Error::Denied);
         }
@@ -61,34 +61,34 @@ impl LibraryPublisher {
         // `publish_copy`), and everything else that uses the writer adopts first (`output`). Nothing is
         // published directly meanwhile: the component vouches that it does not publish directly while it
         // calls this publisher, and that it directly publishes only blocks that it was lent last.
-        unsafe { self.output.lend_to_line(room) }
+        unsafe { self.output.reserve_direct(room) }
     }
 
     /// Takes back the blocks lent for direct publishing. Call this before anything else is published or lent.
     #[inline]
-    pub(crate) fn recall_from_line(&mut self) {
+    pub(crate) fn recall_direct(&mut self) {
         if self.direct {
-            self.output.writer().recall_from_line();
+            self.output.writer().recall_direct();
         }
     }
 
     /// Number of blocks that are lent for direct publishing and not yet published.
-    pub(crate) fn lent_to_line(&mut self) -> u32 {
-        self.output().writer().lent_to_line()
+    pub(crate) fn reserved_direct(&mut self) -> u32 {
+        self.output().writer().reserved_direct()
     }
 
     /// Wakes those who wait for what was published directly.
-    pub(crate) fn wake_behind_line(&mut self) {
-        self.output().writer().wake_behind_line();
+    pub(crate) fn wake_subscribers(&mut self) {
+        self.output().writer().wake_subscribers();
     }
 
     /// The first byte of the block that `word` names, which must be the next one to be published directly.
     pub(crate) fn next_direct_block(&mut self, word: u64, len: u32) -> Result<*const u8, Error> {
         let output = self.output();
-        let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
+        let block = output.writer().take_direct(word).ok_or(Error::InvalidHandle)?;
         let (offset, capacity) = (block.offset() as usize, block.capacity());
         // SAFETY: the block was taken just now, and nothing has been done since.
-        unsafe { output.writer().lend_again(block) };
+        unsafe { output.writer().reserve_again(block) };
         if capacity < len as usize {
             return Err(Error::WrongSize);
         }
@@ -97,19 +97,19 @@ impl LibraryPublisher {
     }
 
     /// Publishes a block that was lent for direct publishing.
-    pub(crate) fn publish_from_line(&mut self, word: u64, len: u32, trust: Trust) -> Result<u64, Error> {
+    pub(crate) fn publish_direct(&mut self, word: u64, len: u32, trust: Trust) -> Result<u64, Error> {
         let trust = self.trust(trust);
         let output = self.output();
-        let block = output.writer().take_from_line(word).ok_or(Error::InvalidHandle)?;
+        let block = output.writer().take_direct(word).ok_or(Error::InvalidHandle)?;
         if block.capacity() < len as usize {
             // SAFETY: the block was taken just now, and nothing has been done since.
-            unsafe { output.writer().lend_again(block) };
+            unsafe { output.writer().reserve_again(block) };
             return Err(Error::WrongSize);
         }
         output.publish(block, len, trust).map_err(|(block, error)| {
             // SAFETY: the block was taken just now and has not been published; nothing else has been done
             // since.
-            unsafe { output.writer().lend_again(block) };
+            unsafe { output.writer().reserve_again(block) };
             error
         })
     }
@@ -154,7 +154,7 @@ impl LibraryPublisher {
 
     /// Checks that a block for a message of `len` bytes is free now.
     pub(crate) fn has_block(&mut self, len: u32) -> Result<(), Error> {
-        self.recall_from_line();
+        self.recall_direct();
         let block = self.output.loan(len)?;
         self.output.return_loan(block);
         Ok(())
@@ -169,7 +169,7 @@ impl LibraryPublisher {
         trust: Trust,
     ) -> Result<u64, (SuspendedLoan, Error)> {
         let trust = self.trust(trust);
-        self.recall_from_line();
+        self.recall_direct();
         self.output.publish(block, len, trust)
     }
 
@@ -184,7 +184,7 @@ impl LibraryPublisher {
         trust: Trust,
     ) -> Result<u64, Error> {
         let trust = self.trust(trust);
-        self.recall_from_line();
+        self.recall_direct();
         let block = self.output.loan(len)?;
         // A message in the arena is copied through a buffer, since it could overlap the block.
         let arena = self.output.writer().channel().arena();
@@ -226,7 +226,7 @@ impl LibraryPublisher {
     }
 
     pub(crate) fn stats(&self) -> PublisherStats {
-        // A line publishes past the output, so the channel counts what is published.
+        // Direct publishing passes the output by, so the channel counts what is published.
         let (published, bytes) = self.output.port().published();
         PublisherStats { published, bytes, ..self.output.stats() }
     }

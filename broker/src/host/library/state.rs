@@ -265,29 +265,29 @@ impl LibraryState {
         Ok(sequence)
     }
 
-    /// `publisher_line`.
-    pub(crate) fn publisher_line(&mut self, handle: u64) -> Result<abi::PublishingLine, Error> {
+    /// `publisher_direct`.
+    pub(crate) fn publisher_direct(&mut self, handle: u64) -> Result<abi::DirectPublisher, Error> {
         let limits = &self.setup.limits;
         let limited = limits.publish_messages.is_some() || limits.publish_bytes.is_some();
         let publisher = self.publisher(handle)?;
-        if limited { Err(Error::Denied) } else { publisher.line().ok_or(Error::Denied) }
+        if limited { Err(Error::Denied) } else { publisher.direct_publisher().ok_or(Error::Denied) }
     }
 
     /// `publisher_take_blocks`: takes up to `room` blocks, at least one. Returns the first sequence that
     /// names one, and their number.
     pub(crate) fn take_blocks(&mut self, handle: u64, room: u32) -> Result<(u64, u32), Error> {
-        self.publisher(handle)?.recall_from_line();
+        self.publisher(handle)?.recall_direct();
         // Blocks lent to one publisher for direct publishing count as one loan, however many they are, so
         // that its supply does not use up the loans of the others.
         let supplies = self.entries.iter_mut().filter_map(|(_, entry)| match entry {
-            Entry::Publisher(publisher) => (publisher.lent_to_line() > 0).then_some(()),
+            Entry::Publisher(publisher) => (publisher.reserved_direct() > 0).then_some(()),
             _ => None,
         });
         let supplies = u32::try_from(supplies.count()).unwrap_or(u32::MAX);
         if self.open.loans.saturating_add(supplies) >= self.setup.limits.loans {
             return Err(self.refuse(Limit::Loans));
         }
-        self.publisher(handle)?.lend_to_line(room)
+        self.publisher(handle)?.reserve_direct(room)
     }
 
     // Everything

@@ -66,7 +66,7 @@ pub(crate) fn host(instance: &Instance) -> Host {
         memory_block_detach: blocks::detach,
         memory_block_create_partition: blocks::create_partition,
         memory_block_create_local: blocks::create_local,
-        publisher_line: Some(direct::line),
+        publisher_direct: Some(direct::words),
         publisher_take_blocks: Some(direct::take_blocks),
         publisher_published: Some(direct::published),
         publisher_publish_taken: Some(direct::publish_taken),

@@ -75,7 +75,7 @@ impl<V: ArenaView> Input<V> {
         let publisher = channel.publisher().short();
         run.sequence = reader.next_sequence().get();
         let mut place = target;
-        let (count, bytes) = reader.take_each(u64::from(limit), |descriptor| {
+        let (count, bytes) = reader.receive_descriptors(u64::from(limit), |descriptor| {
             // SAFETY: the reader passes at most `limit` descriptors, for which there is room (the caller's
             // promise).
             unsafe { place.write(view.record(delivery(descriptor, publisher, 0))) };
@@ -94,7 +94,7 @@ impl<V: ArenaView> Input<V> {
         }
         loop {
             let received = if reliable {
-                reader.take().map(|descriptor| Received { descriptor, block: None })
+                reader.receive_descriptor().map(|descriptor| Received { descriptor, block: None })
             } else {
                 reader.receive_owned().map(|sample| Received {
                     descriptor: sample.descriptor(),

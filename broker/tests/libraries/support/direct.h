@@ -11,14 +11,14 @@ static uint8_t *address_of(const direct *l, uint64_t named) {
     return l->base + (word_of(l, named) >> 33) * 64;
 }
 
-/* Publishes the next taken block as `bc_publishing_line` specifies, and advances to the one after it. */
+/* Publishes the next taken block as `bc_direct_publisher` specifies, and advances to the one after it. */
 static uint32_t put(const host *h, uint64_t p, const direct *l, uint64_t *named, const char *bytes, uint32_t len) {
     uint64_t word = word_of(l, *named);
     memcpy(address_of(l, *named), bytes, len);
     if (__atomic_load_n(l->over, __ATOMIC_ACQUIRE)) return CANCELLED;
     ++*named;
     uint64_t sequence = __atomic_load_n(l->next, __ATOMIC_RELAXED);
-    bc_line_slot *slot = &l->slots[sequence & l->mask];
+    bc_ring_slot *slot = &l->slots[sequence & l->mask];
     __atomic_store_n(&slot->word, word | len, __ATOMIC_RELAXED);
     __atomic_store_n(l->bytes, __atomic_load_n(l->bytes, __ATOMIC_RELAXED) + len, __ATOMIC_RELAXED);
     __atomic_store_n(l->next, sequence + 1, __ATOMIC_RELEASE);
@@ -28,7 +28,7 @@ static uint32_t put(const host *h, uint64_t p, const direct *l, uint64_t *named,
 
 static uint32_t open_direct(const host *h, uint64_t p, direct *l) {
     *l = (direct){.size = sizeof *l};
-    return h->publisher_line(h->context, p, l);
+    return h->publisher_direct(h->context, p, l);
 }
 
 /* Alternates between direct publishing and calls. */
@@ -159,9 +159,9 @@ static uint32_t no_direct(const host *h) {
     }
     h->publisher_close(c, p);
     MUST(publisher(h, "own", 4, &p) == OK);
-    MUST(h->publisher_line(c, p, NULL) == OUT_OF_BOUNDS);
+    MUST(h->publisher_direct(c, p, NULL) == OUT_OF_BOUNDS);
     l.size = 8;
-    MUST(h->publisher_line(c, p, &l) == WRONG_SIZE);
+    MUST(h->publisher_direct(c, p, &l) == WRONG_SIZE);
     MUST(open_direct(h, 0, &l) == INVALID_HANDLE && open_direct(h, p, &l) == OK);
     MUST(h->publisher_take_blocks(c, p, 0, &b, &count) == WRONG_SIZE);
     MUST(h->publisher_take_blocks(c, p, 1, NULL, &count) == OUT_OF_BOUNDS);

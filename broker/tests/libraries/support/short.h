@@ -10,7 +10,7 @@ typedef bc_size_class size_class;
 typedef bc_publisher_options publisher_options;
 typedef bc_subscription_stats subscription_stats;
 typedef bc_publisher_stats publisher_stats;
-typedef bc_publishing_line direct;
+typedef bc_direct_publisher direct;
 typedef bc_host host;
 typedef bc_app app;
 

@@ -22,7 +22,7 @@ pub(super) type Outcome = Result<(), String>;
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Names of the functions that were called, but for `wait` and those of the session.
+    /// Names of the functions that were called, except `wait` and those of the session.
     pub(super) calls: Vec<&'static str>,
     pub(super) log: Vec<(u32, String)>,
     pub(super) failed: String,
@@ -46,8 +46,8 @@ pub(super) struct State {
     pub(super) subscriptions: u32,
     /// Blocks that are free.
     pub(super) free: u32,
-    /// Whether a publish brings the next loan along.
-    pub(super) brings: bool,
+    /// Whether a publish also returns the next loan.
+    pub(super) returns_next: bool,
     loans: BTreeMap<u64, Box<[u8]>>,
     next_handle: u64,
     /// Messages that were published, with the flag.
@@ -62,7 +62,7 @@ impl State {
         if self.cancelled { Status::CANCELLED } else { self.refuses.take().unwrap_or(Status::OK) }
     }
 
-    fn lend(&mut self, size: usize) -> Loan {
+    fn loan_block(&mut self, size: usize) -> Loan {
         self.free -= 1;
         self.next_handle += 1;
         let mut block = vec![0; size.max(64)].into_boxed_slice();
@@ -77,8 +77,8 @@ impl State {
         message || (self.refused && self.free > 0)
     }
 
-    /// How many blocks are lent.
-    pub(super) fn lent(&self) -> usize {
+    /// How many blocks are loaned.
+    pub(super) fn loaned(&self) -> usize {
         self.loans.len()
     }
 }
@@ -121,7 +121,8 @@ impl Mock {
     pub(super) fn run<F: Future<Output = Outcome>>(&self, app: impl FnOnce(Runtime) -> F) -> u32 {
         let _one = alone();
         let table = self.table();
-        // SAFETY: the table is complete; it and the context outlive the run, after which nothing of it is called.
+        // SAFETY: the table is complete; it and the context outlive the run, after which nothing of it is
+        // called.
         unsafe { run_app(&raw const table, app) }
     }
 }
@@ -292,9 +293,9 @@ functions! {
         if !status.is_ok() { return status }
         state.refused = state.free == 0;
         if state.refused { return Status::EXHAUSTED }
-        let lent = state.lend(size as usize);
+        let loaned = state.loan_block(size as usize);
         // SAFETY: see above.
-        unsafe { set(loan, lent) };
+        unsafe { set(loan, loaned) };
         Status::OK
     }
     fn publisher_publish_block(
@@ -310,9 +311,9 @@ functions! {
         if !next.is_null() {
             // SAFETY: see above.
             let wanted = unsafe { (*next).capacity };
-            let lent = if state.brings && state.free > 0 { state.lend(wanted) } else { Loan::NONE };
+            let loaned = if state.returns_next && state.free > 0 { state.loan_block(wanted) } else { Loan::NONE };
             // SAFETY: see above.
-            unsafe { set(next, lent) };
+            unsafe { set(next, loaned) };
         }
         Status::OK
     }
@@ -381,7 +382,7 @@ const TABLE: Host = Host {
     memory_block_detach: block_detach,
     memory_block_create_partition: block_part,
     memory_block_create_local: block_local,
-    publisher_line: None,
+    publisher_direct: None,
     publisher_take_blocks: None,
     publisher_published: None,
     publisher_publish_taken: None,

@@ -2,14 +2,14 @@
 
 use std::thread;
 
-use super::super::super::{Subscription, Writer, WriterOptions};
+use super::super::super::{Subscription, Writer};
 use super::super::runtime::Runtime;
 use super::super::types::{Error, answer};
 use super::host::{Mock, Outcome};
 use crate::abi::{RUN_FAILED, RUN_FINISHED, Status, VALID};
 use crate::descriptor::Validity;
 use crate::error::{LoanError, ReceiveError};
-use crate::options::{ReaderOptions, Reuse, SizeClass, Timestamps};
+use crate::options::{ReaderOptions, Reuse, SizeClass, Timestamps, WriterOptions};
 use crate::payload::{Bytes, Payload};
 
 fn writer(runtime: &Runtime) -> Result<Writer, String> {
@@ -23,9 +23,8 @@ fn writer(runtime: &Runtime) -> Result<Writer, String> {
         timestamps: Timestamps::Off,
         reuse: Reuse::Oldest,
         prefault: false,
-        name: "",
     };
-    Writer::open(runtime, "topic", &Bytes::schema(), &options).map_err(|error| error.to_string())
+    Writer::open(runtime, "topic", &Bytes::schema(), &options, "").map_err(|error| error.to_string())
 }
 
 fn subscription(runtime: &Runtime) -> Result<Subscription, String> {
@@ -80,9 +79,9 @@ fn what_opening_is_refused_with_is_told() {
 }
 
 #[test]
-fn a_message_takes_one_call_where_the_host_brings_the_next_block() {
+fn a_message_takes_one_call_if_the_host_returns_the_next_block() {
     let mock = Mock::new();
-    mock.state().brings = true;
+    mock.state().returns_next = true;
     let mock = finished(mock, async |runtime| {
         let mut writer = writer(&runtime)?;
         for message in ["one", "two", "three"] {
@@ -96,7 +95,7 @@ fn a_message_takes_one_call_where_the_host_brings_the_next_block() {
     let calls = ["publisher_open", "publisher_loan", published, published, published, "publisher_close"];
     assert_eq!(state.calls, calls);
     assert_eq!(state.published.iter().map(|(bytes, _)| bytes.len()).collect::<Vec<_>>(), [3, 3, 5]);
-    assert_eq!(state.lent(), 0, "closing the publisher takes the next block back");
+    assert_eq!(state.loaned(), 0, "closing the publisher takes the next block back");
 }
 
 #[test]
@@ -192,7 +191,7 @@ fn messages_are_read_where_they_lie_and_released() {
 }
 
 #[test]
-fn messages_of_a_batch_that_are_given_back_are_received_next() {
+fn returned_messages_of_a_batch_are_received_next() {
     let mock = Mock::new();
     mock.state().incoming.extend([
         (&b"first"[..], 5, 0),

@@ -70,7 +70,7 @@ fn errors_and_panics_leave_their_text() {
     assert_eq!(mock.run(async |_| panic!("out of {}", "luck")), RUN_PANICKED);
     let failed = mock.state().failed.clone();
     assert!(failed.contains("out of luck") && failed.contains("running.rs"), "{failed}");
-    // One that no hook is told of.
+    // A panic that does not reach the hook.
     assert_eq!(mock.run(async |_| std::panic::resume_unwind(Box::new("quietly"))), RUN_PANICKED);
     assert_eq!(mock.state().failed, "panicked: quietly");
     assert_eq!(mock.run(nothing), RUN_FINISHED, "it can be run again");
@@ -164,7 +164,8 @@ fn a_shutdown_is_seen() {
     });
 }
 
-/// One thread waits in the host, the other blocks in a receive. Whichever is in the host's `wait` wakes the other.
+/// One thread waits in the host, the other blocks in a receive. Whichever is in the host's `wait` wakes the
+/// other.
 #[test]
 fn a_thread_that_blocks_beside_the_run_is_woken() {
     for _ in 0..50 {
@@ -226,7 +227,7 @@ impl Drop for Told<'_> {
 }
 
 #[test]
-fn a_cancelled_app_that_waits_is_left_and_drops_what_it_has() {
+fn a_cancelled_app_that_waits_unwinds_and_drops_what_it_has() {
     let dropped = AtomicBool::new(false);
     let mock = &Mock::new();
     thread::scope(|scope| {

@@ -1,10 +1,10 @@
-//! Getting blocks back: the half of the [`Producer`] that looks at its subscribers.
+//! Getting blocks back: the part of a [`Producer`] that reads its subscribers' cursors.
 
 use super::Producer;
 use crate::engine::segment::words::{UNBOUNDED, UNUSED};
 use crate::primitive::{Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier};
 
-/// Limbo entries that are looked at in one reclamation that found other blocks.
+/// Limbo entries to check in a reclamation that found other blocks.
 const LIMBO_LOOKS: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +18,12 @@ pub(super) struct Limbo {
 pub(crate) enum Reach {
     /// Only what every subscriber has passed.
     Passed,
-    /// If that is nothing: past subscribers that may be overtaken, this many messages at most.
+    /// If that is nothing: past subscribers that may be overtaken, by at most this many messages.
     Overtake(u64),
 }
 
 impl Producer {
-    /// Gets blocks back; returns how many came free. Never waits.
+    /// Gets blocks back. Returns how many came free. Never waits.
     pub(crate) fn reclaim(&mut self, reach: Reach) -> usize {
         let target = self.target(reach);
         if target == self.watermark && self.limbo.is_empty() {
@@ -42,12 +42,12 @@ impl Producer {
             return (target - first) as usize;
         }
         let freed = self.sort_out(first, target);
-        // Ordering: Release pairs with the Acquire in `Consumer::take_kept`: the list is complete below.
+        // Ordering: Release pairs with the Acquire in `Consumer::receive_kept`: the list is complete below.
         self.control.header().state.settled.store(target, Ordering::Release);
         freed
     }
 
-    /// Looks at the blocks of `first..target` and of the limbo one by one.
+    /// Checks the blocks of `first..target` and of the limbo one by one.
     fn sort_out(&mut self, first: u64, target: u64) -> usize {
         let mut freed = 0;
         self.empty_queue(first);
@@ -65,7 +65,7 @@ impl Producer {
             }
         }
         self.oldest_free = target;
-        // Older entries are looked at in turns, all of them if nothing else was found.
+        // Older entries take turns; all of them are checked if nothing else was found.
         let looks = if freed == 0 { self.limbo.len() } else { self.limbo.len().min(LIMBO_LOOKS) };
         let mut index = 0;
         for _ in 0..looks {
@@ -100,13 +100,14 @@ impl Producer {
         }
     }
 
-    /// Keeps the descriptor of a claimed message where its subscriber finds it when the slot is overwritten.
+    /// Copies the descriptor of a claimed message to where its subscriber finds it once the slot is
+    /// overwritten.
     fn list(&self, sequence: u64, unit: u32) {
         let slot = self.control.slot(sequence);
         let kept = &self.control.kept()[self.pool.block_of(unit) as usize];
         kept.word.store(slot.word.load(Ordering::Relaxed), Ordering::Relaxed);
         kept.time.store(slot.time.load(Ordering::Relaxed), Ordering::Relaxed);
-        // Ordering: Release pairs with the Acquire in `Consumer::take_kept`, which may look before all is
+        // Ordering: Release pairs with the Acquire in `Consumer::receive_kept`, which may look before all is
         // listed. The entry does not change while the claim covers its message.
         kept.sequence.store(sequence, essential!(kept_release, Ordering::Release));
     }
@@ -117,7 +118,7 @@ impl Producer {
         essential!(ignore_holds, self.control.holds()[block].load(Ordering::Acquire)) != 0
     }
 
-    /// First scan: how far the watermark could go.
+    /// First scan: how far the watermark can go.
     fn target(&self, reach: Reach) -> u64 {
         let limit = self.head.saturating_sub(self.history).max(self.watermark);
         let (mut reliable, mut passed) = (limit, limit);
@@ -132,7 +133,7 @@ impl Producer {
                 reliable = reliable.min(low);
                 passed = passed.min(low);
             } else if low >= self.watermark {
-                // One that was overtaken before is no reason to wait: it holds what it claims, no more.
+                // One that was overtaken before is no reason to wait: it only holds what it claims.
                 passed = passed.min(low);
             }
         }
@@ -146,18 +147,20 @@ impl Producer {
         }
     }
 
-    /// Steps 2 and 3: announces `target`, collects the claims below it, and returns the target that holds.
+    /// Steps 2 and 3: announces `target`, collects the claims below it, and returns the target that was
+    /// reached.
     fn announce(&mut self, target: u64) -> u64 {
         let watermark = &self.control.header().state.watermark;
         // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
         watermark.store(target, Ordering::Release);
-        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the joiner's claim,
-        // or it sees the watermark.
+        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the
+        // joiner's claim, or it sees the watermark.
         light_barrier();
-        // Who claims as it goes has joined behind such a barrier: if this does not see it, the barrier came later, and
-        // what it claims after that sees the watermark.
-        // Ordering: Acquire pairs with the Release in `CursorRef::vacate`: if this sees that the last one has left, the
-        // scan, which no fence orders behind the watermark then, sees its last claim given up and its holds counted.
+        // A subscriber that claims as it goes has joined behind such a barrier: if this does not see it, the
+        // barrier came later, and its claims after that see the watermark.
+        // Ordering: Acquire pairs with the Release in `CursorRef::vacate`: if this sees that the last one has
+        // left, the scan, which no fence orders behind the watermark then, sees its last claim given up and
+        // its holds counted.
         let acquire = essential!(claimers_acquire, Ordering::Acquire);
         if self.control.header().state.claimers.load(acquire) != 0 {
             // Ordering: pairs with the fence in `Consumer::claim`.
@@ -185,8 +188,9 @@ impl Producer {
         settled
     }
 
-    /// The last resort of a publisher without a free block: takes back what is claimed and not taken by
-    /// subscribers that may lose it. Returns how many blocks came free. About 10 µs if there is something.
+    /// The last resort of a publisher without a free block: takes back what subscribers that may lose
+    /// messages have claimed and not taken. Returns how many blocks came free. About 10 µs if there is
+    /// something to take back.
     #[cold]
     pub(crate) fn revoke(&mut self) -> usize {
         self.collect_taken();
@@ -194,8 +198,8 @@ impl Producer {
         if !asymmetric_barriers() || !self.limbo.iter().any(freeable) {
             return 0;
         }
-        // Ordering: pairs with the light barrier in `Consumer::take_overtakable`. All of the limbo is below the
-        // watermark that was announced before.
+        // Ordering: pairs with the light barrier in `Consumer::receive_overtakable`. All of the limbo is
+        // below the watermark that was announced before.
         if !essential!(revoke_barrier, heavy_barrier()) {
             return 0;
         }
@@ -203,7 +207,7 @@ impl Producer {
         self.sort_out(self.watermark, self.watermark)
     }
 
-    /// Collects the intervals below the watermark, without what is claimed only.
+    /// Collects the intervals below the watermark, without what is only claimed.
     fn collect_taken(&mut self) {
         self.claims.clear();
         for cursor in self.control.used_cursors() {

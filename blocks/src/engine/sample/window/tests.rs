@@ -1,14 +1,14 @@
-//! Records come back.
+//! entries come back.
 
 use super::*;
 use crate::engine::config::ChannelConfig;
-use crate::engine::ring::consumer::{Pace, Taken};
+use crate::engine::ring::consumer::{Outcome, Pace};
 use crate::engine::writer::channel;
 use crate::payload::schema::Schema;
 use crate::units::PublisherId;
 
 #[test]
-fn records_are_used_again_while_others_are_kept_for_ever() {
+fn entries_are_reused_while_others_are_kept_forever() {
     let mut config = ChannelConfig::new(PublisherId::new(1), Schema::named("test"));
     (config.blocks, config.block_size) = (256, 64);
     let mut writer = channel(config).unwrap();
@@ -17,18 +17,18 @@ fn records_are_used_again_while_others_are_kept_for_ever() {
     let mut window = AttachmentWindow::new(channel, &consumer, SampleLimit::None, "");
     let mut receive = || {
         writer.try_loan(1).unwrap().publish(1).unwrap();
-        assert_eq!(consumer.take(), Taken::Message);
+        assert_eq!(consumer.advance(), Outcome::Message);
         let sample = window.attach(&consumer, consumer.current());
-        let _ = consumer.let_go(window.first());
-        (sample, window.records.len())
+        let _ = consumer.release(window.first());
+        (sample, window.entries.len())
     };
     let kept: Vec<_> = (0..100).map(|_| receive().0).collect();
-    let (mut latest, mut records) = receive();
+    let (mut latest, mut entries) = receive();
     for _ in 0..100_000 {
-        // Two at a time, so that records are taken in turns.
-        (latest, records) = receive();
+        // Two at a time, so that entries are taken in turns.
+        (latest, entries) = receive();
     }
-    assert!(records <= 4 * 102, "{records} records for 102 samples");
+    assert!(entries <= 4 * 102, "{entries} entries for 102 samples");
     drop((kept, latest));
     let _ = consumer.leave();
 }

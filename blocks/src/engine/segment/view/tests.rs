@@ -101,7 +101,7 @@ fn a_view_has_the_layout_of_the_channel_and_outlives_it() {
 }
 
 #[test]
-fn a_message_that_its_publisher_has_given_up_is_not_shown() {
+fn a_message_that_its_publisher_gave_up_is_not_shown() {
     let (mut writer, files) = shared();
     let view = open(&files);
     for _ in 0..4 {
@@ -168,7 +168,8 @@ fn a_file_that_is_too_small_is_refused_with_both_sizes() {
 fn a_geometry_that_does_not_fit_is_refused() {
     let (_writer, files) = shared();
     let classes = open(&files).offsets.classes;
-    // Slots, cursors, blocks, classes; the lengths of both files; block size, blocks and most blocks of the first class.
+    // Slots, cursors, blocks, classes; the lengths of both files; block size, blocks and most blocks of the
+    // first class.
     let places = [12, 16, 20, 24, 32, 36, 40, 44, classes, classes + 4, classes + 8, classes + 12];
     for at in places {
         for number in [0, 1, 5, 6, 0xFFFF, 1 << 20, 1 << 31, u32::MAX - 1, u32::MAX] {

@@ -1,5 +1,5 @@
-//! A line beside the publisher whose blocks it publishes: nothing is lost, no slot and no block is used twice, whoever
-//! reclaims meanwhile.
+//! Direct publishing beside the publisher that owns the blocks: nothing is lost, and no slot or block is used
+//! twice, whoever reclaims meanwhile.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::engine::ring::consumer::Pace;
 use crate::engine::ring::producer::Reach;
 
 #[test]
-fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
+fn direct_and_ordinary_publishing_take_turns() {
     quietly(|| {
         let mut ring = Ring::new(2, 1, 0);
         let mut receiver = ring.join(0, Pace::Reliable, 0);
@@ -30,19 +30,19 @@ fn line_and_publisher_take_turns_before_a_reliable_subscriber() {
             }
             (receiver, received)
         });
-        let mut line = ring.line();
-        for by_line in [true, false, true] {
-            if by_line {
-                // Where there are two, one of them comes back.
-                if ring.lend(&mut line, 2) == 0 {
+        let mut direct = ring.direct();
+        for directly in [true, false, true] {
+            if directly {
+                // If there are two, one of them comes back.
+                if ring.reserve(&mut direct, 2) == 0 {
                     break;
                 }
-                let _ = ring.cells.publish_by_line(&mut line);
+                let _ = ring.cells.publish_directly(&mut direct);
             } else {
                 ring.producer.recall();
                 let Some(unit) = ring.take_block() else { break };
                 let _ = ring.publish_block(unit);
-                line.refresh();
+                direct.refresh();
             }
         }
         ring.producer.recall();
@@ -66,23 +66,23 @@ fn every_block_comes_back_once(ring: &mut Ring, blocks: u32) {
 }
 
 #[test]
-fn line_goes_on_while_another_thread_reclaims() {
+fn direct_publishing_goes_on_while_another_thread_reclaims() {
     quietly(|| {
         const BLOCKS: u32 = 3;
         let mut ring = Ring::new(BLOCKS, 1, 0);
-        // A slot that was never written names block 0: it is to be the last that is used.
+        // A slot that was never written names block 0, so that block must be used last.
         let units = [0; BLOCKS as usize].map(|_| ring.take_block().expect("all are free"));
         units.iter().for_each(|&unit| ring.producer.give_back(unit));
-        let mut line = ring.line();
+        let mut direct = ring.direct();
         let ring = Arc::new(Mutex::new(ring));
         let another = thread::spawn({
             let ring = Arc::clone(&ring);
             move || {
-                // As a component that is about to sleep looks whether there is a block.
+                // Like a component that checks for a block before it sleeps.
                 let mut ring = ring.lock().unwrap();
                 ring.producer.adopt();
                 ring.producer.reclaim(Reach::Passed);
-                if let Some(unit) = ring.producer.take_oldest() {
+                if let Some(unit) = ring.producer.pop_oldest() {
                     ring.producer.give_back(unit);
                 }
             }
@@ -90,26 +90,26 @@ fn line_goes_on_while_another_thread_reclaims() {
         for _ in 0..2 {
             let cells = {
                 let mut ring = ring.lock().unwrap();
-                assert_ne!(ring.lend(&mut line, 1), 0, "nobody keeps any");
+                assert_ne!(ring.reserve(&mut direct, 1), 0, "nobody keeps any");
                 ring.cells.clone()
             };
-            let _ = cells.publish_by_line(&mut line);
+            let _ = cells.publish_directly(&mut direct);
         }
         another.join().unwrap();
         let mut ring = ring.lock().unwrap();
         ring.producer.adopt();
-        assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
+        assert_eq!((ring.producer.head(), ring.producer.reserved()), (2, 0));
         every_block_comes_back_once(&mut ring, BLOCKS);
     });
 }
 
 #[test]
-fn line_has_what_was_lent_to_it_to_itself_while_another_thread_reclaims() {
+fn direct_publishing_keeps_its_blocks_while_another_thread_reclaims() {
     quietly(|| {
         const BLOCKS: u32 = 3;
         let mut ring = Ring::new(BLOCKS, 1, 0);
-        let mut line = ring.line();
-        assert_eq!(ring.lend(&mut line, 2), 2);
+        let mut direct = ring.direct();
+        assert_eq!(ring.reserve(&mut direct, 2), 2);
         let cells = ring.cells.clone();
         let ring = Arc::new(Mutex::new(ring));
         let another = thread::spawn({
@@ -118,18 +118,18 @@ fn line_has_what_was_lent_to_it_to_itself_while_another_thread_reclaims() {
                 let mut ring = ring.lock().unwrap();
                 ring.producer.adopt();
                 ring.producer.reclaim(Reach::Passed);
-                while let Some(unit) = ring.producer.take_oldest() {
+                while let Some(unit) = ring.producer.pop_oldest() {
                     ring.producer.give_back(unit);
                 }
             }
         });
-        assert!(cells.publish_by_line(&mut line).is_some());
-        assert!(cells.publish_by_line(&mut line).is_some());
-        assert!(cells.publish_by_line(&mut line).is_none(), "two were lent");
+        assert!(cells.publish_directly(&mut direct).is_some());
+        assert!(cells.publish_directly(&mut direct).is_some());
+        assert!(cells.publish_directly(&mut direct).is_none(), "two were reserved");
         another.join().unwrap();
         let mut ring = ring.lock().unwrap();
         ring.producer.recall();
-        assert_eq!((ring.producer.head(), ring.producer.lined()), (2, 0));
+        assert_eq!((ring.producer.head(), ring.producer.reserved()), (2, 0));
         every_block_comes_back_once(&mut ring, BLOCKS);
     });
 }

@@ -9,7 +9,7 @@ use crate::primitive::{AtomicU32, Ordering, offline, with_process_wide_barrier};
 
 /// One condition, a notifier, and waiters that either find the condition or go to sleep.
 struct Station {
-    gate: EventCount,
+    events: EventCount,
     head: AtomicU32,
     registered: [AtomicU32; 2],
 }
@@ -17,26 +17,26 @@ struct Station {
 impl Station {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            gate: EventCount::new(),
+            events: EventCount::new(),
             head: AtomicU32::new(0),
             registered: [AtomicU32::new(0), AtomicU32::new(0)],
         })
     }
 
-    /// Publishes `head` and wakes who is registered, if the gate says that somebody waits.
+    /// Publishes `head`, and wakes registered waiters if the event count says that somebody waits.
     fn publish(&self, head: u32, rounds: &mut QuietRounds) {
         self.head.store(head, Ordering::Release);
-        if self.gate.notified(rounds) {
+        if self.events.notified(rounds) {
             for registered in &self.registered {
                 registered.store(0, Ordering::Relaxed);
             }
         }
     }
 
-    /// True if the waiter goes to sleep, waiting for `head`.
+    /// Returns `true` if the waiter goes to sleep, waiting for `head`.
     fn sleeps(&self, waiter: usize, head: u32) -> bool {
         self.registered[waiter].store(1, Ordering::Relaxed);
-        self.gate.arm();
+        let _ = self.events.arm();
         self.head.load(Ordering::Acquire) < head
     }
 
@@ -70,13 +70,13 @@ fn waiters_against_a_notifier(process_wide_barrier: bool, waiters: usize, messag
 }
 
 #[test]
-fn gate_with_fences_forgets_no_waiter() {
+fn notify_with_fences_forgets_no_waiter() {
     waiters_against_a_notifier(false, 1, 2);
     waiters_against_a_notifier(false, 2, 1);
 }
 
 #[test]
-fn gate_with_a_process_wide_barrier_forgets_no_waiter() {
+fn notify_with_a_process_wide_barrier_forgets_no_waiter() {
     with_process_wide_barrier(|| {
         waiters_against_a_notifier(true, 1, 3);
         waiters_against_a_notifier(true, 2, 1);
