@@ -37,5 +37,7 @@ pub fn build(package: &str) -> Result<PathBuf, String> {
         package.replace('-', "_"),
         std::env::consts::DLL_SUFFIX
     );
-    Ok(target.join(folder).join(name))
+    // Cargo puts what it builds for a chosen target into a folder of that target.
+    let chosen = std::env::var_os("CARGO_BUILD_TARGET").unwrap_or_default();
+    Ok(target.join(chosen).join(folder).join(name))
 }
