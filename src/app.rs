@@ -11,7 +11,7 @@ use crate::Session;
 /// `K` distinguishes the two. The compiler always infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an app",
-    label = "neither an `async fn(Session) -> Result<(), E>` nor a `fn(Session) -> Result<(), E>`",
+    label = "neither `async fn(Session) -> Result<(), E>` nor `fn(Session) -> Result<(), E>`",
     note = "an app is `pub async fn run(session: blockcast::Session) -> Result<(), blockcast::AppError>`, or the same without \
             `async`; any error that implements `Display` will do instead of `AppError`"
 )]
