@@ -21,7 +21,8 @@ use crate::stats::{ChannelStats, HolderStats, ReaderStats};
 use crate::sys::fork::Process;
 use crate::units::{PublisherId, Sequence};
 
-/// Shared by the publisher, its subscribers and the samples they keep. Lives until the last of them is gone.
+/// A channel, shared by its publisher, its subscribers and the samples that they keep. Lives until the last of
+/// them is dropped.
 #[derive(Debug)]
 pub struct Channel {
     /// Unique among the channels of this process.
@@ -45,7 +46,7 @@ pub struct Channel {
 
 /// A subscriber's samples, as statistics see them.
 pub(crate) trait Holder: fmt::Debug + Send + Sync {
-    /// What the samples keep, if there are any.
+    /// The messages that the samples keep, if there are any.
     fn stats(&self) -> Option<HolderStats>;
 }
 
