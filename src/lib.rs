@@ -37,6 +37,13 @@
 //! | `blockcast-broker` | topics, grants, components and their hosts; native only |
 //!
 //! This crate re-exports everything that an app needs.
+//!
+//! # Features
+//! | feature | adds |
+//! | --- | --- |
+//! | `rkyv` (default) | `Rkyv`: archives of rkyv as messages |
+//! | `wasm` (default) | wasm guests. Without it, programs do not compile wasmtime |
+//! | `wasi` | guests that are ordinary programs for `wasm32-wasip2` |
 
 #[cfg(feature = "rkyv")]
 #[doc(hidden)]
@@ -62,14 +69,15 @@ pub use blockcast_blocks::{
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
     AppOutcome, Broker, Component, ComponentLimits, ComponentOptions, ComponentReport, ComponentState,
-    ComponentStats, Departed, Exit, ExitReason, Grants, GuestProgram, GuestSource, Isolation, Level,
-    LibraryError, LibraryFile, LibraryProgram, Limit, LoadError, LogSink, OnExcess, Rate, Restart,
-    RestartPolicy, Session, Sleep, StartError, TopicStats, Validator,
+    ComponentStats, Departed, Exit, ExitReason, Grants, Isolation, Level, LibraryError, LibraryFile,
+    LibraryProgram, Limit, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, Sleep, StartError,
+    TopicStats, UnknownWasiPart, Validator, WasiPart,
 };
-#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+#[cfg(all(feature = "wasm", not(any(target_family = "wasm", blockcast_library))))]
 pub use blockcast_broker::{
-    CacheError, CacheStats, CompilerError, CompilerProcess, GuestCache, GuestEngine, LoadLimit, LoadLimits,
-    LoadOptions, PrecompiledError, UnknownLoadLimit, UnknownWasiPart, WasiPart, compile_child_main,
+    CacheError, CacheStats, CompilerError, CompilerProcess, GuestCache, GuestEngine, GuestProgram,
+    GuestSource, LoadError, LoadLimit, LoadLimits, LoadOptions, PrecompiledError, UnknownLoadLimit,
+    compile_child_main,
 };
 
 mod app;
@@ -88,6 +96,6 @@ pub use client::{Level, Session, Sleep};
 pub type AppError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Compiles and runs the README's snippets as documentation tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -34,6 +34,11 @@
 //! libraries, and `object` reads their files first. `wasmtime-wasi` provides WASI, with the feature `wasi`.
 //! `tracing` reports joins, refusals and exits.
 
+#![cfg_attr(
+    not(feature = "wasm"),
+    allow(dead_code, reason = "some services for components have no user but the wasm host")
+)]
+
 mod component;
 mod control;
 mod file;
@@ -59,6 +64,7 @@ pub use control::stats::{Departed, TopicStats};
 pub use control::wasi_part::{UnknownWasiPart, WasiPart};
 pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
 pub use host::linked::{AppOutcome, Async, Blocking};
+#[cfg(feature = "wasm")]
 pub use host::wasm::{
     self, CacheError, CacheStats, CompilerError, CompilerProcess, EngineError, GuestCache, GuestEngine,
     GuestProgram, GuestSetup, GuestSource, LoadError, LoadLimit, LoadLimits, LoadOptions, PrecompiledError,

@@ -15,6 +15,7 @@ mod components;
 pub(crate) mod expectation;
 pub(crate) mod granted;
 pub(crate) mod grants;
+#[cfg(feature = "wasm")]
 mod guests;
 pub(crate) mod shared;
 pub(crate) mod start_error;

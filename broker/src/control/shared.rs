@@ -1,7 +1,9 @@
 //! [`Shared`]: a broker's state.
 
+#[cfg(feature = "wasm")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blockcast_blocks::{ArenaMemory, OpenError, Payload, Process, PublisherId, Schema, Signal, Writer};
 use blockcast_publisher::{Publisher, PublisherOptions};
@@ -12,6 +14,7 @@ use crate::control::expectation::RestartExpectation;
 use crate::control::start_error::StartError;
 use crate::control::topic::Topic;
 use crate::control::topic_table::TopicTable;
+#[cfg(feature = "wasm")]
 use crate::host::wasm::{EngineError, GuestEngine};
 use crate::hosting::topic_access::Validator;
 
@@ -23,6 +26,7 @@ pub(crate) struct Shared {
     /// Never wraps, since publisher numbers serve as keys. No process lives long enough for 2^64 publishers.
     next_publisher: AtomicU64,
     components: Mutex<Vec<Arc<ComponentControl>>>,
+    #[cfg(feature = "wasm")]
     pub(super) engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
 }
 
@@ -34,6 +38,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             next_publisher: AtomicU64::new(1),
             components: Mutex::default(),
+            #[cfg(feature = "wasm")]
             engine: OnceLock::new(),
         }
     }

@@ -3,6 +3,7 @@
 use blockcast_blocks::NoMappings;
 
 use crate::host::library::LibraryError;
+#[cfg(feature = "wasm")]
 use crate::host::wasm::LoadError;
 
 /// A component could not be started.
@@ -10,6 +11,7 @@ use crate::host::wasm::LoadError;
 #[non_exhaustive]
 pub enum StartError {
     /// The guest's code was refused.
+    #[cfg(feature = "wasm")]
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The native library was refused.

@@ -21,14 +21,13 @@ impl Tasks {
             Self::Given(handle) => Ok(handle.clone()),
             Self::Own(runtime, _) => {
                 if runtime.get().is_none() {
-                    let new = Builder::new_multi_thread()
-                        .thread_name("blockcast")
-                        .on_thread_start(|| {
-                            // If this fails, it is tried again when a guest runs.
-                            crate::host::wasm::prepare_thread();
-                        })
-                        .enable_time()
-                        .build()?;
+                    let mut new = Builder::new_multi_thread();
+                    // If this fails, it is tried again when a guest runs.
+                    #[cfg(feature = "wasm")]
+                    new.on_thread_start(|| {
+                        crate::host::wasm::prepare_thread();
+                    });
+                    let new = new.thread_name("blockcast").enable_time().build()?;
                     // Another thread may have been faster.
                     if let Err(surplus) = runtime.set(new) {
                         surplus.shutdown_background();

@@ -4,8 +4,9 @@
 //! | --- | --- | --- |
 //! | [`linked`] | part of the program | none |
 //! | [`library`] | a shared library that the broker loads | none |
-//! | [`wasm`] | a wasm guest | a sandbox |
+//! | `wasm`, with the feature of that name | a wasm guest | a sandbox |
 
 pub mod library;
 pub(crate) mod linked;
+#[cfg(feature = "wasm")]
 pub mod wasm;
