@@ -1,4 +1,5 @@
-//! What a guest pays: for a call into the host, for a message in a batch, for reading in place, for publishing.
+//! Measures what a guest pays for a call into the host, a message in a batch, reading in place, and
+//! publishing.
 //!
 //! ```text
 //! cargo run --release -p blockcast-broker --example guest_cost
@@ -19,7 +20,8 @@ const ROUNDS: u64 = 5;
 const MESSAGES: u64 = 4_000_000;
 const BATCHES: u64 = 16;
 
-/// `body` as the guest's `run`; `$began` and `$took` in it measure with the host's clock, and `$took` reports.
+/// A guest with `body` in its `run`. There, `$began` and `$took` measure with the host's clock, and `$took`
+/// reports the time.
 fn timed(body: &str) -> String {
     format!(
         r#"(global $start (mut i64) (i64.const 0))
@@ -30,6 +32,7 @@ fn timed(body: &str) -> String {
     )
 }
 
+/// Code that runs `body` a number of times and reports how long that took.
 fn counted(times: u64, body: &str) -> String {
     format!(
         r#"(local.set $i (i64.const {times})) (call $began)
@@ -49,7 +52,7 @@ async fn run(form: Form, bus: &Bus, body: &str) -> Guest {
 async fn per_call(name: &str, before: &str, call: &str) {
     let body = before.to_owned() + &counted(CALLS, call);
     let mut best = [f64::INFINITY; 2];
-    // Taken in turns, so that both see the same machine.
+    // Alternate, so that both are measured under the same load.
     for _ in 0..ROUNDS {
         for (form, best) in [Form::Component, Form::Module].into_iter().zip(&mut best) {
             let guest = run(form, &Bus::new(), &body).await;
@@ -60,7 +63,7 @@ async fn per_call(name: &str, before: &str, call: &str) {
     println!("{name:<52} {component:>8.1} ns {module:>8.1} ns {:>6.1} x", component / module);
 }
 
-/// Drains batches of `batch` messages of `len` bytes, touching the first byte of each.
+/// Drains batches of `batch` messages of `len` bytes, and reads the first byte of each.
 async fn drain(len: usize, batch: u64, overflow: u32) {
     let bus = Bus::new();
     let blocks = (2 * batch).clamp(64, 4096) as u32;
@@ -108,7 +111,7 @@ async fn drain(len: usize, batch: u64, overflow: u32) {
     println!("one message of {len} bytes in batches of up to {batch} (two threads){:>9.1} ns", took);
 }
 
-/// The same work on one thread: publish a batch, let the guest drain it.
+/// Does the same work on one thread: publishes a batch and lets the guest drain it.
 async fn drain_alone(batch: u64, overflow: u32, name: &str) {
     let bus = Bus::new();
     let mut writer = bus.writer("topic", 64, (2 * batch).max(64) as u32);
@@ -157,8 +160,8 @@ fn main() {
     let one = runtime();
     one.block_on(async {
         println!("{:<52} {:>11} {:>11}", "best of 5 rounds", "component", "module");
-        per_call("call into the host: now", "", "(drop (call $now))").await;
-        per_call("call into the host: shutdown-requested", "", "(drop (call $shutdown-requested))").await;
+        per_call("host call: now", "", "(drop (call $now))").await;
+        per_call("host call: shutdown-requested", "", "(drop (call $shutdown-requested))").await;
         let subscribe = "(local.set $s (call $subscribe))";
         per_call(
             "poll without a publisher",
@@ -166,11 +169,11 @@ fn main() {
             "(drop (call $poll (local.get $s) (i32.const 8192) (i32.const 32) (i64.const 0)))",
         )
         .await;
-        per_call("look (wait without a timeout)", subscribe, "(drop (call $wait (i64.const 0)))").await;
+        per_call("wait with a timeout of zero", subscribe, "(drop (call $wait (i64.const 0)))").await;
         let publisher = "(local.set $s (call $open_publisher (i32.const 65536) (i32.const 64)))";
         for len in [64, 4096, 65536] {
             let call = format!("(drop (call $publish (local.get $s) (i32.const 65536) (i32.const {len})))");
-            per_call(&format!("publish {len} bytes, nobody subscribed"), publisher, &call).await;
+            per_call(&format!("publish {len} bytes, no subscribers"), publisher, &call).await;
         }
         for batch in [64, 1024] {
             drain_alone(batch, 0, "reliable").await;

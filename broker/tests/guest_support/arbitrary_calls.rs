@@ -63,8 +63,8 @@ pub struct Observation {
 }
 
 impl Stage {
-    /// `component` and `module` build a guest from the content of a core module. If `log_calls`, the guest logs
-    /// its calls, so that observations contain them.
+    /// `component` and `module` build a guest from the content of a core module. If `log_calls`, the guest
+    /// logs its calls, so that observations contain them.
     pub fn new(component: fn(&str) -> String, module: fn(&str) -> String, log_calls: bool) -> Self {
         // With one thread, the same input leads to the same order of events.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

@@ -90,6 +90,13 @@ pub fn publish(writer: &mut Writer, bytes: &[u8]) -> bool {
     true
 }
 
+/// Waits until the writer has this many subscribers.
+pub async fn subscribed(writer: &Writer, subscribers: usize) {
+    while writer.channel().stats().subscribers.len() < subscribers {
+        tokio::task::yield_now().await;
+    }
+}
+
 struct BusSource {
     bus: Bus,
     topic: String,

@@ -10,7 +10,7 @@ const CHILD: &str = "BLOCKCAST_TEST_CHILD";
 /// The exit code of a child whose test has completed.
 const DONE: i32 = 77;
 
-/// How long a child may run. It takes seconds, including what wasmtime compiles, so a slower one hangs.
+/// How long a child may run before it counts as hung. It takes seconds, most of them for compiling guests.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// The name by which the test harness knows the test with this name in the calling module.

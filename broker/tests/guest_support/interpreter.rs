@@ -117,8 +117,8 @@ pub fn encode(program: &[u8]) -> String {
     })
 }
 
-/// The body of the core module. If `log_calls`, it logs `c:` and a number for each call that returned: the call's
-/// index in [`CALLS`] times 256, plus 0 or the number of the error plus 1.
+/// The body of the core module. If `log_calls`, it logs `c:` and a number for each call that returned: the
+/// call's index in [`CALLS`] times 256, plus 0 or the number of the error plus 1.
 pub fn module(log_calls: bool) -> String {
     let mut cases = String::new();
     for (number, &(name, operands, returns)) in CALLS.iter().enumerate() {
@@ -342,7 +342,7 @@ fn case(number: usize, name: &str, operands: &str, returns: Returns, log_calls: 
 
 /// The code that logs how a call ended.
 fn log_outcome(number: usize, returns: Returns) -> String {
-    let tell = |code: &str| {
+    let log = |code: &str| {
         format!(
             "(call $report (i32.const 99) (i64.extend_i32_u (i32.add (i32.const {}) {code})))",
             number << 8
@@ -351,14 +351,14 @@ fn log_outcome(number: usize, returns: Returns) -> String {
     match returns {
         Result(at) => format!(
             "(if (i32.eq (global.get $last_area) (i32.const 1088)) (then {}))",
-            tell(&format!(
+            log(&format!(
                 "(if (result i32) (i32.load8_u (i32.const 1088))
                    (then (i32.add (i32.const 1) (i32.load8_u (i32.const {}))))
                    (else (i32.const 0)))",
                 1088 + at
             ))
         ),
-        _ => tell("(i32.const 0)"),
+        _ => log("(i32.const 0)"),
     }
 }
 

@@ -69,6 +69,20 @@ pub fn assert_violation(reason: &ExitReason, topic: &str, bytes: Range<u64>, bod
     }
 }
 
+/// Runs a guest that writes to the first message it receives, such as a [`wat::violator`]. The violation must
+/// name one of `bytes`, and another subscriber must see the message unchanged.
+pub async fn assert_violates(bus: &bus::Bus, guest: &Guest, bytes: Range<u64>, body: &str) {
+    let mut writer = bus.writer("topic", 4096, 64);
+    let mut own = bus.reader("topic");
+    let running = guest.spawn();
+    bus::subscribed(&writer, 2).await;
+    assert!(bus::publish(&mut writer, &[7; 4096]));
+    let reason = running.await.expect("no panic").reason;
+    assert_violation(&reason, "topic", bytes, body);
+    let message = own.receive().expect("the message");
+    assert!(message.bytes().iter().all(|&byte| byte == 7), "{body}");
+}
+
 /// Checks that a guest trapped with a message that contains `text`.
 #[track_caller]
 pub fn assert_trapped(reason: &ExitReason, text: &str) {

@@ -41,6 +41,23 @@ pub fn module(body: &str) -> String {
     format!("(module {imports} {MODULE_MEMORY} {HELPERS} {body})")
 }
 
+/// A body that receives one message at `$a`, runs `violation`, and then computes forever unless that ends the
+/// guest.
+pub fn violator(violation: &str) -> String {
+    format!(
+        r#"
+        (data $passive "passive data")
+        (func (export "run") (result i32)
+          (local $s i32) (local $a i32) (local $i i32)
+          (local.set $s (call $subscribe))
+          (local.set $a (i32.load offset=16 (call $next (local.get $s))))
+          {violation}
+          (loop $forever (br $forever))
+          unreachable)
+        "#
+    )
+}
+
 /// Code that checks a value with `$expect`.
 pub fn expect(check: u32, actual: &str, expected: i32) -> String {
     format!("(call $expect (i32.const {check}) {actual} (i32.const {expected}))\n")

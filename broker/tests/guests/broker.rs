@@ -165,7 +165,7 @@ const PATIENT: &str = r#"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_publisher_left_comes_before_all_of_one_that_joined_after_it_ended() {
+async fn messages_of_an_ended_publisher_come_before_those_of_later_ones() {
     let broker = Broker::new();
     let patient = broker.load(&source("patient", PATIENT)).expect("loads");
     let reading = broker.spawn_guest(&patient, Grants::new().subscribe("topic"), []).expect("starts");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::KIND;
 use crate::guest_support::Guest;
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::codes::{LIMIT, OUT_OF_BOUNDS, WRONG_SIZE};
 use blockcast_broker::{ComponentLimits, ExitReason, GuestEngine};
@@ -217,9 +217,7 @@ async fn a_growing_publisher_needs_no_further_donation() {
       (i32.const 0))"#;
     let guest = KIND.guest(&engine, Arc::new(bus.clone()), body);
     let running = guest.spawn();
-    while writer.channel().stats().subscribers.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    subscribed(&writer, 1).await;
     // The guest releases nothing, so each message needs a block of its own.
     for number in 0..32_u8 {
         assert!(publish(&mut writer, &[number; 4096]), "the pool grows");

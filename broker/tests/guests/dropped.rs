@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::in_child_async;
 use crate::guest_support::{Guest, process};
 use blockcast_broker::GuestEngine;
@@ -22,9 +22,7 @@ fn hostile_guest_dropped_during_a_wait_leaves_nothing_behind() {
             let mut writer = bus.writer("topic", 4096, 4);
             let guest = Guest::new(&engine, Arc::new(bus.clone()), body);
             let running = guest.spawn();
-            while writer.channel().stats().subscribers.is_empty() {
-                tokio::task::yield_now().await;
-            }
+            subscribed(&writer, 1).await;
             assert!(publish(&mut writer, b"block"));
             while writer.channel().stats().holds == 0 {
                 tokio::task::yield_now().await;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::{in_child, in_child_async};
 use crate::guest_support::codes::{INTERNAL, NO_STORAGE};
 use crate::guest_support::runtime;
@@ -91,9 +91,7 @@ async fn without_mappings(body: &str) -> (ComponentReport, Guest) {
     guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
     let mut own = bus.reader("topic");
     let running = guest.spawn();
-    while writer.channel().stats().subscribers.len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    subscribed(&writer, 2).await;
     assert!(publish(&mut writer, &[7; 4096]));
     while guest.reported('r').is_empty() {
         assert!(!running.is_finished());
@@ -114,15 +112,15 @@ async fn without_mappings(body: &str) -> (ComponentReport, Guest) {
 #[test]
 fn hostile_writes_to_blocks_are_violations_even_without_a_spare_mapping() {
     in_child_async!("hostile_writes_to_blocks_are_violations_even_without_a_spare_mapping", async {
-        for offence in [
+        for violation in [
             "(i32.store8 (local.get $a) (i32.const 88))",
             "(memory.fill (local.get $a) (i32.const 88) (i32.const 0x30000))",
             "(memory.copy (local.get $a) (i32.const 16) (i32.const 0x20000))",
             "(call $subscription.poll (local.get $s) (i32.const 2048) (i32.const 32) (i64.const 0) (local.get $a))",
             "(global.set $next_allocation (local.get $a)) (call $parameter (i32.const 16) (i32.const 5) (i32.const 1088))",
         ] {
-            let (report, _) = without_mappings(&format!("{offence} (loop $for_ever (br $for_ever))")).await;
-            assert_violation(&report.reason, "topic", 0..0x30000, offence);
+            let (report, _) = without_mappings(&format!("{violation} (loop $forever (br $forever))")).await;
+            assert_violation(&report.reason, "topic", 0..0x30000, violation);
             assert_eq!(process::arena_mappings(), []);
         }
     });

@@ -58,7 +58,7 @@ fn hostile_allocators_of_components_are_traps() {
         ] {
             assert_trapped(&end_of(asking(realloc)).await, text);
         }
-        let endless = asking("(loop $for_ever (br $for_ever)) unreachable");
+        let endless = asking("(loop $forever (br $forever)) unreachable");
         assert_eq!(end_of(endless).await, ExitReason::Killed(Limit::Compute));
     });
 }
@@ -88,7 +88,7 @@ fn hostile_post_return_function_is_ended_like_any_other() {
         assert_trapped(&end_of(after("unreachable")).await, "unreachable");
         // It may not call the host.
         assert_trapped(&end_of(after("(drop (call $now))")).await, "");
-        let endless = end_of(after("(loop $for_ever (br $for_ever))")).await;
+        let endless = end_of(after("(loop $forever (br $forever))")).await;
         assert_eq!(endless, ExitReason::Killed(Limit::Compute));
     });
 }

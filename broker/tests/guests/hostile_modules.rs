@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::guest_support::assert_trapped;
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::Bus;
 use crate::guest_support::child::in_child_async;
-use crate::guest_support::{Form, Guest, assert_violation, process};
+use crate::guest_support::wat::violator;
+use crate::guest_support::{Form, Guest, assert_violates, process};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError};
 
 /// The computing time of a guest. Endless guests use it up, the others need almost none.
@@ -126,7 +127,7 @@ async fn hostile_memory_beyond_the_limit_prevents_the_start() {
 
 #[tokio::test]
 async fn hostile_start_function_that_never_returns_is_ended() {
-    let body = format!("(func $for_ever (loop $again (br $again))) (start $for_ever) {RUN}");
+    let body = format!("(func $forever (loop $again (br $again))) (start $forever) {RUN}");
     let reason = end_of(&body).await;
     // Either limit may be the first: on a busy machine the guest computes only a part of the time.
     assert!(matches!(reason, ExitReason::Killed(Limit::Compute | Limit::StartUp)), "{reason:?}");
@@ -134,7 +135,7 @@ async fn hostile_start_function_that_never_returns_is_ended() {
 
 #[tokio::test]
 async fn hostile_start_function_that_waits_forever_is_ended() {
-    let body = format!("(func $for_ever (drop (call $wait (i64.const -1)))) (start $for_ever) {RUN}");
+    let body = format!("(func $forever (drop (call $wait (i64.const -1)))) (start $forever) {RUN}");
     assert_eq!(end_of(&body).await, ExitReason::Killed(Limit::StartUp));
 }
 
@@ -255,19 +256,8 @@ async fn hostile_allocators_are_traps() {
     ] {
         assert_trapped(&end_of_bare(&code).await, text);
     }
-    let endless = realloc("(loop $for_ever (br $for_ever)) unreachable");
+    let endless = realloc("(loop $forever (br $forever)) unreachable");
     assert_eq!(end_of_bare(&endless).await, ExitReason::Killed(Limit::Compute));
-}
-
-/// A module that receives a message at `$a` and makes the host write there with `offence`.
-fn offender(offence: &str) -> String {
-    format!(
-        r#"(func (export "run") (result i32) (local $s i32) (local $a i32)
-          (local.set $s (call $subscribe))
-          (local.set $a (i32.load offset=16 (call $next (local.get $s))))
-          {offence}
-          (loop $for_ever (br $for_ever)) unreachable)"#
-    )
 }
 
 #[test]
@@ -275,7 +265,7 @@ fn hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged() {
     let name = "hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged";
     in_child_async!(name, async {
         let before = process::resources();
-        for offence in [
+        for violation in [
             "(call $subscription.stats (local.get $s) (local.get $a))",
             "(call $subscription.hold (local.get $s) (i64.const 0) (local.get $a))",
             "(call $parameter (i32.const 16) (i32.const 5) (local.get $a))",
@@ -283,20 +273,11 @@ fn hostile_results_in_a_block_are_a_violation_and_the_block_is_unchanged() {
             "(call $subscription.add-storage (local.get $s) (i32.const 0) (i32.const 0) (local.get $a))",
         ] {
             let bus = Bus::new();
-            let mut writer = bus.writer("topic", 4096, 8);
             let engine = GuestEngine::new().expect("an engine");
-            let mut guest = Guest::of_form(Form::Module, &engine, Arc::new(bus.clone()), &offender(offence));
+            let mut guest =
+                Guest::of_form(Form::Module, &engine, Arc::new(bus.clone()), &violator(violation));
             guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
-            let mut own = bus.reader("topic");
-            let running = guest.spawn();
-            while writer.channel().stats().subscribers.len() < 2 {
-                tokio::task::yield_now().await;
-            }
-            assert!(publish(&mut writer, &[7; 4096]));
-            let reason = running.await.expect("no panic").reason;
-            assert_violation(&reason, "topic", 0..64, offence);
-            let message = own.receive().expect("the message");
-            assert!(message.bytes().iter().all(|&byte| byte == 7), "{offence}");
+            assert_violates(&bus, &guest, 0..64, violation).await;
         }
         assert_eq!(process::resources(), before);
     });

@@ -45,13 +45,14 @@ async fn a_trap_reports_its_cause_its_place_and_the_guests_message() {
 #[tokio::test]
 async fn hostile_endless_loop_ends_with_its_computing_time() {
     let reason =
-        end_of(r#"(func (export "run") (result i32) (loop $for_ever (br $for_ever)) unreachable)"#).await;
+        end_of(r#"(func (export "run") (result i32) (loop $forever (br $forever)) unreachable)"#).await;
     assert_eq!(reason, ExitReason::Killed(Limit::Compute));
 }
 
 #[tokio::test]
 async fn hostile_endless_host_calls_end_with_the_computing_time() {
-    let body = r#"(func (export "run") (result i32) (loop $for_ever (drop (call $now)) (br $for_ever)) unreachable)"#;
+    let body =
+        r#"(func (export "run") (result i32) (loop $forever (drop (call $now)) (br $forever)) unreachable)"#;
     assert_eq!(end_of(body).await, ExitReason::Killed(Limit::Compute));
 }
 
@@ -64,7 +65,7 @@ async fn hostile_endless_recursion_is_a_trap() {
 
 #[tokio::test]
 async fn hostile_endless_start_function_ends_with_the_start_up_time() {
-    let body = r#"(func $start (loop $for_ever (br $for_ever))) (start $start)
+    let body = r#"(func $start (loop $forever (br $forever))) (start $start)
       (func (export "run") (result i32) (i32.const 0))"#;
     let guest = guest(body).limits(|limits| limits.start_up = 50 * MS);
     assert_eq!(guest.run().await.reason, ExitReason::Killed(Limit::StartUp));
@@ -187,7 +188,7 @@ async fn a_waiting_guest_is_cancelled_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_computing_guest_is_cancelled_within_a_few_ticks() {
-    let guest = guest(r#"(func (export "run") (result i32) (loop $for_ever (br $for_ever)) unreachable)"#);
+    let guest = guest(r#"(func (export "run") (result i32) (loop $forever (br $forever)) unreachable)"#);
     let running = guest.spawn();
     tokio::time::sleep(20 * MS).await;
     guest.setup.control.cancel();
@@ -240,7 +241,7 @@ async fn a_wait_times_out_and_a_wait_of_zero_returns_at_once() {
 const ENDS: [&str; 6] = [
     "(i32.const 0) return",
     "unreachable",
-    "(loop $for_ever (br $for_ever))",
+    "(loop $forever (br $forever))",
     "(drop (call $wait (i64.const -1)))",
     "(call $subscription.drop (local.get $s))",
     "(call $subscription.leave (local.get $s)) unreachable",

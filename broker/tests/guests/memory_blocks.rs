@@ -321,7 +321,7 @@ fn hostile_stale_and_forged_handles_are_traps() {
 #[test]
 fn hostile_stores_to_blocks_attached_for_reading_are_violations() {
     in_child_async!("hostile_stores_to_blocks_attached_for_reading_are_violations", async {
-        for (bytes, offence) in [
+        for (bytes, violation) in [
             (5..6, "(i32.store8 offset=5 (local.get $a) (i32.const 1))"),
             (0..100_000, "(memory.fill (local.get $a) (i32.const 1) (i32.const 100000))"),
             // Writes by the host.
@@ -339,8 +339,8 @@ fn hostile_stores_to_blocks_attached_for_reading_are_violations() {
                 WRITE_SHARED,
                 &expect(10, &detach('b', 100_000), 0),
                 "(local.set $a (call $attach (local.get $b) (i32.const 2)))",
-                offence,
-                "(loop $for_ever (br $for_ever))",
+                violation,
+                "(loop $forever (br $forever))",
             ]
             .concat();
             let engine = GuestEngine::new().expect("an engine");
@@ -349,7 +349,7 @@ fn hostile_stores_to_blocks_attached_for_reading_are_violations() {
             );
             let mut guest = KIND.guest(&engine, Arc::new(Bus::new()), &body);
             guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
-            assert_violation(&guest.run().await.reason, "", bytes, offence);
+            assert_violation(&guest.run().await.reason, "", bytes, violation);
         }
         assert_eq!(process::arena_mappings(), []);
     });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::guest_support::Guest;
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::in_child;
 use crate::guest_support::runtime;
 use blockcast_broker::{Broker, Grants, StartError};
@@ -44,13 +44,11 @@ fn a_program_that_blocks_all_signals_survives_faults_of_its_guests() {
         let body = r#"(func (export "run") (result i32) (local $a i32)
             (local.set $a (i32.load offset=16 (call $next (call $subscribe))))
             (memory.fill (local.get $a) (i32.const 88) (i32.const 64))
-            (loop $for_ever (br $for_ever)) (i32.const 0))"#;
+            (loop $forever (br $forever)) (i32.const 0))"#;
         let guest = Guest::new(&engine, Arc::new(bus), body);
         let report = runtime.block_on(async {
             let running = guest.spawn();
-            while writer.channel().stats().subscribers.is_empty() {
-                tokio::task::yield_now().await;
-            }
+            subscribed(&writer, 1).await;
             assert!(publish(&mut writer, &[7; 4096]));
             running.await.expect("no panic")
         });

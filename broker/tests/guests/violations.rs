@@ -3,31 +3,15 @@
 use std::sync::Arc;
 
 use super::KIND;
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::in_child_async;
+use crate::guest_support::wat::violator;
 use crate::guest_support::{assert_violation, process};
 use blockcast_broker::{ExitReason, GuestEngine, GuestProgram, LoadError};
 
 const BLOCK: usize = 4096;
 const BLOCKS: u32 = 64;
 const MESSAGES: usize = 200;
-
-/// A guest that receives one message at `$a`, commits `offence`, and then computes forever unless that ends
-/// it.
-fn offender(offence: &str) -> String {
-    format!(
-        r#"
-        (data $passive "passive data")
-        (func (export "run") (result i32)
-          (local $s i32) (local $a i32) (local $i i32)
-          (local.set $s (call $subscribe))
-          (local.set $a (i32.load offset=16 (call $next (local.get $s))))
-          {offence}
-          (loop $for_ever (br $for_ever))
-          unreachable)
-        "#
-    )
-}
 
 /// A guest that counts all messages and sums their first bytes.
 const WITNESS: &str = r#"
@@ -46,22 +30,20 @@ const WITNESS: &str = r#"
       unreachable)
 "#;
 
-/// Runs the offender together with a guest and a native subscriber, and checks that they receive everything
+/// Runs the violator together with a guest and a native subscriber, and checks that they receive everything
 /// unchanged.
-async fn commit(body: String) -> ExitReason {
+async fn run_violator(body: String) -> ExitReason {
     let engine = GuestEngine::new().expect("an engine");
     let before = process::resources();
     let reason = {
         let bus = Bus::new();
         let mut writer = bus.writer("topic", BLOCK, BLOCKS);
-        let mut offender = KIND.guest(&engine, Arc::new(bus.clone()), &body);
-        offender.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
+        let mut guest = KIND.guest(&engine, Arc::new(bus.clone()), &body);
+        guest.setup.parameters.insert("topic".to_owned(), "a value of some length".to_owned());
         let witness = KIND.guest(&engine, Arc::new(bus.clone()), WITNESS);
         let mut own = bus.reader("topic");
-        let (offending, witnessing) = (offender.spawn(), witness.spawn());
-        while writer.channel().stats().subscribers.len() < 3 {
-            tokio::task::yield_now().await;
-        }
+        let (violating, witnessing) = (guest.spawn(), witness.spawn());
+        subscribed(&writer, 3).await;
         let mut received = 0;
         for number in 0..MESSAGES {
             while !publish(&mut writer, &[number as u8; BLOCK]) {
@@ -88,7 +70,7 @@ async fn commit(body: String) -> ExitReason {
         assert_eq!(report.reason, ExitReason::Finished);
         assert_eq!(witness.reported('c'), [MESSAGES as u64]);
         assert_eq!(witness.reported('s'), [(0..MESSAGES).map(|number| number as u64 & 0xff).sum::<u64>()]);
-        offending.await.expect("no panic").reason
+        violating.await.expect("no panic").reason
     };
     assert_eq!(process::resources(), before);
     reason
@@ -97,19 +79,19 @@ async fn commit(body: String) -> ExitReason {
 /// The most bytes that the host writes for a result.
 const RESULT: u64 = 64;
 
-macro_rules! offences {
-    ($($name:ident, $bytes:expr, $offence:expr;)*) => {$(
+macro_rules! violations {
+    ($($name:ident, $bytes:expr, $violation:expr;)*) => {$(
         #[test]
         fn $name() {
             in_child_async!(stringify!($name), async {
-                assert_violation(&commit(offender($offence)).await, "topic", $bytes, $offence);
+                assert_violation(&run_violator(violator($violation)).await, "topic", $bytes, $violation);
             });
         }
     )*};
 }
 
 // Each with the bytes that the write covers. The violation names one of them.
-offences! {
+violations! {
     hostile_store_is_a_violation, 1..2, "(i32.store8 offset=1 (local.get $a) (i32.const 88))";
     hostile_store_across_two_pages_is_a_violation, 4092..4100, "(i64.store offset=4092 (local.get $a) (i64.const -1))";
     hostile_vector_store_is_a_violation, 16..32, "(v128.store offset=16 (local.get $a) (v128.const i64x2 1 2))";
@@ -143,7 +125,7 @@ offences! {
 #[test]
 fn hostile_areas_in_a_window_are_refused_before_anything_is_written() {
     in_child_async!("hostile_areas_in_a_window_are_refused_before_anything_is_written", async {
-        let offence = r#"
+        let violation = r#"
           ;; out-of-bounds: as a batch, partly as a batch, as the source of a message
           (call $expect (i32.const 10) (call $poll (local.get $s) (local.get $a) (i32.const 32) (i64.const 0)) (i32.const -12))
           (call $expect (i32.const 11) (call $poll (local.get $s) (i32.sub (local.get $a) (i32.const 32)) (i32.const 64) (i64.const 0))
@@ -156,20 +138,20 @@ fn hostile_areas_in_a_window_are_refused_before_anything_is_written() {
           (return (i32.const 1))
         "#;
         let expected = ExitReason::Failed("it did not say why".to_owned());
-        assert_eq!(commit(offender(offence)).await, expected);
+        assert_eq!(run_violator(violator(violation)).await, expected);
     });
 }
 
 #[test]
 fn hostile_atomic_write_is_a_violation_or_its_code_is_refused() {
     in_child_async!("hostile_atomic_write_is_a_violation_or_its_code_is_refused", async {
-        let body = offender("(drop (i32.atomic.rmw.add (local.get $a) (i32.const 1)))");
+        let body = violator("(drop (i32.atomic.rmw.add (local.get $a) (i32.const 1)))");
         let engine = GuestEngine::new().expect("an engine");
         match GuestProgram::load(&engine, &KIND.form.source("test", &body)) {
             // The engine is built without threads and refuses atomic instructions.
             Err(error) => assert!(matches!(error, LoadError::Invalid { .. }), "{error}"),
             Ok(_) => {
-                assert_violation(&commit(body).await, "topic", 0..4, "an atomic addition");
+                assert_violation(&run_violator(body).await, "topic", 0..4, "an atomic addition");
             }
         }
     });

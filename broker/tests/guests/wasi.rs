@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::guest_support::assert_trapped;
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::child::in_child_async;
-use crate::guest_support::{Guest, assert_violation, process, wasi};
+use crate::guest_support::wat::violator;
+use crate::guest_support::{Guest, assert_violates, process, wasi};
 use blockcast_broker::{
     ComponentLimits, ExitReason, GuestEngine, GuestProgram, GuestSource, Limit, LoadError, Rate, WasiPart,
 };
@@ -129,9 +130,7 @@ async fn a_program_receives_messages() {
       unreachable)"#;
     let guest = on(&engine, &bus, body);
     let running = guest.spawn();
-    while writer.channel().stats().subscribers.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    subscribed(&writer, 1).await;
     for line in ["one\n", "two\n"] {
         assert!(publish(&mut writer, line.as_bytes()));
     }
@@ -250,7 +249,7 @@ async fn hostile_sleeper_ends_with_its_shutdown_grace() {
 async fn hostile_endless_poll_of_a_ready_pollable_ends_with_the_computing_time() {
     let guest = program(
         r#"(i32.store (i32.const 4200) (call $sleep (i64.const 0)))
-        (loop $for_ever (call $wait_for (i32.const 4200) (i32.const 1) (i32.const 1088)) (br $for_ever))
+        (loop $forever (call $wait_for (i32.const 4200) (i32.const 1) (i32.const 1088)) (br $forever))
         unreachable"#,
     )
     .limits(|limits| limits.compute = Some(100 * MS));
@@ -300,8 +299,8 @@ async fn hostile_flood_of_output_is_limited_on_every_way_into_the_log() {
 
     // A program that only prints is also ended if its grant says so.
     let body = r#"(local $out i32) (local.set $out (call $stdout)) (i32.store8 (i32.const 4096) (i32.const 10))
-        (loop $for_ever
-          (call $write (local.get $out) (i32.const 4096) (i32.const 1) (i32.const 1088)) (br $for_ever))
+        (loop $forever
+          (call $write (local.get $out) (i32.const 4096) (i32.const 1) (i32.const 1088)) (br $forever))
         unreachable"#;
     let guest =
         program(body).limits(|limits| (limits.log_lines, limits.end_at) = (rate, vec![Limit::LogLines]));
@@ -328,7 +327,7 @@ async fn hostile_demands_for_random_bytes_and_pollables_are_traps() {
         assert_trapped(&guest.run().await.reason, "exceeds limit");
     }
     let guest =
-        program("(loop $for_ever (drop (call $sleep (i64.const 1000000000000))) (br $for_ever)) unreachable");
+        program("(loop $forever (drop (call $sleep (i64.const 1000000000000))) (br $forever)) unreachable");
     assert_trapped(&guest.run().await.reason, "table");
     assert_trapped(&program("(call $block (i32.const 77)) (i32.const 0)").run().await.reason, "handle");
 }
@@ -337,7 +336,7 @@ async fn hostile_demands_for_random_bytes_and_pollables_are_traps() {
 fn hostile_results_of_wasi_in_a_block_are_a_violation() {
     in_child_async!("hostile_results_of_wasi_in_a_block_are_a_violation", async {
         let before = process::resources();
-        for offence in [
+        for violation in [
             // A return area.
             "(call $write (call $stdout) (i32.const 4096) (i32.const 3) (local.get $a))",
             "(call $random (i64.const 16) (local.get $a))",
@@ -351,29 +350,9 @@ fn hostile_results_of_wasi_in_a_block_are_a_violation() {
              (call $wait_for (i32.const 4200) (i32.const 1) (i32.const 1088))",
         ] {
             let bus = Bus::new();
-            let mut writer = bus.writer("topic", 4096, 64);
             let engine = GuestEngine::new().expect("an engine");
-            let guest = on(
-                &engine,
-                &bus,
-                &format!(
-                    r#"(func (export "run") (result i32) (local $s i32) (local $a i32)
-                      (local.set $s (call $subscribe))
-                      (local.set $a (i32.load offset=16 (call $next (local.get $s))))
-                      {offence}
-                      (loop $for_ever (br $for_ever)) unreachable)"#
-                ),
-            );
-            let mut own = bus.reader("topic");
-            let running = guest.spawn();
-            while writer.channel().stats().subscribers.len() < 2 {
-                tokio::task::yield_now().await;
-            }
-            assert!(publish(&mut writer, &[7; 4096]));
-            let reason = running.await.expect("no panic").reason;
-            assert_violation(&reason, "topic", 0..200_000, offence);
-            let message = own.receive().expect("the message");
-            assert!(message.bytes().iter().all(|&byte| byte == 7), "{offence}");
+            let guest = on(&engine, &bus, &violator(violation));
+            assert_violates(&bus, &guest, 0..200_000, violation).await;
         }
         assert_eq!(process::resources(), before);
     });

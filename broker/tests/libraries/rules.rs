@@ -24,12 +24,12 @@ fn ask_twice(component: &Component) {
 }
 
 /// A waker that asks for the counters.
-struct Asks {
+struct AskingWaker {
     component: Arc<OnceLock<Component>>,
     woken: mpsc::SyncSender<()>,
 }
 
-impl Wake for Asks {
+impl Wake for AskingWaker {
     fn wake(self: Arc<Self>) {
         ask_twice(self.component.wait());
         // If this is full, a wake-up is pending already.
@@ -65,7 +65,7 @@ fn a_waker_may_ask_for_the_counters_of_the_component_from_any_thread() {
         let mut subscriber = broker.subscriber::<Bytes>("out", Default::default()).expect("a new topic");
         let (woken, wakes) = mpsc::sync_channel(1);
         let component = Arc::new(OnceLock::<Component>::new());
-        let waker = Waker::from(Arc::new(Asks { component: Arc::clone(&component), woken }));
+        let waker = Waker::from(Arc::new(AskingWaker { component: Arc::clone(&component), woken }));
         let component = component.get_or_init(|| start(&broker, "publishes", |_| {}));
         for _ in 0..5 {
             // Receives everything until it has to wait, so that the component wakes it.

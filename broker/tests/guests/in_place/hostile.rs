@@ -94,7 +94,7 @@ fn hostile_store_next_to_the_loan_is_a_violation() {
             "(i32.store8 offset=524288 (global.get $at) (i32.const 1))",
             "(i64.store offset=524284 (global.get $at) (i64.const -1))",
         ] {
-            let body = [&fill(400_000, 50), store, "(loop $for_ever (br $for_ever))"].concat();
+            let body = [&fill(400_000, 50), store, "(loop $forever (br $forever))"].concat();
             end(Bus::new(), |_| (), &body, Some(u64::from(CAPACITY)..u64::from(CAPACITY) + 4), &[]).await;
         }
     });

@@ -95,7 +95,7 @@ fn finishes(test: &str, body: &str, messages: &[(usize, u8)]) {
 }
 
 fn violates(test: &str, bytes: Range<u64>, body: &str, messages: &[(usize, u8)]) {
-    let body = format!("{body} (loop $for_ever (br $for_ever))");
+    let body = format!("{body} (loop $forever (br $forever))");
     run_async(test, end(Bus::new(), |_| (), &body, Some(bytes), messages));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{MS, guest};
-use crate::guest_support::bus::{Bus, publish};
+use crate::guest_support::bus::{Bus, publish, subscribed};
 use crate::guest_support::{Guest, start};
 use blockcast_blocks::Bytes;
 use blockcast_broker::{Broker, ExitReason, GuestEngine, Limit, RestartPolicy};
@@ -42,9 +42,7 @@ async fn hostile_holds_beyond_the_limit_are_refused_or_end_the_guest() {
             limits.end_at.extend(end.then_some(Limit::Held));
         });
         let running = guest.spawn();
-        while writer.channel().stats().subscribers.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        subscribed(&writer, 1).await;
         assert!(publish(&mut writer, b"block"));
         let report = running.await.expect("no panic");
         if end {
