@@ -41,7 +41,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
 fn regular(metadata: &Metadata) -> io::Result<()> {
     match metadata.is_file() {
         true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
 }
 

@@ -16,8 +16,6 @@ use blockcast_broker::{
 };
 use blockcast_publisher::PublisherOptions;
 
-/// The error of a guest that is refused by a limit.
-
 /// Forbids this process to create files larger than `bytes`. An attempt would kill it.
 fn limit_files(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
