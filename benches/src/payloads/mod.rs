@@ -30,8 +30,8 @@ pub trait Layout<V: Value>: Sized + 'static {
     /// Its name in tables.
     const NAME: &'static str;
 
-    /// Creates a layout with memory for messages of up to `bytes` bytes, which starts `lines` cache lines into
-    /// its allocation.
+    /// Creates a layout with memory for messages of up to `bytes` bytes, which starts `lines` cache lines
+    /// into its allocation.
     fn with_room(bytes: usize, lines: usize) -> Self;
 
     /// Builds a message from `value`.

@@ -13,8 +13,8 @@ impl Writer {
         false
     }
 
-    /// Like [`try_loan`](Self::try_loan), but blocks the thread until a block comes free, or until `deadline`.
-    /// In a guest, its other tasks do not run meanwhile: in `async` code, use
+    /// Like [`try_loan`](Self::try_loan), but blocks the thread until a block comes free, or until
+    /// `deadline`. In a guest, its other tasks do not run meanwhile: in `async` code, use
     /// [`poll_loanable`](Self::poll_loanable).
     ///
     /// # Errors

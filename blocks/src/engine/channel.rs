@@ -21,8 +21,8 @@ use crate::stats::{ChannelStats, HolderStats, ReaderStats};
 use crate::sys::fork::Process;
 use crate::units::{PublisherId, Sequence};
 
-/// A channel, shared by its publisher, its subscribers and the samples that they keep. Lives until the last of
-/// them is dropped.
+/// A channel, shared by its publisher, its subscribers and the samples that they keep. Lives until the last
+/// of them is dropped.
 #[derive(Debug)]
 pub struct Channel {
     /// Unique among the channels of this process.

@@ -81,7 +81,8 @@ impl Pool {
         self.classes[class].spare.push(unit);
     }
 
-    /// Adds blocks of at least `len` bytes, by doubling their class up to its limit. Returns `false` at the limit.
+    /// Adds blocks of at least `len` bytes, by doubling their class up to its limit. Returns `false` at the
+    /// limit.
     pub(crate) fn grow(&mut self, len: usize) -> bool {
         let classes = self.classes.iter_mut().zip(self.layout.spans());
         for (class, span) in classes.filter(|(class, _)| class.capacity >= len) {

@@ -106,8 +106,8 @@ impl<P: PublisherPort> Output<P> {
         Error::Exhausted
     }
 
-    /// Reserves up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if they
-    /// are free. Returns the first sequence that names one, and their number.
+    /// Reserves up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if
+    /// they are free. Returns the first sequence that names one, and their number.
     ///
     /// # Safety
     /// As for [`Writer::reserve_direct`].

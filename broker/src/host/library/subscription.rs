@@ -36,7 +36,8 @@ mod tests {
 
     struct Arrivals(Subscription);
 
-    // SAFETY: the readers come from the subscription, which alone has them, and no component writes to the topic.
+    // SAFETY: the readers come from the subscription, which alone has them, and no component writes to the
+    // topic.
     unsafe impl SubscriptionSource for Arrivals {
         fn next_joined(&mut self) -> Option<Result<Reader, blockcast_blocks::JoinError>> {
             self.0.next_arrival().map(Ok)

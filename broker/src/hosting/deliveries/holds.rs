@@ -41,7 +41,8 @@ impl Unreleased {
 }
 
 impl<V: ArenaView> Deliveries<V> {
-    /// Keeps one delivery beyond its release. Returns the number of the hold, which is not given out again soon.
+    /// Keeps one delivery beyond its release. Returns the number of the hold, which is not given out again
+    /// soon.
     pub(crate) fn hold(
         &mut self,
         address_space: &mut impl AddressSpace<ArenaView = V>,

@@ -12,8 +12,8 @@ pub(crate) trait HostResource: 'static {
 
 /// All handles of a guest: each names a value of some type by its number in the guest's state.
 ///
-/// The highest bit of a handle stays 0. A handle comes again only after about two thousand million others, and a guest
-/// can keep creating handles forever.
+/// The highest bit of a handle stays 0. A handle comes again only after about two thousand million others,
+/// and a guest can keep creating handles forever.
 #[derive(Debug)]
 pub(crate) struct Handles(handles::Handles<(TypeId, u32), 20, 11>);
 
