@@ -106,7 +106,7 @@ impl<H: SessionHost> Session<H> {
     /// Like [`publisher`](Self::publisher), but blocks the thread.
     ///
     /// # Errors
-    /// As for [`publisher`](Self::publisher).
+    /// The same as for [`publisher`](Self::publisher).
     pub fn blocking_publisher<P: Payload>(
         &self,
         topic: &str,
@@ -130,7 +130,7 @@ impl<H: SessionHost> Session<H> {
     /// Like [`subscriber`](Self::subscriber), but blocks the thread.
     ///
     /// # Errors
-    /// As for [`subscriber`](Self::subscriber).
+    /// The same as for [`subscriber`](Self::subscriber).
     pub fn blocking_subscriber<P: Payload>(
         &self,
         topic: &str,

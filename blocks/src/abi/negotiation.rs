@@ -84,7 +84,7 @@ impl App {
     /// [`Misfit`].
     ///
     /// # Safety
-    /// As for [`Host::read`].
+    /// The same as for [`Host::read`].
     pub unsafe fn read(table: *const Self) -> Result<Self, Misfit> {
         // SAFETY: as the caller promises.
         let copy = unsafe { copy(table, Self::MINIMUM, POINTERS..offset_of!(Self, name)) }?;
@@ -97,7 +97,7 @@ impl App {
 /// functions that were added later are `Option`s.
 ///
 /// # Safety
-/// As for [`Host::read`].
+/// The same as for [`Host::read`].
 unsafe fn copy<T>(
     table: *const T,
     minimum: usize,

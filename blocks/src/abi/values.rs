@@ -49,7 +49,7 @@ impl Text {
     /// The text, or `None` if there are no such bytes or they are not UTF-8.
     ///
     /// # Safety
-    /// As for [`bytes`](Self::bytes).
+    /// The same as for [`bytes`](Self::bytes).
     #[must_use]
     pub unsafe fn str<'t>(self) -> Option<&'t str> {
         // SAFETY: as the caller promises.

@@ -131,7 +131,7 @@ impl Subscription {
     /// together.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive), if there is no message at all.
+    /// The same as for [`receive`](Self::receive), if there is no message at all.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.take()?;
         let first = self.current();
@@ -151,7 +151,7 @@ impl Subscription {
     /// Receives the next message as an owned sample. Never waits.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive).
+    /// The same as for [`receive`](Self::receive).
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         self.take()?;
         let sample = self.attach_current();
@@ -420,7 +420,7 @@ pub(super) unsafe fn bytes_of<'a>(descriptor: &Descriptor) -> &'a [u8] {
 /// The bytes of a message that was delivered at `address`.
 ///
 /// # Safety
-/// As for [`bytes_of`].
+/// The same as for [`bytes_of`].
 #[inline]
 pub(super) unsafe fn bytes_at<'a>(address: u64, len: u32) -> &'a [u8] {
     if len == 0 {

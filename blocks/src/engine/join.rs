@@ -34,7 +34,7 @@ impl Channel {
     /// [`announce`](Self::announce) once nothing is locked any more.
     ///
     /// # Errors
-    /// As for [`join`](Self::join).
+    /// The same as for [`join`](Self::join).
     pub fn join_quietly(
         self: &Arc<Self>,
         schema: &Schema,

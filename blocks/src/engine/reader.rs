@@ -92,7 +92,7 @@ impl Reader {
     /// stays open as long as the reader.
     ///
     /// # Safety
-    /// As for [`Arena::memfd`](crate::Arena::memfd).
+    /// The same as for [`Arena::memfd`](crate::Arena::memfd).
     #[must_use]
     pub unsafe fn arena_file(&self) -> Option<&Arc<OwnedFd>> {
         self.file.as_ref()
@@ -131,7 +131,7 @@ impl Reader {
     /// that has a flag for that. In a forked child it may return messages whose bytes cannot be accessed.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive).
+    /// The same as for [`receive`](Self::receive).
     #[doc(hidden)]
     #[inline(always)]
     pub fn receive_here(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
@@ -156,7 +156,7 @@ impl Reader {
     /// A subscriber that may lose messages gets [fewer](ReaderOptions::samples) at a time.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive), if there is no message at all.
+    /// The same as for [`receive`](Self::receive), if there is no message at all.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.check()?;
         self.batch.0.clear();
@@ -186,7 +186,7 @@ impl Reader {
     /// Receives the next message as an owned sample. Never waits.
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive).
+    /// The same as for [`receive`](Self::receive).
     #[inline(always)]
     pub fn receive_owned(&mut self) -> Result<RawSample, ReceiveError> {
         self.check()?;
@@ -197,7 +197,7 @@ impl Reader {
     /// [`receive_here`](Self::receive_here).
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive).
+    /// The same as for [`receive`](Self::receive).
     #[doc(hidden)]
     #[inline(always)]
     pub fn receive_owned_here(&mut self) -> Result<RawSample, ReceiveError> {
@@ -237,7 +237,8 @@ impl Reader {
     /// it, or until the reader is overtaken and this returns [`ReceiveError::Lost`].
     ///
     /// # Errors
-    /// As for [`receive`](Self::receive). After [`ReceiveError::Lost`], only samples are still attached.
+    /// The same as for [`receive`](Self::receive). After [`ReceiveError::Lost`], only samples are still
+    /// attached.
     #[inline]
     pub fn receive_descriptor(&mut self) -> Result<Descriptor, ReceiveError> {
         self.check()?;

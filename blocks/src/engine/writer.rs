@@ -46,7 +46,7 @@ pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
 /// comes free while the publisher waits for one, and when a subscriber joins or leaves.
 ///
 /// # Errors
-/// As for [`channel`].
+/// The same as for [`channel`].
 pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
     Ok(make(config, publisher, None)?.0)
 }
@@ -55,7 +55,7 @@ pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Wri
 /// blocks may show the old contents; nothing else does.
 ///
 /// # Errors
-/// As for [`channel`], and [`ChannelError::Memory`] if the memory is too small.
+/// The same as for [`channel`], and [`ChannelError::Memory`] if the memory is too small.
 pub fn channel_over(
     config: ChannelConfig,
     publisher: Arc<Signal>,
@@ -68,7 +68,7 @@ pub fn channel_over(
 /// process can map it ([`SegmentView`](crate::SegmentView)).
 ///
 /// # Errors
-/// As for [`channel`].
+/// The same as for [`channel`].
 ///
 /// # Safety
 /// Nobody writes through these descriptors, or through descriptors or mappings made from them. Linux 5.1 and

@@ -105,7 +105,7 @@ pub trait WriteFrom<V: ?Sized>: Payload {
     /// [`BuildError`] if the block is too small, or if the value does not fit the layout.
     ///
     /// # Safety
-    /// As for [`Payload::builder`].
+    /// The same as for [`Payload::builder`].
     unsafe fn write_from<'b>(value: &V, block: &'b mut [u8]) -> Result<Self::Built<'b>, BuildError>;
 }
 

@@ -131,7 +131,7 @@ impl Reservation {
     /// Like [`map`](Self::map), for reading only.
     ///
     /// # Safety
-    /// As for [`map`](Self::map).
+    /// The same as for [`map`](Self::map).
     #[cfg_attr(loom, allow(dead_code, reason = "not part of any model"))]
     pub(crate) unsafe fn map_read_only(
         &self,
@@ -144,7 +144,7 @@ impl Reservation {
     }
 
     /// # Safety
-    /// As for [`map`](Self::map).
+    /// The same as for [`map`](Self::map).
     unsafe fn map_with(
         &self,
         offset: usize,

@@ -87,7 +87,7 @@ impl Broker {
     /// Like [`publisher`](Self::publisher), but places the blocks in memory that the caller provides.
     ///
     /// # Errors
-    /// As for [`publisher`](Self::publisher), and
+    /// The same as for [`publisher`](Self::publisher), and
     /// [`ChannelError::Memory`](blockcast_blocks::ChannelError::Memory) if the memory is too small.
     pub fn publisher_over<P: Payload>(
         &self,

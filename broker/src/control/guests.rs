@@ -57,7 +57,7 @@ impl Broker {
     /// process](crate::CompilerProcess).
     ///
     /// # Errors
-    /// As for [`load`](Self::load), and [`StartError::Runtime`].
+    /// The same as for [`load`](Self::load), and [`StartError::Runtime`].
     pub async fn load_in_background(&self, source: GuestSource) -> Result<GuestProgram, StartError> {
         self.shared.check_start()?;
         let broker = self.clone();

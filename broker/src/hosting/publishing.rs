@@ -110,7 +110,7 @@ impl<P: PublisherPort> Output<P> {
     /// they are free. Returns the first sequence that names one, and their number.
     ///
     /// # Safety
-    /// As for [`Writer::reserve_direct`].
+    /// The same as for [`Writer::reserve_direct`].
     pub(crate) unsafe fn reserve_direct(&mut self, room: u32) -> Result<(u64, u32), Error> {
         // SAFETY: the caller's promise.
         let lent = unsafe { self.port.writer().0.reserve_direct(room) };

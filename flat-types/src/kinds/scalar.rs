@@ -184,7 +184,7 @@ unsafe impl FlatType for char {
         count: usize,
     ) -> Result<(), FlatError> {
         let bytes = validator.bytes().get(at..at + 4 * count).unwrap_or_default();
-        // As for `bool`. The subtraction maps surrogates to the numbers beyond the last character.
+        // The same as for `bool`. The subtraction maps surrogates to the numbers beyond the last character.
         let is_invalid = |value: u32| (value ^ 0xd800).wrapping_sub(0x800) >= 0x11_0000 - 0x800;
         let (values, _) = bytes.as_chunks();
         if !values.iter().fold(false, |any, value| any | is_invalid(u32::from_le_bytes(*value))) {

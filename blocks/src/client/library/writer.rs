@@ -326,7 +326,7 @@ impl RawLoan<'_> {
     /// Like [`publish`](Self::publish), for bytes that nobody needs to check.
     ///
     /// # Errors
-    /// As for [`publish`](Self::publish).
+    /// The same as for [`publish`](Self::publish).
     ///
     /// # Safety
     /// The first `len` bytes are a valid message of the writer's schema.

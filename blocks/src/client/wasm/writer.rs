@@ -271,7 +271,7 @@ impl RawLoan<'_> {
     /// Like [`publish`](Self::publish): the host always validates the bytes.
     ///
     /// # Errors
-    /// As for [`publish`](Self::publish).
+    /// The same as for [`publish`](Self::publish).
     ///
     /// # Safety
     /// Nothing is required in a guest. Natively, the first `len` bytes must be a valid message of the

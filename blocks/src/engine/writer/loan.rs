@@ -72,7 +72,7 @@ impl RawLoan<'_> {
     /// Like [`publish`](Self::publish), for bytes that subscribers need not validate.
     ///
     /// # Errors
-    /// As for [`publish`](Self::publish).
+    /// The same as for [`publish`](Self::publish).
     ///
     /// # Safety
     /// The first `len` bytes are a valid message of the channel's schema: built by a payload of that schema

@@ -68,7 +68,7 @@ pub(crate) unsafe fn name<'t>(text: Text) -> Result<&'t str, Error> {
 /// Reads a name. An empty name counts as none.
 ///
 /// # Safety
-/// As for [`name`].
+/// The same as for [`name`].
 unsafe fn own_name(text: Text) -> Result<Option<String>, Error> {
     // SAFETY: the caller guarantees this.
     let name = unsafe { name(text) }?;
@@ -78,7 +78,7 @@ unsafe fn own_name(text: Text) -> Result<Option<String>, Error> {
 /// Reads the topic and the schema of an `open`.
 ///
 /// # Safety
-/// As for [`name`].
+/// The same as for [`name`].
 pub(crate) unsafe fn topic<'t>(
     topic: Text,
     schema: Text,

@@ -21,7 +21,7 @@ impl LibraryProgram {
     /// Reads a library and checks that it fits. To do so, it loads the library and closes it again.
     ///
     /// # Safety
-    /// As for [`Broker::load_library`](crate::Broker::load_library).
+    /// The same as for [`Broker::load_library`](crate::Broker::load_library).
     pub(crate) unsafe fn load(path: &Path) -> Result<Self, LibraryError> {
         let code = Code::read(path)?;
         // SAFETY: the caller vouches for the file.

@@ -69,7 +69,7 @@ mod tests {
             let mut batch = vec![Record::default(); at_a_time];
             let target = (batch.as_mut_ptr(), at_a_time as u32);
             let (mut publishers, mut released) = (Vec::new(), 0);
-            // SAFETY: the batch has so many records, and nobody else uses it during the call.
+            // SAFETY: the batch has that many records, and nobody else uses it during the call.
             while let Ok(count) = unsafe { deliveries.poll(&mut ThisProcess, &limits, target, released) } {
                 assert!(count > 0, "nothing is left out");
                 released += u64::from(count);

@@ -85,7 +85,7 @@ impl Threads {
 /// `pthread_create` for a library's code.
 ///
 /// # Safety
-/// As for `pthread_create`.
+/// The same as for `pthread_create`.
 pub(super) unsafe extern "C" fn create(
     thread: *mut pthread_t,
     attributes: *const pthread_attr_t,

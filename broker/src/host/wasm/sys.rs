@@ -161,7 +161,7 @@ pub(crate) unsafe fn replace_by_view(
 /// Replaces a part of a reservation with a writable view of a file.
 ///
 /// # Safety
-/// As for [`replace_by_view`].
+/// The same as for [`replace_by_view`].
 pub(crate) unsafe fn replace_by_writable_view(
     start: *mut u8,
     len: usize,
@@ -265,7 +265,7 @@ impl Drop for SharedFile {
 /// written there. In two steps, like [`replace_by_zeros`]. If the second step fails, the range is read-only.
 ///
 /// # Safety
-/// As for [`replace_by_view`], except that references into the range may exist as raw pointers of an
+/// The same as for [`replace_by_view`], except that references into the range may exist as raw pointers of an
 /// interrupted write.
 pub(crate) unsafe fn replace_by_private_copy(
     start: *mut u8,

@@ -75,7 +75,7 @@ pub(crate) struct Deliveries<V> {
     holds: Handles<Hold, 20, 11>,
     /// A publisher joined that has no cursor left for this subscription, and the component does not know yet.
     refused: bool,
-    /// A publisher joined for whose arena there is no room, and the component does not know yet.
+    /// A publisher joined, but there is no room for its arena. The component does not know yet.
     lacks_room: bool,
     /// The component was told that the topic has ended.
     closed: bool,
@@ -245,7 +245,7 @@ impl<V: ArenaView> Deliveries<V> {
     /// Writes up to `limit` records to `target`. A loss that no message follows yet gets a record of its own.
     ///
     /// # Safety
-    /// As for [`poll`](Self::poll).
+    /// The same as for [`poll`](Self::poll).
     unsafe fn deliver(
         &mut self,
         address_space: &mut impl AddressSpace<ArenaView = V>,

@@ -135,7 +135,7 @@ unsafe fn mock<'m>(context: *mut c_void) -> &'m Mock {
 }
 
 /// # Safety
-/// As for [`mock`].
+/// The same as for [`mock`].
 unsafe fn state<'m>(context: *mut c_void) -> MutexGuard<'m, State> {
     // SAFETY: as the caller promises.
     unsafe { mock(context) }.state()
@@ -154,7 +154,7 @@ macro_rules! functions {
 }
 
 /// # Safety
-/// As for [`Text::str`].
+/// The same as for [`Text::str`].
 unsafe fn text(text: Text) -> String {
     // SAFETY: as the caller promises.
     unsafe { text.str() }.expect("a text").to_owned()
@@ -244,7 +244,7 @@ functions! {
             let sequence = state.delivered;
             let address = bytes.as_ptr();
             let record = Record { sequence, time: 5, address, length, publisher: 3, lost, reserved: 0 };
-            // SAFETY: see above; there is room for so many.
+            // SAFETY: see above; there is room for that many.
             unsafe { set(batch.add(written as usize), record) };
             state.delivered += 1;
             written += 1;

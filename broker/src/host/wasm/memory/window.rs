@@ -177,8 +177,8 @@ impl Windows {
     /// Maps bytes of a file into donated address space, for the guest to write.
     ///
     /// # Safety
-    /// As for [`map`](Self::map). Also, nobody in this process holds references to those bytes while the
-    /// guest can write them.
+    /// The same as for [`map`](Self::map). Also, nobody in this process holds references to those bytes while
+    /// the guest can write them.
     pub(crate) unsafe fn map_writable(
         &mut self,
         place: Place,
@@ -192,8 +192,8 @@ impl Windows {
     /// this window can be [made writable](Self::allow_writing).
     ///
     /// # Safety
-    /// As for [`map`](Self::map). Also, `original` is where this process has mapped the span, shared, in one
-    /// mapping.
+    /// The same as for [`map`](Self::map). Also, `original` is where this process has mapped the span,
+    /// shared, in one mapping.
     pub(crate) unsafe fn map_again(
         &mut self,
         place: Place,
@@ -205,7 +205,7 @@ impl Windows {
     }
 
     /// # Safety
-    /// As for the method that the access belongs to.
+    /// The same as for the method that the access belongs to.
     unsafe fn map_as(
         &mut self,
         place: Place,
@@ -389,7 +389,7 @@ impl Windows {
     }
 
     /// # Safety
-    /// As for [`show`](Self::show).
+    /// The same as for [`show`](Self::show).
     unsafe fn change_view(&mut self, window: Window, offset: u64, span: Span<'_>) -> Result<(), WindowError> {
         let start = self.pages_of(window, offset, span.len)?;
         // SAFETY: whole pages of a window inside the live memory, into which the host keeps no references.
