@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   slot of the sequence   word, time     written if they differ
-//!   head                   bytes, next    next with Release: whoever sees it sees the slot and the block
+//!   head                   bytes, next    next with Release: a reader that sees it sees the slot and the block
 //!   event count            word           read after a light barrier: 0, nobody waits
 //! ```
 //! The engine does everything else: its publisher provides free blocks and, behind a fence, wakes
@@ -71,7 +71,7 @@ impl Announcement<'_> {
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload
-        // are visible to whoever sees the new head.
+        // are visible to a reader that sees the new head.
         self.next.store(next, essential!(publish_release, Ordering::Release));
         may_have_waiters(self.waiters)
     }

@@ -1,5 +1,5 @@
 //! Direct publishing beside the publisher that owns the blocks: nothing is lost, and no slot or block is used
-//! twice, whoever reclaims meanwhile.
+//! twice, no matter who reclaims meanwhile.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@
 //! A claim covers messages that its subscriber has not taken yet, so a stalled subscriber would claim them
 //! forever. Once it sees the watermark, it can no longer take them; only a take that nobody has seen yet may
 //! be under way. So when nothing else is left, the publisher *revokes*: after a process-wide barrier, it sees
-//! how far each subscriber has begun to take, and whoever begins later sees the watermark.
+//! how far each subscriber has begun to take, and one that begins later sees the watermark.
 //!
 //! Descriptors below the watermark are overwritten from then on, so a subscriber that is not reliable checks
 //! the watermark after it has read a descriptor.
@@ -313,7 +313,7 @@ impl Producer {
         }
     }
 
-    /// Messages published and their bytes, whoever published them.
+    /// Messages published and their bytes, from all publishing ends.
     pub(crate) fn published(&self) -> (u64, u64) {
         let head = &self.control.header().head;
         // Ordering: Acquire, so that the bytes are at least those of that many messages.
@@ -327,7 +327,7 @@ impl Producer {
 
     /// Marks the channel as ended: subscribers drain what is left.
     pub(crate) fn close(&self) {
-        // Ordering: Release pairs with the Acquire load in `Consumer::advance`: whoever sees the mark sees
+        // Ordering: Release pairs with the Acquire load in `Consumer::advance`: one that sees the mark sees
         // the last head.
         self.control.header().state.closed.store(1, essential!(close_release, Ordering::Release));
         // Ordering: pairs with the fence in `EventCount::arm`: whoever wakes the subscribers after this finds

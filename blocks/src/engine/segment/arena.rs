@@ -79,7 +79,7 @@ impl Arena {
     }
 
     /// Creates an arena of at least `len` bytes, rounded up to whole pages, in external memory. It is not
-    /// sealed against further writing: that is up to whoever provides the memory.
+    /// sealed against further writing: that is up to the provider of the memory.
     pub(crate) fn over(memory: ArenaMemory, len: usize, prefault: bool) -> Result<Opened, ChannelError> {
         let refused = |error| ChannelError::system(len, error);
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;

@@ -133,7 +133,7 @@ impl Control {
     /// Gives up one hold on `block`.
     pub(crate) fn unhold(&self, block: u32) {
         // Ordering: Release pairs with the publisher's Acquire looks: we have read what we held. The total
-        // goes last: while it is not 0 the publisher looks at each count.
+        // goes last: while it is not 0 the publisher reads each count.
         let release = essential!(release_hold, Ordering::Release);
         self.holds()[block as usize].fetch_sub(1, release);
         self.header().held.fetch_sub(1, release);
@@ -222,7 +222,7 @@ impl CursorRef {
         // Ordering: Release, as in `Consumer::release`.
         self.line().low.store(UNUSED, Ordering::Release);
         if claimer {
-            // Ordering: Release: whoever finds no claimer finds the cursor unused.
+            // Ordering: Release: a thread that finds no claimer finds the cursor unused.
             self.header().state.claimers.fetch_sub(1, Ordering::Release);
         }
     }

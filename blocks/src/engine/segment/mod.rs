@@ -2,7 +2,7 @@
 //!
 //! A segment consists of two memfds. The [`arena`] holds the blocks; [`external_memory`] is memory that the
 //! user provides for them. The [`control`] segment holds the [`words`] of the protocol. Its [`preamble`] says
-//! how both are laid out, so that whoever has the two descriptors can map them: see [`view`].
+//! how both are laid out, so that a holder of the two descriptors can map them: see [`view`].
 
 pub mod arena;
 pub(crate) mod control;

@@ -136,7 +136,7 @@ impl Header {
         }
     }
 
-    /// Prepares the segment of a forked child: whoever checks for waiters finds that there is more to check.
+    /// Prepares the segment of a forked child: a check for waiters finds that there is more to check.
     /// The limit is 0 already.
     ///
     /// # Safety

@@ -65,7 +65,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Opens an existing folder, whoever owns it.
+    /// Opens an existing folder, regardless of its owner.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::with_flags(path, OFlags::empty())?)
     }

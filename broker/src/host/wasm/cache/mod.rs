@@ -132,7 +132,7 @@ impl GuestCache {
     /// Opens a folder of compiled guests. Creates the folder and its key if they do not exist.
     ///
     /// # Errors
-    /// [`CacheError`], also if others can write to the folder or read the key.
+    /// [`CacheError`], including if others can write to the folder or read the key.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let path = path.into();
         let folder =
