@@ -1,6 +1,6 @@
 //! What `inspect` reports about files, without running them.
 
-use super::{Folder, REPOSITORY, blockcast, output, stderr, stdout, without_a_reader};
+use super::{Folder, REPOSITORY, blockcast, component, output, stderr, stdout, without_a_reader};
 
 #[test]
 fn inspect_shows_a_guests_imports_exports_and_needs_without_running_it() {
@@ -41,6 +41,18 @@ fn inspect_says_why_a_guest_does_not_run_here() {
         "{text}"
     );
     assert_eq!(output(&["inspect", "nowhere.wasm"]).status.code(), Some(2));
+}
+
+#[test]
+fn inspect_and_run_agree_on_guests_with_several_memories() {
+    let folder = Folder::new("memories");
+    for (name, memory, runs) in [("empty", "(memory 0)", true), ("pages", "(memory 1)", false)] {
+        let body = format!(r#"{memory} (func (export "run") (result i32) (i32.const 0))"#);
+        let guest = folder.file(&format!("{name}.wat"), &component(&body));
+        let (shown, run) = (output(&["inspect", &guest]), output(&["run", &guest]));
+        assert_eq!((shown.status.success(), run.status.success()), (runs, runs), "{shown:?} {run:?}");
+        assert_eq!(stdout(&shown).contains("runs here  yes"), runs, "{shown:?}");
+    }
 }
 
 #[test]
