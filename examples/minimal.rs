@@ -1,4 +1,4 @@
-//! One publisher, two subscribers and a few integers. Nobody copies anything.
+//! One publisher, two subscribers and a few integers. No subscriber copies anything.
 
 use blockcast::{Broker, Pod, PublisherOptions, SubscriberOptions};
 
@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut publisher = broker.publisher::<Pod<u32>>("numbers", PublisherOptions::new())?;
 
     for number in 1..=3 {
-        publisher.try_loan()?.send(&[number, number * number][..])?; // written in place
+        publisher.try_loan()?.send(&[number, number * number][..])?; // written into the block
     }
     drop(publisher); // the topic ends
 
