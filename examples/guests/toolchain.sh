@@ -1,8 +1,10 @@
-# shellcheck shell=bash
-# Finds or builds a Rust compiler for wasm32-unknown-unknown. `build` sources it; it is
-# not a command of its own.
+#!/usr/bin/env bash
+# Finds or builds a Rust compiler for wasm32-unknown-unknown.
 #
-# Expects `root`, the folder of the workspace. After `find_compiler`:
+#   examples/guests/toolchain.sh --print   print the path of the rustc, for the variable RUSTC
+#
+# Scripts such as `build` source this file instead. They set `root`, the folder of the workspace. After
+# `find_compiler`:
 #   compiler        path of the rustc to use for guests
 #   compiler_name   its version line, e.g. "rustc 1.96.0 (...)"
 #   linker          path of wasm-component-ld, which turns the compiler's output into a component
@@ -188,3 +190,12 @@ build_standard_library() {
     cp "$folder/build/$target/release/deps/"*.rlib "$folder/sysroot/lib/rustlib/$target/lib/"
     rm -rf "$folder/build" "$library"
 }
+
+# If this file is run instead of sourced:
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    set -euo pipefail
+    [ "$*" = --print ] || { say "usage: toolchain.sh --print"; exit 2; }
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+    find_compiler >&2
+    printf '%s\n' "$compiler"
+fi
