@@ -81,6 +81,12 @@ pub(crate) fn validity_of(word: u64) -> Validity {
     if word & UNCHECKED_BIT == 0 { Validity::Valid } else { Validity::Unchecked }
 }
 
+/// The same word, of a message whose bytes were not checked.
+#[inline(always)]
+pub(crate) fn mark_unchecked(word: u64) -> u64 {
+    word | UNCHECKED_BIT
+}
+
 /// The bytes of a message.
 ///
 /// # Safety

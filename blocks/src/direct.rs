@@ -77,8 +77,8 @@ impl Announcement<'_> {
     }
 }
 
-/// Whether anybody may wait for the event count with this word. Every message pays for this half of
-/// [`EventCount::notified`](crate::engine::wake::event_count::EventCount::notified).
+/// Whether anybody may wait for the [event count](crate::engine::wake::event_count) with this word. Every
+/// message pays for this half of the check.
 #[inline(always)]
 pub(crate) fn may_have_waiters(word: &AtomicU32) -> bool {
     light_barrier();

@@ -133,6 +133,14 @@ pub enum JoinError {
     /// try again.
     #[error("the system refused a process-wide memory barrier (membarrier): try again")]
     Barrier,
+    /// The publisher is in another process, and does not wait for subscribers of this one: choose an overflow
+    /// policy that may lose messages.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    #[error(
+        "the publisher is in another process and does not wait for subscribers of this one: \
+         choose an overflow policy that may lose messages"
+    )]
+    MayNotBlock,
 }
 
 /// Nothing was received.
@@ -162,6 +170,13 @@ pub enum ReceiveError {
     /// In a guest or a library: the host refuses to deliver.
     #[error("the host does not deliver: {0}")]
     Refused(&'static str),
+    /// The publisher, in another process, is broken: it has written an impossible descriptor or counter. The
+    /// channel counts as ended for this subscriber.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    #[error(
+        "the publisher, in another process, is broken: it has written an impossible descriptor or counter"
+    )]
+    Corrupt,
 }
 
 /// A topic could not be opened for publishing or subscribing.

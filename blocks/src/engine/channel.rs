@@ -2,27 +2,36 @@
 
 use std::any::Any;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use crate::engine::config::ChannelConfig;
 use crate::engine::ring::consumer::unhold;
+use crate::engine::segment::Segment;
 use crate::engine::segment::arena::Arena;
 use crate::engine::segment::control::Control;
 use crate::engine::segment::external_memory::ArenaMemory;
 use crate::engine::segment::layout::Layout;
-use crate::engine::segment::words::UNUSED;
-use crate::engine::segment::{Segment, SegmentFiles};
+use crate::engine::segment::side::Side;
 use crate::engine::wake::roster::Roster;
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
 use crate::payload::schema::Schema;
 use crate::primitive::{AtomicU32, Ordering, next_serial};
-use crate::stats::{ChannelStats, HolderStats, ReaderStats};
+use crate::stats::HolderStats;
 use crate::sys::fork::Process;
-use crate::units::{PublisherId, Sequence};
+use crate::units::PublisherId;
+
+mod stats;
+
+#[cfg(not(loom))]
+pub(in crate::engine) use stats::reader_stats;
 
 /// A channel, shared by its publisher, its subscribers and the samples that they keep. Lives until the last
 /// of them is dropped.
+///
+/// A process can also [open](Channel::open_remote) the channel of a publisher in another process. Then
+/// "subscribers" means those of this process.
 #[derive(Debug)]
 pub struct Channel {
     /// Unique among the channels of this process.
@@ -38,8 +47,15 @@ pub struct Channel {
     joined: Mutex<Subscribers>,
     /// Wakes subscribers that wait for messages.
     pub(crate) subscribers: Roster,
-    /// Wakes the publisher when it waits for blocks.
+    /// Wakes the publisher when it waits for blocks. Nobody waits on it if the publisher is in another
+    /// process.
     pub(crate) publisher: Arc<Signal>,
+    /// The file of the control segment, for as long as other processes can map it.
+    #[cfg(not(loom))]
+    pub(super) control_file: Mutex<Option<OwnedFd>>,
+    /// The arena's file, if the publisher is in another process.
+    #[cfg(not(loom))]
+    _arena_file: Option<Arc<OwnedFd>>,
     /// Dropped last: the memory is free by then.
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -84,13 +100,30 @@ impl Channel {
         config: ChannelConfig,
         publisher: Arc<Signal>,
         memory: Option<ArenaMemory>,
-    ) -> Result<(Arc<Self>, SegmentFiles), ChannelError> {
+    ) -> Result<(Arc<Self>, Arc<OwnedFd>), ChannelError> {
         let layout = config.layout()?;
         let preamble = config.preamble(&layout);
         let name = format!("blockcast-arena-{}", config.publisher.get());
         let (segment, files) = Segment::create(&preamble, layout, &name, config.prefault, memory)?;
+        let channel = Self::of(
+            config,
+            segment,
+            publisher,
+            #[cfg(not(loom))]
+            (Some(files.control), None),
+        );
+        Ok((Arc::new(channel), files.arena))
+    }
+
+    /// The channel of a segment, with the files to keep open: those of control segment and arena.
+    pub(super) fn of(
+        config: ChannelConfig,
+        segment: Segment,
+        publisher: Arc<Signal>,
+        #[cfg(not(loom))] (control, arena): (Option<OwnedFd>, Option<Arc<OwnedFd>>),
+    ) -> Self {
         let signals = vec![None; config.max_subscribers as usize];
-        let channel = Self {
+        Self {
             serial: next_serial(),
             process: Process::current(),
             holders: Mutex::default(),
@@ -100,9 +133,12 @@ impl Channel {
             segment,
             subscribers: Roster::new(),
             publisher,
+            #[cfg(not(loom))]
+            control_file: Mutex::new(control),
+            #[cfg(not(loom))]
+            _arena_file: arena,
             charge: OnceLock::new(),
-        };
-        Ok((Arc::new(channel), files))
+        }
     }
 
     /// A number that no other channel of this process has.
@@ -158,18 +194,24 @@ impl Channel {
         self.process
     }
 
-    /// Returns `true` once the publisher was dropped, even if messages are left to receive. Returns `true` in
-    /// a forked child, which receives none.
+    /// Returns `true` once the publisher was dropped or its process has ended, even if messages are left to
+    /// receive. Returns `true` in a forked child, which receives none.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_inherited() || self.control().header().state.closed.load(Ordering::Acquire) != 0
+        self.is_inherited() || self.control().is_closed()
     }
 
-    /// The number of joined subscribers. One that is still joining does not count: whatever is published
-    /// after this returns reaches everyone who was counted.
+    /// The number of joined subscribers, with those of attached processes. One that is still joining does not
+    /// count: whatever is published after this returns reaches everyone who was counted.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
-        self.control().used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32
+        let joined =
+            |side: &Side| side.used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32;
+        let mut count = joined(self.control().side());
+        if let Some(annexes) = self.control().annexes() {
+            annexes.each(|annex| count = count.saturating_add(joined(annex.side())));
+        }
+        count
     }
 
     /// The publisher's signal: woken when a subscriber joins, and when a block comes free while the publisher
@@ -182,8 +224,30 @@ impl Channel {
     /// Frees the cursor of a reader that has left, for which at most `kept` messages were kept.
     pub(crate) fn leave(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
         self.free_cursor(cursor, signal, kept);
-        self.publisher.wake();
+        self.wake_publisher();
         self.release_if_unneeded();
+    }
+
+    /// Wakes the publisher, whatever it waits for.
+    pub(crate) fn wake_publisher(&self) {
+        match self.control().remote() {
+            None => self.publisher.wake(),
+            Some(publisher) => publisher.ring(),
+        }
+    }
+
+    /// Wakes all that wait for messages or for the end, in every process.
+    pub(crate) fn wake_subscribers(&self) {
+        self.subscribers.wake_all();
+        if let Some(annexes) = self.control().annexes() {
+            annexes.each(|annex| annex.ring());
+        }
+    }
+
+    /// Nobody else can map the control segment from now on.
+    pub(crate) fn close_file(&self) {
+        #[cfg(not(loom))]
+        drop(self.control_file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(super) fn free_cursor(&self, cursor: u32, signal: &Arc<Signal>, kept: u32) {
@@ -213,9 +277,10 @@ impl Channel {
                 return;
             }
             joined.released = true;
-            // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber has received
-            // everything and released it, nobody holds a block or has pinned the arena, and nobody joins any
-            // more: nothing refers into it, now or later.
+            // SAFETY: the publisher and its loans are gone (`is_closed`). Every subscriber of this process
+            // has received everything and released it, nobody holds a block or has pinned the arena, and
+            // nobody joins any more: nothing refers into this mapping, now or later. Other processes have
+            // their own.
             let _ = unsafe { self.arena().release() };
         }
     }
@@ -274,61 +339,6 @@ impl Channel {
             self.publisher.wake();
         }
         self.release_if_unneeded();
-    }
-
-    /// A snapshot of the counters. Loads, and one lock of the control plane. Exact while the channel is idle.
-    #[must_use]
-    pub fn stats(&self) -> ChannelStats {
-        if self.is_inherited() {
-            // Threads of the parent may have held the locks when it forked.
-            let (publisher, name) = (self.config.publisher, self.publisher.name().to_owned());
-            return ChannelStats { publisher, name, closed: true, ..ChannelStats::default() };
-        }
-        let header = self.control().header();
-        let published = header.head.next.load(Ordering::Acquire);
-        let pool = &header.pool;
-        let blocks = pool.blocks.load(Ordering::Relaxed);
-        let limbo = pool.limbo.load(Ordering::Relaxed);
-        let watermark = header.state.watermark.load(Ordering::Relaxed);
-        let unreclaimed = u32::try_from(published.saturating_sub(watermark)).unwrap_or(u32::MAX);
-        let oldest = pool.oldest_kept.load(Ordering::Relaxed);
-        let joined = self.lock_subscribers();
-        let cursors = self.control().used_cursors().iter().zip(&joined.signals);
-        let subscribers = cursors.filter_map(|(line, signal)| {
-            let start = line.joined_at()?;
-            let low = line.low.load(Ordering::Acquire);
-            let signal = signal.as_ref().filter(|_| low != UNUSED)?;
-            let lost = line.lost.load(Ordering::Relaxed);
-            Some(ReaderStats {
-                name: signal.name().to_owned(),
-                received: low.saturating_sub(start + lost),
-                bytes: line.bytes.load(Ordering::Relaxed),
-                lost,
-                counted_holds: line.holds.load(Ordering::Relaxed),
-                behind: published.saturating_sub(low),
-                wakes: signal.wakes(),
-            })
-        });
-        ChannelStats {
-            publisher: self.config.publisher,
-            name: self.publisher.name().to_owned(),
-            published,
-            bytes: header.head.bytes.load(Ordering::Relaxed),
-            blocks,
-            max_blocks: self.layout().blocks,
-            free: blocks.saturating_sub(unreclaimed).saturating_sub(limbo),
-            loaned: pool.loaned.load(Ordering::Relaxed),
-            limbo,
-            holds: header.held.load(Ordering::Relaxed),
-            held: self.control().holds().iter().filter(|count| count.load(Ordering::Relaxed) != 0).count()
-                as u32,
-            oldest_kept: (limbo > 0 && oldest != UNUSED).then(|| Sequence::new(oldest)),
-            exhausted: pool.exhausted.load(Ordering::Relaxed),
-            wakes: self.publisher.wakes(),
-            closed: self.is_closed(),
-            subscribers: subscribers.collect(),
-            holders: self.holders(),
-        }
     }
 }
 

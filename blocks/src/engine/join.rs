@@ -18,7 +18,8 @@ impl Channel {
     ///
     /// # Errors
     /// [`JoinError::SchemaMismatch`], [`JoinError::Full`], and [`JoinError::Ended`] if the publisher was
-    /// dropped and its memory or its file is released.
+    /// dropped and its memory or its file is released. If the publisher is in another process, also
+    /// [`JoinError::MayNotBlock`].
     pub fn join(
         self: &Arc<Self>,
         schema: &Schema,
@@ -49,6 +50,10 @@ impl Channel {
                 channel: self.config().schema.clone(),
                 subscriber: schema.clone(),
             });
+        }
+        let may_block = self.control().remote().is_none_or(|publisher| publisher.may_block());
+        if options.overflow == Overflow::Block && !may_block {
+            return Err(JoinError::MayNotBlock);
         }
         let file = if options.maps { Some(self.arena().open_file().ok_or(JoinError::Ended)?) } else { None };
         let (cursor, pace) = {
@@ -84,7 +89,7 @@ impl Channel {
         let (publisher, subscriber) = (self.publisher(), subscriber.name());
         event(|| tracing::debug!(%publisher, subscriber, "subscriber joined"));
         // The publisher may wait for subscribers.
-        self.publisher.wake();
+        self.wake_publisher();
     }
 
     /// How this subscriber relates to the publisher. `depth` messages are already kept for subscribers that

@@ -20,6 +20,7 @@ use crate::options::ReaderOptions;
 use crate::units::Sequence;
 
 mod message;
+mod release;
 
 pub use message::{RawBatch, RawMessage};
 
@@ -73,7 +74,7 @@ impl Reader {
         file: Option<Arc<OwnedFd>>,
     ) -> Self {
         let window = AttachmentWindow::new(Arc::clone(&channel), &consumer, limit, signal.name());
-        let plain = consumer.is_reliable() && !window.is_limited();
+        let plain = consumer.reads_unchecked() && !window.is_limited();
         Self {
             state: if plain { State::Plain } else { State::Guarded },
             base: channel.arena().base(),
@@ -162,7 +163,7 @@ impl Reader {
         self.batch.0.clear();
         self.make_room()?;
         let limit = limit.min(self.window.batch_limit(&self.consumer));
-        if self.consumer.is_reliable() {
+        if self.consumer.reads_unchecked() {
             let mut len = self.consumer.receive_many(limit as u64) as usize;
             if len == 0 {
                 // No message, or the last ones before the end.
@@ -251,11 +252,12 @@ impl Reader {
 
     /// Like [`receive_descriptor`](Self::receive_descriptor), for up to `limit` messages, if the publisher
     /// waits for this reader. Calls `each` with every descriptor, and returns the number of messages and of
-    /// their bytes. Returns 0 if there are none, if the channel may have ended, or if messages may be lost:
+    /// their bytes. Returns 0 if there are none, if the channel may have ended, if messages may be lost, or if
+    /// the publisher is in another process:
     /// then [`receive_descriptor`](Self::receive_descriptor) finds out.
     #[inline]
     pub fn receive_descriptors(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
-        if !self.consumer.is_reliable() || self.channel.is_inherited() {
+        if !self.consumer.reads_unchecked() || self.channel.is_inherited() {
             return (0, 0);
         }
         let first = self.consumer.next();
@@ -299,30 +301,48 @@ impl Reader {
 
     #[cold]
     #[inline(never)]
-    fn receive_other(&mut self, taken: Outcome) -> Result<u64, ReceiveError> {
-        match taken {
-            Outcome::Message => Ok(self.consumer.current().word),
-            Outcome::Empty => {
-                self.release_dropped();
-                Err(ReceiveError::Empty)
-            }
-            Outcome::Ended => Err(ReceiveError::Ended),
-            Outcome::Overtaken => {
-                // Nothing older may depend on the interval when it jumps.
-                self.window.count_all(&self.consumer);
-                self.floor = NOTHING_TAKEN;
-                let (lost, publisher_sleeps) = self.consumer.jump();
-                if publisher_sleeps {
-                    self.wake_publisher();
+    fn receive_other(&mut self, mut taken: Outcome) -> Result<u64, ReceiveError> {
+        loop {
+            match taken {
+                Outcome::Message => return Ok(self.consumer.current().word),
+                Outcome::Empty => {
+                    self.release_dropped();
+                    return Err(ReceiveError::Empty);
                 }
-                if lost == 0 {
-                    return self.receive_next();
+                Outcome::Ended => return Err(ReceiveError::Ended),
+                Outcome::Overtaken => {
+                    let lost = self.jump();
+                    if lost > 0 {
+                        return Err(ReceiveError::Lost(lost));
+                    }
+                    taken = self.consumer.advance();
                 }
-                let publisher = self.channel.publisher();
-                event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost"));
-                Err(ReceiveError::Lost(lost))
+                Outcome::Corrupt => {
+                    self.window.count_all(&self.consumer);
+                    self.floor = NOTHING_TAKEN;
+                    self.consumer.give_up();
+                    let publisher = self.channel.publisher();
+                    event(|| tracing::warn!(%publisher, "the publisher's process is broken"));
+                    return Err(ReceiveError::Corrupt);
+                }
             }
         }
+    }
+
+    /// Goes on after the publisher has overtaken this reader. Returns how many messages were lost.
+    fn jump(&mut self) -> u64 {
+        // Nothing older may depend on the interval when it jumps.
+        self.window.count_all(&self.consumer);
+        self.floor = NOTHING_TAKEN;
+        let (lost, publisher_sleeps) = self.consumer.jump();
+        if publisher_sleeps {
+            self.wake_publisher();
+        }
+        if lost > 0 {
+            let publisher = self.channel.publisher();
+            event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost"));
+        }
+        lost
     }
 
     /// Ready once [`receive`](Self::receive) would not return [`ReceiveError::Empty`]. Otherwise registers
@@ -374,7 +394,7 @@ impl Reader {
     pub fn arm(&mut self) {
         self.window.count_all(&self.consumer);
         self.settle();
-        if !self.consumer.control().header().state.messages.arm() {
+        if !self.consumer.control().arm_for_messages() {
             // No publisher can be relied on to do it.
             self.signal.wake();
         }
@@ -385,67 +405,6 @@ impl Reader {
     fn attach(&mut self, packed: Packed) -> RawSample {
         self.state = State::Guarded;
         self.window.attach_any(&self.consumer, packed)
-    }
-
-    /// Keeps a message that was [received by descriptor](Self::receive_descriptor) and not released yet, as a
-    /// counted hold, for as long as the returned sample lives. Two atomic additions. Messages may be held in
-    /// any order. `None` if the message is not or no longer attached, or if the publisher has overtaken this
-    /// reader meanwhile.
-    #[must_use]
-    pub fn hold(&mut self, sequence: Sequence) -> Option<RawSample> {
-        let sequence = sequence.get();
-        if self.channel.is_inherited() || !(self.floor..self.consumer.next()).contains(&sequence) {
-            return None;
-        }
-        let (word, time) = self.consumer.look_back(sequence)?;
-        Some(self.window.count(&self.consumer, Packed { sequence, word, time }))
-    }
-
-    /// Releases every message below `sequence`, except samples. One store.
-    #[inline]
-    pub fn release_before(&mut self, sequence: Sequence) {
-        let sequence = sequence.get();
-        if self.floor < sequence {
-            self.floor = if sequence < self.consumer.next() { sequence } else { NOTHING_TAKEN };
-        }
-        self.settle();
-    }
-
-    /// Releases samples that were dropped since the last receive, and the messages between those that are
-    /// kept. A receive that finds nothing does this too.
-    #[inline]
-    pub fn release_dropped(&mut self) {
-        if self.is_pinned() {
-            self.window.count_before_gap(&self.consumer);
-            self.settle();
-        }
-    }
-
-    /// Whether samples or descriptors may keep the interval from following what was received.
-    #[inline(always)]
-    fn is_pinned(&self) -> bool {
-        self.floor != NOTHING_TAKEN || self.window.is_used()
-    }
-
-    /// Releases the messages that were just received by reference.
-    #[inline]
-    fn release_received(&mut self) {
-        if self.is_pinned() {
-            self.settle();
-        } else if self.consumer.release(self.consumer.next()) {
-            self.wake_publisher();
-        }
-    }
-
-    /// Releases what no sample and no descriptor needs.
-    #[inline(never)]
-    fn settle(&mut self) {
-        let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);
-        let plain = oldest == NOTHING_TAKEN && self.consumer.is_reliable() && !self.window.is_limited();
-        self.state = if plain { State::Plain } else { State::Guarded };
-        if self.consumer.release(oldest.min(self.consumer.next())) {
-            self.wake_publisher();
-        }
     }
 
     #[cold]

@@ -12,6 +12,7 @@ use crate::engine::channel::Channel;
 use crate::engine::config::ChannelConfig;
 use crate::engine::pool::Pool;
 use crate::engine::ring::producer::{Producer, Reach};
+#[cfg(not(loom))]
 use crate::engine::segment::SegmentFiles;
 use crate::engine::segment::external_memory::ArenaMemory;
 use crate::engine::shield::event;
@@ -48,7 +49,7 @@ pub fn channel(config: ChannelConfig) -> Result<Writer, ChannelError> {
 /// # Errors
 /// The same as for [`channel`].
 pub fn channel_with(config: ChannelConfig, publisher: Arc<Signal>) -> Result<Writer, ChannelError> {
-    Ok(make(config, publisher, None)?.0)
+    make(config, publisher, None)
 }
 
 /// Like [`channel_with`], but places the blocks at the start of the memory that the caller provides. Loaned
@@ -61,7 +62,7 @@ pub fn channel_over(
     publisher: Arc<Signal>,
     memory: ArenaMemory,
 ) -> Result<Writer, ChannelError> {
-    Ok(make(config, publisher, Some(memory))?.0)
+    make(config, publisher, Some(memory))
 }
 
 /// Like [`channel_with`], and also returns the descriptors of the channel's memory, from which another
@@ -78,15 +79,20 @@ pub unsafe fn channel_to_share(
     config: ChannelConfig,
     publisher: Arc<Signal>,
 ) -> Result<(Writer, SegmentFiles), ChannelError> {
-    make(config, publisher, None)
+    let writer = make(config, publisher, None)?;
+    let files = writer.channel.files().map_err(|error| ChannelError::System {
+        bytes: writer.channel.arena().len() as u64,
+        reason: error.to_string(),
+    })?;
+    Ok((writer, files))
 }
 
 fn make(
     config: ChannelConfig,
     publisher: Arc<Signal>,
     memory: Option<ArenaMemory>,
-) -> Result<(Writer, SegmentFiles), ChannelError> {
-    let (channel, files) = Channel::create(config, publisher, memory)?;
+) -> Result<Writer, ChannelError> {
+    let (channel, arena_file) = Channel::create(config, publisher, memory)?;
     let config = channel.config();
     let hottest = match config.reuse {
         Reuse::BySize => config.block_size >= LARGE_BLOCK,
@@ -106,11 +112,11 @@ fn make(
         loaned: TakenBlock { unit: 0, capacity: 0 },
         timestamps: config.timestamps,
         overtake: u64::from(config.blocks / 8).max(1),
-        file: Some(Arc::clone(&files.arena)),
+        file: Some(arena_file),
         departure: None,
         channel,
     };
-    Ok((writer, files))
+    Ok(writer)
 }
 
 /// The only publisher of a channel. Dropping it ends the channel: subscribers receive what is left.
@@ -389,7 +395,7 @@ impl Writer {
         }
         self.counted = true;
         self.channel.publisher.register(cx.waker());
-        if !self.producer.control().header().space.arm() {
+        if !self.producer.arm_for_space() {
             // As in `Reader::arm`.
             self.channel.publisher.wake();
         }
@@ -454,11 +460,12 @@ impl Drop for Writer {
         }
         self.producer.close();
         self.file = None;
+        self.channel.close_file();
         self.channel.release_if_unneeded();
         if let Some(Departure(tell)) = self.departure.take() {
             tell();
         }
-        self.channel.subscribers.wake_all();
+        self.channel.wake_subscribers();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The process-wide memory barrier, `membarrier(2)`.
+//! Memory barriers on other threads, of this process or of all that take part in channels: `membarrier(2)`.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,6 +9,7 @@ const OFFERED: u8 = 1;
 const MISSING: u8 = 2;
 
 static REGISTERED: AtomicU8 = AtomicU8::new(UNKNOWN);
+static REGISTERED_MACHINE_WIDE: AtomicU8 = AtomicU8::new(UNKNOWN);
 
 /// Whether the kernel offers expedited private barriers; registers the process for them at the first call.
 ///
@@ -39,6 +40,44 @@ pub(crate) fn process_wide() -> bool {
         return false;
     }
     let passed = supported() && expedited();
+    if !passed {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+    passed
+}
+
+/// Registers this process for the barriers of others that take part in the same channels, and returns whether
+/// the system offers them (`MEMBARRIER_CMD_GLOBAL_EXPEDITED`, Linux 4.16; a sandbox may refuse the call).
+/// Without them, this process can neither share its channels nor open those of others. One system call or
+/// two, the first time.
+///
+/// [`Channel::share`](crate::Channel::share) and [`Channel::open_remote`](crate::Channel::open_remote) call
+/// this. Call it to find out early.
+#[must_use]
+pub fn register_machine_wide() -> bool {
+    // Ordering: Relaxed, as in `supported`.
+    match REGISTERED_MACHINE_WIDE.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let offered = membarrier_query();
+            let registered = supported()
+                && offered.contains(MembarrierQuery::GLOBAL_EXPEDITED)
+                && offered.contains(MembarrierQuery::REGISTER_GLOBAL_EXPEDITED)
+                && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+            REGISTERED_MACHINE_WIDE.store(if registered { OFFERED } else { MISSING }, Ordering::Relaxed);
+            registered
+        }
+        known => known == OFFERED,
+    }
+}
+
+/// A full fence on this thread and on every running thread of all [registered](register_machine_wide)
+/// processes. Returns `false` if the system refused. Then only this thread has passed a fence.
+pub(crate) fn machine_wide() -> bool {
+    #[cfg(test)]
+    if REFUSED.get() {
+        return false;
+    }
+    let passed = register_machine_wide() && membarrier(MembarrierCommand::GlobalExpedited).is_ok();
     if !passed {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
     }

@@ -76,7 +76,7 @@ fn join_a_subscriber_that_is_counted_misses_nothing() {
             Receiver { consumer, cells }
         });
         assert!(ring.publish());
-        let counted = ring.control.used_cursors().iter().any(|cursor| cursor.joined_at().is_some());
+        let counted = ring.control.side().used_cursors().iter().any(|cursor| cursor.joined_at().is_some());
         assert!(ring.publish());
         offline();
         let mut receiver = joining.join().unwrap();

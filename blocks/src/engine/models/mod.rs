@@ -4,9 +4,9 @@
 //! check of the engine at a time (`BLOCKCAST_MUTATION=name`), and expects the model named there to fail.
 //!
 //! They have limits. The search is bounded to few preemptions per run (`LOOM_MAX_PREEMPTIONS`). SeqCst fences
-//! order a little more in loom than in the language. The roster's `crossbeam-epoch` and the reference counts
-//! of `Arc` are real and not explored. `membarrier(2)` is assumed to do what its manual says (see
-//! `primitive`). `tests/stress` checks the same promises on real threads.
+//! order a little more in loom than in the language. The lists of subscribers and processes are not explored
+//! (see `snapshot`), and neither are the reference counts of `Arc`. `membarrier(2)` is assumed to do what its
+//! manual says (see `primitive`). `tests/stress` checks the same promises on real threads.
 
 mod biased;
 mod claim;
@@ -15,6 +15,7 @@ mod direct;
 mod hold;
 mod join;
 mod notify;
+mod remote;
 mod ring;
 mod wake;
 

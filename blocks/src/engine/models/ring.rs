@@ -10,11 +10,13 @@ use crate::direct::DirectPublisher;
 use crate::engine::channel::Channel;
 use crate::engine::config::ChannelConfig;
 use crate::engine::pool::Pool;
+use crate::engine::remote::{AnnexId, AnnexTerms, Bell, RemotePublisher, Trust};
 use crate::engine::ring::consumer::{Consumer, Outcome, Pace};
 use crate::engine::ring::producer::{Producer, Reach};
 use crate::engine::segment::control::Control;
 use crate::engine::segment::layout::Layout;
 use crate::engine::segment::preamble::Preamble;
+use crate::engine::segment::side::HeapSide;
 use crate::engine::wake::signal::Signal;
 use crate::options::SizeClass;
 use crate::payload::BLOCK_ALIGNMENT;
@@ -66,6 +68,7 @@ pub(super) struct Ring {
     pub(super) producer: Producer,
     pub(super) control: Control,
     pub(super) cells: Cells,
+    layout: Layout,
     /// Whether the publisher takes back messages that are only claimed, when nothing else is left.
     pub(super) revokes: bool,
 }
@@ -83,12 +86,27 @@ impl Ring {
     pub(super) fn with(control: Control, layout: &Layout, classes: &[SizeClass], history: u32) -> Self {
         let pool = Pool::new(layout.clone(), classes);
         let producer = Producer::new(control.clone(), pool, history, false);
-        Self { producer, control, cells: Cells::new(layout.blocks), revokes: false }
+        Self { producer, control, cells: Cells::new(layout.blocks), layout: layout.clone(), revokes: false }
     }
 
     pub(super) fn join(&self, cursor: u32, pace: Pace, history: u64) -> Receiver {
         let consumer = Consumer::join(&self.control, cursor, pace, history).expect("a barrier");
         Receiver { consumer, cells: self.cells.clone() }
+    }
+
+    /// The control segment as a subscribing process maps it, whose annex has one cursor, and its side.
+    pub(super) fn open(&self, publisher_bell: &Bell) -> (Control, Arc<HeapSide>) {
+        let publisher =
+            RemotePublisher::new(self.layout.clone(), Trust::Shared, true, publisher_bell.clone());
+        self.control.open(1, publisher)
+    }
+
+    /// Like [`join`](Self::join), from another process.
+    pub(super) fn join_remotely(&self, pace: Pace, history: u64) -> (Receiver, AnnexId) {
+        let (control, side) = self.open(&Bell::new());
+        let id = self.control.attach(side, AnnexTerms::default(), Bell::new());
+        let consumer = Consumer::join(&control, 0, pace, history).expect("a barrier");
+        (Receiver { consumer, cells: self.cells.clone() }, id)
     }
 
     /// Takes a free block, past subscribers that may be overtaken, as a writer does.
@@ -193,12 +211,13 @@ impl Receiver {
             Outcome::Overtaken => Met::Lost(self.consumer.jump().0),
             Outcome::Empty => Met::Empty,
             Outcome::Ended => Met::Ended,
+            Outcome::Corrupt => unreachable!("the publisher writes what makes sense"),
         }
     }
 
     /// Receives, reads and releases one message.
     pub(super) fn receive(&mut self) -> Met {
-        if self.consumer.is_reliable()
+        if self.consumer.reads_unchecked()
             && let Some(word) = self.consumer.receive_word()
         {
             let message = self.consumer.current_of(word);

@@ -5,16 +5,22 @@
 //! be overtaken claims a window ahead of itself, including messages that were not published yet, so that it
 //! pays the fence of a claim once per window. After each descriptor it checks that the watermark has not
 //! passed it.
+//!
+//! If the publisher is in [another process](crate::engine::remote), every descriptor is checked.
 
 use std::hint::cold_path;
+use std::sync::Arc;
 
 use crate::descriptor::{Packed, len_of};
 use crate::engine::segment::control::{Control, CursorRef};
-use crate::engine::segment::words::{UNBOUNDED, UNUSED};
+use crate::engine::segment::words::{Header, UNBOUNDED};
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{Ordering, essential, fence};
+use crate::primitive::{LoadAcquire as _, Ordering, essential, fence};
 
+mod join;
+mod jump;
 mod overtakable;
+mod remote;
 
 use overtakable::Backlog;
 
@@ -29,7 +35,8 @@ pub(crate) struct Consumer {
     /// The head as last seen.
     head: u64,
     cursor: CursorRef,
-    /// The value of the cursor's `high`.
+    /// The value of the cursor's `high`, except that a reliable consumer whose publisher is in another process
+    /// has less than [`UNBOUNDED`] here: it takes the way on which descriptors are checked.
     high: u64,
     /// Descriptor word of the message received last, unless by [`receive_word`](Self::receive_word).
     word: u64,
@@ -43,6 +50,12 @@ pub(crate) struct Consumer {
     keeping: Option<Box<Backlog>>,
     lost: u64,
     rounds: QuietRounds,
+    /// Whether the publisher waits for it.
+    reliable: bool,
+    /// Whether the publisher is in another process, so that whatever it writes is checked.
+    checked: bool,
+    /// The header of a channel that has ended, which has replaced that of a corrupt one.
+    ended: Option<Arc<Header>>,
 }
 
 /// What a consumer found when it tried to receive.
@@ -56,6 +69,8 @@ pub(crate) enum Outcome {
     Ended,
     /// The watermark has passed the next message. Call [`Consumer::jump`].
     Overtaken,
+    /// The publisher, in another process, is broken. Call [`Consumer::give_up`].
+    Corrupt,
 }
 
 /// How a consumer relates to the publisher when it is slow.
@@ -89,74 +104,6 @@ impl Pace {
 }
 
 impl Consumer {
-    /// Joins with the cursor of this index, which is unused and nobody else's. Starts with up to `history`
-    /// earlier messages, if the channel still has them. Every message published after this returns will be
-    /// received, or counted as lost if the pace allows it. Returns `None`, and leaves the cursor unused, if
-    /// the system refuses a process-wide barrier.
-    pub(crate) fn join(control: &Control, index: u32, pace: Pace, history: u64) -> Option<Self> {
-        let (window, depth) = match pace {
-            Pace::Reliable => (UNBOUNDED, UNBOUNDED),
-            Pace::Overtakable { window, depth } => (window.max(1), depth.max(1)),
-            Pace::Keeping { depth } => (depth.max(1), UNBOUNDED),
-        };
-        let cursor = control.cursor(index);
-        let (header, line) = (cursor.header(), cursor.line());
-        if pace != Pace::Reliable {
-            // Ordering: made visible by the barrier below, before the first claim.
-            header.state.claimers.fetch_add(1, Ordering::Relaxed);
-        }
-        // Claim everything, reliably, until the place to start at is known.
-        line.high.store(UNBOUNDED, Ordering::Relaxed);
-        line.taken.store(UNBOUNDED, Ordering::Relaxed);
-        essential!(start_unknown, line.start.store(UNUSED, Ordering::Relaxed));
-        // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
-        header.state.cursors_used.fetch_max(index + 1, Ordering::Relaxed);
-        let mut watermark = header.state.watermark.load(Ordering::Acquire);
-        loop {
-            // Ordering: Release orders `high` before `low`: who sees this `low` sees UNBOUNDED.
-            line.low.store(watermark, Ordering::Release);
-            // Ordering: pairs with the light barrier in `Producer::announce`: its second scan sees this
-            // claim, or we see its watermark.
-            if !essential!(join_fence, cursor.fence_publisher()) {
-                cursor.vacate(pace != Pace::Reliable);
-                return None;
-            }
-            let now = header.state.watermark.load(Ordering::Acquire);
-            if now == watermark {
-                break;
-            }
-            watermark = now;
-        }
-        let head = header.head.next.load(Ordering::Acquire);
-        let next = head.saturating_sub(history).max(watermark);
-        line.bytes.store(0, Ordering::Relaxed);
-        line.lost.store(0, Ordering::Relaxed);
-        line.holds.store(0, Ordering::Relaxed);
-        if matches!(pace, Pace::Overtakable { .. }) {
-            line.taken.store(next, Ordering::Relaxed);
-        }
-        line.low.store(next, Ordering::Release);
-        let high = next.saturating_add(window);
-        // Ordering: Release; an interval may always shrink.
-        line.high.store(high, Ordering::Release);
-        // Ordering: pairs with the load in `Cursor::joined_at`: who counts this subscriber publishes what it
-        // will receive.
-        line.start.store(next, Ordering::Release);
-        Some(Self {
-            next,
-            head,
-            cursor,
-            high,
-            word: 0,
-            time: 0,
-            window,
-            depth,
-            keeping: matches!(pace, Pace::Keeping { .. }).then(Box::default),
-            lost: 0,
-            rounds: QuietRounds::default(),
-        })
-    }
-
     pub(crate) fn control(&self) -> &Control {
         self.cursor.control()
     }
@@ -188,7 +135,8 @@ impl Consumer {
             return usize::MAX;
         }
         // Ordering: Relaxed; an estimate while others join.
-        let sharing = self.cursor.header().state.claimers.load(Ordering::Relaxed).max(1);
+        let joined = &self.cursor.control().side().words().joined;
+        let sharing = joined.claimers.load(Ordering::Relaxed).max(1);
         1 + (spare / 8 / sharing) as usize
     }
 
@@ -200,6 +148,13 @@ impl Consumer {
     /// Whether the publisher waits for this consumer.
     #[inline(always)]
     pub(crate) fn is_reliable(&self) -> bool {
+        self.reliable
+    }
+
+    /// Whether the publisher waits for this consumer and wrote the descriptors in this process. Then they can
+    /// be read without any check, and again.
+    #[inline(always)]
+    pub(crate) fn reads_unchecked(&self) -> bool {
         self.high == UNBOUNDED
     }
 
@@ -229,7 +184,7 @@ impl Consumer {
     pub(crate) fn receive(&mut self) -> Result<Packed, Outcome> {
         if self.next == self.head {
             // Ordering: Acquire pairs with the publisher's Release store of the head.
-            self.head = self.cursor.header().head.next.load(Ordering::Acquire);
+            self.head = self.cursor.header().head.next.load_acquire();
             if self.next == self.head {
                 return self.unusual(Self::at_head);
             }
@@ -245,7 +200,10 @@ impl Consumer {
             return Err(Outcome::Empty);
         }
         if self.high != UNBOUNDED {
-            return self.unusual(Self::receive_overtakable);
+            if self.checked {
+                return self.unusual(Self::receive_overtakable::<true>);
+            }
+            return self.unusual(Self::receive_overtakable::<false>);
         }
         let slot = self.cursor.control().slot(self.next);
         // Ordering: Relaxed; made visible by the head, and not overwritten while our `low` is below it.
@@ -258,7 +216,7 @@ impl Consumer {
     /// there is no message. Does not count the message's bytes; [`release_word`](Self::release_word) does.
     #[inline(always)]
     pub(crate) fn receive_word(&mut self) -> Option<u64> {
-        debug_assert!(self.is_reliable(), "a consumer that may be overtaken checks after reading");
+        debug_assert!(self.reads_unchecked(), "descriptors that others overwrite or write are checked");
         let next = self.next;
         if next == self.head {
             // Ordering: as in `receive`.
@@ -281,7 +239,7 @@ impl Consumer {
         let next = self.next;
         self.count_bytes(len_of(word));
         self.store_low(next);
-        self.cursor.header().space.notified(&mut self.rounds)
+        self.cursor.control().released(&mut self.rounds)
     }
 
     /// Receives up to `limit` messages at once, for a reliable consumer. Returns their number;
@@ -294,7 +252,7 @@ impl Consumer {
     /// messages and of bytes.
     #[inline(always)]
     pub(crate) fn receive_each(&mut self, limit: u64, mut each: impl FnMut(Packed)) -> (u64, u64) {
-        debug_assert!(self.is_reliable(), "a consumer that may be overtaken checks after reading");
+        debug_assert!(self.reads_unchecked(), "descriptors that others overwrite or write are checked");
         if self.head - self.next < limit {
             // Ordering: as in `receive`.
             self.head = self.cursor.header().head.next.load(Ordering::Acquire);
@@ -340,7 +298,7 @@ impl Consumer {
     pub(crate) fn has_message(&mut self) -> bool {
         if self.next == self.head {
             // Ordering: as in `advance`.
-            self.head = self.cursor.header().head.next.load(Ordering::Acquire);
+            self.head = self.cursor.header().head.next.load_acquire();
         }
         self.next != self.head
     }
@@ -348,8 +306,9 @@ impl Consumer {
     /// Published messages that were not received yet, up to the depth.
     pub(crate) fn backlog(&mut self) -> u64 {
         // Ordering: as in `advance`.
-        self.head = self.cursor.header().head.next.load(Ordering::Acquire);
-        (self.head - self.next).min(self.depth)
+        self.head = self.cursor.header().head.next.load_acquire();
+        // A publisher of another process may have written anything.
+        self.head.saturating_sub(self.next).min(self.depth)
     }
 
     /// Whether [`advance`](Self::advance) would return anything except [`Outcome::Empty`].
@@ -361,14 +320,13 @@ impl Consumer {
     /// Whether the publisher was dropped. Messages may be left.
     #[inline(always)]
     pub(crate) fn is_closed(&self) -> bool {
-        // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
-        self.cursor.header().state.closed.load(Ordering::Acquire) != 0
+        self.cursor.control().is_closed()
     }
 
     /// Whether the publisher was dropped and everything was received.
     pub(crate) fn has_ended(&self) -> bool {
         // Ordering: Acquire, after the mark was seen: the last head.
-        self.is_closed() && self.cursor.header().head.next.load(Ordering::Acquire) == self.next
+        self.is_closed() && self.cursor.header().head.next.load_acquire() == self.next
     }
 
     #[inline(always)]
@@ -408,6 +366,7 @@ impl Consumer {
             if self.cursor.header().state.watermark.load(Ordering::Relaxed) > sequence {
                 return None;
             }
+            return Some((self.believed(word)?, time));
         }
         Some((word, time))
     }
@@ -418,7 +377,7 @@ impl Consumer {
         if !self.is_closed() {
             return Outcome::Empty;
         }
-        self.head = self.cursor.header().head.next.load(Ordering::Acquire);
+        self.head = self.cursor.header().head.next.load_acquire();
         if self.next == self.head { Outcome::Ended } else { self.advance() }
     }
 
@@ -430,7 +389,7 @@ impl Consumer {
         if self.high != UNBOUNDED {
             self.make_room(low);
         }
-        self.cursor.header().space.notified(&mut self.rounds)
+        self.cursor.control().released(&mut self.rounds)
     }
 
     #[inline(always)]
@@ -442,12 +401,12 @@ impl Consumer {
     /// Releases everything, and the cursor. Returns `true` if the publisher sleeps and must be woken.
     pub(crate) fn leave(&mut self) -> bool {
         self.cursor.vacate(!self.is_reliable());
-        self.cursor.header().space.notified(&mut self.rounds)
+        self.cursor.control().released(&mut self.rounds)
     }
 
     /// Counts one more hold on `block`, which the interval still covers.
     pub(crate) fn hold(&self, block: u32) {
-        self.cursor.control().hold(block);
+        self.cursor.control().side().hold(block);
         let held = &self.cursor.line().holds;
         held.store(held.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -455,6 +414,6 @@ impl Consumer {
 
 /// Gives up one counted hold on `block`. Returns `true` if the publisher sleeps and must be woken.
 pub(crate) fn unhold(control: &Control, block: u32) -> bool {
-    control.unhold(block);
-    control.header().space.notified(&mut QuietRounds::default())
+    control.side().unhold(block);
+    control.released(&mut QuietRounds::default())
 }

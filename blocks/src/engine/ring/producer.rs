@@ -20,6 +20,8 @@
 //! be under way. So when nothing else is left, the publisher *revokes*: after a process-wide barrier, it sees
 //! how far each subscriber has begun to take, and one that begins later sees the watermark.
 //!
+//! All this goes over the cursors of every process that takes part: see [`crate::engine::remote`].
+//!
 //! Descriptors below the watermark are overwritten from then on, so a subscriber that is not reliable checks
 //! the watermark after it has read a descriptor.
 //!
@@ -29,18 +31,21 @@
 //! however many blocks it frees. If some are covered or held, if blocks have several sizes, or if the
 //! hottest block is wanted, the publisher checks blocks one by one and moves free ones to the pool's stacks.
 
+use std::sync::Arc;
+
 use crate::descriptor::{Validity, len_of, pack, unit_of};
 use crate::direct::Announcement;
 use crate::engine::pool::Pool;
+use crate::engine::remote::Annex;
 use crate::engine::segment::control::Control;
 use crate::engine::segment::words::Header;
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{Ordering, essential, fence};
+use crate::primitive::{Ordering, essential, fence, machine_barrier};
 
 mod reclaim;
 
-use reclaim::Limbo;
 pub(crate) use reclaim::Reach;
+use reclaim::{Claim, Limbo};
 
 /// The publisher's private state. One per channel.
 #[derive(Debug)]
@@ -60,7 +65,10 @@ pub(crate) struct Producer {
     /// Given up, but still covered or held.
     limbo: Vec<Limbo>,
     /// Claimed intervals found by the latest second scan; kept for its capacity.
-    claims: Vec<(u64, u64)>,
+    claims: Vec<Claim>,
+    /// The attached processes, as of `annex_version`.
+    annexes: Vec<Arc<Annex>>,
+    annex_version: u32,
     /// Blocks that were reserved for direct publishing and not published yet, as of the head known here.
     reserved: u32,
     /// The slots of `reserved` sequences before this one name them, in the order in which they are published.
@@ -83,6 +91,8 @@ impl Producer {
             pool,
             limbo: Vec::new(),
             claims: Vec::new(),
+            annexes: Vec::new(),
+            annex_version: 0,
             reserved: 0,
             reserved_until: 0,
         }
@@ -205,10 +215,64 @@ impl Producer {
         announcement.publish(word, self.head, self.bytes)
     }
 
-    /// Whether somebody waits for what was published and must be woken. Checks behind a fence.
+    /// Whether somebody of this process waits for what was published and must be woken. Checks behind a fence.
+    /// Rings the bells of other processes in which somebody waits.
     #[cold]
     pub(crate) fn wakes(&mut self) -> bool {
-        self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
+        let (remote, here) = self.control.header().state.messages.kinds_of_waiters();
+        if remote {
+            self.notice_annexes();
+            self.annexes.iter().for_each(|annex| annex.ring_if_armed());
+        }
+        here && self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
+    }
+
+    /// Announces that the publisher is about to wait for a block, to subscribers of all processes. Returns
+    /// `false` if the system refused a barrier that this takes: see
+    /// [`EventCount::arm`](crate::engine::wake::event_count::EventCount::arm).
+    #[must_use]
+    pub(crate) fn arm_for_space(&mut self) -> bool {
+        let header = self.control.header();
+        // Ordering: Release, as in `Control::arm_for_messages`.
+        header.space_armed.fetch_or(1, Ordering::AcqRel);
+        let announced = header.space.arm();
+        self.notice_annexes();
+        // Ordering: pairs with the light barrier in `Control::released`, in another process: either it sees
+        // that the publisher waits, or our next look sees its release.
+        announced && (self.annexes.is_empty() || essential!(remote_space_barrier, machine_barrier()))
+    }
+
+    /// Takes note of processes that were attached or detached. Returns `true` if there were any. A load, as a
+    /// rule.
+    #[inline(always)]
+    fn notice_annexes(&mut self) -> bool {
+        // Ordering: Relaxed; a joiner of another process makes a barrier that reaches this one after it was
+        // attached, and the deciding look stands behind a light barrier.
+        let version = self.control.header().state.annexes.load(Ordering::Relaxed);
+        let changed = version != self.annex_version;
+        if changed {
+            self.renew_annexes(version);
+        }
+        changed
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn renew_annexes(&mut self, version: u32) {
+        // Ordering: pairs with the Release in `Annexes::attach`: the list that was announced is visible.
+        fence(Ordering::Acquire);
+        if let Some(annexes) = self.control.annexes() {
+            annexes.copy_to(&mut self.annexes);
+        }
+        self.annex_version = version;
+        self.note_bytes();
+    }
+
+    /// Records how many bytes were published so far, for other processes that outlive this one.
+    fn note_bytes(&self) {
+        let pool = &self.control.header().pool;
+        pool.counted_bytes.store(self.bytes, Ordering::Relaxed);
+        pool.counted_to.store(self.head, Ordering::Relaxed);
     }
 
     /// Reserves up to `most` free blocks for direct publishing, when none are reserved. `taken`, which was

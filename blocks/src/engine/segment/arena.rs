@@ -6,10 +6,14 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use crate::engine::segment::external_memory::ArenaMemory;
+#[cfg(not(loom))]
+use crate::engine::segment::{MAPPINGS, files::SegmentError};
 use crate::engine::shield::event;
 use crate::error::ChannelError;
 use crate::sys::fork::{InChild, Uninherited};
 use crate::sys::mapping::Reservation;
+#[cfg(not(loom))]
+use crate::sys::mappings::charge_mappings;
 use crate::sys::{self, memfd};
 
 /// A memfd-backed mapping that holds a publisher's blocks.
@@ -32,7 +36,8 @@ use crate::sys::{self, memfd};
 /// # Its file
 /// The mapping needs no open file. The publisher keeps the file open so that others can map it elsewhere, and
 /// so do subscribers that [ask for it](crate::ReaderOptions::maps). Once all of these are gone, the file is
-/// closed.
+/// closed. A process that has [opened](crate::Channel::open_remote) the channel of another one keeps it open
+/// as long as the channel.
 pub struct Arena {
     // Dropped before the mapping.
     uninherited: Uninherited,
@@ -84,6 +89,23 @@ impl Arena {
         let refused = |error| ChannelError::system(len, error);
         let len = sys::whole_pages(len.max(1)).ok_or(rustix::io::Errno::NOMEM).map_err(refused)?;
         Self::map(memory.into_file(len)?, len, prefault).map_err(refused)
+    }
+
+    /// Maps the first `len` bytes, whole pages, of another process's arena for reading.
+    #[cfg(not(loom))]
+    pub(crate) fn open(file: &Arc<OwnedFd>, len: usize) -> Result<Self, SegmentError> {
+        charge_mappings(MAPPINGS)?;
+        let map = || {
+            let mapping = Reservation::new(len)?;
+            // SAFETY: the reservation is new, so nothing refers into it.
+            unsafe { mapping.map_read_only(0, len, file.as_fd()) }?;
+            // SAFETY: the whole mapping, which is dropped after the value.
+            let uninherited = unsafe { Uninherited::new(mapping.base(), mapping.len(), InChild::Nothing) }?;
+            Ok((mapping, uninherited))
+        };
+        let (mapping, uninherited) = map().map_err(SegmentError::system)?;
+        let (file, alignment) = (Arc::downgrade(file), sys::page_size());
+        Ok(Self { uninherited, mapping, file, alignment, no_large_pages: None })
     }
 
     /// Maps the first `len` bytes of a file, whole pages.
@@ -190,7 +212,8 @@ impl Arena {
         self.alignment
     }
 
-    /// The first byte. The mapping is readable and writable, and valid as long as the arena.
+    /// The first byte. The mapping is valid as long as the arena. It is writable in the publisher's process
+    /// only.
     #[must_use]
     pub fn base(&self) -> NonNull<u8> {
         self.mapping.base()

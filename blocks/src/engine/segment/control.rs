@@ -8,38 +8,44 @@
 //! │ watermark  oldest live sequence │ written by the publisher, once per reclamation
 //! │ messages   event count: waiting for a message          closed flag
 //! │ space      event count: waiting for a block
-//! │ held       all counted holds    │
 //! ├ Slot × slots ───────────────────┤
 //! │ word       block address, length│ slot of sequence s: s mod slots
 //! │ time                            │
-//! ├ Cursor × subscribers ───────────┤ one pair of cache lines each
-//! │ low, high  the interval of sequences that the subscriber may be attached to
-//! │ counters   written by that subscriber only
-//! ├ holds × blocks ─────────────────┤ owned samples beyond the interval, counted per block
+//! ├ Side ───────────────────────────┤ the part that subscribers of the publisher's process write; see `side.rs`
 //! ├ kept × blocks ──────────────────┤ descriptors of claimed messages whose slots were given up
 //! ├ size classes ───────────────────┤ part of the preamble
 //! └─────────────────────────────────┘
 //! ```
 //! All positions are offsets and sequence numbers, never pointers.
+//!
+//! Only the publisher's process writes to this file. A subscribing process maps it read-only, and has its
+//! side of the channel in an annex.
 
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
 use crate::abi::DirectPublisher;
-use crate::direct::Slot;
-use crate::engine::segment::preamble::{Geometry, Preamble};
+use crate::direct::{Slot, may_have_waiters};
+use crate::engine::remote::{Annexes, RemotePublisher};
+use crate::engine::segment::preamble::Geometry;
+use crate::engine::segment::side::Side;
 use crate::engine::segment::words::{Cursor, Header, KeptDescriptor, UNUSED};
-use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, essential, fence, heavy_barrier};
-#[cfg(not(loom))]
-use crate::sys;
+use crate::engine::wake::event_count::QuietRounds;
+use crate::primitive::{
+    LoadAcquire as _, Ordering, asymmetric_barriers, essential, fence, heavy_barrier, machine_barrier,
+};
 
-/// The largest number of counted holds on one block. Far below the count's range, since others may count on
-/// before we end.
-const MAX_HOLDS: u32 = u32::MAX / 2;
+#[cfg(not(loom))]
+mod files;
+#[cfg(loom)]
+mod heap;
+
+#[cfg(not(loom))]
+use files::Memory;
+#[cfg(loom)]
+use heap::Memory;
 
 /// A handle to a control segment: plain pointers for the hot path, and the memory that keeps them valid.
 #[derive(Clone, Debug)]
@@ -50,14 +56,23 @@ pub(crate) struct Control {
     slots: NonNull<Slot>,
     /// Number of slots minus 1.
     mask: u64,
-    cursors: NonNull<CachePadded<Cursor>>,
-    holds: NonNull<AtomicU32>,
+    /// The side of this process.
+    side: Side,
     kept: NonNull<KeptDescriptor>,
     geometry: Geometry,
-    _memory: Arc<Memory>,
+    memory: Arc<Memory>,
 }
 
-// SAFETY: the pointers lead to atomics only (and padding), which `_memory` keeps alive wherever the handle
+/// Where the publisher of a channel is.
+#[derive(Debug)]
+enum Publisher {
+    /// In this process; others may be attached.
+    Here(Annexes),
+    /// In another process.
+    Remote(RemotePublisher),
+}
+
+// SAFETY: the pointers lead to atomics only (and padding), which `memory` keeps alive wherever the handle
 // goes.
 unsafe impl Send for Control {}
 // SAFETY: as above: every access through a shared handle is atomic.
@@ -70,7 +85,8 @@ impl Control {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
-        // SAFETY: initialised in `create` and alive as long as `_memory`.
+        // SAFETY: initialised in `create` and alive as long as `memory`, or the one that the caller of
+        // `replace_header` keeps.
         unsafe { self.header.as_ref() }
     }
 
@@ -79,7 +95,7 @@ impl Control {
     pub(crate) fn slot(&self, sequence: u64) -> &Slot {
         let index = (sequence & self.mask) as usize;
         // SAFETY: `slots` is a power of two and `mask` one less, so the index is below it; `create`
-        // initialised that many, alive as long as `_memory`.
+        // initialised that many, alive as long as `memory`.
         unsafe { &*self.slots.as_ptr().add(index) }
     }
 
@@ -97,78 +113,135 @@ impl Control {
         }
     }
 
-    /// The cursors that have ever been used.
-    pub(crate) fn used_cursors(&self) -> &[CachePadded<Cursor>] {
-        // Ordering: Relaxed; a joiner raises the count before its fence, and the publisher's deciding scan
-        // stands behind one (see `producer.rs`).
-        let used = self.header().state.cursors_used.load(Ordering::Relaxed).min(self.geometry.cursors);
-        // SAFETY: `used <= cursors`, all of which `create` initialised; alive as long as `_memory`.
-        unsafe { std::slice::from_raw_parts(self.cursors.as_ptr(), used as usize) }
+    /// Uses another header, through this handle only.
+    ///
+    /// # Safety
+    /// The caller keeps the header for as long as the handle, or a clone of it, is used.
+    pub(crate) unsafe fn replace_header(&mut self, header: &Arc<Header>) {
+        self.header = NonNull::from(&**header);
     }
 
-    /// A cursor, together with its segment.
+    /// The side of this process.
+    #[inline(always)]
+    pub(crate) fn side(&self) -> &Side {
+        &self.side
+    }
+
+    /// The attached processes, if the publisher is in this one.
+    pub(crate) fn annexes(&self) -> Option<&Annexes> {
+        match self.memory.publisher() {
+            Publisher::Here(annexes) => Some(annexes),
+            Publisher::Remote(_) => None,
+        }
+    }
+
+    /// The publisher, if it is in another process.
+    #[inline]
+    pub(crate) fn remote(&self) -> Option<&RemotePublisher> {
+        match self.memory.publisher() {
+            Publisher::Here(_) => None,
+            Publisher::Remote(publisher) => Some(publisher),
+        }
+    }
+
+    /// A cursor of this process, together with its segment.
     ///
     /// # Panics
     /// If the index is out of range.
     pub(crate) fn cursor(&self, index: u32) -> CursorRef {
-        assert!(index < self.geometry.cursors, "cursor index out of range");
-        // SAFETY: in range, so within what `create` laid out.
-        let line = unsafe { self.cursors.add(index as usize) };
-        CursorRef { line, control: self.clone() }
-    }
-
-    /// Counts one more hold on `block`, which an interval covers or somebody holds meanwhile.
-    pub(crate) fn hold(&self, block: u32) {
-        // Ordering: Relaxed; ordered before the publisher's look by the Release store that gives the
-        // interval up, or by the release of the other hold.
-        self.header().held.fetch_add(1, Ordering::Relaxed);
-        let before = self.holds()[block as usize].fetch_add(1, Ordering::Relaxed);
-        if before > MAX_HOLDS {
-            // Only a program that forgets samples again and again comes this far. A count that wraps would
-            // free the block under them, so end the process, as `Arc` does.
-            std::process::abort();
-        }
-    }
-
-    /// Gives up one hold on `block`.
-    pub(crate) fn unhold(&self, block: u32) {
-        // Ordering: Release pairs with the publisher's Acquire looks: we have read what we held. The total
-        // goes last: while it is not 0 the publisher reads each count.
-        let release = essential!(release_hold, Ordering::Release);
-        self.holds()[block as usize].fetch_sub(1, release);
-        self.header().held.fetch_sub(1, release);
+        CursorRef { line: self.side.cursor(index), control: self.clone() }
     }
 
     /// Descriptors of blocks that were reclaimed while claimed, by the block's number.
     pub(crate) fn kept(&self) -> &[KeptDescriptor] {
-        // SAFETY: `create` initialised `blocks` entries, alive as long as `_memory`.
+        // SAFETY: `create` initialised `blocks` entries, alive as long as `memory`.
         unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
     }
 
-    /// Whether anybody may still read a block of a channel that has
+    /// Whether the publisher was dropped, or its process has ended. Messages may be left.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        // Ordering: Acquire pairs with `Producer::close`: the head loaded after it is the last.
+        self.header().state.closed.load_acquire() != 0 || self.is_publisher_gone()
+    }
+
+    /// Whether the publisher's process is known to have ended.
+    #[inline]
+    pub(crate) fn is_publisher_gone(&self) -> bool {
+        // Ordering: Acquire pairs with the Release of who has learned it: a process that has ended writes
+        // nothing any more, so whatever is loaded after this is the last value.
+        self.side.words().waiting.publisher_gone.load(Ordering::Acquire) != 0
+    }
+
+    /// Announces a subscriber of this process that is about to sleep. Returns `false` if the system refused
+    /// the barrier that this takes: see [`EventCount::arm`].
+    ///
+    /// [`EventCount::arm`]: crate::engine::wake::event_count::EventCount::arm
+    #[must_use]
+    pub(crate) fn arm_for_messages(&self) -> bool {
+        if self.remote().is_none() {
+            return self.header().state.messages.arm();
+        }
+        // Ordering: Release, so that the thread that answers the bell sees how to wake us: it changes this
+        // word before it wakes, so either it sees this, or the word is odd anew and the bell rings again.
+        self.side.words().waiting.armed.fetch_or(1, Ordering::AcqRel);
+        // Ordering: pairs with the light barrier in `may_have_waiters`, in the publisher's process: either it
+        // sees the word, or our next look sees its message.
+        essential!(remote_wait_barrier, machine_barrier())
+    }
+
+    /// Resets the armed word of this process, because its bell rang. Returns `true` if somebody may wait.
+    pub(crate) fn disarm(&self) -> bool {
+        even(&self.side.words().waiting.armed)
+    }
+
+    /// Call this after releasing. Returns `true` if the publisher sleeps and the caller must wake it. If the
+    /// publisher is in another process, this has rung its bell already.
+    #[inline(always)]
+    pub(crate) fn released(&self, rounds: &mut QuietRounds) -> bool {
+        may_have_waiters(self.header().space.word()) && self.released_behind_fence(rounds)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn released_behind_fence(&self, rounds: &mut QuietRounds) -> bool {
+        match self.remote() {
+            None => self.header().space.waiter_behind_fence(rounds),
+            Some(publisher) => {
+                publisher.ring_if_armed(self.header());
+                false
+            }
+        }
+    }
+
+    /// Whether anybody of this process may still read a block of a channel that has
     /// [ended](crate::engine::ring::producer::Producer::close): somebody has not received everything, is
     /// attached to a message, or holds a block. Once this is `false` it stays `false`, unless somebody joins.
+    /// Other processes have mapped the blocks themselves.
     #[cfg_attr(loom, allow(dead_code, reason = "a model calls it, not the channel"))]
     pub(crate) fn is_needed(&self) -> bool {
-        // Ordering: Acquire; the last head, since the channel was seen to be closed.
-        let head = self.header().head.next.load(Ordering::Acquire);
+        // Ordering: Acquire; the last head, since the channel was seen to be closed. The one of
+        // another process proves nothing: subscribers that have not left may be attached.
+        let head = if self.remote().is_some() { UNUSED } else { self.header().head.next.load_acquire() };
         // Ordering: Acquire pairs with the Release in `Consumer::release` and `CursorRef::vacate`: what was
         // read by interval was read, and what became a counted hold is counted in what is loaded below.
         let acquire = essential!(needed_acquire, Ordering::Acquire);
         // An unused cursor is behind nothing.
-        if self.used_cursors().iter().any(|cursor| cursor.low.load(acquire) < head) {
+        if self.side.used_cursors().iter().any(|cursor| cursor.low.load(acquire) < head) {
             return true;
         }
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        self.header().held.load(acquire) != 0
+        self.side.words().held.load(acquire) != 0
     }
+}
 
-    /// The hold counts of all blocks.
-    #[inline(always)]
-    pub(crate) fn holds(&self) -> &[AtomicU32] {
-        // SAFETY: `create` initialised `blocks` counts, alive as long as `_memory`.
-        unsafe { std::slice::from_raw_parts(self.holds.as_ptr(), self.geometry.blocks as usize) }
-    }
+/// Makes an armed word even. Returns `true` if it was odd.
+pub(crate) fn even(armed: &crate::primitive::AtomicU32) -> bool {
+    let value = armed.load(Ordering::Relaxed);
+    // Ordering: AcqRel pairs with the change by the waiter: its waker is registered. If it is odd again
+    // already, there is a waiter that the next bell is for.
+    value % 2 == 1
+        && armed.compare_exchange(value, value.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// A cursor of a control segment.
@@ -197,6 +270,10 @@ impl CursorRef {
         &self.control
     }
 
+    pub(crate) fn control_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+
     #[inline(always)]
     pub(crate) fn header(&self) -> &Header {
         self.control.header()
@@ -208,6 +285,9 @@ impl CursorRef {
         #[cfg(loom)]
         if crate::primitive::interrupts_itself() {
             return true;
+        }
+        if self.control.remote().is_some() {
+            return machine_barrier();
         }
         if asymmetric_barriers() {
             return heavy_barrier();
@@ -223,107 +303,7 @@ impl CursorRef {
         self.line().low.store(UNUSED, Ordering::Release);
         if claimer {
             // Ordering: Release: a thread that finds no claimer finds the cursor unused.
-            self.header().state.claimers.fetch_sub(1, Ordering::Release);
+            self.control.side.words().joined.claimers.fetch_sub(1, Ordering::Release);
         }
-    }
-}
-
-/// Keeps the memory of a control segment.
-#[cfg(not(loom))]
-#[derive(Debug)]
-struct Memory {
-    // Dropped before the mapping.
-    _uninherited: sys::fork::Uninherited,
-    _mapping: sys::mapping::Reservation,
-}
-
-#[cfg(not(loom))]
-impl Control {
-    /// Creates a control segment in a sealed memfd, and returns it with the file. Eight system calls.
-    pub(crate) fn create(preamble: &Preamble) -> rustix::io::Result<(Self, OwnedFd)> {
-        let geometry = preamble.geometry;
-        let offsets = geometry.offsets().ok_or(rustix::io::Errno::INVAL)?;
-        let file = sys::memfd::sized("blockcast-control", offsets.len)?;
-        let mapping = sys::mapping::Reservation::new(offsets.len)?;
-        // SAFETY: the reservation is new, so nothing refers into it.
-        unsafe { mapping.map(0, offsets.len, file.as_fd(), true) }?;
-        sys::memfd::seal(&file)?;
-        let base = mapping.base();
-        // SAFETY: the offsets were laid out within `offsets.len` bytes from a page-aligned base.
-        let (header, slots, cursors, holds, kept, classes) = unsafe {
-            (
-                base.add(offsets.header).cast::<Header>(),
-                base.add(offsets.slots).cast::<Slot>(),
-                base.add(offsets.cursors).cast::<CachePadded<Cursor>>(),
-                base.add(offsets.holds).cast::<AtomicU32>(),
-                base.add(offsets.kept).cast::<KeptDescriptor>(),
-                base.add(offsets.classes),
-            )
-        };
-        let (first, last) = (preamble.encode(offsets.len as u64), preamble.encode_classes());
-        // SAFETY: in bounds and aligned as laid out above; nobody else knows the mapping yet. The same
-        // holds for each write below.
-        unsafe { base.copy_from_nonoverlapping(NonNull::from(&first).cast(), first.len()) };
-        // SAFETY: as above, as many bytes as the geometry's classes have.
-        unsafe { classes.copy_from_nonoverlapping(NonNull::from(&*last).cast(), last.len()) };
-        // SAFETY: as above.
-        unsafe { header.write(Header::new()) };
-        for index in 0..geometry.slots as usize {
-            // SAFETY: as above, `index < slots`.
-            unsafe { slots.add(index).write(Slot::new()) };
-        }
-        for index in 0..geometry.cursors as usize {
-            // SAFETY: as above, `index < cursors`.
-            unsafe { cursors.add(index).write(CachePadded::new(Cursor::new())) };
-        }
-        for index in 0..geometry.blocks as usize {
-            // SAFETY: as above, `index < blocks`.
-            unsafe { holds.add(index).write(AtomicU32::new(0)) };
-            // SAFETY: as above, `index < blocks`.
-            unsafe { kept.add(index).write(KeptDescriptor::new()) };
-        }
-        let in_child = sys::fork::InChild::Zeros(Header::look_closer);
-        // SAFETY: the whole mapping, which is dropped after the value; it has a preamble and a header at
-        // least.
-        let _uninherited = unsafe { sys::fork::Uninherited::new(base, mapping.len(), in_child) }?;
-        let _memory = Arc::new(Memory { _uninherited, _mapping: mapping });
-        let mask = u64::from(geometry.slots - 1);
-        Ok((Self { header, slots, cursors, holds, kept, mask, geometry, _memory }, file))
-    }
-}
-
-/// Under loom the segment lives on the heap: loom's atomics are larger than real ones and must be dropped.
-#[cfg(loom)]
-#[derive(Debug)]
-struct Memory {
-    header: Box<Header>,
-    slots: Box<[Slot]>,
-    cursors: Box<[CachePadded<Cursor>]>,
-    holds: Box<[AtomicU32]>,
-    kept: Box<[KeptDescriptor]>,
-}
-
-#[cfg(loom)]
-impl Control {
-    /// Creates a control segment for one run of a model.
-    pub(crate) fn create(preamble: &Preamble) -> rustix::io::Result<Self> {
-        let geometry = preamble.geometry;
-        let memory = Arc::new(Memory {
-            header: Box::new(Header::new()),
-            slots: (0..geometry.slots).map(|_| Slot::new()).collect(),
-            cursors: (0..geometry.cursors).map(|_| CachePadded::new(Cursor::new())).collect(),
-            holds: (0..geometry.blocks).map(|_| AtomicU32::new(0)).collect(),
-            kept: (0..geometry.blocks).map(|_| KeptDescriptor::new()).collect(),
-        });
-        Ok(Self {
-            header: NonNull::from(&*memory.header),
-            slots: NonNull::from(&*memory.slots).cast(),
-            cursors: NonNull::from(&*memory.cursors).cast(),
-            holds: NonNull::from(&*memory.holds).cast(),
-            kept: NonNull::from(&*memory.kept).cast(),
-            mask: u64::from(geometry.slots - 1),
-            geometry,
-            _memory: memory,
-        })
     }
 }

@@ -2,13 +2,21 @@
 //!
 //! A segment consists of two memfds. The [`arena`] holds the blocks; [`external_memory`] is memory that the
 //! user provides for them. The [`control`] segment holds the [`words`] of the protocol. Its [`preamble`] says
-//! how both are laid out, so that a holder of the two descriptors can map them: see [`view`].
+//! how both are laid out, so that a holder of the two descriptors can map them once it has checked the
+//! [`files`]: see [`view`]. Every other process that subscribes has its [`side`] of the words in an [`annex`].
 
+#[cfg(not(loom))]
+pub(crate) mod annex;
 pub mod arena;
 pub(crate) mod control;
 pub(crate) mod external_memory;
+#[cfg(not(loom))]
+pub(crate) mod files;
 pub(crate) mod layout;
+#[cfg(not(loom))]
+pub(crate) mod mapped_file;
 pub(crate) mod preamble;
+pub(crate) mod side;
 #[cfg(not(loom))]
 pub(crate) mod view;
 pub(crate) mod words;
@@ -31,7 +39,7 @@ use crate::sys::mappings::{NoMappings, charge_mappings};
 /// Memory mappings of a segment: control segment and arena.
 const MAPPINGS: usize = 2;
 
-/// The shared memory of one channel, in the process that created it.
+/// The shared memory of one channel, in the process that created it or in one that has opened it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     control: Control,
@@ -39,7 +47,8 @@ pub(crate) struct Segment {
     layout: Layout,
 }
 
-/// The descriptors of a segment, from which [`SegmentView::open`](view::SegmentView::open) maps it elsewhere.
+/// The descriptors of a segment, from which another process [opens](crate::Channel::open_remote) or
+/// [views](crate::SegmentView::open) it.
 #[derive(Debug)]
 pub struct SegmentFiles {
     /// The words of the protocol.
@@ -80,6 +89,12 @@ impl Segment {
             arena: file,
         };
         Ok((Self { control, arena, layout }, files))
+    }
+
+    /// The segment of these parts.
+    #[cfg(not(loom))]
+    pub(crate) fn of(control: Control, arena: Arena, layout: Layout) -> Self {
+        Self { control, arena, layout }
     }
 
     pub(crate) fn control(&self) -> &Control {

@@ -13,11 +13,23 @@
 //!       28   4  0
 //!       32   8  bytes of the control segment
 //!       40   8  bytes of the arena
-//!      128      header, slots, cursors, hold counts, kept descriptors
+//!      128      header, slots, side of the publisher's process, kept descriptors
 //!               size classes, 16 bytes each: 8 block size, 4 blocks, 4 blocks at most
+//! ```
+//! An [annex](super::annex) begins like this:
+//! ```text
+//! byte   0   8  magic
+//!        8   4  version of the layout
+//!       12   4  cursors
+//!       16   4  blocks
+//!       20   4  0
+//!       24   8  bytes of the annex
+//!      128      side of the subscribing process
 //! ```
 
 use crate::engine::segment::layout::Layout;
+#[cfg(not(loom))]
+use crate::engine::segment::side::SideOffsets;
 use crate::options::SizeClass;
 #[cfg(not(loom))]
 use crate::sys;
@@ -72,8 +84,7 @@ pub(crate) struct Offsets {
     pub(super) len: usize,
     pub(super) header: usize,
     pub(super) slots: usize,
-    pub(super) cursors: usize,
-    pub(super) holds: usize,
+    pub(super) side: SideOffsets,
     pub(super) kept: usize,
     pub(super) classes: usize,
 }
@@ -87,29 +98,23 @@ impl Geometry {
     pub(crate) fn offsets(self) -> Option<Offsets> {
         use std::alloc;
 
-        use crossbeam_utils::CachePadded;
-
-        use super::words::{Cursor, Header, KeptDescriptor};
+        use super::words::{Header, KeptDescriptor};
         use crate::direct::Slot;
-        use crate::primitive::AtomicU32;
 
-        if !self.slots.is_power_of_two() || self.cursors == 0 || self.blocks == 0 {
+        if !self.slots.is_power_of_two() {
             return None;
         }
         let array = alloc::Layout::array::<u8>;
         let whole = array(Preamble::LEN).ok()?;
         let (whole, header) = whole.extend(alloc::Layout::new::<Header>()).ok()?;
         let (whole, slots) = whole.extend(alloc::Layout::array::<Slot>(self.slots as usize).ok()?).ok()?;
-        let cursors = alloc::Layout::array::<CachePadded<Cursor>>(self.cursors as usize).ok()?;
-        let (whole, cursors) = whole.extend(cursors).ok()?;
-        let holds = alloc::Layout::array::<AtomicU32>(self.blocks as usize).ok()?;
-        let (whole, holds) = whole.extend(holds).ok()?;
+        let (whole, side) = SideOffsets::after(whole, self.cursors, self.blocks)?;
         let kept = alloc::Layout::array::<KeptDescriptor>(self.blocks as usize).ok()?;
         let (whole, kept) = whole.extend(kept).ok()?;
         let (whole, classes) =
             whole.extend(array(CLASS_LEN.checked_mul(self.classes as usize)?).ok()?).ok()?;
         let len = sys::whole_pages(whole.size())?;
-        Some(Offsets { len, header, slots, cursors, holds, kept, classes })
+        Some(Offsets { len, header, slots, side, kept, classes })
     }
 }
 
@@ -126,7 +131,7 @@ impl Preamble {
     pub(super) const MAGIC: [u8; 8] = *b"blkcast\0";
 
     /// The version of the layout. Increase it whenever the place or the meaning of a byte changes.
-    pub(super) const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 2;
 
     /// The first bytes of the segment.
     pub(super) fn encode(&self, control_len: u64) -> [u8; Self::USED] {

@@ -1,5 +1,5 @@
-//! The words of a control segment that publisher and subscribers share: [`Header`], [`Cursor`],
-//! [`KeptDescriptor`].
+//! The words that publisher and subscribers share: [`Header`] and [`KeptDescriptor`], which the publisher's
+//! process writes, and [`SideWords`] and [`Cursor`], which a subscribing process writes.
 
 #[cfg(not(loom))]
 use std::ptr::NonNull;
@@ -10,24 +10,57 @@ use crate::direct::Slot;
 #[cfg(not(loom))]
 use crate::engine::segment::preamble::Preamble;
 use crate::engine::wake::event_count::EventCount;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering, asymmetric_barriers};
+use crate::primitive::{AtomicU32, AtomicU64, LoadAcquire as _, Ordering, asymmetric_barriers};
 
 /// `low` of a cursor that nobody uses: it claims nothing.
 pub(crate) const UNUSED: u64 = u64::MAX;
 /// `high` of a reliable subscriber: it claims everything from `low` on.
 pub(crate) const UNBOUNDED: u64 = u64::MAX;
 
-/// The words that publisher and subscribers share, except slots and cursors.
+/// The words of the publisher, except its slots. Other processes only read them.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) head: CachePadded<Head>,
     pub(crate) state: CachePadded<State>,
-    /// Notified by subscribers that release, waited on by the publisher.
+    /// Notified by subscribers of the publisher's process that release, waited on by the publisher.
     pub(crate) space: CachePadded<EventCount>,
+    /// Odd while the publisher waits for a block that a subscriber of another process may release. Then
+    /// `space` is not quiet either. Changes with every wait.
+    pub(crate) space_armed: CachePadded<AtomicU32>,
     pub(crate) pool: CachePadded<PoolLine>,
+}
+
+/// The words of the subscribers of one process, except their cursors and hold counts. The publisher's process
+/// reads them.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct SideWords {
+    pub(crate) joined: CachePadded<Joined>,
     /// Counted holds on all blocks together. Not 0 for at least as long as the count of any block.
     pub(crate) held: CachePadded<AtomicU64>,
+    pub(crate) waiting: CachePadded<Waiting>,
+}
+
+/// Which cursors of a process are in use.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Joined {
+    /// Cursors at and above this index have never been used.
+    pub(crate) cursors_used: AtomicU32,
+    /// Subscribers that may be overtaken, which claim as they go. While there are any, reclaiming fences.
+    /// Never 0 if the system has no process-wide barrier.
+    pub(crate) claimers: AtomicU32,
+}
+
+/// The words for waiting in a process that is not the publisher's.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Waiting {
+    /// Odd while a subscriber of the process waits for messages. Changes with every wait.
+    pub(crate) armed: AtomicU32,
+    /// 1 once the process knows that the publisher's has ended.
+    pub(crate) publisher_gone: AtomicU32,
 }
 
 /// Written by the publisher on every publish.
@@ -54,6 +87,10 @@ pub(crate) struct PoolLine {
     pub(crate) oldest_kept: AtomicU64,
     /// Loans that found no block.
     pub(crate) exhausted: AtomicU64,
+    /// Bytes published before sequence `counted_to`. Both are as of the latest reclamation, or of the moment
+    /// at which the publisher noticed that a process was attached.
+    pub(crate) counted_bytes: AtomicU64,
+    pub(crate) counted_to: AtomicU64,
 }
 
 /// The rarely written words that the publisher reads on every publish.
@@ -69,13 +106,10 @@ pub(crate) struct State {
     /// Sequences below are reclaimed, and those of them that somebody has claimed are listed as
     /// [`KeptDescriptor`]. Only the publisher writes it; it follows the watermark.
     pub(crate) settled: AtomicU64,
-    /// Cursors at and above this index have never been used.
-    pub(crate) cursors_used: AtomicU32,
+    /// How often a process was attached or detached.
+    pub(crate) annexes: AtomicU32,
     /// Bytes of the largest block plus 1; 0 in a forked child, where the publisher has no blocks.
     pub(crate) limit: AtomicU64,
-    /// Subscribers that may be overtaken, which claim as they go. While there are any, reclaiming fences.
-    /// Never 0 if the system has no process-wide barrier.
-    pub(crate) claimers: AtomicU32,
 }
 
 /// One subscriber's words: written by that subscriber, read by the publisher when it reclaims.
@@ -98,6 +132,10 @@ pub(crate) struct Cursor {
     pub(crate) lost: AtomicU64,
     /// Owned samples that became counted holds.
     pub(crate) holds: AtomicU64,
+    /// Where the latest jump leads. Once `low` is there, [`jump_lost`](Self::jump_lost) counts.
+    pub(crate) jump_to: AtomicU64,
+    /// Lost messages, with those of the latest jump.
+    pub(crate) jump_lost: AtomicU64,
 }
 
 /// The descriptor of a block that was reclaimed while somebody had claimed its message: its slot in the ring
@@ -112,7 +150,7 @@ pub(crate) struct KeptDescriptor {
 }
 
 impl Header {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             head: CachePadded::new(Head { next: AtomicU64::new(0), bytes: AtomicU64::new(0) }),
             state: CachePadded::new(State {
@@ -120,19 +158,20 @@ impl Header {
                 settled: AtomicU64::new(0),
                 messages: EventCount::new(),
                 closed: AtomicU32::new(0),
-                cursors_used: AtomicU32::new(0),
+                annexes: AtomicU32::new(0),
                 limit: AtomicU64::new(0),
-                claimers: AtomicU32::new(u32::from(!asymmetric_barriers())),
             }),
             space: CachePadded::new(EventCount::new()),
+            space_armed: CachePadded::new(AtomicU32::new(0)),
             pool: CachePadded::new(PoolLine {
                 blocks: AtomicU32::new(0),
                 limbo: AtomicU32::new(0),
                 loaned: AtomicU32::new(0),
                 oldest_kept: AtomicU64::new(UNUSED),
                 exhausted: AtomicU64::new(0),
+                counted_bytes: AtomicU64::new(0),
+                counted_to: AtomicU64::new(0),
             }),
-            held: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -152,6 +191,23 @@ impl Header {
     }
 }
 
+impl SideWords {
+    pub(super) fn new() -> Self {
+        let claimers = u32::from(!asymmetric_barriers());
+        Self {
+            joined: CachePadded::new(Joined {
+                cursors_used: AtomicU32::new(0),
+                claimers: AtomicU32::new(claimers),
+            }),
+            held: CachePadded::new(AtomicU64::new(0)),
+            waiting: CachePadded::new(Waiting {
+                armed: AtomicU32::new(0),
+                publisher_gone: AtomicU32::new(0),
+            }),
+        }
+    }
+}
+
 impl KeptDescriptor {
     pub(super) fn new() -> Self {
         Self { sequence: AtomicU64::new(UNUSED), word: AtomicU64::new(0), time: AtomicU64::new(0) }
@@ -165,7 +221,7 @@ impl Slot {
 }
 
 impl Cursor {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             low: AtomicU64::new(UNUSED),
             high: AtomicU64::new(0),
@@ -174,6 +230,8 @@ impl Cursor {
             bytes: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             holds: AtomicU64::new(0),
+            jump_to: AtomicU64::new(UNUSED),
+            jump_lost: AtomicU64::new(0),
         }
     }
 
@@ -182,8 +240,19 @@ impl Cursor {
     pub(crate) fn joined_at(&self) -> Option<u64> {
         // Ordering: who sees the `low` of a join sees that `start` is not known, or the last store of that
         // join.
-        let used = self.low.load(Ordering::Acquire) != UNUSED;
-        let start = self.start.load(Ordering::Acquire);
+        let used = self.low.load_acquire() != UNUSED;
+        let start = self.start.load_acquire();
         (used && start != UNUSED).then_some(start)
+    }
+
+    /// Lost messages: exact at every instruction of the subscriber, which may have died at any.
+    pub(crate) fn lost_messages(&self) -> u64 {
+        // Ordering: Acquire pairs with the stores of `Consumer::jump`, each of which is a Release.
+        let low = self.low.load_acquire();
+        if low >= self.jump_to.load_acquire() {
+            self.jump_lost.load(Ordering::Relaxed)
+        } else {
+            self.lost.load(Ordering::Relaxed)
+        }
     }
 }

@@ -19,6 +19,7 @@
 //! fenced event count is only *settled* once the waiter that switched it is past its barrier. Until then,
 //! other waiters issue their own, and only a settled event count becomes quiet again.
 
+#[cfg(all(test, loom))]
 use crate::direct::may_have_waiters;
 use crate::primitive::{AtomicU32, Ordering, asymmetric_barriers, essential, fence, heavy_barrier};
 
@@ -28,6 +29,9 @@ const FENCED: u32 = 2;
 const SETTLED: u32 = 4;
 /// The system has no process-wide barrier: the event count never becomes quiet.
 const ALWAYS_FENCED: u32 = 8;
+/// Subscribers of other processes may wait. They are announced in their annexes, which a notifier then
+/// checks.
+const REMOTE: u32 = 32;
 /// Set in a forked child, where nobody waits. Whoever notifies finds out that the channel is not its own.
 #[cfg(not(loom))]
 const INHERITED: u32 = 16;
@@ -60,6 +64,25 @@ impl EventCount {
         self.word.store(INHERITED, Ordering::Relaxed);
     }
 
+    /// Makes every notifier check for waiters of other processes from now on.
+    pub(crate) fn set_remote(&self) {
+        // Ordering: Relaxed; a waiter of another process makes a barrier that reaches the notifier before it
+        // relies on this.
+        self.word.fetch_or(REMOTE, Ordering::Relaxed);
+    }
+
+    /// There are no other processes any more.
+    pub(crate) fn clear_remote(&self) {
+        self.word.fetch_and(!REMOTE, Ordering::Relaxed);
+    }
+
+    /// Whether a notifier must check for waiters of other processes, and for those of its own.
+    pub(crate) fn kinds_of_waiters(&self) -> (bool, bool) {
+        // Ordering: Relaxed, as in `may_have_waiters`, after which this is called.
+        let word = self.word.load(Ordering::Relaxed);
+        (word & REMOTE != 0, word & !REMOTE != 0)
+    }
+
     /// Announces a waiter. The caller has registered how to wake it, and must check its condition once more
     /// before it sleeps. Returns `false` if the system refused a process-wide barrier: then a notifier may
     /// not have seen the announcement, and the caller must not sleep.
@@ -83,18 +106,18 @@ impl EventCount {
     }
 
     /// Call this after publishing. Returns `true` if the caller must wake a waiter.
-    #[inline(always)]
+    #[cfg(all(test, loom))]
     pub(crate) fn notified(&self, rounds: &mut QuietRounds) -> bool {
         may_have_waiters(&self.word) && self.waiter_behind_fence(rounds)
     }
 
-    /// The word that [`may_have_waiters`] reads.
+    /// The word that [`may_have_waiters`](crate::direct::may_have_waiters) reads.
     #[inline(always)]
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.word
     }
 
-    /// Call this after publishing if [`may_have_waiters`] returned `true`. Returns `true` if the caller must
+    /// Call this after publishing if [`may_have_waiters`](crate::direct::may_have_waiters) returned `true`. Returns `true` if the caller must
     /// wake a waiter.
     #[cold]
     #[inline(never)]
@@ -111,7 +134,13 @@ impl EventCount {
             rounds.0 = 0;
             // Fails if a waiter came or the system has no barrier: then the event count stays fenced. A
             // failure loses nothing. The next waiter sees a success in the word that it changes.
-            let _ = self.word.compare_exchange(FENCED | SETTLED, 0, Ordering::Relaxed, Ordering::Relaxed);
+            let remote = self.word.load(Ordering::Relaxed) & REMOTE;
+            let _ = self.word.compare_exchange(
+                FENCED | SETTLED | remote,
+                remote,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
         }
         false
     }

@@ -3,15 +3,28 @@
 use super::{Consumer, Outcome};
 use crate::descriptor::Packed;
 use crate::engine::segment::words::UNBOUNDED;
-use crate::primitive::{Ordering, essential, fence, light_barrier};
+use crate::primitive::{LoadAcquire as _, Ordering, essential, fence, light_barrier};
+
+/// How often a subscriber checks whether a publisher in another process has finished, before it reports that
+/// there is no message yet.
+const LOOKS: u32 = 100;
 
 /// Claimed messages whose slots were overwritten, the oldest last.
 #[derive(Debug, Default)]
-pub(super) struct Backlog(Vec<Packed>);
+pub(super) struct Backlog(pub(super) Vec<Packed>);
 
 impl Consumer {
+    /// With `CHECKED`, the publisher is in another process.
     #[inline(never)]
-    pub(super) fn receive_overtakable(&mut self) -> Outcome {
+    pub(super) fn receive_overtakable<const CHECKED: bool>(&mut self) -> Outcome {
+        if CHECKED {
+            if !self.is_sane() {
+                return Outcome::Corrupt;
+            }
+            if self.reliable {
+                return self.receive_checked();
+            }
+        }
         if self.head - self.next > self.depth {
             return Outcome::Overtaken;
         }
@@ -37,6 +50,9 @@ impl Consumer {
         if self.cursor.header().state.watermark.load(Ordering::Relaxed) > self.next {
             return if self.keeping.is_some() { self.receive_kept() } else { Outcome::Overtaken };
         }
+        if CHECKED {
+            return self.take_believed(Packed { sequence: self.next, word, time });
+        }
         self.time = time;
         self.taken(word, time);
         Outcome::Message
@@ -44,14 +60,25 @@ impl Consumer {
 
     /// Receives a claimed message whose slot may have been overwritten.
     #[cold]
-    fn receive_kept(&mut self) -> Outcome {
+    pub(super) fn receive_kept(&mut self) -> Outcome {
         // Until then the publisher is between announcing the watermark and listing claimed messages: a few
         // instructions, unless its thread was suspended there.
+        let mut looks = 0;
         // Ordering: Acquire pairs with the Release in `Producer::reclaim`.
-        while self.cursor.header().state.settled.load(Ordering::Acquire) <= self.next {
-            if self.cursor.header().state.watermark.load(Ordering::Acquire) <= self.next {
+        while self.cursor.header().state.settled.load_acquire() <= self.next {
+            if self.cursor.header().state.watermark.load_acquire() <= self.next {
                 // It has stepped back for one that is joining; the slot was not given up.
-                return self.receive_overtakable();
+                return if self.checked { Outcome::Empty } else { self.receive_overtakable::<false>() };
+            }
+            if self.checked {
+                if self.cursor.control().is_publisher_gone() {
+                    return self.receive_from_dead();
+                }
+                looks += 1;
+                if looks > LOOKS {
+                    // Its process was stopped there, or was killed and nobody knows yet.
+                    return Outcome::Empty;
+                }
             }
             crate::primitive::yield_now();
         }
@@ -61,7 +88,7 @@ impl Consumer {
             let listed = self.cursor.control().kept().iter().filter_map(|kept| {
                 // Ordering: Acquire pairs with `Producer::list`, which may be listing later messages of the
                 // claim right now; an entry is unchanged while the claim covers its message.
-                let sequence = kept.sequence.load(Ordering::Acquire);
+                let sequence = kept.sequence.load_acquire();
                 claimed.contains(&sequence).then(|| Packed {
                     sequence,
                     word: kept.word.load(Ordering::Relaxed),
@@ -73,11 +100,7 @@ impl Consumer {
             backlog.sort_unstable_by_key(|kept| std::cmp::Reverse(kept.sequence));
         }
         match backlog.pop() {
-            Some(kept) if kept.sequence == self.next => {
-                self.time = kept.time;
-                self.taken(kept.word, kept.time);
-                Outcome::Message
-            }
+            Some(kept) if kept.sequence == self.next => self.take_believed(kept),
             _ => Outcome::Overtaken,
         }
     }
@@ -91,14 +114,14 @@ impl Consumer {
         }
         let before = self.high;
         let high = low.saturating_add(self.window).min(UNBOUNDED - 1);
-        if high <= before || self.cursor.header().head.next.load(Ordering::Acquire) > before {
+        if high <= before || self.cursor.header().head.next.load_acquire() > before {
             return;
         }
         let line = self.cursor.line();
         line.high.store(high, Ordering::Relaxed);
         // Ordering: as in `claim`.
         essential!(room_fence, fence(Ordering::SeqCst));
-        if self.cursor.header().state.watermark.load(Ordering::Acquire) > before {
+        if self.cursor.header().state.watermark.load_acquire() > before {
             // Too late: some of the new part is already gone. An interval may always shrink.
             line.high.store(before, Ordering::Release);
         } else {
@@ -108,44 +131,12 @@ impl Consumer {
 
     /// Extends the claim to a window from `next` on. The watermark must be checked afterwards, which happens
     /// once the descriptor is read.
-    fn claim(&mut self) {
+    pub(super) fn claim(&mut self) {
         self.high = self.next.saturating_add(self.window).min(UNBOUNDED - 1);
         self.cursor.line().high.store(self.high, Ordering::Relaxed);
         // Ordering: pairs with the fence in `Producer::announce`, which is there as long as there are
         // claimers: its second scan sees this claim, or our next look at the watermark sees that it has
         // passed.
         essential!(claim_fence, fence(Ordering::SeqCst));
-    }
-
-    /// Continues, after [`Outcome::Overtaken`], at the oldest message that is still there and within the
-    /// depth. Returns how many were lost, and whether the publisher sleeps and must be woken. Nothing older
-    /// may still be attached through the interval.
-    pub(crate) fn jump(&mut self) -> (u64, bool) {
-        let from = self.next;
-        self.head = self.cursor.header().head.next.load(Ordering::Acquire);
-        // A consumer that keeps the oldest has received them all, and starts with an empty buffer.
-        let depth = if self.keeping.is_some() { 0 } else { self.depth };
-        self.next = self.next.max(self.head.saturating_sub(depth));
-        if let Some(backlog) = &mut self.keeping {
-            backlog.0.clear();
-        }
-        loop {
-            // Ordering: Acquire: the head loaded next is at least as new as the watermark.
-            let watermark = self.cursor.header().state.watermark.load(Ordering::Acquire);
-            self.head = self.cursor.header().head.next.load(Ordering::Acquire);
-            self.next = self.next.max(watermark);
-            if self.keeping.is_none() {
-                self.cursor.line().taken.store(self.next, Ordering::Relaxed);
-            }
-            self.cursor.line().low.store(self.next, Ordering::Release);
-            self.claim();
-            if self.cursor.header().state.watermark.load(Ordering::Relaxed) <= self.next {
-                break;
-            }
-        }
-        let lost = self.next - from;
-        self.lost += lost;
-        self.cursor.line().lost.store(self.lost, Ordering::Relaxed);
-        (lost, self.cursor.header().space.notified(&mut self.rounds))
     }
 }

@@ -1,17 +1,45 @@
 //! Getting blocks back: the part of a [`Producer`] that reads its subscribers' cursors.
 
+use std::sync::Arc;
+
 use super::Producer;
+use crate::engine::remote::{Annex, Interval};
 use crate::engine::segment::words::{UNBOUNDED, UNUSED};
-use crate::primitive::{Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier};
+use crate::primitive::{
+    Ordering, asymmetric_barriers, essential, fence, heavy_barrier, light_barrier, machine_barrier,
+    reachable_by_barriers,
+};
 
 /// Limbo entries to check in a reclamation that found other blocks.
 const LIMBO_LOOKS: usize = 64;
 
+/// A block that was given up, but is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limbo {
     sequence: u64,
     unit: u32,
+    keeper: Keeper,
 }
+
+/// An interval that covered sequences below the watermark.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    low: u64,
+    high: u64,
+    keeper: Keeper,
+}
+
+impl Claim {
+    fn covers(&self, sequence: u64) -> bool {
+        self.low <= sequence && sequence < self.high
+    }
+}
+
+/// Whose subscribers keep a block: the number of an attached process, or [`HERE`].
+type Keeper = u32;
+
+/// The publisher's process.
+const HERE: Keeper = 0;
 
 /// How far a reclamation may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,44 +53,74 @@ pub(crate) enum Reach {
 impl Producer {
     /// Gets blocks back. Returns how many came free. Never waits.
     pub(crate) fn reclaim(&mut self, reach: Reach) -> usize {
-        let target = self.target(reach);
+        if self.annexes.is_empty() {
+            return self.reclaim_from::<false>(reach);
+        }
+        self.notice_annexes();
+        self.reclaim_from::<true>(reach)
+    }
+
+    /// With `EVERYWHERE`, this scans the cursors of attached processes too.
+    #[inline]
+    fn reclaim_from<const EVERYWHERE: bool>(&mut self, reach: Reach) -> usize {
+        let target = self.target::<EVERYWHERE>(reach);
         if target == self.watermark && self.limbo.is_empty() {
             return 0;
         }
+        // Between the first scan and the watermark that follows from it.
+        reachable_by_barriers();
+        // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
+        self.control.header().state.watermark.store(target, Ordering::Release);
+        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the
+        // joiner's claim, or it sees the watermark.
+        light_barrier();
+        // The first scan came before the barrier, and may have missed a process.
+        if essential!(annexes_again, self.notice_annexes(), false) {
+            return self.settle::<true>(target);
+        }
+        self.settle::<EVERYWHERE>(target)
+    }
+
+    /// Frees what nobody claims or holds below the watermark, which was announced as `target`.
+    #[inline]
+    fn settle<const EVERYWHERE: bool>(&mut self, target: u64) -> usize {
         let first = self.watermark;
-        let target = self.announce(target);
+        let target = self.collect_claims::<EVERYWHERE>(target);
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        let held = self.control.header().held.load(Ordering::Acquire) != 0;
+        let mut held = self.control.side().words().held.load(Ordering::Acquire) != 0;
+        if EVERYWHERE {
+            self.note_bytes();
+            held |= self.annexes.iter().any(|annex| annex.holds_any());
+        }
         if !held && self.claims.is_empty() && self.limbo.is_empty() {
-            // All of it is free; `announce` has moved the end of the queue.
+            // All of it is free; `collect_claims` has moved the end of the queue.
             if self.one_by_one {
                 self.empty_queue(target);
             }
             self.control.header().state.settled.store(target, Ordering::Relaxed);
             return (target - first) as usize;
         }
-        let freed = self.sort_out(first, target);
+        let freed = self.sort_out::<EVERYWHERE>(first, target);
         // Ordering: Release pairs with the Acquire in `Consumer::receive_kept`: the list is complete below.
         self.control.header().state.settled.store(target, Ordering::Release);
         freed
     }
 
     /// Checks the blocks of `first..target` and of the limbo one by one.
-    fn sort_out(&mut self, first: u64, target: u64) -> usize {
+    fn sort_out<const EVERYWHERE: bool>(&mut self, first: u64, target: u64) -> usize {
         let mut freed = 0;
         self.empty_queue(first);
         for sequence in first..target {
             let unit = self.unit_at(sequence);
-            let covered = covered(&self.claims, sequence);
-            if covered {
-                self.list(sequence, unit);
-            }
-            if covered || self.is_held(unit) {
-                self.limbo.push(Limbo { sequence, unit });
-            } else {
+            let Some(keeper) = self.keeper::<EVERYWHERE>(sequence, unit, None) else {
                 self.pool.give(unit);
                 freed += 1;
+                continue;
+            };
+            if self.claims.iter().any(|claim| claim.covers(sequence)) {
+                self.list(sequence, unit);
             }
+            self.limbo.push(Limbo { sequence, unit, keeper });
         }
         self.oldest_free = target;
         // Older entries take turns; all of them are checked if nothing else was found.
@@ -70,7 +128,8 @@ impl Producer {
         let mut index = 0;
         for _ in 0..looks {
             let entry = self.limbo[index];
-            if covered(&self.claims, entry.sequence) || self.is_held(entry.unit) {
+            if let Some(keeper) = self.keeper::<EVERYWHERE>(entry.sequence, entry.unit, Some(entry.keeper)) {
+                self.limbo[index].keeper = keeper;
                 index += 1;
             } else {
                 self.limbo.swap_remove(index);
@@ -112,17 +171,62 @@ impl Producer {
         kept.sequence.store(sequence, essential!(kept_release, Ordering::Release));
     }
 
-    fn is_held(&self, unit: u32) -> bool {
+    /// Returns whose subscribers keep a block below the watermark, and charges it to that process's quota.
+    /// `before` is the keeper that the limbo names.
+    #[inline]
+    fn keeper<const EVERYWHERE: bool>(
+        &self,
+        sequence: u64,
+        unit: u32,
+        before: Option<Keeper>,
+    ) -> Option<Keeper> {
+        let here = |claim: &Claim| (!EVERYWHERE || claim.keeper == HERE) && claim.covers(sequence);
+        let is_here = self.claims.iter().any(here) || self.is_held_here(unit);
+        if !EVERYWHERE {
+            return is_here.then_some(HERE);
+        }
+        let block = self.pool.block_of(unit) as usize;
+        let keeper = if is_here { Some(HERE) } else { self.keeper_elsewhere(sequence, block, before) };
+        if let Some(before) = before.filter(|&before| keeper != Some(before)) {
+            let annex = self.annexes.iter().find(|annex| annex.id().0 == before);
+            annex.inspect(|annex| annex.discharge());
+        }
+        keeper
+    }
+
+    /// Another process that keeps a block and may.
+    fn keeper_elsewhere(&self, sequence: u64, block: usize, before: Option<Keeper>) -> Option<Keeper> {
+        let keeps = |annex: &&Arc<Annex>| {
+            let claims = |claim: &Claim| claim.keeper == annex.id().0 && claim.covers(sequence);
+            annex.holds(block) || self.claims.iter().any(claims)
+        };
+        let charged = self.annexes.iter().find(|annex| Some(annex.id().0) == before);
+        if charged.is_some_and(|annex| keeps(&annex)) {
+            return before;
+        }
+        self.annexes.iter().filter(keeps).find(|annex| annex.charge()).map(|annex| annex.id().0)
+    }
+
+    /// Whether anybody keeps a block below the watermark.
+    fn is_kept(&self, entry: &Limbo) -> bool {
+        let block = self.pool.block_of(entry.unit) as usize;
+        self.claims.iter().any(|claim| claim.covers(entry.sequence))
+            || self.is_held_here(entry.unit)
+            || self.annexes.iter().any(|annex| annex.holds(block))
+    }
+
+    fn is_held_here(&self, unit: u32) -> bool {
         let block = self.pool.block_of(unit) as usize;
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        essential!(ignore_holds, self.control.holds()[block].load(Ordering::Acquire)) != 0
+        essential!(ignore_holds, self.control.side().holds()[block].load(Ordering::Acquire)) != 0
     }
 
     /// First scan: how far the watermark can go.
-    fn target(&self, reach: Reach) -> u64 {
+    #[inline]
+    fn target<const EVERYWHERE: bool>(&self, reach: Reach) -> u64 {
         let limit = self.head.saturating_sub(self.history).max(self.watermark);
         let (mut reliable, mut passed) = (limit, limit);
-        for cursor in self.control.used_cursors() {
+        for cursor in self.control.side().used_cursors() {
             // Ordering: Acquire pairs with the subscriber's Release: what it read before it moved on is
             // read before we hand the block out again, and its holds are counted.
             let low = cursor.low.load(Ordering::Acquire);
@@ -137,6 +241,15 @@ impl Producer {
                 passed = passed.min(low);
             }
         }
+        let elsewhere: &[Arc<Annex>] = if EVERYWHERE { &self.annexes } else { &[] };
+        for interval in elsewhere.iter().flat_map(|annex| annex.intervals()) {
+            if interval.high == UNBOUNDED {
+                reliable = reliable.min(interval.low);
+                passed = passed.min(interval.low);
+            } else if interval.low >= self.watermark {
+                passed = passed.min(interval.low);
+            }
+        }
         let reliable = reliable.max(self.watermark);
         let passed = passed.clamp(self.watermark, reliable);
         match reach {
@@ -147,28 +260,25 @@ impl Producer {
         }
     }
 
-    /// Steps 2 and 3: announces `target`, collects the claims below it, and returns the target that was
-    /// reached.
-    fn announce(&mut self, target: u64) -> u64 {
-        let watermark = &self.control.header().state.watermark;
-        // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
-        watermark.store(target, Ordering::Release);
-        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the
-        // joiner's claim, or it sees the watermark.
-        light_barrier();
-        // A subscriber that claims as it goes has joined behind such a barrier: if this does not see it, the
-        // barrier came later, and its claims after that see the watermark.
+    /// Second scan, after `target` was announced as the watermark: collects the claims below it, and returns
+    /// the target that was reached.
+    #[inline]
+    fn collect_claims<const EVERYWHERE: bool>(&mut self, target: u64) -> u64 {
+        // A subscriber that claims as it goes has joined behind a process-wide barrier: if this does not see
+        // it, the barrier came after the watermark was announced, and its claims after that see it.
         // Ordering: Acquire pairs with the Release in `CursorRef::vacate`: if this sees that the last one has
         // left, the scan, which no fence orders behind the watermark then, sees its last claim given up and
         // its holds counted.
         let acquire = essential!(claimers_acquire, Ordering::Acquire);
-        if self.control.header().state.claimers.load(acquire) != 0 {
+        if self.control.side().words().joined.claimers.load(acquire) != 0
+            || EVERYWHERE && self.annexes.iter().any(|annex| annex.claims())
+        {
             // Ordering: pairs with the fence in `Consumer::claim`.
             essential!(reclaim_fence, fence(Ordering::SeqCst));
         }
         let mut settled = target;
         self.claims.clear();
-        for cursor in self.control.used_cursors() {
+        for cursor in self.control.side().used_cursors() {
             let low = cursor.low.load(Ordering::Acquire);
             let high = cursor.high.load(Ordering::Acquire);
             if low >= target {
@@ -179,10 +289,21 @@ impl Producer {
                 // steps back to it. No descriptor was overwritten yet.
                 settled = settled.min(low.max(self.watermark));
             }
-            self.claims.push((low, high));
+            self.claims.push(Claim { low, high, keeper: HERE });
+        }
+        if EVERYWHERE {
+            for annex in &self.annexes {
+                for interval in annex.intervals().filter(|interval| interval.low < target) {
+                    if interval.high == UNBOUNDED {
+                        settled = settled.min(interval.low.max(self.watermark));
+                    }
+                    let Interval { low, high, .. } = interval;
+                    self.claims.push(Claim { low, high, keeper: annex.id().0 });
+                }
+            }
         }
         if settled != target {
-            watermark.store(settled, Ordering::Release);
+            self.control.header().state.watermark.store(settled, Ordering::Release);
         }
         self.watermark = settled;
         settled
@@ -193,35 +314,42 @@ impl Producer {
     /// something to take back.
     #[cold]
     pub(crate) fn revoke(&mut self) -> usize {
+        self.notice_annexes();
         self.collect_taken();
-        let freeable = |entry: &Limbo| !covered(&self.claims, entry.sequence) && !self.is_held(entry.unit);
-        if !asymmetric_barriers() || !self.limbo.iter().any(freeable) {
+        if !asymmetric_barriers() || self.limbo.iter().all(|entry| self.is_kept(entry)) {
             return 0;
         }
         // Ordering: pairs with the light barrier in `Consumer::receive_overtakable`. All of the limbo is
         // below the watermark that was announced before.
-        if !essential!(revoke_barrier, heavy_barrier()) {
+        let fenced = if self.annexes.is_empty() {
+            essential!(revoke_barrier, heavy_barrier())
+        } else {
+            essential!(remote_revoke_barrier, machine_barrier())
+        };
+        if !fenced {
             return 0;
         }
         self.collect_taken();
-        self.sort_out(self.watermark, self.watermark)
+        self.sort_out::<true>(self.watermark, self.watermark)
     }
 
     /// Collects the intervals below the watermark, without what is only claimed.
     fn collect_taken(&mut self) {
         self.claims.clear();
-        for cursor in self.control.used_cursors() {
+        for cursor in self.control.side().used_cursors() {
             // Ordering: Acquire as in `announce`.
             let low = cursor.low.load(Ordering::Acquire);
             let high = cursor.high.load(Ordering::Acquire);
             let taken = cursor.taken.load(Ordering::Relaxed);
             if low < self.watermark {
-                self.claims.push((low, high.min(taken)));
+                self.claims.push(Claim { low, high: high.min(taken), keeper: HERE });
+            }
+        }
+        for annex in &self.annexes {
+            for interval in annex.intervals().filter(|interval| interval.low < self.watermark) {
+                let high = interval.high.min(interval.taken);
+                self.claims.push(Claim { low: interval.low, high, keeper: annex.id().0 });
             }
         }
     }
-}
-
-fn covered(claims: &[(u64, u64)], sequence: u64) -> bool {
-    claims.iter().any(|&(low, high)| low <= sequence && sequence < high)
 }

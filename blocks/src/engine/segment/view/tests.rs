@@ -4,14 +4,18 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
+use rustix::io::pread;
 
 use super::*;
 use crate::descriptor::{Validity, pack};
 use crate::engine::config::ChannelConfig;
 use crate::engine::segment::SegmentFiles;
+use crate::engine::segment::files::SegmentFile;
+use crate::engine::segment::preamble::Preamble;
 use crate::engine::wake::signal::Signal;
 use crate::engine::writer::{Writer, channel_to_share};
+use crate::options::SizeClass;
 use crate::payload::schema::Schema;
 use crate::units::PublisherId;
 

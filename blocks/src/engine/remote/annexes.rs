@@ -1,0 +1,288 @@
+//! The processes that take part in a channel besides its publisher's: [`Annexes`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use super::Bell;
+use crate::engine::segment::side::Side;
+use crate::engine::segment::words::{Cursor, Header, UNBOUNDED, UNUSED};
+#[cfg(not(loom))]
+use crate::engine::segment::{annex::AnnexFile, files::SegmentError};
+use crate::engine::snapshot::Snapshot;
+use crate::primitive::{AtomicU32, LoadAcquire as _, Ordering, essential};
+#[cfg(not(loom))]
+use crate::stats::ReaderStats;
+
+/// The limits of a process that takes part in a channel of another one. Both sides use the same terms: the
+/// subscribing process follows them, and the publisher's process enforces them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnexTerms {
+    /// Subscribers of the process at a time: 1 to 65,536.
+    pub seats: u32,
+    /// Whether the publisher waits for subscribers of the process that lose nothing. If not, these cannot
+    /// join.
+    pub may_block: bool,
+    /// The largest number of blocks that the process keeps although the publisher has passed them: by claims
+    /// of subscribers that were overtaken, and by samples. `u32::MAX`: any number. The publisher reuses the
+    /// blocks beyond. The subscribing process does not count them itself, so choose a number that an honest
+    /// process cannot exceed.
+    pub quota: u32,
+    /// The process's name in statistics; may be empty.
+    pub name: String,
+}
+
+impl Default for AnnexTerms {
+    /// 16 subscribers with the same rights as those of the publisher's process.
+    fn default() -> Self {
+        Self { seats: 16, may_block: true, quota: u32::MAX, name: String::new() }
+    }
+}
+
+/// Identifies an attached process among those of one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AnnexId(pub(crate) u32);
+
+impl fmt::Display for AnnexId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a{}", self.0)
+    }
+}
+
+/// The last counters of a process that was [detached](crate::Channel::detach).
+#[cfg(not(loom))]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnnexStats {
+    /// The process's subscribers that had not left.
+    pub readers: Vec<ReaderStats>,
+    /// Counted holds on blocks.
+    pub holds: u64,
+}
+
+/// A process could not be attached.
+#[cfg(not(loom))]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnnexError {
+    /// The file cannot be mapped safely, or the system refused.
+    #[error(transparent)]
+    File(#[from] SegmentError),
+    /// The file is not an annex.
+    #[error("the annex does not start with the magic number of one")]
+    Magic,
+    /// The annex has other numbers of subscribers or blocks than the terms and the channel.
+    #[error(
+        "the annex is for {seats} subscribers and {blocks} blocks, not for {expected_seats} and {expected_blocks}"
+    )]
+    Geometry {
+        /// Subscribers that it has room for.
+        seats: u32,
+        /// Blocks whose holds it counts.
+        blocks: u32,
+        /// Subscribers by the terms.
+        expected_seats: u32,
+        /// Blocks of the channel.
+        expected_blocks: u32,
+    },
+    /// The channel's publisher is in another process. Attach the annex there.
+    #[error("the channel's publisher is in another process: attach the annex there")]
+    Remote,
+    /// The publisher was dropped.
+    #[error("the publisher has ended")]
+    Ended,
+    /// The process was forked after the channel was created.
+    #[error("the channel belongs to the process that was forked: open one in this process")]
+    Forked,
+}
+
+/// A process that takes part in a channel of this one.
+#[derive(Debug)]
+pub(crate) struct Annex {
+    id: AnnexId,
+    side: Side,
+    terms: AnnexTerms,
+    bell: Bell,
+    /// The value of the armed word for which the bell was rung last. Only the publisher uses it.
+    rung: AtomicU32,
+    /// Blocks that are charged to the quota. Only the publisher uses it.
+    kept: AtomicU32,
+    /// Keeps the memory of the side.
+    #[cfg(not(loom))]
+    _file: AnnexFile,
+    #[cfg(loom)]
+    _memory: Arc<crate::engine::segment::side::HeapSide>,
+}
+
+// SAFETY: the side's pointers lead to atomics only, in memory that the annex keeps.
+unsafe impl Send for Annex {}
+// SAFETY: as above: every access through a shared handle is atomic.
+unsafe impl Sync for Annex {}
+
+/// The interval of a cursor, as far as the publisher respects it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interval {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+    pub(crate) taken: u64,
+}
+
+impl Annex {
+    pub(crate) fn id(&self) -> AnnexId {
+        self.id
+    }
+
+    pub(crate) fn side(&self) -> &Side {
+        &self.side
+    }
+
+    #[cfg_attr(loom, allow(dead_code, reason = "for statistics"))]
+    pub(crate) fn terms(&self) -> &AnnexTerms {
+        &self.terms
+    }
+
+    /// The intervals of its subscribers. Whatever the process writes there, these are at most as many as it
+    /// has seats.
+    pub(crate) fn intervals(&self) -> impl Iterator<Item = Interval> + '_ {
+        self.side.used_cursors().iter().filter_map(|cursor| self.interval(cursor))
+    }
+
+    fn interval(&self, cursor: &CachePadded<Cursor>) -> Option<Interval> {
+        // Ordering: Acquire as for cursors of this process; see `Producer::target`.
+        let low = cursor.low.load_acquire();
+        if low == UNUSED {
+            return None;
+        }
+        let high = cursor.high.load_acquire();
+        let taken = cursor.taken.load(Ordering::Relaxed);
+        // A reliable subscriber that the publisher does not wait for is one that claims everything.
+        let high = if self.terms.may_block { high } else { high.min(UNBOUNDED - 1) };
+        Some(Interval { low, high, taken })
+    }
+
+    /// Whether a subscriber of the process may claim messages as it goes.
+    pub(crate) fn claims(&self) -> bool {
+        self.side.words().joined.claimers.load_acquire() != 0
+    }
+
+    /// Whether the process holds any block by count.
+    pub(crate) fn holds_any(&self) -> bool {
+        self.side.words().held.load_acquire() != 0
+    }
+
+    /// Whether the process holds this block by count.
+    pub(crate) fn holds(&self, block: usize) -> bool {
+        essential!(ignore_remote_holds, self.side.holds()[block].load_acquire()) != 0
+    }
+
+    /// Charges one more block to the quota. Returns `false` if it is used up.
+    pub(crate) fn charge(&self) -> bool {
+        let kept = self.kept.load(Ordering::Relaxed);
+        let charged = kept < self.terms.quota;
+        if charged {
+            self.kept.store(kept + 1, Ordering::Relaxed);
+        }
+        charged
+    }
+
+    /// Returns a charged block.
+    pub(crate) fn discharge(&self) {
+        self.kept.store(self.kept.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Rings its bell if a subscriber of the process waits for messages and was not woken since it began to
+    /// wait. Called by the publisher after it has published, behind a light barrier.
+    pub(crate) fn ring_if_armed(&self) {
+        // Ordering: Relaxed; if this misses that a subscriber waits, its barrier comes later, and it sees the
+        // message when it checks once more.
+        let armed = self.side.words().waiting.armed.load(Ordering::Relaxed);
+        if armed % 2 == 1 && self.rung.load(Ordering::Relaxed) != armed {
+            self.rung.store(armed, Ordering::Relaxed);
+            self.bell.ring();
+        }
+    }
+
+    /// Rings its bell, whatever the process waits for.
+    pub(crate) fn ring(&self) {
+        self.bell.ring();
+    }
+}
+
+/// The attached processes. Threads attach and detach while the publisher publishes.
+#[derive(Debug)]
+pub(crate) struct Annexes {
+    list: Snapshot<Annex>,
+    /// Processes attached so far.
+    ids: AtomicU32,
+}
+
+impl Annexes {
+    pub(crate) fn new() -> Self {
+        Self { list: Snapshot::new(), ids: AtomicU32::new(0) }
+    }
+
+    /// Attaches a process. From now on the publisher respects whatever its subscribers claim behind a barrier
+    /// that reaches the publisher, and wakes them.
+    pub(crate) fn attach(
+        &self,
+        header: &Header,
+        side: Side,
+        terms: AnnexTerms,
+        bell: Bell,
+        #[cfg(not(loom))] file: AnnexFile,
+        #[cfg(loom)] memory: Arc<crate::engine::segment::side::HeapSide>,
+    ) -> AnnexId {
+        // Ordering: Relaxed; a number of its own. It starts at 1.
+        let id = AnnexId(self.ids.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        self.list.change(|annexes| {
+            annexes.push(Arc::new(Annex {
+                id,
+                side,
+                terms,
+                bell,
+                rung: AtomicU32::new(0),
+                kept: AtomicU32::new(0),
+                #[cfg(not(loom))]
+                _file: file,
+                #[cfg(loom)]
+                _memory: memory,
+            }));
+            header.state.messages.set_remote();
+        });
+        announce_change(header);
+        id
+    }
+
+    /// Detaches a process, and returns what was known of it.
+    pub(crate) fn detach(&self, header: &Header, id: AnnexId) -> Option<Arc<Annex>> {
+        let detached = self.list.change(|annexes| {
+            let at = annexes.iter().position(|annex| annex.id == id)?;
+            let detached = annexes.swap_remove(at);
+            if annexes.is_empty() {
+                header.state.messages.clear_remote();
+            }
+            Some(detached)
+        });
+        announce_change(header);
+        detached
+    }
+
+    /// Replaces `copy` by the current list.
+    pub(crate) fn copy_to(&self, copy: &mut Vec<Arc<Annex>>) {
+        self.list.read(|annexes| {
+            copy.clear();
+            copy.extend(annexes.iter().cloned());
+        });
+    }
+
+    /// Calls `each` with every attached process.
+    pub(crate) fn each(&self, each: impl FnMut(&Arc<Annex>)) {
+        self.list.read(|annexes| annexes.iter().for_each(each));
+    }
+}
+
+/// Tells the publisher that the list has changed.
+fn announce_change(header: &Header) {
+    // Ordering: Release pairs with the fence in `Producer::renew_annexes`: the new list is visible.
+    header.state.annexes.fetch_add(1, essential!(detach_release, Ordering::Release));
+}

@@ -1,0 +1,57 @@
+//! How other processes take part in a channel.
+//!
+//! Each file has one process that writes it. The publisher's process writes the control segment and the
+//! arena. Every other process that subscribes writes an [annex](crate::engine::segment::annex) with its
+//! [side](crate::engine::segment::side) of the channel. Everybody else maps a file read-only.
+//!
+//! ```text
+//!   publisher's process                          subscribing process
+//!   ───────────────────────────────              ──────────────────────────────────────────
+//!   Channel::share            ── two files, bell ──▶  Channel::open_remote
+//!   Channel::attach         ◀──── annex, bell ──────
+//!      the annex is in the list ── "attached" ─────▶  Channel::join, as in any channel
+//!   publish ── rings the bell if the annex is armed ▶  Channel::bell_rang wakes the subscribers
+//!   Channel::bell_rang wakes  ◀─ rings the bell if ──  release
+//!      the publisher             `space_armed` is odd
+//!   Channel::detach        ◀── its pidfd, or a farewell
+//! ```
+//! The engine does not pass files and bells from one process to another. The caller does.
+//!
+//! # Joining
+//! The publisher has an annex in its list before any subscriber of that process joins. A joiner claims, makes
+//! a barrier that reaches the publisher's process, and checks the watermark again, as in one process. If the
+//! publisher reclaims without knowing the annex, it has announced its watermark before that barrier, and the
+//! joiner sees it.
+//!
+//! # Deaths
+//! If a subscribing process dies, its annex is dropped as a whole: claims, holds and the armed word vanish at
+//! once, and nothing is ever decremented on behalf of somebody else. Only its pidfd proves a death. If the
+//! publisher's process dies, its files stay: subscribers receive what it published, then the end.
+//!
+//! # Hostile processes
+//! The publisher bounds every number that it reads from an annex. A subscribing process can pin blocks, up to
+//! its [quota](AnnexTerms::quota), and hold the publisher back if it [may](AnnexTerms::may_block), but
+//! nothing else. A subscriber checks that every descriptor names bytes of one block. [`Trust`] says whether
+//! it also validates the bytes.
+
+mod annexes;
+#[cfg(not(loom))]
+mod channel;
+mod publisher;
+
+pub(crate) use annexes::{Annex, Annexes, Interval};
+#[cfg(not(loom))]
+pub use annexes::{AnnexError, AnnexStats};
+pub use annexes::{AnnexId, AnnexTerms};
+#[cfg(not(loom))]
+pub use channel::ShareError;
+pub(crate) use publisher::RemotePublisher;
+pub use publisher::Trust;
+
+#[cfg(not(loom))]
+pub(crate) use crate::engine::wake::bell::Bell;
+#[cfg(loom)]
+pub(crate) use crate::engine::wake::modelled_bell::Bell;
+
+#[cfg(all(test, not(loom)))]
+mod tests;
