@@ -27,6 +27,11 @@
 //! - exported and built with `RUSTFLAGS="--cfg blockcast_library"`, it is a shared library, which
 //!   [`Broker::spawn_library`] runs at the speed of linked code.
 //!
+//! # Processes
+//! A broker [serves](Broker::serve) its topics at a Unix socket. Other processes of the machine
+//! [connect](Connection::connect) to it, and publish and subscribe as if they were part of the program. Their
+//! messages are not copied either.
+//!
 //! # Crates
 //! | crate | contents |
 //! | --- | --- |
@@ -68,10 +73,11 @@ pub use blockcast_blocks::{
 };
 #[cfg(not(any(target_family = "wasm", blockcast_library)))]
 pub use blockcast_broker::{
-    AppOutcome, Broker, Component, ComponentLimits, ComponentOptions, ComponentReport, ComponentState,
-    ComponentStats, Departed, Exit, ExitReason, Grants, Isolation, Level, LibraryError, LibraryFile,
-    LibraryProgram, Limit, LogSink, OnExcess, Rate, Restart, RestartPolicy, Session, Sleep, StartError,
-    TopicStats, UnknownWasiPart, Validator, WasiPart,
+    AppOutcome, Broken, Broker, Component, ComponentLimits, ComponentOptions, ComponentReport,
+    ComponentState, ComponentStats, ConnectError, ConnectOptions, Connection, Departed, Exit, ExitReason,
+    Grants, Isolation, Level, LibraryError, LibraryFile, LibraryProgram, Limit, LogSink, NoRuntimeDir,
+    OnExcess, PeerLimits, Rate, Restart, RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep,
+    StartError, TopicStats, Trust, UnknownWasiPart, Validator, Versions, WasiPart, default_socket,
 };
 #[cfg(all(feature = "wasm", not(any(target_family = "wasm", blockcast_library))))]
 pub use blockcast_broker::{

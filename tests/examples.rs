@@ -30,6 +30,11 @@ fn typed_reads_a_struct_and_refuses_a_subscriber_of_another_type() {
 }
 
 #[test]
+fn processes_share_a_topic() {
+    assert_eq!(printed("processes"), ["#0 [1, 1]", "#1 [2, 4]", "#2 [3, 9]"]);
+}
+
+#[test]
 fn archive_reads_an_archive_in_place() {
     assert_eq!(printed("archive"), ["roof: [20.5, 20.75, 21.0], Some(\"sunny\")"]);
 }

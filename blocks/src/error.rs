@@ -246,6 +246,18 @@ pub enum OpenError {
     /// The host refused for another reason, which its message states.
     #[error("the host refused: {0}")]
     Refused(String),
+    /// Another process of the topic, or the one that serves it, did not answer in time: it is stopped or
+    /// overloaded. Try again, or end it.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    #[error("topic {topic:?}: another process did not answer in time")]
+    Unresponsive {
+        /// Name of the topic.
+        topic: String,
+    },
+    /// The connection to the process that serves topics is lost. Existing publishers and subscribers go on.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    #[error("the connection to the process that serves topics is lost, so nobody can join")]
+    Disconnected,
 }
 
 /// Whether a character is not permitted in the name of a topic. A tab is not.

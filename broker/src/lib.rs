@@ -28,10 +28,15 @@
 //! The broker refuses components if the process has few memory mappings left: see
 //! [`reserve_mappings`](blockcast_blocks::reserve_mappings).
 //!
+//! # Other processes
+//! A broker [serves](Broker::serve) its topics to other processes of the machine, which
+//! [connect](Connection::connect) to it.
+//!
 //! # Dependencies
 //! `wasmtime` runs guests. `tokio` gives each component a task and a timer. `crossbeam-epoch` guards the set
 //! of subscribers that a publisher wakes. `blake3` seals compiled guests. `libloading` loads native
-//! libraries, and `object` reads their files first. `wasmtime-wasi` provides WASI, with the feature `wasi`.
+//! libraries, and `object` reads their files first. `postcard` and `serde` encode what processes say to each
+//! other. `wasmtime-wasi` provides WASI, with the feature `wasi`.
 //! `tracing` reports joins, refusals and exits.
 
 #![cfg_attr(
@@ -44,10 +49,11 @@ mod control;
 mod file;
 mod host;
 mod hosting;
+mod peers;
 mod session;
 
 pub use blockcast_blocks::abi::Level;
-pub use blockcast_blocks::{ArenaMemory, MemoryError, OpenError};
+pub use blockcast_blocks::{ArenaMemory, MemoryError, OpenError, Trust};
 pub use component::cancellation::ComponentControl;
 pub use component::exit::{ComponentReport, ExitReason};
 pub use component::handle::{Component, ComponentOptions};
@@ -72,4 +78,12 @@ pub use host::wasm::{
 };
 pub use hosting::log::LogSink;
 pub use hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
+pub use peers::connection::{Connection, Serving};
+pub use peers::error::{ConnectError, NoRuntimeDir, ServeError};
+pub use peers::options::{ConnectOptions, PeerLimits, ServeOptions};
+pub use peers::place::default_socket;
+pub use peers::protocol::Versions;
+#[doc(hidden)]
+pub use peers::protocol::fuzz_decode as fuzz_peer_message;
+pub use peers::socket::Broken;
 pub use session::{LinkedHost, Session, Sleep};

@@ -40,6 +40,7 @@ pub(crate) mod exports {
     pub use super::segment::{
         SegmentFiles,
         files::{SegmentError, SegmentFile},
+        preamble::LAYOUT_VERSION,
         view::{SegmentView, ViewError},
     };
     #[cfg(not(loom))]

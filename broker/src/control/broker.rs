@@ -66,6 +66,10 @@ impl Broker {
         Self::with_tasks(Tasks::Given(runtime))
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     fn with_tasks(tasks: Tasks) -> Self {
         let shared = Arc::new(Shared::new());
         let owner = Arc::new(Owner { shared: Arc::clone(&shared), tasks: Arc::new(tasks) });
@@ -182,12 +186,7 @@ impl Broker {
         if self.shared.is_inherited() {
             return None;
         }
-        let (topic, _unused) = {
-            let mut topics = self.shared.topics();
-            let unused = topics.remove_unused(name);
-            (topics.get(name), unused)
-        };
-        topic.map(|topic| topic.stats())
+        self.shared.find_topic(name).map(|topic| topic.stats())
     }
 
     /// Asks every component to finish and refuses everyone who tries to join from now on. Subscriptions end

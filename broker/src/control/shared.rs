@@ -17,6 +17,7 @@ use crate::control::topic_table::TopicTable;
 #[cfg(feature = "wasm")]
 use crate::host::wasm::{EngineError, GuestEngine};
 use crate::hosting::topic_access::Validator;
+use crate::peers::link::{Link, LinkSlot};
 
 /// State shared by all clones of a broker, its sessions and its components.
 pub(crate) struct Shared {
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     /// Never wraps, since publisher numbers serve as keys. No process lives long enough for 2^64 publishers.
     next_publisher: AtomicU64,
     components: Mutex<Vec<Arc<ComponentControl>>>,
+    /// How the topics reach other processes.
+    link: Arc<LinkSlot>,
     #[cfg(feature = "wasm")]
     pub(super) engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
 }
@@ -38,6 +41,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             next_publisher: AtomicU64::new(1),
             components: Mutex::default(),
+            link: Arc::default(),
             #[cfg(feature = "wasm")]
             engine: OnceLock::new(),
         }
@@ -127,7 +131,7 @@ impl Shared {
             match topics.get(name) {
                 Some(topic) => topic,
                 None => {
-                    let topic = Arc::new(Topic::new(name, schema.clone())?);
+                    let topic = Arc::new(Topic::new(name, schema.clone(), Arc::clone(&self.link))?);
                     if !may_create(&topic) {
                         return Err(OpenError::Refused(format!("topic {name:?} does not exist")));
                     }
@@ -146,7 +150,7 @@ impl Shared {
 
     pub(super) fn declare_unsealed(&self, topic: &str, schema: &Schema) -> Result<(), OpenError> {
         self.check_process()?;
-        let new = Arc::new(Topic::new(topic, schema.clone())?.unsealed());
+        let new = Arc::new(Topic::new(topic, schema.clone(), Arc::clone(&self.link))?.unsealed());
         new.set_declared(true);
         // Dropped after the lock is released.
         let mut unused = Vec::new();
@@ -199,9 +203,50 @@ impl Shared {
         topics.iter().for_each(|topic| topic.close());
     }
 
-    #[cfg(test)]
-    pub(super) fn set_next_publisher(&self, number: u64) {
-        self.next_publisher.store(number, Ordering::Relaxed);
+    /// Numbers the publishers from here on, unless some have higher numbers already.
+    pub(crate) fn set_next_publisher(&self, number: u64) {
+        // Ordering: Relaxed, like the additions.
+        self.next_publisher.fetch_max(number, Ordering::Relaxed);
+    }
+
+    /// Links all topics with other processes. Returns `false` if they are linked already.
+    pub(crate) fn link(&self, link: &Arc<Link>) -> bool {
+        if !self.link.set(link) {
+            return false;
+        }
+        // Topics that are created from here on, and members that join from here on, are linked by those who
+        // join.
+        let topics = self.topics().all();
+        topics.iter().for_each(|topic| topic.link_members(link));
+        true
+    }
+
+    /// Reverts [`link`](Self::link) for those who join from now on.
+    pub(crate) fn unlink(&self) {
+        self.link.clear();
+    }
+
+    /// Whether nobody can join any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        // Ordering: as in `open_topic`.
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The topic of that name, if it exists and has participants or stays without.
+    pub(crate) fn find_topic(&self, name: &str) -> Option<Arc<Topic>> {
+        // Dropped after the lock is released.
+        let (topic, _unused) = {
+            let mut topics = self.topics();
+            let unused = topics.remove_unused(name);
+            (topics.get(name), unused)
+        };
+        topic
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("process", &self.process).finish_non_exhaustive()
     }
 }
 

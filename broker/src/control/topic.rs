@@ -4,19 +4,22 @@
 //! the members are locked: readers join quietly and are announced after the lock is released, and members
 //! that have left are dropped then.
 
+mod linking;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{
-    ArenaMemory, Channel, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal, Writer,
-    channel_over, channel_with,
+    ArenaMemory, Channel, ChannelStats, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal,
+    Writer, channel_over, channel_with,
 };
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{ExpectedPublishers, Subscription, SubscriptionFeed, subscription_awaiting};
 
 use crate::control::stats::{Departed, TopicStats};
 use crate::hosting::topic_access::{Checks, Validator};
+use crate::peers::link::{Announced, Interest, Link, LinkId, LinkSlot};
 
 /// The participants of one topic. Messages do not pass through it: publishers and subscribers meet in their
 /// channels.
@@ -34,12 +37,14 @@ pub(crate) struct Topic {
     /// The program's own rule for what components publish.
     rule: OnceLock<Validator>,
     members: Mutex<Members>,
+    /// The broker's link to other processes.
+    link: Arc<LinkSlot>,
 }
 
 #[derive(Default)]
 struct Members {
-    /// The channels of the current publishers.
-    channels: Vec<Arc<Channel>>,
+    /// The current publishers, of this process and of others.
+    publishers: Vec<Member>,
     /// The channels of publishers that have left. Alive while somebody reads or holds their messages.
     departed: Vec<Weak<Channel>>,
     /// Totals of the publishers that have left.
@@ -49,19 +54,33 @@ struct Members {
     closed: bool,
 }
 
+/// A publisher of the topic.
+#[derive(Debug)]
+struct Member {
+    channel: Arc<Channel>,
+    /// Its name, if it is in another process. Otherwise its signal has it.
+    label: Option<String>,
+    /// The link by which other processes learn of it, or are about to.
+    linked_to: Option<LinkId>,
+    /// Tells other processes that it has ended: one for each link that the broker has had meanwhile.
+    announced: Vec<Announced>,
+}
+
 struct Registration {
     feed: SubscriptionFeed,
     options: ReaderOptions,
+    /// Keeps the publishers of other processes coming: one for each link that the broker has had meanwhile.
+    interests: Mutex<Vec<Interest>>,
 }
 
 /// Participants that have left, to be dropped after all locks are released.
-type Departures = (Vec<Arc<Registration>>, Vec<Arc<Channel>>);
+type Departures = (Vec<Arc<Registration>>, Vec<Member>);
 
 /// Maximum number of a topic's subscriptions, so that a publisher can serve all of them.
 const MAX_SUBSCRIPTIONS: usize = 65_536;
 
 impl Topic {
-    pub(crate) fn new(name: &str, schema: Schema) -> Result<Self, OpenError> {
+    pub(crate) fn new(name: &str, schema: Schema, link: Arc<LinkSlot>) -> Result<Self, OpenError> {
         OpenError::check_name(name)?;
         Ok(Self {
             name: name.into(),
@@ -72,6 +91,7 @@ impl Topic {
             layout: OnceLock::new(),
             rule: OnceLock::new(),
             members: Mutex::default(),
+            link,
         })
     }
 
@@ -82,6 +102,15 @@ impl Topic {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The broker's link to other processes, unless the topic's messages may change while they are read.
+    fn link(&self) -> Option<Arc<Link>> {
+        if self.unsealed { None } else { self.link.get() }
     }
 
     pub(crate) fn is_unsealed(&self) -> bool {
@@ -101,7 +130,8 @@ impl Topic {
             return false;
         }
         let members = self.members();
-        members.channels.iter().all(|channel| channel.is_closed())
+        // Publishers of other processes come for the subscriptions.
+        members.publishers.iter().all(|member| member.channel.is_closed() || member.channel.is_remote())
             && members.subscriptions.iter().all(|registration| registration.feed.is_closed())
     }
 
@@ -142,7 +172,7 @@ impl Topic {
     }
 
     /// Adds a publisher. Before this returns, every subscription of the topic has joined its channel, so that
-    /// nobody misses a message.
+    /// nobody misses a message. This includes subscriptions of other processes, for which this waits.
     pub(crate) fn publish(
         self: &Arc<Self>,
         id: PublisherId,
@@ -155,6 +185,7 @@ impl Topic {
         // Declared before the lock, these are dropped after it.
         let (mut joined, mut refused) = (Vec::new(), Vec::new());
         let mut writer;
+        let link;
         {
             let mut members = self.open_members()?;
             // Admit all current subscriptions: otherwise a subscriber could keep publishers out by
@@ -178,12 +209,23 @@ impl Topic {
                 );
                 joined.push((Arc::clone(registration), Some(reader.map_err(|reason| self.refused(reason))?)));
             }
-            for (registration, reader) in &mut joined {
-                refused.extend(reader.take().and_then(|reader| registration.feed.add_quietly(reader)));
-            }
-            members.channels.push(Arc::clone(channel));
+            link = self.link();
+            let (channel, linked_to) = (Arc::clone(channel), link.as_ref().map(|link| link.id()));
+            members.publishers.push(Member { channel, label: None, linked_to, announced: Vec::new() });
         }
         let channel = Arc::clone(writer.channel());
+        if let Some(link) = link {
+            match link.publish(self, &channel) {
+                Ok(announced) => self.keep_announced(&channel, announced),
+                Err(error) => {
+                    let _removed = self.members().remove(&channel);
+                    return Err(error);
+                }
+            }
+        }
+        for (registration, reader) in &mut joined {
+            refused.extend(reader.take().and_then(|reader| registration.feed.add_quietly(reader)));
+        }
         channel.arena().report_pages();
         for (registration, _) in joined {
             channel.announce(registration.feed.signal());
@@ -210,16 +252,19 @@ impl Topic {
         self.tidy();
         let expected = await_restarts.then(|| Arc::clone(&self.expected));
         let (feed, subscription) = subscription_awaiting(signal, expected);
-        let registration = Arc::new(Registration { feed, options });
-        let feed = &registration.feed;
         // Declared before the lock, these are dropped after it.
         let (mut readers, mut channels) = (Vec::new(), Vec::new());
+        // First the publishers of other processes become members.
+        let interest = self.link().map(|link| link.subscribe(self)).transpose()?;
+        let interests = Mutex::new(Vec::from_iter(interest));
+        let registration = Arc::new(Registration { feed, options, interests });
+        let feed = &registration.feed;
         {
             let mut members = self.open_members()?;
             if members.subscriptions.len() >= MAX_SUBSCRIPTIONS {
                 return Err(self.refused(JoinError::Full { limit: MAX_SUBSCRIPTIONS as u32 }));
             }
-            for channel in &members.channels {
+            for Member { channel, .. } in &members.publishers {
                 match channel.join_quietly(&self.schema, options, Arc::clone(feed.signal())) {
                     Ok(reader) => {
                         readers.push(reader);
@@ -244,6 +289,8 @@ impl Topic {
                 topic.subscriber_left();
             }
         });
+        // The broker may have been linked meanwhile, and not have seen this subscription yet.
+        self.link().inspect(|link| self.link_members(link));
         event(|| tracing::info!(topic = &*self.name, publishers = channels.len(), "subscriber joined"));
         Ok(subscription)
     }
@@ -283,13 +330,19 @@ impl Topic {
         self.tidy();
         let (channels, subscriptions, departed) = {
             let members = self.members();
-            (members.channels.clone(), members.subscriptions.len(), members.totals)
+            let channels = members.publishers.iter();
+            let channels = channels.map(|member| (Arc::clone(&member.channel), member.label.clone()));
+            (channels.collect::<Vec<_>>(), members.subscriptions.len(), members.totals)
+        };
+        let stats = |(channel, label): (Arc<Channel>, Option<String>)| {
+            let stats = channel.stats();
+            ChannelStats { name: label.unwrap_or(stats.name), ..stats }
         };
         TopicStats {
             name: self.name.to_string(),
             schema: self.schema.clone(),
             subscriptions,
-            publishers: channels.iter().map(|channel| channel.stats()).collect(),
+            publishers: channels.into_iter().map(stats).collect(),
             departed,
         }
     }
@@ -299,7 +352,7 @@ impl Topic {
     }
 
     /// Releases what a departed publisher leaves behind and nobody needs, even if its subscribers are idle.
-    fn publisher_left(&self, channel: &Arc<Channel>) {
+    pub(crate) fn publisher_left(&self, channel: &Arc<Channel>) {
         let (current, _departed) = {
             let mut members = self.members();
             let departed = members.count_departed();
@@ -336,18 +389,24 @@ impl Members {
         let closed = self.count_departed();
         // The caller is about to drop its references to the channels that have just closed.
         self.departed.retain(|channel| {
-            let own = closed.iter().any(|closed| std::ptr::eq(channel.as_ptr(), Arc::as_ptr(closed)));
+            let own = closed.iter().any(|left| std::ptr::eq(channel.as_ptr(), Arc::as_ptr(&left.channel)));
             channel.strong_count() > usize::from(own)
         });
         self.totals.attached = self.departed.len();
         (left, closed)
     }
 
-    /// Removes and counts the channels of publishers that have left. The caller drops them after the lock is
+    /// Removes the publisher of this channel, and does not count it.
+    fn remove(&mut self, channel: &Arc<Channel>) -> Option<Member> {
+        let position = self.publishers.iter().position(|member| Arc::ptr_eq(&member.channel, channel))?;
+        Some(self.publishers.remove(position))
+    }
+
+    /// Removes and counts the publishers that have left. The caller drops them after the lock is
     /// released.
-    fn count_departed(&mut self) -> Vec<Arc<Channel>> {
-        let closed: Vec<_> = self.channels.extract_if(.., |channel| channel.is_closed()).collect();
-        for channel in &closed {
+    fn count_departed(&mut self) -> Vec<Member> {
+        let closed: Vec<_> = self.publishers.extract_if(.., |member| member.channel.is_closed()).collect();
+        for Member { channel, .. } in &closed {
             let stats = channel.stats();
             self.totals.publishers += 1;
             self.totals.published += stats.published;
@@ -371,7 +430,7 @@ impl std::fmt::Debug for Topic {
 impl std::fmt::Debug for Members {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Members")
-            .field("channels", &self.channels.len())
+            .field("publishers", &self.publishers.len())
             .field("subscriptions", &self.subscriptions.len())
             .finish_non_exhaustive()
     }

@@ -118,6 +118,11 @@ impl Geometry {
     }
 }
 
+/// The version of the layout of a channel's files. Processes share a channel only if theirs are equal.
+// Increase it whenever the place or the meaning of a byte changes.
+#[cfg(not(loom))]
+pub const LAYOUT_VERSION: u32 = 2;
+
 #[cfg(not(loom))]
 impl Preamble {
     /// Bytes of a preamble, without the size classes: a pair of cache lines, so that the header that follows
@@ -130,8 +135,8 @@ impl Preamble {
     /// Marks a file as a control segment.
     pub(super) const MAGIC: [u8; 8] = *b"blkcast\0";
 
-    /// The version of the layout. Increase it whenever the place or the meaning of a byte changes.
-    pub(crate) const VERSION: u32 = 2;
+    /// The version of the layout.
+    pub(crate) const VERSION: u32 = LAYOUT_VERSION;
 
     /// The first bytes of the segment.
     pub(super) fn encode(&self, control_len: u64) -> [u8; Self::USED] {

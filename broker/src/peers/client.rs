@@ -1,0 +1,312 @@
+//! The thread of a process that is connected to a host, and how it connects.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::shield::event;
+use blockcast_blocks::{Bell, text};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::control::shared::Shared;
+use crate::peers::error::ConnectError;
+use crate::peers::identity::{Credentials, pidfd_of_peer};
+use crate::peers::link::{Command, CommandReceiver, Commands};
+use crate::peers::node::Node;
+use crate::peers::options::ConnectOptions;
+use crate::peers::poller::{Poller, Token};
+use crate::peers::protocol::{MAX_TEXT, Notice, Request, Versions};
+use crate::peers::socket::{Broken, PacketSocket};
+
+/// How long to pause before trying again to connect to a host that is busy.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long to wait before the first attempt to connect to a new host.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long to wait between two attempts at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection that the host has accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: PacketSocket,
+    pub(crate) first_publisher: u64,
+    /// How long the host lets a publisher wait for subscribing processes.
+    pub(crate) host_patience: Duration,
+}
+
+/// Connects to the host at `path` and introduces this process.
+pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Result<Accepted, ConnectError> {
+    let deadline = Instant::now() + options.get_patience();
+    let mut socket = open_socket(path, options, deadline)?;
+    say_hello(&mut socket, options, bell)?;
+    loop {
+        match socket.receive()? {
+            Some((Notice::Welcome { first_publisher, patience, .. }, _)) => {
+                let host_patience = Duration::from_millis(patience);
+                return Ok(Accepted { socket, first_publisher, host_patience });
+            }
+            Some((Notice::Refused { ours: theirs, theirs: ours, why }, _)) => {
+                let why = text::line(&why).into_owned();
+                return Err(ConnectError::Refused { ours, theirs, why });
+            }
+            Some((other, _)) => {
+                return Err(Broken::Violation(format!("{other:?} before its greeting")).into());
+            }
+            None => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConnectError::Unresponsive);
+        }
+        let timeout = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(system("wait for the host", &error.into())),
+        }
+    }
+}
+
+fn say_hello(socket: &mut PacketSocket, options: &ConnectOptions, bell: &Bell) -> Result<(), ConnectError> {
+    let name = text::line_within(options.get_name(), MAX_TEXT).into_owned();
+    let bell = bell.as_fd().try_clone_to_owned().map_err(|error| system("copy a descriptor", &error))?;
+    Ok(socket.send(&Request::Hello { versions: Versions::current(), name }, vec![Arc::new(bell)])?)
+}
+
+/// Connects, and waits for a host that is busy.
+fn open_socket(
+    path: &Path,
+    options: &ConnectOptions,
+    deadline: Instant,
+) -> Result<PacketSocket, ConnectError> {
+    loop {
+        match connect_once(path, options) {
+            Err(ConnectError::Unresponsive) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// Connects, and never waits.
+fn connect_once(path: &Path, options: &ConnectOptions) -> Result<PacketSocket, ConnectError> {
+    let failed = |action: &'static str| move |error: Errno| system(action, &error.into());
+    let address = SocketAddrUnix::new(path).map_err(failed("use the path of the socket"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(failed("create a socket"))?;
+    connect(&socket, &address).map_err(|error| match error {
+        // A socket that a dead host has left refuses.
+        Errno::NOENT | Errno::CONNREFUSED => ConnectError::NoHost(path.to_owned()),
+        // The host does not accept fast enough.
+        Errno::AGAIN | Errno::INTR => ConnectError::Unresponsive,
+        error => system("connect", &error.into()),
+    })?;
+    let host = Credentials::of_peer(&socket).map_err(failed("identify the host"))?;
+    if !options.trusts_host_of(host.uid) {
+        return Err(ConnectError::ForeignHost { path: path.to_owned(), uid: host.uid });
+    }
+    Ok(PacketSocket::new(socket)?)
+}
+
+fn system(action: &str, error: &io::Error) -> ConnectError {
+    ConnectError::System { action: action.to_owned(), reason: error.to_string() }
+}
+
+/// What the thread of a connected process works on.
+#[derive(Debug)]
+pub(crate) struct ClientThread {
+    poller: Arc<Poller>,
+    node: Node,
+    /// The connection to the host, while there is one.
+    socket: Option<PacketSocket>,
+    commands: Commands,
+    is_connected: Arc<AtomicBool>,
+    is_stopping: bool,
+    /// How the connection is made again.
+    again: Reconnection,
+}
+
+/// How a client connects again after its host has ended.
+#[derive(Debug)]
+struct Reconnection {
+    path: PathBuf,
+    options: ConnectOptions,
+    bell: Bell,
+    shared: Arc<Shared>,
+    /// The pidfd of the host. Its socket may have copies in forked children.
+    host: Option<OwnedFd>,
+    /// When to try next, while there is no connection.
+    at: Option<Instant>,
+    pause: Duration,
+    /// Whether the host has not answered the hello yet.
+    is_greeting: bool,
+}
+
+impl ClientThread {
+    pub(crate) fn new(
+        socket: PacketSocket,
+        bell: &Bell,
+        commands: Commands,
+        is_connected: Arc<AtomicBool>,
+        (path, options, shared): (PathBuf, ConnectOptions, Arc<Shared>),
+    ) -> io::Result<Self> {
+        let poller = Arc::new(Poller::new()?);
+        poller.add(commands.bell(), Token::Commands)?;
+        poller.add(bell, Token::Bell)?;
+        let node = Node::new(bell.clone(), Arc::clone(&poller), commands.clone());
+        let (host, at, pause, is_greeting) = (None, None, FIRST_PAUSE, false);
+        let again = Reconnection { path, options, bell: bell.clone(), shared, host, at, pause, is_greeting };
+        let mut thread =
+            Self { poller, node, socket: None, commands, is_connected, is_stopping: false, again };
+        thread.watch(socket)?;
+        Ok(thread)
+    }
+
+    /// Watches the connection and the process at its other end.
+    fn watch(&mut self, socket: PacketSocket) -> io::Result<()> {
+        self.poller.add(&socket, Token::Host)?;
+        // Without a pidfd, the end of the connection must do.
+        self.again.host = pidfd_of_peer(&socket).ok();
+        if let Some(host) = &self.again.host {
+            self.poller.add(host, Token::HostProcess)?;
+        }
+        self.socket = Some(socket);
+        Ok(())
+    }
+
+    /// Serves the process until nobody needs the connection any more.
+    pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
+        while !(self.is_stopping && self.node.is_idle()) {
+            let ready = match self.poller.wait(self.again.at) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    event(|| tracing::error!(%error, "a process can no longer wait for others"));
+                    return;
+                }
+            };
+            for token in ready {
+                self.serve(token);
+            }
+            self.connect_again();
+            self.send_all();
+        }
+    }
+
+    fn serve(&mut self, token: Token) {
+        match token {
+            Token::Commands => {
+                self.commands.bell().drain();
+                while let Some(command) = self.commands.next() {
+                    match command {
+                        Command::Stop { reply } => {
+                            self.is_stopping = true;
+                            // Whoever asked may no longer wait.
+                            let _ = reply.send(());
+                        }
+                        command => self.node.command(command),
+                    }
+                }
+            }
+            Token::Bell => self.node.bell_rang(),
+            Token::Host => self.receive_all(),
+            Token::HostProcess => self.lose(&Broken::Closed),
+            Token::Process(process) => self.node.process_ended(process),
+            // Tokens of a host.
+            Token::Listener | Token::Connection(_) | Token::ConnectionProcess(_) => {}
+        }
+    }
+
+    fn receive_all(&mut self) {
+        loop {
+            let Some(socket) = &mut self.socket else { return };
+            let received = match socket.receive() {
+                Ok(None) => return,
+                Ok(Some((notice, _))) if self.again.is_greeting => self.greeted(notice),
+                Ok(Some((notice, files))) => self.node.notice(notice, files),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = received {
+                return self.lose(&error);
+            }
+        }
+    }
+
+    fn send_all(&mut self) {
+        for (request, files) in self.node.take_outgoing() {
+            let Some(socket) = &mut self.socket else { return };
+            if let Err(error) = socket.send(&request, files) {
+                return self.lose(&error);
+            }
+        }
+        let Some(socket) = &mut self.socket else { return };
+        let flushed = socket.flush().and_then(|()| {
+            let watched = self.poller.watch_writable(&*socket, Token::Host, socket.is_waiting());
+            watched.map_err(|error| Broken::System(error.to_string()))
+        });
+        if let Err(error) = flushed {
+            self.lose(&error);
+        }
+    }
+
+    /// The connection is lost: everything goes on, but nobody can join.
+    fn lose(&mut self, why: &Broken) {
+        let Some(socket) = self.socket.take() else { return };
+        self.poller.remove(&socket);
+        if let Some(host) = self.again.host.take() {
+            self.poller.remove(&host);
+        }
+        self.again.at = Some(Instant::now() + self.again.pause);
+        if std::mem::take(&mut self.again.is_greeting) {
+            return;
+        }
+        // Ordering: Relaxed; nothing depends on it.
+        self.is_connected.store(false, Ordering::Relaxed);
+        let why = why.to_string();
+        event(|| tracing::warn!(why, "the connection to the host is lost"));
+        self.node.disconnected();
+    }
+
+    /// Tries to connect again, if it is time to.
+    fn connect_again(&mut self) {
+        if self.again.at.take_if(|at| *at <= Instant::now()).is_none() || self.is_stopping {
+            return;
+        }
+        let Reconnection { path, options, bell, .. } = &self.again;
+        let socket = connect_once(path, options).and_then(|mut socket| {
+            say_hello(&mut socket, options, bell)?;
+            Ok(socket)
+        });
+        let connected =
+            socket.and_then(|socket| self.watch(socket).map_err(|error| system("watch the host", &error)));
+        self.again.is_greeting = connected.is_ok();
+        if connected.is_err() {
+            // Before the next try, to a host that may take long to come.
+            self.again.pause = (self.again.pause * 2).min(LONGEST_PAUSE);
+            self.again.at = Some(Instant::now() + self.again.pause);
+        }
+    }
+
+    /// A new host has answered the hello.
+    fn greeted(&mut self, notice: Notice) -> Result<(), Broken> {
+        let Notice::Welcome { first_publisher, .. } = notice else {
+            return Err(Broken::Refused(format!("{notice:?}")));
+        };
+        self.again.is_greeting = false;
+        self.again.pause = FIRST_PAUSE;
+        self.again.shared.set_next_publisher(first_publisher);
+        event(|| tracing::info!("connected to a new host"));
+        self.node.reconnected();
+        // Ordering: Relaxed; nothing depends on it.
+        self.is_connected.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! [`Connection`] and [`Serving`]: how a program takes part in the topics of other processes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::{Bell, OpenError, Payload, register_machine_wide};
+use blockcast_publisher::{Publisher, PublisherOptions};
+use blockcast_subscriber::{Subscriber, SubscriberOptions};
+
+use crate::control::broker::Broker;
+use crate::control::stats::TopicStats;
+use crate::peers::client::{ClientThread, greet};
+use crate::peers::error::{ConnectError, ServeError};
+use crate::peers::host::HostThread;
+use crate::peers::link::{Commands, Link};
+use crate::peers::options::{ConnectOptions, ServeOptions};
+use crate::peers::place::Place;
+
+/// How long to pause before trying again to connect or to serve.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Broker {
+    /// Lets other processes join this broker's topics, at the Unix socket `path`. They
+    /// [connect](Connection::connect) to it, and then publish and subscribe as if they were part of this
+    /// program: messages stay where their publisher built them.
+    ///
+    /// A thread serves them. It is not on the path of a message, except that it wakes those who sleep. From
+    /// now on, opening a publisher or a subscriber waits for other processes to join: see
+    /// [`ServeOptions::patience`].
+    ///
+    /// The socket exists until the result is dropped. If this process is killed, the next host replaces it.
+    ///
+    /// # Errors
+    /// [`ServeError`], most often because another process serves at the path.
+    pub fn serve(&self, path: impl AsRef<Path>, options: ServeOptions) -> Result<Serving, ServeError> {
+        let path = path.as_ref();
+        if !register_machine_wide() {
+            return Err(ServeError::Barriers);
+        }
+        if self.shared().is_inherited() || self.shared().is_closed() {
+            return Err(ServeError::Closed);
+        }
+        let failed = |action: &str, error: std::io::Error| ServeError::System {
+            action: action.to_owned(),
+            reason: error.to_string(),
+        };
+        let place = Place::take(path, options.get_mode())?;
+        let commands = Commands::new().map_err(|error| failed("create an event", error))?;
+        let link = Link::new(commands.clone(), options.get_patience(), options.get_patience());
+        let shared = Arc::clone(self.shared());
+        let thread = HostThread::new(shared, place, options, commands.clone())
+            .map_err(|error| failed("watch descriptors", error))?;
+        if !self.shared().link(&link) {
+            return Err(ServeError::Linked);
+        }
+        let started = std::thread::Builder::new().name("blockcast-host".to_owned()).spawn(move || {
+            let receiver = commands.receive_here();
+            thread.run(&receiver);
+        });
+        if let Err(error) = started {
+            self.shared().unlink();
+            return Err(failed("start a thread", error));
+        }
+        Ok(Serving { path: path.to_owned(), link })
+    }
+}
+
+/// A broker that serves its topics to other processes. Dropping it removes the socket, so that nobody can
+/// connect or join any more. Publishers and subscribers of all processes go on.
+#[must_use = "dropping it ends serving"]
+pub struct Serving {
+    path: PathBuf,
+    link: Arc<Link>,
+}
+
+impl Serving {
+    /// Path of the socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.link.stop();
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A broker whose topics are those of all processes that are connected to the same host.
+///
+/// Its publishers and subscribers are like those of any broker, and so are the components that it runs.
+/// Publishers and subscribers of this process meet directly. Those of different processes share the
+/// publisher's memory: the messages are not copied, and no other process is on their path.
+///
+/// ```no_run
+/// use blockcast_blocks::Bytes;
+/// use blockcast_broker::Connection;
+///
+/// let connection = Connection::connect("/run/user/1000/blockcast.sock")?;
+/// let mut subscriber = connection.subscriber::<Bytes>("greetings", Default::default())?;
+/// println!("{:?}", subscriber.blocking_recv(None)?.view());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # If a process ends
+/// If a process ends, even if it is killed, its publishers end: subscribers receive what it published, then
+/// the end. The messages that its subscribers were attached to come free. If the host ends, publishers and
+/// subscribers go on, but opening new ones fails with [`OpenError::Disconnected`] until another host serves at
+/// the path. The connection is then made again, and the new host learns of all publishers and subscribers.
+///
+/// # Dropping it
+/// Publishers and subscribers outlive the connection, and so does the thread that serves them.
+pub struct Connection {
+    broker: Broker,
+    link: Option<Arc<Link>>,
+    is_connected: Arc<AtomicBool>,
+    serving: Option<Serving>,
+}
+
+impl Connection {
+    /// Connects to the host that serves at `path`, with the default options. Blocks the thread until the host
+    /// answers.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ConnectError> {
+        Self::connect_with(path, &ConnectOptions::default())
+    }
+
+    /// Like [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_with(path: impl AsRef<Path>, options: &ConnectOptions) -> Result<Self, ConnectError> {
+        Self::connect_broker(path.as_ref(), options, Broker::new())
+    }
+
+    fn connect_broker(path: &Path, options: &ConnectOptions, broker: Broker) -> Result<Self, ConnectError> {
+        let failed = |action: &str, error: std::io::Error| ConnectError::System {
+            action: action.to_owned(),
+            reason: error.to_string(),
+        };
+        let bell = Bell::new().map_err(|error| failed("create an event", error))?;
+        let accepted = greet(path, options, &bell)?;
+        let commands = Commands::new().map_err(|error| failed("create an event", error))?;
+        let is_connected = Arc::new(AtomicBool::new(true));
+        let again = (path.to_owned(), options.clone(), Arc::clone(broker.shared()));
+        let thread =
+            ClientThread::new(accepted.socket, &bell, commands.clone(), Arc::clone(&is_connected), again)
+                .map_err(|error| failed("watch descriptors", error))?;
+        let link = Link::new(commands.clone(), options.get_patience(), accepted.host_patience);
+        broker.shared().set_next_publisher(accepted.first_publisher);
+        // The broker is new.
+        let _ = broker.shared().link(&link);
+        let started = std::thread::Builder::new().name("blockcast-peer".to_owned()).spawn(move || {
+            let receiver = commands.receive_here();
+            thread.run(&receiver);
+        });
+        started.map_err(|error| failed("start a thread", error))?;
+        Ok(Self { broker, link: Some(link), is_connected, serving: None })
+    }
+
+    /// Connects to the host that serves at `path`. If nobody does, this process becomes the host. If several
+    /// processes call this at the same time, one of them does, and the others connect to it.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_or_serve(
+        path: impl AsRef<Path>,
+        options: &ConnectOptions,
+        serve: &ServeOptions,
+    ) -> Result<Self, ConnectError> {
+        let path = path.as_ref();
+        let deadline = Instant::now() + options.get_patience();
+        loop {
+            match Self::connect_with(path, options) {
+                Err(ConnectError::NoHost(_)) => {}
+                other => return other,
+            }
+            let broker = Broker::new();
+            match broker.serve(path, serve.clone()) {
+                Ok(serving) => {
+                    let is_connected = Arc::new(AtomicBool::new(true));
+                    return Ok(Self { broker, link: None, is_connected, serving: Some(serving) });
+                }
+                // Another process has the lock, and is about to listen, or to leave.
+                Err(ServeError::Served(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(ServeError::Served(_)) => return Err(ConnectError::Unresponsive),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The broker of this process, whose topics are those of all connected processes.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Whether this process is the host, after [`connect_or_serve`](Self::connect_or_serve).
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.serving.is_some()
+    }
+
+    /// Whether the host is there, as far as this process knows.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        // Ordering: Relaxed; nothing depends on it.
+        self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// Opens a topic for publishing: see [`Broker::publisher`]. Waits until the subscribers of all connected
+    /// processes have joined.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn publisher<P: Payload>(
+        &self,
+        topic: &str,
+        options: PublisherOptions,
+    ) -> Result<Publisher<P>, OpenError> {
+        self.broker.publisher(topic, options)
+    }
+
+    /// Subscribes to a topic: see [`Broker::subscriber`]. Waits until the publishers of all connected
+    /// processes are joined.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn subscriber<P: Payload>(
+        &self,
+        topic: &str,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<P>, OpenError> {
+        self.broker.subscriber(topic, options)
+    }
+
+    /// The counters of the topics that this process takes part in: see [`Broker::topics`]. Participants of
+    /// other processes have the process in their name.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicStats> {
+        self.broker.topics()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.link.take().inspect(|link| link.stop());
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("broker", &self.broker)
+            .field("is_host", &self.is_host())
+            .field("is_connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}

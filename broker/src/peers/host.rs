@@ -1,0 +1,382 @@
+//! The thread of a process that serves its topics to others.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::shield::event;
+use blockcast_blocks::{Bell, OpenError, Schema, SegmentView};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+
+use crate::control::shared::Shared;
+use crate::peers::identity::{Credentials, label, own_pidfd, pidfd_of_peer};
+use crate::peers::link::{Command, CommandReceiver, Commands};
+use crate::peers::node::Node;
+use crate::peers::options::ServeOptions;
+use crate::peers::place::Place;
+use crate::peers::poller::{Poller, Token};
+use crate::peers::protocol::{Notice, PeerId, Refusal, Request, Versions};
+use crate::peers::registry::{Inspector, Newcomer, Registry};
+use crate::peers::socket::{Broken, File, PacketSocket};
+
+/// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections at a time that are refused, but have not introduced themselves yet.
+const MAX_REFUSED: usize = 32;
+
+/// What the thread of a host works on.
+#[derive(Debug)]
+pub(crate) struct HostThread {
+    poller: Arc<Poller>,
+    node: Node,
+    registry: Registry<File>,
+    /// This process, in the registry.
+    own: PeerId,
+    place: Option<Place>,
+    options: ServeOptions,
+    inspector: HostInspector,
+    connections: BTreeMap<u64, Connection>,
+    next_connection: u64,
+    accepts_again: Option<Instant>,
+    commands: Commands,
+    is_stopping: bool,
+}
+
+/// A process that has connected.
+#[derive(Debug)]
+struct Connection {
+    socket: PacketSocket,
+    credentials: Credentials,
+    pidfd: File,
+    /// Its number, once it has introduced itself.
+    peer: Option<PeerId>,
+    /// Why it is refused once it has introduced itself. If it were told before, closing the connection could
+    /// overtake the answer.
+    refusal: Option<String>,
+}
+
+/// Checks what others ask for by the host's own topics.
+#[derive(Debug)]
+struct HostInspector(Arc<Shared>);
+
+impl HostThread {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        place: Place,
+        options: ServeOptions,
+        commands: Commands,
+    ) -> io::Result<Self> {
+        let bell = Bell::new()?;
+        let poller = Arc::new(Poller::new()?);
+        poller.add(commands.bell(), Token::Commands)?;
+        poller.add(&bell, Token::Bell)?;
+        poller.add(place.listener(), Token::Listener)?;
+        let mut registry = Registry::new(&options);
+        let (own, _) = registry.admit(Newcomer {
+            grants: None,
+            label: label(options.get_name(), Credentials::own().pid),
+            bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
+            pidfd: Arc::new(own_pidfd()?),
+        });
+        let node = Node::new(bell, Arc::clone(&poller), commands.clone());
+        let (connections, inspector) = (BTreeMap::new(), HostInspector(shared));
+        let (next_connection, accepts_again, is_stopping) = (0, None, false);
+        let place = Some(place);
+        Ok(Self {
+            poller,
+            node,
+            registry,
+            own,
+            place,
+            options,
+            inspector,
+            connections,
+            next_connection,
+            accepts_again,
+            commands,
+            is_stopping,
+        })
+    }
+
+    /// Serves until nobody needs the host any more.
+    pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
+        while !(self.is_stopping && self.node.is_idle()) {
+            let deadline = [self.registry.next_deadline(), self.accepts_again].into_iter().flatten().min();
+            let ready = match self.poller.wait(deadline) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    event(|| tracing::error!(%error, "a host can no longer wait for other processes"));
+                    return;
+                }
+            };
+            for token in ready {
+                self.serve(token);
+                self.deliver();
+            }
+            let now = Instant::now();
+            self.registry.tick(now);
+            if self.accepts_again.take_if(|again| *again <= now).is_some()
+                && let Some(place) = &self.place
+            {
+                // If it fails, nobody can connect any more; those who have go on.
+                let _ = self.poller.add(place.listener(), Token::Listener);
+            }
+            self.deliver();
+        }
+    }
+
+    fn serve(&mut self, token: Token) {
+        match token {
+            Token::Commands => {
+                self.commands.bell().drain();
+                while let Some(command) = self.commands.next() {
+                    match command {
+                        Command::Stop { reply } => {
+                            self.stop();
+                            // Whoever asked may no longer wait.
+                            let _ = reply.send(());
+                        }
+                        command => self.node.command(command),
+                    }
+                }
+            }
+            Token::Bell => self.node.bell_rang(),
+            Token::Listener => self.accept_all(),
+            Token::Connection(number) => self.receive_all(number),
+            Token::ConnectionProcess(number) => self.disconnect(number, &Broken::Closed),
+            Token::Process(process) => self.node.process_ended(process),
+            // Tokens of a client.
+            Token::Host | Token::HostProcess => {}
+        }
+    }
+
+    /// Nobody can connect or join any more. Channels that are shared go on.
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        self.inspector.0.unlink();
+        if let Some(place) = self.place.take() {
+            self.poller.remove(place.listener());
+        }
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        connections.into_iter().for_each(|number| self.disconnect(number, &Broken::Closed));
+        self.node.disconnected();
+    }
+
+    fn accept_all(&mut self) {
+        loop {
+            let Some(place) = &self.place else { return };
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match accept_with(place.listener(), flags) {
+                Ok(socket) => self.accept(socket),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => {
+                    let error = error.to_string();
+                    event(|| tracing::warn!(error, "the system refuses to accept a connection"));
+                    self.poller.remove(place.listener());
+                    self.accepts_again = Some(Instant::now() + PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, socket: OwnedFd) {
+        let introduced = (|| {
+            let credentials = Credentials::of_peer(&socket)?;
+            let pidfd = Arc::new(pidfd_of_peer(&socket)?);
+            let socket = PacketSocket::new(socket)?;
+            Ok::<_, Broken>(Connection { socket, credentials, pidfd, peer: None, refusal: None })
+        })();
+        let mut connection = match introduced {
+            Ok(connection) => connection,
+            Err(error) => {
+                let error = error.to_string();
+                event(|| tracing::warn!(error, "a process that connects cannot be identified"));
+                return;
+            }
+        };
+        let credentials = connection.credentials;
+        let limit = self.options.get_limits().peers as usize;
+        let refused = self.connections.values().filter(|connection| connection.refusal.is_some()).count();
+        connection.refusal = if self.options.grants_of(credentials).is_none() {
+            Some(format!("user {} may not connect", credentials.uid))
+        } else if self.connections.len() - refused >= limit {
+            Some(format!("{limit} processes are connected, and no more may be"))
+        } else {
+            None
+        };
+        if connection.refusal.is_some() && refused >= MAX_REFUSED {
+            // They do not introduce themselves.
+            return;
+        }
+        let number = self.next_connection;
+        self.next_connection += 1;
+        let watched = self
+            .poller
+            .add(&connection.socket, Token::Connection(number))
+            .and_then(|()| self.poller.add(&connection.pidfd, Token::ConnectionProcess(number)));
+        self.connections.insert(number, connection);
+        if let Err(error) = watched {
+            self.disconnect(number, &Broken::System(error.to_string()));
+        }
+    }
+
+    fn receive_all(&mut self, number: u64) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&number) else { return };
+            let handled = match connection.socket.receive() {
+                Ok(None) => return self.flush(number),
+                Ok(Some((request, files))) => self.receive(number, request, files),
+                Err(error) => Err(error),
+            };
+            self.deliver();
+            if let Err(error) = handled {
+                return self.disconnect(number, &error);
+            }
+        }
+    }
+
+    fn receive(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let Some(peer) = connection.peer else { return self.introduce(number, request, files) };
+        let handled = self.registry.request(peer, request, files, Instant::now(), &self.inspector);
+        handled.map_err(|violation| Broken::Violation(violation.to_string()))
+    }
+
+    /// Handles the first request of a process.
+    fn introduce(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
+        let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
+        let (Request::Hello { versions: theirs, name }, Some(bell)) = (request, files.into_iter().next())
+        else {
+            return Err(Broken::Violation("a request before the hello".to_owned()));
+        };
+        let ours = Versions::current();
+        let why = connection.refusal.take().or_else(|| difference(ours, theirs).map(str::to_owned));
+        if let Some(why) = why {
+            let refused = format!("{why} (host: {ours}; process: {theirs})");
+            // If it cannot be told, it sees the end of the connection.
+            let _ = connection.socket.send(&Notice::Refused { ours, theirs, why }, Vec::new());
+            return Err(Broken::Refused(refused));
+        }
+        let copy = bell.try_clone().map_err(|error| Broken::System(error.to_string()))?;
+        Bell::from_fd(copy).map_err(|error| Broken::Violation(error.to_string()))?;
+        let grants = self.options.grants_of(connection.credentials).cloned();
+        // `accept` has checked it.
+        let grants = Some(grants.unwrap_or_default());
+        let label = label(&name, connection.credentials.pid);
+        event(|| tracing::info!(process = label, "process connected"));
+        let newcomer = Newcomer { grants, label, bell, pidfd: Arc::clone(&connection.pidfd) };
+        let (peer, first_publisher) = self.registry.admit(newcomer);
+        connection.peer = Some(peer);
+        let patience = u64::try_from(self.options.get_patience().as_millis()).unwrap_or(u64::MAX);
+        connection.socket.send(&Notice::Welcome { peer, first_publisher, patience }, Vec::new())
+    }
+
+    /// Exchanges requests and notices until none is left.
+    fn deliver(&mut self) {
+        loop {
+            let requests = self.node.take_outgoing();
+            let is_done = requests.is_empty();
+            for (request, files) in requests {
+                let handled =
+                    self.registry.request(self.own, request, files, Instant::now(), &self.inspector);
+                debug_assert!(handled.is_ok(), "the host's own node: {handled:?}");
+            }
+            let notices = self.registry.take_outgoing();
+            if is_done && notices.is_empty() {
+                return;
+            }
+            for outgoing in notices {
+                if outgoing.to == self.own {
+                    let handled = self.node.notice(outgoing.notice, outgoing.files);
+                    debug_assert!(handled.is_ok(), "the host's own registry: {handled:?}");
+                    continue;
+                }
+                let to =
+                    self.connections.iter_mut().find(|(_, connection)| connection.peer == Some(outgoing.to));
+                let Some((&number, connection)) = to else { continue };
+                match connection.socket.send(&outgoing.notice, outgoing.files) {
+                    Ok(()) => self.watch_writable(number),
+                    Err(error) => self.disconnect(number, &error),
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        match connection.socket.flush() {
+            Ok(()) => self.watch_writable(number),
+            Err(error) => self.disconnect(number, &error),
+        }
+    }
+
+    fn watch_writable(&mut self, number: u64) {
+        let Some(connection) = self.connections.get(&number) else { return };
+        let socket = &connection.socket;
+        let watched = self.poller.watch_writable(socket, Token::Connection(number), socket.is_waiting());
+        if let Err(error) = watched {
+            self.disconnect(number, &Broken::System(error.to_string()));
+        }
+    }
+
+    /// Ends a connection. If the process still runs, it can use the channels that it has.
+    fn disconnect(&mut self, number: u64, why: &Broken) {
+        let Some(connection) = self.connections.remove(&number) else { return };
+        self.poller.remove(&connection.socket);
+        self.poller.remove(&connection.pidfd);
+        let (pid, why) = (connection.credentials.pid, why.to_string());
+        event(|| tracing::info!(pid, why, "process disconnected"));
+        if let Some(peer) = connection.peer {
+            self.registry.disconnected(peer);
+        }
+    }
+}
+
+/// What separates two processes.
+fn difference(ours: Versions, theirs: Versions) -> Option<&'static str> {
+    if ours.protocol != theirs.protocol {
+        Some("the versions of the protocol differ")
+    } else if ours.layout != theirs.layout {
+        Some("the versions of the memory layout differ")
+    } else if ours.page_size != theirs.page_size {
+        Some("the sizes of pages differ")
+    } else if !ours.barriers || !theirs.barriers {
+        Some("a process lacks memory barriers that reach others (membarrier)")
+    } else {
+        None
+    }
+}
+
+impl Inspector<File> for HostInspector {
+    fn inspect_topic(&self, topic: &str, schema: &Schema) -> Result<(), Refusal> {
+        if self.0.is_closed() {
+            return Err(Refusal::Closed);
+        }
+        let Some(topic) = self.0.find_topic(topic) else { return Ok(()) };
+        match topic.admits(schema) {
+            Err(OpenError::SchemaMismatch { existing: Some(existing), .. }) => {
+                Err(Refusal::SchemaMismatch((&existing).into()))
+            }
+            Err(error) => Err(Refusal::Other(error.to_string())),
+            Ok(()) if topic.is_unsealed() => Err(Refusal::Unsealed),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
+        let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
+        let len = |file: &File| rustix::fs::fstat(file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+        let bytes = len(control).and_then(|control| Ok(control.saturating_add(len(arena)?)));
+        let copies = control.try_clone().and_then(|control| Ok((control, arena.try_clone()?)));
+        let (control, arena) = copies.map_err(|error| refused(&error))?;
+        // Whoever joins checks the files again: also that nobody can write them.
+        SegmentView::open(control, arena).map_err(|error| refused(&error))?;
+        bytes.map_err(|error| refused(&error))
+    }
+}

@@ -1,0 +1,353 @@
+//! [`Link`]: how a broker's topics reach other processes.
+//!
+//! A thread of the broker talks to the other processes: see [`node`](crate::peers::node). Whoever opens a
+//! publisher or a subscriber of a linked broker sends that thread a command, and waits for its answer. The
+//! thread runs no user code but wakers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
+
+use crate::control::topic::Topic;
+use crate::peers::protocol::{ChannelNumber, SeatId};
+
+/// The link of a broker, if it has one. Shared with all of its topics.
+#[derive(Debug, Default)]
+pub(crate) struct LinkSlot(Mutex<Option<Arc<Link>>>);
+
+impl LinkSlot {
+    /// The broker's link, unless its connection was given up.
+    pub(crate) fn get(&self) -> Option<Arc<Link>> {
+        self.lock().clone()
+    }
+
+    /// Links the broker. Returns `false` if it is linked already.
+    pub(crate) fn set(&self, link: &Arc<Link>) -> bool {
+        let mut slot = self.lock();
+        if slot.is_none() {
+            *slot = Some(Arc::clone(link));
+            return true;
+        }
+        false
+    }
+
+    /// Unlinks the broker.
+    pub(crate) fn clear(&self) {
+        let link = self.lock().take();
+        drop(link);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
+        // Only assigned, so it is consistent after a panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Identifies one of the links that the brokers of this process have had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkId(u64);
+
+/// The answer to somebody who waits.
+pub(crate) type Reply = mpsc::Sender<Result<(), OpenError>>;
+
+/// What threads of this process ask of the thread that talks to other processes.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Offer a channel to other processes. Answered once their subscriptions have joined.
+    Publish {
+        number: ChannelNumber,
+        channel: Arc<Channel>,
+        topic: String,
+        files: SegmentFiles,
+        reply: Option<Reply>,
+    },
+    /// The publisher has ended, or its opening was given up.
+    Unpublish { number: ChannelNumber },
+    /// Join the publishers of other processes. Answered once those that exist are members of the topic.
+    Subscribe { ticket: u64, topic: Arc<Topic>, reply: Option<Reply> },
+    /// The subscription with this ticket has left, or was given up.
+    Unsubscribe { ticket: u64, topic: String },
+    /// Nobody in this process uses a channel of another one any more.
+    Released { session: u64, seat: SeatId },
+    /// End, once no channel is shared any more. Answered as soon as nobody can join.
+    Stop { reply: mpsc::Sender<()> },
+}
+
+/// Commands on their way to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Commands(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    bell: Bell,
+    thread: OnceLock<ThreadId>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    commands: VecDeque<Command>,
+    /// The thread has ended.
+    is_closed: bool,
+}
+
+impl Commands {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let (waiting, thread) = Default::default();
+        Ok(Self(Arc::new(Queue { waiting, bell: Bell::new()?, thread })))
+    }
+
+    /// Sends a command. Returns it if the thread has ended.
+    pub(crate) fn send(&self, command: Command) -> Result<(), Command> {
+        {
+            let mut waiting = self.lock();
+            if waiting.is_closed {
+                return Err(command);
+            }
+            waiting.commands.push_back(command);
+        }
+        self.0.bell.ring();
+        Ok(())
+    }
+
+    /// The bell that rings when there are commands.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.0.bell
+    }
+
+    /// Takes the next command.
+    pub(crate) fn next(&self) -> Option<Command> {
+        self.lock().commands.pop_front()
+    }
+
+    /// Call this on the thread that executes the commands.
+    pub(crate) fn receive_here(&self) -> CommandReceiver {
+        // The thread is started once.
+        let _ = self.0.thread.set(thread::current().id());
+        CommandReceiver(self.clone())
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.0.thread.get() == Some(&thread::current().id())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Only changed by single calls, so it is consistent after a panic.
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses commands once it is dropped: when the thread ends, for whatever reason.
+#[derive(Debug)]
+pub(crate) struct CommandReceiver(Commands);
+
+impl Drop for CommandReceiver {
+    fn drop(&mut self) {
+        let refused = {
+            let mut waiting = self.0.lock();
+            waiting.is_closed = true;
+            std::mem::take(&mut waiting.commands)
+        };
+        // Those who wait for an answer learn that there will be none.
+        drop(refused);
+    }
+}
+
+/// The end of a linked broker that its own threads use.
+#[derive(Debug)]
+pub(crate) struct Link {
+    id: LinkId,
+    commands: Commands,
+    /// How long to wait for other processes.
+    patience: Duration,
+    /// How long the host lets a publisher wait for them.
+    host_patience: Duration,
+    process: Process,
+    next_number: AtomicU64,
+}
+
+impl Link {
+    pub(crate) fn new(commands: Commands, patience: Duration, host_patience: Duration) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Ordering: Relaxed; a number of its own.
+        let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let (process, next_number) = (Process::current(), AtomicU64::new(1));
+        Arc::new(Self { id, commands, patience, host_patience, process, next_number })
+    }
+
+    pub(crate) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Offers a publisher's channel to the other processes. When this returns, those that subscribe to the
+    /// topic have joined. Blocks the thread meanwhile.
+    pub(crate) fn publish(&self, topic: &Topic, channel: &Arc<Channel>) -> Result<Announced, OpenError> {
+        self.check_thread()?;
+        let (reply, answer) = mpsc::channel();
+        let announced = self.announce(topic, channel, Some(reply))?;
+        self.wait(topic, &answer, self.patience.saturating_add(self.host_patience))?;
+        Ok(announced)
+    }
+
+    /// Like [`publish`](Self::publish), but waits for nobody.
+    pub(crate) fn announce(
+        &self,
+        topic: &Topic,
+        channel: &Arc<Channel>,
+        reply: Option<Reply>,
+    ) -> Result<Announced, OpenError> {
+        let files = channel.share().map_err(|error| {
+            OpenError::Refused(format!("the publisher cannot be shared with other processes: {error}"))
+        })?;
+        let number = ChannelNumber(self.next());
+        let (channel, name) = (Arc::clone(channel), topic.name().to_owned());
+        let command = Command::Publish { number, channel, topic: name, files, reply };
+        self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
+        Ok(Announced { number, commands: self.commands.clone(), process: self.process })
+    }
+
+    /// Joins the publishers of other processes. When this returns, their channels are members of the topic,
+    /// and those that come later will be, as long as the result lives. Blocks the thread meanwhile.
+    pub(crate) fn subscribe(&self, topic: &Arc<Topic>) -> Result<Interest, OpenError> {
+        self.check_thread()?;
+        let (reply, answer) = mpsc::channel();
+        let interest = self.take_interest(topic, Some(reply))?;
+        self.wait(topic, &answer, self.patience)?;
+        Ok(interest)
+    }
+
+    /// Like [`subscribe`](Self::subscribe), but waits for nobody.
+    pub(crate) fn take_interest(
+        &self,
+        topic: &Arc<Topic>,
+        reply: Option<Reply>,
+    ) -> Result<Interest, OpenError> {
+        let ticket = self.next();
+        let command = Command::Subscribe { ticket, topic: Arc::clone(topic), reply };
+        self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
+        let (topic, commands) = (topic.name().to_owned(), self.commands.clone());
+        Ok(Interest { link: self.id, ticket, topic, commands, process: self.process })
+    }
+
+    /// Ends the thread, once no channel is shared any more. When this returns, nobody can join.
+    pub(crate) fn stop(&self) {
+        let (reply, answer) = mpsc::channel();
+        if self.process.is_current()
+            && self.commands.send(Command::Stop { reply }).is_ok()
+            && !self.commands.is_own_thread()
+        {
+            // It fails only if the thread has ended, or takes too long, for which nobody should wait.
+            let _ = answer.recv_timeout(self.patience);
+        }
+    }
+
+    fn next(&self) -> u64 {
+        // Ordering: Relaxed; a number of its own.
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn check_thread(&self) -> Result<(), OpenError> {
+        if self.commands.is_own_thread() {
+            let why = "a waker cannot open topics of other processes: open them on another thread";
+            return Err(OpenError::Refused(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &self,
+        topic: &Topic,
+        answer: &mpsc::Receiver<Result<(), OpenError>>,
+        patience: Duration,
+    ) -> Result<(), OpenError> {
+        match answer.recv_timeout(patience) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => Err(OpenError::Unresponsive { topic: topic.name().to_owned() }),
+            Err(RecvTimeoutError::Disconnected) => Err(OpenError::Disconnected),
+        }
+    }
+}
+
+/// A publisher that other processes know. Dropping it tells them that it has ended.
+pub(crate) struct Announced {
+    number: ChannelNumber,
+    commands: Commands,
+    process: Process,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            // If the thread has ended, nobody knows the publisher.
+            let _ = self.commands.send(Command::Unpublish { number: self.number });
+        }
+    }
+}
+
+impl fmt::Debug for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Announced").field(&self.number).finish()
+    }
+}
+
+/// The reason to join publishers of other processes: a subscription. Dropping it says that it has left.
+pub(crate) struct Interest {
+    link: LinkId,
+    ticket: u64,
+    topic: String,
+    commands: Commands,
+    process: Process,
+}
+
+impl Interest {
+    pub(crate) fn link(&self) -> LinkId {
+        self.link
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            let topic = std::mem::take(&mut self.topic);
+            // If the thread has ended, nobody joins publishers any more.
+            let _ = self.commands.send(Command::Unsubscribe { ticket: self.ticket, topic });
+        }
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interest").field(&self.topic).finish()
+    }
+}
+
+/// The last charge of a channel of another process: dropped when nobody in this process uses it any more.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    session: u64,
+    seat: SeatId,
+    commands: Commands,
+    process: Process,
+}
+
+impl Farewell {
+    pub(crate) fn new(session: u64, seat: SeatId, commands: &Commands) -> Self {
+        Self { session, seat, commands: commands.clone(), process: Process::current() }
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            let command = Command::Released { session: self.session, seat: self.seat };
+            // If the thread has ended, the publisher learns it when this process ends.
+            let _ = self.commands.send(command);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Other processes of this machine take part in topics.
+//!
+//! Each process has a broker of its own. A *host* [serves](Broker::serve) its topics at a Unix socket, and
+//! *clients* [connect](connection::Connection) to it. The topics of all their brokers are linked: a
+//! subscription joins the publishers of every process. The host brings the processes together; messages go
+//! from the publisher's memory directly to the subscribers of every process.
+//!
+//! - [`connection`] is the public handle; [`options`] and [`error`] belong to it;
+//! - [`link`] is what the threads of a process use, [`node`] the part of a process in the channels that it
+//!   shares, [`registry`] what the host knows of all;
+//! - [`host`] and [`client`] are the threads that connect these;
+//! - [`protocol`] defines what processes say to each other, [`socket`] sends it;
+//! - [`place`] finds the host, [`identity`] tells who connects, [`poller`] waits for all of them.
+//!
+//! ```text
+//!   client                     host                        client
+//!   Connection                 Broker::serve               Connection
+//!     │ Link                     │ Link                      │ Link
+//!     ▼                          ▼                           ▼
+//!   Node ◀───── socket ─────▶ Registry ◀──── socket ─────▶ Node
+//!                                ▲
+//!                                ▼
+//!                              Node
+//! ```
+//!
+//! # Deaths
+//! Every process watches the pidfd of each process with which it shares a channel. So deaths are noticed even
+//! without the host: the publisher's process drops the annex of a dead subscriber, and a subscriber's process
+//! ends the channel of a dead publisher. A closed socket only means that a process cannot join others.
+//!
+//! # Trust
+//! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol is
+//! disconnected, and harms nobody else. Clients check what comes from other processes by way of the host, but
+//! believe the host itself. Everyone who may publish must be trusted not to change a message after it was
+//! published.
+//!
+//! [`Broker::serve`]: crate::Broker::serve
+
+mod client;
+pub(crate) mod connection;
+pub(crate) mod error;
+mod host;
+mod identity;
+pub(crate) mod link;
+mod node;
+pub(crate) mod options;
+pub(crate) mod place;
+mod poller;
+pub(crate) mod protocol;
+mod registry;
+pub(crate) mod socket;

@@ -1,0 +1,231 @@
+//! [`Node`]: the part of one process in the channels that it shares with others.
+//!
+//! A node offers the channels of its broker's publishers, attaches the annexes of other processes to them, and
+//! opens the channels that others offer. It speaks with the host in [`Request`]s and [`Notice`]s. It serves
+//! the bell of its process, and it watches the pidfd of every process with which it shares a channel, so that
+//! a death is noticed even if the host is gone.
+//!
+//! A node belongs to the thread that runs it. Client and host both have one; the host's own talks to the
+//! [registry](super::registry) without a socket.
+
+mod publishers;
+mod subscriptions;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+
+use blockcast_blocks::{Bell, OpenError};
+
+use crate::peers::link::{Command, Commands};
+use crate::peers::poller::{Poller, Token};
+use crate::peers::protocol::{ChannelNumber, MAX_TEXT, Notice, PeerId, Request, SeatId};
+use crate::peers::socket::{Broken, File};
+use publishers::Published;
+use subscriptions::{Interest, RemoteSeat};
+
+/// Numbers the connections to hosts that a node has had. Numbers of processes and seats belong to one of
+/// them.
+pub(crate) type Session = u64;
+
+/// A request on its way to the host.
+pub(crate) type Outgoing = (Request, Vec<File>);
+
+/// The part of one process in the channels that it shares with others.
+#[derive(Debug)]
+pub(crate) struct Node {
+    bell: Bell,
+    poller: Arc<Poller>,
+    commands: Commands,
+    session: Session,
+    /// Whether there is a host.
+    is_connected: bool,
+    /// This process's publishers.
+    published: BTreeMap<ChannelNumber, Published>,
+    /// The topics to which this process subscribes.
+    interests: BTreeMap<String, Interest>,
+    /// The channels of other processes.
+    seats: BTreeMap<(Session, SeatId), RemoteSeat>,
+    /// The processes with which this one shares channels, by the number of their token.
+    processes: BTreeMap<u64, Watched>,
+    next_process: u64,
+    next_request: u64,
+    out: Vec<Outgoing>,
+}
+
+/// A process whose end is awaited.
+#[derive(Debug)]
+struct Watched {
+    peer: (Session, PeerId),
+    pidfd: OwnedFd,
+    /// Seats that the two processes share.
+    seats: usize,
+}
+
+impl Node {
+    /// A node that has a host. `commands` come from the process's own threads.
+    pub(crate) fn new(bell: Bell, poller: Arc<Poller>, commands: Commands) -> Self {
+        Self {
+            bell,
+            poller,
+            commands,
+            session: 0,
+            is_connected: true,
+            published: BTreeMap::new(),
+            interests: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            next_process: 0,
+            next_request: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes the requests that have come out.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether nobody needs the node any more: no channel is shared.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.published.is_empty() && self.interests.is_empty() && self.seats.is_empty()
+    }
+
+    /// Executes a command, unless it is [`Command::Stop`], which its caller executes.
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Publish { number, channel, topic, files, reply } => {
+                self.publish(number, &channel, topic, files, reply);
+            }
+            Command::Unpublish { number } => self.unpublish(number),
+            Command::Subscribe { ticket, topic, reply } => self.subscribe(ticket, &topic, reply),
+            Command::Unsubscribe { ticket, topic } => self.unsubscribe(ticket, &topic),
+            Command::Released { session, seat } => self.release(session, seat),
+            Command::Stop { .. } => {}
+        }
+    }
+
+    /// Handles a notice of the host.
+    ///
+    /// # Errors
+    /// [`Broken::Violation`] if no correct host sends it.
+    pub(crate) fn notice(&mut self, notice: Notice, files: Vec<File>) -> Result<(), Broken> {
+        let mut files = files.into_iter();
+        let mut file = || files.next().ok_or_else(|| Broken::Violation("a descriptor is missing".to_owned()));
+        match notice {
+            Notice::Refused { .. } | Notice::Welcome { .. } => {
+                return Err(Broken::Violation("a second greeting".to_owned()));
+            }
+            Notice::Opened { channel } => self.opened(channel, Ok(())),
+            Notice::OpenRefused { channel, why } => self.opened(channel, Err(why)),
+            Notice::Attach { seat, channel, subscriber, terms } => {
+                let (annex, bell, pidfd) = (file()?, file()?, file()?);
+                self.attach(seat, channel, &subscriber, terms, (annex, bell, pidfd));
+            }
+            Notice::Left { seat } => self.detach(seat),
+            Notice::Subscribed { request, seats } => self.subscribed(request, &seats),
+            Notice::SubscribeRefused { request, why } => self.subscribe_refused(request, why),
+            Notice::Channel { seat, topic, publisher, owner, terms } => {
+                let files = [file()?, file()?, file()?, file()?];
+                self.take_seat(seat, &topic, publisher, &owner, terms, files);
+            }
+            Notice::Attached { seat } => self.join(seat),
+            Notice::Failed { seat, why } => self.seat_failed((self.session, seat), why),
+            Notice::Ended { seat } => self.publisher_ended(seat),
+        }
+        Ok(())
+    }
+
+    /// Call this when the bell of the process has rung: wakes everyone who waits for another process.
+    pub(crate) fn bell_rang(&mut self) {
+        self.bell.drain();
+        let published = self.published.values().filter_map(|published| published.channel.upgrade());
+        let channels: Vec<_> =
+            published.chain(self.seats.values().filter_map(|seat| seat.channel.upgrade())).collect();
+        channels.iter().for_each(|channel| channel.bell_rang());
+    }
+
+    /// Call this when the host is gone. Channels that are shared go on; nobody can join.
+    pub(crate) fn disconnected(&mut self) {
+        self.is_connected = false;
+        self.out.clear();
+        self.fail_openings(&OpenError::Disconnected);
+        self.fail_interests(&OpenError::Disconnected);
+    }
+
+    /// Call this when there is a host again: it learns of everything that this process has.
+    pub(crate) fn reconnected(&mut self) {
+        self.session += 1;
+        self.is_connected = true;
+        self.republish();
+        self.resubscribe();
+    }
+
+    /// Call this when the pidfd of a process has become readable: the process has ended.
+    pub(crate) fn process_ended(&mut self, token: u64) {
+        let Some(watched) = self.processes.remove(&token) else { return };
+        self.poller.remove(watched.pidfd.as_fd());
+        self.detach_process(watched.peer);
+        self.end_publishers_of(watched.peer);
+    }
+
+    /// The pidfd of a process with which this one shares a channel.
+    fn process(&self, peer: (Session, PeerId)) -> Option<&OwnedFd> {
+        self.processes.values().find(|watched| watched.peer == peer).map(|watched| &watched.pidfd)
+    }
+
+    /// Watches a process because of one more seat.
+    fn watch(&mut self, peer: PeerId, pidfd: &File) -> std::io::Result<()> {
+        let peer = (self.session, peer);
+        if let Some(watched) = self.processes.values_mut().find(|watched| watched.peer == peer) {
+            watched.seats += 1;
+            return Ok(());
+        }
+        let (token, pidfd) = (self.next_process, pidfd.as_fd().try_clone_to_owned()?);
+        self.poller.add(&pidfd, Token::Process(token))?;
+        self.next_process += 1;
+        self.processes.insert(token, Watched { peer, pidfd, seats: 1 });
+        Ok(())
+    }
+
+    /// Reverts one [`watch`](Self::watch).
+    fn unwatch(&mut self, peer: (Session, PeerId)) {
+        let Some((&token, watched)) = self.processes.iter_mut().find(|(_, watched)| watched.peer == peer)
+        else {
+            return;
+        };
+        watched.seats -= 1;
+        if watched.seats == 0
+            && let Some(watched) = self.processes.remove(&token)
+        {
+            self.poller.remove(watched.pidfd.as_fd());
+        }
+    }
+
+    fn send(&mut self, request: Request) {
+        self.send_with(request, Vec::new());
+    }
+
+    fn send_with(&mut self, request: Request, files: Vec<File>) {
+        if self.is_connected {
+            self.out.push((request, files));
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Nobody answers any more.
+        self.disconnected();
+    }
+}
+
+/// A descriptor of our own, for a file that others may share.
+fn owned(file: File) -> std::io::Result<OwnedFd> {
+    Arc::try_unwrap(file).or_else(|shared| shared.try_clone())
+}
+
+/// A reason, short enough for a packet.
+fn reason(error: &dyn std::fmt::Display) -> String {
+    blockcast_blocks::text::line_within(&error.to_string(), MAX_TEXT).into_owned()
+}

@@ -1,0 +1,165 @@
+//! A [`Node`]'s own publishers, and the processes that subscribe to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use blockcast_blocks::shield::event;
+use blockcast_blocks::{AnnexId, Bell, Channel, OpenError, SegmentFiles, text};
+
+use super::{Node, Session, owned, reason};
+use crate::peers::link::Reply;
+use crate::peers::options::Terms;
+use crate::peers::protocol::{ChannelNumber, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
+use crate::peers::socket::File;
+
+/// Bytes of a publisher's name at most.
+const MAX_NAME: usize = 128;
+
+/// A publisher of this process.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) channel: Weak<Channel>,
+    topic: String,
+    /// Who waits until it is open.
+    reply: Option<Reply>,
+    /// The processes that subscribe to it.
+    annexes: BTreeMap<(Session, SeatId), (AnnexId, (Session, PeerId))>,
+}
+
+impl Node {
+    pub(super) fn publish(
+        &mut self,
+        number: ChannelNumber,
+        channel: &Arc<Channel>,
+        topic: String,
+        files: SegmentFiles,
+        reply: Option<Reply>,
+    ) {
+        if !self.is_connected {
+            answer(reply, Err(OpenError::Disconnected));
+            return;
+        }
+        self.offer(number, channel, topic.clone(), files);
+        let channel = Arc::downgrade(channel);
+        self.published.insert(number, Published { channel, topic, reply, annexes: BTreeMap::new() });
+    }
+
+    fn offer(&mut self, number: ChannelNumber, channel: &Channel, topic: String, files: SegmentFiles) {
+        let name = text::line_within(channel.publisher_signal().name(), MAX_NAME).into_owned();
+        let publisher =
+            PublisherRecord { number: channel.publisher().get(), name, history: channel.config().history };
+        let schema = channel.schema().into();
+        let files = vec![Arc::new(files.control), files.arena];
+        self.send_with(Request::OpenPublisher { channel: number, topic, schema, publisher }, files);
+    }
+
+    pub(super) fn unpublish(&mut self, number: ChannelNumber) {
+        let Some(published) = self.published.remove(&number) else { return };
+        self.send(Request::ClosePublisher { channel: number });
+        for (_, peer) in published.annexes.into_values() {
+            self.unwatch(peer);
+        }
+    }
+
+    /// The host has answered [`Request::OpenPublisher`].
+    pub(super) fn opened(&mut self, number: ChannelNumber, outcome: Result<(), Refusal>) {
+        let Some(published) = self.published.get_mut(&number) else { return };
+        let reply = published.reply.take();
+        let Err(why) = outcome else { return answer(reply, Ok(())) };
+        let (topic, channel) = (published.topic.clone(), published.channel.upgrade());
+        // Processes that have joined by a former host may die.
+        if published.annexes.is_empty() {
+            self.published.remove(&number);
+        }
+        let Some(channel) = channel else { return };
+        let error = why.into_error(&topic, channel.schema(), "publish");
+        if reply.is_none() {
+            let (topic, error) = (&*text::line(&topic), error.to_string());
+            event(|| tracing::warn!(topic, error, "a publisher is not linked with other processes"));
+        }
+        answer(reply, Err(error));
+    }
+
+    /// Attaches a process that subscribes to one of our publishers.
+    pub(super) fn attach(
+        &mut self,
+        seat: SeatId,
+        number: ChannelNumber,
+        subscriber: &PeerRecord,
+        terms: Terms,
+        (annex, bell, pidfd): (File, File, File),
+    ) {
+        let key = (self.session, seat);
+        let channel = self.published.get(&number).and_then(|published| published.channel.upgrade());
+        let attached = (|| {
+            let channel = channel.ok_or_else(|| "the publisher has ended".to_owned())?;
+            let annex = owned(annex).map_err(|error| reason(&error))?;
+            let bell = owned(bell).map_err(|error| reason(&error))?;
+            let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
+            // First, so that the process is watched from the moment it takes part.
+            self.watch(subscriber.id, &pidfd).map_err(|error| reason(&error))?;
+            let attached = channel.attach(annex, terms.annex(&subscriber.label), bell);
+            attached.map_err(|error| {
+                self.unwatch((self.session, subscriber.id));
+                reason(&error)
+            })
+        })();
+        match attached {
+            Ok(id) => {
+                if let Some(published) = self.published.get_mut(&number) {
+                    published.annexes.insert(key, (id, (self.session, subscriber.id)));
+                }
+                self.send(Request::Attached { seat });
+            }
+            Err(why) => self.send(Request::NotAttached { seat, why }),
+        }
+    }
+
+    /// A process has dropped the channel that it shared with us.
+    pub(super) fn detach(&mut self, seat: SeatId) {
+        let key = (self.session, seat);
+        let found = self.published.values_mut().find_map(|published| {
+            let (annex, peer) = published.annexes.remove(&key)?;
+            Some((published.channel.upgrade(), annex, peer))
+        });
+        let Some((channel, annex, peer)) = found else { return };
+        channel.inspect(|channel| drop(channel.detach(annex)));
+        self.unwatch(peer);
+    }
+
+    /// A process has ended.
+    pub(super) fn detach_process(&mut self, ended: (Session, PeerId)) {
+        for published in self.published.values_mut() {
+            for (_, (annex, _)) in published.annexes.extract_if(.., |_, (_, peer)| *peer == ended) {
+                published.channel.upgrade().inspect(|channel| drop(channel.detach(annex)));
+            }
+        }
+    }
+
+    /// Offers all publishers again, to a new host.
+    pub(super) fn republish(&mut self) {
+        let published: Vec<_> = self
+            .published
+            .iter()
+            .map(|(&number, one)| (number, one.channel.upgrade(), one.topic.clone()))
+            .collect();
+        for (number, channel, topic) in published {
+            // One that has just ended cannot be shared.
+            let Some(channel) = channel else { continue };
+            let Ok(files) = channel.share() else { continue };
+            self.offer(number, &channel, topic, files);
+        }
+    }
+
+    /// Publishers that are being opened will not be.
+    pub(super) fn fail_openings(&mut self, error: &OpenError) {
+        for published in self.published.values_mut() {
+            answer(published.reply.take(), Err(error.clone()));
+        }
+    }
+}
+
+/// Tells whoever waits. They may have given up.
+pub(super) fn answer(reply: Option<Reply>, outcome: Result<(), OpenError>) {
+    reply.inspect(|reply| drop(reply.send(outcome)));
+}

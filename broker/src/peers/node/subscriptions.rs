@@ -1,0 +1,340 @@
+//! The topics to which a [`Node`]'s process subscribes, and the channels of other processes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use blockcast_blocks::shield::event;
+use blockcast_blocks::{
+    Bell, Channel, ChannelConfig, OpenError, PublisherId, SegmentFiles, WriterOptions, text,
+};
+
+use super::publishers::answer;
+use super::{Node, Session, owned, reason};
+use crate::control::topic::Topic;
+use crate::peers::identity::is_same_process;
+use crate::peers::link::{Farewell, Reply};
+use crate::peers::options::Terms;
+use crate::peers::protocol::{PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
+use crate::peers::socket::File;
+
+/// A topic to which this process subscribes.
+#[derive(Debug)]
+pub(super) struct Interest {
+    topic: Weak<Topic>,
+    /// The subscriptions.
+    tickets: BTreeSet<u64>,
+    /// The request that the host answers.
+    request: u64,
+    /// Who waits until the existing publishers are members of the topic. `None`: they are.
+    opening: Option<Opening>,
+}
+
+#[derive(Debug, Default)]
+struct Opening {
+    replies: Vec<Option<Reply>>,
+    /// The seats that are not settled, once the host has named them.
+    unsettled: Option<BTreeSet<SeatId>>,
+    /// Why a channel cannot be opened here.
+    failure: Option<String>,
+}
+
+/// This process's part in a channel of another one.
+#[derive(Debug)]
+pub(super) struct RemoteSeat {
+    pub(super) channel: Weak<Channel>,
+    /// The channel, until the publisher's process has attached us. From then on, the topic has it.
+    offered: Option<Arc<Channel>>,
+    topic: Weak<Topic>,
+    topic_name: String,
+    owner: (Session, PeerId),
+    /// The number that the publisher's messages carry.
+    number: u64,
+    /// The publisher's name, and its process.
+    label: String,
+}
+
+impl Node {
+    pub(super) fn subscribe(&mut self, ticket: u64, topic: &Arc<Topic>, reply: Option<Reply>) {
+        if !self.is_connected {
+            answer(reply, Err(OpenError::Disconnected));
+            return;
+        }
+        let name = topic.name().to_owned();
+        if let Some(interest) = self.interests.get_mut(&name)
+            && std::ptr::eq(interest.topic.as_ptr(), Arc::as_ptr(topic))
+        {
+            interest.tickets.insert(ticket);
+            match &mut interest.opening {
+                Some(opening) => opening.replies.push(reply),
+                None => answer(reply, Ok(())),
+            }
+            return;
+        }
+        // The broker has removed the former topic of that name, and its last subscription is about to say so.
+        self.drop_interest(&name, &OpenError::Closed);
+        let request = self.next_request;
+        self.next_request += 1;
+        self.send(Request::Subscribe { request, topic: name.clone(), schema: topic.schema().into() });
+        let opening = Some(Opening { replies: vec![reply], ..Opening::default() });
+        let (topic, tickets) = (Arc::downgrade(topic), BTreeSet::from([ticket]));
+        self.interests.insert(name, Interest { topic, tickets, request, opening });
+    }
+
+    pub(super) fn unsubscribe(&mut self, ticket: u64, topic: &str) {
+        let Some(interest) = self.interests.get_mut(topic) else { return };
+        if interest.tickets.remove(&ticket) && interest.tickets.is_empty() {
+            self.drop_interest(topic, &OpenError::Closed);
+        }
+    }
+
+    fn drop_interest(&mut self, topic: &str, error: &OpenError) {
+        let Some(interest) = self.interests.remove(topic) else { return };
+        for reply in interest.opening.into_iter().flat_map(|opening| opening.replies) {
+            answer(reply, Err(error.clone()));
+        }
+        self.send(Request::Unsubscribe { topic: topic.to_owned() });
+        // Channels that are in use say farewell when they no longer are.
+        let seats = || self.seats.values().filter(|seat| seat.topic_name == topic);
+        let channels: Vec<_> = seats().filter_map(|seat| seat.channel.upgrade()).collect();
+        interest.topic.upgrade().inspect(|topic| topic.remove_remotes(&channels));
+        let offered = self.seats.values_mut().filter(|seat| seat.topic_name == topic);
+        let offered: Vec<_> = offered.filter_map(|seat| seat.offered.take()).collect();
+        drop((channels, offered));
+    }
+
+    /// The host has answered [`Request::Subscribe`]: these channels were offered before.
+    pub(super) fn subscribed(&mut self, request: u64, seats: &[SeatId]) {
+        let is_unsettled = |seat: &&SeatId| {
+            self.seats.get(&(self.session, **seat)).is_some_and(|seat| seat.offered.is_some())
+        };
+        let unsettled = seats.iter().filter(is_unsettled).copied().collect();
+        let found = self.interests.iter_mut().find(|(_, interest)| interest.request == request);
+        let Some((topic, interest)) = found else { return };
+        let topic = topic.clone();
+        if let Some(opening) = &mut interest.opening {
+            opening.unsettled = Some(unsettled);
+        }
+        self.check_opening(&topic);
+    }
+
+    pub(super) fn subscribe_refused(&mut self, request: u64, why: Refusal) {
+        let found = self.interests.iter().find(|(_, interest)| interest.request == request);
+        let Some(name) = found.map(|(name, _)| name.clone()) else { return };
+        let Some(interest) = self.interests.remove(&name) else { return };
+        let Some(topic) = interest.topic.upgrade() else { return };
+        let error = why.into_error(&name, topic.schema(), "subscribe");
+        // By a former host, it was open already.
+        let replies = interest.opening.map_or_else(|| vec![None], |opening| opening.replies);
+        for reply in replies {
+            if reply.is_none() {
+                let (topic, error) = (&*text::line(&name), error.to_string());
+                event(|| tracing::warn!(topic, error, "a subscriber is not linked with other processes"));
+            }
+            answer(reply, Err(error.clone()));
+        }
+    }
+
+    /// Opens a channel that the host offers.
+    pub(super) fn take_seat(
+        &mut self,
+        seat: SeatId,
+        topic: &str,
+        publisher: PublisherRecord,
+        owner: &PeerRecord,
+        terms: Terms,
+        files: [File; 4],
+    ) {
+        let interest = self.interests.get(topic).and_then(|interest| interest.topic.upgrade());
+        let Some(topic) = interest else {
+            self.send(Request::Declined { seat, why: "nobody subscribes to the topic any more".to_owned() });
+            return;
+        };
+        if self.has_joined(&publisher, &files[3]) {
+            self.send(Request::Declined { seat, why: "joined already, by a former host".to_owned() });
+            return;
+        }
+        let label = label(&publisher.name, &owner.label);
+        match self.open_channel(seat, &topic, &publisher, owner, terms, files) {
+            Ok((channel, annex)) => {
+                let owner = (self.session, owner.id);
+                let remote = RemoteSeat {
+                    channel: Arc::downgrade(&channel),
+                    offered: Some(channel),
+                    topic: Arc::downgrade(&topic),
+                    topic_name: topic.name().to_owned(),
+                    owner,
+                    number: publisher.number,
+                    label,
+                };
+                self.seats.insert((self.session, seat), remote);
+                self.send_with(Request::Annex { seat }, vec![annex]);
+            }
+            Err(why) => {
+                let (publisher, topic_name) = (&*text::line(&label), topic.name());
+                event(|| {
+                    tracing::warn!(
+                        topic = topic_name,
+                        publisher,
+                        why,
+                        "a publisher of another process cannot be joined"
+                    );
+                });
+                let interest = self.interests.get_mut(topic_name);
+                if let Some(opening) = interest.and_then(|interest| interest.opening.as_mut()) {
+                    opening.failure = Some(why.clone());
+                }
+                self.send(Request::Declined { seat, why });
+            }
+        }
+    }
+
+    /// Whether a publisher that the host offers is one that we have joined by a former host.
+    fn has_joined(&self, publisher: &PublisherRecord, process: &File) -> bool {
+        let former = self.seats.iter().filter(|((session, _), remote)| {
+            *session != self.session && remote.number == publisher.number && remote.channel.strong_count() > 0
+        });
+        let owners = former.filter_map(|(_, remote)| self.process(remote.owner));
+        owners.into_iter().any(|known| is_same_process(known, process))
+    }
+
+    fn open_channel(
+        &mut self,
+        seat: SeatId,
+        topic: &Arc<Topic>,
+        publisher: &PublisherRecord,
+        owner: &PeerRecord,
+        terms: Terms,
+        files: [File; 4],
+    ) -> Result<(Arc<Channel>, File), String> {
+        let [control, arena, bell, pidfd] = files;
+        let files = SegmentFiles { control: owned(control).map_err(|error| reason(&error))?, arena };
+        let bell = owned(bell).map_err(|error| reason(&error))?;
+        let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
+        let options = WriterOptions { history: publisher.history, ..WriterOptions::default() };
+        let number = PublisherId::new(publisher.number);
+        let config = ChannelConfig { publisher: number, schema: topic.schema().clone(), options };
+        let annex_terms = terms.annex("");
+        // SAFETY: the program trusts the processes that may publish, by the options with which it serves or
+        // connects. A node attaches every annex before it says so, and detaches one only when the process has
+        // ended (`process_ended`) or has dropped the channel (`release`). Unless told otherwise, by an unsafe
+        // option of the host, no message counts as valid.
+        let opened = unsafe { Channel::open_remote(files, config, &annex_terms, terms.trust(), bell) };
+        let (channel, annex) = opened.map_err(|error| reason(&error))?;
+        // A new channel has no charge.
+        let _ = channel.charge(Box::new(Farewell::new(self.session, seat, &self.commands)));
+        self.watch(owner.id, &pidfd).map_err(|error| reason(&error))?;
+        Ok((channel, Arc::new(annex)))
+    }
+
+    /// The publisher's process has attached us: the topic's subscriptions join.
+    pub(super) fn join(&mut self, seat: SeatId) {
+        let Some(remote) = self.seats.get_mut(&(self.session, seat)) else { return };
+        let Some(channel) = remote.offered.take() else { return };
+        let (topic, topic_name, label) =
+            (remote.topic.upgrade(), remote.topic_name.clone(), remote.label.clone());
+        // Otherwise, dropping the channel says farewell.
+        if let Some(topic) = topic {
+            topic.add_remote(&channel, label);
+            self.send(Request::Joined { seat });
+        }
+        self.settle(&topic_name, seat);
+    }
+
+    /// The seat does not come about, unless we have joined already.
+    pub(super) fn seat_failed(&mut self, key: (Session, SeatId), why: String) {
+        let Some(remote) = self.seats.get(&key).filter(|remote| remote.offered.is_some()) else { return };
+        let topic = remote.topic_name.clone();
+        {
+            let (topic, why) = (&*text::line(&topic), &*text::line(&why));
+            event(|| tracing::debug!(topic, why, "a publisher of another process was not joined"));
+        }
+        if let Some(remote) = self.seats.remove(&key) {
+            self.unwatch(remote.owner);
+        }
+        self.settle(&topic, key.1);
+    }
+
+    /// The publisher of a seat has ended.
+    pub(super) fn publisher_ended(&mut self, seat: SeatId) {
+        let Some(remote) = self.seats.get(&(self.session, seat)) else { return };
+        if let (Some(channel), Some(topic)) = (remote.channel.upgrade(), remote.topic.upgrade()) {
+            topic.publisher_left(&channel);
+        }
+    }
+
+    /// A process has ended, and all its publishers with it.
+    pub(super) fn end_publishers_of(&mut self, ended: (Session, PeerId)) {
+        let seats = self.seats.iter().filter(|(_, remote)| remote.owner == ended);
+        let seats: Vec<_> =
+            seats.map(|(&key, remote)| (key, remote.channel.upgrade(), remote.topic.upgrade())).collect();
+        for (key, channel, topic) in seats {
+            let Some(channel) = channel else { continue };
+            channel.publisher_is_gone();
+            topic.inspect(|topic| topic.publisher_left(&channel));
+            self.seat_failed(key, "the publisher's process has ended".to_owned());
+        }
+    }
+
+    /// Nobody in this process uses the channel any more.
+    pub(super) fn release(&mut self, session: Session, seat: SeatId) {
+        let Some(remote) = self.seats.remove(&(session, seat)) else { return };
+        self.unwatch(remote.owner);
+        if session == self.session {
+            self.send(Request::Left { seat });
+        }
+    }
+
+    /// Subscribes again, at a new host.
+    pub(super) fn resubscribe(&mut self) {
+        let topics: Vec<_> =
+            self.interests.iter().map(|(name, one)| (name.clone(), one.topic.upgrade())).collect();
+        for (name, topic) in topics {
+            let Some(topic) = topic else { continue };
+            let request = self.next_request;
+            self.next_request += 1;
+            self.send(Request::Subscribe { request, topic: name.clone(), schema: topic.schema().into() });
+            if let Some(interest) = self.interests.get_mut(&name) {
+                interest.request = request;
+            }
+        }
+    }
+
+    /// Subscriptions that are being opened will not be.
+    pub(super) fn fail_interests(&mut self, error: &OpenError) {
+        let opening = self.interests.iter().filter(|(_, interest)| interest.opening.is_some());
+        let opening: Vec<_> = opening.map(|(name, _)| name.clone()).collect();
+        opening.iter().for_each(|topic| self.drop_interest(topic, error));
+        let offered: Vec<_> = self.seats.values_mut().filter_map(|seat| seat.offered.take()).collect();
+        drop(offered);
+    }
+
+    fn settle(&mut self, topic: &str, seat: SeatId) {
+        let Some(interest) = self.interests.get_mut(topic) else { return };
+        let unsettled = interest.opening.as_mut().and_then(|opening| opening.unsettled.as_mut());
+        if unsettled.is_some_and(|unsettled| unsettled.remove(&seat)) {
+            self.check_opening(topic);
+        }
+    }
+
+    /// Answers those who wait, if nothing is unsettled any more.
+    fn check_opening(&mut self, topic: &str) {
+        let Some(interest) = self.interests.get_mut(topic) else { return };
+        let is_settled = |opening: &mut Opening| opening.unsettled.as_ref().is_some_and(BTreeSet::is_empty);
+        let Some(opening) = interest.opening.take_if(is_settled) else { return };
+        match opening.failure {
+            None => opening.replies.into_iter().for_each(|reply| answer(reply, Ok(()))),
+            Some(why) => {
+                interest.opening = Some(Opening { replies: opening.replies, ..Opening::default() });
+                self.drop_interest(
+                    topic,
+                    &OpenError::Refused(format!("a publisher cannot be joined: {why}")),
+                );
+            }
+        }
+    }
+}
+
+/// A publisher of another process, in statistics.
+fn label(publisher: &str, process: &str) -> String {
+    if publisher.is_empty() { process.to_owned() } else { format!("{publisher}, {process}") }
+}

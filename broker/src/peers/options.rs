@@ -1,0 +1,310 @@
+//! What a host grants to the processes that connect, and how a process connects: [`ServeOptions`] and
+//! [`ConnectOptions`].
+
+use std::time::Duration;
+
+use blockcast_blocks::{AnnexTerms, Trust};
+use serde::{Deserialize, Serialize};
+
+use crate::control::grants::Grants;
+use crate::peers::identity::Credentials;
+
+/// How long to wait for other processes by default.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the processes that connect may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// Processes at a time, 64 by default.
+    pub peers: u32,
+    /// Publishers of one process at a time, 1024 by default.
+    pub publishers: u32,
+    /// Topics to which one process subscribes at a time, 1024 by default.
+    pub subscriptions: u32,
+    /// Bytes of the channels of one process's publishers together, 64 GiB by default. A block counts even
+    /// before it is first written.
+    pub bytes: u64,
+    /// Subscribers of one process to one publisher at a time, 64 by default: 1 to 65,536.
+    pub seats: u32,
+    /// Whether publishers wait for subscribers of other processes that lose no messages. `true` by default.
+    /// Otherwise such subscribers cannot join publishers of other processes.
+    pub may_block: bool,
+    /// Blocks of a publisher that the subscribers of one process which may lose messages can keep.
+    /// `u32::MAX`, the default: as many as [those](crate::Broker) of the publisher's own process.
+    pub quota: u32,
+}
+
+impl Default for PeerLimits {
+    fn default() -> Self {
+        Self {
+            peers: 64,
+            publishers: 1024,
+            subscriptions: 1024,
+            bytes: 64 << 30,
+            seats: 64,
+            may_block: true,
+            quota: u32::MAX,
+        }
+    }
+}
+
+/// The terms by which a process takes part in a channel of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    seats: u32,
+    may_block: bool,
+    quota: u32,
+    /// Whether the subscribing process believes the publisher that its messages are valid.
+    is_trusted: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        ServeOptions::new().terms()
+    }
+}
+
+impl Terms {
+    /// The engine's terms for the process with this name.
+    pub(crate) fn annex(self, name: &str) -> AnnexTerms {
+        let Self { seats, may_block, quota, .. } = self;
+        AnnexTerms { seats, may_block, quota, name: name.to_owned() }
+    }
+
+    pub(crate) fn trust(self) -> Trust {
+        if self.is_trusted { Trust::Shared } else { Trust::Checked }
+    }
+}
+
+/// Who may connect to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    User(u32),
+    Group(u32),
+}
+
+/// Who may connect to a broker that serves its topics, and with which grants and limits.
+///
+/// By default, the processes of the user that runs the host may publish and subscribe to every topic, and
+/// nobody else may connect.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    rules: Vec<(Who, Grants)>,
+    own_user: Option<Grants>,
+    limits: PeerLimits,
+    trust: Trust,
+    patience: Duration,
+    mode: u32,
+    name: String,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            own_user: Some(Grants::all()),
+            limits: PeerLimits::default(),
+            trust: Trust::Checked,
+            patience: PATIENCE,
+            mode: 0o600,
+            name: String::new(),
+        }
+    }
+}
+
+impl ServeOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the topics that processes of the host's own user may publish and subscribe to: all by default.
+    #[must_use]
+    pub fn own_user(mut self, grants: Grants) -> Self {
+        self.own_user = Some(grants);
+        self
+    }
+
+    /// Lets processes of another user connect. Also open the [socket](Self::mode) to them.
+    ///
+    /// Processes of all users that may publish must be trusted: a process that changes a message after it has
+    /// published it causes undefined behaviour in the processes that read the message.
+    #[must_use]
+    pub fn user(mut self, uid: u32, grants: Grants) -> Self {
+        self.rules.push((Who::User(uid), grants));
+        self
+    }
+
+    /// Like [`user`](Self::user), for processes whose effective group is `gid`. Rules for users come first.
+    #[must_use]
+    pub fn group(mut self, gid: u32, grants: Grants) -> Self {
+        self.rules.push((Who::Group(gid), grants));
+        self
+    }
+
+    /// Sets the limits of each process.
+    #[must_use]
+    pub fn limits(mut self, limits: PeerLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets whether processes believe each other that messages are valid: [`Trust::Checked`] by default, so
+    /// that each typed subscriber validates every message of another process. With [`Trust::Shared`], as
+    /// between threads, nobody does.
+    ///
+    /// # Safety
+    /// With [`Trust::Shared`], every process that may publish publishes only messages that are valid in their
+    /// topic's layout, as all do that use this crate's typed publishers. There is no such obligation with
+    /// [`Trust::Checked`].
+    #[must_use]
+    pub unsafe fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Sets how long opening a publisher waits until the processes that subscribe to its topic have joined, 5
+    /// seconds by default. It goes on without those that have not.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Sets the permissions of the socket: `0o600` by default, for the host's own user.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode & 0o777;
+        self
+    }
+
+    /// Sets the host's name in the statistics of other processes, which also show its process id.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    pub(crate) fn get_name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn get_limits(&self) -> &PeerLimits {
+        &self.limits
+    }
+
+    pub(crate) fn get_patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn get_mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// The terms of every seat.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            seats: self.limits.seats.clamp(1, 65_536),
+            may_block: self.limits.may_block,
+            quota: self.limits.quota,
+            is_trusted: self.trust == Trust::Shared,
+        }
+    }
+
+    /// What a process with these credentials may do. `None`: it may not connect.
+    pub(crate) fn grants_of(&self, credentials: Credentials) -> Option<&Grants> {
+        let rule = |wanted| self.rules.iter().find(|(who, _)| *who == wanted).map(|(_, grants)| grants);
+        rule(Who::User(credentials.uid))
+            .or_else(|| self.own_user.as_ref().filter(|_| credentials.uid == Credentials::own().uid))
+            .or_else(|| rule(Who::Group(credentials.gid)))
+    }
+}
+
+/// How to connect to a host.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    name: String,
+    patience: Duration,
+    host_user: Option<u32>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { name: String::new(), patience: PATIENCE, host_user: None }
+    }
+}
+
+impl ConnectOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the process's name in the statistics of other processes, which also show its process id.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets how long to wait for the host and for other processes when connecting and when opening publishers
+    /// and subscribers, 5 seconds by default.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Connects to a host of another user. By default, the host must belong to the user of this process or to
+    /// root. The host decides with whom this process shares memory, so it must be trusted.
+    #[must_use]
+    pub fn host_user(mut self, uid: u32) -> Self {
+        self.host_user = Some(uid);
+        self
+    }
+
+    pub(crate) fn get_name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn get_patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether a process of this user may be the host.
+    pub(crate) fn trusts_host_of(&self, uid: u32) -> bool {
+        uid == 0 || uid == Credentials::own().uid || self.host_user == Some(uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_hosts_own_user_may_connect_by_default() {
+        let own = Credentials::own();
+        let other = Credentials { uid: own.uid + 1, gid: own.gid + 1, ..own };
+        let options = ServeOptions::new();
+        assert!(options.grants_of(own).is_some_and(|grants| grants.may_publish("any").is_ok()));
+        assert!(options.grants_of(other).is_none());
+        // The group of the host's user is not its user.
+        assert!(options.grants_of(Credentials { gid: own.gid, ..other }).is_none());
+    }
+
+    #[test]
+    fn rules_for_users_come_before_those_for_groups() {
+        let own = Credentials::own();
+        let other = Credentials { uid: own.uid + 1, gid: own.gid + 1, ..own };
+        let options = ServeOptions::new()
+            .group(other.gid, Grants::new().subscribe("group"))
+            .user(other.uid, Grants::new().subscribe("user"));
+        let grants = options.grants_of(other).expect("there are two rules");
+        assert!(grants.may_subscribe("user").is_ok() && grants.may_subscribe("group").is_err());
+        let grants = options.grants_of(Credentials { uid: other.uid + 1, ..other }).expect("the group's");
+        assert!(grants.may_subscribe("group").is_ok() && grants.may_publish("group").is_err());
+        assert!(options.own_user(Grants::new()).grants_of(own).expect("a rule").may_publish("a").is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! Where a host is found: the path of its socket, and who may bind it.
+//!
+//! The host holds a lock on the file beside the socket, `PATH.lock`, as long as it serves. So a socket that
+//! exists while its lock is free belongs to a host that has ended, and the next one replaces it. A new socket
+//! is bound under another name, and renamed once it listens: it never exists with other permissions, and
+//! whoever finds it can connect.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+
+use crate::peers::error::{NoRuntimeDir, ServeError};
+
+/// Connections that may wait until the host accepts them.
+const BACKLOG: i32 = 128;
+
+/// The path of the socket that processes use if they are not told another one:
+/// `$XDG_RUNTIME_DIR/blockcast.sock`, which only the user's own processes reach.
+///
+/// # Errors
+/// [`NoRuntimeDir`] if the variable is not set, as in some containers and for system services.
+pub fn default_socket() -> Result<PathBuf, NoRuntimeDir> {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let folder = folder.filter(|folder| folder.is_absolute()).ok_or(NoRuntimeDir)?;
+    Ok(folder.join("blockcast.sock"))
+}
+
+/// The socket at which a host serves. Dropping it removes the socket and the lock's file.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    lock_path: PathBuf,
+    /// Whoever has locked this file owns the path.
+    _lock: File,
+    listener: OwnedFd,
+}
+
+impl Place {
+    /// Takes the path, and listens there.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub(crate) fn take(path: &Path, mode: u32) -> Result<Self, ServeError> {
+        let lock_path = beside(path, ".lock");
+        let lock = lock(path, &lock_path)?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(ServeError::NotASocket(path.to_owned()));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused(&format!("look at {path:?}"), &error));
+            }
+            _ => {}
+        }
+        let new = beside(path, ".new");
+        let address = SocketAddrUnix::new(&new).map_err(|_| ServeError::LongPath(path.to_owned()))?;
+        let system = |action: &str| {
+            let action = format!("{action} {path:?}");
+            move |error: Errno| refused(&action, &error.into())
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(system("create a socket for"))?;
+        // A host that was killed may have left it.
+        let _ = fs::remove_file(&new);
+        bind(&listener, &address).map_err(system("bind the socket of"))?;
+        let published = fs::set_permissions(&new, fs::Permissions::from_mode(mode))
+            .and_then(|()| listen(&listener, BACKLOG).map_err(Into::into))
+            .and_then(|()| fs::rename(&new, path));
+        if let Err(error) = published {
+            let _ = fs::remove_file(&new);
+            return Err(refused(&format!("listen at {path:?}"), &error));
+        }
+        Ok(Self { path: path.to_owned(), lock_path, _lock: lock, listener })
+    }
+
+    pub(crate) fn listener(&self) -> &OwnedFd {
+        &self.listener
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Nobody else binds the path while we hold the lock. A process that has opened the lock's file, and
+        // locks it after this, notices that the file is gone.
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+/// Locks the file beside the socket.
+fn lock(path: &Path, lock_path: &Path) -> Result<File, ServeError> {
+    let system = |error: io::Error| refused(&format!("lock {lock_path:?}"), &error);
+    loop {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(lock_path).map_err(system)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) => return Err(ServeError::Served(path.to_owned())),
+            locked => locked.map_err(io::Error::from).map_err(system)?,
+        }
+        // The host before us may have removed the file that we have locked.
+        let ours = file.metadata().map_err(system)?;
+        if fs::symlink_metadata(lock_path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()))
+        {
+            return Ok(file);
+        }
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn refused(action: &str, error: &io::Error) -> ServeError {
+    ServeError::System { action: action.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// A folder that is removed with its contents.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("blockcast-place-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn entries(&self) -> usize {
+            fs::read_dir(&self.0).unwrap().count()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_host_and_is_free_again_once_that_has_left() {
+        let folder = Folder::new("one");
+        let path = folder.0.join("socket");
+        let place = Place::take(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Place::take(&path, 0o600).unwrap_err(), ServeError::Served(path.clone()));
+        drop(place);
+        assert_eq!(folder.entries(), 0, "nothing is left behind");
+        Place::take(&path, 0o660).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_host_has_left_is_replaced_and_what_is_not_a_socket_is_not() {
+        let folder = Folder::new("dead");
+        let path = folder.0.join("socket");
+        // A socket whose listener is closed, as a killed process leaves it.
+        drop(UnixListener::bind(&path).unwrap());
+        fs::write(beside(&path, ".lock"), "").unwrap();
+        Place::take(&path, 0o600).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(Place::take(&path, 0o600).unwrap_err(), ServeError::NotASocket(path.clone()));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn paths_that_cannot_be_bound_are_refused_by_name() {
+        let folder = Folder::new("bad");
+        let long = folder.0.join("s".repeat(100));
+        assert_eq!(Place::take(&long, 0o600).unwrap_err(), ServeError::LongPath(long));
+        let missing = folder.0.join("missing/socket");
+        assert!(matches!(Place::take(&missing, 0o600), Err(ServeError::System { .. })));
+    }
+}

@@ -1,0 +1,387 @@
+//! What processes say to each other: [`Request`]s of a client, [`Notice`]s of the host.
+//!
+//! A packet holds one message, encoded by `postcard`, and up to [`MAX_FILES`] descriptors. The first request
+//! is [`Request::Hello`], the first notice [`Notice::Welcome`] or [`Notice::Refused`]. The encoding of these
+//! three never changes, so that processes of different versions can say what separates them.
+//!
+//! ```text
+//!   publisher's process          host                     subscribing process
+//!   ───────────────────          ────                     ───────────────────
+//!   OpenPublisher ─────────────▶ checks grants, schema
+//!     control, arena             and files
+//!                                Channel ───────────────▶ opens the channel
+//!                                  control, arena,
+//!                                  bell, pidfd
+//!                    Attach ◀─── ◀─────────────────────── Annex
+//!         annex, bell, pidfd                                annex
+//!   Attached ──────────────────▶ Attached ──────────────▶ its subscriptions join
+//!                    Opened ◀─── ◀─────────────────────── Joined
+//!                      Left ◀─── ◀─────────────────────── Left, once it has dropped the channel
+//!   ClosePublisher ────────────▶ Ended ─────────────────▶
+//! ```
+//! A *seat* is the part that one subscribing process takes in one channel. The host numbers seats, and never
+//! uses a number twice.
+
+use std::fmt;
+
+use blockcast_blocks::{LAYOUT_VERSION, OpenError, Schema, page_size, register_machine_wide};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::peers::options::Terms;
+
+/// The version of the protocol. Increase it with every change to a message.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
+pub(crate) const MAX_PACKET: usize = 64 << 10;
+
+/// Descriptors in a packet at most.
+pub(crate) const MAX_FILES: usize = 4;
+
+/// Bytes of a name or of a reason at most. Longer ones are cut when they are made, and refused when they are
+/// received.
+pub(crate) const MAX_TEXT: usize = 512;
+
+/// The number of a process among those of one host. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct PeerId(pub(crate) u64);
+
+/// The number that a process gives to one of its publishers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct ChannelNumber(pub(crate) u64);
+
+/// The part that one subscribing process takes in one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct SeatId(pub(crate) u64);
+
+/// What two processes must have in common to share memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The version of the protocol between processes.
+    pub protocol: u32,
+    /// The version of the layout of a channel's files.
+    pub layout: u32,
+    /// Bytes of a page.
+    pub page_size: u64,
+    /// Whether the system offers the process memory barriers that reach other processes.
+    pub barriers: bool,
+}
+
+impl Versions {
+    /// Those of this process. Registers it for barriers.
+    pub(crate) fn current() -> Self {
+        let barriers = register_machine_wide();
+        Self { protocol: PROTOCOL, layout: LAYOUT_VERSION, page_size: page_size() as u64, barriers }
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, layout, page_size, barriers } = self;
+        let barriers = if *barriers { "with" } else { "without" };
+        write!(f, "protocol {protocol}, layout {layout}, pages of {page_size} bytes, {barriers} barriers")
+    }
+}
+
+/// A [`Schema`] in a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SchemaRecord {
+    name: String,
+    fingerprint: u64,
+}
+
+impl From<&Schema> for SchemaRecord {
+    fn from(schema: &Schema) -> Self {
+        Self { name: schema.name().to_owned(), fingerprint: schema.fingerprint() }
+    }
+}
+
+impl From<SchemaRecord> for Schema {
+    fn from(record: SchemaRecord) -> Self {
+        Self::new(record.name.into(), record.fingerprint)
+    }
+}
+
+/// A publisher, as subscribing processes need to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublisherRecord {
+    /// The number that its messages carry.
+    pub(crate) number: u64,
+    /// Its name in statistics; may be empty.
+    pub(crate) name: String,
+    /// Messages that it keeps for late subscribers.
+    pub(crate) history: u32,
+}
+
+/// A process, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PeerRecord {
+    pub(crate) id: PeerId,
+    /// Its name and its process id, for statistics.
+    pub(crate) label: String,
+}
+
+/// Why a process cannot open a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    Denied,
+    SchemaMismatch(SchemaRecord),
+    BadName,
+    /// A limit of the host, named by the text.
+    Limit(String),
+    Unsealed,
+    Closed,
+    Other(String),
+}
+
+impl Refusal {
+    /// The error that the user gets who has asked to `access` the topic.
+    pub(crate) fn into_error(self, topic: &str, asked: &Schema, access: &'static str) -> OpenError {
+        let topic = topic.to_owned();
+        match self {
+            Self::Denied => OpenError::Denied { access, topic },
+            Self::SchemaMismatch(existing) => {
+                OpenError::SchemaMismatch { topic, existing: Some(existing.into()), asked: asked.clone() }
+            }
+            Self::BadName => OpenError::BadName(topic),
+            Self::Limit(limit) => OpenError::Refused(limit),
+            Self::Unsealed => OpenError::Unsealed { topic },
+            Self::Closed => OpenError::Closed,
+            Self::Other(reason) => OpenError::Refused(reason),
+        }
+    }
+}
+
+/// What a client says to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The first packet. With the client's bell.
+    Hello {
+        versions: Versions,
+        name: String,
+    },
+    /// With the files of a channel: control segment and arena.
+    OpenPublisher {
+        channel: ChannelNumber,
+        topic: String,
+        schema: SchemaRecord,
+        publisher: PublisherRecord,
+    },
+    /// The publisher has ended.
+    ClosePublisher {
+        channel: ChannelNumber,
+    },
+    /// The process has a subscription to the topic, from now until it unsubscribes.
+    Subscribe {
+        request: u64,
+        topic: String,
+        schema: SchemaRecord,
+    },
+    Unsubscribe {
+        topic: String,
+    },
+    /// Answers [`Notice::Channel`]. With the annex.
+    Annex {
+        seat: SeatId,
+    },
+    /// Answers [`Notice::Channel`]: the process does not take the seat.
+    Declined {
+        seat: SeatId,
+        why: String,
+    },
+    /// Answers [`Notice::Attach`].
+    Attached {
+        seat: SeatId,
+    },
+    /// Answers [`Notice::Attach`].
+    NotAttached {
+        seat: SeatId,
+        why: String,
+    },
+    /// All subscriptions of the process have joined the channel.
+    Joined {
+        seat: SeatId,
+    },
+    /// The process has dropped the channel, and all messages that it has received from it.
+    Left {
+        seat: SeatId,
+    },
+}
+
+/// What the host says to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Notice {
+    /// The last packet: the host refuses the client.
+    Refused {
+        ours: Versions,
+        theirs: Versions,
+        why: String,
+    },
+    /// The client is one of the host's peers. Its publishers are numbered from `first_publisher` on. The host
+    /// lets a publisher wait for subscribing processes for this number of milliseconds.
+    Welcome {
+        peer: PeerId,
+        first_publisher: u64,
+        patience: u64,
+    },
+    /// Answers [`Request::OpenPublisher`]: all subscribing processes have joined, except those that did not
+    /// answer in time.
+    Opened {
+        channel: ChannelNumber,
+    },
+    OpenRefused {
+        channel: ChannelNumber,
+        why: Refusal,
+    },
+    /// Answers [`Request::Subscribe`]. Each of the seats was offered before, by a [`Notice::Channel`].
+    Subscribed {
+        request: u64,
+        seats: Vec<SeatId>,
+    },
+    SubscribeRefused {
+        request: u64,
+        why: Refusal,
+    },
+    /// A publisher of a topic to which the process subscribes. With the channel's control segment and arena,
+    /// and the bell and pidfd of the publisher's process.
+    Channel {
+        seat: SeatId,
+        topic: String,
+        publisher: PublisherRecord,
+        owner: PeerRecord,
+        terms: Terms,
+    },
+    /// A process subscribes to one of the receiver's publishers. With the annex, and the bell and pidfd of
+    /// the subscribing process.
+    Attach {
+        seat: SeatId,
+        channel: ChannelNumber,
+        subscriber: PeerRecord,
+        terms: Terms,
+    },
+    /// The publisher's process has attached the annex.
+    Attached {
+        seat: SeatId,
+    },
+    /// The seat does not come about.
+    Failed {
+        seat: SeatId,
+        why: String,
+    },
+    /// To the publisher's process: detach the seat.
+    Left {
+        seat: SeatId,
+    },
+    /// To the subscribing process: the publisher has ended.
+    Ended {
+        seat: SeatId,
+    },
+}
+
+/// Why a packet is not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CodecError {
+    #[error("a message of {0} bytes exceeds a packet of {MAX_PACKET}")]
+    TooLong(usize),
+    #[error("{0} descriptors come with a message that takes {1}")]
+    Files(usize, usize),
+    #[error("the packet is not a message: {0}")]
+    Malformed(String),
+    #[error("a name or reason of {0} bytes exceeds {MAX_TEXT}")]
+    LongText(usize),
+}
+
+/// A message of either side.
+pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
+    /// Descriptors that come with the message.
+    fn files(&self) -> usize;
+
+    /// The texts whose length is bounded besides that of the packet.
+    fn texts(&self) -> [&str; 2];
+
+    /// # Errors
+    /// [`CodecError::TooLong`].
+    fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        let bytes = postcard::to_stdvec(self).map_err(|error| CodecError::Malformed(error.to_string()))?;
+        if bytes.len() > MAX_PACKET { Err(CodecError::TooLong(bytes.len())) } else { Ok(bytes) }
+    }
+
+    /// Decodes a packet that has come with this number of descriptors.
+    ///
+    /// # Errors
+    /// [`CodecError`]. Whatever the bytes are, decoding neither panics nor allocates more than a small multiple
+    /// of their number.
+    fn decode(bytes: &[u8], files: usize) -> Result<Self, CodecError> {
+        if bytes.len() > MAX_PACKET {
+            return Err(CodecError::TooLong(bytes.len()));
+        }
+        let malformed = |what: &dyn fmt::Display| CodecError::Malformed(what.to_string());
+        let (message, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|error| malformed(&error))?;
+        if !rest.is_empty() {
+            return Err(malformed(&format_args!("{} bytes too many", rest.len())));
+        }
+        if files != message.files() {
+            return Err(CodecError::Files(files, message.files()));
+        }
+        let long = message.texts().into_iter().map(str::len).find(|&len| len > MAX_TEXT);
+        long.map_or(Ok(message), |len| Err(CodecError::LongText(len)))
+    }
+}
+
+impl Message for Request {
+    fn files(&self) -> usize {
+        match self {
+            Self::OpenPublisher { .. } => 2,
+            Self::Hello { .. } | Self::Annex { .. } => 1,
+            _ => 0,
+        }
+    }
+
+    fn texts(&self) -> [&str; 2] {
+        match self {
+            Self::Hello { name, .. } => [name, ""],
+            Self::OpenPublisher { topic, publisher, .. } => [topic, &publisher.name],
+            Self::Subscribe { topic, .. } | Self::Unsubscribe { topic } => [topic, ""],
+            Self::Declined { why, .. } | Self::NotAttached { why, .. } => [why, ""],
+            _ => [""; 2],
+        }
+    }
+}
+
+impl Message for Notice {
+    fn files(&self) -> usize {
+        match self {
+            Self::Channel { .. } => 4,
+            Self::Attach { .. } => 3,
+            _ => 0,
+        }
+    }
+
+    fn texts(&self) -> [&str; 2] {
+        match self {
+            Self::Refused { why, .. } | Self::Failed { why, .. } => [why, ""],
+            Self::Channel { topic, publisher, .. } => [topic, &publisher.name],
+            Self::Attach { subscriber, .. } => [&subscriber.label, ""],
+            _ => [""; 2],
+        }
+    }
+}
+
+/// Decodes arbitrary bytes as both kinds of messages. A message that is accepted is encoded again in the same
+/// way.
+#[doc(hidden)]
+pub fn fuzz_decode(bytes: &[u8]) {
+    fn check<M: Message + PartialEq>(bytes: &[u8]) {
+        for files in 0..=MAX_FILES {
+            let Ok(message) = M::decode(bytes, files) else { continue };
+            let again = message.encode().expect("it came in one packet");
+            assert_eq!(M::decode(&again, files).as_ref(), Ok(&message));
+        }
+    }
+    check::<Request>(bytes);
+    check::<Notice>(bytes);
+}
+
+#[cfg(test)]
+mod tests;

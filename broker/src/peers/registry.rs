@@ -1,0 +1,405 @@
+//! [`Registry`]: which processes take part in which topics, as the host knows it.
+//!
+//! A pure state machine: requests and departures go in, notices come out. It neither opens channels nor sends
+//! anything, and knows the time only from its caller. The host's own process is one of the peers.
+
+mod seats;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use blockcast_blocks::shield::event;
+use blockcast_blocks::{OpenError, Schema, text};
+
+use crate::control::grants::Grants;
+use crate::peers::options::{PeerLimits, ServeOptions, Terms};
+use crate::peers::protocol::{
+    ChannelNumber, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord, SeatId,
+};
+
+/// Seats of one process at a time, as publisher or as subscriber. Their numbers fit into one packet.
+const MAX_SEATS: usize = 4096;
+
+/// Bits of a publisher's number that count the publishers of one process.
+const PUBLISHER_BITS: u32 = 40;
+
+/// A publisher: its process, and the number that the process gave it.
+pub(crate) type ChannelKey = (PeerId, ChannelNumber);
+
+/// A process has sent what no correct process sends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Violation(String);
+
+/// A notice on its way to a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing<F> {
+    pub(crate) to: PeerId,
+    pub(crate) notice: Notice,
+    pub(crate) files: Vec<F>,
+}
+
+/// What the registry needs to know of topics and files, but cannot find out itself.
+pub(crate) trait Inspector<F> {
+    /// # Errors
+    /// If nobody of another process may join this topic with this schema.
+    fn inspect_topic(&self, topic: &str, schema: &Schema) -> Result<(), Refusal>;
+
+    /// Returns the bytes of a channel's files.
+    ///
+    /// # Errors
+    /// If they are not those of a channel that can be shared.
+    fn inspect_channel(&self, control: &F, arena: &F) -> Result<u64, Refusal>;
+}
+
+/// A process that has just connected.
+#[derive(Debug)]
+pub(crate) struct Newcomer<F> {
+    /// `None`: the host's own process, which has no limits.
+    pub(crate) grants: Option<Grants>,
+    /// Its name in statistics.
+    pub(crate) label: String,
+    pub(crate) bell: F,
+    pub(crate) pidfd: F,
+}
+
+/// The processes, topics and publishers that a host knows.
+#[derive(Debug)]
+pub(crate) struct Registry<F> {
+    terms: Terms,
+    limits: PeerLimits,
+    patience: Duration,
+    peers: BTreeMap<PeerId, Peer<F>>,
+    topics: BTreeMap<String, Topic>,
+    channels: BTreeMap<ChannelKey, Channel<F>>,
+    seats: BTreeMap<SeatId, Seat>,
+    next_peer: u64,
+    next_seat: u64,
+    out: Vec<Outgoing<F>>,
+}
+
+#[derive(Debug)]
+struct Peer<F> {
+    grants: Option<Grants>,
+    label: String,
+    bell: F,
+    pidfd: F,
+    /// Bytes of its publishers' channels.
+    bytes: u64,
+    publishers: u32,
+    subscriptions: u32,
+    seats: usize,
+}
+
+#[derive(Debug)]
+struct Topic {
+    schema: Schema,
+    channels: BTreeSet<ChannelKey>,
+    subscribers: BTreeSet<PeerId>,
+}
+
+#[derive(Debug)]
+struct Channel<F> {
+    topic: String,
+    publisher: PublisherRecord,
+    control: F,
+    arena: F,
+    bytes: u64,
+    seats: BTreeSet<SeatId>,
+    /// While the publisher is being opened: the seats that have not joined, and until when it waits for them.
+    awaited: Option<(BTreeSet<SeatId>, Instant)>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    channel: ChannelKey,
+    subscriber: PeerId,
+    state: SeatState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeatState {
+    /// The subscribing process was offered the channel.
+    Offered,
+    /// The publisher's process was given the annex.
+    Attaching,
+    Attached,
+    Joined,
+}
+
+impl<F: Clone> Registry<F> {
+    pub(crate) fn new(options: &ServeOptions) -> Self {
+        Self {
+            terms: options.terms(),
+            limits: options.get_limits().clone(),
+            patience: options.get_patience(),
+            peers: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            next_peer: 0,
+            next_seat: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes the notices that have come out.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing<F>> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Adds a process. Returns its number, and the first number of its publishers.
+    pub(crate) fn admit(&mut self, newcomer: Newcomer<F>) -> (PeerId, u64) {
+        let Newcomer { grants, label, bell, pidfd } = newcomer;
+        let id = PeerId(self.next_peer);
+        self.next_peer += 1;
+        let (bytes, publishers, subscriptions, seats) = (0, 0, 0, 0);
+        self.peers.insert(id, Peer { grants, label, bell, pidfd, bytes, publishers, subscriptions, seats });
+        // Numbers repeat once the host has served 2^24 processes, long after the first of them has ended.
+        (id, (id.0 << PUBLISHER_BITS) + 1)
+    }
+
+    /// Handles a request, which comes with as many files as it takes.
+    ///
+    /// # Errors
+    /// If no correct process sends it. The process must be disconnected.
+    pub(crate) fn request(
+        &mut self,
+        from: PeerId,
+        request: Request,
+        files: Vec<F>,
+        now: Instant,
+        inspector: &dyn Inspector<F>,
+    ) -> Result<(), Violation> {
+        let mut files = files.into_iter();
+        match request {
+            Request::Hello { .. } => Err(Violation("a second hello".to_owned())),
+            Request::OpenPublisher { channel, topic, schema, publisher } => {
+                let key = (from, channel);
+                if self.channels.contains_key(&key) {
+                    return Err(Violation(format!("a second publisher of number {}", channel.0)));
+                }
+                let (Some(control), Some(arena)) = (files.next(), files.next()) else {
+                    return Err(Violation("a publisher without files".to_owned()));
+                };
+                let opened =
+                    self.open_publisher(key, topic, schema, publisher, (control, arena), now, inspector);
+                if let Err(why) = opened {
+                    self.send(from, Notice::OpenRefused { channel, why });
+                }
+                Ok(())
+            }
+            Request::ClosePublisher { channel } => {
+                self.close_channel((from, channel));
+                Ok(())
+            }
+            Request::Subscribe { request, topic, schema } => {
+                if self.topics.get(&topic).is_some_and(|topic| topic.subscribers.contains(&from)) {
+                    return Err(Violation(format!("a second subscription to {:?}", text::line(&topic))));
+                }
+                let notice = match self.subscribe(from, topic, schema, inspector) {
+                    Ok(seats) => Notice::Subscribed { request, seats },
+                    Err(why) => Notice::SubscribeRefused { request, why },
+                };
+                self.send(from, notice);
+                Ok(())
+            }
+            Request::Unsubscribe { topic } => {
+                self.unsubscribe(from, &topic);
+                Ok(())
+            }
+            Request::Annex { seat } => {
+                let annex = files.next().ok_or_else(|| Violation("a seat without an annex".to_owned()))?;
+                self.take_annex(from, seat, annex)
+            }
+            Request::Declined { seat, why } => self.decline(from, seat, &why),
+            Request::Attached { seat } => self.attached(from, seat),
+            Request::NotAttached { seat, why } => self.not_attached(from, seat, why),
+            Request::Joined { seat } => self.joined(from, seat),
+            Request::Left { seat } => self.left(from, seat),
+        }
+    }
+
+    /// Removes a process that was disconnected. It may still run, and use the channels that it has.
+    pub(crate) fn disconnected(&mut self, peer: PeerId) {
+        let own = self.channels.range((peer, ChannelNumber(0))..=(peer, ChannelNumber(u64::MAX)));
+        let own: Vec<_> = own.map(|(&key, _)| key).collect();
+        for key in own {
+            self.abandon_channel(key);
+        }
+        let seats = self.seats.iter().filter(|(_, seat)| seat.subscriber == peer);
+        let seats: Vec<_> = seats.map(|(&id, _)| id).collect();
+        for seat in seats {
+            self.remove_seat(seat);
+        }
+        let subscribed = self.topics.iter().filter(|(_, topic)| topic.subscribers.contains(&peer));
+        let subscribed: Vec<_> = subscribed.map(|(name, _)| name.clone()).collect();
+        for topic in subscribed {
+            self.unsubscribe(peer, &topic);
+        }
+        self.peers.remove(&peer);
+        self.out.retain(|outgoing| outgoing.to != peer);
+    }
+
+    /// Lets publishers go on that have waited for other processes long enough.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let mut opened = Vec::new();
+        for (&key, channel) in &mut self.channels {
+            if let Some((seats, _)) = channel.awaited.take_if(|(_, deadline)| *deadline <= now) {
+                opened.push((key, seats));
+            }
+        }
+        for ((peer, channel), seats) in opened {
+            for seat in seats {
+                let laggard = self.seats.get(&seat).and_then(|seat| self.peers.get(&seat.subscriber));
+                let laggard = laggard.map_or("", |peer| &peer.label);
+                event(|| {
+                    tracing::warn!(
+                        laggard,
+                        "a process does not join a publisher in time, which goes on without it"
+                    )
+                });
+            }
+            self.send(peer, Notice::Opened { channel });
+        }
+    }
+
+    /// When to call [`tick`](Self::tick) next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.channels.values().filter_map(|channel| Some(channel.awaited.as_ref()?.1)).min()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
+    fn open_publisher(
+        &mut self,
+        key: ChannelKey,
+        topic: String,
+        schema: SchemaRecord,
+        publisher: PublisherRecord,
+        (control, arena): (F, F),
+        now: Instant,
+        inspector: &dyn Inspector<F>,
+    ) -> Result<(), Refusal> {
+        let schema = Schema::from(schema);
+        let peer = self.peers.get(&key.0).ok_or(Refusal::Closed)?;
+        let limit = peer.grants.is_some().then(|| self.limits.clone());
+        check(peer, |grants| grants.may_publish(&topic))?;
+        if limit.as_ref().is_some_and(|limit| peer.publishers >= limit.publishers) {
+            return Err(Refusal::Limit(format!("a process may have {} publishers", self.limits.publishers)));
+        }
+        self.check_schema(&topic, &schema)?;
+        inspector.inspect_topic(&topic, &schema)?;
+        let bytes = inspector.inspect_channel(&control, &arena)?;
+        let used = peer.bytes.saturating_add(bytes);
+        if let Some(limit) = limit.filter(|limit| used > limit.bytes) {
+            return Err(Refusal::Limit(format!(
+                "the publishers of a process may have {} bytes together, and this one makes it {used}",
+                limit.bytes
+            )));
+        }
+        let (publisher_name, history) =
+            (text::line_within(&publisher.name, 255).into_owned(), publisher.history);
+        let publisher = PublisherRecord { number: publisher.number, name: publisher_name, history };
+        if let Some(peer) = self.peers.get_mut(&key.0) {
+            peer.bytes = used;
+            peer.publishers += 1;
+        }
+        let entry = self.topic(&topic, schema);
+        entry.channels.insert(key);
+        let subscribers: Vec<_> = entry.subscribers.iter().copied().filter(|&peer| peer != key.0).collect();
+        let seats = BTreeSet::new();
+        self.channels.insert(key, Channel { topic, publisher, control, arena, bytes, seats, awaited: None });
+        let offered: BTreeSet<_> = subscribers.into_iter().filter_map(|peer| self.offer(key, peer)).collect();
+        if offered.is_empty() {
+            self.send(key.0, Notice::Opened { channel: key.1 });
+        } else if let Some(channel) = self.channels.get_mut(&key) {
+            channel.awaited = Some((offered, now + self.patience));
+        }
+        Ok(())
+    }
+
+    /// Adds a subscribing process to a topic, and offers it every channel of other processes.
+    fn subscribe(
+        &mut self,
+        from: PeerId,
+        topic: String,
+        schema: SchemaRecord,
+        inspector: &dyn Inspector<F>,
+    ) -> Result<Vec<SeatId>, Refusal> {
+        let schema = Schema::from(schema);
+        let peer = self.peers.get(&from).ok_or(Refusal::Closed)?;
+        check(peer, |grants| grants.may_subscribe(&topic))?;
+        if peer.grants.is_some() && peer.subscriptions >= self.limits.subscriptions {
+            let limit = self.limits.subscriptions;
+            return Err(Refusal::Limit(format!("a process may subscribe to {limit} topics")));
+        }
+        self.check_schema(&topic, &schema)?;
+        inspector.inspect_topic(&topic, &schema)?;
+        let existing = self.topics.get(&topic).map(|topic| &topic.channels);
+        let others = existing.into_iter().flatten().copied().filter(|key| key.0 != from);
+        let others: Vec<_> = others.collect();
+        if peer.seats + others.len() > MAX_SEATS {
+            return Err(Refusal::Limit(format!("a process may take part in {MAX_SEATS} channels of others")));
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.subscriptions += 1;
+        }
+        self.topic(&topic, schema).subscribers.insert(from);
+        Ok(others.into_iter().filter_map(|key| self.offer(key, from)).collect())
+    }
+
+    fn unsubscribe(&mut self, from: PeerId, name: &str) {
+        let Some(topic) = self.topics.get_mut(name) else { return };
+        if topic.subscribers.remove(&from)
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.subscriptions -= 1;
+        }
+        self.forget_unused(name);
+    }
+
+    fn topic(&mut self, name: &str, schema: Schema) -> &mut Topic {
+        let new = || Topic { schema, channels: BTreeSet::new(), subscribers: BTreeSet::new() };
+        self.topics.entry(name.to_owned()).or_insert_with(new)
+    }
+
+    fn forget_unused(&mut self, name: &str) {
+        let unused = |topic: &Topic| topic.channels.is_empty() && topic.subscribers.is_empty();
+        if self.topics.get(name).is_some_and(unused) {
+            self.topics.remove(name);
+        }
+    }
+
+    fn check_schema(&self, topic: &str, schema: &Schema) -> Result<(), Refusal> {
+        match self.topics.get(topic) {
+            Some(topic) if topic.schema != *schema => Err(Refusal::SchemaMismatch((&topic.schema).into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&mut self, to: PeerId, notice: Notice) {
+        self.send_with(to, notice, Vec::new());
+    }
+
+    fn send_with(&mut self, to: PeerId, notice: Notice, files: Vec<F>) {
+        if self.peers.contains_key(&to) {
+            self.out.push(Outgoing { to, notice, files });
+        }
+    }
+
+    fn record(&self, id: PeerId) -> PeerRecord {
+        PeerRecord { id, label: self.peers.get(&id).map_or_else(String::new, |peer| peer.label.clone()) }
+    }
+}
+
+/// Checks the name of a topic, and the grants of a process unless it is the host's own.
+fn check<F>(peer: &Peer<F>, may: impl FnOnce(&Grants) -> Result<(), OpenError>) -> Result<(), Refusal> {
+    let all = Grants::all();
+    match may(peer.grants.as_ref().unwrap_or(&all)) {
+        Ok(()) => Ok(()),
+        Err(OpenError::BadName(_)) => Err(Refusal::BadName),
+        Err(_) => Err(Refusal::Denied),
+    }
+}

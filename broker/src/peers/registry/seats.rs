@@ -1,0 +1,198 @@
+//! The seats of a [`Registry`]: from the offer of a channel until its subscribing process leaves.
+
+use blockcast_blocks::shield::event;
+
+use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Violation};
+use crate::peers::protocol::{MAX_TEXT, Notice, PeerId, SeatId};
+
+impl<F: Clone> Registry<F> {
+    /// Offers a channel to a process that subscribes to its topic.
+    pub(super) fn offer(&mut self, key: ChannelKey, to: PeerId) -> Option<SeatId> {
+        let peer = self.peers.get_mut(&to)?;
+        if peer.seats >= MAX_SEATS {
+            event(|| {
+                tracing::warn!(process = peer.label, "a process takes part in too many channels of others")
+            });
+            return None;
+        }
+        peer.seats += 1;
+        let seat = SeatId(self.next_seat);
+        self.next_seat += 1;
+        let owner = self.record(key.0);
+        let publisher_process = self.peers.get(&key.0)?;
+        let channel = self.channels.get_mut(&key)?;
+        channel.seats.insert(seat);
+        let files = vec![
+            channel.control.clone(),
+            channel.arena.clone(),
+            publisher_process.bell.clone(),
+            publisher_process.pidfd.clone(),
+        ];
+        let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
+        let terms = self.terms;
+        self.seats.insert(seat, Seat { channel: key, subscriber: to, state: SeatState::Offered });
+        self.send_with(to, Notice::Channel { seat, topic, publisher, owner, terms }, files);
+        Some(seat)
+    }
+
+    /// Passes the annex on to the publisher's process.
+    pub(super) fn take_annex(&mut self, from: PeerId, id: SeatId, annex: F) -> Result<(), Violation> {
+        let Some((key, _)) = self.seat_of_subscriber(from, id, &[SeatState::Offered])? else {
+            return Ok(());
+        };
+        self.set_state(id, SeatState::Attaching);
+        let subscriber = self.record(from);
+        let Some(peer) = self.peers.get(&from) else { return Ok(()) };
+        let files = vec![annex, peer.bell.clone(), peer.pidfd.clone()];
+        let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms: self.terms };
+        self.send_with(key.0, notice, files);
+        Ok(())
+    }
+
+    pub(super) fn decline(&mut self, from: PeerId, id: SeatId, why: &str) -> Result<(), Violation> {
+        if self.seat_of_subscriber(from, id, &[SeatState::Offered])?.is_some() {
+            let process = self.peers.get(&from).map_or("", |peer| &peer.label);
+            event(|| tracing::debug!(process, why, "a process does not join a publisher"));
+            self.remove_seat(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn attached(&mut self, from: PeerId, id: SeatId) -> Result<(), Violation> {
+        if let Some(subscriber) = self.seat_of_publisher(from, id)? {
+            self.set_state(id, SeatState::Attached);
+            self.send(subscriber, Notice::Attached { seat: id });
+        }
+        Ok(())
+    }
+
+    pub(super) fn not_attached(
+        &mut self,
+        from: PeerId,
+        id: SeatId,
+        mut why: String,
+    ) -> Result<(), Violation> {
+        if let Some(subscriber) = self.seat_of_publisher(from, id)? {
+            why.truncate(why.floor_char_boundary(MAX_TEXT));
+            self.send(subscriber, Notice::Failed { seat: id, why });
+            self.remove_seat(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn joined(&mut self, from: PeerId, id: SeatId) -> Result<(), Violation> {
+        if self.seat_of_subscriber(from, id, &[SeatState::Attached])?.is_some() {
+            self.set_state(id, SeatState::Joined);
+            self.answered(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn left(&mut self, from: PeerId, id: SeatId) -> Result<(), Violation> {
+        let any = [SeatState::Attaching, SeatState::Attached, SeatState::Joined];
+        if let Some((key, _)) = self.seat_of_subscriber(from, id, &any)? {
+            self.send(key.0, Notice::Left { seat: id });
+            self.remove_seat(id);
+        }
+        Ok(())
+    }
+
+    /// Removes the channel of a publisher that has ended.
+    pub(super) fn close_channel(&mut self, key: ChannelKey) {
+        self.remove_channel(key, |seat, state| match state {
+            SeatState::Offered | SeatState::Attaching => {
+                Notice::Failed { seat, why: "the publisher has ended".to_owned() }
+            }
+            SeatState::Attached | SeatState::Joined => Notice::Ended { seat },
+        });
+    }
+
+    /// Removes the channel of a process that was disconnected. Subscribers that have joined go on: the
+    /// publisher ends when its process does.
+    pub(super) fn abandon_channel(&mut self, key: ChannelKey) {
+        self.remove_channel(key, |seat, _| Notice::Failed {
+            seat,
+            why: "the publisher's process is no longer connected".to_owned(),
+        });
+    }
+
+    fn remove_channel(&mut self, key: ChannelKey, farewell: impl Fn(SeatId, SeatState) -> Notice) {
+        let Some(channel) = self.channels.remove(&key) else { return };
+        if let Some(peer) = self.peers.get_mut(&key.0) {
+            peer.bytes = peer.bytes.saturating_sub(channel.bytes);
+            peer.publishers -= 1;
+        }
+        for id in channel.seats {
+            let Some(seat) = self.seats.remove(&id) else { continue };
+            if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
+                peer.seats -= 1;
+            }
+            self.send(seat.subscriber, farewell(id, seat.state));
+        }
+        if let Some(topic) = self.topics.get_mut(&channel.topic) {
+            topic.channels.remove(&key);
+        }
+        self.forget_unused(&channel.topic);
+    }
+
+    pub(super) fn remove_seat(&mut self, id: SeatId) {
+        self.answered(id);
+        let Some(seat) = self.seats.remove(&id) else { return };
+        if let Some(channel) = self.channels.get_mut(&seat.channel) {
+            channel.seats.remove(&id);
+        }
+        if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
+            peer.seats -= 1;
+        }
+    }
+
+    /// A publisher that is being opened no longer waits for this seat.
+    fn answered(&mut self, id: SeatId) {
+        let Some(seat) = self.seats.get(&id) else { return };
+        let (peer, number) = seat.channel;
+        let Some(channel) = self.channels.get_mut(&seat.channel) else { return };
+        let Some((awaited, _)) = &mut channel.awaited else { return };
+        awaited.remove(&id);
+        if awaited.is_empty() {
+            channel.awaited = None;
+            self.send(peer, Notice::Opened { channel: number });
+        }
+    }
+
+    fn set_state(&mut self, id: SeatId, state: SeatState) {
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.state = state;
+        }
+    }
+
+    /// The channel of a seat about which its subscribing process speaks. `None` if the seat was removed
+    /// meanwhile, which the process may not know yet.
+    fn seat_of_subscriber(
+        &self,
+        from: PeerId,
+        id: SeatId,
+        states: &[SeatState],
+    ) -> Result<Option<(ChannelKey, SeatState)>, Violation> {
+        let Some(seat) = self.known_seat(id)? else { return Ok(None) };
+        if seat.subscriber != from || !states.contains(&seat.state) {
+            return Err(Violation(format!("an answer for seat {} that it cannot give", id.0)));
+        }
+        Ok(Some((seat.channel, seat.state)))
+    }
+
+    /// The subscribing process of a seat that the publisher's process was asked to attach.
+    fn seat_of_publisher(&self, from: PeerId, id: SeatId) -> Result<Option<PeerId>, Violation> {
+        let Some(seat) = self.known_seat(id)? else { return Ok(None) };
+        if seat.channel.0 != from || seat.state != SeatState::Attaching {
+            return Err(Violation(format!("an answer for seat {} that it cannot give", id.0)));
+        }
+        Ok(Some(seat.subscriber))
+    }
+
+    fn known_seat(&self, id: SeatId) -> Result<Option<&Seat>, Violation> {
+        if id.0 >= self.next_seat {
+            return Err(Violation(format!("seat {} does not exist", id.0)));
+        }
+        Ok(self.seats.get(&id))
+    }
+}

@@ -1,0 +1,256 @@
+//! [`PacketSocket`]: packets with descriptors, over a Unix socket of type `SOCK_SEQPACKET`.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use crate::peers::protocol::{CodecError, MAX_FILES, MAX_PACKET, Message};
+
+/// A descriptor on its way to one or several processes.
+pub(crate) type File = Arc<OwnedFd>;
+
+/// Packets that may wait for a process that does not receive.
+const MAX_WAITING: usize = 1024;
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Broken {
+    /// The other process has closed the connection, or has ended.
+    #[error("the other process has closed the connection")]
+    Closed,
+    /// The other process does not receive what it is sent.
+    #[error("the other process does not receive what it is sent")]
+    Unresponsive,
+    /// The other process sent what is not a message, or one that makes no sense at this point; the text says
+    /// which.
+    #[error("the other process has violated the protocol: {0}")]
+    Violation(String),
+    /// The other process is refused; the text says why.
+    #[error("the other process is refused: {0}")]
+    Refused(String),
+    /// The operating system refused to send or receive.
+    #[error("the system refused: {0}")]
+    System(String),
+}
+
+impl From<CodecError> for Broken {
+    fn from(error: CodecError) -> Self {
+        Self::Violation(error.to_string())
+    }
+}
+
+impl From<Errno> for Broken {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN => Self::Closed,
+            // The system's limit for descriptors that are on their way.
+            Errno::TOOMANYREFS => Self::Unresponsive,
+            error => Self::System(error.to_string()),
+        }
+    }
+}
+
+/// One end of a connection. Neither sending nor receiving waits.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    socket: OwnedFd,
+    waiting: VecDeque<(Vec<u8>, Vec<File>)>,
+    buffer: Box<[u8]>,
+}
+
+impl PacketSocket {
+    /// Takes a connected socket.
+    ///
+    /// # Errors
+    /// If the system does not let the socket not wait.
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, Broken> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        Ok(Self { socket, waiting: VecDeque::new(), buffer: vec![0; MAX_PACKET + 1].into() })
+    }
+
+    /// Sends a message, or keeps it until the socket is writable.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) fn send<M: Message>(&mut self, message: &M, files: Vec<File>) -> Result<(), Broken> {
+        debug_assert_eq!(files.len(), message.files(), "{message:?}");
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(Broken::Unresponsive);
+        }
+        self.waiting.push_back((message.encode()?, files));
+        self.flush()
+    }
+
+    /// Sends what waits, as far as the other process receives it.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) fn flush(&mut self) -> Result<(), Broken> {
+        while let Some((bytes, files)) = self.waiting.front() {
+            let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+            let mut with = SendAncillaryBuffer::new(&mut space);
+            if !borrowed.is_empty() && !with.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+                return Err(Broken::System(format!("{} descriptors in one packet", borrowed.len())));
+            }
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut with, flags) {
+                Ok(_) => {
+                    self.waiting.pop_front();
+                }
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether messages wait for the socket to be writable.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Receives the next message, if one has arrived. Descriptors that do not belong to it are closed.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) fn receive<M: Message>(&mut self) -> Result<Option<(M, Vec<File>)>, Broken> {
+        // One more than is allowed, to notice it; the system closes those beyond.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES + 1))];
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = loop {
+            match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut self.buffer)], &mut with, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                received => break received?,
+            }
+        };
+        let mut files = Vec::new();
+        for message in with.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                files.extend(received.map(Arc::new));
+            }
+        }
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Broken::Violation(format!(
+                "more than {MAX_FILES} descriptors in one packet, or no room for them"
+            )));
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(CodecError::TooLong(received.bytes).into());
+        }
+        if received.bytes == 0 {
+            return Err(Broken::Closed);
+        }
+        Ok(Some((M::decode(&self.buffer[..received.bytes], files.len())?, files)))
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::peers::protocol::{ChannelNumber, Request, SeatId};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    fn file() -> File {
+        Arc::new(std::fs::File::open("/dev/null").unwrap().into())
+    }
+
+    /// Sends bytes with descriptors, as a hostile process may.
+    fn send_raw(socket: &OwnedFd, bytes: &[u8], files: usize) {
+        let file = file();
+        let files = vec![file.as_fd(); files];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut with = SendAncillaryBuffer::new(&mut space);
+        assert!(files.is_empty() || with.push(SendAncillaryMessage::ScmRights(&files)));
+        sendmsg(socket, &[IoSlice::new(bytes)], &mut with, SendFlags::NOSIGNAL).unwrap();
+    }
+
+    #[test]
+    fn messages_arrive_in_order_with_their_descriptors_then_the_end() {
+        let (one, other) = pair();
+        let (mut one, mut other) = (PacketSocket::new(one).unwrap(), PacketSocket::new(other).unwrap());
+        assert!(other.receive::<Request>().unwrap().is_none());
+        one.send(&Request::Annex { seat: SeatId(1) }, vec![file()]).unwrap();
+        one.send(&Request::Left { seat: SeatId(1) }, Vec::new()).unwrap();
+        let (first, files) = other.receive().unwrap().unwrap();
+        assert_eq!((first, files.len()), (Request::Annex { seat: SeatId(1) }, 1));
+        drop(one);
+        let (second, files) = other.receive().unwrap().unwrap();
+        assert_eq!((second, files.len()), (Request::Left { seat: SeatId(1) }, 0));
+        assert_eq!(other.receive::<Request>().err(), Some(Broken::Closed));
+    }
+
+    #[test]
+    fn packets_that_are_not_messages_end_the_connection() {
+        let left = Request::Left { seat: SeatId(1) }.encode().unwrap();
+        let cases: [(&[u8], usize); 6] = [
+            (b"nonsense", 0),
+            (&left, 1),
+            (&left, MAX_FILES),
+            (&left, MAX_FILES + 1),
+            (&left, 16),
+            (&vec![0; MAX_PACKET + 2], 0),
+        ];
+        for (bytes, files) in cases {
+            let (one, other) = pair();
+            let mut other = PacketSocket::new(other).unwrap();
+            send_raw(&one, bytes, files);
+            let received = other.receive::<Request>();
+            assert!(
+                matches!(received, Err(Broken::Violation(_))),
+                "{} bytes, {files}: {received:?}",
+                bytes.len()
+            );
+        }
+    }
+
+    #[test]
+    fn sending_never_waits_and_a_process_that_does_not_receive_is_given_up() {
+        let (one, other) = pair();
+        let mut one = PacketSocket::new(one).unwrap();
+        let message = Request::ClosePublisher { channel: ChannelNumber(1) };
+        let mut sent = 0;
+        let given_up = loop {
+            match one.send(&message, Vec::new()) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(given_up, Broken::Unresponsive);
+        assert!(one.is_waiting() && sent >= MAX_WAITING);
+        // What was sent before still arrives.
+        let mut other = PacketSocket::new(other).unwrap();
+        let mut received = 0;
+        while received < sent {
+            one.flush().unwrap();
+            while let Some((next, _)) = other.receive::<Request>().unwrap() {
+                assert_eq!(next, message);
+                received += 1;
+            }
+        }
+        assert!(!one.is_waiting());
+    }
+}

@@ -1,0 +1,281 @@
+//! What is refused, and hostile clients.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use blockcast_blocks::{Bell, Bytes, OpenError, Payload, Pod};
+use blockcast_broker::{ConnectError, Grants, PeerLimits, ServeOptions};
+use blockcast_subscriber::SubscriberOptions;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
+};
+
+use crate::support::{
+    Host, Numbers, few_blocks, publish, publisher, receive, serve_options, subscriber, until,
+};
+
+#[test]
+fn a_topic_has_one_schema_in_all_processes() {
+    let host = Host::new();
+    let (one, other) = (host.connect(), host.connect());
+    let _numbers = publisher(one.broker(), "topic");
+    let expected = |asked| OpenError::SchemaMismatch {
+        topic: "topic".to_owned(),
+        existing: Some(Numbers::schema()),
+        asked,
+    };
+    let refused = other.subscriber::<Bytes>("topic", SubscriberOptions::new()).err();
+    assert_eq!(refused, Some(expected(Bytes::schema())));
+    let refused = host.broker.publisher::<Pod<u8>>("topic", few_blocks()).err();
+    assert_eq!(refused, Some(expected(Pod::<u8>::schema())));
+    // A topic that the host has declared counts, too.
+    host.broker.declare("declared", &Bytes::schema(), None).expect("it is new");
+    let refused = one.subscriber::<Numbers>("declared", SubscriberOptions::new()).err();
+    assert!(matches!(refused, Some(OpenError::SchemaMismatch { .. })), "{refused:?}");
+    host.broker.declare_unsealed("unsealed", &Numbers::schema()).expect("it is new");
+    let refused = one.subscriber::<Numbers>("unsealed", SubscriberOptions::new()).err();
+    assert!(matches!(refused, Some(OpenError::Unsealed { .. })), "{refused:?}");
+}
+
+/// Nobody sees a publisher that was refused: subscribers neither join it nor end with it.
+#[test]
+fn processes_are_held_to_their_grants_and_limits() {
+    let limits = PeerLimits { publishers: 1, peers: 2, ..PeerLimits::default() };
+    let grants = Grants::new().publish("out/*").subscribe("in");
+    let host = Host::with(serve_options().own_user(grants).limits(limits));
+    let connection = host.connect();
+    let mut own = connection.subscriber::<Numbers>("in", SubscriberOptions::new()).expect("it is granted");
+    let denied = |access, topic: &str| Some(OpenError::Denied { access, topic: topic.to_owned() });
+    assert_eq!(connection.publisher::<Numbers>("in", few_blocks()).err(), denied("publish", "in"));
+    assert!(own.try_recv_ref().is_err_and(|error| error == blockcast_subscriber::RecvError::Empty));
+    let refused = connection.subscriber::<Numbers>("out/1", SubscriberOptions::new()).err();
+    assert_eq!(refused, denied("subscribe", "out/1"));
+    let first = publisher(connection.broker(), "out/1");
+    let refused = connection.publisher::<Numbers>("out/2", few_blocks()).err();
+    assert!(
+        matches!(refused, Some(OpenError::Refused(ref why)) if why.contains("1 publishers")),
+        "{refused:?}"
+    );
+    drop(first);
+    drop(publisher(connection.broker(), "out/2"));
+    let _second = host.connect();
+    let third = blockcast_broker::Connection::connect(host.path()).err();
+    assert!(
+        matches!(third, Some(ConnectError::Refused { ref why, .. }) if why.contains("2 processes")),
+        "{third:?}"
+    );
+}
+
+#[test]
+fn a_host_may_forbid_others_to_stop_its_publishers() {
+    let limits = PeerLimits { may_block: false, ..PeerLimits::default() };
+    let host = Host::with(serve_options().limits(limits));
+    let connection = host.connect();
+    let _numbers = publisher(&host.broker, "numbers");
+    let refused = connection.subscriber::<Numbers>("numbers", SubscriberOptions::new()).err();
+    assert!(matches!(refused, Some(OpenError::Join { .. })), "{refused:?}");
+    connection
+        .subscriber::<Numbers>("numbers", SubscriberOptions::latest())
+        .expect("it loses messages instead");
+}
+
+/// The version of the memory layout, which takes one byte.
+const LAYOUT: u8 = blockcast_blocks::LAYOUT_VERSION as u8;
+
+/// A connection that says what it likes.
+struct Hostile(OwnedFd);
+
+impl Hostile {
+    fn connect(path: &Path) -> Self {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a socket");
+        connect(&socket, &SocketAddrUnix::new(path).expect("a short path")).expect("the host accepts");
+        Self(socket)
+    }
+
+    /// Introduces itself correctly.
+    fn greet(path: &Path) -> Self {
+        let hostile = Self::connect(path);
+        let bell = Bell::new().expect("a descriptor is left");
+        hostile.send(&hello(1, LAYOUT), &[bell.as_fd()]);
+        assert_eq!(hostile.receive().first(), Some(&1), "it is welcome");
+        hostile
+    }
+
+    fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut with = SendAncillaryBuffer::new(&mut space);
+        assert!(files.is_empty() || with.push(SendAncillaryMessage::ScmRights(files)));
+        // The host may have hung up.
+        let _ = sendmsg(&self.0, &[IoSlice::new(bytes)], &mut with, SendFlags::NOSIGNAL);
+    }
+
+    /// Receives a packet; empty once the host has hung up.
+    fn receive(&self) -> Vec<u8> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut with = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = vec![0; 1 << 16];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut with, flags);
+        bytes.truncate(received.map_or(0, |received| received.bytes));
+        bytes
+    }
+
+    fn expect_hang_up(&self) {
+        while !self.receive().is_empty() {}
+    }
+}
+
+/// A hello of these versions, with the pages of this machine.
+fn hello(protocol: u8, layout: u8) -> Vec<u8> {
+    let mut bytes = vec![0, protocol, layout];
+    let mut size = blockcast_blocks::page_size();
+    while size >= 0x80 {
+        bytes.push(size as u8 | 0x80);
+        size >>= 7;
+    }
+    bytes.extend([size as u8, 1, 1, b'h']);
+    bytes
+}
+
+#[test]
+fn another_version_is_refused_with_both_versions_named() {
+    let host = Host::new();
+    let bell = Bell::new().expect("a descriptor is left");
+    for (protocol, layout) in [(9, LAYOUT), (1, LAYOUT + 1)] {
+        let old = Hostile::connect(host.path());
+        old.send(&hello(protocol, layout), &[bell.as_fd()]);
+        let refused = old.receive();
+        // `Refused`, ours, theirs, why.
+        assert_eq!(refused[..3], [0, 1, LAYOUT], "the host's own versions");
+        let theirs = &hello(protocol, layout)[1..];
+        assert!(
+            refused.windows(theirs.len() - 2).any(|part| *part == theirs[..theirs.len() - 2]),
+            "{refused:?}"
+        );
+        assert!(String::from_utf8_lossy(&refused).contains("differ"));
+        old.expect_hang_up();
+    }
+}
+
+/// The others do not notice. Descriptors that hostile clients send are closed.
+#[test]
+fn hostile_clients_are_disconnected_and_harm_nobody() {
+    let host = Host::new();
+    let connection = host.connect();
+    let mut numbers = publisher(connection.broker(), "numbers");
+    let mut witness = subscriber(&host.broker, "numbers");
+    let null: OwnedFd = std::fs::File::open("/dev/null").expect("it exists").into();
+    let bell = Bell::new().expect("a descriptor is left");
+    let files = |count| vec![null.as_fd(); count];
+    let attacks: &[(&[u8], usize)] = &[
+        (b"", 0),
+        (b"\xff", 0),
+        (&[0; 65000], 0),
+        // More descriptors than any message has, and fewer than one needs.
+        (&[2, 1], 5),
+        (&[2, 1], 60),
+        (&[5, 0], 0),
+        // A second hello, an answer for a seat that does not exist.
+        (&hello(1, LAYOUT), 1),
+        (&[5, 7], 1),
+        (&[9, 7], 0),
+        (&[10, 7], 0),
+    ];
+    for (round, (bytes, count)) in attacks.iter().enumerate() {
+        for is_greeted in [false, true] {
+            let hostile =
+                if is_greeted { Hostile::greet(host.path()) } else { Hostile::connect(host.path()) };
+            if bytes.is_empty() {
+                drop(hostile);
+            } else {
+                hostile.send(bytes, &files(*count));
+                hostile.expect_hang_up();
+            }
+            let number = 2 * round as u64 + u64::from(is_greeted);
+            publish(&mut numbers, number..number + 1);
+            receive(&mut witness, number..number + 1);
+        }
+    }
+    // Not a channel, and not a bell.
+    let hostile = Hostile::greet(host.path());
+    let open = [&[1, 1, 1, b't', 1, b's', 0, 1, 0, 0][..]].concat();
+    hostile.send(&open, &[null.as_fd(), bell.as_fd()]);
+    assert_eq!(hostile.receive()[..2], [3, 1], "the publisher is refused");
+    let silent = Hostile::connect(host.path());
+    silent.send(&hello(1, LAYOUT), &[null.as_fd()]);
+    silent.expect_hang_up();
+    assert_eq!(witness.lost(), 0);
+}
+
+/// It asks, and never receives the answers.
+#[test]
+fn a_client_that_does_not_receive_is_disconnected_and_delays_nobody() {
+    let host = Host::new();
+    let hostile = Hostile::greet(host.path());
+    // Subscribe to `t`, whose publishers come and go.
+    hostile.send(&[3, 1, 1, b't', 1, b'x', 0], &[]);
+    assert_eq!(hostile.receive()[..2], [4, 1]);
+    // Ask to publish with files that are no channel, until the host gives up.
+    let null: OwnedFd = std::fs::File::open("/dev/null").expect("it exists").into();
+    let open = [1, 1, 1, b'u', 1, b's', 0, 1, 0, 0];
+    rustix::io::ioctl_fionbio(&hostile.0, true).expect("a socket");
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    loop {
+        let mut with = SendAncillaryBuffer::new(&mut space);
+        let files = [null.as_fd(), null.as_fd()];
+        assert!(with.push(SendAncillaryMessage::ScmRights(&files)));
+        match sendmsg(&hostile.0, &[IoSlice::new(&open)], &mut with, SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
+            Err(_) => break,
+        }
+    }
+    let connection = host.connect();
+    let mut numbers = publisher(connection.broker(), "numbers");
+    let mut witness = subscriber(&host.broker, "numbers");
+    publish(&mut numbers, 0..1);
+    receive(&mut witness, 0..1);
+}
+
+/// Descriptors and mappings are those of before, once everybody has left. In a process of its own, since other
+/// tests open files.
+#[test]
+fn nothing_is_left_in_a_process_after_others_have_left() {
+    use crate::support::{Other, This, test_name};
+    const NAME: &str = "nothing_is_left_in_a_process_after_others_have_left";
+    if let Some(this) = This::get() {
+        let files = || std::fs::read_dir("/proc/self/fd").expect("a Linux process").count();
+        let maps = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").expect("a Linux process");
+            maps.lines().filter(|line| line.contains("memfd:blockcast")).count()
+        };
+        let broker = blockcast_broker::Broker::new();
+        let serving = broker.serve(&this.path, ServeOptions::new()).expect("nobody else serves");
+        let round = || {
+            let connection = crate::support::connect(&this.path);
+            let mut there = subscriber(connection.broker(), "numbers");
+            let mut here = subscriber(&broker, "replies");
+            let mut numbers = publisher(&broker, "numbers");
+            let mut replies = publisher(connection.broker(), "replies");
+            publish(&mut numbers, 0..6);
+            receive(&mut there, 0..6);
+            publish(&mut replies, 0..6);
+            receive(&mut here, 0..6);
+            let null: OwnedFd = std::fs::File::open("/dev/null").expect("it exists").into();
+            let hostile = Hostile::greet(&this.path);
+            hostile.send(b"\xff", &[null.as_fd(), null.as_fd(), null.as_fd()]);
+            hostile.expect_hang_up();
+        };
+        let before = (files(), maps());
+        (0..10).for_each(|_| round());
+        // Threads that end close their descriptors a little later.
+        until("everything is as before", || (files(), maps()) == before);
+        return drop(serving);
+    }
+    let folder = crate::support::Folder::new();
+    Other::start(test_name!(NAME), "alone", &folder.socket()).end();
+}

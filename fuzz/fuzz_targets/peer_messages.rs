@@ -1,0 +1,8 @@
+//! Decodes arbitrary bytes as what processes say to each other. What is accepted is encoded again in the same
+//! way.
+#![no_main]
+
+use blockcast_broker::fuzz_peer_message;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| fuzz_peer_message(bytes));
