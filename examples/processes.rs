@@ -10,13 +10,23 @@
 //! A path may follow. Otherwise, the socket is `$XDG_RUNTIME_DIR/blockcast.sock`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use blockcast::{Broker, Connection, Pod, PublisherOptions, ServeOptions, SubscriberOptions};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-fn main() -> Outcome {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next();
     let mut path = || arguments.next().map_or_else(blockcast::default_socket, |path| Ok(PathBuf::from(path)));

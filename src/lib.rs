@@ -105,3 +105,8 @@ pub type AppError = Box<dyn std::error::Error + Send + Sync>;
 #[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// Compiles the snippets of the guide to processes.
+#[cfg(all(doctest, not(any(target_family = "wasm", blockcast_library))))]
+#[doc = include_str!("../examples/guide/processes.md")]
+pub struct SeveralPrograms;
