@@ -237,6 +237,8 @@ impl ClientThread {
             if let Err(error) = received {
                 return self.lose(&error);
             }
+            // Ordering: Relaxed; nothing depends on it.
+            self.is_connected.store(self.node.is_known(), Ordering::Relaxed);
         }
     }
 
@@ -305,8 +307,6 @@ impl ClientThread {
         self.again.shared.set_next_publisher(first_publisher);
         event(|| tracing::info!("connected to a new host"));
         self.node.reconnected();
-        // Ordering: Relaxed; nothing depends on it.
-        self.is_connected.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

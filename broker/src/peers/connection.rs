@@ -213,7 +213,8 @@ impl Connection {
         self.serving.is_some()
     }
 
-    /// Whether the host is there, as far as this process knows.
+    /// Whether the host is there, as far as this process knows. After a new host has taken over, it is `true`
+    /// again once that host knows of all publishers and subscribers of this process.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         // Ordering: Relaxed; nothing depends on it.

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     session: Session,
     /// Whether there is a host.
     is_connected: bool,
+    /// Whether the host knows all that this process has.
+    is_known: bool,
     /// This process's publishers.
     published: BTreeMap<ChannelNumber, Published>,
     /// The topics to which this process subscribes.
@@ -71,6 +73,7 @@ impl Node {
             commands,
             session: 0,
             is_connected: true,
+            is_known: true,
             published: BTreeMap::new(),
             interests: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -132,6 +135,7 @@ impl Node {
             Notice::Attached { seat } => self.join(seat),
             Notice::Failed { seat, why } => self.seat_failed((self.session, seat), why),
             Notice::Ended { seat } => self.publisher_ended(seat),
+            Notice::Known => self.is_known = true,
         }
         Ok(())
     }
@@ -147,7 +151,7 @@ impl Node {
 
     /// Call this when the host is gone. Channels that are shared go on; nobody can join.
     pub(crate) fn disconnected(&mut self) {
-        self.is_connected = false;
+        (self.is_connected, self.is_known) = (false, false);
         self.out.clear();
         self.fail_openings(&OpenError::Disconnected);
         self.fail_interests(&OpenError::Disconnected);
@@ -159,6 +163,12 @@ impl Node {
         self.is_connected = true;
         self.republish();
         self.resubscribe();
+        self.send(Request::Announced);
+    }
+
+    /// Whether there is a host that knows all that this process has.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Call this when the pidfd of a process has become readable: the process has ended.
@@ -167,11 +177,6 @@ impl Node {
         self.poller.remove(watched.pidfd.as_fd());
         self.detach_process(watched.peer);
         self.end_publishers_of(watched.peer);
-    }
-
-    /// The pidfd of a process with which this one shares a channel.
-    fn process(&self, peer: (Session, PeerId)) -> Option<&OwnedFd> {
-        self.processes.values().find(|watched| watched.peer == peer).map(|watched| &watched.pidfd)
     }
 
     /// Watches a process because of one more seat.

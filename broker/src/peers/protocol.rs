@@ -207,6 +207,8 @@ pub(crate) enum Request {
     Left {
         seat: SeatId,
     },
+    /// The process, which had another host before, has announced all that it has.
+    Announced,
 }
 
 /// What the host says to a client.
@@ -277,6 +279,8 @@ pub(crate) enum Notice {
     Ended {
         seat: SeatId,
     },
+    /// Answers [`Request::Announced`].
+    Known,
 }
 
 /// Why a packet is not a message.

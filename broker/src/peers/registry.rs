@@ -219,6 +219,10 @@ impl<F: Clone> Registry<F> {
             Request::NotAttached { seat, why } => self.not_attached(from, seat, why),
             Request::Joined { seat } => self.joined(from, seat),
             Request::Left { seat } => self.left(from, seat),
+            Request::Announced => {
+                self.send(from, Notice::Known);
+                Ok(())
+            }
         }
     }
 

@@ -156,6 +156,7 @@ fn clients_join_a_new_host_with_all_that_they_have() {
     assert_eq!(numbers.subscriber_count(), 1);
     for round in 0..3 {
         host.kill();
+        until("the connection is lost", || !connection.is_connected());
         for number in 100 * round..100 * round + 50 {
             publish(&mut numbers, number..number + 1);
             receive(&mut replies, number..number + 1);

@@ -11,7 +11,6 @@ use blockcast_blocks::{
 use super::publishers::answer;
 use super::{Node, Session, owned, reason};
 use crate::control::topic::Topic;
-use crate::peers::identity::is_same_process;
 use crate::peers::link::{Farewell, Reply};
 use crate::peers::options::Terms;
 use crate::peers::protocol::{PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
@@ -49,6 +48,8 @@ pub(super) struct RemoteSeat {
     owner: (Session, PeerId),
     /// The number that the publisher's messages carry.
     number: u64,
+    /// The file of the control segment.
+    file: FileId,
     /// The publisher's name, and its process.
     label: String,
 }
@@ -149,7 +150,8 @@ impl Node {
             self.send(Request::Declined { seat, why: "nobody subscribes to the topic any more".to_owned() });
             return;
         };
-        if self.has_joined(&publisher, &files[3]) {
+        let file = file_id(&files[0]);
+        if file.is_some_and(|file| self.has_joined(publisher.number, file)) {
             self.send(Request::Declined { seat, why: "joined already, by a former host".to_owned() });
             return;
         }
@@ -164,6 +166,7 @@ impl Node {
                     topic_name: topic.name().to_owned(),
                     owner,
                     number: publisher.number,
+                    file: file.unwrap_or_default(),
                     label,
                 };
                 self.seats.insert((self.session, seat), remote);
@@ -189,12 +192,12 @@ impl Node {
     }
 
     /// Whether a publisher that the host offers is one that we have joined by a former host.
-    fn has_joined(&self, publisher: &PublisherRecord, process: &File) -> bool {
-        let former = self.seats.iter().filter(|((session, _), remote)| {
-            *session != self.session && remote.number == publisher.number && remote.channel.strong_count() > 0
-        });
-        let owners = former.filter_map(|(_, remote)| self.process(remote.owner));
-        owners.into_iter().any(|known| is_same_process(known, process))
+    fn has_joined(&self, number: u64, file: FileId) -> bool {
+        self.seats.iter().any(|((session, _), remote)| {
+            *session != self.session
+                && (remote.number, remote.file) == (number, file)
+                && remote.channel.strong_count() > 0
+        })
     }
 
     fn open_channel(
@@ -332,6 +335,15 @@ impl Node {
             }
         }
     }
+}
+
+/// The device and the inode of a file.
+type FileId = (u64, u64);
+
+/// Identifies a file among those that are open.
+fn file_id(file: &File) -> Option<FileId> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 /// A publisher of another process, in statistics.

@@ -25,6 +25,7 @@ fn requests() -> Vec<Request> {
         Request::NotAttached { seat, why },
         Request::Joined { seat },
         Request::Left { seat },
+        Request::Announced,
     ]
 }
 
@@ -47,6 +48,7 @@ fn notices() -> Vec<Notice> {
         Notice::Failed { seat, why },
         Notice::Left { seat },
         Notice::Ended { seat },
+        Notice::Known,
     ]
 }
 

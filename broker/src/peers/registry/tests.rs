@@ -291,7 +291,7 @@ fn arbitrary_requests_neither_panic_nor_leave_anything() {
     use proptest::prelude::*;
     use proptest::test_runner::TestRunner;
 
-    let step = (0..3_usize, 0..12_u8, 0..4_u64, prop::sample::select(vec!["t", "u", "unsealed"]));
+    let step = (0..3_usize, 0..13_u8, 0..4_u64, prop::sample::select(vec!["t", "u", "unsealed"]));
     let steps = prop::collection::vec(step, 0..80);
     let run = |steps: Vec<(usize, u8, u64, &'static str)>| {
         let (mut host, mut peers) = three();
@@ -307,6 +307,7 @@ fn arbitrary_requests_neither_panic_nor_leave_anything() {
                 8 => (Request::Attached { seat }, &[]),
                 9 => (Request::NotAttached { seat, why }, &[]),
                 10 => (Request::Joined { seat }, &[]),
+                11 => (Request::Announced, &[]),
                 _ => (Request::Left { seat }, &[]),
             };
             match host.send(from, request, files) {
