@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{Bell, OpenError, Schema, SegmentView};
+use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
@@ -371,11 +372,19 @@ impl Inspector<File> for HostInspector {
 
     fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
+        // Whoever joins checks the files again. One that fails there would keep others out of the topic.
+        for file in [control, arena] {
+            let seals = rustix::fs::fcntl_get_seals(file).map_err(|error| refused(&error))?;
+            if !seals.contains(SealFlags::FUTURE_WRITE) {
+                return Err(Refusal::Other(
+                    "a file of the channel lacks the seal F_SEAL_FUTURE_WRITE".to_owned(),
+                ));
+            }
+        }
         let len = |file: &File| rustix::fs::fstat(file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
         let bytes = len(control).and_then(|control| Ok(control.saturating_add(len(arena)?)));
         let copies = control.try_clone().and_then(|control| Ok((control, arena.try_clone()?)));
         let (control, arena) = copies.map_err(|error| refused(&error))?;
-        // Whoever joins checks the files again: also that nobody can write them.
         SegmentView::open(control, arena).map_err(|error| refused(&error))?;
         bytes.map_err(|error| refused(&error))
     }

@@ -12,6 +12,9 @@ use crate::peers::identity::Credentials;
 /// How long to wait for other processes by default.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The longest time to wait for other processes: one day, far from what clocks can count.
+const MOST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the processes that connect may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
@@ -29,22 +32,11 @@ pub struct PeerLimits {
     /// Whether publishers wait for subscribers of other processes that lose no messages. `true` by default.
     /// Otherwise such subscribers cannot join publishers of other processes.
     pub may_block: bool,
-    /// Blocks of a publisher that the subscribers of one process which may lose messages can keep.
-    /// `u32::MAX`, the default: as many as [those](crate::Broker) of the publisher's own process.
-    pub quota: u32,
 }
 
 impl Default for PeerLimits {
     fn default() -> Self {
-        Self {
-            peers: 64,
-            publishers: 1024,
-            subscriptions: 1024,
-            bytes: 64 << 30,
-            seats: 64,
-            may_block: true,
-            quota: u32::MAX,
-        }
+        Self { peers: 64, publishers: 1024, subscriptions: 1024, bytes: 64 << 30, seats: 64, may_block: true }
     }
 }
 
@@ -53,7 +45,6 @@ impl Default for PeerLimits {
 pub(crate) struct Terms {
     seats: u32,
     may_block: bool,
-    quota: u32,
     /// Whether the subscribing process believes the publisher that its messages are valid.
     is_trusted: bool,
 }
@@ -67,8 +58,9 @@ impl Default for Terms {
 impl Terms {
     /// The engine's terms for the process with this name.
     pub(crate) fn annex(self, name: &str) -> AnnexTerms {
-        let Self { seats, may_block, quota, .. } = self;
-        AnnexTerms { seats, may_block, quota, name: name.to_owned() }
+        let Self { seats, may_block, .. } = self;
+        // No quota: a process does not limit itself to one, and would read blocks that the publisher reuses.
+        AnnexTerms { seats, may_block, quota: u32::MAX, name: name.to_owned() }
     }
 
     pub(crate) fn trust(self) -> Trust {
@@ -165,10 +157,10 @@ impl ServeOptions {
     }
 
     /// Sets how long opening a publisher waits until the processes that subscribe to its topic have joined, 5
-    /// seconds by default. It goes on without those that have not.
+    /// seconds by default and one day at most. It goes on without those that have not.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(MOST_PATIENCE);
         self
     }
 
@@ -207,7 +199,6 @@ impl ServeOptions {
         Terms {
             seats: self.limits.seats.clamp(1, 65_536),
             may_block: self.limits.may_block,
-            quota: self.limits.quota,
             is_trusted: self.trust == Trust::Shared,
         }
     }
@@ -250,10 +241,10 @@ impl ConnectOptions {
     }
 
     /// Sets how long to wait for the host and for other processes when connecting and when opening publishers
-    /// and subscribers, 5 seconds by default.
+    /// and subscribers, 5 seconds by default and one day at most.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(MOST_PATIENCE);
         self
     }
 

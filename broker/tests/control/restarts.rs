@@ -14,13 +14,11 @@ use futures::StreamExt;
 /// Restarts of the publisher.
 const RESTARTS: u32 = 2;
 
-/// Starts an app that publishes the number of its run and fails, until the supervisor gives up.
-fn flaky(broker: &Broker, subscribers: u32) -> Component {
-    let policy = RestartPolicy {
-        limit: Some(RESTARTS),
-        initial: Duration::from_millis(50),
-        ..RestartPolicy::on_failure()
-    };
+/// Starts an app that publishes the number of its run and fails, until the supervisor gives up. It is restarted after
+/// `pause`.
+fn flaky(broker: &Broker, subscribers: u32, pause: Duration) -> Component {
+    let policy =
+        RestartPolicy { limit: Some(RESTARTS), initial: pause, max: pause, ..RestartPolicy::on_failure() };
     let options = ComponentOptions::new().grants(Grants::all()).restart(policy);
     let run = AtomicU32::new(0);
     let app = move |session: Session| {
@@ -51,7 +49,7 @@ async fn a_stream_can_survive_restarts_and_ends_when_they_are_given_up() {
     let options = SubscriberOptions::new().await_restarts(true);
     let streaming = broker.subscriber::<Pod<u32>>("topic", options).expect("opens");
     let mut each = broker.subscriber::<Pod<u32>>("topic", options).expect("opens");
-    let publisher = flaky(&broker, 2);
+    let publisher = flaky(&broker, 2, Duration::from_millis(50));
     let by_reference = async {
         let mut seen = Vec::new();
         each.for_each_ref(|received| seen.push(received.expect("no loss")[0]))
@@ -69,7 +67,8 @@ async fn a_stream_can_survive_restarts_and_ends_when_they_are_given_up() {
 async fn a_stream_ends_at_the_first_crash_by_default() {
     let broker = Broker::new();
     let streaming = broker.subscriber::<Pod<u32>>("topic", SubscriberOptions::new()).expect("opens");
-    let publisher = flaky(&broker, 1);
+    // Far longer than the stream takes to notice the end, however loaded the machine is.
+    let publisher = flaky(&broker, 1, Duration::from_secs(3600));
     assert_eq!(all_of(streaming).await, [0]);
     publisher.cancel();
 }
