@@ -66,6 +66,15 @@ pub enum LoadError {
         /// Name of the guest.
         guest: String,
     },
+    /// The guest is WebAssembly text, and the broker was built without the feature `wat`.
+    #[error(
+        "{guest} is WebAssembly text, which this program cannot read: \
+             convert it (`wasm-tools parse`), or build the program with the feature `wat` of blockcast"
+    )]
+    Text {
+        /// Name of the guest.
+        guest: String,
+    },
     /// A core module does not export exactly one suitable memory.
     #[error("{guest} does not export one memory as `memory`: {reason}")]
     NoMemory {

@@ -6,19 +6,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blockcast_blocks::text;
-
 use crate::file::{self, FileError};
 use crate::host::wasm::loading::{Exceeded, Kind, LoadError, LoadLimit, LoadLimits};
-use crate::hosting::log::{MAX_TEXT, line};
+#[cfg(feature = "wat")]
+use crate::hosting::log::MAX_TEXT;
+use crate::hosting::log::line;
 
 /// Where a guest's code comes from.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum GuestSource {
-    /// A file that holds a component or a core module, binary or in the text format.
+    /// A file that holds a component or a core module, in the binary format or, with the feature `wat`, as text.
     File(PathBuf),
-    /// A component or a core module in memory, binary or in the text format, and a name for messages.
+    /// A component or a core module in memory, in the formats that files may have, and a name for messages.
     Bytes {
         /// Its name in error messages.
         name: String,
@@ -110,9 +110,22 @@ pub(super) fn binary<'a>(
     }
     let fits = limits.check(LoadLimit::TextBytes, bytes.len() as u64);
     fits.map_err(|exceeded| too_complex(guest, exceeded))?;
-    wat::parse_bytes(bytes).map_err(|error| LoadError::Invalid {
+    translated(guest, kind, bytes)
+}
+
+/// The binary form of text.
+#[cfg(feature = "wat")]
+fn translated<'a>(guest: &str, kind: Kind, text: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+    use blockcast_blocks::text::lines_within;
+
+    wat::parse_bytes(text).map_err(|error| LoadError::Invalid {
         guest: guest.to_owned(),
         kind: kind.name(),
-        reason: text::lines_within(&error.to_string().replace('\n', "\n    "), MAX_TEXT).into_owned(),
+        reason: lines_within(&error.to_string().replace('\n', "\n    "), MAX_TEXT).into_owned(),
     })
+}
+
+#[cfg(not(feature = "wat"))]
+fn translated<'a>(guest: &str, _kind: Kind, _text: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+    Err(LoadError::Text { guest: guest.to_owned() })
 }
