@@ -122,6 +122,9 @@ fn a_tracing_layer_may_call_the_broker_and_its_panics_are_contained() {
             let broker = Broker::new();
             let seen = Arc::new(AtomicU32::new(0));
             let layer = Layer { broker: broker.clone(), seen: Arc::clone(&seen), panics };
+            // With a single dispatcher, `tracing` asks the default one of the thread that is first to emit an
+            // event whether anybody wants it, and remembers the answer: other tests' threads have none.
+            let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
             tracing::subscriber::with_default(layer, || {
                 let mut publisher = broker.publisher::<Bytes>("topic", Default::default()).expect("opens");
                 let mut subscriber = broker.subscriber::<Bytes>("topic", Default::default()).expect("opens");

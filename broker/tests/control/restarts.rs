@@ -14,8 +14,8 @@ use futures::StreamExt;
 /// Restarts of the publisher.
 const RESTARTS: u32 = 2;
 
-/// Starts an app that publishes the number of its run and fails, until the supervisor gives up. It is restarted after
-/// `pause`.
+/// Starts an app that publishes the number of its run and fails, until the supervisor gives up. It is
+/// restarted after `pause`.
 fn flaky(broker: &Broker, subscribers: u32, pause: Duration) -> Component {
     let policy =
         RestartPolicy { limit: Some(RESTARTS), initial: pause, max: pause, ..RestartPolicy::on_failure() };
