@@ -30,8 +30,8 @@ pub(crate) fn light_barrier() {
     modelled::interrupt_point();
 }
 
-/// Marks a place between two accesses that a barrier of another thread may reach first, so that models let it.
-/// A real one may reach a thread anywhere.
+/// Marks a place between two accesses that a barrier of another thread may reach first, so that models let
+/// it. A real one may reach a thread anywhere.
 #[cfg(not(blockcast_library))]
 #[inline(always)]
 pub(crate) fn reachable_by_barriers() {

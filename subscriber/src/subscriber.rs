@@ -51,8 +51,8 @@ pub enum RecvError {
     /// A component's host does not deliver messages.
     #[error("the host does not deliver messages: {0}")]
     Refused(&'static str),
-    /// A publisher in another process is broken: it has written an impossible descriptor or counter. It counts
-    /// as ended for this subscriber. The next receive continues with other publishers.
+    /// A publisher in another process is broken: it has written an impossible descriptor or counter. It
+    /// counts as ended for this subscriber. The next receive continues with other publishers.
     #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     #[error("a publisher in another process is broken: it has written an impossible descriptor or counter")]
     Corrupt,

@@ -252,9 +252,9 @@ impl Reader {
 
     /// Like [`receive_descriptor`](Self::receive_descriptor), for up to `limit` messages, if the publisher
     /// waits for this reader. Calls `each` with every descriptor, and returns the number of messages and of
-    /// their bytes. Returns 0 if there are none, if the channel may have ended, if messages may be lost, or if
-    /// the publisher is in another process:
-    /// then [`receive_descriptor`](Self::receive_descriptor) finds out.
+    /// their bytes. Returns 0 if there are none, if the channel may have ended, if messages may be lost, or
+    /// if the publisher is in another process: then [`receive_descriptor`](Self::receive_descriptor) finds
+    /// out.
     #[inline]
     pub fn receive_descriptors(&mut self, limit: u64, mut each: impl FnMut(Descriptor)) -> (u64, u64) {
         if !self.consumer.reads_unchecked() || self.channel.is_inherited() {

@@ -14,8 +14,8 @@ mod real {
 
     use crossbeam_epoch::{Atomic, Owned};
 
-    /// A list that is rarely changed. Reading it takes no lock, only a `crossbeam_epoch` guard. A change replaces
-    /// the list as a whole, and the old one is freed once nobody reads it any more.
+    /// A list that is rarely changed. Reading it takes no lock, only a `crossbeam_epoch` guard. A change
+    /// replaces the list as a whole, and the old one is freed once nobody reads it any more.
     pub(crate) struct Snapshot<T> {
         list: Atomic<Vec<Arc<T>>>,
         changing: Mutex<()>,

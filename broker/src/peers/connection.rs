@@ -115,8 +115,8 @@ impl fmt::Debug for Serving {
 /// # If a process ends
 /// If a process ends, even if it is killed, its publishers end: subscribers receive what it published, then
 /// the end. The messages that its subscribers were attached to come free. If the host ends, publishers and
-/// subscribers go on, but opening new ones fails with [`OpenError::Disconnected`] until another host serves at
-/// the path. The connection is then made again, and the new host learns of all publishers and subscribers.
+/// subscribers go on, but opening new ones fails with [`OpenError::Disconnected`] until another host serves
+/// at the path. The connection is then made again, and the new host learns of all publishers and subscribers.
 ///
 /// # Dropping it
 /// Publishers and subscribers outlive the connection, and so does the thread that serves them.

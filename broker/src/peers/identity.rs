@@ -74,8 +74,8 @@ fn option<T: Copy>(socket: BorrowedFd<'_>, name: libc::c_int, mut value: T) -> R
     Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
 }
 
-/// Opens a pidfd by the process's number. If the process has ended meanwhile, another one may have its number.
-/// Then the connection has hung up.
+/// Opens a pidfd by the process's number. If the process has ended meanwhile, another one may have its
+/// number. Then the connection has hung up.
 fn pidfd_by_number(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     let pid = Pid::from_raw(Credentials::of_peer(&socket)?.pid).ok_or(Errno::SRCH)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;

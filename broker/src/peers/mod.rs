@@ -29,9 +29,9 @@
 //! ends the channel of a dead publisher. A closed socket only means that a process cannot join others.
 //!
 //! # Trust
-//! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol is
-//! disconnected, and harms nobody else. Clients check what comes from other processes by way of the host, but
-//! believe the host itself. Everyone who may publish must be trusted not to change a message after it was
+//! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol
+//! is disconnected, and harms nobody else. Clients check what comes from other processes by way of the host,
+//! but believe the host itself. Everyone who may publish must be trusted not to change a message after it was
 //! published.
 //!
 //! [`Broker::serve`]: crate::Broker::serve

@@ -1,9 +1,9 @@
 //! [`Node`]: the part of one process in the channels that it shares with others.
 //!
-//! A node offers the channels of its broker's publishers, attaches the annexes of other processes to them, and
-//! opens the channels that others offer. It speaks with the host in [`Request`]s and [`Notice`]s. It serves
-//! the bell of its process, and it watches the pidfd of every process with which it shares a channel, so that
-//! a death is noticed even if the host is gone.
+//! A node offers the channels of its broker's publishers, attaches the annexes of other processes to them,
+//! and opens the channels that others offer. It speaks with the host in [`Request`]s and [`Notice`]s. It
+//! serves the bell of its process, and it watches the pidfd of every process with which it shares a channel,
+//! so that a death is noticed even if the host is gone.
 //!
 //! A node belongs to the thread that runs it. Client and host both have one; the host's own talks to the
 //! [registry](super::registry) without a socket.

@@ -314,8 +314,8 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
     /// Decodes a packet that has come with this number of descriptors.
     ///
     /// # Errors
-    /// [`CodecError`]. Whatever the bytes are, decoding neither panics nor allocates more than a small multiple
-    /// of their number.
+    /// [`CodecError`]. Whatever the bytes are, decoding neither panics nor allocates more than a small
+    /// multiple of their number.
     fn decode(bytes: &[u8], files: usize) -> Result<Self, CodecError> {
         if bytes.len() > MAX_PACKET {
             return Err(CodecError::TooLong(bytes.len()));

@@ -241,8 +241,8 @@ fn a_client_that_does_not_receive_is_disconnected_and_delays_nobody() {
     receive(&mut witness, 0..1);
 }
 
-/// Descriptors and mappings are those of before, once everybody has left. In a process of its own, since other
-/// tests open files.
+/// Descriptors and mappings are those of before, once everybody has left. In a process of its own, since
+/// other tests open files.
 #[test]
 fn nothing_is_left_in_a_process_after_others_have_left() {
     use crate::support::{Other, This, test_name};

@@ -73,8 +73,8 @@ impl Channel {
     /// [attach](Self::attach) it, by the same terms, before anybody [joins](Self::join) the channel here.
     /// About twenty-five system calls.
     ///
-    /// `config` names the publisher, the schema and the history. The sizes and numbers of blocks come from the
-    /// files, and the number of subscribers from the terms.
+    /// `config` names the publisher, the schema and the history. The sizes and numbers of blocks come from
+    /// the files, and the number of subscribers from the terms.
     ///
     /// The publisher's process also needs the bell of this one, which a thread of the caller answers: see
     /// [`Bell`].
@@ -190,12 +190,13 @@ impl Channel {
         Ok(id)
     }
 
-    /// Detaches a process. Everything that its subscribers claim and hold comes free at once, and the publisher
-    /// is woken. Returns its last counters, which are empty if it was detached before. The annex and the bell
-    /// stay open until the publisher next looks for free blocks.
+    /// Detaches a process. Everything that its subscribers claim and hold comes free at once, and the
+    /// publisher is woken. Returns its last counters, which are empty if it was detached before. The annex
+    /// and the bell stay open until the publisher next looks for free blocks.
     ///
-    /// Call this once the process has ended, which only its pidfd proves, or after it has said that it dropped
-    /// the channel and all samples. A process that still reads would read blocks that the publisher reuses.
+    /// Call this once the process has ended, which only its pidfd proves, or after it has said that it
+    /// dropped the channel and all samples. A process that still reads would read blocks that the publisher
+    /// reuses.
     pub fn detach(&self, annex: AnnexId) -> AnnexStats {
         let Some(annexes) = self.control().annexes().filter(|_| !self.is_inherited()) else {
             return AnnexStats::default();

@@ -35,8 +35,8 @@ pub(crate) struct Consumer {
     /// The head as last seen.
     head: u64,
     cursor: CursorRef,
-    /// The value of the cursor's `high`, except that a reliable consumer whose publisher is in another process
-    /// has less than [`UNBOUNDED`] here: it takes the way on which descriptors are checked.
+    /// The value of the cursor's `high`, except that a reliable consumer whose publisher is in another
+    /// process has less than [`UNBOUNDED`] here: it takes the way on which descriptors are checked.
     high: u64,
     /// Descriptor word of the message received last, unless by [`receive_word`](Self::receive_word).
     word: u64,

@@ -215,8 +215,8 @@ impl Producer {
         announcement.publish(word, self.head, self.bytes)
     }
 
-    /// Whether somebody of this process waits for what was published and must be woken. Checks behind a fence.
-    /// Rings the bells of other processes in which somebody waits.
+    /// Whether somebody of this process waits for what was published and must be woken. Checks behind a
+    /// fence. Rings the bells of other processes in which somebody waits.
     #[cold]
     pub(crate) fn wakes(&mut self) -> bool {
         let (remote, here) = self.control.header().state.messages.kinds_of_waiters();

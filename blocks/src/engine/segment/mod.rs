@@ -3,7 +3,8 @@
 //! A segment consists of two memfds. The [`arena`] holds the blocks; [`external_memory`] is memory that the
 //! user provides for them. The [`control`] segment holds the [`words`] of the protocol. Its [`preamble`] says
 //! how both are laid out, so that a holder of the two descriptors can map them once it has checked the
-//! [`files`]: see [`view`]. Every other process that subscribes has its [`side`] of the words in an [`annex`].
+//! [`files`]: see [`view`]. Every other process that subscribes has its [`side`] of the words in an
+//! [`annex`].
 
 #[cfg(not(loom))]
 pub(crate) mod annex;

@@ -149,8 +149,9 @@ impl SegmentView {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: `CheckedFiles` has checked that the mapping has all parts, the header at its offset, which is
-        // aligned. It consists of atomics, for which all bytes are values, and lives as long as the mapping.
+        // SAFETY: `CheckedFiles` has checked that the mapping has all parts, the header at its offset, which
+        // is aligned. It consists of atomics, for which all bytes are values, and lives as long as the
+        // mapping.
         unsafe { self.control.base().add(self.offsets.header).cast::<Header>().as_ref() }
     }
 

@@ -117,8 +117,8 @@ impl EventCount {
         &self.word
     }
 
-    /// Call this after publishing if [`may_have_waiters`](crate::direct::may_have_waiters) returned `true`. Returns `true` if the caller must
-    /// wake a waiter.
+    /// Call this after publishing if [`may_have_waiters`](crate::direct::may_have_waiters) returned `true`.
+    /// Returns `true` if the caller must wake a waiter.
     #[cold]
     #[inline(never)]
     pub(crate) fn waiter_behind_fence(&self, rounds: &mut QuietRounds) -> bool {

@@ -4,8 +4,8 @@ use super::Consumer;
 use crate::engine::segment::words::Cursor;
 use crate::primitive::{LoadAcquire as _, Ordering};
 
-/// How often a consumer follows a watermark that moves on meanwhile. It may stop at any time: if the watermark
-/// has passed it again, it learns of that when it receives.
+/// How often a consumer follows a watermark that moves on meanwhile. It may stop at any time: if the
+/// watermark has passed it again, it learns of that when it receives.
 const FOLLOWED: u32 = 1000;
 
 /// A word of a cursor that a jump changes.
@@ -38,9 +38,9 @@ fn word(line: &Cursor, word: JumpWord) -> &crate::primitive::AtomicU64 {
 }
 
 impl Consumer {
-    /// Continues, after [`Outcome::Overtaken`](super::Outcome::Overtaken), at the oldest message that is still
-    /// there and within the depth. Returns how many were lost, and whether the publisher sleeps and must be
-    /// woken. Nothing older may still be attached through the interval.
+    /// Continues, after [`Outcome::Overtaken`](super::Outcome::Overtaken), at the oldest message that is
+    /// still there and within the depth. Returns how many were lost, and whether the publisher sleeps and
+    /// must be woken. Nothing older may still be attached through the interval.
     pub(crate) fn jump(&mut self) -> (u64, bool) {
         let from = self.next;
         self.head = self.cursor.header().head.next.load_acquire();

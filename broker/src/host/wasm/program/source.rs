@@ -16,7 +16,8 @@ use crate::hosting::log::line;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum GuestSource {
-    /// A file that holds a component or a core module, in the binary format or, with the feature `wat`, as text.
+    /// A file that holds a component or a core module, in the binary format or, with the feature `wat`, as
+    /// text.
     File(PathBuf),
     /// A component or a core module in memory, in the formats that files may have, and a name for messages.
     Bytes {
