@@ -75,9 +75,10 @@ pub use blockcast_blocks::{
 pub use blockcast_broker::{
     AppOutcome, Broken, Broker, Component, ComponentLimits, ComponentOptions, ComponentReport,
     ComponentState, ComponentStats, ConnectError, ConnectOptions, Connection, Departed, Exit, ExitReason,
-    Grants, Isolation, Level, LibraryError, LibraryFile, LibraryProgram, Limit, LogSink, NoRuntimeDir,
-    OnExcess, PeerLimits, Rate, Restart, RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep,
-    StartError, TopicStats, Trust, UnknownWasiPart, Validator, Versions, WasiPart, default_socket,
+    Grants, HostPublisher, HostTopic, InspectError, Isolation, Level, LibraryError, LibraryFile,
+    LibraryProgram, Limit, LogSink, NoRuntimeDir, OnExcess, PeerLimits, PublisherCounters, Rate, Restart,
+    RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep, StartError, SubscriberCounters,
+    TopicStats, Trust, UnknownWasiPart, Validator, Versions, WasiPart, default_socket,
 };
 #[cfg(all(feature = "wasm", not(any(target_family = "wasm", blockcast_library))))]
 pub use blockcast_broker::{

@@ -79,11 +79,12 @@ pub use host::wasm::{
 pub use hosting::log::LogSink;
 pub use hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
 pub use peers::connection::{Connection, Serving};
-pub use peers::error::{ConnectError, NoRuntimeDir, ServeError};
+pub use peers::error::{ConnectError, InspectError, NoRuntimeDir, ServeError};
 pub use peers::options::{ConnectOptions, PeerLimits, ServeOptions};
 pub use peers::place::default_socket;
 pub use peers::protocol::Versions;
 #[doc(hidden)]
 pub use peers::protocol::fuzz_decode as fuzz_peer_message;
 pub use peers::socket::Broken;
+pub use peers::topics::{HostPublisher, HostTopic, PublisherCounters, SubscriberCounters};
 pub use session::{LinkedHost, Session, Sleep};

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blockcast_blocks::{ArenaMemory, OpenError, Payload, Process, PublisherId, Schema, Signal, Writer};
+use blockcast_blocks::{
+    ArenaMemory, Bytes, OpenError, Payload, Process, PublisherId, Schema, Signal, Writer,
+};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 
@@ -93,6 +95,24 @@ impl Shared {
         let subscription = topic.subscribe(options.reader(), signal, await_restarts)?;
         // SAFETY: the subscription is to a topic that admitted the schema of `P`, and admits no publisher
         // with another one.
+        Ok(unsafe { Subscriber::new(subscription) })
+    }
+
+    /// Subscribes to the bytes of messages of any layout.
+    pub(crate) fn subscriber_of_any(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<Bytes>, OpenError> {
+        let signal = signal_of(options.get_name(), "");
+        let topic = self.open_topic(topic, schema, None, &mut |_| true)?;
+        if topic.is_unsealed() {
+            return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
+        }
+        let subscription = topic.subscribe(options.reader(), signal, options.get_await_restarts())?;
+        // SAFETY: the publishers have another schema, but any message is a value of the layout `Bytes`: its
+        // bytes, which every subscriber shows by `Message::bytes`. Nothing else is read from them.
         Ok(unsafe { Subscriber::new(subscription) })
     }
 
@@ -224,6 +244,17 @@ impl Shared {
     /// Reverts [`link`](Self::link) for those who join from now on.
     pub(crate) fn unlink(&self) {
         self.link.clear();
+    }
+
+    /// The broker's link to other processes, if it has one.
+    pub(crate) fn get_link(&self) -> Option<Arc<Link>> {
+        self.link.get()
+    }
+
+    /// Names and schemas of all topics, sorted by name.
+    pub(crate) fn named_schemas(&self) -> Vec<(String, Schema)> {
+        let topics = self.topics().all();
+        topics.iter().map(|topic| (topic.name().to_owned(), topic.schema().clone())).collect()
     }
 
     /// Whether nobody can join any more.

@@ -1,6 +1,7 @@
 //! [`Connection`] and [`Serving`]: how a program takes part in the topics of other processes.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +37,23 @@ impl Broker {
     /// # Errors
     /// [`ServeError`], most often because another process serves at the path.
     pub fn serve(&self, path: impl AsRef<Path>, options: ServeOptions) -> Result<Serving, ServeError> {
-        let path = path.as_ref();
+        self.serve_with(options, |mode| Place::take(path.as_ref(), mode))
+    }
+
+    /// Like [`serve`](Self::serve), at a Unix socket of type `SOCK_SEQPACKET` that listens already, such as
+    /// one that systemd passes to a service. Whoever made the socket sets its permissions, and removes it.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub fn serve_at(&self, listener: OwnedFd, options: ServeOptions) -> Result<Serving, ServeError> {
+        self.serve_with(options, |_| Place::adopt(listener))
+    }
+
+    fn serve_with(
+        &self,
+        options: ServeOptions,
+        place: impl FnOnce(u32) -> Result<Place, ServeError>,
+    ) -> Result<Serving, ServeError> {
         if !register_machine_wide() {
             return Err(ServeError::Barriers);
         }
@@ -47,7 +64,8 @@ impl Broker {
             action: action.to_owned(),
             reason: error.to_string(),
         };
-        let place = Place::take(path, options.get_mode())?;
+        let place = place(options.get_mode())?;
+        let path = place.path().to_owned();
         let commands = Commands::new().map_err(|error| failed("create an event", error))?;
         let link = Link::new(commands.clone(), options.get_patience(), options.get_patience());
         let shared = Arc::clone(self.shared());
@@ -64,7 +82,7 @@ impl Broker {
             self.shared().unlink();
             return Err(failed("start a thread", error));
         }
-        Ok(Serving { path: path.to_owned(), link })
+        Ok(Serving { path, link })
     }
 }
 
@@ -77,7 +95,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Path of the socket.
+    /// Path of the socket; empty if it has none in the file system.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

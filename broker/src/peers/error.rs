@@ -1,4 +1,4 @@
-//! Why a process cannot serve or connect: [`ServeError`], [`ConnectError`].
+//! Why a process cannot serve, connect or inspect: [`ServeError`], [`ConnectError`], [`InspectError`].
 
 use std::path::PathBuf;
 
@@ -20,6 +20,9 @@ pub enum ServeError {
     /// The path exists and is not a socket.
     #[error("{0:?} exists and is not a socket: choose another path")]
     NotASocket(PathBuf),
+    /// The descriptor is not a listening Unix socket of type `SOCK_SEQPACKET`.
+    #[error("the descriptor is not a listening Unix socket of type SOCK_SEQPACKET: {0}")]
+    NotAListener(String),
     /// The path is too long for a socket: about 100 bytes.
     #[error("{0:?} is too long for the path of a socket, which has at most 107 bytes")]
     LongPath(PathBuf),
@@ -87,4 +90,19 @@ pub enum ConnectError {
         /// The system's own message.
         reason: String,
     },
+}
+
+/// A process cannot learn of the topics of its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// There is no host at the moment.
+    #[error("there is no host")]
+    Disconnected,
+    /// The host did not answer in time: it is stopped or overloaded.
+    #[error("the host did not answer in time: it is stopped or overloaded")]
+    Unresponsive,
+    /// A waker cannot ask the host: ask on another thread.
+    #[error("a waker cannot ask the host: ask on another thread")]
+    OwnThread,
 }

@@ -388,4 +388,8 @@ impl Inspector<File> for HostInspector {
         SegmentView::open(control, arena).map_err(|error| refused(&error))?;
         bytes.map_err(|error| refused(&error))
     }
+
+    fn own_topics(&self) -> Vec<(String, Schema)> {
+        self.0.named_schemas()
+    }
 }

@@ -15,7 +15,9 @@ use std::time::Duration;
 use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
 
 use crate::control::topic::Topic;
-use crate::peers::protocol::{ChannelNumber, SeatId};
+use crate::peers::error::InspectError;
+use crate::peers::protocol::{ChannelNumber, SeatId, Selection};
+use crate::peers::topics::TopicPage;
 
 /// The link of a broker, if it has one. Shared with all of its topics.
 #[derive(Debug, Default)]
@@ -75,6 +77,8 @@ pub(crate) enum Command {
     Unsubscribe { ticket: u64, topic: String },
     /// Nobody in this process uses a channel of another one any more.
     Released { session: u64, seat: SeatId },
+    /// Ask the host for topics.
+    Inspect { selection: Selection, reply: mpsc::Sender<TopicPage> },
     /// End, once no channel is shared any more. Answered as soon as nobody can join.
     Stop { reply: mpsc::Sender<()> },
 }
@@ -233,6 +237,20 @@ impl Link {
         self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
         let (topic, commands) = (topic.name().to_owned(), self.commands.clone());
         Ok(Interest { link: self.id, ticket, topic, commands, process: self.process })
+    }
+
+    /// Asks the host for topics. Blocks the thread meanwhile.
+    pub(crate) fn inspect(&self, selection: Selection) -> Result<TopicPage, InspectError> {
+        if self.commands.is_own_thread() {
+            return Err(InspectError::OwnThread);
+        }
+        let (reply, answer) = mpsc::channel();
+        let command = Command::Inspect { selection, reply };
+        self.commands.send(command).map_err(|_| InspectError::Disconnected)?;
+        answer.recv_timeout(self.patience).map_err(|error| match error {
+            RecvTimeoutError::Timeout => InspectError::Unresponsive,
+            RecvTimeoutError::Disconnected => InspectError::Disconnected,
+        })
     }
 
     /// Ends the thread, once no channel is shared any more. When this returns, nobody can join.

@@ -8,6 +8,7 @@
 //! - [`connection`] is the public handle; [`options`] and [`error`] belong to it;
 //! - [`link`] is what the threads of a process use, [`node`] the part of a process in the channels that it
 //!   shares, [`registry`] what the host knows of all;
+//! - [`topics`] describes the topics of a host to those who inspect it;
 //! - [`host`] and [`client`] are the threads that connect these;
 //! - [`protocol`] defines what processes say to each other, [`socket`] sends it;
 //! - [`place`] finds the host, [`identity`] tells who connects, [`poller`] waits for all of them.
@@ -49,3 +50,4 @@ mod poller;
 pub(crate) mod protocol;
 mod registry;
 pub(crate) mod socket;
+pub(crate) mod topics;

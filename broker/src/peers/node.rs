@@ -8,10 +8,11 @@
 //! A node belongs to the thread that runs it. Client and host both have one; the host's own talks to the
 //! [registry](super::registry) without a socket.
 
+mod inspection;
 mod publishers;
 mod subscriptions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::peers::link::{Command, Commands};
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{ChannelNumber, MAX_TEXT, Notice, PeerId, Request, SeatId};
 use crate::peers::socket::{Broken, File};
+use inspection::Question;
 use publishers::Published;
 use subscriptions::{Interest, RemoteSeat};
 
@@ -52,6 +54,8 @@ pub(crate) struct Node {
     processes: BTreeMap<u64, Watched>,
     next_process: u64,
     next_request: u64,
+    /// The questions to the host, in order. The first one is on its way.
+    questions: VecDeque<Question>,
     out: Vec<Outgoing>,
 }
 
@@ -80,6 +84,7 @@ impl Node {
             processes: BTreeMap::new(),
             next_process: 0,
             next_request: 0,
+            questions: VecDeque::new(),
             out: Vec::new(),
         }
     }
@@ -104,6 +109,7 @@ impl Node {
             Command::Subscribe { ticket, topic, reply } => self.subscribe(ticket, &topic, reply),
             Command::Unsubscribe { ticket, topic } => self.unsubscribe(ticket, &topic),
             Command::Released { session, seat } => self.release(session, seat),
+            Command::Inspect { selection, reply } => self.inspect(selection, reply),
             Command::Stop { .. } => {}
         }
     }
@@ -136,6 +142,8 @@ impl Node {
             Notice::Failed { seat, why } => self.seat_failed((self.session, seat), why),
             Notice::Ended { seat } => self.publisher_ended(seat),
             Notice::Known => self.is_known = true,
+            Notice::Topics { request, topics, is_last } => self.learned(request, topics, is_last),
+            Notice::Report { query, channels } => self.report(query, &channels),
         }
         Ok(())
     }
@@ -153,6 +161,8 @@ impl Node {
     pub(crate) fn disconnected(&mut self) {
         (self.is_connected, self.is_known) = (false, false);
         self.out.clear();
+        // Those who ask learn that there is no answer.
+        self.questions.clear();
         self.fail_openings(&OpenError::Disconnected);
         self.fail_interests(&OpenError::Disconnected);
     }

@@ -5,15 +5,20 @@
 //! is bound under another name, and renamed once it listens: it never exists with other permissions, and
 //! whoever finds it can connect.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
+};
 
 use crate::peers::error::{NoRuntimeDir, ServeError};
 
@@ -35,10 +40,16 @@ pub fn default_socket() -> Result<PathBuf, NoRuntimeDir> {
 #[derive(Debug)]
 pub(crate) struct Place {
     path: PathBuf,
-    lock_path: PathBuf,
-    /// Whoever has locked this file owns the path.
-    _lock: File,
+    /// `None`: somebody else has made the socket, and removes it.
+    lock: Option<Lock>,
     listener: OwnedFd,
+}
+
+/// Whoever has locked this file owns the path beside it.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
 }
 
 impl Place {
@@ -77,7 +88,36 @@ impl Place {
             let _ = fs::remove_file(&new);
             return Err(refused(&format!("listen at {path:?}"), &error));
         }
-        Ok(Self { path: path.to_owned(), lock_path, _lock: lock, listener })
+        let lock = Some(Lock { path: lock_path, _file: lock });
+        Ok(Self { path: path.to_owned(), lock, listener })
+    }
+
+    /// Uses a socket that listens already: whoever made it also removes it.
+    ///
+    /// # Errors
+    /// [`ServeError::NotAListener`].
+    pub(crate) fn adopt(listener: OwnedFd) -> Result<Self, ServeError> {
+        let unfit = |why: &str| ServeError::NotAListener(why.to_owned());
+        let system = |error: Errno| ServeError::NotAListener(error.to_string());
+        if socket_domain(&listener).map_err(system)? != AddressFamily::UNIX {
+            return Err(unfit("it is of another family"));
+        }
+        if socket_type(&listener).map_err(system)? != SocketType::SEQPACKET {
+            return Err(unfit("it is of another type"));
+        }
+        if !socket_acceptconn(&listener).map_err(system)? {
+            return Err(unfit("it does not listen"));
+        }
+        fcntl_setfd(&listener, FdFlags::CLOEXEC).map_err(system)?;
+        ioctl_fionbio(&listener, true).map_err(system)?;
+        let address = SocketAddrUnix::try_from(getsockname(&listener).map_err(system)?).map_err(system)?;
+        let path = address.path_bytes().map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        Ok(Self { path: path.unwrap_or_default(), lock: None, listener })
+    }
+
+    /// Path of the socket; empty if it has none in the file system.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn listener(&self) -> &OwnedFd {
@@ -89,8 +129,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         // Nobody else binds the path while we hold the lock. A process that has opened the lock's file, and
         // locks it after this, notices that the file is gone.
-        let _ = fs::remove_file(&self.path);
-        let _ = fs::remove_file(&self.lock_path);
+        if let Some(lock) = &self.lock {
+            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&lock.path);
+        }
     }
 }
 
@@ -175,6 +217,35 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert_eq!(Place::take(&path, 0o600).unwrap_err(), ServeError::NotASocket(path.clone()));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_socket_that_listens_already_is_used_and_not_removed() {
+        let folder = Folder::new("adopted");
+        let path = folder.0.join("socket");
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::empty(), None);
+        let listener = listener.unwrap();
+        bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        let silent = Place::adopt(listener.try_clone().unwrap()).unwrap_err();
+        assert_eq!(silent, ServeError::NotAListener("it does not listen".to_owned()));
+        listen(&listener, 1).unwrap();
+        let place = Place::adopt(listener).unwrap();
+        assert_eq!(place.path(), path);
+        drop(place);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn descriptors_that_are_not_such_a_socket_are_refused_by_name() {
+        let folder = Folder::new("unfit");
+        let stream = UnixListener::bind(folder.0.join("stream")).unwrap();
+        let stream = Place::adopt(stream.into()).unwrap_err();
+        assert_eq!(stream, ServeError::NotAListener("it is of another type".to_owned()));
+        let internet = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let internet = Place::adopt(internet.into()).unwrap_err();
+        assert_eq!(internet, ServeError::NotAListener("it is of another family".to_owned()));
+        let file = File::open("/dev/null").unwrap();
+        assert!(matches!(Place::adopt(file.into()), Err(ServeError::NotAListener(_))));
     }
 
     #[test]

@@ -24,14 +24,15 @@
 
 use std::fmt;
 
-use blockcast_blocks::{LAYOUT_VERSION, OpenError, Schema, page_size, register_machine_wide};
+use blockcast_blocks::{LAYOUT_VERSION, OpenError, Schema, page_size, register_machine_wide, text};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::peers::options::Terms;
+use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -89,6 +90,16 @@ impl fmt::Display for Versions {
 pub(crate) struct SchemaRecord {
     name: String,
     fingerprint: u64,
+}
+
+/// Bytes of a schema's name in an answer to those who inspect topics, if it would not fit otherwise.
+const CUT_NAME: usize = 1024;
+
+impl SchemaRecord {
+    /// Shortens the name. The schema is no longer the topic's, and only good for showing it.
+    pub(crate) fn cut(&mut self) {
+        self.name = text::line_within(&self.name, CUT_NAME).into_owned();
+    }
 }
 
 impl From<&Schema> for SchemaRecord {
@@ -209,6 +220,25 @@ pub(crate) enum Request {
     },
     /// The process, which had another host before, has announced all that it has.
     Announced,
+    /// The process wants to know of the topics that the host brings together. It asks again only once it has
+    /// the answer.
+    Topics {
+        request: u64,
+        selection: Selection,
+    },
+    /// Answers [`Notice::Report`].
+    Report {
+        query: u64,
+        counters: Vec<(ChannelNumber, PublisherCounters)>,
+    },
+}
+
+/// The topics that a process wants to know of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Selection {
+    /// As many as fit into one packet, in the order of their names, after this name.
+    After(String),
+    Named(String),
 }
 
 /// What the host says to a client.
@@ -281,6 +311,17 @@ pub(crate) enum Notice {
     },
     /// Answers [`Request::Announced`].
     Known,
+    /// Answers [`Request::Topics`]. `is_last`: no other topic is selected.
+    Topics {
+        request: u64,
+        topics: Vec<HostTopic>,
+        is_last: bool,
+    },
+    /// Another process wants to know the counters of these publishers of the receiver.
+    Report {
+        query: u64,
+        channels: Vec<ChannelNumber>,
+    },
 }
 
 /// Why a packet is not a message.
@@ -347,6 +388,7 @@ impl Message for Request {
             Self::Hello { name, .. } => [name, ""],
             Self::OpenPublisher { topic, publisher, .. } => [topic, &publisher.name],
             Self::Subscribe { topic, .. } | Self::Unsubscribe { topic } => [topic, ""],
+            Self::Topics { selection: Selection::After(name) | Selection::Named(name), .. } => [name, ""],
             Self::Declined { why, .. } | Self::NotAttached { why, .. } => [why, ""],
             _ => [""; 2],
         }

@@ -3,6 +3,7 @@
 //! A pure state machine: requests and departures go in, notices come out. It neither opens channels nor sends
 //! anything, and knows the time only from its caller. The host's own process is one of the peers.
 
+mod queries;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::peers::options::{PeerLimits, ServeOptions, Terms};
 use crate::peers::protocol::{
     ChannelNumber, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord, SeatId,
 };
+use queries::Query;
 
 /// Seats of one process at a time, as publisher or as subscriber. Their numbers fit into one packet.
 const MAX_SEATS: usize = 4096;
@@ -52,6 +54,9 @@ pub(crate) trait Inspector<F> {
     /// # Errors
     /// If they are not those of a channel that can be shared.
     fn inspect_channel(&self, control: &F, arena: &F) -> Result<u64, Refusal>;
+
+    /// Names and schemas of the host's own topics, even of those that are not shared with other processes.
+    fn own_topics(&self) -> Vec<(String, Schema)>;
 }
 
 /// A process that has just connected.
@@ -75,8 +80,11 @@ pub(crate) struct Registry<F> {
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
+    /// Questions whose answers wait for reports of other processes.
+    queries: BTreeMap<u64, Query>,
     next_peer: u64,
     next_seat: u64,
+    next_query: u64,
     out: Vec<Outgoing<F>>,
 }
 
@@ -91,6 +99,8 @@ struct Peer<F> {
     publishers: u32,
     subscriptions: u32,
     seats: usize,
+    /// Times it was asked for counters and has not answered.
+    reports_owed: u32,
 }
 
 #[derive(Debug)]
@@ -139,8 +149,10 @@ impl<F: Clone> Registry<F> {
             topics: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
+            queries: BTreeMap::new(),
             next_peer: 0,
             next_seat: 0,
+            next_query: 0,
             out: Vec::new(),
         }
     }
@@ -155,8 +167,9 @@ impl<F: Clone> Registry<F> {
         let Newcomer { grants, label, bell, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let (bytes, publishers, subscriptions, seats) = (0, 0, 0, 0);
-        self.peers.insert(id, Peer { grants, label, bell, pidfd, bytes, publishers, subscriptions, seats });
+        let (bytes, publishers, subscriptions, seats, reports_owed) = (0, 0, 0, 0, 0);
+        let peer = Peer { grants, label, bell, pidfd, bytes, publishers, subscriptions, seats, reports_owed };
+        self.peers.insert(id, peer);
         // Numbers repeat once the host has served 2^24 processes, long after the first of them has ended.
         (id, (id.0 << PUBLISHER_BITS) + 1)
     }
@@ -223,6 +236,11 @@ impl<F: Clone> Registry<F> {
                 self.send(from, Notice::Known);
                 Ok(())
             }
+            Request::Topics { request, selection } => self.query(from, request, &selection, now, inspector),
+            Request::Report { query, counters } => {
+                self.reported(from, query, counters);
+                Ok(())
+            }
         }
     }
 
@@ -244,6 +262,7 @@ impl<F: Clone> Registry<F> {
             self.unsubscribe(peer, &topic);
         }
         self.peers.remove(&peer);
+        self.forget_queries(peer);
         self.out.retain(|outgoing| outgoing.to != peer);
     }
 
@@ -268,11 +287,13 @@ impl<F: Clone> Registry<F> {
             }
             self.send(peer, Notice::Opened { channel });
         }
+        self.answer_late_queries(now);
     }
 
     /// When to call [`tick`](Self::tick) next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.channels.values().filter_map(|channel| Some(channel.awaited.as_ref()?.1)).min()
+        let opening = self.channels.values().filter_map(|channel| Some(channel.awaited.as_ref()?.1));
+        opening.chain(self.queries.values().map(|query| query.deadline)).min()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
@@ -310,6 +331,11 @@ impl<F: Clone> Registry<F> {
             peer.bytes = used;
             peer.publishers += 1;
         }
+        let process = self.peers.get(&key.0).map_or("", |peer| &peer.label);
+        event(|| {
+            let (topic, publisher) = (&*text::line(&topic), &publisher.name);
+            tracing::info!(topic, publisher, process, "publisher joined");
+        });
         let entry = self.topic(&topic, schema);
         entry.channels.insert(key);
         let subscribers: Vec<_> = entry.subscribers.iter().copied().filter(|&peer| peer != key.0).collect();
@@ -349,6 +375,7 @@ impl<F: Clone> Registry<F> {
         }
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.subscriptions += 1;
+            event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
         }
         self.topic(&topic, schema).subscribers.insert(from);
         Ok(others.into_iter().filter_map(|key| self.offer(key, from)).collect())
@@ -360,6 +387,7 @@ impl<F: Clone> Registry<F> {
             && let Some(peer) = self.peers.get_mut(&from)
         {
             peer.subscriptions -= 1;
+            event(|| tracing::info!(topic = &*text::line(name), process = peer.label, "subscriber left"));
         }
         self.forget_unused(name);
     }

@@ -20,6 +20,9 @@ pub(crate) type File = Arc<OwnedFd>;
 /// Packets that may wait for a process that does not receive.
 const MAX_WAITING: usize = 1024;
 
+/// Bytes of them together, about.
+const MAX_WAITING_BYTES: usize = 4 << 20;
+
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -64,6 +67,7 @@ impl From<Errno> for Broken {
 pub(crate) struct PacketSocket {
     socket: OwnedFd,
     waiting: VecDeque<(Vec<u8>, Vec<File>)>,
+    waiting_bytes: usize,
     buffer: Box<[u8]>,
 }
 
@@ -74,7 +78,12 @@ impl PacketSocket {
     /// If the system does not let the socket not wait.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self, Broken> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket, waiting: VecDeque::new(), buffer: vec![0; MAX_PACKET + 1].into() })
+        Ok(Self {
+            socket,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            buffer: vec![0; MAX_PACKET + 1].into(),
+        })
     }
 
     /// Sends a message, or keeps it until the socket is writable.
@@ -83,10 +92,12 @@ impl PacketSocket {
     /// [`Broken`].
     pub(crate) fn send<M: Message>(&mut self, message: &M, files: Vec<File>) -> Result<(), Broken> {
         debug_assert_eq!(files.len(), message.files(), "{message:?}");
-        if self.waiting.len() >= MAX_WAITING {
+        if self.waiting.len() >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES {
             return Err(Broken::Unresponsive);
         }
-        self.waiting.push_back((message.encode()?, files));
+        let bytes = message.encode()?;
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back((bytes, files));
         self.flush()
     }
 
@@ -105,6 +116,7 @@ impl PacketSocket {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             match sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut with, flags) {
                 Ok(_) => {
+                    self.waiting_bytes -= bytes.len();
                     self.waiting.pop_front();
                 }
                 Err(Errno::AGAIN) => return Ok(()),
@@ -225,6 +237,18 @@ mod tests {
                 bytes.len()
             );
         }
+    }
+
+    #[test]
+    fn long_messages_that_wait_are_bounded_by_their_bytes() {
+        let (one, _other) = pair();
+        let mut one = PacketSocket::new(one).unwrap();
+        let why = "w".repeat(40_000);
+        let mut sent = 0;
+        while one.send(&Request::Declined { seat: SeatId(1), why: why.clone() }, Vec::new()).is_ok() {
+            sent += why.len();
+        }
+        assert!(one.waiting.len() < MAX_WAITING && sent < MAX_WAITING_BYTES + (1 << 20), "{sent} bytes");
     }
 
     #[test]

@@ -82,6 +82,9 @@ fn a_host_may_forbid_others_to_stop_its_publishers() {
         .expect("it loses messages instead");
 }
 
+/// The version of the protocol, which takes one byte.
+const PROTOCOL: u8 = 2;
+
 /// The version of the memory layout, which takes one byte.
 const LAYOUT: u8 = blockcast_blocks::LAYOUT_VERSION as u8;
 
@@ -100,7 +103,7 @@ impl Hostile {
     fn greet(path: &Path) -> Self {
         let hostile = Self::connect(path);
         let bell = Bell::new().expect("a descriptor is left");
-        hostile.send(&hello(1, LAYOUT), &[bell.as_fd()]);
+        hostile.send(&hello(PROTOCOL, LAYOUT), &[bell.as_fd()]);
         assert_eq!(hostile.receive().first(), Some(&1), "it is welcome");
         hostile
     }
@@ -145,12 +148,12 @@ fn hello(protocol: u8, layout: u8) -> Vec<u8> {
 fn another_version_is_refused_with_both_versions_named() {
     let host = Host::new();
     let bell = Bell::new().expect("a descriptor is left");
-    for (protocol, layout) in [(9, LAYOUT), (1, LAYOUT + 1)] {
+    for (protocol, layout) in [(9, LAYOUT), (PROTOCOL, LAYOUT + 1)] {
         let old = Hostile::connect(host.path());
         old.send(&hello(protocol, layout), &[bell.as_fd()]);
         let refused = old.receive();
         // `Refused`, ours, theirs, why.
-        assert_eq!(refused[..3], [0, 1, LAYOUT], "the host's own versions");
+        assert_eq!(refused[..3], [0, PROTOCOL, LAYOUT], "the host's own versions");
         let theirs = &hello(protocol, layout)[1..];
         assert!(
             refused.windows(theirs.len() - 2).any(|part| *part == theirs[..theirs.len() - 2]),
@@ -180,7 +183,7 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
         (&[2, 1], 60),
         (&[5, 0], 0),
         // A second hello, an answer for a seat that does not exist.
-        (&hello(1, LAYOUT), 1),
+        (&hello(PROTOCOL, LAYOUT), 1),
         (&[5, 7], 1),
         (&[9, 7], 0),
         (&[10, 7], 0),
@@ -206,7 +209,7 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
     hostile.send(&open, &[null.as_fd(), bell.as_fd()]);
     assert_eq!(hostile.receive()[..2], [3, 1], "the publisher is refused");
     let silent = Hostile::connect(host.path());
-    silent.send(&hello(1, LAYOUT), &[null.as_fd()]);
+    silent.send(&hello(PROTOCOL, LAYOUT), &[null.as_fd()]);
     silent.expect_hang_up();
     assert_eq!(witness.lost(), 0);
 }

@@ -3,9 +3,27 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::peers::topics::{HostPublisher, SubscriberCounters};
 
 fn versions() -> Versions {
     Versions { protocol: 1, layout: 2, page_size: 4096, barriers: true }
+}
+
+fn counters() -> PublisherCounters {
+    let subscriber = SubscriberCounters { name: "reader".to_owned(), received: 3, lost: 1, behind: 2 };
+    PublisherCounters { published: 6, subscribers: vec![subscriber], ..PublisherCounters::default() }
+}
+
+fn host_topic() -> HostTopic {
+    let publisher = HostPublisher {
+        number: 7,
+        name: "camera".to_owned(),
+        process: "robot (process 5)".to_owned(),
+        counters: Some(counters()),
+    };
+    let (name, subscribers) = ("topic".to_owned(), vec!["viewer (process 6)".to_owned()]);
+    let schema = SchemaRecord::from(&Schema::named("numbers"));
+    HostTopic { name, schema, publishers: vec![publisher], subscribers, omitted: 0 }
 }
 
 fn requests() -> Vec<Request> {
@@ -26,6 +44,9 @@ fn requests() -> Vec<Request> {
         Request::Joined { seat },
         Request::Left { seat },
         Request::Announced,
+        Request::Topics { request: 1, selection: Selection::After(String::new()) },
+        Request::Topics { request: 2, selection: Selection::Named("topic".to_owned()) },
+        Request::Report { query: 1, counters: vec![(channel, counters())] },
     ]
 }
 
@@ -49,6 +70,8 @@ fn notices() -> Vec<Notice> {
         Notice::Left { seat },
         Notice::Ended { seat },
         Notice::Known,
+        Notice::Topics { request: 1, topics: vec![host_topic()], is_last: true },
+        Notice::Report { query: 1, channels: vec![channel] },
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The seats of a [`Registry`]: from the offer of a channel until its subscribing process leaves.
 
 use blockcast_blocks::shield::event;
+use blockcast_blocks::text;
 
 use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Violation};
 use crate::peers::protocol::{MAX_TEXT, Notice, PeerId, SeatId};
@@ -121,6 +122,8 @@ impl<F: Clone> Registry<F> {
         if let Some(peer) = self.peers.get_mut(&key.0) {
             peer.bytes = peer.bytes.saturating_sub(channel.bytes);
             peer.publishers -= 1;
+            let (topic, publisher) = (&*text::line(&channel.topic), &channel.publisher.name);
+            event(|| tracing::info!(topic, publisher, process = peer.label, "publisher left"));
         }
         for id in channel.seats {
             let Some(seat) = self.seats.remove(&id) else { continue };
