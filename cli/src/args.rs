@@ -24,6 +24,14 @@ pub enum Command {
     /// Ctrl-C asks them to finish; a second Ctrl-C ends them. The exit code is 0 if all have finished, 1 if
     /// one has failed, 2 if nothing was run, and 130 after a second Ctrl-C.
     Run(Box<Run>),
+    /// Host this machine's topics, so that other processes can join them, and run manifests' components.
+    ///
+    /// Goes on until it is interrupted or terminated, even if no process is connected. Ctrl-C asks the
+    /// components to finish; a second Ctrl-C ends them. The exit code is that of `run`.
+    Serve(Box<Serve>),
+    /// Look into a running host without disturbing it.
+    #[command(subcommand)]
+    Topic(Topic),
     /// Print what files import, export and need, and whether they run here, without running them.
     Inspect(Inspect),
 }
@@ -93,6 +101,103 @@ pub struct Granted {
     /// When to restart guests and libraries: never, on-failure or always.
     #[arg(long, value_name = "WHEN", default_value = "never", value_parser = units::restart)]
     pub restart: units::When,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Manifests (.toml) with guests, libraries, topics, and who may join.
+    pub manifest: Vec<PathBuf>,
+    /// Path of the Unix socket. Default: the manifest's, or `$XDG_RUNTIME_DIR/blockcast.sock`. A socket that
+    /// systemd passes comes first.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Permissions of the socket, such as 0660. Default: the manifest's, or 0666 if other users or groups
+    /// may join, or 0600.
+    #[arg(long, value_name = "MODE", value_parser = units::mode)]
+    pub mode: Option<u32>,
+    /// Let processes of this user join, as far as --publish and --subscribe allow. Those that may publish must
+    /// be trusted not to change a message after they have published it.
+    #[arg(long, value_name = "UID")]
+    pub allow_user: Vec<u32>,
+    /// Let processes with this effective group join, as above.
+    #[arg(long, value_name = "GID")]
+    pub allow_group: Vec<u32>,
+    /// Topics that these users and groups may publish to: a name, or a prefix followed by `*`.
+    #[arg(long, value_name = "PATTERN")]
+    pub publish: Vec<String>,
+    /// Topics that these users and groups may subscribe to, as above.
+    #[arg(long, value_name = "PATTERN")]
+    pub subscribe: Vec<String>,
+    /// Print the components' counters at this interval, for example 5s.
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub stats: Option<Duration>,
+    /// Print the counters as JSON, on one line each time.
+    #[arg(long)]
+    pub json: bool,
+    /// Folder for compiled guests. Only its owner may have access.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Components' log lines to print: off, error, warn, info, debug or trace. Default: the manifest's setting,
+    /// or info.
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<Filter>,
+    #[command(flatten)]
+    pub loading: Loading,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// List the topics with their counters.
+    List {
+        #[command(flatten)]
+        host: Host,
+        /// Print JSON, one line per topic.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the publishers and subscribers of a topic with their counters.
+    Info {
+        topic: String,
+        #[command(flatten)]
+        host: Host,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the messages of a topic as they are published, until its publishers have left.
+    ///
+    /// Publishers do not wait for it: if it is too slow, it loses messages, and says how many.
+    Echo(Echo),
+}
+
+/// Which host to ask.
+#[derive(Clone, Debug, Args)]
+pub struct Host {
+    /// Path of the host's socket. Default: `$XDG_RUNTIME_DIR/blockcast.sock`.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Trust a host of this user. Otherwise it must be yours or root's.
+    #[arg(long, value_name = "UID")]
+    pub host_user: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Echo {
+    pub topic: String,
+    #[command(flatten)]
+    pub host: Host,
+    /// End after this number of messages.
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// Begin with this number of earlier messages of each publisher, as far as it keeps them.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub history: u32,
+    /// Print JSON, one line per message.
+    #[arg(long)]
+    pub json: bool,
+    /// Print at most this many bytes of a value, except in JSON.
+    #[arg(long, value_name = "BYTES", value_parser = units::bytes, default_value = "1KiB")]
+    pub limit: u64,
 }
 
 #[derive(Debug, Args)]

@@ -5,9 +5,13 @@
 //! blockcast run a.wasm b.wasm --publish 'sensors/*' --subscribe log
 //! blockcast run --native libfast.so slow.wasm
 //! blockcast inspect guest.wasm           shows what it imports, exports and needs
+//! blockcast serve                        hosts the machine's topics
+//! blockcast topic echo words             prints messages of a topic that a host serves
 //! ```
 
 mod args;
+mod echo;
+mod hosting;
 mod input;
 mod inspect;
 mod log;
@@ -15,7 +19,9 @@ mod manifest;
 mod plan;
 mod run;
 mod stats;
+mod topic;
 mod units;
+mod value;
 
 use std::process::ExitCode;
 
@@ -34,6 +40,8 @@ fn main() -> ExitCode {
     blockcast::compile_child_main();
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Serve(arguments) => hosting::serve(&arguments),
+        Command::Topic(arguments) => topic::topic(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     };
     outcome.unwrap_or_else(|refused| {

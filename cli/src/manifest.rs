@@ -31,6 +31,58 @@ pub struct Manifest {
     /// Native code runs without a sandbox, so it has a section of its own: nobody runs it by accident.
     #[serde(default)]
     pub library: Vec<Component>,
+    /// How to host the machine's topics.
+    pub serve: Option<Spanned<Serve>>,
+}
+
+/// `[serve]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Serve {
+    /// Path of the Unix socket, relative to the manifest.
+    pub socket: Option<String>,
+    /// Permissions of the socket.
+    pub mode: Option<Mode>,
+    /// What processes of other users may do.
+    pub user: Vec<Peers>,
+    /// What processes with other groups may do.
+    pub group: Vec<Peers>,
+}
+
+/// `[[serve.user]]` and `[[serve.group]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    /// Number of the user or group.
+    pub id: u32,
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default)]
+    subscribe: Vec<String>,
+}
+
+impl Peers {
+    /// What they may do.
+    pub fn grants(&self) -> Grants {
+        topics(&self.publish, &self.subscribe)
+    }
+}
+
+/// Grants for topics that match these patterns.
+pub fn topics(publish: &[String], subscribe: &[String]) -> Grants {
+    let grants = publish.iter().fold(Grants::new(), Grants::publish);
+    subscribe.iter().fold(grants, Grants::subscribe)
+}
+
+/// Permissions: a text such as `"0660"`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode(pub u32);
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        units::mode(&text).map(Self).map_err(de::Error::custom)
+    }
 }
 
 /// `[broker]`
@@ -116,8 +168,7 @@ impl Component {
 
     /// The component's grants.
     pub fn grants(&self) -> Grants {
-        let grants = self.publish.iter().fold(Grants::new(), |grants, topic| grants.publish(topic));
-        let grants = self.subscribe.iter().fold(grants, |grants, topic| grants.subscribe(topic));
+        let grants = topics(&self.publish, &self.subscribe);
         grants.wasi(self.wasi.iter().map(|part| part.0)).limits(self.limits.component_limits())
     }
 }

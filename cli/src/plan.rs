@@ -8,9 +8,9 @@ use blockcast::flat::dynamic;
 use blockcast::{ComponentLimits, ComponentOptions, Grants, RestartPolicy, Schema};
 
 use crate::Refused;
-use crate::args::{Granted, Run};
+use crate::args::{Granted, Run, Serve};
 use crate::log::Filter;
-use crate::manifest::{Component, Kind, Source, Topic};
+use crate::manifest::{self, Component, Kind, Manifest, Source, Topic};
 
 /// Maximum number of instances of one component.
 const MAX_INSTANCES: u32 = 1024;
@@ -25,6 +25,17 @@ pub struct Plan {
     pub stats: Option<Duration>,
     /// Folder for compiled guests.
     pub cache: Option<PathBuf>,
+    /// How the manifests want the topics to be hosted.
+    pub serve: Hosting,
+}
+
+/// How to host the machine's topics.
+#[derive(Default)]
+pub struct Hosting {
+    pub socket: Option<PathBuf>,
+    pub mode: Option<u32>,
+    pub users: Vec<(u32, Grants)>,
+    pub groups: Vec<(u32, Grants)>,
 }
 
 /// A topic whose schema is declared in advance.
@@ -63,7 +74,16 @@ impl Plan {
         let mut plan = Self::default();
         let is_manifest = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "toml");
         for manifest in arguments.manifest.iter().chain(arguments.files.iter().filter(is_manifest)) {
-            plan.add_manifest(manifest, arguments)?;
+            let (source, manifest) = Source::read(manifest)?;
+            if let Some(serve) = &manifest.serve {
+                let message = "`blockcast run` does not host topics: use `blockcast serve`";
+                return Err(source.error(serve.span().start, message));
+            }
+            if manifest.guest.is_empty() && manifest.library.is_empty() {
+                let path = source.path.display();
+                return Err(format!("{path}: neither a [[guest]] nor a [[library]] section"));
+            }
+            plan.add_manifest(&source, &manifest, arguments.log)?;
         }
         plan.add_files(arguments.files.iter().filter(|file| !is_manifest(file)), arguments)?;
         for (topic, file) in &arguments.input {
@@ -77,34 +97,72 @@ impl Plan {
         }
         plan.stats = arguments.stats.or(plan.stats);
         plan.cache = arguments.cache.clone().or(plan.cache);
-        let mut names = BTreeSet::new();
-        if let Some(twice) = plan.components.iter().find(|component| !names.insert(&component.name)) {
-            return Err(format!("two components are named {:?}", twice.name));
-        }
+        plan.check_names()?;
         Ok(plan)
     }
 
-    fn add_manifest(&mut self, path: &Path, arguments: &Run) -> Result<(), Refused> {
-        let (source, manifest) = Source::read(path)?;
+    /// Makes the plan of manifests for a host.
+    pub fn of_host(arguments: &Serve) -> Result<Self, Refused> {
+        let mut plan = Self::default();
+        for manifest in &arguments.manifest {
+            let (source, manifest) = Source::read(manifest)?;
+            plan.add_manifest(&source, &manifest, arguments.log)?;
+        }
+        let granted = manifest::topics(&arguments.publish, &arguments.subscribe);
+        let hosting = &mut plan.serve;
+        hosting.socket = arguments.socket.clone().or(hosting.socket.take());
+        hosting.mode = arguments.mode.or(hosting.mode);
+        // The first rule for a user or group counts.
+        hosting.users.splice(0..0, arguments.allow_user.iter().map(|&id| (id, granted.clone())));
+        hosting.groups.splice(0..0, arguments.allow_group.iter().map(|&id| (id, granted.clone())));
+        plan.stats = arguments.stats.or(plan.stats);
+        plan.cache = arguments.cache.clone().or(plan.cache);
+        plan.check_names()?;
+        Ok(plan)
+    }
+
+    fn check_names(&self) -> Result<(), Refused> {
+        let mut names = BTreeSet::new();
+        match self.components.iter().find(|component| !names.insert(&component.name)) {
+            Some(twice) => Err(format!("two components are named {:?}", twice.name)),
+            None => Ok(()),
+        }
+    }
+
+    fn add_manifest(
+        &mut self,
+        source: &Source,
+        manifest: &Manifest,
+        only: Option<Filter>,
+    ) -> Result<(), Refused> {
         self.stats = self.stats.or(manifest.broker.stats.map(|time| time.0));
-        let cache = manifest.broker.cache.map(|folder| source.resolve(&folder));
+        let cache = manifest.broker.cache.as_ref().map(|folder| source.resolve(folder));
         self.cache = self.cache.take().or(cache);
         for topic in &manifest.topic {
-            self.add_topic(&source, topic)?;
+            self.add_topic(source, topic)?;
         }
         let log = manifest.broker.log.map_or(Filter::INFO, |filter| filter.0);
         for guest in &manifest.guest {
-            let log = arguments.log.or(guest.log.map(|filter| filter.0)).unwrap_or(log);
-            self.add_component(&source, guest, Kind::Wasm, log)?;
+            let log = only.or(guest.log.map(|filter| filter.0)).unwrap_or(log);
+            self.add_component(source, guest, Kind::Wasm, log)?;
         }
         for library in &manifest.library {
-            let log = arguments.log.or(library.log.map(|filter| filter.0)).unwrap_or(log);
-            self.add_component(&source, library, Kind::Library, log)?;
+            let log = only.or(library.log.map(|filter| filter.0)).unwrap_or(log);
+            self.add_component(source, library, Kind::Library, log)?;
         }
-        if manifest.guest.is_empty() && manifest.library.is_empty() {
-            return Err(format!("{}: neither a [[guest]] nor a [[library]] section", path.display()));
+        if let Some(serve) = &manifest.serve {
+            self.add_hosting(source, serve.get_ref());
         }
         Ok(())
+    }
+
+    fn add_hosting(&mut self, source: &Source, serve: &manifest::Serve) {
+        let hosting = &mut self.serve;
+        let socket = serve.socket.as_ref().map(|path| source.resolve(path));
+        hosting.socket = hosting.socket.take().or(socket);
+        hosting.mode = hosting.mode.or(serve.mode.map(|mode| mode.0));
+        hosting.users.extend(serve.user.iter().map(|peers| (peers.id, peers.grants())));
+        hosting.groups.extend(serve.group.iter().map(|peers| (peers.id, peers.grants())));
     }
 
     fn add_topic(&mut self, source: &Source, topic: &Topic) -> Result<(), Refused> {

@@ -17,7 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::Refused;
-use crate::args::Run;
+use crate::args::{Loading, Run};
+use crate::hosting;
 use crate::input;
 use crate::log;
 use crate::manifest::Kind;
@@ -33,30 +34,48 @@ const FILE_TOO_LARGE: i32 = 25;
 /// Runs what the command line asks for until it ends.
 pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
     let plan = Plan::new(arguments)?;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    let settings = Settings { loading: &arguments.loading, json: arguments.json, socket: None };
+    start(plan, settings, "warn")
+}
+
+/// How to run a plan.
+pub struct Settings<'a> {
+    pub loading: &'a Loading,
+    /// Print the counters as JSON.
+    pub json: bool,
+    /// Where to host the topics, if other processes may join.
+    pub socket: Option<hosting::Socket>,
+}
+
+/// Runs a plan until it ends. `log` selects the broker's own log lines, unless the environment does.
+pub fn start(plan: Plan, settings: Settings<'_>, log: &str) -> Result<ExitCode, Refused> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| log.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start threads: {error}"))?;
-    let outcome = runtime.block_on(deploy(plan, arguments));
+    let outcome = runtime.block_on(deploy(plan, settings));
     // A thread may be blocked on standard input forever.
     runtime.shutdown_background();
     outcome
 }
 
-async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
+async fn deploy(plan: Plan, settings: Settings<'_>) -> Result<ExitCode, Refused> {
     let mut interrupts = Interrupts::new().map_err(|error| format!("cannot handle signals: {error}"))?;
     // With a handler, a write beyond `ulimit -f` is an error. Otherwise it would end the tool.
     let _too_large = signal(SignalKind::from_raw(FILE_TOO_LARGE));
     let broker = Broker::on_runtime(tokio::runtime::Handle::current());
-    let mut loading = arguments.loading.options();
+    let mut loading = settings.loading.options();
     if let Some(folder) = &plan.cache {
         loading = loading.cache(GuestCache::open(folder).map_err(|error| error.to_string())?);
     }
     broker.load_with(loading).map_err(|error| error.to_string())?;
-    // The final report includes all topics, when every participant has left.
-    broker.keep_topics();
+    let hosts = settings.socket.is_some();
+    if !hosts {
+        // The final report includes all topics, when every participant has left. A host may see any number.
+        broker.keep_topics();
+    }
     for topic in &plan.topics {
         let declared = broker.declare(&topic.name, &topic.schema, topic.validator());
         declared.map_err(|error| format!("topic {:?}: {error}", topic.name))?;
@@ -65,6 +84,7 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
         programs = load(&broker, &plan.components) => programs?,
         () = interrupts.next() => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    let serving = settings.socket.map(|socket| socket.serve(&broker, &plan.serve)).transpose()?;
     let began = Instant::now();
     let mut components = Vec::new();
     let width = plan.components.iter().map(|instance| instance.name.chars().count()).max().unwrap_or(0);
@@ -83,12 +103,16 @@ async fn deploy(plan: Plan, arguments: &Run) -> Result<ExitCode, Refused> {
         components: &components,
         instances,
         began,
-        json: arguments.json,
+        json: settings.json,
         width,
         readers_gone,
+        hosts,
     };
     let interrupted = report.watch(&mut interrupts, plan.stats).await;
-    report.print().await;
+    drop(serving);
+    if !hosts || !components.is_empty() {
+        report.print().await;
+    }
     let failed: Vec<String> = components.iter().filter_map(failure).collect();
     for failed in &failed {
         log::say(failed);
@@ -221,6 +245,8 @@ struct Reporter<'a> {
     width: usize,
     /// Receives `true` when all guests and libraries have ended.
     readers_gone: watch::Sender<bool>,
+    /// Other processes may join, so this goes on without components.
+    hosts: bool,
 }
 
 impl Reporter<'_> {
@@ -239,7 +265,11 @@ impl Reporter<'_> {
         let mut asked = false;
         loop {
             tokio::select! {
-                ended = watched.next() => if ended.is_none() { return false },
+                ended = watched.next(), if asked || !self.hosts || !watched.is_empty() => {
+                    if ended.is_none() {
+                        return false;
+                    }
+                }
                 // Once all have ended, the inputs end, too.
                 instance = instances.next(), if !*self.readers_gone.borrow() => if instance.is_none() {
                     // Without inputs, nobody receives this.
@@ -253,10 +283,24 @@ impl Reporter<'_> {
                         return true;
                     }
                     asked = true;
-                    log::say("asked all to finish; press Ctrl-C again to end them");
+                    log::say(&self.farewell());
                     self.broker.shut_down();
                 }
             }
+        }
+    }
+
+    /// Says what is waited for after the first Ctrl-C.
+    fn farewell(&self) -> String {
+        let running = self.components.iter().filter(|component| component.report().is_none());
+        let running: Vec<_> = running.map(|component| component.name()).collect();
+        match (running.is_empty(), self.hosts) {
+            (false, true) => {
+                let running = running.join(", ");
+                format!("asked all to finish: waiting for {running}; press Ctrl-C again to end them")
+            }
+            (true, true) => "ends; processes that share topics go on without a host".to_owned(),
+            (_, false) => "asked all to finish; press Ctrl-C again to end them".to_owned(),
         }
     }
 

@@ -209,7 +209,7 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Pads cells so that columns line up. Columns in `left` are left-aligned, all others right-aligned.
-fn align(rows: &[Vec<String>], left: &[usize]) -> String {
+pub fn align(rows: &[Vec<String>], left: &[usize]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

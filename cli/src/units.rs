@@ -68,6 +68,14 @@ pub fn restart(text: &str) -> Result<When, String> {
     }
 }
 
+/// Parses the permissions of a file: three octal digits, such as `0660`.
+pub fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err(format!("{text:?} are not permissions: write \"0600\" or \"0660\"")),
+    }
+}
+
 /// Splits a text into the number at its start and the unit that follows.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
@@ -110,6 +118,10 @@ mod tests {
         }
         for text in ["", "KiB", "1.5MiB", "-1", "5 stones", "99999999999999999999", "99999999999GiB"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+        assert_eq!(mode("0660"), Ok(0o660));
+        for text in ["", "rw", "888", "1777", "-1"] {
+            assert!(mode(text).is_err(), "{text}");
         }
         for text in ["5", "5/m", "/s", "5/s burst", "5/s burst x"] {
             assert!(rate(text).is_err_and(|error| error.contains("burst 1MiB")), "{text}");

@@ -14,6 +14,7 @@ mod interrupts;
 mod libraries;
 mod manifest;
 mod run;
+mod serving;
 mod texts;
 
 use std::io::{BufRead, BufReader, Read};
@@ -124,14 +125,17 @@ const PATIENCE: Duration = Duration::from_secs(600);
 impl Running {
     /// Starts the tool and waits for a line that contains `word`.
     fn until(arguments: &[&str], word: &str) -> Self {
-        let mut child =
-            blockcast(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+        let mut running = Self::start(blockcast(arguments));
+        running.says(word);
+        running
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
         let errors = BufReader::new(child.stderr.take().expect("piped")).lines();
         let (say, lines) = mpsc::channel();
         std::thread::spawn(move || errors.for_each(|line| drop(say.send(line.expect("UTF-8")))));
-        let mut running = Self { child, said: Vec::new(), lines };
-        running.says(word);
-        running
+        Self { child, said: Vec::new(), lines }
     }
 
     /// Waits for a line that contains `word`.
@@ -148,8 +152,29 @@ impl Running {
     }
 
     fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Returns once it no longer runs.
+    fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/task", self.child.id());
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.expect("a thread").path().join("stat")).expect("runs");
+            stat.rsplit_once(") ").expect("a state").1.starts_with('T')
+        };
+        while !std::fs::read_dir(&stat).expect("its threads").all(is_stopped) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let child = Pid::from_raw(self.child.id() as i32).expect("a process");
-        kill_process(child, Signal::INT).expect("interrupted");
+        kill_process(child, signal).expect("signalled");
     }
 
     fn end(mut self) -> (ExitStatus, String) {
