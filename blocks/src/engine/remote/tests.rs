@@ -162,13 +162,13 @@ fn detaching_a_process_frees_all_that_it_kept() {
         let samples = [reader.receive_owned().unwrap(), reader.receive_owned().unwrap()];
         assert_eq!(pair.fill() < BLOCKS, overflow == Overflow::Block, "{overflow:?}");
         assert!(pair.writer.reclaim() < u32::from(BLOCKS));
-        // Nobody drops them, as in a process that was killed.
-        std::mem::forget((reader, samples));
+        // Nobody has dropped the reader and the samples, as in a process that was killed.
         let stats = pair.writer.channel().detach(pair.annex);
         assert_eq!(stats.readers.len(), 1);
         assert_eq!(pair.writer.reclaim(), u32::from(BLOCKS), "{overflow:?}");
         assert_eq!((pair.writer.subscriber_count(), pair.writer.pool().limbo), (0, 0));
         assert_eq!(pair.writer.channel().detach(pair.annex), AnnexStats::default(), "it is detached");
+        drop((reader, samples));
     }
 }
 
