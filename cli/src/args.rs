@@ -115,8 +115,8 @@ pub struct Serve {
     /// may join, or 0600.
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     pub mode: Option<u32>,
-    /// Let processes of this user join, as far as --publish and --subscribe allow. Those that may publish must
-    /// be trusted not to change a message after they have published it.
+    /// Let processes of this user join, as far as --publish and --subscribe allow. Those that may publish
+    /// must be trusted not to change a message after they have published it.
     #[arg(long, value_name = "UID")]
     pub allow_user: Vec<u32>,
     /// Let processes with this effective group join, as above.
@@ -137,8 +137,8 @@ pub struct Serve {
     /// Folder for compiled guests. Only its owner may have access.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Components' log lines to print: off, error, warn, info, debug or trace. Default: the manifest's setting,
-    /// or info.
+    /// Components' log lines to print: off, error, warn, info, debug or trace. Default: the manifest's
+    /// setting, or info.
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<Filter>,
     #[command(flatten)]

@@ -168,8 +168,8 @@ impl Connection {
     /// has answered, several times if the answer needs several packets: topics that come or go meanwhile may
     /// be missing or listed.
     ///
-    /// Nobody is disturbed: the host asks the publishers' processes for their counters, and waits a second for
-    /// them.
+    /// Nobody is disturbed: the host asks the publishers' processes for their counters, and waits a second
+    /// for them.
     ///
     /// # Errors
     /// [`InspectError`].

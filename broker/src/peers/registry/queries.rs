@@ -16,8 +16,8 @@ const PAGE: usize = 16 << 10;
 /// Publishers and subscribing processes that are listed for one topic at most.
 const MAX_LISTED: usize = 64;
 
-/// Reports that a process may owe. One that does not answer is not asked again, so that questions about it never
-/// fill the queue of what waits for it.
+/// Reports that a process may owe. One that does not answer is not asked again, so that questions about it
+/// never fill the queue of what waits for it.
 const MAX_OWED: u32 = 8;
 
 /// A question that is not answered yet.
