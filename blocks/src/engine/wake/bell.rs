@@ -1,13 +1,13 @@
 //! Waking a process from another one: [`Bell`].
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// An eventfd by which other processes wake this one, or this one another.
 ///
@@ -18,6 +18,9 @@ use rustix::io::Errno;
 /// Cloning it is cheap: clones are the same descriptor, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Bell(Arc<OwnedFd>);
+
+/// The offset that stands for the position of a file, for files that have none.
+const CURRENT_POSITION: u64 = u64::MAX;
 
 /// A descriptor is not a bell.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +48,8 @@ impl Bell {
 
     /// Checks and takes the descriptor of another process's bell. Three system calls.
     ///
-    /// The other process shares the open file. It can make the eventfd block later, and fill it so that
-    /// ringing waits. Take bells only from processes that may stop this one.
+    /// The other process shares the open file, and can make the eventfd block later. Neither ringing nor
+    /// draining waits even then.
     ///
     /// # Errors
     /// [`BellError`]. If `/proc` is not mounted, any descriptor that does not block is accepted.
@@ -64,9 +67,14 @@ impl Bell {
         Ok(Self(Arc::new(fd)))
     }
 
-    /// Wakes the process whose bell this is. Never waits. One system call.
+    /// Wakes the process whose bell this is. Never waits. Two system calls.
     pub fn ring(&self) {
-        // A full counter says that the bell rings already. Nothing can be done about other errors.
+        // A full counter says that the bell rings already. Writing would wait for room if another process has
+        // made the file block.
+        if !self.is(PollFlags::OUT) {
+            return;
+        }
+        // Nothing can be done about other errors.
         while rustix::io::write(&self.0, &1_u64.to_ne_bytes()) == Err(Errno::INTR) {}
     }
 
@@ -74,10 +82,27 @@ impl Bell {
     /// [`Channel::bell_rang`](crate::Channel::bell_rang), so that a bell that rings again meanwhile is
     /// noticed. Never waits. One system call.
     pub fn drain(&self) -> bool {
+        let mut count = [0; 8];
         loop {
-            match rustix::io::read(&self.0, &mut [0; 8]) {
+            let space = &mut [IoSliceMut::new(&mut count)];
+            // The flag belongs to this read, so nobody else can make it wait.
+            match rustix::io::preadv2(&self.0, space, CURRENT_POSITION, ReadWriteFlags::NOWAIT) {
+                Ok(_) => return true,
+                Err(Errno::AGAIN) => return false,
                 Err(Errno::INTR) => {}
-                read => return read.is_ok(),
+                // Linux before 5.8 knows no such flag for eventfds, and emulators may lack the call.
+                Err(_) => return self.is(PollFlags::IN) && rustix::io::read(&self.0, &mut count).is_ok(),
+            }
+        }
+    }
+
+    /// Whether the eventfd is readable or writable now.
+    fn is(&self, ready: PollFlags) -> bool {
+        loop {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            match poll(&mut [PollFd::new(&self.0, ready)], Some(&now)) {
+                Err(Errno::INTR) => {}
+                polled => return polled.is_ok_and(|ready| ready > 0),
             }
         }
     }
@@ -107,6 +132,22 @@ mod tests {
         // As full as it can be.
         rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).expect("it fits");
         other.ring();
+        assert!(bell.drain());
+    }
+
+    /// Both processes share the open file, so each can change it for the other.
+    #[test]
+    fn a_bell_that_another_process_makes_block_is_drained_and_rung_without_waiting() {
+        let bell = Bell::new().expect("a descriptor is left");
+        let other = bell.as_fd().try_clone_to_owned().expect("a descriptor is left");
+        rustix::io::ioctl_fionbio(&other, false).expect("an eventfd");
+        assert!(!fcntl_getfl(&bell).expect("an eventfd").contains(OFlags::NONBLOCK), "it blocks here, too");
+        assert!(!bell.drain(), "nobody rang");
+        bell.ring();
+        assert!(bell.drain());
+        assert!(!bell.drain());
+        rustix::io::write(&other, &(u64::MAX - 1).to_ne_bytes()).expect("it fits");
+        bell.ring();
         assert!(bell.drain());
     }
 
