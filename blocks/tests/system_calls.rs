@@ -70,14 +70,14 @@ fn confined(party: &mut Party, mut done: PipeWriter, mut never: PipeReader) -> !
     }
 }
 
-/// Whether a byte arrives within `time`.
-fn byte_arrives(pipe: &PipeReader, time: Duration) -> bool {
+/// Whether a byte arrives within `time`, rather than the end.
+fn byte_arrives(mut pipe: &PipeReader, time: Duration) -> bool {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         let timeout = Timespec::try_from(left.min(Duration::from_millis(100))).expect("a short time");
         let mut fds = [PollFd::new(pipe, PollFlags::IN)];
         if poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0) {
-            return true;
+            return pipe.read(&mut [0]).is_ok_and(|bytes| bytes == 1);
         }
     }
     false
