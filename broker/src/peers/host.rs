@@ -331,11 +331,12 @@ impl HostThread {
         let Some(connection) = self.connections.remove(&number) else { return };
         self.poller.remove(&connection.socket);
         self.poller.remove(&connection.pidfd);
-        let (pid, why) = (connection.credentials.pid, why.to_string());
-        event(|| tracing::info!(pid, why, "process disconnected"));
+        // First what the process had, so that the ends are logged in order.
         if let Some(peer) = connection.peer {
             self.registry.disconnected(peer);
         }
+        let (pid, why) = (connection.credentials.pid, why.to_string());
+        event(|| tracing::info!(pid, why, "process disconnected"));
     }
 }
 

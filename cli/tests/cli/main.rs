@@ -194,3 +194,11 @@ impl Running {
         (status, printed)
     }
 }
+
+impl Drop for Running {
+    /// Leaves no process behind when a test is done with it, or has failed.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
