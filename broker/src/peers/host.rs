@@ -26,8 +26,8 @@ use crate::peers::socket::{Broken, File, PacketSocket};
 /// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections at a time that are refused, but have not introduced themselves yet.
-const MAX_REFUSED: usize = 32;
+/// Connections at a time that have not introduced themselves. One more, and the oldest is disconnected.
+const MAX_SILENT: usize = 64;
 
 /// What the thread of a host works on.
 #[derive(Debug)]
@@ -55,9 +55,6 @@ struct Connection {
     pidfd: File,
     /// Its number, once it has introduced itself.
     peer: Option<PeerId>,
-    /// Why it is refused once it has introduced itself. If it were told before, closing the connection could
-    /// overtake the answer.
-    refusal: Option<String>,
 }
 
 /// Checks what others ask for by the host's own topics.
@@ -138,7 +135,7 @@ impl HostThread {
                     match command {
                         Command::Stop { reply } => {
                             self.stop();
-                            // Whoever asked may no longer wait.
+                            // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
                         command => self.node.command(command),
@@ -191,9 +188,9 @@ impl HostThread {
             let credentials = Credentials::of_peer(&socket)?;
             let pidfd = Arc::new(pidfd_of_peer(&socket)?);
             let socket = PacketSocket::new(socket)?;
-            Ok::<_, Broken>(Connection { socket, credentials, pidfd, peer: None, refusal: None })
+            Ok::<_, Broken>(Connection { socket, credentials, pidfd, peer: None })
         })();
-        let mut connection = match introduced {
+        let connection = match introduced {
             Ok(connection) => connection,
             Err(error) => {
                 let error = error.to_string();
@@ -201,20 +198,7 @@ impl HostThread {
                 return;
             }
         };
-        let credentials = connection.credentials;
-        let limit = self.options.get_limits().peers as usize;
-        let refused = self.connections.values().filter(|connection| connection.refusal.is_some()).count();
-        connection.refusal = if self.options.grants_of(credentials).is_none() {
-            Some(format!("user {} may not connect", credentials.uid))
-        } else if self.connections.len() - refused >= limit {
-            Some(format!("{limit} processes are connected, and no more may be"))
-        } else {
-            None
-        };
-        if connection.refusal.is_some() && refused >= MAX_REFUSED {
-            // They do not introduce themselves.
-            return;
-        }
+        self.make_room();
         let number = self.next_connection;
         self.next_connection += 1;
         let watched = self
@@ -224,6 +208,22 @@ impl HostThread {
         self.connections.insert(number, connection);
         if let Err(error) = watched {
             self.disconnect(number, &Broken::System(error.to_string()));
+        }
+    }
+
+    /// Disconnects the oldest connection that has not introduced itself, if there are many.
+    fn make_room(&mut self) {
+        // Several may have said hello meanwhile.
+        for _ in 0..MAX_SILENT {
+            let mut silent = self.connections.iter().filter(|(_, connection)| connection.peer.is_none());
+            // The numbers grow.
+            let Some((&oldest, _)) = silent.next().filter(|_| silent.count() + 1 >= MAX_SILENT) else {
+                return;
+            };
+            self.receive_all(oldest);
+            if self.connections.get(&oldest).is_some_and(|connection| connection.peer.is_none()) {
+                self.disconnect(oldest, &Broken::Unresponsive);
+            }
         }
     }
 
@@ -251,24 +251,33 @@ impl HostThread {
 
     /// Handles the first request of a process.
     fn introduce(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
+        let introduced = self.connections.values().filter(|connection| connection.peer.is_some()).count();
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let (Request::Hello { versions: theirs, name }, Some(bell)) = (request, files.into_iter().next())
         else {
             return Err(Broken::Violation("a request before the hello".to_owned()));
         };
         let ours = Versions::current();
-        let why = connection.refusal.take().or_else(|| difference(ours, theirs).map(str::to_owned));
-        if let Some(why) = why {
-            let refused = format!("{why} (host: {ours}; process: {theirs})");
-            // If it cannot be told, it sees the end of the connection.
-            let _ = connection.socket.send(&Notice::Refused { ours, theirs, why }, Vec::new());
-            return Err(Broken::Refused(refused));
-        }
+        let (uid, limit) = (connection.credentials.uid, self.options.get_limits().peers as usize);
+        // Nobody is refused before the hello: closing the connection could overtake the answer.
+        let admitted = match self.options.grants_of(connection.credentials) {
+            None => Err(format!("user {uid} may not connect")),
+            Some(_) if introduced >= limit => {
+                Err(format!("{limit} processes are connected, and no more may be"))
+            }
+            Some(grants) => difference(ours, theirs).map_or(Ok(grants.clone()), |why| Err(why.to_owned())),
+        };
+        let grants = match admitted {
+            Ok(grants) => Some(grants),
+            Err(why) => {
+                let refused = format!("{why} (host: {ours}; process: {theirs})");
+                // If it cannot be told, it sees the end of the connection.
+                let _ = connection.socket.send(&Notice::Refused { ours, theirs, why }, Vec::new());
+                return Err(Broken::Refused(refused));
+            }
+        };
         let copy = bell.try_clone().map_err(|error| Broken::System(error.to_string()))?;
         Bell::from_fd(copy).map_err(|error| Broken::Violation(error.to_string()))?;
-        let grants = self.options.grants_of(connection.credentials).cloned();
-        // `accept` has checked it.
-        let grants = Some(grants.unwrap_or_default());
         let label = label(&name, connection.credentials.pid);
         event(|| tracing::info!(process = label, "process connected"));
         let newcomer = Newcomer { grants, label, bell, pidfd: Arc::clone(&connection.pidfd) };
@@ -373,7 +382,7 @@ impl Inspector<File> for HostInspector {
 
     fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
-        // Whoever joins checks the files again. One that fails there would keep others out of the topic.
+        // Subscribers check the files again. One that fails there would keep them out of the topic.
         for file in [control, arena] {
             let seals = rustix::fs::fcntl_get_seals(file).map_err(|error| refused(&error))?;
             if !seals.contains(SealFlags::FUTURE_WRITE) {

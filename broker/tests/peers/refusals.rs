@@ -214,6 +214,23 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
     assert_eq!(witness.lost(), 0);
 }
 
+/// They count against no limit. If there are many, the oldest are disconnected.
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let host = Host::with(serve_options().limits(PeerLimits { peers: 1, ..PeerLimits::default() }));
+    let silent: Vec<_> = (0..100).map(|_| Hostile::connect(host.path())).collect();
+    let connection = host.connect();
+    silent[..36].iter().for_each(Hostile::expect_hang_up);
+    // Those that remain may speak, and then the limit counts.
+    let bell = Bell::new().expect("a descriptor is left");
+    let late = silent.last().expect("one of many");
+    late.send(&hello(PROTOCOL, LAYOUT), &[bell.as_fd()]);
+    let refused = late.receive();
+    assert_eq!(refused.first(), Some(&0), "it is refused");
+    assert!(String::from_utf8_lossy(&refused).contains("1 processes"), "{refused:?}");
+    drop(publisher(connection.broker(), "numbers"));
+}
+
 /// It asks, and never receives the answers.
 #[test]
 fn a_client_that_does_not_receive_is_disconnected_and_delays_nobody() {
