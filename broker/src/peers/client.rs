@@ -144,11 +144,21 @@ struct Reconnection {
     shared: Arc<Shared>,
     /// The pidfd of the host. Its socket may have copies in forked children.
     host: Option<OwnedFd>,
-    /// When to try next, while there is no connection.
+    /// When to try next, while there is no connection, or until when the host has to answer the hello.
     at: Option<Instant>,
+    /// How long to wait before the next attempt.
     pause: Duration,
     /// Whether the host has not answered the hello yet.
     is_greeting: bool,
+}
+
+impl Reconnection {
+    /// Waits before the next attempt, longer each time until a host has taken this process back: a host may
+    /// take long to come, and may refuse.
+    fn pause(&mut self) {
+        self.at = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 impl ClientThread {
@@ -209,7 +219,7 @@ impl ClientThread {
                     match command {
                         Command::Stop { reply } => {
                             self.is_stopping = true;
-                            // Whoever asked may no longer wait.
+                            // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
                         command => self.node.command(command),
@@ -237,8 +247,12 @@ impl ClientThread {
             if let Err(error) = received {
                 return self.lose(&error);
             }
+            let is_known = self.node.is_known();
+            if is_known {
+                self.again.pause = FIRST_PAUSE;
+            }
             // Ordering: Relaxed; nothing depends on it.
-            self.is_connected.store(self.node.is_known(), Ordering::Relaxed);
+            self.is_connected.store(is_known, Ordering::Relaxed);
         }
     }
 
@@ -266,13 +280,14 @@ impl ClientThread {
         if let Some(host) = self.again.host.take() {
             self.poller.remove(&host);
         }
-        self.again.at = Some(Instant::now() + self.again.pause);
+        self.again.pause();
+        let why = why.to_string();
         if std::mem::take(&mut self.again.is_greeting) {
+            event(|| tracing::debug!(why, "a new host does not take this process back"));
             return;
         }
         // Ordering: Relaxed; nothing depends on it.
         self.is_connected.store(false, Ordering::Relaxed);
-        let why = why.to_string();
         event(|| tracing::warn!(why, "the connection to the host is lost"));
         self.node.disconnected();
     }
@@ -282,6 +297,10 @@ impl ClientThread {
         if self.again.at.take_if(|at| *at <= Instant::now()).is_none() || self.is_stopping {
             return;
         }
+        if self.socket.is_some() {
+            // It has accepted the connection, and does not answer.
+            return self.lose(&Broken::Unresponsive);
+        }
         let Reconnection { path, options, bell, .. } = &self.again;
         let socket = connect_once(path, options).and_then(|mut socket| {
             say_hello(&mut socket, options, bell)?;
@@ -290,10 +309,9 @@ impl ClientThread {
         let connected =
             socket.and_then(|socket| self.watch(socket).map_err(|error| system("watch the host", &error)));
         self.again.is_greeting = connected.is_ok();
-        if connected.is_err() {
-            // Before the next try, to a host that may take long to come.
-            self.again.pause = (self.again.pause * 2).min(LONGEST_PAUSE);
-            self.again.at = Some(Instant::now() + self.again.pause);
+        match connected {
+            Ok(()) => self.again.at = Some(Instant::now() + self.again.options.get_patience()),
+            Err(_) => self.again.pause(),
         }
     }
 
@@ -303,10 +321,51 @@ impl ClientThread {
             return Err(Broken::Refused(format!("{notice:?}")));
         };
         self.again.is_greeting = false;
-        self.again.pause = FIRST_PAUSE;
+        self.again.at = None;
         self.again.shared.set_next_publisher(first_publisher);
         event(|| tracing::info!("connected to a new host"));
         self.node.reconnected();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::socketpair;
+
+    use super::*;
+
+    /// A client, and the host's end of its connection.
+    fn client() -> (ClientThread, OwnedFd) {
+        let broker = crate::Broker::new();
+        let bell = Bell::new().unwrap();
+        let flags = SocketFlags::CLOEXEC;
+        let (socket, host) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let again = (PathBuf::from("/nowhere"), ConnectOptions::new(), Arc::clone(broker.shared()));
+        let (commands, is_connected) = (Commands::new().unwrap(), Arc::default());
+        let socket = PacketSocket::new(socket).unwrap();
+        (ClientThread::new(socket, &bell, commands, is_connected, again).unwrap(), host)
+    }
+
+    #[test]
+    fn a_client_that_no_host_takes_back_waits_longer_each_time() {
+        let (mut thread, _host) = client();
+        let mut waited = Vec::new();
+        thread.lose(&Broken::Closed);
+        for round in 0..10 {
+            waited.push(thread.again.pause);
+            if round % 2 == 0 {
+                // A host accepts the connection, and does not answer the hello.
+                let flags = SocketFlags::CLOEXEC;
+                let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+                thread.watch(PacketSocket::new(pair.0).unwrap()).unwrap();
+                thread.again.is_greeting = true;
+            }
+            thread.again.at = Some(Instant::now());
+            thread.connect_again();
+            assert!(thread.socket.is_none() && thread.again.at.is_some(), "it tries again");
+        }
+        assert!(waited.is_sorted() && waited[4] > 8 * waited[0], "{waited:?}");
+        assert_eq!(waited.last(), Some(&LONGEST_PAUSE));
     }
 }
