@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blockcast::{Component, ComponentState, ComponentStats, TopicStats, text};
+use blockcast::{ChannelStats, Component, ComponentState, ComponentStats, TopicStats, text};
 use serde::Serialize;
 
 use crate::units;
@@ -171,6 +171,9 @@ impl ComponentRow {
 
 impl TopicRow {
     fn new(topic: &TopicStats) -> Self {
+        // Other processes count their own blocks, and may count anything.
+        let total =
+            |count: fn(&ChannelStats) -> u32| topic.publishers.iter().map(count).fold(0, u32::saturating_add);
         Self {
             name: topic.name.clone(),
             schema: topic.schema.name().to_owned(),
@@ -179,8 +182,8 @@ impl TopicRow {
             published: topic.published(),
             bytes: topic.bytes(),
             lost: topic.lost(),
-            blocks: topic.publishers.iter().map(|publisher| publisher.blocks).sum(),
-            free: topic.publishers.iter().map(|publisher| publisher.free).sum(),
+            blocks: total(|publisher| publisher.blocks),
+            free: total(|publisher| publisher.free),
             attached: topic.departed.attached,
         }
     }

@@ -37,20 +37,25 @@ impl TopicStats {
     /// Total number of messages published.
     #[must_use]
     pub fn published(&self) -> u64 {
-        self.departed.published + self.publishers.iter().map(|channel| channel.published).sum::<u64>()
+        total(self.departed.published, self.publishers.iter().map(|channel| channel.published))
     }
 
     /// Total number of bytes published.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.departed.bytes + self.publishers.iter().map(|channel| channel.bytes).sum::<u64>()
+        total(self.departed.bytes, self.publishers.iter().map(|channel| channel.bytes))
     }
 
     /// Messages lost by subscribers of the current publishers.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.publishers.iter().flat_map(|channel| &channel.subscribers).map(|reader| reader.lost).sum()
+        total(0, self.publishers.iter().flat_map(|channel| &channel.subscribers).map(|reader| reader.lost))
     }
+}
+
+/// The sum of counters that other processes may have written.
+fn total(departed: u64, current: impl Iterator<Item = u64>) -> u64 {
+    current.fold(departed, u64::saturating_add)
 }
 
 /// One line for the topic, then one per publisher, per subscriber, and per current or former subscriber that
@@ -111,4 +116,22 @@ impl fmt::Display for TopicStats {
 
 fn name_or(name: &str, default: impl fmt::Display) -> String {
     if name.is_empty() { default.to_string() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use blockcast_blocks::{Bytes, Payload, ReaderStats};
+
+    use super::*;
+
+    #[test]
+    fn counters_that_other_processes_have_written_add_up_without_overflow() {
+        let reader = ReaderStats { lost: u64::MAX, ..ReaderStats::default() };
+        let subscribers = vec![reader.clone(), reader];
+        let channel = ChannelStats { published: 1, bytes: u64::MAX, subscribers, ..ChannelStats::default() };
+        let departed = Departed { published: u64::MAX, bytes: 1, ..Departed::default() };
+        let (name, schema, publishers) = ("topic".to_owned(), Bytes::schema(), vec![channel]);
+        let topic = TopicStats { name, schema, subscriptions: 2, publishers, departed };
+        assert_eq!([topic.published(), topic.bytes(), topic.lost()], [u64::MAX; 3]);
+    }
 }

@@ -62,7 +62,8 @@ struct Member {
     label: Option<String>,
     /// The link by which other processes learn of it, or are about to.
     linked_to: Option<LinkId>,
-    /// Tells other processes that it has ended: one for each link that the broker has had meanwhile.
+    /// Dropping these announces its end to other processes: one for each link that the broker has had
+    /// meanwhile.
     announced: Vec<Announced>,
 }
 
@@ -409,8 +410,9 @@ impl Members {
         for Member { channel, .. } in &closed {
             let stats = channel.stats();
             self.totals.publishers += 1;
-            self.totals.published += stats.published;
-            self.totals.bytes += stats.bytes;
+            // Other processes count their own messages, and may count anything.
+            self.totals.published = self.totals.published.saturating_add(stats.published);
+            self.totals.bytes = self.totals.bytes.saturating_add(stats.bytes);
             self.departed.push(Arc::downgrade(channel));
         }
         closed

@@ -137,7 +137,7 @@ impl Subscription {
                     return true;
                 }
                 // The publisher has ended, and its memory is no longer needed.
-                self.others.ended_losses += reader.lost();
+                self.others.add_losses(reader.lost());
                 self.sole = None;
                 self.arrivals.is_over()
             }
@@ -159,7 +159,7 @@ impl Subscription {
             // The receive that reports the fork.
             return 1;
         }
-        self.readers_mut().map(Reader::backlog).sum()
+        self.readers_mut().map(Reader::backlog).fold(0, u64::saturating_add)
     }
 
     /// Returns `Ready` if a receive would return anything but [`ReceiveError::Empty`]. Otherwise, registers
@@ -185,7 +185,7 @@ impl Subscription {
     /// The number of messages lost so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.others.ended_losses + self.readers().map(Reader::lost).sum::<u64>()
+        self.readers().map(Reader::lost).fold(self.others.ended_losses, u64::saturating_add)
     }
 
     /// The readers of the current publishers.

@@ -30,12 +30,18 @@ impl RoundRobin {
 
     /// Removes the readers whose publishers have ended and whose messages were all received.
     fn remove_ended(&mut self) {
-        let Self { readers, ended_losses, .. } = self;
-        readers.retain(|reader| {
+        let mut losses = 0_u64;
+        self.readers.retain(|reader| {
             let has_ended = reader.has_ended();
-            *ended_losses += if has_ended { reader.lost() } else { 0 };
+            losses = losses.saturating_add(if has_ended { reader.lost() } else { 0 });
             !has_ended
         });
+        self.add_losses(losses);
+    }
+
+    /// Counts the losses of a reader that is removed. Counters of other processes may be anything.
+    pub(super) fn add_losses(&mut self, lost: u64) {
+        self.ended_losses = self.ended_losses.saturating_add(lost);
     }
 
     /// Lets waiting readers take turns if all messages before theirs were received. Returns whether any were
@@ -71,8 +77,8 @@ impl RoundRobin {
             }
             if reader.has_ended() {
                 // The last reader moves to this index, and is tried next.
-                self.ended_losses += reader.lost();
-                self.readers.swap_remove(self.current);
+                let ended = self.readers.swap_remove(self.current);
+                self.add_losses(ended.lost());
                 self.current = self.current.wrapping_sub(1).min(self.readers.len());
                 if self.admit_waiting() {
                     tried = 0;

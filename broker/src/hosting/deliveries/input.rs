@@ -103,7 +103,7 @@ impl<V: ArenaView> Input<V> {
             };
             match received {
                 Ok(received) => return Some(received),
-                Err(ReceiveError::Lost(count)) => self.lost += count,
+                Err(ReceiveError::Lost(count)) => self.lost = self.lost.saturating_add(count),
                 Err(ReceiveError::Empty) => return None,
                 Err(_) => {
                     self.ended = true;

@@ -289,7 +289,7 @@ impl<V: ArenaView> Deliveries<V> {
                 }
                 let lost = u32::try_from(input.lost).unwrap_or(u32::MAX);
                 let delivery = delivery(received.descriptor, publisher, lost);
-                self.lost += std::mem::take(&mut input.lost);
+                self.lost = self.lost.saturating_add(std::mem::take(&mut input.lost));
                 let record = input.view.record(delivery);
                 // SAFETY: fewer than `limit` were written, for which there is room (the caller's promise).
                 unsafe { target.add(count as usize).write(record) };
@@ -310,7 +310,7 @@ impl<V: ArenaView> Deliveries<V> {
             self.received += u64::from(count - before);
             if input.lost > 0 && count < limit {
                 let lost = u32::try_from(input.lost).unwrap_or(u32::MAX);
-                self.lost += std::mem::take(&mut input.lost);
+                self.lost = self.lost.saturating_add(std::mem::take(&mut input.lost));
                 // SAFETY: as above.
                 unsafe { target.add(count as usize).write(V::loss(publisher, lost)) };
                 count += 1;
@@ -455,7 +455,7 @@ impl<V: ArenaView> Deliveries<V> {
     pub(crate) fn add_to(&self, stats: &mut ComponentStats) {
         stats.received += self.received;
         stats.received_bytes += self.received_bytes;
-        stats.lost += self.lost;
+        stats.lost = stats.lost.saturating_add(self.lost);
         stats.delivery_copied_bytes += self.copied;
     }
 
