@@ -17,7 +17,7 @@ pub struct BellThread {
 }
 
 impl BellThread {
-    /// Tells `channel` when `bell` rings.
+    /// Passes every ring of `bell` on to `channel`.
     pub fn start(bell: Bell, channel: &Arc<Channel>) -> Self {
         let stops = Arc::new(AtomicBool::new(false));
         let (rings, channel, stopped) = (bell.clone(), Arc::downgrade(channel), Arc::clone(&stops));

@@ -41,7 +41,7 @@ impl Broker {
     }
 
     /// Like [`serve`](Self::serve), at a Unix socket of type `SOCK_SEQPACKET` that listens already, such as
-    /// one that systemd passes to a service. Whoever made the socket sets its permissions, and removes it.
+    /// one that systemd passes to a service. Its creator sets its permissions, and removes it.
     ///
     /// # Errors
     /// [`ServeError`].

@@ -1,8 +1,8 @@
 //! [`Link`]: how a broker's topics reach other processes.
 //!
-//! A thread of the broker talks to the other processes: see [`node`](crate::peers::node). Whoever opens a
+//! A thread of the broker talks to the other processes: see [`node`](crate::peers::node). Opening a
 //! publisher or a subscriber of a linked broker sends that thread a command, and waits for its answer. The
-//! thread runs no user code but wakers.
+//! thread runs no user code except wakers.
 
 use std::collections::VecDeque;
 use std::fmt;

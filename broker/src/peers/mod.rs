@@ -31,9 +31,9 @@
 //!
 //! # Trust
 //! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol
-//! is disconnected, and harms nobody else. Clients check what comes from other processes by way of the host,
-//! but believe the host itself. Everyone who may publish must be trusted not to change a message after it was
-//! published.
+//! is disconnected, and the others go on. Clients check what comes from other processes by way of the host,
+//! but believe the host itself. All of this is against crashes and wrong data, not against attacks: every
+//! process must be trusted, and most of all not to change a message after it was published.
 //!
 //! [`Broker::serve`]: crate::Broker::serve
 

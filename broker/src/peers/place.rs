@@ -2,8 +2,8 @@
 //!
 //! The host holds a lock on the file beside the socket, `PATH.lock`, as long as it serves. So a socket that
 //! exists while its lock is free belongs to a host that has ended, and the next one replaces it. A new socket
-//! is bound under another name, and renamed once it listens: it never exists with other permissions, and
-//! whoever finds it can connect.
+//! is bound under another name, and renamed once it listens: it never exists with other permissions, and a
+//! process that finds it can connect.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -25,8 +25,8 @@ use crate::peers::error::{NoRuntimeDir, ServeError};
 /// Connections that may wait until the host accepts them.
 const BACKLOG: i32 = 128;
 
-/// The path of the socket that processes use if they are not told another one:
-/// `$XDG_RUNTIME_DIR/blockcast.sock`, which only the user's own processes reach.
+/// The path of the socket that processes use by default: `$XDG_RUNTIME_DIR/blockcast.sock`, which only the
+/// user's own processes reach.
 ///
 /// # Errors
 /// [`NoRuntimeDir`] if the variable is not set, as in some containers and for system services.
@@ -45,7 +45,7 @@ pub(crate) struct Place {
     listener: OwnedFd,
 }
 
-/// Whoever has locked this file owns the path beside it.
+/// The process that has locked this file owns the path beside it.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -65,7 +65,7 @@ impl Place {
                 return Err(ServeError::NotASocket(path.to_owned()));
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(refused(&format!("look at {path:?}"), &error));
+                return Err(refused(&format!("examine {path:?}"), &error));
             }
             _ => {}
         }
@@ -92,7 +92,7 @@ impl Place {
         Ok(Self { path: path.to_owned(), lock, listener })
     }
 
-    /// Uses a socket that listens already: whoever made it also removes it.
+    /// Uses a socket that listens already. Its creator also removes it.
     ///
     /// # Errors
     /// [`ServeError::NotAListener`].

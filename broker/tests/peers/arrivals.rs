@@ -29,7 +29,7 @@ fn no_subscriber_misses_the_first_message_of_a_publisher_that_is_opened_after_it
 
 /// A publisher is opened while subscribers are, in several processes.
 #[test]
-fn whoever_is_open_when_a_message_is_published_receives_it() {
+fn every_subscriber_that_is_open_receives_each_message() {
     let host = Host::new();
     let (opened, wait) = mpsc::channel();
     let options = SubscriberOptions::new().overflow(Overflow::DropOldest);

@@ -243,7 +243,7 @@ fn components_of_a_client_take_part() {
     assert_eq!(component.wait().reason, ExitReason::Finished);
 }
 
-/// The child has no part in the connection, and does not disturb its parent's.
+/// The child does not share the connection, and does not disturb its parent's.
 #[test]
 fn a_forked_child_cannot_use_the_connection_and_its_parent_goes_on() {
     const NAME: &str = "a_forked_child_cannot_use_the_connection_and_its_parent_goes_on";
@@ -281,7 +281,7 @@ fn a_forked_child_cannot_use_the_connection_and_its_parent_goes_on() {
     Other::start(test_name!(NAME), "parent", &folder.socket()).end();
 }
 
-/// Participants of one process meet directly, also if the process is a client.
+/// Participants of one process meet directly, even if the process is a client.
 #[test]
 fn participants_of_one_client_receive_each_message_once() {
     let host = Host::new();

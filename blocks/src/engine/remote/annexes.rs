@@ -202,7 +202,7 @@ impl Annex {
         }
     }
 
-    /// Rings its bell, whatever the process waits for.
+    /// Rings its bell, even if no subscriber of the process waits.
     pub(crate) fn ring(&self) {
         self.bell.ring();
     }
@@ -221,8 +221,8 @@ impl Annexes {
         Self { list: Snapshot::new(), ids: AtomicU32::new(0) }
     }
 
-    /// Attaches a process. From now on the publisher respects whatever its subscribers claim behind a barrier
-    /// that reaches the publisher, and wakes them.
+    /// Attaches a process. From now on the publisher wakes its subscribers, and respects the claims that they
+    /// make behind a barrier that reaches the publisher.
     pub(crate) fn attach(
         &self,
         header: &Header,
@@ -253,7 +253,7 @@ impl Annexes {
         id
     }
 
-    /// Detaches a process, and returns what was known of it.
+    /// Detaches a process, and returns its annex.
     pub(crate) fn detach(&self, header: &Header, id: AnnexId) -> Option<Arc<Annex>> {
         let detached = self.list.change(|annexes| {
             let at = annexes.iter().position(|annex| annex.id == id)?;

@@ -42,7 +42,7 @@ impl Node {
         let Some(question) = self.questions.pop_front_if(|question| question.number == request) else {
             return;
         };
-        // Whoever asked may no longer wait.
+        // The thread that asked may no longer wait.
         let _ = question.reply.send(TopicPage { topics, is_last });
         self.ask();
     }

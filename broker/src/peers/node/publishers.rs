@@ -159,7 +159,7 @@ impl Node {
     }
 }
 
-/// Tells whoever waits. They may have given up.
+/// Sends the answer to the thread that waits, which may have given up.
 pub(super) fn answer(reply: Option<Reply>, outcome: Result<(), OpenError>) {
     reply.inspect(|reply| drop(reply.send(outcome)));
 }

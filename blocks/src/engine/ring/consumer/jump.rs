@@ -90,7 +90,7 @@ mod tests {
             assert_eq!(line.lost_messages(), lost, "{what}");
             assert_eq!(line.low.load(Ordering::Relaxed) - 10 - lost, received, "{what}");
         };
-        // Jumps over so many messages, some in several steps.
+        // The messages that each jump passes, some in several steps.
         let jumps: [&[u64]; 5] = [&[3], &[4, 2], &[0], &[1, 0, 7], &[0, 2]];
         for steps in jumps {
             for step in steps {
