@@ -14,6 +14,9 @@ mod real {
 
     use crossbeam_epoch::{Atomic, Owned};
 
+    /// Steps of the epoch after which garbage is destroyed, and one for good measure.
+    const STEPS: usize = 4;
+
     /// A list that is rarely changed. Reading it takes no lock, only a `crossbeam_epoch` guard. A change
     /// replaces the list as a whole, and the old one is freed once nobody reads it any more.
     pub(crate) struct Snapshot<T> {
@@ -47,6 +50,11 @@ mod real {
             // nobody else destroys it.
             unsafe { guard.defer_destroy(old) };
             changed
+        }
+
+        /// Frees the lists that this thread has replaced, unless another thread reads a list right now.
+        pub(crate) fn collect(&self) {
+            (0..STEPS).for_each(|_| crossbeam_epoch::pin().flush());
         }
     }
 
@@ -88,6 +96,9 @@ mod modelled {
             drop(old);
             changed
         }
+
+        /// Every list is freed when the last thread has read it.
+        pub(crate) fn collect(&self) {}
     }
 }
 
