@@ -63,6 +63,9 @@ impl Announcement<'_> {
     /// Nobody else publishes meanwhile, and the slot is free.
     #[inline(always)]
     pub(crate) fn publish(self, word: u64, next: u64, bytes: u64) -> bool {
+        if essential!(slot_first, false, true) {
+            self.next.store(next, Ordering::Release);
+        }
         // A slot that already holds the descriptor (blocks come round in the same order) stays unwritten,
         // so its cache line stays with the subscribers.
         // Ordering: Relaxed; published by the Release store of the head.

@@ -16,9 +16,11 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(any(loom, blockcast_library)))]
 pub(crate) use futures::task::AtomicWaker;
 #[cfg(loom)]
-pub(crate) use modelled::{AtomicWaker, Weakest, begin, interrupts_itself, is_mutated};
+pub(crate) use modelled::{AtomicWaker, begin, interrupts_itself};
 #[cfg(all(test, loom))]
 pub(crate) use modelled::{interruptible, offline, with_process_wide_barrier};
+#[cfg(any(loom, blockcast_mutations))]
+pub(crate) use mutations::{Weakest, is_mutated};
 
 /// One half of an asymmetric barrier. Costs nothing, and orders earlier stores before later loads as soon as
 /// the other side executes [`heavy_barrier`].
@@ -113,8 +115,9 @@ pub(crate) fn asymmetric_barriers() -> bool {
 /// `essential!(NAME, CODE)` is `CODE`. `.ci/mutations` runs the models once for each name
 /// (`BLOCKCAST_MUTATION`) with the weakest value in its place: a relaxed ordering, no fence, a check that
 /// passes, no count. `essential!(NAME, CODE, WEAKER)` says what stands in its place. Each time a model must
+/// fail. With `--cfg blockcast_mutations`, the real engine has them too: `.ci/kills` expects its tests to
 /// fail.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, blockcast_mutations)))]
 macro_rules! essential {
     ($name:ident, $code:expr) => {
         $code
@@ -123,7 +126,7 @@ macro_rules! essential {
         $code
     };
 }
-#[cfg(loom)]
+#[cfg(any(loom, blockcast_mutations))]
 macro_rules! essential {
     ($name:ident, $code:expr) => {
         essential!($name, $code, $crate::primitive::Weakest::WEAKEST)
@@ -134,17 +137,12 @@ macro_rules! essential {
 }
 pub(crate) use essential;
 
-/// Primitives that loom lacks.
-#[cfg(loom)]
-mod modelled {
-    use std::cell::Cell;
+/// How `.ci/mutations` and `.ci/kills` weaken the engine.
+#[cfg(any(loom, blockcast_mutations))]
+mod mutations {
     use std::sync::OnceLock;
-    use std::task::Waker;
 
-    use loom::sync::{Condvar, Mutex};
-    use loom::thread::{self, ThreadId};
-
-    use super::{AtomicU32, Ordering, fence};
+    use super::Ordering;
 
     /// Whether `.ci/mutations` runs the mutation `name`.
     pub(crate) fn is_mutated(name: &str) -> bool {
@@ -176,6 +174,18 @@ mod modelled {
     impl Weakest for u32 {
         const WEAKEST: Self = 0;
     }
+}
+
+/// Primitives that loom lacks.
+#[cfg(loom)]
+mod modelled {
+    use std::cell::Cell;
+    use std::task::Waker;
+
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread::{self, ThreadId};
+
+    use super::{AtomicU32, Ordering, fence};
 
     /// `futures::task::AtomicWaker` as its users see it: register and take are one step each.
     #[derive(Debug, Default)]

@@ -20,27 +20,27 @@ use crate::messages::{self, Random};
 use crate::other_process::{OtherProcess, Socket};
 use crate::{attach, config, open, publish};
 
-fn kills() -> u64 {
+pub fn kills() -> u64 {
     std::env::var("BLOCKCAST_KILLS").map_or(30, |kills| kills.parse().expect("a number"))
 }
 
 /// A number of messages: few as often as many.
-fn some(random: &mut Random) -> u64 {
+pub fn some(random: &mut Random) -> u64 {
     let most = 1 << random.below(13);
     random.below(most)
 }
 
-fn options(overflow: Overflow) -> ReaderOptions {
+pub fn options(overflow: Overflow) -> ReaderOptions {
     // All subscribers that drop the newest share half of the blocks.
     ReaderOptions { overflow, depth: Some(4), ..ReaderOptions::default() }
 }
 
-fn join(channel: &Arc<Channel>, overflow: Overflow) -> Reader {
+pub fn join(channel: &Arc<Channel>, overflow: Overflow) -> Reader {
     channel.join(&Bytes::schema(), options(overflow), Signal::new()).expect("there is a seat")
 }
 
 /// Receives everything until the end, by a subscriber that loses nothing. Returns the number of messages.
-fn survive(mut reader: Reader) -> u64 {
+pub fn survive(mut reader: Reader) -> u64 {
     let mut sequence = reader.next_sequence().get();
     let first = sequence;
     loop {
@@ -115,7 +115,7 @@ fn publish_until(mut writer: Writer, stops: &AtomicBool, published: &AtomicU64) 
 }
 
 /// Checks that every block is free, and each of them once.
-fn every_block_is_free(writer: &mut Writer) {
+pub fn every_block_is_free(writer: &mut Writer) {
     let blocks = config().blocks;
     // A process that was detached is forgotten when the publisher next looks.
     assert_eq!(writer.reclaim(), blocks);
@@ -130,7 +130,7 @@ fn every_block_is_free(writer: &mut Writer) {
     }
 }
 
-fn subscribers_are_killed(test: &str, overflow: Overflow) {
+fn subscribers_are_killed(test: &str, overflow: Overflow, pace: &str) {
     if let Some(socket) = Socket::of_this_process() {
         let (role, _) = socket.receive().expect("the first process lives");
         if let Some(seed) = role.strip_prefix("victim ") {
@@ -158,6 +158,7 @@ fn subscribers_are_killed(test: &str, overflow: Overflow) {
         move || publish_until(writer, &stops, &published)
     });
     let mut random = Random(std::process::id().into());
+    let mut lost = 0;
     for kill in 0..kills() {
         let victim = OtherProcess::start(test);
         victim.socket.send(&format!("victim {}", random.below(u64::MAX)), &[]);
@@ -174,6 +175,7 @@ fn subscribers_are_killed(test: &str, overflow: Overflow) {
         let stats = channel.detach(annex);
         let now = published.load(Ordering::Relaxed);
         for reader in stats.readers {
+            lost += reader.lost;
             assert!(reader.received + reader.lost <= now + 1, "kill {kill}: {reader:?} of {now}");
             assert!(overflow != Overflow::Block || reader.lost == 0, "kill {kill}: {reader:?}");
         }
@@ -189,22 +191,30 @@ fn subscribers_are_killed(test: &str, overflow: Overflow) {
     assert_eq!(here.join().expect("the survivor does not panic"), published);
     survivor.socket.expect(&published.to_string());
     assert!(survivor.end().success());
-    println!("{} kills, {published} messages", kills());
+    println!("kills: subscriber {pace} timed {} {published} {lost}", kills());
 }
 
 #[test]
 fn subscribers_that_lose_nothing_are_killed() {
-    subscribers_are_killed("kills::subscribers_that_lose_nothing_are_killed", Overflow::Block);
+    subscribers_are_killed("kills::subscribers_that_lose_nothing_are_killed", Overflow::Block, "reliable");
 }
 
 #[test]
 fn subscribers_that_may_be_overtaken_are_killed() {
-    subscribers_are_killed("kills::subscribers_that_may_be_overtaken_are_killed", Overflow::DropOldest);
+    subscribers_are_killed(
+        "kills::subscribers_that_may_be_overtaken_are_killed",
+        Overflow::DropOldest,
+        "overtakable",
+    );
 }
 
 #[test]
 fn subscribers_that_keep_the_oldest_are_killed() {
-    subscribers_are_killed("kills::subscribers_that_keep_the_oldest_are_killed", Overflow::DropNewest);
+    subscribers_are_killed(
+        "kills::subscribers_that_keep_the_oldest_are_killed",
+        Overflow::DropNewest,
+        "keeping",
+    );
 }
 
 /// A publisher in another process is killed while subscribers of every pace receive from it.
@@ -221,6 +231,7 @@ fn what_a_killed_publisher_has_published_is_received_then_the_end() {
         }
     }
     let mut random = Random(std::process::id().into());
+    let (mut messages, mut lost) = (0, 0);
     for _ in 0..kills() {
         let publisher =
             OtherProcess::start("kills::what_a_killed_publisher_has_published_is_received_then_the_end");
@@ -244,6 +255,7 @@ fn what_a_killed_publisher_has_published_is_received_then_the_end() {
             let drained = reader.join().expect("a subscriber does not panic");
             assert_eq!(drained.received + drained.lost, published, "reader {index}");
             assert!(index > 0 || drained.lost == 0);
+            lost += drained.lost;
             for sample in &drained.samples {
                 messages::check(sample.bytes(), messages::sequence_of(sample.bytes()));
             }
@@ -253,7 +265,9 @@ fn what_a_killed_publisher_has_published_is_received_then_the_end() {
         assert!(channel.is_closed());
         drop(bells);
         assert_eq!(Arc::strong_count(&channel), 1, "nothing else keeps it");
+        messages += published;
     }
+    println!("kills: publisher every timed {} {messages} {lost}", kills());
 }
 
 struct Drained {

@@ -13,6 +13,9 @@ mod bells;
 mod kills;
 mod messages;
 mod other_process;
+mod stepped;
+#[expect(dead_code, reason = "the tests of hosts use the rest")]
+mod tracee;
 
 use bells::BellThread;
 use other_process::{OtherProcess, Socket};
@@ -40,17 +43,28 @@ fn attach(channel: &Channel, bell: &Bell, socket: &Socket) -> blockcast_blocks::
 
 /// The subscriber's side: opens a channel of another process.
 fn open(socket: &Socket) -> (Arc<Channel>, BellThread) {
+    let bell = Bell::new().expect("a descriptor is left");
+    let channel = open_with(socket, &bell);
+    let thread = BellThread::start(bell, &channel);
+    (channel, thread)
+}
+
+/// The same with a bell that the caller answers.
+fn open_with(socket: &Socket, bell: &Bell) -> Arc<Channel> {
     let [control, arena, publisher_bell] = socket.receive_files("open");
+    let (channel, annex) = open_files(control, arena, publisher_bell);
+    socket.send("annex", &[annex.as_fd(), bell.as_fd()]);
+    socket.expect("attached");
+    channel
+}
+
+/// Opens a channel by its descriptors. Returns it and its annex.
+fn open_files(control: OwnedFd, arena: OwnedFd, publisher_bell: OwnedFd) -> (Arc<Channel>, OwnedFd) {
     let files = SegmentFiles { control, arena: Arc::new(arena) };
     let publisher_bell = Bell::from_fd(publisher_bell).expect("a bell");
     // SAFETY: the other process is this program, which keeps the promises.
     let opened = unsafe { Channel::open_remote(files, config(), &terms(), Trust::Checked, publisher_bell) };
-    let (channel, annex): (_, OwnedFd) = opened.expect("a channel");
-    let bell = Bell::new().expect("a descriptor is left");
-    socket.send("annex", &[annex.as_fd(), bell.as_fd()]);
-    socket.expect("attached");
-    let thread = BellThread::start(bell, &channel);
-    (channel, thread)
+    opened.expect("a channel")
 }
 
 fn publish(writer: &mut Writer, sequence: u64) {

@@ -3,12 +3,14 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+
+use crate::tracee::Tracee;
 
 /// Says that standard input is the socket to the process that has started this one.
 const SOCKET: &str = "BLOCKCAST_TEST_SOCKET";
@@ -85,6 +87,8 @@ impl OtherProcess {
             .args(["--nocapture", "--exact", test])
             .env(SOCKET, "")
             .stdin(theirs)
+            // Only the test itself says something there.
+            .stdout(Stdio::null())
             .spawn()
             .expect("this program runs");
         Self { child, socket: Socket(ours) }
@@ -97,6 +101,13 @@ impl OtherProcess {
         self.child.kill().expect("it runs");
         let status = self.child.wait().expect("it was started");
         assert_eq!(status.signal(), Some(9), "the other process ended itself: {status}");
+    }
+
+    /// Like [`kill`](Self::kill), while a thread of the process has stopped.
+    pub fn kill_stopped(mut self, thread: Tracee) {
+        self.child.kill().expect("it runs");
+        thread.wait_for_death();
+        self.child.wait().expect("it was started");
     }
 
     /// Waits until the process ends.

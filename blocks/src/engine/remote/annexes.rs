@@ -253,8 +253,8 @@ impl Annexes {
         id
     }
 
-    /// Detaches a process, and returns its annex, which stays open, as its bell does, until the publisher takes
-    /// note.
+    /// Detaches a process, and returns its annex, which stays open, as its bell does, until the publisher
+    /// takes note.
     pub(crate) fn detach(&self, header: &Header, id: AnnexId) -> Option<Arc<Annex>> {
         let detached = self.list.change(|annexes| {
             let at = annexes.iter().position(|annex| annex.id == id)?;
@@ -265,7 +265,8 @@ impl Annexes {
             Some(detached)
         });
         announce_change(header);
-        // The lists that named it would otherwise keep its files for as long as this thread changes no others.
+        // The lists that named it would otherwise keep its files for as long as this thread changes no
+        // others.
         self.list.collect();
         detached
     }

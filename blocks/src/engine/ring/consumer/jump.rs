@@ -2,7 +2,7 @@
 
 use super::Consumer;
 use crate::engine::segment::words::Cursor;
-use crate::primitive::{LoadAcquire as _, Ordering};
+use crate::primitive::{LoadAcquire as _, Ordering, essential};
 
 /// How often a consumer follows a watermark that moves on meanwhile. It may stop at any time: if the
 /// watermark has passed it again, it learns of that when it receives.
@@ -25,7 +25,11 @@ pub(super) enum JumpWord {
 pub(super) fn stores(before: u64, after: u64, to: u64) -> [(JumpWord, u64); 5] {
     use JumpWord::{JumpLost, JumpTo, Lost, Low};
 
-    [(Lost, before), (JumpTo, to), (JumpLost, after), (Low, to), (Lost, after)]
+    essential!(
+        journal_first,
+        [(Lost, before), (JumpTo, to), (JumpLost, after), (Low, to), (Lost, after)],
+        [(Low, to), (Lost, before), (JumpTo, to), (JumpLost, after), (Lost, after)]
+    )
 }
 
 fn word(line: &Cursor, word: JumpWord) -> &crate::primitive::AtomicU64 {

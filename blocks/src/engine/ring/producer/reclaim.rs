@@ -100,6 +100,9 @@ impl Producer {
             self.control.header().state.settled.store(target, Ordering::Relaxed);
             return (target - first) as usize;
         }
+        if essential!(settled_last, false, true) {
+            self.control.header().state.settled.store(target, Ordering::Release);
+        }
         let freed = self.sort_out::<EVERYWHERE>(first, target);
         // Ordering: Release pairs with the Acquire in `Consumer::receive_kept`: the list is complete below.
         self.control.header().state.settled.store(target, Ordering::Release);
