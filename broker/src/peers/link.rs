@@ -217,12 +217,13 @@ impl Link {
     }
 
     /// Joins the publishers of other processes. When this returns, their channels are members of the topic,
-    /// and those that come later will be, as long as the result lives. Blocks the thread meanwhile.
+    /// and those that come later will be, as long as the result lives. So will those whose processes do not
+    /// answer in time, once they do. Blocks the thread meanwhile.
     pub(crate) fn subscribe(&self, topic: &Arc<Topic>) -> Result<Interest, OpenError> {
         self.check_thread()?;
         let (reply, answer) = mpsc::channel();
         let interest = self.take_interest(topic, Some(reply))?;
-        self.wait(topic, &answer, self.patience)?;
+        self.wait(topic, &answer, self.patience.saturating_add(self.host_patience))?;
         Ok(interest)
     }
 

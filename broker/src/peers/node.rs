@@ -139,6 +139,7 @@ impl Node {
                 self.take_seat(seat, &topic, publisher, &owner, terms, files);
             }
             Notice::Attached { seat } => self.join(seat),
+            Notice::Late { seat } => self.publisher_is_late(seat),
             Notice::Failed { seat, why } => self.seat_failed((self.session, seat), why),
             Notice::Ended { seat } => self.publisher_ended(seat),
             Notice::Known => self.is_known = true,

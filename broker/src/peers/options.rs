@@ -156,8 +156,9 @@ impl ServeOptions {
         self
     }
 
-    /// Sets how long opening a publisher waits until the processes that subscribe to its topic have joined, 5
-    /// seconds by default and one day at most. It goes on without those that have not.
+    /// Sets how long opening a publisher or a subscriber waits for the other processes of its topic, 5
+    /// seconds by default and one day at most. It goes on without those that do not answer, such as stopped
+    /// ones, which join later. Nobody waits for such a process again until it answers.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(MOST_PATIENCE);

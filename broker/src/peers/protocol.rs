@@ -32,7 +32,7 @@ use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -266,7 +266,8 @@ pub(crate) enum Notice {
         channel: ChannelNumber,
         why: Refusal,
     },
-    /// Answers [`Request::Subscribe`]. Each of the seats was offered before, by a [`Notice::Channel`].
+    /// Answers [`Request::Subscribe`], with the seats to wait for. Each of them was offered before, by a
+    /// [`Notice::Channel`].
     Subscribed {
         request: u64,
         seats: Vec<SeatId>,
@@ -321,6 +322,11 @@ pub(crate) enum Notice {
     Report {
         query: u64,
         channels: Vec<ChannelNumber>,
+    },
+    /// To the subscribing process: the publisher's process does not attach the annex in time. The seat still
+    /// comes about once it does.
+    Late {
+        seat: SeatId,
     },
 }
 

@@ -3,12 +3,14 @@
 //! A pure state machine: requests and departures go in, notices come out. It neither opens channels nor sends
 //! anything, and knows the time only from its caller. The host's own process is one of the peers.
 
+mod late;
+mod offers;
 mod queries;
 mod seats;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
@@ -19,6 +21,7 @@ use crate::peers::options::{PeerLimits, ServeOptions, Terms};
 use crate::peers::protocol::{
     ChannelNumber, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord, SeatId,
 };
+use offers::Waiting;
 use queries::Query;
 
 /// Seats of one process at a time, as publisher or as subscriber. Their numbers fit into one packet.
@@ -80,6 +83,8 @@ pub(crate) struct Registry<F> {
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
+    /// The seats whose publisher's process was asked to attach an annex, by when it has to.
+    attaching: BTreeSet<(Instant, SeatId)>,
     /// Questions whose answers wait for reports of other processes.
     queries: BTreeMap<u64, Query>,
     next_peer: u64,
@@ -99,6 +104,12 @@ struct Peer<F> {
     publishers: u32,
     subscriptions: u32,
     seats: usize,
+    /// Channels that it was offered, and has not answered.
+    offered: usize,
+    /// What it learns once it has answered.
+    waiting: VecDeque<Waiting>,
+    /// Whether it has not answered in time. Then nobody waits for it until it says something.
+    is_late: bool,
     /// Times it was asked for counters and has not answered.
     reports_owed: u32,
 }
@@ -127,10 +138,14 @@ struct Seat {
     channel: ChannelKey,
     subscriber: PeerId,
     state: SeatState,
+    /// While it is [attaching](SeatState::Attaching): when to stop waiting for the publisher's process.
+    deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeatState {
+    /// The subscribing process has not answered earlier offers.
+    Waiting,
     /// The subscribing process was offered the channel.
     Offered,
     /// The publisher's process was given the annex.
@@ -149,6 +164,7 @@ impl<F: Clone> Registry<F> {
             topics: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
+            attaching: BTreeSet::new(),
             queries: BTreeMap::new(),
             next_peer: 0,
             next_seat: 0,
@@ -167,8 +183,20 @@ impl<F: Clone> Registry<F> {
         let Newcomer { grants, label, bell, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
-        let (bytes, publishers, subscriptions, seats, reports_owed) = (0, 0, 0, 0, 0);
-        let peer = Peer { grants, label, bell, pidfd, bytes, publishers, subscriptions, seats, reports_owed };
+        let peer = Peer {
+            grants,
+            label,
+            bell,
+            pidfd,
+            bytes: 0,
+            publishers: 0,
+            subscriptions: 0,
+            seats: 0,
+            offered: 0,
+            waiting: VecDeque::new(),
+            is_late: false,
+            reports_owed: 0,
+        };
         self.peers.insert(id, peer);
         // Numbers repeat once the host has served 2^24 processes, long after the first of them has ended.
         (id, (id.0 << PUBLISHER_BITS) + 1)
@@ -187,6 +215,7 @@ impl<F: Clone> Registry<F> {
         inspector: &dyn Inspector<F>,
     ) -> Result<(), Violation> {
         let mut files = files.into_iter();
+        self.has_answered(from);
         match request {
             Request::Hello { .. } => Err(Violation("a second hello".to_owned())),
             Request::OpenPublisher { channel, topic, schema, publisher } => {
@@ -212,11 +241,10 @@ impl<F: Clone> Registry<F> {
                 if self.topics.get(&topic).is_some_and(|topic| topic.subscribers.contains(&from)) {
                     return Err(Violation(format!("a second subscription to {:?}", text::line(&topic))));
                 }
-                let notice = match self.subscribe(from, topic, schema, inspector) {
-                    Ok(seats) => Notice::Subscribed { request, seats },
-                    Err(why) => Notice::SubscribeRefused { request, why },
-                };
-                self.send(from, notice);
+                match self.subscribe(from, topic.clone(), schema, inspector) {
+                    Ok(seats) => self.wait(from, Waiting::Subscribed { request, topic, seats }),
+                    Err(why) => self.send(from, Notice::SubscribeRefused { request, why }),
+                }
                 Ok(())
             }
             Request::Unsubscribe { topic } => {
@@ -225,7 +253,7 @@ impl<F: Clone> Registry<F> {
             }
             Request::Annex { seat } => {
                 let annex = files.next().ok_or_else(|| Violation("a seat without an annex".to_owned()))?;
-                self.take_annex(from, seat, annex)
+                self.take_annex(from, seat, annex, now)
             }
             Request::Declined { seat, why } => self.decline(from, seat, &why),
             Request::Attached { seat } => self.attached(from, seat),
@@ -246,6 +274,9 @@ impl<F: Clone> Registry<F> {
 
     /// Removes a process that was disconnected. It may still run, and use the channels that it has.
     pub(crate) fn disconnected(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.waiting.clear();
+        }
         let own = self.channels.range((peer, ChannelNumber(0))..=(peer, ChannelNumber(u64::MAX)));
         let own: Vec<_> = own.map(|(&key, _)| key).collect();
         for key in own {
@@ -275,25 +306,18 @@ impl<F: Clone> Registry<F> {
             }
         }
         for ((peer, channel), seats) in opened {
-            for seat in seats {
-                let laggard = self.seats.get(&seat).and_then(|seat| self.peers.get(&seat.subscriber));
-                let laggard = laggard.map_or("", |peer| &peer.label);
-                event(|| {
-                    tracing::warn!(
-                        laggard,
-                        "a process does not join a publisher in time, which goes on without it"
-                    )
-                });
-            }
+            seats.into_iter().for_each(|seat| self.is_late(seat));
             self.send(peer, Notice::Opened { channel });
         }
+        self.stop_waiting_to_attach(now);
         self.answer_late_queries(now);
     }
 
     /// When to call [`tick`](Self::tick) next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let opening = self.channels.values().filter_map(|channel| Some(channel.awaited.as_ref()?.1));
-        opening.chain(self.queries.values().map(|query| query.deadline)).min()
+        let attaching = self.attaching.first().map(|&(deadline, _)| deadline);
+        opening.chain(attaching).chain(self.queries.values().map(|query| query.deadline)).min()
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
@@ -341,16 +365,21 @@ impl<F: Clone> Registry<F> {
         let subscribers: Vec<_> = entry.subscribers.iter().copied().filter(|&peer| peer != key.0).collect();
         let seats = BTreeSet::new();
         self.channels.insert(key, Channel { topic, publisher, control, arena, bytes, seats, awaited: None });
-        let offered: BTreeSet<_> = subscribers.into_iter().filter_map(|peer| self.offer(key, peer)).collect();
-        if offered.is_empty() {
+        let mut awaited = BTreeSet::new();
+        for subscriber in subscribers {
+            let offered = self.offer(key, subscriber);
+            awaited.extend(offered.filter(|_| self.waits_for(subscriber)));
+        }
+        if awaited.is_empty() {
             self.send(key.0, Notice::Opened { channel: key.1 });
         } else if let Some(channel) = self.channels.get_mut(&key) {
-            channel.awaited = Some((offered, now + self.patience));
+            channel.awaited = Some((awaited, now + self.patience));
         }
         Ok(())
     }
 
-    /// Adds a subscribing process to a topic, and offers it every channel of other processes.
+    /// Adds a subscribing process to a topic, and offers it every channel of other processes. Returns the
+    /// seats that it should wait for.
     fn subscribe(
         &mut self,
         from: PeerId,
@@ -378,7 +407,12 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
         }
         self.topic(&topic, schema).subscribers.insert(from);
-        Ok(others.into_iter().filter_map(|key| self.offer(key, from)).collect())
+        let mut awaited = Vec::new();
+        for key in others {
+            let offered = self.offer(key, from);
+            awaited.extend(offered.filter(|_| self.waits_for(key.0)));
+        }
+        Ok(awaited)
     }
 
     fn unsubscribe(&mut self, from: PeerId, name: &str) {
@@ -388,6 +422,7 @@ impl<F: Clone> Registry<F> {
         {
             peer.subscriptions -= 1;
             event(|| tracing::info!(topic = &*text::line(name), process = peer.label, "subscriber left"));
+            self.withdraw_offers(from, name);
         }
         self.forget_unused(name);
     }

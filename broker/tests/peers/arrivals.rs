@@ -7,8 +7,8 @@ use blockcast_broker::ServeOptions;
 use blockcast_subscriber::{Overflow, RecvError, Subscriber, SubscriberOptions};
 
 use crate::support::{
-    Host, Numbers, Other, This, connect_options, deadline, publish, publisher, receive, subscriber,
-    test_name, until,
+    Folder, Host, Numbers, Other, This, connect_options, deadline, few_blocks, publish, publisher, receive,
+    subscriber, test_name, until,
 };
 
 /// Everyone who subscribed before a publisher was opened receives its first message.
@@ -94,30 +94,72 @@ fn a_stopped_process_delays_a_publisher_only_as_long_as_the_host_is_patient() {
 }
 
 #[test]
-fn joining_a_publisher_whose_process_is_stopped_fails() {
-    const NAME: &str = "joining_a_publisher_whose_process_is_stopped_fails";
+fn a_publisher_whose_process_is_stopped_keeps_nobody_out_and_is_joined_later() {
+    const NAME: &str = "a_publisher_whose_process_is_stopped_keeps_nobody_out_and_is_joined_later";
     if let Some(mut this) = This::get() {
         let connection = this.connect();
-        let _numbers = publisher(connection.broker(), "numbers");
+        let mut numbers = publisher(connection.broker(), "numbers");
+        this.talk.say("ready");
+        this.talk.hear();
+        assert!(numbers.blocking_subscribers(3, deadline()), "all have joined");
+        publish(&mut numbers, 50..55);
+        this.talk.hear();
+        return;
+    }
+    let host = Host::with(ServeOptions::new().patience(std::time::Duration::from_millis(50)));
+    let mut other = Other::start(test_name!(NAME), "publisher", host.path());
+    other.talk.expect("ready");
+    other.stop();
+    let connection = host.connect();
+    let mut numbers = publisher(connection.broker(), "numbers");
+    let mut subscribers = [&host.broker, connection.broker(), &host.broker].map(|broker| {
+        let subscriber = broker.subscriber("numbers", SubscriberOptions::new());
+        subscriber.expect("it opens without the one that is stopped")
+    });
+    for subscriber in &mut subscribers {
+        until("the other publisher is joined", || publishers(subscriber) == 1);
+    }
+    publish(&mut numbers, 0..5);
+    subscribers.iter_mut().for_each(|subscriber| receive(subscriber, 0..5));
+    other.go_on();
+    other.talk.say("publish");
+    subscribers.iter_mut().for_each(|subscriber| receive(subscriber, 50..55));
+    other.talk.say("end");
+    other.end();
+}
+
+/// A client is less patient than its host.
+#[test]
+fn a_client_whose_host_is_stopped_waits_only_as_long_as_it_is_patient() {
+    const NAME: &str = "a_client_whose_host_is_stopped_waits_only_as_long_as_it_is_patient";
+    if let Some(mut this) = This::get() {
+        let broker = blockcast_broker::Broker::new();
+        let options = ServeOptions::new().patience(std::time::Duration::ZERO);
+        let _serving = broker.serve(&this.path, options).expect("nobody else serves");
         this.talk.say("ready");
         this.talk.hear();
         return;
     }
-    let host = Host::new();
-    let mut other = Other::start(test_name!(NAME), "publisher", host.path());
-    other.talk.expect("ready");
-    other.stop();
+    let folder = Folder::new();
+    let mut host = Other::start(test_name!(NAME), "host", &folder.socket());
+    host.talk.expect("ready");
     let options = connect_options().patience(std::time::Duration::from_millis(50));
-    let connection = blockcast_broker::Connection::connect_with(host.path(), &options).expect("it answers");
+    let mut connection = None;
+    until("the host answers", || {
+        connection = blockcast_broker::Connection::connect_with(folder.socket(), &options).ok();
+        connection.is_some()
+    });
+    let connection = connection.expect("it has answered");
+    host.stop();
     let refused = connection.subscriber::<Numbers>("numbers", SubscriberOptions::new()).err();
     assert_eq!(refused, Some(OpenError::Unresponsive { topic: "numbers".to_owned() }));
-    other.go_on();
-    // Nothing of the first attempt is in the way.
-    let patient = host.connect();
-    assert_eq!(publishers(&mut subscriber(patient.broker(), "numbers")), 1);
+    let refused = connection.publisher::<Numbers>("numbers", few_blocks()).err();
+    assert_eq!(refused, Some(OpenError::Unresponsive { topic: "numbers".to_owned() }));
+    host.go_on();
+    // Nothing of the first attempts is in the way.
     until("a later attempt succeeds", || {
         connection.subscriber::<Numbers>("numbers", SubscriberOptions::new()).is_ok()
     });
-    other.talk.say("end");
-    other.end();
+    host.talk.say("end");
+    host.end();
 }

@@ -257,6 +257,14 @@ impl Node {
         self.settle(&topic, key.1);
     }
 
+    /// The publisher's process does not answer. Nobody waits for it, but the subscriptions join once it does.
+    pub(super) fn publisher_is_late(&mut self, seat: SeatId) {
+        let Some(remote) = self.seats.get(&(self.session, seat)) else { return };
+        let (topic, publisher) = (remote.topic_name.clone(), &*text::line(&remote.label));
+        event(|| tracing::warn!(topic, publisher, "a publisher of another process does not answer"));
+        self.settle(&topic, seat);
+    }
+
     /// The publisher of a seat has ended.
     pub(super) fn publisher_ended(&mut self, seat: SeatId) {
         let Some(remote) = self.seats.get(&(self.session, seat)) else { return };

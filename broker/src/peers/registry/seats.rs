@@ -1,52 +1,37 @@
-//! The seats of a [`Registry`]: from the offer of a channel until its subscribing process leaves.
+//! The seats of a [`Registry`]: from the answer to an offer until the subscribing process leaves.
+
+use std::time::Instant;
 
 use blockcast_blocks::shield::event;
 use blockcast_blocks::text;
 
-use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Violation};
+use super::{ChannelKey, Registry, Seat, SeatState, Violation};
 use crate::peers::protocol::{MAX_TEXT, Notice, PeerId, SeatId};
 
 impl<F: Clone> Registry<F> {
-    /// Offers a channel to a process that subscribes to its topic.
-    pub(super) fn offer(&mut self, key: ChannelKey, to: PeerId) -> Option<SeatId> {
-        let peer = self.peers.get_mut(&to)?;
-        if peer.seats >= MAX_SEATS {
-            event(|| {
-                tracing::warn!(process = peer.label, "a process takes part in too many channels of others")
-            });
-            return None;
-        }
-        peer.seats += 1;
-        let seat = SeatId(self.next_seat);
-        self.next_seat += 1;
-        let owner = self.record(key.0);
-        let publisher_process = self.peers.get(&key.0)?;
-        let channel = self.channels.get_mut(&key)?;
-        channel.seats.insert(seat);
-        let files = vec![
-            channel.control.clone(),
-            channel.arena.clone(),
-            publisher_process.bell.clone(),
-            publisher_process.pidfd.clone(),
-        ];
-        let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
-        let terms = self.terms;
-        self.seats.insert(seat, Seat { channel: key, subscriber: to, state: SeatState::Offered });
-        self.send_with(to, Notice::Channel { seat, topic, publisher, owner, terms }, files);
-        Some(seat)
-    }
-
     /// Passes the annex on to the publisher's process.
-    pub(super) fn take_annex(&mut self, from: PeerId, id: SeatId, annex: F) -> Result<(), Violation> {
+    pub(super) fn take_annex(
+        &mut self,
+        from: PeerId,
+        id: SeatId,
+        annex: F,
+        now: Instant,
+    ) -> Result<(), Violation> {
         let Some((key, _)) = self.seat_of_subscriber(from, id, &[SeatState::Offered])? else {
             return Ok(());
         };
         self.set_state(id, SeatState::Attaching);
+        let deadline = now + self.patience;
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.deadline = Some(deadline);
+            self.attaching.insert((deadline, id));
+        }
         let subscriber = self.record(from);
         let Some(peer) = self.peers.get(&from) else { return Ok(()) };
         let files = vec![annex, peer.bell.clone(), peer.pidfd.clone()];
         let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms: self.terms };
         self.send_with(key.0, notice, files);
+        self.go_on(from);
         Ok(())
     }
 
@@ -101,7 +86,7 @@ impl<F: Clone> Registry<F> {
     /// Removes the channel of a publisher that has ended.
     pub(super) fn close_channel(&mut self, key: ChannelKey) {
         self.remove_channel(key, |seat, state| match state {
-            SeatState::Offered | SeatState::Attaching => {
+            SeatState::Waiting | SeatState::Offered | SeatState::Attaching => {
                 Notice::Failed { seat, why: "the publisher has ended".to_owned() }
             }
             SeatState::Attached | SeatState::Joined => Notice::Ended { seat },
@@ -126,11 +111,11 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::info!(topic, publisher, process = peer.label, "publisher left"));
         }
         for id in channel.seats {
-            let Some(seat) = self.seats.remove(&id) else { continue };
-            if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
-                peer.seats -= 1;
+            let Some(seat) = self.forget_seat(id) else { continue };
+            if seat.state != SeatState::Waiting {
+                self.send(seat.subscriber, farewell(id, seat.state));
             }
-            self.send(seat.subscriber, farewell(id, seat.state));
+            self.go_on(seat.subscriber);
         }
         if let Some(topic) = self.topics.get_mut(&channel.topic) {
             topic.channels.remove(&key);
@@ -140,13 +125,20 @@ impl<F: Clone> Registry<F> {
 
     pub(super) fn remove_seat(&mut self, id: SeatId) {
         self.answered(id);
-        let Some(seat) = self.seats.remove(&id) else { return };
+        let Some(seat) = self.forget_seat(id) else { return };
         if let Some(channel) = self.channels.get_mut(&seat.channel) {
             channel.seats.remove(&id);
         }
+        self.go_on(seat.subscriber);
+    }
+
+    fn forget_seat(&mut self, id: SeatId) -> Option<Seat> {
+        let seat = self.seats.remove(&id)?;
+        self.leave_state(id, &seat);
         if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
             peer.seats -= 1;
         }
+        Some(seat)
     }
 
     /// A publisher that is being opened no longer waits for this seat.
@@ -163,8 +155,10 @@ impl<F: Clone> Registry<F> {
     }
 
     fn set_state(&mut self, id: SeatId, state: SeatState) {
-        if let Some(seat) = self.seats.get_mut(&id) {
-            seat.state = state;
+        if let Some(mut seat) = self.seats.remove(&id) {
+            self.leave_state(id, &seat);
+            (seat.state, seat.deadline) = (state, None);
+            self.seats.insert(id, seat);
         }
     }
 

@@ -290,6 +290,106 @@ fn nothing_is_kept_of_processes_that_have_left() {
     assert!(peers.is_empty() && topics.is_empty() && channels.is_empty() && seats.is_empty());
 }
 
+/// The publisher's process is stopped: it neither attaches an annex nor says anything.
+#[test]
+fn a_publisher_that_does_not_attach_subscribers_delays_them_once() {
+    let (mut host, [own, a, b]) = three();
+    host.open(a, 1, "topic");
+    host.open(own, 2, "topic");
+    let mut answers = host.send(b, subscribe("topic", "numbers"), &[]).unwrap();
+    let seats = vec![SeatId(0), SeatId(1)];
+    assert_eq!(answers.pop(), Some(to(b, Notice::Subscribed { request: 1, seats: seats.clone() })));
+    assert_eq!(host.take_seat(b, own, seats[0]), []);
+    host.send(b, Request::Annex { seat: seats[1] }, &["annex"]).unwrap();
+    let deadline = host.registry.next_deadline().expect("the publisher has to answer");
+    host.registry.tick(deadline - Duration::from_nanos(1));
+    assert_eq!(host.registry.take_outgoing(), []);
+    host.registry.tick(deadline);
+    assert_eq!(host.registry.take_outgoing(), [to(b, Notice::Late { seat: seats[1] })]);
+    assert_eq!(host.registry.next_deadline(), None);
+    // The next subscriber is offered the publisher, too, but does not wait for it.
+    let c = host.admit("c", Some(Grants::all()));
+    let mut answers = host.send(c, subscribe("topic", "numbers"), &[]).unwrap();
+    let awaited = vec![SeatId(2)];
+    assert_eq!(answers.pop(), Some(to(c, Notice::Subscribed { request: 1, seats: awaited })));
+    assert_eq!(offered(&answers), [(c, SeatId(2)), (c, SeatId(3))]);
+    // When the process goes on, both join it, and it is waited for again.
+    let attached = host.send(a, Request::Attached { seat: seats[1] }, &[]).unwrap();
+    assert_eq!(attached, [to(b, Notice::Attached { seat: seats[1] })]);
+    assert_eq!(host.send(b, Request::Joined { seat: seats[1] }, &[]), Ok(vec![]));
+    assert_eq!(host.take_seat(c, a, SeatId(3)), []);
+    let d = host.admit("d", Some(Grants::all()));
+    let mut answers = host.send(d, subscribe("topic", "numbers"), &[]).unwrap();
+    let awaited = vec![SeatId(4), SeatId(5)];
+    assert_eq!(answers.pop(), Some(to(d, Notice::Subscribed { request: 1, seats: awaited })));
+}
+
+#[test]
+fn a_subscribing_process_that_does_not_answer_delays_publishers_once() {
+    let (mut host, [_, a, b]) = three();
+    host.ask(b, subscribe("topic", "numbers"), &[]);
+    let opened = |number| to(a, Notice::Opened { channel: ChannelNumber(number) });
+    let first = offered(&host.open(a, 1, "topic"));
+    host.now = host.registry.next_deadline().expect("it waits");
+    host.registry.tick(host.now);
+    assert_eq!(host.registry.take_outgoing(), [opened(1)]);
+    let second = host.open(a, 2, "topic");
+    assert!(second.contains(&opened(2)), "{second:?}");
+    // It goes on, and joins both.
+    host.take_seat(b, a, first[0].1);
+    host.take_seat(b, a, offered(&second)[0].1);
+    let third = host.open(a, 3, "topic");
+    assert!(!third.contains(&opened(3)), "{third:?}");
+    assert_eq!(host.take_seat(b, a, offered(&third)[0].1), [opened(3)]);
+}
+
+/// However many publishers a topic has: few packets are on their way at a time.
+#[test]
+fn a_process_is_offered_few_channels_at_a_time_and_in_the_end_all() {
+    let (mut host, [_, a, b]) = three();
+    for number in 0..100 {
+        host.open(a, number, "topic");
+    }
+    let mut sent = host.send(b, subscribe("topic", "numbers"), &[]).unwrap();
+    let (mut open, mut joined) = (VecDeque::new(), BTreeSet::new());
+    let subscribed = loop {
+        open.extend(offered(&sent));
+        assert!(open.len() <= 16, "{} at a time", open.len());
+        if let Some(Outgoing { notice: Notice::Subscribed { seats, .. }, .. }) = sent.last() {
+            break seats.clone();
+        }
+        let (_, seat) = open.pop_front().expect("some are always on their way");
+        sent = host.send(b, Request::Annex { seat }, &["annex"]).unwrap();
+        host.send(a, Request::Attached { seat }, &[]).unwrap();
+        host.send(b, Request::Joined { seat }, &[]).unwrap();
+        joined.insert(seat);
+    };
+    for (_, seat) in open {
+        host.take_seat(b, a, seat);
+        joined.insert(seat);
+    }
+    assert_eq!((joined.len(), joined), (100, subscribed.into_iter().collect()));
+}
+
+/// Otherwise it could take the seats of both subscriptions, and receive every message twice.
+#[test]
+fn offers_that_are_not_answered_end_with_their_subscription() {
+    let (mut host, [_, a, b]) = three();
+    for number in 0..40 {
+        host.open(a, number, "topic");
+    }
+    let first = offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap());
+    let next = host.send(b, Request::Annex { seat: first[0].1 }, &["annex"]).unwrap();
+    assert_eq!(offered(&next).len(), 1, "one more is offered");
+    let withdrawn = host.send(b, Request::Unsubscribe { topic: "topic".to_owned() }, &[]).unwrap();
+    let failed = |outgoing: &Outgoing<File>| matches!(outgoing.notice, Notice::Failed { .. });
+    assert!(withdrawn.len() == 16 && withdrawn.iter().all(failed), "{withdrawn:?}");
+    assert_eq!(host.registry.seats.len(), 1, "the one that was taken");
+    // The answer to an offer crosses with its withdrawal.
+    assert_eq!(host.send(b, Request::Annex { seat: first[1].1 }, &["annex"]), Ok(vec![]));
+    assert_eq!(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()).len(), 16);
+}
+
 /// Random requests of three processes, right and wrong ones: nothing panics, no notice goes to a process that
 /// was disconnected, and in the end nothing is left.
 #[test]
@@ -327,9 +427,9 @@ fn arbitrary_requests_neither_panic_nor_leave_anything() {
             }
         }
         peers.into_iter().for_each(|peer| host.registry.disconnected(peer));
-        let Registry { peers, topics, channels, seats, queries, .. } = &host.registry;
+        let Registry { peers, topics, channels, seats, queries, attaching, .. } = &host.registry;
         prop_assert!(peers.is_empty() && topics.is_empty() && channels.is_empty() && seats.is_empty());
-        prop_assert!(queries.is_empty());
+        prop_assert!(queries.is_empty() && attaching.is_empty());
         Ok(())
     };
     TestRunner::default().run(&steps, run).expect("it holds for all");

@@ -1,0 +1,55 @@
+//! Processes that do not answer in time, such as those that are stopped: nobody waits for them twice.
+
+use std::time::Instant;
+
+use blockcast_blocks::shield::event;
+
+use super::{Registry, SeatState};
+use crate::peers::protocol::{Notice, PeerId, SeatId};
+
+impl<F: Clone> Registry<F> {
+    /// Whether others wait until this process has answered.
+    pub(super) fn waits_for(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| !peer.is_late)
+    }
+
+    /// Call this when a process says something.
+    pub(super) fn has_answered(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && std::mem::take(&mut peer.is_late)
+        {
+            event(|| tracing::info!(process = peer.label, "a process answers again"));
+        }
+    }
+
+    /// A seat was not taken in time: the process that has to answer is late.
+    pub(super) fn is_late(&mut self, id: SeatId) {
+        let Some(seat) = self.seats.get(&id) else { return };
+        let attaches = seat.state == SeatState::Attaching;
+        let laggard = if attaches { seat.channel.0 } else { seat.subscriber };
+        let Some(peer) = self.peers.get_mut(&laggard) else { return };
+        if !std::mem::replace(&mut peer.is_late, true) {
+            event(|| {
+                tracing::warn!(
+                    process = peer.label,
+                    "a process does not answer, and the others go on without it"
+                )
+            });
+        }
+    }
+
+    /// Lets subscribing processes go on that have waited for the process of a publisher long enough. They
+    /// join the publisher once its process answers.
+    pub(super) fn stop_waiting_to_attach(&mut self, now: Instant) {
+        while let Some(&(deadline, id)) = self.attaching.first()
+            && deadline <= now
+        {
+            self.attaching.pop_first();
+            self.is_late(id);
+            let Some(seat) = self.seats.get_mut(&id) else { continue };
+            seat.deadline = None;
+            let subscriber = seat.subscriber;
+            self.send(subscriber, Notice::Late { seat: id });
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The channels that a process is offered: a few at a time, so that the packets and descriptors on their way
+//! to it stay few, even if a topic has thousands of publishers.
+
+use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
+use crate::peers::protocol::{Notice, PeerId, SeatId};
+use blockcast_blocks::shield::event;
+
+/// Channels that a process is offered before it has answered.
+const MAX_OFFERED: usize = 16;
+
+/// What a process learns once it has answered earlier offers.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Offer(SeatId),
+    /// The answer to [`Request::Subscribe`](crate::peers::protocol::Request::Subscribe), after its offers.
+    Subscribed {
+        request: u64,
+        topic: String,
+        seats: Vec<SeatId>,
+    },
+}
+
+impl<F: Clone> Registry<F> {
+    /// Offers a channel to a process that subscribes to its topic.
+    pub(super) fn offer(&mut self, key: ChannelKey, to: PeerId) -> Option<SeatId> {
+        let peer = self.peers.get_mut(&to)?;
+        if peer.seats >= MAX_SEATS {
+            event(|| {
+                tracing::warn!(process = peer.label, "a process takes part in too many channels of others")
+            });
+            return None;
+        }
+        let channel = self.channels.get_mut(&key)?;
+        peer.seats += 1;
+        let seat = SeatId(self.next_seat);
+        self.next_seat += 1;
+        channel.seats.insert(seat);
+        let state = SeatState::Waiting;
+        self.seats.insert(seat, Seat { channel: key, subscriber: to, state, deadline: None });
+        self.wait(to, Waiting::Offer(seat));
+        Some(seat)
+    }
+
+    /// Tells a process, after what waits for it already.
+    pub(super) fn wait(&mut self, to: PeerId, what: Waiting) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.waiting.push_back(what);
+        }
+        self.go_on(to);
+    }
+
+    /// Sends what waits for a process, as far as it may be sent.
+    pub(super) fn go_on(&mut self, to: PeerId) {
+        while let Some(peer) = self.peers.get_mut(&to) {
+            let may_offer = peer.offered < MAX_OFFERED;
+            let next = peer.waiting.pop_front_if(|next| may_offer || !matches!(next, Waiting::Offer(_)));
+            match next {
+                None => return,
+                Some(Waiting::Offer(seat)) => self.send_offer(to, seat),
+                Some(Waiting::Subscribed { request, seats, .. }) => {
+                    self.send(to, Notice::Subscribed { request, seats });
+                }
+            }
+        }
+    }
+
+    fn send_offer(&mut self, to: PeerId, id: SeatId) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        let key = seat.channel;
+        let (Some(channel), Some(publisher)) = (self.channels.get(&key), self.peers.get(&key.0)) else {
+            return;
+        };
+        let files = vec![
+            channel.control.clone(),
+            channel.arena.clone(),
+            publisher.bell.clone(),
+            publisher.pidfd.clone(),
+        ];
+        seat.state = SeatState::Offered;
+        let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
+        let (owner, terms) = (self.record(key.0), self.terms);
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.offered += 1;
+        }
+        self.send_with(to, Notice::Channel { seat: id, topic, publisher, owner, terms }, files);
+    }
+
+    /// Call this when a seat leaves its state, before anything else is sent to its process.
+    pub(super) fn leave_state(&mut self, id: SeatId, seat: &Seat) {
+        if let Some(deadline) = seat.deadline {
+            self.attaching.remove(&(deadline, id));
+        }
+        let Some(peer) = self.peers.get_mut(&seat.subscriber) else { return };
+        match seat.state {
+            SeatState::Waiting => {
+                peer.waiting.retain(|next| !matches!(next, Waiting::Offer(seat) if *seat == id));
+            }
+            SeatState::Offered => peer.offered -= 1,
+            SeatState::Attaching | SeatState::Attached | SeatState::Joined => {}
+        }
+    }
+
+    /// Withdraws the offers that a process has not answered, because it has unsubscribed. Otherwise, if it
+    /// subscribes again, it could take them and the new ones.
+    pub(super) fn withdraw_offers(&mut self, from: PeerId, topic: &str) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            let is_answer =
+                |next: &Waiting| matches!(next, Waiting::Subscribed { topic: one, .. } if one == topic);
+            peer.waiting.retain(|next| !is_answer(next));
+        }
+        let channels = self.topics.get(topic).into_iter().flat_map(|topic| &topic.channels);
+        let seats = channels.filter_map(|key| self.channels.get(key)).flat_map(|channel| &channel.seats);
+        let is_open = |id: &&SeatId| {
+            self.seats.get(id).is_some_and(|seat| {
+                seat.subscriber == from && matches!(seat.state, SeatState::Waiting | SeatState::Offered)
+            })
+        };
+        let mut open: Vec<_> = seats.filter(is_open).copied().collect();
+        // First those that were not sent: others that are withdrawn would make room for them.
+        open.sort_by_key(|id| self.seats.get(id).is_some_and(|seat| seat.state == SeatState::Offered));
+        for id in open {
+            if self.seats.get(&id).is_some_and(|seat| seat.state == SeatState::Offered) {
+                self.send(from, Notice::Failed { seat: id, why: "the process has unsubscribed".to_owned() });
+            }
+            self.remove_seat(id);
+        }
+    }
+}
