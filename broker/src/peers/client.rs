@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use crate::control::shared::Shared;
 use crate::peers::error::ConnectError;
-use crate::peers::identity::{Credentials, pidfd_of_peer};
+use crate::peers::identity::{Credentials, has_ended, pidfd_of_peer};
 use crate::peers::link::{Command, CommandReceiver, Commands};
 use crate::peers::node::Node;
 use crate::peers::options::ConnectOptions;
@@ -45,6 +45,8 @@ pub(crate) struct Accepted {
 pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Result<Accepted, ConnectError> {
     let deadline = Instant::now() + options.get_patience();
     let mut socket = open_socket(path, options, deadline)?;
+    let has_ended = has_ended(&socket);
+    let deadline = if has_ended { deadline.min(Instant::now() + LONGEST_PAUSE) } else { deadline };
     say_hello(&mut socket, options, bell)?;
     loop {
         match socket.receive()? {
@@ -63,7 +65,13 @@ pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Resul
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(ConnectError::Unresponsive);
+            // A child of a dead host may have its socket. Or a host that is stopped uses a socket whose
+            // creator has ended.
+            return Err(if has_ended {
+                ConnectError::NoHost(path.to_owned())
+            } else {
+                ConnectError::Unresponsive
+            });
         }
         let timeout = Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
@@ -184,8 +192,8 @@ impl ClientThread {
     /// Watches the connection and the process at its other end.
     fn watch(&mut self, socket: PacketSocket) -> io::Result<()> {
         self.poller.add(&socket, Token::Host)?;
-        // Without a pidfd, the end of the connection must do.
-        self.again.host = pidfd_of_peer(&socket).ok();
+        // Without a pidfd of whoever accepts, the end of the connection must do.
+        self.again.host = if has_ended(&socket) { None } else { pidfd_of_peer(&socket).ok() };
         if let Some(host) = &self.again.host {
             self.poller.add(host, Token::HostProcess)?;
         }
@@ -310,7 +318,12 @@ impl ClientThread {
             socket.and_then(|socket| self.watch(socket).map_err(|error| system("watch the host", &error)));
         self.again.is_greeting = connected.is_ok();
         match connected {
-            Ok(()) => self.again.at = Some(Instant::now() + self.again.options.get_patience()),
+            Ok(()) => {
+                let patience = self.again.options.get_patience();
+                let ended = self.socket.as_ref().is_some_and(has_ended);
+                let patience = if ended { patience.min(LONGEST_PAUSE) } else { patience };
+                self.again.at = Some(Instant::now() + patience);
+            }
             Err(_) => self.again.pause(),
         }
     }

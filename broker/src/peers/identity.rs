@@ -54,6 +54,21 @@ pub(crate) fn pidfd_of_peer(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Whether the process that listens at the other end has ended, as far as the system knows. A child that it
+/// has forked may still have its socket, but does not accept connections.
+pub(crate) fn has_ended(socket: impl AsFd) -> bool {
+    match peer_pidfd(socket.as_fd()) {
+        Ok(pidfd) => is_readable(&pidfd),
+        Err(error) => matches!(error, Errno::SRCH | Errno::INVAL),
+    }
+}
+
+/// Whether the process of a pidfd has ended.
+fn is_readable(pidfd: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
 /// `SO_PEERPIDFD`, which rustix does not name.
 fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let fd: libc::c_int = option(socket, libc::SO_PEERPIDFD, -1)?;
@@ -93,11 +108,6 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
-
-    fn is_readable(pidfd: &OwnedFd) -> bool {
-        let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
-        poll(&mut polled, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() > 0
-    }
 
     #[test]
     fn a_peer_is_known_by_its_credentials_and_a_pidfd_of_a_living_process() {

@@ -1,9 +1,12 @@
 //! Where a host is found: the path of its socket, and who may bind it.
 //!
 //! The host holds a lock on the file beside the socket, `PATH.lock`, as long as it serves. So a socket that
-//! exists while its lock is free belongs to a host that has ended, and the next one replaces it. A new socket
-//! is bound under another name, and renamed once it listens: it never exists with other permissions, and a
-//! process that finds it can connect.
+//! exists while its lock is free belongs to a host that has ended, and the next one replaces it. The lock
+//! belongs to the process (`F_SETLK`) rather than to the open file (`flock`): children that it forks inherit
+//! the file, but must not keep the path.
+//!
+//! A new socket is bound under another name, and renamed once it listens: it never exists with other
+//! permissions, and a process that finds it can connect.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -12,8 +15,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
+use blockcast_blocks::Process;
+use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{
@@ -49,8 +54,16 @@ pub(crate) struct Place {
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
-    _file: File,
+    id: FileId,
+    file: Option<File>,
 }
+
+/// The device and the inode of a file.
+type FileId = (u64, u64);
+
+/// The files that this process has locked. The system does not keep a process from locking a file twice, and
+/// unlocks it when the process closes any of its descriptors: such a file must not even be opened.
+static LOCKED: Mutex<Vec<(Process, FileId)>> = Mutex::new(Vec::new());
 
 impl Place {
     /// Takes the path, and listens there.
@@ -88,8 +101,7 @@ impl Place {
             let _ = fs::remove_file(&new);
             return Err(refused(&format!("listen at {path:?}"), &error));
         }
-        let lock = Some(Lock { path: lock_path, _file: lock });
-        Ok(Self { path: path.to_owned(), lock, listener })
+        Ok(Self { path: path.to_owned(), lock: Some(lock), listener })
     }
 
     /// Uses a socket that listens already. Its creator also removes it.
@@ -136,23 +148,48 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut locked = locked();
+        // While the file is listed, no other thread opens it, so that closing it unlocks only this lock.
+        drop(self.file.take());
+        locked.retain(|&(_, id)| id != self.id);
+    }
+}
+
+fn locked() -> MutexGuard<'static, Vec<(Process, FileId)>> {
+    // Only changed by single calls, so it is consistent after a panic.
+    LOCKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn id_of(file: &fs::Metadata) -> FileId {
+    (file.dev(), file.ino())
+}
+
 /// Locks the file beside the socket.
-fn lock(path: &Path, lock_path: &Path) -> Result<File, ServeError> {
+fn lock(path: &Path, lock_path: &Path) -> Result<Lock, ServeError> {
     let system = |error: io::Error| refused(&format!("lock {lock_path:?}"), &error);
+    let served = || ServeError::Served(path.to_owned());
+    let mut locked = locked();
+    // A child has not inherited the locks.
+    locked.retain(|(process, _)| process.is_current());
     loop {
+        let found = fs::symlink_metadata(lock_path).ok();
+        if found.is_some_and(|found| locked.iter().any(|&(_, id)| id == id_of(&found))) {
+            return Err(served());
+        }
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(lock_path).map_err(system)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::AGAIN) => return Err(ServeError::Served(path.to_owned())),
-            locked => locked.map_err(io::Error::from).map_err(system)?,
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN | Errno::ACCESS) => return Err(served()),
+            done => done.map_err(io::Error::from).map_err(system)?,
         }
         // The host before us may have removed the file that we have locked.
-        let ours = file.metadata().map_err(system)?;
-        if fs::symlink_metadata(lock_path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()))
-        {
-            return Ok(file);
+        let id = id_of(&file.metadata().map_err(system)?);
+        if fs::symlink_metadata(lock_path).is_ok_and(|found| id_of(&found) == id) {
+            locked.push((Process::current(), id));
+            return Ok(Lock { path: lock_path.to_owned(), id, file: Some(file) });
         }
     }
 }

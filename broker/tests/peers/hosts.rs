@@ -59,6 +59,45 @@ fn the_socket_of_a_killed_host_is_replaced() {
     assert_eq!(folder.entries(), 0, "nothing is left behind");
 }
 
+/// The child has all descriptors of the host, such as its lock and its socket.
+#[test]
+fn a_child_that_a_killed_host_has_forked_does_not_keep_its_path() {
+    const NAME: &str = "a_child_that_a_killed_host_has_forked_does_not_keep_its_path";
+    if let Some(mut this) = This::get() {
+        let _host =
+            Connection::connect_or_serve(&this.path, &connect_options(), &serve_options()).expect("serves");
+        // SAFETY: the child uses nothing that relies on the parent's other threads.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: makes the system end the child, if the test does not.
+            unsafe { libc::alarm(600) };
+            loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            }
+        }
+        this.talk.say(&child.to_string());
+        this.talk.hear();
+        unreachable!("it is killed");
+    }
+    let folder = Folder::new();
+    let mut other = Other::start(test_name!(NAME), "host", &folder.socket());
+    let child: i32 = other.talk.hear().parse().expect("a number");
+    let client = Connection::connect_with(folder.socket(), &connect_options()).expect("it serves");
+    other.kill();
+    let refused = Connection::connect_with(folder.socket(), &connect_options()).err();
+    assert_eq!(refused, Some(ConnectError::NoHost(folder.socket())));
+    let connection = Connection::connect_or_serve(folder.socket(), &connect_options(), &serve_options());
+    let connection = connection.expect("nobody else serves");
+    assert!(connection.is_host());
+    until("the client is taken back", || client.is_connected());
+    let mut numbers = subscriber(client.broker(), "numbers");
+    publish(&mut publisher(connection.broker(), "numbers"), 0..1);
+    receive(&mut numbers, 0..1);
+    // SAFETY: ends the process that the host has forked, which waits for nothing else.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0);
+}
+
 #[test]
 fn a_path_or_a_broker_serves_once() {
     let host = Host::new();
