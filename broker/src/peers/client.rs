@@ -21,7 +21,7 @@ use crate::peers::node::Node;
 use crate::peers::options::ConnectOptions;
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{MAX_TEXT, Notice, Request, Versions};
-use crate::peers::socket::{Broken, PacketSocket};
+use crate::peers::socket::{Broken, PacketSocket, RETRY};
 
 /// How long to pause before trying again to connect to a host that is busy.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -204,7 +204,9 @@ impl ClientThread {
     /// Serves the process until nobody needs the connection any more.
     pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
         while !(self.is_stopping && self.node.is_idle()) {
-            let ready = match self.poller.wait(self.again.at) {
+            let retry = self.socket.as_ref().filter(|socket| socket.is_paused());
+            let retry = retry.map(|_| Instant::now() + RETRY);
+            let ready = match self.poller.wait([self.again.at, retry].into_iter().flatten().min()) {
                 Ok(ready) => ready,
                 Err(error) => {
                     event(|| tracing::error!(%error, "a process can no longer wait for others"));

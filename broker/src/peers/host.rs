@@ -1,8 +1,9 @@
 //! The thread of a process that serves its topics to others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use blockcast_blocks::{Bell, OpenError, Schema, SegmentView};
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
+use rustix::process::{Resource, getrlimit};
 
 use crate::control::shared::Shared;
 use crate::peers::identity::{Credentials, label, own_pidfd, pidfd_of_peer};
@@ -19,15 +21,21 @@ use crate::peers::node::Node;
 use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
 use crate::peers::poller::{Poller, Token};
-use crate::peers::protocol::{Notice, PeerId, Refusal, Request, Versions};
+use crate::peers::protocol::{Message as _, Notice, PeerId, Refusal, Request, SchemaRecord, Versions};
 use crate::peers::registry::{Inspector, Newcomer, Registry};
-use crate::peers::socket::{Broken, File, PacketSocket};
+use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 
 /// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections at a time that have not introduced themselves. One more, and the oldest is disconnected.
 const MAX_SILENT: usize = 64;
+
+/// Packets of one process, or connections, that are handled before others have their turn.
+const TURN: usize = 64;
+
+/// Descriptors that a host keeps free for itself and for other processes: this part of what it may open.
+const FREE_DESCRIPTORS: u64 = 8;
 
 /// What the thread of a host works on.
 #[derive(Debug)]
@@ -43,6 +51,8 @@ pub(crate) struct HostThread {
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     accepts_again: Option<Instant>,
+    /// Connections that wait until fewer descriptors are on their way.
+    paused: BTreeSet<u64>,
     commands: Commands,
     is_stopping: bool,
 }
@@ -73,7 +83,7 @@ impl HostThread {
         poller.add(commands.bell(), Token::Commands)?;
         poller.add(&bell, Token::Bell)?;
         poller.add(place.listener(), Token::Listener)?;
-        let mut registry = Registry::new(&options);
+        let mut registry = Registry::new(&options, random());
         let (own, _) = registry.admit(Newcomer {
             grants: None,
             label: label(options.get_name(), Credentials::own().pid),
@@ -95,6 +105,7 @@ impl HostThread {
             connections,
             next_connection,
             accepts_again,
+            paused: BTreeSet::new(),
             commands,
             is_stopping,
         })
@@ -103,7 +114,9 @@ impl HostThread {
     /// Serves until nobody needs the host any more.
     pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
         while !(self.is_stopping && self.node.is_idle()) {
-            let deadline = [self.registry.next_deadline(), self.accepts_again].into_iter().flatten().min();
+            let retry = (!self.paused.is_empty()).then(|| Instant::now() + RETRY);
+            let deadlines = [self.registry.next_deadline(), self.accepts_again, retry];
+            let deadline = deadlines.into_iter().flatten().min();
             let ready = match self.poller.wait(deadline) {
                 Ok(ready) => ready,
                 Err(error) => {
@@ -115,6 +128,7 @@ impl HostThread {
                 self.serve(token);
                 self.deliver();
             }
+            std::mem::take(&mut self.paused).into_iter().for_each(|number| self.flush(number));
             let now = Instant::now();
             self.registry.tick(now);
             if self.accepts_again.take_if(|again| *again <= now).is_some()
@@ -165,7 +179,7 @@ impl HostThread {
     }
 
     fn accept_all(&mut self) {
-        loop {
+        for _ in 0..TURN {
             let Some(place) = &self.place else { return };
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match accept_with(place.listener(), flags) {
@@ -227,11 +241,12 @@ impl HostThread {
         }
     }
 
+    /// Handles packets of a connection. If it sends more than its turn has, the poller names it again.
     fn receive_all(&mut self, number: u64) {
-        loop {
+        for _ in 0..TURN {
             let Some(connection) = self.connections.get_mut(&number) else { return };
             let handled = match connection.socket.receive() {
-                Ok(None) => return self.flush(number),
+                Ok(None) => break,
                 Ok(Some((request, files))) => self.receive(number, request, files),
                 Err(error) => Err(error),
             };
@@ -240,11 +255,18 @@ impl HostThread {
                 return self.disconnect(number, &error);
             }
         }
+        self.flush(number);
     }
 
     fn receive(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let Some(peer) = connection.peer else { return self.introduce(number, request, files) };
+        if files.len() < request.files() {
+            return self
+                .registry
+                .refuse(peer, &request, NO_ROOM)
+                .map_err(|violation| Broken::Violation(violation.to_string()));
+        }
         let handled = self.registry.request(peer, request, files, Instant::now(), &self.inspector);
         handled.map_err(|violation| Broken::Violation(violation.to_string()))
     }
@@ -253,10 +275,10 @@ impl HostThread {
     fn introduce(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
         let introduced = self.connections.values().filter(|connection| connection.peer.is_some()).count();
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
-        let (Request::Hello { versions: theirs, name }, Some(bell)) = (request, files.into_iter().next())
-        else {
+        let Request::Hello { versions: theirs, name } = request else {
             return Err(Broken::Violation("a request before the hello".to_owned()));
         };
+        let bell = files.into_iter().next();
         let ours = Versions::current();
         let (uid, limit) = (connection.credentials.uid, self.options.get_limits().peers as usize);
         // Nobody is refused before the hello: closing the connection could overtake the answer.
@@ -265,10 +287,14 @@ impl HostThread {
             Some(_) if introduced >= limit => {
                 Err(format!("{limit} processes are connected, and no more may be"))
             }
-            Some(grants) => difference(ours, theirs).map_or(Ok(grants.clone()), |why| Err(why.to_owned())),
+            Some(grants) => match (difference(ours, theirs), bell) {
+                (Some(why), _) => Err(why.to_owned()),
+                (None, None) => Err(NO_ROOM.to_owned()),
+                (None, Some(bell)) => Ok((grants.clone(), bell)),
+            },
         };
-        let grants = match admitted {
-            Ok(grants) => Some(grants),
+        let (grants, bell) = match admitted {
+            Ok((grants, bell)) => (Some(grants), bell),
             Err(why) => {
                 let refused = format!("{why} (host: {ours}; process: {theirs})");
                 // If it cannot be told, it sees the end of the connection.
@@ -329,6 +355,9 @@ impl HostThread {
     fn watch_writable(&mut self, number: u64) {
         let Some(connection) = self.connections.get(&number) else { return };
         let socket = &connection.socket;
+        if socket.is_paused() {
+            self.paused.insert(number);
+        }
         let watched = self.poller.watch_writable(socket, Token::Connection(number), socket.is_waiting());
         if let Err(error) = watched {
             self.disconnect(number, &Broken::System(error.to_string()));
@@ -348,6 +377,14 @@ impl HostThread {
         event(|| tracing::info!(pid, why, "process disconnected"));
     }
 }
+
+/// A number that differs between hosts.
+fn random() -> u64 {
+    RandomState::new().hash_one(Instant::now())
+}
+
+/// Why a process is refused whose descriptors do not fit.
+const NO_ROOM: &str = "the host has too few file descriptors left (RLIMIT_NOFILE)";
 
 /// What separates two processes.
 fn difference(ours: Versions, theirs: Versions) -> Option<&'static str> {
@@ -372,7 +409,7 @@ impl Inspector<File> for HostInspector {
         let Some(topic) = self.0.find_topic(topic) else { return Ok(()) };
         match topic.admits(schema) {
             Err(OpenError::SchemaMismatch { existing: Some(existing), .. }) => {
-                Err(Refusal::SchemaMismatch((&existing).into()))
+                Err(Refusal::SchemaMismatch(SchemaRecord::from(&existing).cut_to_fit()))
             }
             Err(error) => Err(Refusal::Other(error.to_string())),
             Ok(()) if topic.is_unsealed() => Err(Refusal::Unsealed),
@@ -382,6 +419,12 @@ impl Inspector<File> for HostInspector {
 
     fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
+        // The system numbers descriptors from the lowest free one on.
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let used = [control, arena].map(|file| u64::try_from(file.as_raw_fd()).unwrap_or(0));
+        if used.into_iter().any(|number| number >= most - most / FREE_DESCRIPTORS) {
+            return Err(Refusal::Limit(NO_ROOM.to_owned()));
+        }
         // Subscribers check the files again. One that fails there would keep them out of the topic.
         for file in [control, arena] {
             let seals = rustix::fs::fcntl_get_seals(file).map_err(|error| refused(&error))?;

@@ -16,7 +16,7 @@ use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
 
 use crate::control::topic::Topic;
 use crate::peers::error::InspectError;
-use crate::peers::protocol::{ChannelNumber, SeatId, Selection};
+use crate::peers::protocol::{ChannelNumber, MAX_SCHEMA, SeatId, Selection};
 use crate::peers::topics::TopicPage;
 
 /// The link of a broker, if it has one. Shared with all of its topics.
@@ -206,6 +206,7 @@ impl Link {
         channel: &Arc<Channel>,
         reply: Option<Reply>,
     ) -> Result<Announced, OpenError> {
+        check_schema(topic)?;
         let files = channel.share().map_err(|error| {
             OpenError::Refused(format!("the publisher cannot be shared with other processes: {error}"))
         })?;
@@ -233,6 +234,7 @@ impl Link {
         topic: &Arc<Topic>,
         reply: Option<Reply>,
     ) -> Result<Interest, OpenError> {
+        check_schema(topic)?;
         let ticket = self.next();
         let command = Command::Subscribe { ticket, topic: Arc::clone(topic), reply };
         self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
@@ -291,6 +293,17 @@ impl Link {
             Err(RecvTimeoutError::Disconnected) => Err(OpenError::Disconnected),
         }
     }
+}
+
+/// Other processes bound the names of schemas.
+fn check_schema(topic: &Topic) -> Result<(), OpenError> {
+    let len = topic.schema().name().len();
+    if len > MAX_SCHEMA {
+        return Err(OpenError::Refused(format!(
+            "the name of the topic's schema has {len} bytes, and other processes accept {MAX_SCHEMA}"
+        )));
+    }
+    Ok(())
 }
 
 /// A publisher that other processes know. Dropping it tells them that it has ended.

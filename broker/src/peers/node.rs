@@ -20,7 +20,7 @@ use blockcast_blocks::{Bell, OpenError};
 
 use crate::peers::link::{Command, Commands};
 use crate::peers::poller::{Poller, Token};
-use crate::peers::protocol::{ChannelNumber, MAX_TEXT, Notice, PeerId, Request, SeatId};
+use crate::peers::protocol::{ChannelNumber, MAX_TEXT, Message as _, Notice, PeerId, Request, SeatId};
 use crate::peers::socket::{Broken, File};
 use inspection::Question;
 use publishers::Published;
@@ -119,6 +119,9 @@ impl Node {
     /// # Errors
     /// [`Broken::Violation`] if no correct host sends it.
     pub(crate) fn notice(&mut self, notice: Notice, files: Vec<File>) -> Result<(), Broken> {
+        if files.len() < notice.files() {
+            return self.lacks_room(notice);
+        }
         let mut files = files.into_iter();
         let mut file = || files.next().ok_or_else(|| Broken::Violation("a descriptor is missing".to_owned()));
         match notice {
@@ -140,11 +143,22 @@ impl Node {
             }
             Notice::Attached { seat } => self.join(seat),
             Notice::Late { seat } => self.publisher_is_late(seat),
-            Notice::Failed { seat, why } => self.seat_failed((self.session, seat), why),
+            Notice::Failed { seat, why, is_error } => self.seat_failed((self.session, seat), why, is_error),
             Notice::Ended { seat } => self.publisher_ended(seat),
             Notice::Known => self.is_known = true,
             Notice::Topics { request, topics, is_last } => self.learned(request, topics, is_last),
             Notice::Report { query, channels } => self.report(query, &channels),
+        }
+        Ok(())
+    }
+
+    /// A notice has come without its files, for which this process has no room.
+    fn lacks_room(&mut self, notice: Notice) -> Result<(), Broken> {
+        let why = "the process has no file descriptor left (RLIMIT_NOFILE)".to_owned();
+        match notice {
+            Notice::Channel { seat, topic, .. } => self.cannot_join(seat, &topic, why),
+            Notice::Attach { seat, .. } => self.send(Request::NotAttached { seat, why }),
+            _ => return Err(Broken::Violation("a descriptor is missing".to_owned())),
         }
         Ok(())
     }

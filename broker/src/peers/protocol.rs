@@ -44,6 +44,9 @@ pub(crate) const MAX_FILES: usize = 4;
 /// received.
 pub(crate) const MAX_TEXT: usize = 512;
 
+/// Bytes of the name of a topic's schema at most, so that it fits into an answer beside other names.
+pub(crate) const MAX_SCHEMA: usize = 16 << 10;
+
 /// The number of a process among those of one host. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct PeerId(pub(crate) u64);
@@ -99,6 +102,14 @@ impl SchemaRecord {
     /// Shortens the name. The schema is no longer the topic's, and only good for showing it.
     pub(crate) fn cut(&mut self) {
         self.name = text::line_within(&self.name, CUT_NAME).into_owned();
+    }
+
+    /// Shortens the name if other processes would not accept it.
+    pub(crate) fn cut_to_fit(mut self) -> Self {
+        if self.name.len() > MAX_SCHEMA {
+            self.cut();
+        }
+        self
     }
 }
 
@@ -205,7 +216,7 @@ pub(crate) enum Request {
     Attached {
         seat: SeatId,
     },
-    /// Answers [`Notice::Attach`].
+    /// Answers [`Notice::Attach`]. Without a reason: the publisher has just ended.
     NotAttached {
         seat: SeatId,
         why: String,
@@ -297,10 +308,11 @@ pub(crate) enum Notice {
     Attached {
         seat: SeatId,
     },
-    /// The seat does not come about.
+    /// The seat does not come about. `is_error`: although the publisher is still there.
     Failed {
         seat: SeatId,
         why: String,
+        is_error: bool,
     },
     /// To the publisher's process: detach the seat.
     Left {
@@ -339,7 +351,7 @@ pub(crate) enum CodecError {
     Files(usize, usize),
     #[error("the packet is not a message: {0}")]
     Malformed(String),
-    #[error("a name or reason of {0} bytes exceeds {MAX_TEXT}")]
+    #[error("a name or reason of {0} bytes is too long")]
     LongText(usize),
 }
 
@@ -350,6 +362,11 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
 
     /// The texts whose length is bounded besides that of the packet.
     fn texts(&self) -> [&str; 2];
+
+    /// The schema of a topic, whose name is bounded by [`MAX_SCHEMA`].
+    fn schema(&self) -> Option<&SchemaRecord> {
+        None
+    }
 
     /// # Errors
     /// [`CodecError::TooLong`].
@@ -364,6 +381,18 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
     /// [`CodecError`]. Whatever the bytes are, decoding neither panics nor allocates more than a small
     /// multiple of their number.
     fn decode(bytes: &[u8], files: usize) -> Result<Self, CodecError> {
+        let message = Self::decode_alone(bytes)?;
+        if files != message.files() {
+            return Err(CodecError::Files(files, message.files()));
+        }
+        Ok(message)
+    }
+
+    /// Like [`decode`](Self::decode), if the number of descriptors is unknown.
+    ///
+    /// # Errors
+    /// [`CodecError`].
+    fn decode_alone(bytes: &[u8]) -> Result<Self, CodecError> {
         if bytes.len() > MAX_PACKET {
             return Err(CodecError::TooLong(bytes.len()));
         }
@@ -372,11 +401,9 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
         if !rest.is_empty() {
             return Err(malformed(&format_args!("{} bytes too many", rest.len())));
         }
-        if files != message.files() {
-            return Err(CodecError::Files(files, message.files()));
-        }
         let long = message.texts().into_iter().map(str::len).find(|&len| len > MAX_TEXT);
-        long.map_or(Ok(message), |len| Err(CodecError::LongText(len)))
+        let schema = message.schema().map(|schema| schema.name.len()).filter(|&len| len > MAX_SCHEMA);
+        long.or(schema).map_or(Ok(message), |len| Err(CodecError::LongText(len)))
     }
 }
 
@@ -397,6 +424,13 @@ impl Message for Request {
             Self::Topics { selection: Selection::After(name) | Selection::Named(name), .. } => [name, ""],
             Self::Declined { why, .. } | Self::NotAttached { why, .. } => [why, ""],
             _ => [""; 2],
+        }
+    }
+
+    fn schema(&self) -> Option<&SchemaRecord> {
+        match self {
+            Self::OpenPublisher { schema, .. } | Self::Subscribe { schema, .. } => Some(schema),
+            _ => None,
         }
     }
 }

@@ -88,6 +88,8 @@ pub(crate) struct Registry<F> {
     /// Questions whose answers wait for reports of other processes.
     queries: BTreeMap<u64, Query>,
     next_peer: u64,
+    /// Distinguishes this host's publishers from those that joined a former one.
+    salt: u64,
     next_seat: u64,
     next_query: u64,
     out: Vec<Outgoing<F>>,
@@ -155,7 +157,8 @@ enum SeatState {
 }
 
 impl<F: Clone> Registry<F> {
-    pub(crate) fn new(options: &ServeOptions) -> Self {
+    /// Numbers publishers from a place on that depends on `salt`.
+    pub(crate) fn new(options: &ServeOptions, salt: u64) -> Self {
         Self {
             terms: options.terms(),
             limits: options.get_limits().clone(),
@@ -167,6 +170,7 @@ impl<F: Clone> Registry<F> {
             attaching: BTreeSet::new(),
             queries: BTreeMap::new(),
             next_peer: 0,
+            salt,
             next_seat: 0,
             next_query: 0,
             out: Vec::new(),
@@ -199,7 +203,8 @@ impl<F: Clone> Registry<F> {
         };
         self.peers.insert(id, peer);
         // Numbers repeat once the host has served 2^24 processes, long after the first of them has ended.
-        (id, (id.0 << PUBLISHER_BITS) + 1)
+        // Those of two hosts are the same with a probability of 2^-24 for each pair of processes.
+        (id, (id.0.wrapping_add(self.salt) << PUBLISHER_BITS) + 1)
     }
 
     /// Handles a request, which comes with as many files as it takes.
@@ -269,6 +274,21 @@ impl<F: Clone> Registry<F> {
                 self.reported(from, query, counters);
                 Ok(())
             }
+        }
+    }
+
+    /// Refuses a request that has come without its files, for which the host has no room.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub(crate) fn refuse(&mut self, from: PeerId, request: &Request, why: &str) -> Result<(), Violation> {
+        match *request {
+            Request::OpenPublisher { channel, .. } => {
+                self.send(from, Notice::OpenRefused { channel, why: Refusal::Limit(why.to_owned()) });
+                Ok(())
+            }
+            Request::Annex { seat } => self.annex_failed(from, seat, why),
+            _ => Err(Violation("a request without its files".to_owned())),
         }
     }
 

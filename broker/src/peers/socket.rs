@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -17,11 +18,23 @@ use crate::peers::protocol::{CodecError, MAX_FILES, MAX_PACKET, Message};
 /// A descriptor on its way to one or several processes.
 pub(crate) type File = Arc<OwnedFd>;
 
-/// Packets that may wait for a process that does not receive.
-const MAX_WAITING: usize = 1024;
+/// Packets that may wait for a process that does not receive. A process that has another host announces all
+/// that it has at once, and so needs thousands.
+const MAX_WAITING: usize = 16 << 10;
 
 /// Bytes of them together, about.
 const MAX_WAITING_BYTES: usize = 4 << 20;
+
+/// Descriptors of them together.
+const MAX_WAITING_FILES: usize = 4096;
+
+/// Descriptors that are sent before the other process has received those before. The system counts the
+/// descriptors on their way of all processes of a user, and refuses more than a process may open
+/// (`RLIMIT_NOFILE`). So a process that is stopped must not use them up.
+const MAX_IN_FLIGHT: usize = 32;
+
+/// How long to wait before sending again to a socket that [pauses](PacketSocket::is_paused).
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +68,6 @@ impl From<Errno> for Broken {
     fn from(error: Errno) -> Self {
         match error {
             Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN => Self::Closed,
-            // The system's limit for descriptors that are on their way.
-            Errno::TOOMANYREFS => Self::Unresponsive,
             error => Self::System(error.to_string()),
         }
     }
@@ -68,6 +79,11 @@ pub(crate) struct PacketSocket {
     socket: OwnedFd,
     waiting: VecDeque<(Vec<u8>, Vec<File>)>,
     waiting_bytes: usize,
+    waiting_files: usize,
+    /// Descriptors that were sent since the other process had received everything, at most.
+    in_flight: usize,
+    /// Whether the next packet waits until fewer descriptors are on their way.
+    is_paused: bool,
     buffer: Box<[u8]>,
 }
 
@@ -82,6 +98,9 @@ impl PacketSocket {
             socket,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_files: 0,
+            in_flight: 0,
+            is_paused: false,
             buffer: vec![0; MAX_PACKET + 1].into(),
         })
     }
@@ -92,11 +111,15 @@ impl PacketSocket {
     /// [`Broken`].
     pub(crate) fn send<M: Message>(&mut self, message: &M, files: Vec<File>) -> Result<(), Broken> {
         debug_assert_eq!(files.len(), message.files(), "{message:?}");
-        if self.waiting.len() >= MAX_WAITING || self.waiting_bytes >= MAX_WAITING_BYTES {
+        if self.waiting.len() >= MAX_WAITING
+            || self.waiting_bytes >= MAX_WAITING_BYTES
+            || self.waiting_files >= MAX_WAITING_FILES
+        {
             return Err(Broken::Unresponsive);
         }
         let bytes = message.encode()?;
         self.waiting_bytes += bytes.len();
+        self.waiting_files += files.len();
         self.waiting.push_back((bytes, files));
         self.flush()
     }
@@ -106,7 +129,15 @@ impl PacketSocket {
     /// # Errors
     /// [`Broken`].
     pub(crate) fn flush(&mut self) -> Result<(), Broken> {
+        self.is_paused = false;
         while let Some((bytes, files)) = self.waiting.front() {
+            if !files.is_empty() && self.in_flight + files.len() > MAX_IN_FLIGHT {
+                if !has_received_all(&self.socket) {
+                    self.is_paused = true;
+                    return Ok(());
+                }
+                self.in_flight = 0;
+            }
             let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(|file| file.as_fd()).collect();
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
             let mut with = SendAncillaryBuffer::new(&mut space);
@@ -117,10 +148,17 @@ impl PacketSocket {
             match sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut with, flags) {
                 Ok(_) => {
                     self.waiting_bytes -= bytes.len();
+                    self.waiting_files -= files.len();
+                    self.in_flight += files.len();
                     self.waiting.pop_front();
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
+                // Too many descriptors of this user are on their way, perhaps to other processes.
+                Err(Errno::TOOMANYREFS) => {
+                    self.is_paused = true;
+                    return Ok(());
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -129,10 +167,17 @@ impl PacketSocket {
 
     /// Whether messages wait for the socket to be writable.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() && !self.is_paused
     }
 
-    /// Receives the next message, if one has arrived. Descriptors that do not belong to it are closed.
+    /// Whether messages wait until fewer descriptors are on their way. No event says when: call
+    /// [`flush`](Self::flush) after a [while](RETRY).
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Receives the next message, if one has arrived. Descriptors that do not belong to it are closed. If
+    /// this process has no room for the message's descriptors, the message comes without them.
     ///
     /// # Errors
     /// [`Broken`].
@@ -154,10 +199,8 @@ impl PacketSocket {
                 files.extend(received.map(Arc::new));
             }
         }
-        if received.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(Broken::Violation(format!(
-                "more than {MAX_FILES} descriptors in one packet, or no room for them"
-            )));
+        if files.len() > MAX_FILES {
+            return Err(Broken::Violation(format!("more than {MAX_FILES} descriptors in one packet")));
         }
         if received.flags.contains(ReturnFlags::TRUNC) {
             return Err(CodecError::TooLong(received.bytes).into());
@@ -165,8 +208,21 @@ impl PacketSocket {
         if received.bytes == 0 {
             return Err(Broken::Closed);
         }
-        Ok(Some((M::decode(&self.buffer[..received.bytes], files.len())?, files)))
+        let bytes = &self.buffer[..received.bytes];
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Ok(Some((M::decode_alone(bytes)?, Vec::new())));
+        }
+        Ok(Some((M::decode(bytes, files.len())?, files)))
     }
+}
+
+/// Whether the other process has received all that was sent.
+fn has_received_all(socket: &OwnedFd) -> bool {
+    let mut unreceived: libc::c_int = 0;
+    // SAFETY: `SIOCOUTQ`, which has the same number, writes an integer to this place.
+    let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unreceived) };
+    // Without an answer, only the system's own limit counts.
+    asked != 0 || unreceived == 0
 }
 
 impl AsFd for PacketSocket {
@@ -218,12 +274,13 @@ mod tests {
     #[test]
     fn packets_that_are_not_messages_end_the_connection() {
         let left = Request::Left { seat: SeatId(1) }.encode().unwrap();
-        let cases: [(&[u8], usize); 6] = [
+        let cases: [(&[u8], usize); 7] = [
             (b"nonsense", 0),
             (&left, 1),
             (&left, MAX_FILES),
             (&left, MAX_FILES + 1),
             (&left, 16),
+            (&Request::Annex { seat: SeatId(1) }.encode().unwrap(), 16),
             (&vec![0; MAX_PACKET + 2], 0),
         ];
         for (bytes, files) in cases {
@@ -249,6 +306,36 @@ mod tests {
             sent += why.len();
         }
         assert!(one.waiting.len() < MAX_WAITING && sent < MAX_WAITING_BYTES + (1 << 20), "{sent} bytes");
+    }
+
+    /// The system counts those of all processes of a user.
+    #[test]
+    fn few_descriptors_are_on_their_way_to_a_process_that_does_not_receive() {
+        let (one, other) = pair();
+        let (mut one, mut other) = (PacketSocket::new(one).unwrap(), PacketSocket::new(other).unwrap());
+        let file = file();
+        let annex = |seat| Request::Annex { seat: SeatId(seat) };
+        let mut given_up = None;
+        for seat in 0.. {
+            if let Err(error) = one.send(&annex(seat), vec![Arc::clone(&file)]) {
+                given_up = Some((seat, error));
+                break;
+            }
+            assert_eq!(one.is_paused(), seat >= MAX_IN_FLIGHT as u64);
+        }
+        let Some((sent, Broken::Unresponsive)) = given_up else { panic!("{given_up:?}") };
+        assert!(!one.is_waiting(), "it does not wait for the socket to be writable");
+        assert_eq!(Arc::strong_count(&file), 1 + MAX_WAITING_FILES);
+        // All arrive in order.
+        let mut received = 0;
+        while received < sent {
+            one.flush().unwrap();
+            while let Some((next, files)) = other.receive::<Request>().unwrap() {
+                assert_eq!((next, files.len()), (annex(received), 1));
+                received += 1;
+            }
+        }
+        assert!(!one.is_paused());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use blockcast_blocks::{Bell, Bytes, OpenError, Payload, Pod};
@@ -12,9 +12,11 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{
-    Host, Numbers, few_blocks, publish, publisher, receive, serve_options, subscriber, until,
+    Host, Numbers, Other, This, few_blocks, publish, publisher, receive, serve_options, subscriber,
+    test_name, until,
 };
 
 #[test]
@@ -214,6 +216,130 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
     assert_eq!(witness.lost(), 0);
 }
 
+/// Lets this process open no more descriptors than `most`.
+fn limit_descriptors(most: u64) {
+    let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).expect("it is lower than the maximum");
+}
+
+#[test]
+fn a_host_without_descriptors_refuses_publishers_and_goes_on() {
+    const NAME: &str = "a_host_without_descriptors_refuses_publishers_and_goes_on";
+    if let Some(mut this) = This::get() {
+        let broker = blockcast_broker::Broker::new();
+        let _serving = broker.serve(&this.path, serve_options()).expect("nobody else serves");
+        limit_descriptors(128);
+        this.talk.say("serving");
+        this.talk.hear();
+        return;
+    }
+    let folder = crate::support::Folder::new();
+    let mut other = Other::start(test_name!(NAME), "host", &folder.socket());
+    other.talk.expect("serving");
+    let connection = crate::support::connect(&folder.socket());
+    let mut publishers = vec![publisher(connection.broker(), "numbers")];
+    let refused = loop {
+        match connection.publisher::<Numbers>("numbers", few_blocks()) {
+            Ok(publisher) => publishers.push(publisher),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(refused, OpenError::Refused(ref why) if why.contains("file descriptors")),
+        "after {} publishers: {refused}",
+        publishers.len()
+    );
+    // There is room for others.
+    let second = crate::support::connect(&folder.socket());
+    let mut numbers = subscriber(second.broker(), "numbers");
+    let last = publishers.last_mut().expect("one of many");
+    assert_eq!(last.subscriber_count(), 1);
+    publish(last, 0..3);
+    receive(&mut numbers, 0..3);
+    publishers.truncate(1);
+    until("descriptors are free again", || second.publisher::<Numbers>("others", few_blocks()).is_ok());
+    other.talk.say("end");
+    other.end();
+}
+
+#[test]
+fn a_process_without_descriptors_gets_an_error_and_goes_on() {
+    const NAME: &str = "a_process_without_descriptors_gets_an_error_and_goes_on";
+    if let Some(mut this) = This::get() {
+        let connection = this.connect();
+        let _numbers = publisher(connection.broker(), "numbers");
+        let lowest_free = std::fs::File::open("/dev/null").expect("a descriptor is left").as_raw_fd();
+        let before = getrlimit(Resource::Nofile).current.expect("there is a limit");
+        limit_descriptors(u64::try_from(lowest_free).expect("a descriptor"));
+        this.talk.say("limited");
+        this.talk.expect("subscribe");
+        let refused = connection.subscriber::<Numbers>("others", SubscriberOptions::new()).err();
+        assert!(
+            matches!(refused, Some(OpenError::Refused(ref why)) if why.contains("file descriptor")),
+            "{refused:?}"
+        );
+        limit_descriptors(before);
+        let mut others = subscriber(connection.broker(), "others");
+        this.talk.say("subscribed");
+        receive(&mut others, 0..1);
+        this.talk.hear();
+        return;
+    }
+    let host = Host::new();
+    let mut other = Other::start(test_name!(NAME), "client", host.path());
+    let mut others = publisher(&host.broker, "others");
+    other.talk.expect("limited");
+    // It cannot attach a subscriber of another process.
+    let refused = host.broker.subscriber::<Numbers>("numbers", SubscriberOptions::new()).err();
+    assert!(
+        matches!(refused, Some(OpenError::Refused(ref why)) if why.contains("file descriptor")),
+        "{refused:?}"
+    );
+    other.talk.say("subscribe");
+    other.talk.expect("subscribed");
+    publish(&mut others, 0..1);
+    drop(subscriber(&host.broker, "numbers"));
+    other.talk.say("end");
+    other.end();
+}
+
+/// Its packets make sense, and nobody answers them.
+#[test]
+fn a_client_that_sends_without_end_keeps_nobody_waiting() {
+    let host = Host::new();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let floods = [(); 2].map(|()| Hostile::greet(host.path()));
+    std::thread::scope(|scope| {
+        for flood in &floods {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Close a publisher that has ended.
+                    flood.send(&[2, 99], &[]);
+                }
+            });
+        }
+        let connection = host.connect();
+        for _ in 0..10 {
+            let mut numbers = subscriber(&host.broker, "numbers");
+            publish(&mut publisher(connection.broker(), "numbers"), 0..1);
+            receive(&mut numbers, 0..1);
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// The name of a schema would not fit into a packet beside others.
+#[test]
+fn a_topic_whose_schema_has_a_long_name_is_refused_and_disconnects_nobody() {
+    let host = Host::new();
+    let long = blockcast_blocks::Schema::named("s".repeat(70_000));
+    host.broker.declare("long", &long, None).expect("it is new");
+    let connection = host.connect();
+    let refused = connection.subscriber::<Numbers>("long", SubscriberOptions::new()).err();
+    assert!(matches!(refused, Some(OpenError::SchemaMismatch { .. })), "{refused:?}");
+    assert!(connection.is_connected());
+}
+
 /// They count against no limit. If there are many, the oldest are disconnected.
 #[test]
 fn connections_that_say_nothing_keep_nobody_out() {
@@ -265,7 +391,6 @@ fn a_client_that_does_not_receive_is_disconnected_and_delays_nobody() {
 /// other tests open files.
 #[test]
 fn nothing_is_left_in_a_process_after_others_have_left() {
-    use crate::support::{Other, This, test_name};
     const NAME: &str = "nothing_is_left_in_a_process_after_others_have_left";
     if let Some(this) = This::get() {
         let files = || std::fs::read_dir("/proc/self/fd").expect("a Linux process").count();

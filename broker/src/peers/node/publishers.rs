@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{AnnexId, Bell, Channel, OpenError, SegmentFiles, text};
+use blockcast_blocks::{AnnexError, AnnexId, Bell, Channel, OpenError, SegmentFiles, text};
 
 use super::{Node, Session, owned, reason};
 use crate::peers::link::Reply;
@@ -91,8 +91,9 @@ impl Node {
     ) {
         let key = (self.session, seat);
         let channel = self.published.get(&number).and_then(|published| published.channel.upgrade());
+        // Without a reason: the publisher has just ended.
         let attached = (|| {
-            let channel = channel.ok_or_else(|| "the publisher has ended".to_owned())?;
+            let channel = channel.ok_or_else(String::new)?;
             let annex = owned(annex).map_err(|error| reason(&error))?;
             let bell = owned(bell).map_err(|error| reason(&error))?;
             let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
@@ -101,7 +102,7 @@ impl Node {
             let attached = channel.attach(annex, terms.annex(&subscriber.label), bell);
             attached.map_err(|error| {
                 self.unwatch((self.session, subscriber.id));
-                reason(&error)
+                if error == AnnexError::Ended { String::new() } else { reason(&error) }
             })
         })();
         match attached {

@@ -182,12 +182,22 @@ impl Node {
                         "a publisher of another process cannot be joined"
                     );
                 });
-                let interest = self.interests.get_mut(topic_name);
-                if let Some(opening) = interest.and_then(|interest| interest.opening.as_mut()) {
-                    opening.failure = Some(why.clone());
-                }
-                self.send(Request::Declined { seat, why });
+                let topic = topic_name.to_owned();
+                self.cannot_join(seat, &topic, why);
             }
+        }
+    }
+
+    /// This process cannot take a seat that it was offered. A subscription that is being opened fails.
+    pub(super) fn cannot_join(&mut self, seat: SeatId, topic: &str, why: String) {
+        self.fail_opening(topic, &why);
+        self.send(Request::Declined { seat, why });
+    }
+
+    fn fail_opening(&mut self, topic: &str, why: &str) {
+        let interest = self.interests.get_mut(topic);
+        if let Some(opening) = interest.and_then(|interest| interest.opening.as_mut()) {
+            opening.failure = Some(why.to_owned());
         }
     }
 
@@ -244,12 +254,15 @@ impl Node {
     }
 
     /// The seat does not come about, unless we have joined already.
-    pub(super) fn seat_failed(&mut self, key: (Session, SeatId), why: String) {
+    pub(super) fn seat_failed(&mut self, key: (Session, SeatId), why: String, is_error: bool) {
         let Some(remote) = self.seats.get(&key).filter(|remote| remote.offered.is_some()) else { return };
         let topic = remote.topic_name.clone();
         {
             let (topic, why) = (&*text::line(&topic), &*text::line(&why));
             event(|| tracing::debug!(topic, why, "a publisher of another process was not joined"));
+        }
+        if is_error {
+            self.fail_opening(&topic, &why);
         }
         if let Some(remote) = self.seats.remove(&key) {
             self.unwatch(remote.owner);
@@ -282,7 +295,7 @@ impl Node {
             let Some(channel) = channel else { continue };
             channel.publisher_is_gone();
             topic.inspect(|topic| topic.publisher_left(&channel));
-            self.seat_failed(key, "the publisher's process has ended".to_owned());
+            self.seat_failed(key, "the publisher's process has ended".to_owned(), false);
         }
     }
 

@@ -120,7 +120,14 @@ impl<F: Clone> Registry<F> {
         open.sort_by_key(|id| self.seats.get(id).is_some_and(|seat| seat.state == SeatState::Offered));
         for id in open {
             if self.seats.get(&id).is_some_and(|seat| seat.state == SeatState::Offered) {
-                self.send(from, Notice::Failed { seat: id, why: "the process has unsubscribed".to_owned() });
+                self.send(
+                    from,
+                    Notice::Failed {
+                        seat: id,
+                        why: "the process has unsubscribed".to_owned(),
+                        is_error: false,
+                    },
+                );
             }
             self.remove_seat(id);
         }

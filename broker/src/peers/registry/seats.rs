@@ -35,6 +35,15 @@ impl<F: Clone> Registry<F> {
         Ok(())
     }
 
+    /// The annex cannot be passed on.
+    pub(super) fn annex_failed(&mut self, from: PeerId, id: SeatId, why: &str) -> Result<(), Violation> {
+        if self.seat_of_subscriber(from, id, &[SeatState::Offered])?.is_some() {
+            self.send(from, Notice::Failed { seat: id, why: why.to_owned(), is_error: true });
+            self.remove_seat(id);
+        }
+        Ok(())
+    }
+
     pub(super) fn decline(&mut self, from: PeerId, id: SeatId, why: &str) -> Result<(), Violation> {
         if self.seat_of_subscriber(from, id, &[SeatState::Offered])?.is_some() {
             let process = self.peers.get(&from).map_or("", |peer| &peer.label);
@@ -60,7 +69,7 @@ impl<F: Clone> Registry<F> {
     ) -> Result<(), Violation> {
         if let Some(subscriber) = self.seat_of_publisher(from, id)? {
             why.truncate(why.floor_char_boundary(MAX_TEXT));
-            self.send(subscriber, Notice::Failed { seat: id, why });
+            self.send(subscriber, Notice::Failed { seat: id, is_error: !why.is_empty(), why });
             self.remove_seat(id);
         }
         Ok(())
@@ -87,7 +96,7 @@ impl<F: Clone> Registry<F> {
     pub(super) fn close_channel(&mut self, key: ChannelKey) {
         self.remove_channel(key, |seat, state| match state {
             SeatState::Waiting | SeatState::Offered | SeatState::Attaching => {
-                Notice::Failed { seat, why: "the publisher has ended".to_owned() }
+                Notice::Failed { seat, why: "the publisher has ended".to_owned(), is_error: false }
             }
             SeatState::Attached | SeatState::Joined => Notice::Ended { seat },
         });
@@ -99,6 +108,7 @@ impl<F: Clone> Registry<F> {
         self.remove_channel(key, |seat, _| Notice::Failed {
             seat,
             why: "the publisher's process is no longer connected".to_owned(),
+            is_error: false,
         });
     }
 

@@ -30,7 +30,7 @@ struct Host {
 
 impl Host {
     fn new(options: &ServeOptions) -> Self {
-        Self { registry: Registry::new(options), now: Instant::now() }
+        Self { registry: Registry::new(options, 0), now: Instant::now() }
     }
 
     fn admit(&mut self, label: &str, grants: Option<Grants>) -> PeerId {
@@ -153,7 +153,8 @@ fn a_publisher_waits_for_nobody_who_leaves_declines_or_is_late() {
 
     let seat = offered(&host.open(a, 2, "topic"))[0].1;
     host.send(own, Request::Annex { seat }, &["annex"]).unwrap();
-    let failed = to(own, Notice::Failed { seat, why: why.clone() });
+    let why = "there is no memory left".to_owned();
+    let failed = to(own, Notice::Failed { seat, why: why.clone(), is_error: true });
     assert_eq!(
         host.send(a, Request::NotAttached { seat, why }, &[]),
         Ok(vec![failed, opened(2)][..].to_vec())
@@ -341,6 +342,36 @@ fn a_subscribing_process_that_does_not_answer_delays_publishers_once() {
     let third = host.open(a, 3, "topic");
     assert!(!third.contains(&opened(3)), "{third:?}");
     assert_eq!(host.take_seat(b, a, offered(&third)[0].1), [opened(3)]);
+}
+
+/// Publishers of the former host's processes keep their numbers.
+#[test]
+fn publishers_that_join_another_host_have_other_numbers() {
+    let first = |salt| {
+        let mut registry: Registry<File> = Registry::new(&ServeOptions::new(), salt);
+        let newcomer = || Newcomer { grants: None, label: String::new(), bell: "bell", pidfd: "pidfd" };
+        [(); 3].map(|()| registry.admit(newcomer()).1)
+    };
+    let numbers: BTreeSet<_> = [0, 5, u64::MAX - 8].into_iter().flat_map(first).collect();
+    assert_eq!(numbers.len(), 9, "{numbers:?}");
+    assert!(numbers.iter().all(|number| number % (1 << PUBLISHER_BITS) == 1));
+}
+
+/// The host has no room for the files of a request.
+#[test]
+fn requests_without_their_files_are_refused_one_by_one() {
+    let (mut host, [own, a, b]) = three();
+    host.ask(b, subscribe("topic", "numbers"), &[]);
+    let refused = host.registry.refuse(a, &open(7, "topic", "numbers"), "no room");
+    let why = Refusal::Limit("no room".to_owned());
+    let answer = to(a, Notice::OpenRefused { channel: ChannelNumber(7), why });
+    assert_eq!((refused, host.registry.take_outgoing()), (Ok(()), vec![answer]));
+    let seat = offered(&host.open(own, 1, "topic"))[0].1;
+    let refused = host.registry.refuse(b, &Request::Annex { seat }, "no room");
+    let failed = to(b, Notice::Failed { seat, why: "no room".to_owned(), is_error: true });
+    let opened = to(own, Notice::Opened { channel: ChannelNumber(1) });
+    assert_eq!((refused, host.registry.take_outgoing()), (Ok(()), vec![failed, opened]));
+    assert!(host.registry.refuse(b, &Request::Announced, "no room").is_err(), "it takes no files");
 }
 
 /// However many publishers a topic has: few packets are on their way at a time.
