@@ -16,7 +16,8 @@ fn main() {
         .configure_from_args();
     let blockcast = suite::Only(vec![REFERENCE.to_owned()]);
     for group in suite::groups(false) {
-        if group.bench == "machine" || group.value.is_some() {
+        // Processes run the program `blockcast-bench`, which this is not.
+        if group.bench == "machine" || group.value.is_some() || group.processes.is_some() {
             continue;
         }
         let mode = group.mode.map(|mode| format!("-{mode}")).unwrap_or_default();

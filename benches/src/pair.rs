@@ -76,20 +76,18 @@ impl Pair {
                 together();
                 let mut source = (there.source)();
                 together();
-                Box::new(move |first, messages| ping(&mut *source, &mut *sink, first, messages))
+                Box::new(move |first, messages| {
+                    let (one_way, tally) = ping(&mut *source, &mut *sink, first, messages);
+                    Outcome::Pinged { one_way, tally }
+                })
             },
             move |together| {
                 let mut sink = (there.sink)();
                 together();
                 let mut source = (back.source)();
                 together();
-                Box::new(move |first, messages| {
-                    let mut tally = Tally::default();
-                    for number in first..first + messages {
-                        add(&mut tally, sink.receive(number, 1));
-                        source.publish(number, 1);
-                    }
-                    Outcome::Ponged { tally }
+                Box::new(move |first, messages| Outcome::Ponged {
+                    tally: pong(&mut *source, &mut *sink, first, messages),
                 })
             },
         )
@@ -128,7 +126,7 @@ impl Pair {
         B: FnOnce(&dyn Fn()) -> Job + Send + 'static,
     {
         let together = Arc::new(Barrier::new(2));
-        let start = Arc::new(Start::default());
+        let start = Arc::new(AtomicU32::new(0));
         let (report, results) = channel();
         let mut pair = Self { commands: Vec::new(), results, threads: Vec::new() };
         let makers: [MakeJob; 2] = [Box::new(one), Box::new(other)];
@@ -143,7 +141,7 @@ impl Pair {
                 });
                 let mut first = 0;
                 for messages in commands {
-                    start.wait();
+                    start_together(&start, 2);
                     let outcome = job(first, messages);
                     first += messages;
                     if report.send(outcome).is_err() {
@@ -170,7 +168,9 @@ impl Drop for Pair {
     }
 }
 
-fn ping(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, messages: u64) -> Outcome {
+/// Sends messages and waits for the answer to each. Returns the nanoseconds of one way: the median of short
+/// slices.
+pub(crate) fn ping(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, messages: u64) -> (f64, Tally) {
     let mut tally = Tally::default();
     let mut slices = Vec::with_capacity((messages / SLICE + 1) as usize);
     let mut number = first;
@@ -179,37 +179,40 @@ fn ping(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, messages: u64)
         let (began, trips) = (Instant::now(), until - number);
         while number < until {
             source.publish(number, 1);
-            add(&mut tally, sink.receive(number, 1));
+            tally += sink.receive(number, 1);
             number += 1;
         }
         slices.push(began.elapsed().as_nanos() as f64 / trips as f64 / 2.0);
     }
-    slices.sort_by(f64::total_cmp);
-    Outcome::Pinged { one_way: slices[slices.len() / 2], tally }
+    (median(&mut slices), tally)
 }
 
-fn add(sum: &mut Tally, part: Tally) {
-    sum.messages += part.messages;
-    sum.sum += part.sum;
-    sum.wrong += part.wrong;
+/// Answers messages.
+pub(crate) fn pong(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, messages: u64) -> Tally {
+    let mut tally = Tally::default();
+    for number in first..first + messages {
+        tally += sink.receive(number, 1);
+        source.publish(number, 1);
+    }
+    tally
 }
 
-/// Releases two threads at the same moment, when both are awake and spinning.
-#[derive(Debug, Default)]
-struct Start(AtomicU32);
+/// Returns the median of at least one value.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
 
-impl Start {
-    fn wait(&self) {
-        // Ordering: nothing depends on it, and there is no reason to use anything weaker than AcqRel and
-        // Acquire.
-        let round = self.0.fetch_add(1, Ordering::AcqRel) / 2;
-        let mut looks = 0_u32;
-        while self.0.load(Ordering::Acquire) / 2 == round {
-            looks += 1;
-            if looks.is_multiple_of(1 << 14) {
-                thread::yield_now();
-            }
-            std::hint::spin_loop();
+/// Releases `ends` threads at the same moment, when all are awake and spinning. `arrivals` counts them.
+pub(crate) fn start_together(arrivals: &AtomicU32, ends: u32) {
+    // Ordering: nothing depends on it, and there is no reason to use anything weaker than AcqRel and Acquire.
+    let round = arrivals.fetch_add(1, Ordering::AcqRel) / ends;
+    let mut looks = 0_u32;
+    while arrivals.load(Ordering::Acquire) / ends == round {
+        looks += 1;
+        if looks.is_multiple_of(1 << 14) {
+            thread::yield_now();
         }
+        std::hint::spin_loop();
     }
 }

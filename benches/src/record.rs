@@ -14,7 +14,10 @@ pub struct Record {
     pub value: Option<&'static str>,
     /// Number of subscribers.
     pub subscribers: usize,
-    /// For two threads, how they waited. For values, what was read.
+    /// If publisher and subscribers are processes, the number of those that subscribe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
+    /// For two threads or processes, how they waited. For values, what was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
     /// Name of the candidate.

@@ -15,7 +15,13 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
             records.iter().filter(|record| record.bench == bench && record.mode == mode).collect();
         let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
         let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
-        if rows[0].value.is_some() {
+        let processes: BTreeSet<Option<usize>> = rows.iter().map(|row| row.processes).collect();
+        if processes.len() > 1 {
+            let title = format!("{title}, {}", bytes(rows[0].payload));
+            text += &table(&title, &rows, "subscribing processes", |row| {
+                row.processes.map(|count| count.to_string()).unwrap_or_default()
+            });
+        } else if rows[0].value.is_some() {
             text += &table(&title, &rows, "value", value);
             if bench == "payload-build" {
                 text += "\nBytes of a message:\n\n";

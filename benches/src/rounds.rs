@@ -5,28 +5,43 @@ use std::time::Duration;
 
 use crate::work::Tally;
 
-/// A candidate lost messages, or delivered wrong ones.
+/// Why a candidate has no time.
 #[derive(Clone, Debug)]
-pub struct Lost {
-    /// Name of the candidate.
-    pub candidate: String,
-    /// Messages published, for all subscribers together.
-    pub expected: u64,
-    /// What was received.
-    pub tally: Tally,
+pub enum Failure {
+    /// It lost messages, or delivered wrong ones.
+    Lost {
+        /// Name of the candidate.
+        candidate: String,
+        /// Messages published, for all subscribers together.
+        expected: u64,
+        /// What was received.
+        tally: Tally,
+    },
+    /// One of its processes failed.
+    Process {
+        /// Name of the candidate.
+        candidate: String,
+        /// How it ended, and what it wrote to standard error.
+        reason: String,
+    },
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { candidate, expected, tally } = self;
-        write!(f, "{candidate} delivered {} of {expected} messages, {} wrong", tally.messages, tally.wrong)
+        match self {
+            Self::Lost { candidate, expected, tally } => {
+                let Tally { messages, wrong, .. } = tally;
+                write!(f, "{candidate} delivered {messages} of {expected} messages, {wrong} wrong")
+            }
+            Self::Process { candidate, reason } => write!(f, "{candidate}: {reason}"),
+        }
     }
 }
 
-impl std::error::Error for Lost {}
+impl std::error::Error for Failure {}
 
 /// The work of a candidate: runs a number of messages and returns the nanoseconds per message.
-pub type Work = Box<dyn FnMut(u64) -> Result<f64, Lost>>;
+pub type Work = Box<dyn FnMut(u64) -> Result<f64, Failure>>;
 
 /// A candidate with its times so far.
 pub struct Timed {
@@ -75,8 +90,8 @@ impl Timed {
     /// Runs `messages` messages and returns the nanoseconds per message.
     ///
     /// # Errors
-    /// [`Lost`].
-    pub fn run(&mut self, messages: u64) -> Result<f64, Lost> {
+    /// [`Failure`].
+    pub fn run(&mut self, messages: u64) -> Result<f64, Failure> {
         (self.work)(messages)
     }
 
@@ -108,7 +123,7 @@ impl Timed {
     ///
     /// The first messages do not count, because they meet cold caches, unmapped pages and freshly started
     /// guests. Of two runs the faster counts, because the system may interrupt one.
-    fn calibrate(&mut self, slice: Duration) -> Result<(), Lost> {
+    fn calibrate(&mut self, slice: Duration) -> Result<(), Failure> {
         let slice = slice.as_nanos() as f64;
         (self.work)(self.least)?;
         self.batch = self.least;
@@ -148,13 +163,13 @@ impl fmt::Debug for Timed {
 /// Runs `rounds` rounds of slices. Calls `tick` after each round.
 ///
 /// # Errors
-/// [`Lost`] as soon as a candidate loses a message.
+/// [`Failure`] as soon as a candidate loses a message, or fails otherwise.
 pub fn interleave(
     candidates: &mut [Timed],
     slice: Duration,
     rounds: usize,
     mut tick: impl FnMut(),
-) -> Result<(), Lost> {
+) -> Result<(), Failure> {
     for candidate in candidates.iter_mut() {
         candidate.calibrate(slice)?;
     }
@@ -220,6 +235,10 @@ mod tests {
             // Two threads would need two processors to themselves. Their candidates are built like those of
             // one.
             if group.shape.payload > 64 || group.mode.is_some() || group.value.is_some() {
+                continue;
+            }
+            // These run the program `blockcast-bench`, which this test is not.
+            if group.processes.is_some() {
                 continue;
             }
             let mut candidates = group.candidates(&crate::suite::Only(vec!["blockcast".to_owned()]));

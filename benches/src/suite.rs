@@ -8,7 +8,7 @@ use crate::pair::Pair;
 use crate::payloads::{self, Kind, Step};
 use crate::peers;
 use crate::record::{Record, Statistic};
-use crate::rounds::{Lost, Timed, Work, interleave};
+use crate::rounds::{Failure, Timed, Work, interleave};
 use crate::work::{Candidate, Content, FanOut, Halves, Shape, Wait};
 
 /// Maximum number of messages in flight.
@@ -26,7 +26,7 @@ pub const PAYLOADS: [usize; 5] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20];
 pub struct Only(pub Vec<String>);
 
 impl Only {
-    fn admits(&self, name: &str) -> bool {
+    pub(crate) fn admits(&self, name: &str) -> bool {
         self.0.is_empty() || name == peers::REFERENCE || self.0.iter().any(|part| name.contains(part))
     }
 
@@ -38,7 +38,7 @@ impl Only {
 }
 
 /// Creates the candidates of a group, except those that are not selected.
-type Make = fn(&Group, &Only) -> Vec<Timed>;
+pub(crate) type Make = fn(&Group, &Only) -> Vec<Timed>;
 
 /// Candidates that do the same work.
 #[derive(Debug)]
@@ -51,10 +51,12 @@ pub struct Group {
     pub value: Option<(Kind, Step)>,
     /// Size and receivers of the messages.
     pub shape: Shape,
-    make: Make,
-    statistic: Statistic,
-    slice: Duration,
-    rounds: usize,
+    /// If the ends are processes, the number of those that subscribe.
+    pub processes: Option<usize>,
+    pub(crate) make: Make,
+    pub(crate) statistic: Statistic,
+    pub(crate) slice: Duration,
+    pub(crate) rounds: usize,
 }
 
 impl Group {
@@ -67,8 +69,8 @@ impl Group {
     /// Measures the group. Calls `tick` after each round.
     ///
     /// # Errors
-    /// [`Lost`] if a candidate lost a message.
-    pub fn run(&self, only: &Only, tick: impl FnMut()) -> Result<Vec<Record>, Lost> {
+    /// [`Failure`] if a candidate lost a message, or failed otherwise.
+    pub fn run(&self, only: &Only, tick: impl FnMut()) -> Result<Vec<Record>, Failure> {
         let mut candidates = self.candidates(only);
         interleave(&mut candidates, self.slice, self.rounds, tick)?;
         Ok(self.records(&candidates))
@@ -93,6 +95,7 @@ impl Group {
                 payload: timed.bytes.unwrap_or(self.shape.payload),
                 value: self.value.map(|(kind, _)| kind.name()),
                 subscribers: self.shape.subscribers,
+                processes: self.processes,
                 mode: self.mode,
                 candidate: timed.candidate.clone(),
                 ns_min: round(timed.min()),
@@ -125,6 +128,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
                 mode: None,
                 value: None,
                 shape: one_thread_shape(payload, subscribers),
+                processes: None,
                 make: fan_out,
                 statistic: Statistic::Min,
                 slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
@@ -141,6 +145,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
             mode: None,
             value: None,
             shape: one_thread_shape(payload, subscribers),
+            processes: None,
             make: fan_out_owned,
             statistic: Statistic::Min,
             slice: if quick { Duration::from_micros(500) } else { milliseconds(2) },
@@ -150,6 +155,8 @@ pub fn groups(quick: bool) -> Vec<Group> {
     if machine::has_two_processors() {
         two_threads(&mut groups, quick);
     }
+    #[cfg(feature = "processes")]
+    groups.extend(crate::processes::groups::groups(quick));
     #[cfg(feature = "guests")]
     guest_groups(&mut groups, quick);
     payload_groups(&mut groups, quick);
@@ -162,6 +169,7 @@ pub fn groups(quick: bool) -> Vec<Group> {
             mode: None,
             value: None,
             shape: one_thread_shape(payload, 0),
+            processes: None,
             make: |group, _| limits::memory(group.shape.payload),
             statistic: Statistic::Min,
             slice: milliseconds(2),
@@ -183,6 +191,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
             mode: Some(mode),
             value: None,
             shape,
+            processes: None,
             make: throughput,
             statistic: Statistic::Median,
             slice,
@@ -200,6 +209,7 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
             mode: Some(mode),
             value: None,
             shape: shape(64, Content::Numbered, wait),
+            processes: None,
             make: ping_pong,
             statistic: Statistic::Median,
             slice,
@@ -220,6 +230,7 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
             mode: None,
             value: None,
             shape,
+            processes: None,
             make,
             statistic: Statistic::Min,
             slice: Duration::from_millis(if quick { 1 } else { 3 }),
@@ -282,6 +293,7 @@ fn payload_groups(groups: &mut Vec<Group>, quick: bool) {
                 mode,
                 value: Some((kind, step)),
                 shape: one_thread_shape(64, 0),
+                processes: None,
                 make: build_or_read,
                 statistic: Statistic::Min,
                 slice: Duration::from_millis(if quick { 1 } else { 2 }),
@@ -328,7 +340,7 @@ fn timed_fan_out(name: &'static str, mut fan_out: Box<dyn FanOut>, shape: Shape)
         let spent = started.elapsed();
         let expected = messages * shape.subscribers as u64;
         if !tally.is_complete(shape.content, expected) {
-            return Err(Lost { candidate: name.to_owned(), expected, tally });
+            return Err(Failure::Lost { candidate: name.to_owned(), expected, tally });
         }
         Ok(spent.as_nanos() as f64 / messages as f64)
     })
@@ -351,7 +363,11 @@ fn throughput(group: &Group, only: &Only) -> Vec<Timed> {
         let work = move |messages| {
             let round = pair.run(messages);
             if !round.there.is_complete(shape.content, messages) {
-                return Err(Lost { candidate: name.to_owned(), expected: messages, tally: round.there });
+                return Err(Failure::Lost {
+                    candidate: name.to_owned(),
+                    expected: messages,
+                    tally: round.there,
+                });
             }
             Ok(round.nanoseconds)
         };
@@ -382,7 +398,7 @@ fn timed_ping_pong(name: &'static str, there: Halves, back: Halves, shape: Shape
         let round = pair.run(messages);
         for tally in [round.there, round.back] {
             if !tally.is_complete(shape.content, messages) {
-                return Err(Lost { candidate: name.to_owned(), expected: messages, tally });
+                return Err(Failure::Lost { candidate: name.to_owned(), expected: messages, tally });
             }
         }
         Ok(round.nanoseconds)

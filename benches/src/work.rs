@@ -1,12 +1,16 @@
 //! The work of a candidate: [`FanOut`] in one thread, [`Source`] and [`Sink`] in two.
 
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
 /// First byte of a message that is not rewritten.
 pub const FIRST: u8 = 0xA5;
 /// Last byte of a message that is not rewritten.
 pub const LAST: u8 = 0x5A;
 
 /// Size and receivers of the messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Bytes of a message, at least 16.
     pub payload: usize,
@@ -21,7 +25,7 @@ pub struct Shape {
 }
 
 /// What the publisher writes to each message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Nothing. The first and the last byte of every block are set on its first use. Senders of `Arc`s send
     /// prepared ones.
@@ -32,7 +36,7 @@ pub enum Content {
 }
 
 /// How one thread waits for the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wait {
     /// It spins.
     Spin,
@@ -41,7 +45,7 @@ pub enum Wait {
 }
 
 /// What was received.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Number of messages.
     pub messages: u64,
@@ -90,6 +94,14 @@ impl Tally {
                 Content::Marked => Self::of_marked(messages),
                 Content::Numbered => Self { messages, ..Self::default() },
             }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, part: Self) {
+        self.messages += part.messages;
+        self.sum += part.sum;
+        self.wrong += part.wrong;
     }
 }
 

@@ -9,7 +9,7 @@ pub mod start;
 
 use blockcast_blocks::large_page_size;
 
-use crate::rounds::{Lost, Timed};
+use crate::rounds::{Failure, Timed};
 use crate::work::{Content, Shape, Tally};
 
 /// A topic with a guest at one end and the host at the other.
@@ -103,7 +103,7 @@ fn timed_lists(name: &'static str, shape: Shape, work: anyhow::Result<impl Guest
             let spent = started.elapsed();
             let expected = messages * shape.subscribers as u64;
             if !tally.is_complete(Content::Marked, expected) {
-                return Err(Lost { candidate: name.to_owned(), expected, tally });
+                return Err(Failure::Lost { candidate: name.to_owned(), expected, tally });
             }
             Ok(spent.as_nanos() as f64 / messages as f64)
         }),

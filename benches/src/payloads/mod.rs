@@ -22,7 +22,7 @@ use self::flat::InPlace;
 use self::flatbuffers::Buffers;
 use self::serde::{Bincode, Decoded, Encoded, Json, Postcard};
 use self::values::{Floats, Map, Numbers, Record, Strings, Value};
-use crate::rounds::{Lost, Timed};
+use crate::rounds::{Failure, Timed};
 use crate::work::Tally;
 
 /// A layout whose messages are one `V` each.
@@ -200,7 +200,7 @@ fn timed<V: Value, L: Layout<V>>(value: &Rc<V>, step: Step) -> Option<Timed> {
         };
         if read != expected || (step == Step::Build && !holds::<V, L>(layout.message(), &value, sum)) {
             let tally = Tally { messages, sum: read, wrong: 1 };
-            return Err(Lost { candidate: L::NAME.to_owned(), expected: messages, tally });
+            return Err(Failure::Lost { candidate: L::NAME.to_owned(), expected: messages, tally });
         }
         Ok(spent.as_nanos() as f64 / messages as f64)
     };

@@ -6,7 +6,8 @@ use blockcast_subscriber::{RecvError, Subscriber, SubscriptionFeed, subscription
 
 use crate::work::{Candidate, Content, FanOut, Halves, Shape, Sink, Source, Tally, Wait, fill};
 
-type Bytes = Pod<u8>;
+/// The topic's type.
+pub type Bytes = Pod<u8>;
 
 /// The candidate to which all others are compared.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ impl Blockcast {
             feed.add(reader);
             // SAFETY: the subscription's only publisher carries the schema of `Bytes`.
             let subscriber = unsafe { Subscriber::new(subscription) };
-            joined.push(Joined { subscriber, _feed: feed });
+            joined.push(Joined { subscriber, feed });
         }
         Some((Publisher::new(writer).ok()?, joined))
     }
@@ -54,7 +55,7 @@ impl Blockcast {
 /// A subscriber, and whatever keeps its subscription open.
 struct Joined {
     subscriber: Subscriber<Bytes>,
-    _feed: SubscriptionFeed,
+    feed: SubscriptionFeed,
 }
 
 impl Candidate for Blockcast {
@@ -75,7 +76,8 @@ impl Candidate for Blockcast {
     fn halves(&self, shape: Shape) -> Option<Halves> {
         let (publisher, mut subscribers) = self.open(Shape { subscribers: 1, ..shape })?;
         let joined = subscribers.pop()?;
-        Some(Halves::ready(BlockSource { publisher, shape }, BlockSink { joined, shape }))
+        let Joined { subscriber, feed } = joined;
+        Some(Halves::ready(BlockSource::new(publisher, shape), BlockSink::new(subscriber, shape, feed)))
     }
 }
 
@@ -137,9 +139,17 @@ impl FanOut for Owned {
     }
 }
 
-struct BlockSource {
+/// Publishes in place.
+pub struct BlockSource {
     publisher: Publisher<Bytes>,
     shape: Shape,
+}
+
+impl BlockSource {
+    /// Publishes messages of `shape`.
+    pub fn new(publisher: Publisher<Bytes>, shape: Shape) -> Self {
+        Self { publisher, shape }
+    }
 }
 
 impl Source for BlockSource {
@@ -166,12 +176,21 @@ impl Source for BlockSource {
     }
 }
 
-struct BlockSink {
-    joined: Joined,
+/// Receives by reference.
+pub struct BlockSink<K> {
+    subscriber: Subscriber<Bytes>,
     shape: Shape,
+    _keeps: K,
 }
 
-impl Sink for BlockSink {
+impl<K> BlockSink<K> {
+    /// Receives messages of `shape`. Keeps whatever the subscription needs.
+    pub fn new(subscriber: Subscriber<Bytes>, shape: Shape, keeps: K) -> Self {
+        Self { subscriber, shape, _keeps: keeps }
+    }
+}
+
+impl<K> Sink for BlockSink<K> {
     fn receive(&mut self, first: u64, messages: u64) -> Tally {
         match self.shape.wait {
             Wait::Spin if messages > 1 => self.receive_batches(first, messages),
@@ -181,13 +200,13 @@ impl Sink for BlockSink {
     }
 }
 
-impl BlockSink {
+impl<K> BlockSink<K> {
     /// Receives everything available in one batch, like `disruptor`.
     fn receive_batches(&mut self, first: u64, messages: u64) -> Tally {
         let content = self.shape.content;
         let mut tally = Tally::default();
         while tally.messages < messages {
-            match self.joined.subscriber.try_recv_batch((messages - tally.messages) as usize) {
+            match self.subscriber.try_recv_batch((messages - tally.messages) as usize) {
                 Ok(batch) => {
                     for view in batch.views() {
                         let Ok(view) = view else { return tally };
@@ -205,7 +224,7 @@ impl BlockSink {
         let content = self.shape.content;
         let mut tally = Tally::default();
         while tally.messages < messages {
-            match self.joined.subscriber.try_recv_ref() {
+            match self.subscriber.try_recv_ref() {
                 Ok(message) => tally.take(content, message.view(), first + tally.messages),
                 Err(RecvError::Empty) => std::hint::spin_loop(),
                 Err(_) => break,
@@ -218,7 +237,7 @@ impl BlockSink {
         let content = self.shape.content;
         let mut tally = Tally::default();
         while tally.messages < messages {
-            match self.joined.subscriber.blocking_recv_ref(None) {
+            match self.subscriber.blocking_recv_ref(None) {
                 Ok(message) => tally.take(content, message.view(), first + tally.messages),
                 Err(_) => break,
             }

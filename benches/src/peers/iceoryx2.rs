@@ -2,10 +2,13 @@
 //!
 //! Tuned as its documentation allows: no overflow, buffers as long as the other candidates' pools, and blocks
 //! of the right size from the start. In two threads it uses `RetryUntilDelivered`, and the subscriber joins
-//! before the publisher.
+//! before the publisher. Its publish-subscribe services cannot wake anybody: if the ends block, they have an
+//! event service besides.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use iceoryx2::port::listener::Listener;
+use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
@@ -37,10 +40,21 @@ fn open<S: iceoryx2::service::Service>(topic: &str, shape: Shape) -> (Node<S>, P
         .history_size(0)
         .max_publishers(1)
         .max_subscribers(shape.subscribers)
-        .max_nodes(4)
+        .max_nodes(shape.subscribers + 2)
         .open_or_create()
         .expect("the service can be made");
     (node, service)
+}
+
+/// Opens the event service of `topic`.
+fn open_events<S: iceoryx2::service::Service>(
+    node: &Node<S>,
+    topic: &str,
+) -> iceoryx2::service::port_factory::event::PortFactory<S> {
+    node.service_builder(&topic.try_into().expect("the name is short and plain"))
+        .event()
+        .open_or_create()
+        .expect("the service can be made")
 }
 
 /// Returns a name that no other topic on this machine has.
@@ -105,17 +119,8 @@ impl<S: iceoryx2::service::Service + 'static> Candidate for Iceoryx2<S> {
         let topic = topic();
         let same = topic.clone();
         Some(Halves {
-            sink: Box::new(move || {
-                let (node, service) = open::<S>(&topic, shape);
-                let subscriber =
-                    service.subscriber_builder().buffer_size(shape.blocks).create().expect("a subscriber");
-                Box::new(IceSink { subscriber, content: shape.content, _service: service, _node: node })
-            }),
-            source: Box::new(move || {
-                let (node, service) = open::<S>(&same, shape);
-                let publisher = publisher(&service, shape);
-                Box::new(IceSource { publisher, shape, _service: service, _node: node })
-            }),
+            sink: Box::new(move || Box::new(IceSink::<S>::new(&topic, shape))),
+            source: Box::new(move || Box::new(IceSource::<S>::new(&same, shape))),
         })
     }
 }
@@ -160,28 +165,62 @@ impl<S: iceoryx2::service::Service> FanOut for OneThread<S> {
     }
 }
 
-struct IceSource<S: iceoryx2::service::Service> {
+/// Publishes in place. If the ends block, it also notifies.
+pub struct IceSource<S: iceoryx2::service::Service> {
     publisher: Publisher<S, [u8], ()>,
+    notifier: Option<Notifier<S>>,
     shape: Shape,
     _service: PortFactory<S, [u8], ()>,
     _node: Node<S>,
+}
+
+impl<S: iceoryx2::service::Service> IceSource<S> {
+    /// Publishes to `topic`.
+    pub fn new(topic: &str, shape: Shape) -> Self {
+        let (node, service) = open::<S>(topic, shape);
+        let publisher = publisher(&service, shape);
+        let notifier = (shape.wait == Wait::Block)
+            .then(|| open_events(&node, topic).notifier_builder().create().expect("a notifier can be made"));
+        Self { publisher, notifier, shape, _service: service, _node: node }
+    }
 }
 
 impl<S: iceoryx2::service::Service> Source for IceSource<S> {
     fn publish(&mut self, first: u64, messages: u64) {
         for number in first..first + messages {
             while !send(&self.publisher, self.shape.payload, self.shape.content, number) {
-                std::hint::spin_loop();
+                match self.shape.wait {
+                    Wait::Spin => std::hint::spin_loop(),
+                    // Subscribers cannot wake it.
+                    Wait::Block => std::thread::yield_now(),
+                }
+            }
+            if let Some(notifier) = &self.notifier {
+                notifier.notify().expect("the listener lives");
             }
         }
     }
 }
 
-struct IceSink<S: iceoryx2::service::Service> {
+/// Receives. If the ends block, it waits for notifications.
+pub struct IceSink<S: iceoryx2::service::Service> {
     subscriber: Subscriber<S, [u8], ()>,
+    listener: Option<Listener<S>>,
     content: Content,
     _service: PortFactory<S, [u8], ()>,
     _node: Node<S>,
+}
+
+impl<S: iceoryx2::service::Service> IceSink<S> {
+    /// Subscribes to `topic`.
+    pub fn new(topic: &str, shape: Shape) -> Self {
+        let (node, service) = open::<S>(topic, shape);
+        let listener = (shape.wait == Wait::Block)
+            .then(|| open_events(&node, topic).listener_builder().create().expect("a listener can be made"));
+        let subscriber = service.subscriber_builder().buffer_size(shape.blocks).create();
+        let subscriber = subscriber.expect("a subscriber can be made");
+        Self { subscriber, listener, content: shape.content, _service: service, _node: node }
+    }
 }
 
 impl<S: iceoryx2::service::Service> Sink for IceSink<S> {
@@ -194,7 +233,12 @@ impl<S: iceoryx2::service::Service> Sink for IceSink<S> {
                         tally.take(self.content, sample.payload(), number);
                         break;
                     }
-                    Ok(None) => std::hint::spin_loop(),
+                    Ok(None) => match &self.listener {
+                        Some(listener) => {
+                            listener.blocking_wait(|_| ()).expect("the event service lives");
+                        }
+                        None => std::hint::spin_loop(),
+                    },
                     Err(_) => return tally,
                 }
             }

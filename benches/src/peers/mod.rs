@@ -1,13 +1,13 @@
 //! The candidates, one file each.
 
 mod arcs;
-mod blockcast;
+pub(crate) mod blockcast;
 mod bus;
 mod crossbeam;
 mod disruptor;
 mod flume;
 #[cfg(feature = "iceoryx2")]
-mod iceoryx2;
+pub(crate) mod iceoryx2;
 mod kanal;
 mod mpsc;
 mod rtrb;
