@@ -10,11 +10,16 @@ use crate::primitive::{LoadAcquire as _, Ordering, essential};
 /// looks.
 const LOOKS: u32 = 1000;
 
+/// How often a joiner looks at the watermark of another process, which may change it all the time. Each look
+/// takes a barrier that interrupts every processor of the machine.
+const REMOTE_LOOKS: u32 = 16;
+
 impl Consumer {
     /// Joins with the cursor of this index, which is unused and nobody else's. Starts with up to `history`
     /// earlier messages, if the channel still has them. Every message published after this returns will be
     /// received, or counted as lost if the pace allows it. Returns `None`, and leaves the cursor unused, if
-    /// the system refuses a barrier that reaches the publisher.
+    /// the system refuses a barrier that reaches the publisher, or if the publisher does not respect the
+    /// claim.
     pub(crate) fn join(control: &Control, index: u32, pace: Pace, history: u64) -> Option<Self> {
         let (window, depth) = match pace {
             Pace::Reliable => (UNBOUNDED, UNBOUNDED),
@@ -35,13 +40,14 @@ impl Consumer {
         // Ordering: Relaxed suffices before the fence below; `fetch_max` because cursors join in any order.
         joined.cursors_used.fetch_max(index + 1, Ordering::Relaxed);
         let waits = control.remote().is_none_or(|publisher| publisher.may_block());
+        let looks = if control.remote().is_some() { REMOTE_LOOKS } else { LOOKS };
         let mut watermark = header.state.watermark.load_acquire();
         for look in 1.. {
             // Ordering: Release orders `high` before `low`: who sees this `low` sees UNBOUNDED.
             line.low.store(watermark, Ordering::Release);
             // Ordering: pairs with the light barrier in `Producer::announce`: its second scan sees this
             // claim, or we see its watermark.
-            if !essential!(join_fence, cursor.fence_publisher()) || look > LOOKS {
+            if !essential!(join_fence, cursor.fence_publisher()) || look > looks {
                 cursor.vacate(pace != Pace::Reliable);
                 return None;
             }
