@@ -241,8 +241,9 @@ impl ConnectOptions {
         self
     }
 
-    /// Sets how long to wait for the host and for other processes when connecting and when opening publishers
-    /// and subscribers, 5 seconds by default and one day at most.
+    /// Sets how long to wait for the host when connecting and when opening publishers and subscribers, 5
+    /// seconds by default and one day at most. Opening them also waits for other processes, as long as the
+    /// host [lets it](ServeOptions::patience).
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(MOST_PATIENCE);

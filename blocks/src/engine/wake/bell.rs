@@ -15,6 +15,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// of it waits until the descriptor is readable, calls [`drain`](Self::drain) and then
 /// [`Channel::bell_rang`](crate::Channel::bell_rang) of every channel that it shares or has opened.
 ///
+/// Every process that has the descriptor can ring the bell, and can also drain it: one that does so on
+/// purpose delays the process whose bell it is.
+///
 /// Cloning it is cheap: clones are the same descriptor, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Bell(Arc<OwnedFd>);
