@@ -106,10 +106,12 @@ struct Peer<F> {
     publishers: u32,
     subscriptions: u32,
     seats: usize,
-    /// Channels that it was offered, and has not answered.
+    /// Channels that it was offered, and that are not attached yet.
     offered: usize,
-    /// What it learns once it has answered.
+    /// What it learns once there are fewer of them.
     waiting: VecDeque<Waiting>,
+    /// Offers of its channels to others that wait until it says something, while it is late.
+    held: Vec<SeatId>,
     /// Whether it has not answered in time. Then nobody waits for it until it says something.
     is_late: bool,
     /// Times it was asked for counters and has not answered.
@@ -140,13 +142,15 @@ struct Seat {
     channel: ChannelKey,
     subscriber: PeerId,
     state: SeatState,
+    /// Whether it is one of the subscribing process's [`offered`](Peer::offered).
+    counts: bool,
     /// While it is [attaching](SeatState::Attaching): when to stop waiting for the publisher's process.
     deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeatState {
-    /// The subscribing process has not answered earlier offers.
+    /// The subscribing process was not offered the channel yet.
     Waiting,
     /// The subscribing process was offered the channel.
     Offered,
@@ -198,6 +202,7 @@ impl<F: Clone> Registry<F> {
             seats: 0,
             offered: 0,
             waiting: VecDeque::new(),
+            held: Vec::new(),
             is_late: false,
             reports_owed: 0,
         };

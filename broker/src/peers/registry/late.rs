@@ -14,11 +14,12 @@ impl<F: Clone> Registry<F> {
     }
 
     /// Call this when a process says something.
-    pub(super) fn has_answered(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer)
+    pub(super) fn has_answered(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id)
             && std::mem::take(&mut peer.is_late)
         {
             event(|| tracing::info!(process = peer.label, "a process answers again"));
+            self.offer_held(id);
         }
     }
 
@@ -33,8 +34,9 @@ impl<F: Clone> Registry<F> {
                 tracing::warn!(
                     process = peer.label,
                     "a process does not answer, and the others go on without it"
-                )
+                );
             });
+            self.stop_counting(laggard);
         }
     }
 

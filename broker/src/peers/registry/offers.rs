@@ -1,14 +1,17 @@
 //! The channels that a process is offered: a few at a time, so that the packets and descriptors on their way
 //! to it stay few, even if a topic has thousands of publishers.
 
+use std::collections::BTreeSet;
+
 use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
 use crate::peers::protocol::{Notice, PeerId, SeatId};
 use blockcast_blocks::shield::event;
 
-/// Channels that a process is offered before it has answered.
-const MAX_OFFERED: usize = 16;
+/// Channels that a process is offered before earlier ones are attached. Meanwhile, the host has a descriptor
+/// of each annex.
+const MAX_OFFERED: usize = 8;
 
-/// What a process learns once it has answered earlier offers.
+/// What a process learns once earlier offers are answered.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Offer(SeatId),
@@ -36,7 +39,7 @@ impl<F: Clone> Registry<F> {
         self.next_seat += 1;
         channel.seats.insert(seat);
         let state = SeatState::Waiting;
-        self.seats.insert(seat, Seat { channel: key, subscriber: to, state, deadline: None });
+        self.seats.insert(seat, Seat { channel: key, subscriber: to, state, counts: false, deadline: None });
         self.wait(to, Waiting::Offer(seat));
         Some(seat)
     }
@@ -67,6 +70,10 @@ impl<F: Clone> Registry<F> {
     fn send_offer(&mut self, to: PeerId, id: SeatId) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         let key = seat.channel;
+        if let Some(publisher) = self.peers.get_mut(&key.0).filter(|publisher| publisher.is_late) {
+            // Nobody waits for it, so that its annexes need not wait here.
+            return publisher.held.push(id);
+        }
         let (Some(channel), Some(publisher)) = (self.channels.get(&key), self.peers.get(&key.0)) else {
             return;
         };
@@ -76,7 +83,7 @@ impl<F: Clone> Registry<F> {
             publisher.bell.clone(),
             publisher.pidfd.clone(),
         ];
-        seat.state = SeatState::Offered;
+        (seat.state, seat.counts) = (SeatState::Offered, true);
         let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
         let (owner, terms) = (self.record(key.0), self.terms);
         if let Some(peer) = self.peers.get_mut(&to) {
@@ -90,13 +97,41 @@ impl<F: Clone> Registry<F> {
         if let Some(deadline) = seat.deadline {
             self.attaching.remove(&(deadline, id));
         }
-        let Some(peer) = self.peers.get_mut(&seat.subscriber) else { return };
-        match seat.state {
-            SeatState::Waiting => {
+        if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
+            peer.offered -= usize::from(seat.counts);
+            if seat.state == SeatState::Waiting {
                 peer.waiting.retain(|next| !matches!(next, Waiting::Offer(seat) if *seat == id));
             }
-            SeatState::Offered => peer.offered -= 1,
-            SeatState::Attaching | SeatState::Attached | SeatState::Joined => {}
+        }
+        if seat.state == SeatState::Waiting
+            && let Some(publisher) = self.peers.get_mut(&seat.channel.0)
+        {
+            publisher.held.retain(|held| *held != id);
+        }
+    }
+
+    /// A process is late: those who wait until it attaches them are offered others meanwhile.
+    pub(super) fn stop_counting(&mut self, late: PeerId) {
+        let mut subscribers = BTreeSet::new();
+        for seat in self.seats.values_mut() {
+            if seat.channel.0 == late && seat.state == SeatState::Attaching && seat.counts {
+                seat.counts = false;
+                subscribers.insert(seat.subscriber);
+                if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
+                    peer.offered -= 1;
+                }
+            }
+        }
+        subscribers.into_iter().for_each(|subscriber| self.go_on(subscriber));
+    }
+
+    /// A process is no longer late: its channels are offered that nobody was offered meanwhile.
+    pub(super) fn offer_held(&mut self, publisher: PeerId) {
+        let held = self.peers.get_mut(&publisher).map(|peer| std::mem::take(&mut peer.held));
+        for id in held.unwrap_or_default() {
+            if let Some(seat) = self.seats.get(&id) {
+                self.wait(seat.subscriber, Waiting::Offer(id));
+            }
         }
     }
 

@@ -20,10 +20,10 @@ impl<F: Clone> Registry<F> {
         let Some((key, _)) = self.seat_of_subscriber(from, id, &[SeatState::Offered])? else {
             return Ok(());
         };
-        self.set_state(id, SeatState::Attaching);
         let deadline = now + self.patience;
         if let Some(seat) = self.seats.get_mut(&id) {
-            seat.deadline = Some(deadline);
+            // It still counts.
+            (seat.state, seat.deadline) = (SeatState::Attaching, Some(deadline));
             self.attaching.insert((deadline, id));
         }
         let subscriber = self.record(from);
@@ -31,7 +31,9 @@ impl<F: Clone> Registry<F> {
         let files = vec![annex, peer.bell.clone(), peer.pidfd.clone()];
         let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms: self.terms };
         self.send_with(key.0, notice, files);
-        self.go_on(from);
+        if !self.waits_for(key.0) {
+            self.stop_counting(key.0);
+        }
         Ok(())
     }
 
@@ -57,6 +59,7 @@ impl<F: Clone> Registry<F> {
         if let Some(subscriber) = self.seat_of_publisher(from, id)? {
             self.set_state(id, SeatState::Attached);
             self.send(subscriber, Notice::Attached { seat: id });
+            self.go_on(subscriber);
         }
         Ok(())
     }
@@ -167,7 +170,7 @@ impl<F: Clone> Registry<F> {
     fn set_state(&mut self, id: SeatId, state: SeatState) {
         if let Some(mut seat) = self.seats.remove(&id) {
             self.leave_state(id, &seat);
-            (seat.state, seat.deadline) = (state, None);
+            (seat.state, seat.counts, seat.deadline) = (state, false, None);
             self.seats.insert(id, seat);
         }
     }

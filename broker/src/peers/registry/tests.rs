@@ -308,15 +308,16 @@ fn a_publisher_that_does_not_attach_subscribers_delays_them_once() {
     host.registry.tick(deadline);
     assert_eq!(host.registry.take_outgoing(), [to(b, Notice::Late { seat: seats[1] })]);
     assert_eq!(host.registry.next_deadline(), None);
-    // The next subscriber is offered the publisher, too, but does not wait for it.
+    // The next subscriber does not wait for it, and is offered the publisher later.
     let c = host.admit("c", Some(Grants::all()));
     let mut answers = host.send(c, subscribe("topic", "numbers"), &[]).unwrap();
     let awaited = vec![SeatId(2)];
     assert_eq!(answers.pop(), Some(to(c, Notice::Subscribed { request: 1, seats: awaited })));
-    assert_eq!(offered(&answers), [(c, SeatId(2)), (c, SeatId(3))]);
+    assert_eq!(offered(&answers), [(c, SeatId(2))]);
     // When the process goes on, both join it, and it is waited for again.
-    let attached = host.send(a, Request::Attached { seat: seats[1] }, &[]).unwrap();
-    assert_eq!(attached, [to(b, Notice::Attached { seat: seats[1] })]);
+    let mut attached = host.send(a, Request::Attached { seat: seats[1] }, &[]).unwrap();
+    assert_eq!(attached.pop(), Some(to(b, Notice::Attached { seat: seats[1] })));
+    assert_eq!(offered(&attached), [(c, SeatId(3))]);
     assert_eq!(host.send(b, Request::Joined { seat: seats[1] }, &[]), Ok(vec![]));
     assert_eq!(host.take_seat(c, a, SeatId(3)), []);
     let d = host.admit("d", Some(Grants::all()));
@@ -374,6 +375,39 @@ fn requests_without_their_files_are_refused_one_by_one() {
     assert!(host.registry.refuse(b, &Request::Announced, "no room").is_err(), "it takes no files");
 }
 
+/// A stopped publisher's process takes no part of what others may have on their way.
+#[test]
+fn a_subscriber_joins_others_while_many_publishers_of_a_process_do_not_answer() {
+    let (mut host, [own, a, b]) = three();
+    for number in 0..20 {
+        host.open(a, number, "topic");
+    }
+    host.open(own, 1, "other");
+    let first = offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap());
+    for (_, seat) in &first {
+        host.send(b, Request::Annex { seat: *seat }, &["annex"]).unwrap();
+    }
+    let sent = host.send(b, subscribe("other", "numbers"), &[]).unwrap();
+    assert_eq!((first.len(), sent), (8, vec![]), "they wait");
+    host.registry.tick(host.registry.next_deadline().expect("the process has to answer"));
+    let sent = host.registry.take_outgoing();
+    let seat = offered(&sent)[0].1;
+    assert_eq!((offered(&sent).len(), host.registry.seats[&seat].channel.0), (1, own));
+    assert_eq!(sent.iter().filter(|out| matches!(out.notice, Notice::Subscribed { .. })).count(), 2);
+    assert_eq!(host.take_seat(b, own, seat), []);
+    // All of the others come once it answers.
+    let mut sent = host.send(a, Request::Announced, &[]).unwrap();
+    let mut joined = 0;
+    while let Some((_, seat)) = offered(&sent).first().copied() {
+        sent.remove(0);
+        host.send(b, Request::Annex { seat }, &["annex"]).unwrap();
+        sent.extend(host.send(a, Request::Attached { seat }, &[]).unwrap());
+        sent.retain(|out| matches!(out.notice, Notice::Channel { .. }));
+        joined += 1;
+    }
+    assert_eq!(joined, 12);
+}
+
 /// However many publishers a topic has: few packets are on their way at a time.
 #[test]
 fn a_process_is_offered_few_channels_at_a_time_and_in_the_end_all() {
@@ -385,13 +419,14 @@ fn a_process_is_offered_few_channels_at_a_time_and_in_the_end_all() {
     let (mut open, mut joined) = (VecDeque::new(), BTreeSet::new());
     let subscribed = loop {
         open.extend(offered(&sent));
-        assert!(open.len() <= 16, "{} at a time", open.len());
+        assert!(open.len() <= 8, "{} at a time", open.len());
         if let Some(Outgoing { notice: Notice::Subscribed { seats, .. }, .. }) = sent.last() {
             break seats.clone();
         }
         let (_, seat) = open.pop_front().expect("some are always on their way");
-        sent = host.send(b, Request::Annex { seat }, &["annex"]).unwrap();
-        host.send(a, Request::Attached { seat }, &[]).unwrap();
+        let attach = host.send(b, Request::Annex { seat }, &["annex"]).unwrap();
+        assert_eq!(attach.len(), 1, "{attach:?}");
+        sent = host.send(a, Request::Attached { seat }, &[]).unwrap();
         host.send(b, Request::Joined { seat }, &[]).unwrap();
         joined.insert(seat);
     };
@@ -410,15 +445,16 @@ fn offers_that_are_not_answered_end_with_their_subscription() {
         host.open(a, number, "topic");
     }
     let first = offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap());
-    let next = host.send(b, Request::Annex { seat: first[0].1 }, &["annex"]).unwrap();
+    host.send(b, Request::Annex { seat: first[0].1 }, &["annex"]).unwrap();
+    let next = host.send(a, Request::Attached { seat: first[0].1 }, &[]).unwrap();
     assert_eq!(offered(&next).len(), 1, "one more is offered");
     let withdrawn = host.send(b, Request::Unsubscribe { topic: "topic".to_owned() }, &[]).unwrap();
     let failed = |outgoing: &Outgoing<File>| matches!(outgoing.notice, Notice::Failed { .. });
-    assert!(withdrawn.len() == 16 && withdrawn.iter().all(failed), "{withdrawn:?}");
+    assert!(withdrawn.len() == 8 && withdrawn.iter().all(failed), "{withdrawn:?}");
     assert_eq!(host.registry.seats.len(), 1, "the one that was taken");
     // The answer to an offer crosses with its withdrawal.
     assert_eq!(host.send(b, Request::Annex { seat: first[1].1 }, &["annex"]), Ok(vec![]));
-    assert_eq!(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()).len(), 16);
+    assert_eq!(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()).len(), 8);
 }
 
 /// Random requests of three processes, right and wrong ones: nothing panics, no notice goes to a process that
