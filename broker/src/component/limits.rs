@@ -48,7 +48,7 @@ pub struct ComponentLimits {
     pub departed_publishers: u32,
     /// Number of closed publishers of which one subscription still has messages, because it has not received
     /// all of them or holds some. Exceeding this ends the component, since the host cannot free their memory
-    /// otherwise.
+    /// otherwise. The host counts them whenever a publisher joins.
     pub departed_per_subscription: u32,
     /// Number of loaned blocks. The blocks that a native library has taken for direct publishing count as one
     /// per publisher.

@@ -154,8 +154,8 @@ impl<V: ArenaView> Deliveries<V> {
         }
     }
 
-    /// Bounds the number of closed publishers whose messages the subscription keeps. It grows only when a
-    /// publisher joins.
+    /// Bounds the number of closed publishers whose messages the subscription keeps. Publishers that close
+    /// later can exceed the limit until the next one joins. They are no more than were open at once.
     fn bound_departed(&self) {
         let inputs = self.inputs.iter().filter(|(_, input)| input.channel.is_closed()).count();
         let waiting = self.waiting.iter().filter(|reader| reader.channel().is_closed()).count();
