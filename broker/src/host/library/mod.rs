@@ -39,6 +39,11 @@
 //! Its handles are checked, so that a mistake is an error, except in direct publishing, which works on bare
 //! memory. A store through a wild pointer, `exit` or a signal harms the whole process, and memory that it
 //! allocates is not counted. Run code that you would not link into your program as a guest.
+//!
+//! # The C library
+//! On aarch64, glibc needs the fix for its bug 29039: 2.39 and newer have it, and so has the 2.36 of an
+//! updated Debian 12. Without it, a thread may crash when it uses a thread-local variable of a library that
+//! was loaded after the thread had started, if other libraries had been closed before.
 
 mod block_table;
 mod blocks;
