@@ -20,7 +20,9 @@ use blockcast_blocks::{Bell, OpenError};
 
 use crate::peers::link::{Command, Commands};
 use crate::peers::poller::{Poller, Token};
-use crate::peers::protocol::{ChannelNumber, MAX_TEXT, Message as _, Notice, PeerId, Request, SeatId};
+use crate::peers::protocol::{
+    ChannelNumber, FileId, MAX_TEXT, Message as _, Notice, PeerId, Request, SeatId,
+};
 use crate::peers::socket::{Broken, File};
 use inspection::Question;
 use publishers::Published;
@@ -50,6 +52,9 @@ pub(crate) struct Node {
     interests: BTreeMap<String, Interest>,
     /// The channels of other processes.
     seats: BTreeMap<(Session, SeatId), RemoteSeat>,
+    /// Publishers that this process has left while there was no host, by their number and the annex. Every
+    /// host learns of them: its predecessor may have ended before the publishers were announced.
+    departed: VecDeque<(u64, FileId)>,
     /// The processes with which this one shares channels, by the number of their token.
     processes: BTreeMap<u64, Watched>,
     next_process: u64,
@@ -81,6 +86,7 @@ impl Node {
             published: BTreeMap::new(),
             interests: BTreeMap::new(),
             seats: BTreeMap::new(),
+            departed: VecDeque::new(),
             processes: BTreeMap::new(),
             next_process: 0,
             next_request: 0,
@@ -142,6 +148,7 @@ impl Node {
                 self.take_seat(seat, &topic, publisher, &owner, terms, files);
             }
             Notice::Attached { seat } => self.join(seat),
+            Notice::LeftBefore { channel, annex } => self.detach_former(channel, annex),
             Notice::Late { seat } => self.publisher_is_late(seat),
             Notice::Failed { seat, why, is_error } => self.seat_failed((self.session, seat), why, is_error),
             Notice::Ended { seat } => self.publisher_ended(seat),
@@ -188,6 +195,7 @@ impl Node {
         self.is_connected = true;
         self.republish();
         self.resubscribe();
+        self.leave_former();
         self.send(Request::Announced);
     }
 
@@ -253,6 +261,12 @@ impl Drop for Node {
 /// A descriptor of our own, for a file that others may share.
 fn owned(file: File) -> std::io::Result<OwnedFd> {
     Arc::try_unwrap(file).or_else(|shared| shared.try_clone())
+}
+
+/// Identifies a file among those that are open.
+fn file_id(file: &File) -> Option<FileId> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 /// A reason, short enough for a packet.

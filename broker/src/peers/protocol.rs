@@ -59,6 +59,9 @@ pub(crate) struct ChannelNumber(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct SeatId(pub(crate) u64);
 
+/// The device and the inode of a file. No other file has them while it exists.
+pub(crate) type FileId = (u64, u64);
+
 /// What two processes must have in common to share memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
@@ -242,6 +245,12 @@ pub(crate) enum Request {
         query: u64,
         counters: Vec<(ChannelNumber, PublisherCounters)>,
     },
+    /// The process has dropped a channel that it had joined by a former host, without telling that host.
+    LeftBefore {
+        /// The number that the publisher's messages carry.
+        publisher: u64,
+        annex: FileId,
+    },
 }
 
 /// The topics that a process wants to know of.
@@ -339,6 +348,11 @@ pub(crate) enum Notice {
     /// comes about once it does.
     Late {
         seat: SeatId,
+    },
+    /// To the publisher's process: detach this annex, which it has attached by a former host.
+    LeftBefore {
+        channel: ChannelNumber,
+        annex: FileId,
     },
 }
 

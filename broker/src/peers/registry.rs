@@ -19,7 +19,8 @@ use blockcast_blocks::{OpenError, Schema, text};
 use crate::control::grants::Grants;
 use crate::peers::options::{PeerLimits, ServeOptions, Terms};
 use crate::peers::protocol::{
-    ChannelNumber, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord, SeatId,
+    ChannelNumber, FileId, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord,
+    SeatId,
 };
 use offers::Waiting;
 use queries::Query;
@@ -112,6 +113,8 @@ struct Peer<F> {
     waiting: VecDeque<Waiting>,
     /// Offers of its channels to others that wait until it says something, while it is late.
     held: Vec<SeatId>,
+    /// Publishers that it has left before this host knew them, by their number and the annex.
+    departed: Vec<(u64, FileId)>,
     /// Whether it has not answered in time. Then nobody waits for it until it says something.
     is_late: bool,
     /// Times it was asked for counters and has not answered.
@@ -203,6 +206,7 @@ impl<F: Clone> Registry<F> {
             offered: 0,
             waiting: VecDeque::new(),
             held: Vec::new(),
+            departed: Vec::new(),
             is_late: false,
             reports_owed: 0,
         };
@@ -277,6 +281,10 @@ impl<F: Clone> Registry<F> {
             Request::Topics { request, selection } => self.query(from, request, &selection, now, inspector),
             Request::Report { query, counters } => {
                 self.reported(from, query, counters);
+                Ok(())
+            }
+            Request::LeftBefore { publisher, annex } => {
+                self.left_before(from, publisher, annex);
                 Ok(())
             }
         }
@@ -375,7 +383,8 @@ impl<F: Clone> Registry<F> {
         }
         let (publisher_name, history) =
             (text::line_within(&publisher.name, 255).into_owned(), publisher.history);
-        let publisher = PublisherRecord { number: publisher.number, name: publisher_name, history };
+        let number = publisher.number;
+        let publisher = PublisherRecord { number, name: publisher_name, history };
         if let Some(peer) = self.peers.get_mut(&key.0) {
             peer.bytes = used;
             peer.publishers += 1;
@@ -400,6 +409,7 @@ impl<F: Clone> Registry<F> {
         } else if let Some(channel) = self.channels.get_mut(&key) {
             channel.awaited = Some((awaited, now + self.patience));
         }
+        self.tell_departed(key, number);
         Ok(())
     }
 

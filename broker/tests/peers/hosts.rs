@@ -59,6 +59,44 @@ fn the_socket_of_a_killed_host_is_replaced() {
     assert_eq!(folder.entries(), 0, "nothing is left behind");
 }
 
+/// In a process of its own, whose mappings are counted.
+#[test]
+fn a_subscriber_that_leaves_while_there_is_no_host_is_detached_by_the_next() {
+    const NAME: &str = "a_subscriber_that_leaves_while_there_is_no_host_is_detached_by_the_next";
+    if let Some(mut this) = This::get() {
+        let annexes = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").expect("a Linux process");
+            maps.lines().filter(|line| line.contains("memfd:blockcast-annex")).count()
+        };
+        let (one, other) = (this.connect(), this.connect());
+        let mut numbers = publisher(one.broker(), "numbers");
+        let leaves = subscriber(other.broker(), "numbers");
+        assert!(annexes() > 0 && numbers.subscriber_count() == 1);
+        this.talk.say("joined");
+        this.talk.hear();
+        until("both have noticed", || !one.is_connected() && !other.is_connected());
+        drop(leaves);
+        this.talk.say("left");
+        this.talk.hear();
+        until("both are connected again", || one.is_connected() && other.is_connected());
+        until("the annex is detached", || annexes() == 0);
+        let mut again = subscriber(other.broker(), "numbers");
+        publish(&mut numbers, 0..5);
+        receive(&mut again, 0..5);
+        return;
+    }
+    let Host { broker, serving, folder } = Host::new();
+    let mut clients = Other::start(test_name!(NAME), "clients", &folder.socket());
+    clients.talk.expect("joined");
+    drop(serving);
+    clients.talk.say("the host is gone");
+    clients.talk.expect("left");
+    let serving = broker.serve(folder.socket(), serve_options()).expect("it no longer serves");
+    clients.talk.say("there is another host");
+    clients.end();
+    drop(serving);
+}
+
 /// The child has all descriptors of the host, such as its lock and its socket.
 #[test]
 fn a_child_that_a_killed_host_has_forked_does_not_keep_its_path() {

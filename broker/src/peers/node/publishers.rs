@@ -6,10 +6,12 @@ use std::sync::{Arc, Weak};
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{AnnexError, AnnexId, Bell, Channel, OpenError, SegmentFiles, text};
 
-use super::{Node, Session, owned, reason};
+use super::{Node, Session, file_id, owned, reason};
 use crate::peers::link::Reply;
 use crate::peers::options::Terms;
-use crate::peers::protocol::{ChannelNumber, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
+use crate::peers::protocol::{
+    ChannelNumber, FileId, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId,
+};
 use crate::peers::socket::File;
 
 /// Bytes of a publisher's name at most.
@@ -23,7 +25,15 @@ pub(super) struct Published {
     /// Who waits until it is open.
     reply: Option<Reply>,
     /// The processes that subscribe to it.
-    annexes: BTreeMap<(Session, SeatId), (AnnexId, (Session, PeerId))>,
+    annexes: BTreeMap<(Session, SeatId), Attached>,
+}
+
+/// A process that subscribes to a publisher.
+#[derive(Debug)]
+struct Attached {
+    annex: AnnexId,
+    file: Option<FileId>,
+    peer: (Session, PeerId),
 }
 
 impl Node {
@@ -56,8 +66,8 @@ impl Node {
     pub(super) fn unpublish(&mut self, number: ChannelNumber) {
         let Some(published) = self.published.remove(&number) else { return };
         self.send(Request::ClosePublisher { channel: number });
-        for (_, peer) in published.annexes.into_values() {
-            self.unwatch(peer);
+        for attached in published.annexes.into_values() {
+            self.unwatch(attached.peer);
         }
     }
 
@@ -90,6 +100,7 @@ impl Node {
         (annex, bell, pidfd): (File, File, File),
     ) {
         let key = (self.session, seat);
+        let file = file_id(&annex);
         let channel = self.published.get(&number).and_then(|published| published.channel.upgrade());
         // Without a reason: the publisher has just ended.
         let attached = (|| {
@@ -106,9 +117,10 @@ impl Node {
             })
         })();
         match attached {
-            Ok(id) => {
+            Ok(annex) => {
                 if let Some(published) = self.published.get_mut(&number) {
-                    published.annexes.insert(key, (id, (self.session, subscriber.id)));
+                    let peer = (self.session, subscriber.id);
+                    published.annexes.insert(key, Attached { annex, file, peer });
                 }
                 self.send(Request::Attached { seat });
             }
@@ -120,19 +132,31 @@ impl Node {
     pub(super) fn detach(&mut self, seat: SeatId) {
         let key = (self.session, seat);
         let found = self.published.values_mut().find_map(|published| {
-            let (annex, peer) = published.annexes.remove(&key)?;
-            Some((published.channel.upgrade(), annex, peer))
+            let attached = published.annexes.remove(&key)?;
+            Some((published.channel.upgrade(), attached))
         });
-        let Some((channel, annex, peer)) = found else { return };
-        channel.inspect(|channel| drop(channel.detach(annex)));
-        self.unwatch(peer);
+        let Some((channel, attached)) = found else { return };
+        channel.inspect(|channel| drop(channel.detach(attached.annex)));
+        self.unwatch(attached.peer);
+    }
+
+    /// A process has dropped a channel that it had joined by a former host.
+    pub(super) fn detach_former(&mut self, number: ChannelNumber, file: FileId) {
+        let session = self.session;
+        let Some(published) = self.published.get_mut(&number) else { return };
+        let is_it = |key: &(Session, SeatId), attached: &mut Attached| {
+            key.0 != session && attached.file == Some(file)
+        };
+        let Some((_, attached)) = published.annexes.extract_if(.., is_it).next() else { return };
+        published.channel.upgrade().inspect(|channel| drop(channel.detach(attached.annex)));
+        self.unwatch(attached.peer);
     }
 
     /// A process has ended.
     pub(super) fn detach_process(&mut self, ended: (Session, PeerId)) {
         for published in self.published.values_mut() {
-            for (_, (annex, _)) in published.annexes.extract_if(.., |_, (_, peer)| *peer == ended) {
-                published.channel.upgrade().inspect(|channel| drop(channel.detach(annex)));
+            for (_, gone) in published.annexes.extract_if(.., |_, attached| attached.peer == ended) {
+                published.channel.upgrade().inspect(|channel| drop(channel.detach(gone.annex)));
             }
         }
     }

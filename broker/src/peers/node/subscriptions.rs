@@ -9,12 +9,15 @@ use blockcast_blocks::{
 };
 
 use super::publishers::answer;
-use super::{Node, Session, owned, reason};
+use super::{Node, Session, file_id, owned, reason};
 use crate::control::topic::Topic;
 use crate::peers::link::{Farewell, Reply};
 use crate::peers::options::Terms;
-use crate::peers::protocol::{PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
+use crate::peers::protocol::{FileId, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
 use crate::peers::socket::File;
+
+/// Publishers that a process has left while there was no host, and that it remembers.
+const MAX_DEPARTED: usize = 1024;
 
 /// A topic to which this process subscribes.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(super) struct RemoteSeat {
     number: u64,
     /// The file of the control segment.
     file: FileId,
+    /// The file of this process's annex.
+    annex: Option<FileId>,
     /// The publisher's name, and its process.
     label: String,
 }
@@ -167,6 +172,7 @@ impl Node {
                     owner,
                     number: publisher.number,
                     file: file.unwrap_or_default(),
+                    annex: file_id(&annex),
                     label,
                 };
                 self.seats.insert((self.session, seat), remote);
@@ -303,8 +309,24 @@ impl Node {
     pub(super) fn release(&mut self, session: Session, seat: SeatId) {
         let Some(remote) = self.seats.remove(&(session, seat)) else { return };
         self.unwatch(remote.owner);
-        if session == self.session {
+        if session == self.session && self.is_connected {
             self.send(Request::Left { seat });
+            return;
+        }
+        if self.departed.len() >= MAX_DEPARTED {
+            self.departed.pop_front();
+        }
+        // Without it, the publisher learns when this process ends.
+        let (publisher, Some(annex)) = (remote.number, remote.annex) else { return };
+        self.departed.push_back((publisher, annex));
+        self.send(Request::LeftBefore { publisher, annex });
+    }
+
+    /// Tells a new host of the publishers that this process has left while there was none.
+    pub(super) fn leave_former(&mut self) {
+        let departed: Vec<_> = self.departed.iter().copied().collect();
+        for (publisher, annex) in departed {
+            self.send(Request::LeftBefore { publisher, annex });
         }
     }
 
@@ -356,15 +378,6 @@ impl Node {
             }
         }
     }
-}
-
-/// The device and the inode of a file.
-type FileId = (u64, u64);
-
-/// Identifies a file among those that are open.
-fn file_id(file: &File) -> Option<FileId> {
-    let stat = rustix::fs::fstat(file).ok()?;
-    Some((stat.st_dev, stat.st_ino))
 }
 
 /// A publisher of another process, in statistics.

@@ -68,6 +68,7 @@ fn notices() -> Vec<Notice> {
         Notice::Attached { seat },
         Notice::Failed { seat, why, is_error: true },
         Notice::Late { seat },
+        Notice::LeftBefore { channel: ChannelNumber(3), annex: (4, 5) },
         Notice::Left { seat },
         Notice::Ended { seat },
         Notice::Known,

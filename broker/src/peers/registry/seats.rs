@@ -5,8 +5,8 @@ use std::time::Instant;
 use blockcast_blocks::shield::event;
 use blockcast_blocks::text;
 
-use super::{ChannelKey, Registry, Seat, SeatState, Violation};
-use crate::peers::protocol::{MAX_TEXT, Notice, PeerId, SeatId};
+use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Violation};
+use crate::peers::protocol::{FileId, MAX_TEXT, Notice, PeerId, SeatId};
 
 impl<F: Clone> Registry<F> {
     /// Passes the annex on to the publisher's process.
@@ -93,6 +93,29 @@ impl<F: Clone> Registry<F> {
             self.remove_seat(id);
         }
         Ok(())
+    }
+
+    /// A process has left a publisher that it had joined by a former host.
+    pub(super) fn left_before(&mut self, from: PeerId, publisher: u64, annex: FileId) {
+        let mut channels = self.channels.iter();
+        let known = channels.find(|(key, channel)| key.0 != from && channel.publisher.number == publisher);
+        if let Some((&(owner, channel), _)) = known {
+            self.send(owner, Notice::LeftBefore { channel, annex });
+        } else if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.departed.len() < MAX_SEATS) {
+            // Its process has not announced it yet.
+            peer.departed.push((publisher, annex));
+        }
+    }
+
+    /// A publisher is announced, and learns who has left it while there was no host.
+    pub(super) fn tell_departed(&mut self, key: ChannelKey, publisher: u64) {
+        let others = self.peers.iter_mut().filter(|(peer, _)| **peer != key.0);
+        let departed =
+            others.flat_map(|(_, peer)| peer.departed.extract_if(.., |(number, _)| *number == publisher));
+        let departed: Vec<_> = departed.collect();
+        for (_, annex) in departed {
+            self.send(key.0, Notice::LeftBefore { channel: key.1, annex });
+        }
     }
 
     /// Removes the channel of a publisher that has ended.

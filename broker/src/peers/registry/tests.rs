@@ -358,6 +358,20 @@ fn publishers_that_join_another_host_have_other_numbers() {
     assert!(numbers.iter().all(|number| number % (1 << PUBLISHER_BITS) == 1));
 }
 
+/// Processes announce what they have in any order.
+#[test]
+fn a_publisher_learns_who_has_left_it_while_there_was_no_host() {
+    let (mut host, [_, a, b]) = three();
+    let left = |annex| Request::LeftBefore { publisher: 7, annex };
+    let learned = |annex| to(a, Notice::LeftBefore { channel: ChannelNumber(7), annex });
+    assert_eq!(host.send(b, left((1, 2)), &[]), Ok(vec![]));
+    let opened = to(a, Notice::Opened { channel: ChannelNumber(7) });
+    assert_eq!(host.open(a, 7, "topic"), [opened, learned((1, 2))]);
+    assert_eq!(host.send(b, left((1, 3)), &[]), Ok(vec![learned((1, 3))]));
+    // Nobody leaves in the name of the publisher's own process.
+    assert_eq!(host.send(a, left((1, 4)), &[]), Ok(vec![]));
+}
+
 /// The host has no room for the files of a request.
 #[test]
 fn requests_without_their_files_are_refused_one_by_one() {
@@ -464,7 +478,7 @@ fn arbitrary_requests_neither_panic_nor_leave_anything() {
     use proptest::prelude::*;
     use proptest::test_runner::TestRunner;
 
-    let step = (0..3_usize, 0..15_u8, 0..4_u64, prop::sample::select(vec!["t", "u", "unsealed"]));
+    let step = (0..3_usize, 0..16_u8, 0..4_u64, prop::sample::select(vec!["t", "u", "unsealed"]));
     let steps = prop::collection::vec(step, 0..80);
     let run = |steps: Vec<(usize, u8, u64, &'static str)>| {
         let (mut host, mut peers) = three();
@@ -483,6 +497,7 @@ fn arbitrary_requests_neither_panic_nor_leave_anything() {
                 11 => (Request::Announced, &[]),
                 12 => (Request::Left { seat }, &[]),
                 13 => (ask_all(number, ""), &[]),
+                14 => (Request::LeftBefore { publisher: number, annex: (0, number) }, &[]),
                 _ => (report(number, number), &[]),
             };
             match host.send(from, request, files) {
