@@ -100,6 +100,27 @@ pub(crate) unsafe fn bytes<'m>(base: NonNull<u8>, word: u64) -> &'m [u8] {
     unsafe { std::slice::from_raw_parts(start.as_ptr(), len_of(word) as usize) }
 }
 
+/// Copies as many bytes of a message as `to` takes.
+///
+/// # Safety
+/// As for [`bytes`], except that other processes may write the block meanwhile.
+#[cfg(not(any(loom, target_family = "wasm", blockcast_library)))]
+pub(crate) unsafe fn copy(base: NonNull<u8>, word: u64, to: &mut [u8]) {
+    use crate::primitive::{AtomicU64, Ordering};
+
+    let len = to.len().min(len_of(word) as usize);
+    // SAFETY: the descriptor names bytes of a block within the arena.
+    let start = unsafe { base.add(offset_of(word)) }.cast::<AtomicU64>();
+    for (index, bytes) in to[..len].chunks_mut(size_of::<u64>()).enumerate() {
+        // SAFETY: a block begins at a multiple of `BLOCK_ALIGNMENT` and has a multiple of that many bytes, so
+        // the word is aligned and within the block, even where the message ends within it. Relaxed loads of
+        // this size are allowed on read-only memory, and do not race with any store.
+        let word = unsafe { start.add(index).as_ref() };
+        // Ordering: Relaxed; the message's bytes were published before its descriptor was received.
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes()[..bytes.len()]);
+    }
+}
+
 /// A descriptor as it stands in its slot: three words that stay in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packed {

@@ -137,6 +137,27 @@ fn several_hoarding_subscribers_leave_blocks_for_the_publisher() {
 }
 
 #[test]
+fn a_copy_of_a_sample_has_its_bytes_whatever_the_lengths() {
+    let mut writer = open(4, |config| config.block_size = 128);
+    let mut reader = join(writer.channel(), ReaderOptions::default());
+    for len in 0..=128 {
+        let mut loan = writer.try_loan(len).expect("a block is free");
+        loan[..len].iter_mut().zip(1..).for_each(|(byte, value)| *byte = value);
+        loan.publish(len).expect("it fits");
+        let sample = reader.receive_owned().expect("it was published");
+        for room in [0, len / 2, len, len + 3] {
+            let mut copy = vec![255; room];
+            sample.copy_to(&mut copy);
+            let (copied, rest) = copy.split_at(room.min(len));
+            assert_eq!(
+                (copied, rest.iter().all(|&byte| byte == 255)),
+                (&sample.bytes()[..room.min(len)], true)
+            );
+        }
+    }
+}
+
+#[test]
 fn a_sample_limit_applies_to_every_policy_and_counts_clones_once() {
     for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
         let mut writer = open(64, |_| ());

@@ -115,8 +115,8 @@ pub struct Serve {
     /// may join, or 0600.
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     pub mode: Option<u32>,
-    /// Let processes of this user join, as far as --publish and --subscribe allow. Those that may publish
-    /// must be trusted not to change a message after they have published it.
+    /// Let processes of this user join, as far as --publish and --subscribe allow. Their messages are copied,
+    /// so that nobody can change what others read.
     #[arg(long, value_name = "UID")]
     pub allow_user: Vec<u32>,
     /// Let processes with this effective group join, as above.

@@ -24,6 +24,7 @@ use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{Message as _, Notice, PeerId, Refusal, Request, SchemaRecord, Versions};
 use crate::peers::registry::{Inspector, Newcomer, Registry};
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
+use crate::peers::wall::Wall;
 
 /// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +46,10 @@ pub(crate) struct HostThread {
     registry: Registry<File>,
     /// This process, in the registry.
     own: PeerId,
+    /// Copies the messages of publishers that nobody has to trust.
+    wall: Node,
+    /// The wall, in the registry.
+    wall_id: PeerId,
     place: Option<Place>,
     options: ServeOptions,
     inspector: HostInspector,
@@ -84,13 +89,23 @@ impl HostThread {
         poller.add(&bell, Token::Bell)?;
         poller.add(place.listener(), Token::Listener)?;
         let mut registry = Registry::new(&options, random());
-        let (own, _) = registry.admit(Newcomer {
-            grants: None,
-            label: label(options.get_name(), Credentials::own().pid),
-            bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
-            pidfd: Arc::new(own_pidfd()?),
-        });
+        let own_label = label(options.get_name(), Credentials::own().pid);
+        let newcomer = |label: String, bell: &Bell| {
+            Ok::<_, io::Error>(Newcomer {
+                grants: None,
+                trust: options.trust_in_host(),
+                label,
+                bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
+                pidfd: Arc::new(own_pidfd()?),
+            })
+        };
+        let (own, _) = registry.admit(newcomer(own_label.clone(), &bell)?);
         let node = Node::new(bell, Arc::clone(&poller), commands.clone());
+        let bell = Bell::new()?;
+        poller.add(&bell, Token::Bell)?;
+        let wall_id = registry.admit_wall(newcomer(format!("{own_label} (copies)"), &bell)?);
+        let copies = Wall::new(Arc::downgrade(&shared));
+        let wall = Node::wall(bell, Arc::clone(&poller), commands.clone(), copies);
         let (connections, inspector) = (BTreeMap::new(), HostInspector(shared));
         let (next_connection, accepts_again, is_stopping) = (0, None, false);
         let place = Some(place);
@@ -99,6 +114,8 @@ impl HostThread {
             node,
             registry,
             own,
+            wall,
+            wall_id,
             place,
             options,
             inspector,
@@ -113,7 +130,7 @@ impl HostThread {
 
     /// Serves until nobody needs the host any more.
     pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
-        while !(self.is_stopping && self.node.is_idle()) {
+        while !(self.is_stopping && self.node.is_idle() && self.wall.is_idle()) {
             let retry = (!self.paused.is_empty()).then(|| Instant::now() + RETRY);
             let deadlines = [self.registry.next_deadline(), self.accepts_again, retry];
             let deadline = deadlines.into_iter().flatten().min();
@@ -152,15 +169,30 @@ impl HostThread {
                             // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
+                        // Each node ignores what is not its own: no two have a seat or channel in common.
+                        Command::Released { session, seat } => {
+                            self.wall.command(Command::Released { session, seat });
+                            self.node.command(Command::Released { session, seat });
+                        }
+                        Command::Unpublish { number } => {
+                            self.wall.command(Command::Unpublish { number });
+                            self.node.command(Command::Unpublish { number });
+                        }
                         command => self.node.command(command),
                     }
                 }
             }
-            Token::Bell => self.node.bell_rang(),
+            Token::Bell => {
+                self.node.bell_rang();
+                self.wall.bell_rang();
+            }
             Token::Listener => self.accept_all(),
             Token::Connection(number) => self.receive_all(number),
             Token::ConnectionProcess(number) => self.disconnect(number, &Broken::Closed),
-            Token::Process(process) => self.node.process_ended(process),
+            Token::Process(process) => {
+                self.node.process_ended(process);
+                self.wall.process_ended(process);
+            }
             // Tokens of a client.
             Token::Host | Token::HostProcess => {}
         }
@@ -176,6 +208,7 @@ impl HostThread {
         let connections: Vec<_> = self.connections.keys().copied().collect();
         connections.into_iter().for_each(|number| self.disconnect(number, &Broken::Closed));
         self.node.disconnected();
+        self.wall.disconnected();
     }
 
     fn accept_all(&mut self) {
@@ -306,7 +339,8 @@ impl HostThread {
         Bell::from_fd(copy).map_err(|error| Broken::Violation(error.to_string()))?;
         let label = label(&name, connection.credentials.pid);
         event(|| tracing::info!(process = label, "process connected"));
-        let newcomer = Newcomer { grants, label, bell, pidfd: Arc::clone(&connection.pidfd) };
+        let trust = self.options.trust_in(connection.credentials);
+        let newcomer = Newcomer { grants, trust, label, bell, pidfd: Arc::clone(&connection.pidfd) };
         let (peer, first_publisher) = self.registry.admit(newcomer);
         connection.peer = Some(peer);
         let patience = u64::try_from(self.options.get_patience().as_millis()).unwrap_or(u64::MAX);
@@ -316,11 +350,12 @@ impl HostThread {
     /// Exchanges requests and notices until none is left.
     fn deliver(&mut self) {
         loop {
-            let requests = self.node.take_outgoing();
+            let requests = self.node.take_outgoing().into_iter().map(|request| (self.own, request));
+            let copies = self.wall.take_outgoing().into_iter().map(|request| (self.wall_id, request));
+            let requests: Vec<_> = requests.chain(copies).collect();
             let is_done = requests.is_empty();
-            for (request, files) in requests {
-                let handled =
-                    self.registry.request(self.own, request, files, Instant::now(), &self.inspector);
+            for (from, (request, files)) in requests {
+                let handled = self.registry.request(from, request, files, Instant::now(), &self.inspector);
                 debug_assert!(handled.is_ok(), "the host's own node: {handled:?}");
             }
             let notices = self.registry.take_outgoing();
@@ -328,6 +363,10 @@ impl HostThread {
                 return;
             }
             for outgoing in notices {
+                if outgoing.to == self.wall_id {
+                    self.tell_wall(outgoing.notice, outgoing.files);
+                    continue;
+                }
                 if outgoing.to == self.own {
                     let handled = self.node.notice(outgoing.notice, outgoing.files);
                     debug_assert!(handled.is_ok(), "the host's own registry: {handled:?}");
@@ -342,6 +381,20 @@ impl HostThread {
                 }
             }
         }
+    }
+
+    fn tell_wall(&mut self, notice: Notice, files: Vec<File>) {
+        let handled = match (notice, <[File; 4]>::try_from(files)) {
+            (Notice::Channel { seat, topic, publisher, owner, terms }, Ok(files)) => {
+                // The topic exists as long as the publisher whose channel this is.
+                if let Some(schema) = self.registry.schema_of(&topic).cloned() {
+                    self.wall.take_walled_seat(seat, (topic, &schema), &publisher, &owner, terms, files);
+                }
+                Ok(())
+            }
+            (notice, files) => self.wall.notice(notice, files.map_or_else(|files| files, Vec::from)),
+        };
+        debug_assert!(handled.is_ok(), "the host's own registry: {handled:?}");
     }
 
     fn flush(&mut self, number: u64) {

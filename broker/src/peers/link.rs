@@ -214,7 +214,7 @@ impl Link {
         let (channel, name) = (Arc::clone(channel), topic.name().to_owned());
         let command = Command::Publish { number, channel, topic: name, files, reply };
         self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
-        Ok(Announced { number, commands: self.commands.clone(), process: self.process })
+        Ok(Announced::new(number, &self.commands))
     }
 
     /// Joins the publishers of other processes. When this returns, their channels are members of the topic,
@@ -311,6 +311,12 @@ pub(crate) struct Announced {
     number: ChannelNumber,
     commands: Commands,
     process: Process,
+}
+
+impl Announced {
+    pub(crate) fn new(number: ChannelNumber, commands: &Commands) -> Self {
+        Self { number, commands: commands.clone(), process: Process::current() }
+    }
 }
 
 impl Drop for Announced {

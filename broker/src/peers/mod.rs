@@ -8,6 +8,7 @@
 //! - [`connection`] is the public handle; [`options`] and [`error`] belong to it;
 //! - [`link`] is what the threads of a process use, [`node`] the part of a process in the channels that it
 //!   shares, [`registry`] what the host knows of all;
+//! - [`wall`] copies the messages of publishers that nobody has to trust;
 //! - [`topics`] describes the topics of a host to those who inspect it;
 //! - [`host`] and [`client`] are the threads that connect these;
 //! - [`protocol`] defines what processes say to each other, [`socket`] sends it;
@@ -31,9 +32,10 @@
 //!
 //! # Trust
 //! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol
-//! is disconnected, and the others go on. Clients check what comes from other processes by way of the host,
-//! but believe the host itself. All of this is against crashes and wrong data, not against attacks: every
-//! process must be trusted, and most of all not to change a message after it was published.
+//! is disconnected. Clients check what comes from other processes by way of the host, but believe the host
+//! itself. A publisher that nobody should have to trust, such as one of another user, is joined by the host's
+//! [`wall`] alone, which copies its messages. Everyone else who may publish must be trusted not to change a
+//! message after it was published.
 //!
 //! [`Broker::serve`]: crate::Broker::serve
 
@@ -51,3 +53,4 @@ pub(crate) mod protocol;
 mod registry;
 pub(crate) mod socket;
 pub(crate) mod topics;
+mod wall;

@@ -8,6 +8,7 @@
 //! A node belongs to the thread that runs it. Client and host both have one; the host's own talks to the
 //! [registry](super::registry) without a socket.
 
+mod copies;
 mod inspection;
 mod publishers;
 mod subscriptions;
@@ -24,6 +25,7 @@ use crate::peers::protocol::{
     ChannelNumber, FileId, MAX_TEXT, Message as _, Notice, PeerId, Request, SeatId,
 };
 use crate::peers::socket::{Broken, File};
+use crate::peers::wall::Wall;
 use inspection::Question;
 use publishers::Published;
 use subscriptions::{Interest, RemoteSeat};
@@ -31,6 +33,10 @@ use subscriptions::{Interest, RemoteSeat};
 /// Numbers the connections to hosts that a node has had. Numbers of processes and seats belong to one of
 /// them.
 pub(crate) type Session = u64;
+
+/// The first number that a wall gives to the processes with which it shares channels. The host's other node
+/// never counts as far.
+const WALL_PROCESSES: u64 = 1 << 32;
 
 /// A request on its way to the host.
 pub(crate) type Outgoing = (Request, Vec<File>);
@@ -61,6 +67,8 @@ pub(crate) struct Node {
     next_request: u64,
     /// The questions to the host, in order. The first one is on its way.
     questions: VecDeque<Question>,
+    /// Copies the messages of the channels that others offer, if this is the [wall](super::wall) of a host.
+    wall: Option<Wall>,
     out: Vec<Outgoing>,
 }
 
@@ -91,8 +99,16 @@ impl Node {
             next_process: 0,
             next_request: 0,
             questions: VecDeque::new(),
+            wall: None,
             out: Vec::new(),
         }
+    }
+
+    /// The wall of a host. It shares the poller and the commands of the host's other node.
+    pub(crate) fn wall(bell: Bell, poller: Arc<Poller>, commands: Commands, wall: Wall) -> Self {
+        let mut node = Self::new(bell, poller, commands);
+        (node.wall, node.next_process) = (Some(wall), WALL_PROCESSES);
+        node
     }
 
     /// Takes the requests that have come out.

@@ -63,6 +63,17 @@ impl Terms {
         AnnexTerms { seats, may_block, quota: u32::MAX, name: name.to_owned() }
     }
 
+    /// The terms by which the host itself takes part, in order to copy messages. Publishers always wait for
+    /// it: it only stops if it must wait for others, by these terms.
+    pub(crate) fn walled(self) -> Self {
+        Self { may_block: true, ..self }
+    }
+
+    /// The terms for channels of a publisher with this trust.
+    pub(crate) fn with_trust(self, trust: Trust) -> Self {
+        Self { is_trusted: trust == Trust::Shared, ..self }
+    }
+
     pub(crate) fn trust(self) -> Trust {
         if self.is_trusted { Trust::Shared } else { Trust::Checked }
     }
@@ -85,6 +96,7 @@ pub struct ServeOptions {
     own_user: Option<Grants>,
     limits: PeerLimits,
     trust: Trust,
+    trust_others: Trust,
     patience: Duration,
     mode: u32,
     name: String,
@@ -97,6 +109,7 @@ impl Default for ServeOptions {
             own_user: Some(Grants::all()),
             limits: PeerLimits::default(),
             trust: Trust::Checked,
+            trust_others: Trust::Walled,
             patience: PATIENCE,
             mode: 0o600,
             name: String::new(),
@@ -120,8 +133,7 @@ impl ServeOptions {
 
     /// Lets processes of another user connect. Also open the [socket](Self::mode) to them.
     ///
-    /// Processes of all users that may publish must be trusted: a process that changes a message after it has
-    /// published it causes undefined behaviour in the processes that read the message.
+    /// Their publishers are [walled](Trust::Walled), unless [told otherwise](Self::trust_others).
     #[must_use]
     pub fn user(mut self, uid: u32, grants: Grants) -> Self {
         self.rules.push((Who::User(uid), grants));
@@ -142,18 +154,45 @@ impl ServeOptions {
         self
     }
 
-    /// Sets whether processes believe each other that messages are valid: [`Trust::Checked`] by default, so
-    /// that each typed subscriber validates every message of another process. With [`Trust::Shared`], as
-    /// between threads, nobody does.
+    /// Sets how far processes trust the publishers of the host's own user, the host's among them:
+    /// [`Trust::Checked`] by default.
+    ///
+    /// | trust | a message is read | protects from | costs |
+    /// | --- | --- | --- | --- |
+    /// | [`Shared`](Trust::Shared) | in the publisher's memory | crashes | nothing |
+    /// | [`Checked`](Trust::Checked) | there, after each typed subscriber has validated it | also wrong bytes | a validation for each reader |
+    /// | [`Walled`](Trust::Walled) | in a copy that the host makes and validates | also processes that change messages while they are read | a copy, a wake-up |
+    ///
+    /// The host validates a copy if its own process has a typed end of the topic. Otherwise, each typed
+    /// subscriber does. A copy has the time at which it was made. The host's own publishers are never walled:
+    /// everybody who connects trusts the host.
     ///
     /// # Safety
-    /// With [`Trust::Shared`], every process that may publish publishes only messages that are valid in their
-    /// topic's layout, as all do that use this crate's typed publishers. There is no such obligation with
-    /// [`Trust::Checked`].
+    /// With [`Trust::Shared`], every process of the user that may publish publishes only messages that are
+    /// valid in their topic's layout, as all do that use this crate's typed publishers. With
+    /// [`Trust::Shared`] and [`Trust::Checked`], none changes a message after it has published it, as none
+    /// does that uses this crate. There is no obligation with [`Trust::Walled`].
     #[must_use]
     pub unsafe fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
+    }
+
+    /// Like [`trust`](Self::trust), for the publishers of processes of other users: [`Trust::Walled`] by
+    /// default.
+    ///
+    /// # Safety
+    /// The same as for [`trust`](Self::trust).
+    #[must_use]
+    pub unsafe fn trust_others(mut self, trust: Trust) -> Self {
+        self.trust_others = trust;
+        self
+    }
+
+    /// Copies the messages of all processes, even those of the host's own user: [`Trust::Walled`].
+    #[must_use]
+    pub fn walled(self) -> Self {
+        Self { trust: Trust::Walled, trust_others: Trust::Walled, ..self }
     }
 
     /// Sets how long opening a publisher or a subscriber waits for the other processes of its topic, 5
@@ -202,6 +241,16 @@ impl ServeOptions {
             may_block: self.limits.may_block,
             is_trusted: self.trust == Trust::Shared,
         }
+    }
+
+    /// How far the publishers of a process with these credentials are trusted.
+    pub(crate) fn trust_in(&self, credentials: Credentials) -> Trust {
+        if credentials.uid == Credentials::own().uid { self.trust } else { self.trust_others }
+    }
+
+    /// How far the host's own publishers are trusted.
+    pub(crate) fn trust_in_host(&self) -> Trust {
+        if self.trust == Trust::Shared { Trust::Shared } else { Trust::Checked }
     }
 
     /// What a process with these credentials may do. `None`: it may not connect.
@@ -285,6 +334,24 @@ mod tests {
         assert!(options.grants_of(other).is_none());
         // The group of the host's user is not its user.
         assert!(options.grants_of(Credentials { gid: own.gid, ..other }).is_none());
+    }
+
+    #[test]
+    fn publishers_of_other_users_are_walled_unless_they_are_trusted_explicitly() {
+        let own = Credentials::own();
+        let other = Credentials { uid: own.uid + 1, ..own };
+        let trust = |options: &ServeOptions| {
+            [options.trust_in(own), options.trust_in(other), options.trust_in_host()]
+        };
+        let options = ServeOptions::new();
+        assert_eq!(trust(&options), [Trust::Checked, Trust::Walled, Trust::Checked]);
+        assert_eq!(trust(&options.clone().walled()), [Trust::Walled, Trust::Walled, Trust::Checked]);
+        // SAFETY: nobody connects.
+        let options = unsafe { options.trust(Trust::Shared) };
+        assert_eq!(trust(&options), [Trust::Shared, Trust::Walled, Trust::Shared]);
+        // SAFETY: as above.
+        let options = unsafe { options.trust_others(Trust::Checked) };
+        assert_eq!(trust(&options), [Trust::Shared, Trust::Checked, Trust::Shared]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{OpenError, Schema, text};
+use blockcast_blocks::{OpenError, Schema, Trust, text};
 
 use crate::control::grants::Grants;
 use crate::peers::options::{PeerLimits, ServeOptions, Terms};
@@ -22,6 +22,7 @@ use crate::peers::protocol::{
     ChannelNumber, FileId, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord,
     SeatId,
 };
+use crate::peers::wall::seat_of;
 use offers::Waiting;
 use queries::Query;
 
@@ -68,6 +69,8 @@ pub(crate) trait Inspector<F> {
 pub(crate) struct Newcomer<F> {
     /// `None`: the host's own process, which has no limits.
     pub(crate) grants: Option<Grants>,
+    /// How far its publishers are trusted.
+    pub(crate) trust: Trust,
     /// Its name in statistics.
     pub(crate) label: String,
     pub(crate) bell: F,
@@ -81,6 +84,8 @@ pub(crate) struct Registry<F> {
     limits: PeerLimits,
     patience: Duration,
     peers: BTreeMap<PeerId, Peer<F>>,
+    /// The peer that copies the messages of others.
+    wall: Option<PeerId>,
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
@@ -99,6 +104,7 @@ pub(crate) struct Registry<F> {
 #[derive(Debug)]
 struct Peer<F> {
     grants: Option<Grants>,
+    trust: Trust,
     label: String,
     bell: F,
     pidfd: F,
@@ -135,9 +141,32 @@ struct Channel<F> {
     control: F,
     arena: F,
     bytes: u64,
+    audience: Audience,
     seats: BTreeSet<SeatId>,
     /// While the publisher is being opened: the seats that have not joined, and until when it waits for them.
     awaited: Option<(BTreeSet<SeatId>, Instant)>,
+}
+
+/// Who is offered a channel.
+#[derive(Clone, Debug)]
+enum Audience {
+    /// Every other process that subscribes to its topic.
+    Subscribers,
+    /// The wall alone.
+    Wall,
+    /// Every process that subscribes, except the one whose messages it has copies of.
+    SubscribersExcept(PeerRecord),
+}
+
+impl Audience {
+    /// Whether a subscribing process is offered a channel of this `owner`.
+    fn includes(&self, owner: PeerId, subscriber: PeerId) -> bool {
+        match self {
+            Self::Subscribers => subscriber != owner,
+            Self::Wall => false,
+            Self::SubscribersExcept(origin) => subscriber != origin.id,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -171,6 +200,7 @@ impl<F: Clone> Registry<F> {
             limits: options.get_limits().clone(),
             patience: options.get_patience(),
             peers: BTreeMap::new(),
+            wall: None,
             topics: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -191,11 +221,12 @@ impl<F: Clone> Registry<F> {
 
     /// Adds a process. Returns its number, and the first number of its publishers.
     pub(crate) fn admit(&mut self, newcomer: Newcomer<F>) -> (PeerId, u64) {
-        let Newcomer { grants, label, bell, pidfd } = newcomer;
+        let Newcomer { grants, trust, label, bell, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let peer = Peer {
             grants,
+            trust,
             label,
             bell,
             pidfd,
@@ -214,6 +245,18 @@ impl<F: Clone> Registry<F> {
         // Numbers repeat once the host has served 2^24 processes, long after the first of them has ended.
         // Those of two hosts are the same with a probability of 2^-24 for each pair of processes.
         (id, (id.0.wrapping_add(self.salt) << PUBLISHER_BITS) + 1)
+    }
+
+    /// Adds the [wall](crate::peers::wall), which takes the seats of all publishers that are walled.
+    pub(crate) fn admit_wall(&mut self, newcomer: Newcomer<F>) -> PeerId {
+        let (wall, _) = self.admit(newcomer);
+        self.wall = Some(wall);
+        wall
+    }
+
+    /// The schema of a topic that processes share.
+    pub(crate) fn schema_of(&self, topic: &str) -> Option<&Schema> {
+        self.topics.get(topic).map(|topic| &topic.schema)
     }
 
     /// Handles a request, which comes with as many files as it takes.
@@ -394,11 +437,15 @@ impl<F: Clone> Registry<F> {
             let (topic, publisher) = (&*text::line(&topic), &publisher.name);
             tracing::info!(topic, publisher, process, "publisher joined");
         });
+        let audience = self.audience_of(key);
+        let wall = self.wall.filter(|_| matches!(audience, Audience::Wall));
         let entry = self.topic(&topic, schema);
         entry.channels.insert(key);
-        let subscribers: Vec<_> = entry.subscribers.iter().copied().filter(|&peer| peer != key.0).collect();
-        let seats = BTreeSet::new();
-        self.channels.insert(key, Channel { topic, publisher, control, arena, bytes, seats, awaited: None });
+        let subscribers = entry.subscribers.iter().copied().filter(|&peer| audience.includes(key.0, peer));
+        let subscribers: Vec<_> = subscribers.chain(wall).collect();
+        let (seats, awaited) = (BTreeSet::new(), None);
+        let channel = Channel { topic, publisher, control, arena, bytes, audience, seats, awaited };
+        self.channels.insert(key, channel);
         let mut awaited = BTreeSet::new();
         for subscriber in subscribers {
             let offered = self.offer(key, subscriber);
@@ -432,7 +479,9 @@ impl<F: Clone> Registry<F> {
         self.check_schema(&topic, &schema)?;
         inspector.inspect_topic(&topic, &schema)?;
         let existing = self.topics.get(&topic).map(|topic| &topic.channels);
-        let others = existing.into_iter().flatten().copied().filter(|key| key.0 != from);
+        let is_offered =
+            |key: &ChannelKey| self.channels.get(key).is_some_and(|one| one.audience.includes(key.0, from));
+        let others = existing.into_iter().flatten().copied().filter(is_offered);
         let others: Vec<_> = others.collect();
         if peer.seats + others.len() > MAX_SEATS {
             return Err(Refusal::Limit(format!("a process may take part in {MAX_SEATS} channels of others")));
@@ -478,6 +527,19 @@ impl<F: Clone> Registry<F> {
         match self.topics.get(topic) {
             Some(topic) if topic.schema != *schema => Err(Refusal::SchemaMismatch((&topic.schema).into())),
             _ => Ok(()),
+        }
+    }
+
+    /// Who is offered a new channel.
+    fn audience_of(&self, key: ChannelKey) -> Audience {
+        if Some(key.0) == self.wall {
+            // It may have ended meanwhile.
+            let origin = self.seats.get(&seat_of(key.1)).map(|seat| self.record(seat.channel.0));
+            return origin.map_or(Audience::Subscribers, Audience::SubscribersExcept);
+        }
+        match self.peers.get(&key.0).map(|peer| peer.trust) {
+            Some(Trust::Walled) if self.wall.is_some() => Audience::Wall,
+            _ => Audience::Subscribers,
         }
     }
 

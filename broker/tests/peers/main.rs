@@ -6,3 +6,4 @@ mod hosts;
 mod messages;
 mod refusals;
 mod support;
+mod walls;

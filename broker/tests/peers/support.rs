@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -152,8 +153,13 @@ pub struct Other {
 impl Other {
     /// Runs the test with this full name.
     pub fn start(test: &str, role: &str, path: &Path) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        Self::start_program(&mut Command::new(program), test, role, path)
+    }
+
+    fn start_program(program: &mut Command, test: &str, role: &str, path: &Path) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("descriptors are left");
-        let child = Command::new(std::env::current_exe().expect("this program"))
+        let child = program
             .args(["--nocapture", "--exact", test])
             .env(ROLE, role)
             .env(PATH, path)
@@ -162,6 +168,17 @@ impl Other {
             .spawn()
             .expect("this program runs");
         Self { child, talk: Talk::new(ours) }
+    }
+
+    /// Like [`start`](Self::start), as this user, who needs a copy of the program that it may read.
+    pub fn start_as(user: u32, test: &str, role: &str, host: &Host) -> Self {
+        let open =
+            |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let program = host.folder.0.join("program");
+        fs::copy(std::env::current_exe().expect("this program"), &program).expect("there is space");
+        open(&program);
+        open(&host.folder.0);
+        Self::start_program(Command::new(program).uid(user).gid(user), test, role, host.path())
     }
 
     pub fn pid(&self) -> u32 {

@@ -90,6 +90,9 @@ impl Channel {
     /// writes into the arena by the publisher's loans only. With [`Trust::Shared`], each message that it
     /// marks as valid is a value of the schema.
     ///
+    /// With [`Trust::Walled`], the publisher's process need not keep any promise. Instead, this process reads
+    /// the messages by [`RawSample::copy_to`](crate::RawSample::copy_to) only.
+    ///
     /// # Example
     /// Both sides, in one process:
     /// ```

@@ -18,6 +18,9 @@ pub enum Trust {
     /// bytes, but not against one that changes a message while it is read.
     #[default]
     Checked,
+    /// Messages are only [copied](crate::RawSample::copy_to), never read in place. Protects even against a
+    /// publisher that changes a message at any time.
+    Walled,
 }
 
 /// State of a channel whose publisher is another process.
@@ -52,7 +55,7 @@ impl RemotePublisher {
         }
         Some(match self.trust {
             Trust::Shared => word,
-            Trust::Checked => mark_unchecked(word),
+            Trust::Checked | Trust::Walled => mark_unchecked(word),
         })
     }
 

@@ -215,6 +215,21 @@ impl RawSample {
         unsafe { descriptor::bytes(self.entry().base, self.word()) }
     }
 
+    /// Copies as many of the message's bytes as `to` takes, at one relaxed load per 8 bytes. Unlike
+    /// [`bytes`](Self::bytes), this is sound even if the publisher's process changes the message meanwhile:
+    /// the copy then has some of the old bytes and some of the new ones.
+    ///
+    /// # Panics
+    /// Like [`bytes`](Self::bytes).
+    #[cfg(not(loom))]
+    pub fn copy_to(&self, to: &mut [u8]) {
+        if !self.entry().process.is_current() {
+            not_here();
+        }
+        // SAFETY: as in `bytes`, except that the bytes may change, which `copy` allows.
+        unsafe { descriptor::copy(self.entry().base, self.word(), to) }
+    }
+
     /// The message's position, time and length.
     #[inline]
     #[must_use]

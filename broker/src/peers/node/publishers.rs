@@ -21,16 +21,16 @@ const MAX_NAME: usize = 128;
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) channel: Weak<Channel>,
-    topic: String,
+    pub(super) topic: String,
     /// Who waits until it is open.
-    reply: Option<Reply>,
+    pub(super) reply: Option<Reply>,
     /// The processes that subscribe to it.
-    annexes: BTreeMap<(Session, SeatId), Attached>,
+    pub(super) annexes: BTreeMap<(Session, SeatId), Attached>,
 }
 
 /// A process that subscribes to a publisher.
 #[derive(Debug)]
-struct Attached {
+pub(super) struct Attached {
     annex: AnnexId,
     file: Option<FileId>,
     peer: (Session, PeerId),
@@ -54,7 +54,13 @@ impl Node {
         self.published.insert(number, Published { channel, topic, reply, annexes: BTreeMap::new() });
     }
 
-    fn offer(&mut self, number: ChannelNumber, channel: &Channel, topic: String, files: SegmentFiles) {
+    pub(super) fn offer(
+        &mut self,
+        number: ChannelNumber,
+        channel: &Channel,
+        topic: String,
+        files: SegmentFiles,
+    ) {
         let name = text::line_within(channel.publisher_signal().name(), MAX_NAME).into_owned();
         let publisher =
             PublisherRecord { number: channel.publisher().get(), name, history: channel.config().history };
@@ -73,6 +79,10 @@ impl Node {
 
     /// The host has answered [`Request::OpenPublisher`].
     pub(super) fn opened(&mut self, number: ChannelNumber, outcome: Result<(), Refusal>) {
+        if !self.published.contains_key(&number) {
+            return;
+        }
+        self.copies_opened(number, outcome.is_ok());
         let Some(published) = self.published.get_mut(&number) else { return };
         let reply = published.reply.take();
         let Err(why) = outcome else { return answer(reply, Ok(())) };

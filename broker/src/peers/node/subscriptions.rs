@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{
-    Bell, Channel, ChannelConfig, OpenError, PublisherId, SegmentFiles, WriterOptions, text,
+    Bell, Channel, ChannelConfig, OpenError, PublisherId, Schema, SegmentFiles, Trust, WriterOptions, text,
 };
 
 use super::publishers::answer;
@@ -45,18 +45,18 @@ struct Opening {
 pub(super) struct RemoteSeat {
     pub(super) channel: Weak<Channel>,
     /// The channel, until the publisher's process has attached us. From then on, the topic has it.
-    offered: Option<Arc<Channel>>,
-    topic: Weak<Topic>,
-    topic_name: String,
-    owner: (Session, PeerId),
+    pub(super) offered: Option<Arc<Channel>>,
+    pub(super) topic: Weak<Topic>,
+    pub(super) topic_name: String,
+    pub(super) owner: (Session, PeerId),
     /// The number that the publisher's messages carry.
-    number: u64,
+    pub(super) number: u64,
     /// The file of the control segment.
-    file: FileId,
+    pub(super) file: FileId,
     /// The file of this process's annex.
-    annex: Option<FileId>,
+    pub(super) annex: Option<FileId>,
     /// The publisher's name, and its process.
-    label: String,
+    pub(super) label: String,
 }
 
 impl Node {
@@ -161,7 +161,8 @@ impl Node {
             return;
         }
         let label = label(&publisher.name, &owner.label);
-        match self.open_channel(seat, &topic, &publisher, owner, terms, files) {
+        let trust = terms.trust();
+        match self.open_channel(seat, topic.schema(), &publisher, owner, (terms, trust), files) {
             Ok((channel, annex)) => {
                 let owner = (self.session, owner.id);
                 let remote = RemoteSeat {
@@ -216,13 +217,13 @@ impl Node {
         })
     }
 
-    fn open_channel(
+    pub(super) fn open_channel(
         &mut self,
         seat: SeatId,
-        topic: &Arc<Topic>,
+        schema: &Schema,
         publisher: &PublisherRecord,
         owner: &PeerRecord,
-        terms: Terms,
+        (terms, trust): (Terms, Trust),
         files: [File; 4],
     ) -> Result<(Arc<Channel>, File), String> {
         let [control, arena, bell, pidfd] = files;
@@ -231,13 +232,14 @@ impl Node {
         let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
         let options = WriterOptions { history: publisher.history, ..WriterOptions::default() };
         let number = PublisherId::new(publisher.number);
-        let config = ChannelConfig { publisher: number, schema: topic.schema().clone(), options };
+        let config = ChannelConfig { publisher: number, schema: schema.clone(), options };
         let annex_terms = terms.annex("");
         // SAFETY: the program trusts the processes that may publish, by the options with which it serves or
         // connects. A node attaches every annex before it says so, and detaches one only when the process has
         // ended (`process_ended`) or has dropped the channel (`release`). Unless told otherwise, by an unsafe
-        // option of the host, no message counts as valid.
-        let opened = unsafe { Channel::open_remote(files, config, &annex_terms, terms.trust(), bell) };
+        // option of the host, no message counts as valid. Walls trust nobody, and only copy messages
+        // (`Passage::copy`).
+        let opened = unsafe { Channel::open_remote(files, config, &annex_terms, trust, bell) };
         let (channel, annex) = opened.map_err(|error| reason(&error))?;
         // A new channel has no charge.
         let _ = channel.charge(Box::new(Farewell::new(self.session, seat, &self.commands)));
@@ -249,6 +251,9 @@ impl Node {
     pub(super) fn join(&mut self, seat: SeatId) {
         let Some(remote) = self.seats.get_mut(&(self.session, seat)) else { return };
         let Some(channel) = remote.offered.take() else { return };
+        if self.wall.is_some() {
+            return self.open_copies(seat, &channel);
+        }
         let (topic, topic_name, label) =
             (remote.topic.upgrade(), remote.topic_name.clone(), remote.label.clone());
         // Otherwise, dropping the channel says farewell.

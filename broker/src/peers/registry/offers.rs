@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
-use crate::peers::protocol::{Notice, PeerId, SeatId};
+use super::{Audience, ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
+use crate::peers::protocol::{Notice, PeerId, PeerRecord, SeatId};
 use blockcast_blocks::shield::event;
 
 /// Channels that a process is offered before earlier ones are attached. Meanwhile, the host has a descriptor
@@ -83,9 +83,15 @@ impl<F: Clone> Registry<F> {
             publisher.bell.clone(),
             publisher.pidfd.clone(),
         ];
+        let trust = publisher.trust;
         (seat.state, seat.counts) = (SeatState::Offered, true);
         let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
-        let (owner, terms) = (self.record(key.0), self.terms);
+        let owner = match &channel.audience {
+            // The wall, under the name of the process whose messages it copies.
+            Audience::SubscribersExcept(origin) => PeerRecord { id: key.0, ..origin.clone() },
+            _ => self.record(key.0),
+        };
+        let terms = self.terms.with_trust(trust);
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.offered += 1;
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use blockcast_blocks::Schema;
 
-use super::{ChannelKey, Inspector, Registry, Violation};
+use super::{Audience, ChannelKey, Inspector, Registry, Violation};
 use crate::control::grants::Grants;
 use crate::peers::protocol::{ChannelNumber, Message as _, Notice, PeerId, Selection};
 use crate::peers::topics::{HostPublisher, HostTopic, PublisherCounters, REPORT_PATIENCE};
@@ -95,17 +95,25 @@ impl<F: Clone> Registry<F> {
     /// Lists a topic's participants, and the keys of the publishers in the same order.
     fn describe(&self, name: String, schema: &Schema) -> (HostTopic, Vec<ChannelKey>) {
         let topic = self.topics.get(&name);
-        let keys = topic.into_iter().flat_map(|topic| &topic.channels).copied().take(MAX_LISTED);
-        let keys: Vec<_> = keys.filter(|key| self.channels.contains_key(key)).collect();
+        // Of a walled publisher, the copies are listed.
+        let is_listed = |key: &ChannelKey| {
+            self.channels.get(key).is_some_and(|one| !matches!(one.audience, Audience::Wall))
+        };
+        let all_keys = topic.into_iter().flat_map(|topic| &topic.channels).copied().filter(is_listed);
+        let keys: Vec<_> = all_keys.clone().take(MAX_LISTED).collect();
         let publishers = keys.iter().filter_map(|key| {
-            let publisher = &self.channels.get(key)?.publisher;
-            let (number, name) = (publisher.number, publisher.name.clone());
-            Some(HostPublisher { number, name, process: self.record(key.0).label, counters: None })
+            let channel = self.channels.get(key)?;
+            let process = match &channel.audience {
+                Audience::SubscribersExcept(origin) => origin.label.clone(),
+                _ => self.record(key.0).label,
+            };
+            let (number, name) = (channel.publisher.number, channel.publisher.name.clone());
+            Some(HostPublisher { number, name, process, counters: None })
         });
         let publishers = publishers.collect();
         let subscribers = topic.into_iter().flat_map(|topic| &topic.subscribers).take(MAX_LISTED);
         let subscribers = subscribers.map(|&peer| self.record(peer).label).collect();
-        let all = topic.map_or(0, |topic| topic.channels.len() + topic.subscribers.len());
+        let all = all_keys.count() + topic.map_or(0, |topic| topic.subscribers.len());
         let mut described = HostTopic { name, schema: schema.into(), publishers, subscribers, omitted: 0 };
         let listed = described.publishers.len() + described.subscribers.len();
         described.omitted = u32::try_from(all - listed).unwrap_or(u32::MAX);

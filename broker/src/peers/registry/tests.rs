@@ -3,6 +3,7 @@
 use super::*;
 use crate::peers::protocol::{Message as _, Selection};
 use crate::peers::topics::{HostTopic, PublisherCounters, SubscriberCounters};
+use crate::peers::wall::copies_of;
 
 type File = &'static str;
 
@@ -34,7 +35,7 @@ impl Host {
     }
 
     fn admit(&mut self, label: &str, grants: Option<Grants>) -> PeerId {
-        self.registry.admit(Newcomer { grants, label: label.to_owned(), bell: "bell", pidfd: "pidfd" }).0
+        self.registry.admit(newcomer(label, grants, Trust::Checked)).0
     }
 
     fn send(
@@ -55,6 +56,14 @@ impl Host {
         answer.notice
     }
 
+    /// Sends a request that answers another process.
+    fn ask_for(&mut self, to: PeerId, from: PeerId, request: Request) -> Notice {
+        let mut answers = self.send(from, request, &[]).expect("a correct request");
+        let answer = answers.pop().expect("an answer");
+        assert_eq!((answer.to, answers), (to, vec![]));
+        answer.notice
+    }
+
     fn open(&mut self, from: PeerId, number: u64, topic: &str) -> Vec<Outgoing<File>> {
         self.send(from, open(number, topic, "numbers"), &["control", "arena"]).expect("a correct request")
     }
@@ -68,6 +77,10 @@ impl Host {
         assert_eq!(attached, [to(subscriber, Notice::Attached { seat })]);
         self.send(subscriber, Request::Joined { seat }, &[]).expect("it is attached")
     }
+}
+
+fn newcomer(label: &str, grants: Option<Grants>, trust: Trust) -> Newcomer<File> {
+    Newcomer { grants, trust, label: label.to_owned(), bell: "bell", pidfd: "pidfd" }
 }
 
 fn open(number: u64, topic: &str, schema: &'static str) -> Request {
@@ -350,7 +363,7 @@ fn a_subscribing_process_that_does_not_answer_delays_publishers_once() {
 fn publishers_that_join_another_host_have_other_numbers() {
     let first = |salt| {
         let mut registry: Registry<File> = Registry::new(&ServeOptions::new(), salt);
-        let newcomer = || Newcomer { grants: None, label: String::new(), bell: "bell", pidfd: "pidfd" };
+        let newcomer = || newcomer("", None, Trust::Checked);
         [(); 3].map(|()| registry.admit(newcomer()).1)
     };
     let numbers: BTreeSet<_> = [0, 5, u64::MAX - 8].into_iter().flat_map(first).collect();
@@ -643,4 +656,47 @@ fn any_number_of_topics_comes_in_packets_that_are_not_too_long() {
         after = topics.last().expect("a page has a topic").name.clone();
     }
     assert_eq!(all, 702, "in {pages} packets");
+}
+
+#[test]
+fn only_the_wall_joins_a_walled_publisher_and_offers_its_copies_to_the_others() {
+    let (mut host, [own, a, b]) = three();
+    let wall = host.registry.admit_wall(newcomer("host (copies)", None, Trust::Checked));
+    let walled = host.registry.admit(newcomer("walled", Some(Grants::all()), Trust::Walled)).0;
+    for peer in [own, a, walled] {
+        host.ask(peer, subscribe("topic", "numbers"), &[]);
+    }
+    let offers = host.open(walled, 7, "topic");
+    let [(to_wall, seat)] = offered(&offers)[..] else { panic!("{offers:?}") };
+    assert_eq!(to_wall, wall);
+    let attach = host.send(wall, Request::Annex { seat }, &["annex"]).unwrap();
+    assert_eq!(attach[0].to, walled);
+    host.send(walled, Request::Attached { seat }, &[]).unwrap();
+    // The original is open once the copies are.
+    let offers = host.open(wall, copies_of(seat).0, "topic");
+    let seats = offered(&offers);
+    assert_eq!(seats.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [own, a], "not to its own process");
+    let owner = offers.iter().find_map(|offer| match &offer.notice {
+        Notice::Channel { owner, .. } => Some(owner.clone()),
+        _ => None,
+    });
+    assert_eq!(owner, Some(PeerRecord { id: wall, label: "walled".to_owned() }));
+    for (to, seat) in seats {
+        host.take_seat(to, wall, seat);
+    }
+    let opened = to(walled, Notice::Opened { channel: ChannelNumber(7) });
+    assert_eq!(host.send(wall, Request::Joined { seat }, &[]), Ok(vec![opened]));
+    // One that comes later is offered the copies, and sees one publisher.
+    let answers = host.send(b, subscribe("topic", "numbers"), &[]).unwrap();
+    assert_eq!(offered(&answers).len(), 1);
+    let select = Selection::Named("topic".to_owned());
+    let asked = host.send(b, Request::Topics { request: 3, selection: select }, &[]).unwrap();
+    let [Outgoing { to: reporter, notice: Notice::Report { query, channels }, .. }] = &asked[..] else {
+        panic!("{asked:?}")
+    };
+    assert_eq!((*reporter, &channels[..]), (wall, &[copies_of(seat)][..]));
+    let answer = host.ask_for(b, wall, Request::Report { query: *query, counters: vec![] });
+    let Notice::Topics { topics, .. } = answer else { panic!("{answer:?}") };
+    let processes: Vec<_> = topics[0].publishers.iter().map(|publisher| &publisher.process[..]).collect();
+    assert_eq!((processes, topics[0].omitted), (vec!["walled"], 0));
 }
