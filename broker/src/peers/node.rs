@@ -279,8 +279,9 @@ fn owned(file: File) -> std::io::Result<OwnedFd> {
     Arc::try_unwrap(file).or_else(|shared| shared.try_clone())
 }
 
-/// Identifies a file among those that are open.
+/// Identifies a memfd among the files that are open. Others may take long to answer, and are not asked.
 fn file_id(file: &File) -> Option<FileId> {
+    rustix::fs::fcntl_get_seals(file).ok()?;
     let stat = rustix::fs::fstat(file).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }

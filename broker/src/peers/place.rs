@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blockcast_blocks::Process;
-use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::fs::{FlockOperation, Mode, fchmod, fcntl_lock};
 use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{
@@ -93,8 +93,10 @@ impl Place {
             .map_err(system("create a socket for"))?;
         // A host that was killed may have left it.
         let _ = fs::remove_file(&new);
+        // The file gets these permissions, as far as the process's umask lets it.
+        let _ = fchmod(&listener, Mode::from_raw_mode(mode));
         bind(&listener, &address).map_err(system("bind the socket of"))?;
-        let published = fs::set_permissions(&new, fs::Permissions::from_mode(mode))
+        let published = permit(&new, mode)
             .and_then(|()| listen(&listener, BACKLOG).map_err(Into::into))
             .and_then(|()| fs::rename(&new, path));
         if let Err(error) = published {
@@ -164,6 +166,18 @@ fn locked() -> MutexGuard<'static, Vec<(Process, FileId)>> {
 
 fn id_of(file: &fs::Metadata) -> FileId {
     (file.dev(), file.ino())
+}
+
+/// Sets the permissions of a new socket. If the file is another one by now, it is left alone.
+fn permit(new: &Path, mode: u32) -> io::Result<()> {
+    let found = fs::symlink_metadata(new)?;
+    if !found.file_type().is_socket() {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+    }
+    if found.permissions().mode() & 0o777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(new, fs::Permissions::from_mode(mode))
 }
 
 /// Locks the file beside the socket.
@@ -240,7 +254,22 @@ mod tests {
         assert_eq!(Place::take(&path, 0o600).unwrap_err(), ServeError::Served(path.clone()));
         drop(place);
         assert_eq!(folder.entries(), 0, "nothing is left behind");
-        Place::take(&path, 0o660).unwrap();
+        // Whatever the umask of the process is.
+        let _place = Place::take(&path, 0o666).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_new_socket_is_replaced_and_not_followed() {
+        let folder = Folder::new("link");
+        let (path, victim) = (folder.0.join("socket"), folder.0.join("victim"));
+        fs::write(&victim, "precious").unwrap();
+        let mode = fs::metadata(&victim).unwrap().permissions().mode();
+        std::os::unix::fs::symlink(&victim, beside(&path, ".new")).unwrap();
+        let place = Place::take(&path, 0o666).unwrap();
+        assert_eq!(fs::metadata(&victim).unwrap().permissions().mode(), mode);
+        drop(place);
+        assert_eq!((fs::read(&victim).unwrap(), folder.entries()), (b"precious".to_vec(), 1));
     }
 
     #[test]
