@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use blockcast_blocks::shield::event;
 
-use super::{Registry, SeatState};
+use super::{Peer, Registry, SeatState};
 use crate::peers::protocol::{Notice, PeerId, SeatId};
 
 impl<F: Clone> Registry<F> {
@@ -28,7 +28,9 @@ impl<F: Clone> Registry<F> {
         let Some(seat) = self.seats.get(&id) else { return };
         let attaches = seat.state == SeatState::Attaching;
         let laggard = if attaches { seat.channel.0 } else { seat.subscriber };
-        let Some(peer) = self.peers.get_mut(&laggard) else { return };
+        // The host's own process answers at once, unless it waits for others itself.
+        let is_other = |peer: &&mut Peer<F>| peer.grants.is_some();
+        let Some(peer) = self.peers.get_mut(&laggard).filter(is_other) else { return };
         if !std::mem::replace(&mut peer.is_late, true) {
             event(|| {
                 tracing::warn!(
