@@ -205,6 +205,10 @@ impl Channel {
     /// count: whatever is published after this returns reaches everyone who was counted.
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
+        if self.is_inherited() {
+            // Nobody. Threads of the parent may have held the lock when it forked.
+            return 0;
+        }
         let joined =
             |side: &Side| side.used_cursors().iter().filter(|line| line.joined_at().is_some()).count() as u32;
         let mut count = joined(self.control().side());

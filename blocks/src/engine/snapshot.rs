@@ -1,9 +1,10 @@
-//! A list that is read without a lock: [`Snapshot`].
+//! Lists that are read while others change them: [`Snapshot`], without a lock, and [`PromptSnapshot`].
 
 use std::fmt;
 
+pub(crate) use prompt::PromptSnapshot;
 #[cfg(loom)]
-pub(crate) use modelled::Snapshot;
+pub(crate) use prompt::PromptSnapshot as Snapshot;
 #[cfg(not(loom))]
 pub(crate) use real::Snapshot;
 
@@ -13,9 +14,6 @@ mod real {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use crossbeam_epoch::{Atomic, Owned};
-
-    /// Steps of the epoch after which garbage is destroyed, and one for good measure.
-    const STEPS: usize = 4;
 
     /// A list that is rarely changed. Reading it takes no lock, only a `crossbeam_epoch` guard. A change
     /// replaces the list as a whole, and the old one is freed once nobody reads it any more.
@@ -51,11 +49,6 @@ mod real {
             unsafe { guard.defer_destroy(old) };
             changed
         }
-
-        /// Frees the lists that this thread has replaced, unless another thread reads a list right now.
-        pub(crate) fn collect(&self) {
-            (0..STEPS).for_each(|_| crossbeam_epoch::pin().flush());
-        }
     }
 
     impl<T> Drop for Snapshot<T> {
@@ -68,42 +61,63 @@ mod real {
     }
 }
 
-/// For models, whose objects must not outlive one run, as garbage of `crossbeam_epoch` would.
-#[cfg(loom)]
-mod modelled {
-    use std::sync::{Arc, Mutex};
+/// A list whose entries own what must be returned to the system as soon as it is out of use: a replaced list
+/// is freed with its last reader, not some time later. Reading takes a lock, for an instant. In models, all
+/// lists are of this kind: their objects must not outlive one run, as garbage of `crossbeam_epoch` would.
+mod prompt {
+    use std::sync::{Arc, Mutex, PoisonError};
 
-    pub(crate) struct Snapshot<T>(Mutex<Arc<Vec<Arc<T>>>>);
+    pub(crate) struct PromptSnapshot<T> {
+        list: Mutex<Arc<Vec<Arc<T>>>>,
+        /// Models have no use for it: there, one thread changes a list at a time, and other threads may run
+        /// while it does.
+        #[cfg(not(loom))]
+        changing: Mutex<()>,
+    }
 
-    impl<T> Snapshot<T> {
+    impl<T> PromptSnapshot<T> {
         pub(crate) fn new() -> Self {
-            Self(Mutex::default())
+            Self {
+                list: Mutex::default(),
+                #[cfg(not(loom))]
+                changing: Mutex::new(()),
+            }
         }
 
         fn list(&self) -> Arc<Vec<Arc<T>>> {
-            Arc::clone(&self.0.lock().expect("no panic inside"))
+            Arc::clone(&self.list.lock().unwrap_or_else(PoisonError::into_inner))
         }
 
+        /// Calls `read` with the current list, while nothing is locked.
         pub(crate) fn read<R>(&self, read: impl FnOnce(&[Arc<T>]) -> R) -> R {
             read(&self.list())
         }
 
-        /// In models, one thread changes a list at a time: other threads may run while `change` does.
+        /// Replaces the list by a changed copy. Nobody else changes it meanwhile.
         pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Vec<Arc<T>>) -> R) -> R {
+            #[cfg(not(loom))]
+            let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
             let mut list = Vec::clone(&self.list());
             let changed = change(&mut list);
-            let old = std::mem::replace(&mut *self.0.lock().expect("no panic inside"), Arc::new(list));
+            let mut current = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = std::mem::replace(&mut *current, Arc::new(list));
+            drop(current);
+            // What it owns is returned while nothing is locked.
             drop(old);
             changed
         }
-
-        /// Every list is freed when the last thread has read it.
-        pub(crate) fn collect(&self) {}
     }
 }
 
+#[cfg(not(loom))]
 impl<T> fmt::Debug for Snapshot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for PromptSnapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PromptSnapshot").finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::segment::side::Side;
 use crate::engine::segment::words::{Cursor, Header, UNBOUNDED, UNUSED};
 #[cfg(not(loom))]
 use crate::engine::segment::{annex::AnnexFile, files::SegmentError};
-use crate::engine::snapshot::Snapshot;
+use crate::engine::snapshot::PromptSnapshot;
 use crate::primitive::{AtomicU32, LoadAcquire as _, Ordering, essential};
 #[cfg(not(loom))]
 use crate::stats::ReaderStats;
@@ -211,14 +211,14 @@ impl Annex {
 /// The attached processes. Threads attach and detach while the publisher publishes.
 #[derive(Debug)]
 pub(crate) struct Annexes {
-    list: Snapshot<Annex>,
+    list: PromptSnapshot<Annex>,
     /// Processes attached so far.
     ids: AtomicU32,
 }
 
 impl Annexes {
     pub(crate) fn new() -> Self {
-        Self { list: Snapshot::new(), ids: AtomicU32::new(0) }
+        Self { list: PromptSnapshot::new(), ids: AtomicU32::new(0) }
     }
 
     /// Attaches a process. From now on the publisher wakes its subscribers, and respects the claims that they
@@ -265,9 +265,6 @@ impl Annexes {
             Some(detached)
         });
         announce_change(header);
-        // The lists that named it would otherwise keep its files for as long as this thread changes no
-        // others.
-        self.list.collect();
         detached
     }
 
