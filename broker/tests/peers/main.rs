@@ -2,8 +2,12 @@
 
 mod arrivals;
 mod deaths;
+mod host_kills;
 mod hosts;
 mod messages;
 mod refusals;
 mod support;
+#[path = "../../../blocks/tests/remote/tracee.rs"]
+#[expect(dead_code, reason = "the engine's tests use the rest")]
+mod tracee;
 mod walls;

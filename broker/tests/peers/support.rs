@@ -16,6 +16,8 @@ use blockcast_broker::{Broker, ConnectOptions, Connection, ServeOptions, Serving
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{RecvError, Subscriber, SubscriberOptions};
 
+use crate::tracee::Tracee;
+
 /// The role of this process, if it is not the one that cargo has started.
 const ROLE: &str = "BLOCKCAST_TEST_ROLE";
 /// Path of the host's socket.
@@ -190,6 +192,29 @@ impl Other {
         self.child.kill().expect("it runs");
         let status = self.child.wait().expect("it was started");
         assert_eq!(status.signal(), Some(libc::SIGKILL), "the other process ended itself: {status}");
+    }
+
+    /// Like [`kill`](Self::kill), while a thread of the process is traced.
+    pub fn kill_traced(mut self, thread: Tracee) {
+        self.child.kill().expect("it runs");
+        thread.wait_for_death();
+        self.child.wait().expect("it was started");
+    }
+
+    /// The number of the process's thread with this name, which it may still be about to take.
+    pub fn thread(&self, name: &str) -> i32 {
+        let mut found = None;
+        until("there is such a thread", || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+            let mut tasks = tasks.map(|task| task.expect("it runs").path());
+            let is_named = |task: &PathBuf| {
+                fs::read_to_string(task.join("comm")).is_ok_and(|found| found.trim_end() == name)
+            };
+            found = tasks.find(is_named);
+            found.is_some()
+        });
+        let number = found.and_then(|task| task.file_name()?.to_str()?.parse().ok());
+        number.expect("the number of a thread")
     }
 
     /// Stops all threads of the process, and returns when they are.
