@@ -77,7 +77,7 @@ pub use blockcast_broker::{
     ComponentState, ComponentStats, ConnectError, ConnectOptions, Connection, Departed, Exit, ExitReason,
     Grants, HostPublisher, HostTopic, InspectError, Isolation, Level, LibraryError, LibraryFile,
     LibraryProgram, Limit, LogSink, NoRuntimeDir, OnExcess, PeerLimits, PublisherCounters, Rate, Restart,
-    RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep, StartError, SubscriberCounters,
+    RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep, Stall, StartError, SubscriberCounters,
     TopicStats, Trust, UnknownWasiPart, Validator, Versions, WasiPart, default_socket,
 };
 #[cfg(all(feature = "wasm", not(any(target_family = "wasm", blockcast_library))))]

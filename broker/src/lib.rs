@@ -80,7 +80,7 @@ pub use hosting::log::LogSink;
 pub use hosting::topic_access::{Checks, PublisherPort, Refusal, SubscriptionSource, TopicAccess, Validator};
 pub use peers::connection::{Connection, Serving};
 pub use peers::error::{ConnectError, InspectError, NoRuntimeDir, ServeError};
-pub use peers::options::{ConnectOptions, PeerLimits, ServeOptions};
+pub use peers::options::{ConnectOptions, PeerLimits, ServeOptions, Stall};
 pub use peers::place::default_socket;
 pub use peers::protocol::Versions;
 #[doc(hidden)]

@@ -13,11 +13,12 @@ use crate::engine::segment::control::Control;
 use crate::engine::segment::external_memory::ArenaMemory;
 use crate::engine::segment::layout::Layout;
 use crate::engine::segment::side::Side;
+use crate::engine::segment::words::UNUSED;
 use crate::engine::wake::roster::Roster;
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
 use crate::payload::schema::Schema;
-use crate::primitive::{AtomicU32, Ordering, next_serial};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering, next_serial};
 use crate::stats::HolderStats;
 use crate::sys::fork::Process;
 use crate::units::PublisherId;
@@ -45,6 +46,8 @@ pub struct Channel {
     charged: AtomicU32,
     /// The joined subscribers.
     joined: Mutex<Subscribers>,
+    /// The head at which the publisher last found no block, or [`UNUSED`] since it found one.
+    pub(crate) wanted: AtomicU64,
     /// Wakes subscribers that wait for messages.
     pub(crate) subscribers: Roster,
     /// Wakes the publisher when it waits for blocks. Nobody waits on it if the publisher is in another
@@ -128,6 +131,7 @@ impl Channel {
             process: Process::current(),
             holders: Mutex::default(),
             charged: AtomicU32::new(0),
+            wanted: AtomicU64::new(UNUSED),
             joined: Mutex::new(Subscribers { signals, ..Subscribers::default() }),
             config,
             segment,

@@ -15,6 +15,7 @@ use crate::engine::ring::producer::{Producer, Reach};
 #[cfg(not(loom))]
 use crate::engine::segment::SegmentFiles;
 use crate::engine::segment::external_memory::ArenaMemory;
+use crate::engine::segment::words::UNUSED;
 use crate::engine::shield::event;
 use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
@@ -359,6 +360,8 @@ impl Writer {
         if let Some(spare) = producer.pop_spare(len) {
             return Ok(taken(spare));
         }
+        // Ordering: Relaxed; for those who look who holds the publisher back.
+        self.channel.wanted.store(UNUSED, Ordering::Relaxed);
         loop {
             let watermark = producer.watermark();
             let freed = producer.reclaim(Reach::Overtake(self.overtake));
@@ -381,6 +384,7 @@ impl Writer {
             event(|| tracing::debug!(%publisher, blocks, "pool grown"));
             return Ok(taken(spare));
         }
+        self.channel.wanted.store(producer.head(), Ordering::Relaxed);
         producer.note_loaned(0);
         if !self.counted {
             producer.note_exhausted();

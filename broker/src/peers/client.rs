@@ -206,7 +206,10 @@ impl ClientThread {
         while !(self.is_stopping && self.node.is_idle()) {
             let retry = self.socket.as_ref().filter(|socket| socket.is_paused());
             let retry = retry.map(|_| Instant::now() + RETRY);
-            let ready = match self.poller.wait([self.again.at, retry].into_iter().flatten().min()) {
+            let ready = match self
+                .poller
+                .wait([self.again.at, retry, self.node.next_deadline()].into_iter().flatten().min())
+            {
                 Ok(ready) => ready,
                 Err(error) => {
                     event(|| tracing::error!(%error, "a process can no longer wait for others"));
@@ -217,6 +220,7 @@ impl ClientThread {
                 self.serve(token);
             }
             self.connect_again();
+            self.node.tick(Instant::now());
             self.send_all();
         }
     }

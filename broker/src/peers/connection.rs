@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::{Bell, OpenError, Payload, register_machine_wide};
@@ -69,7 +69,8 @@ impl Broker {
         let commands = Commands::new().map_err(|error| failed("create an event", error))?;
         let link = Link::new(commands.clone(), options.get_patience(), options.get_patience());
         let shared = Arc::clone(self.shared());
-        let thread = HostThread::new(shared, place, options, commands.clone())
+        let killed = Arc::new(AtomicU64::new(0));
+        let thread = HostThread::new(shared, place, options, commands.clone(), Arc::clone(&killed))
             .map_err(|error| failed("watch descriptors", error))?;
         if !self.shared().link(&link) {
             return Err(ServeError::Linked);
@@ -82,7 +83,7 @@ impl Broker {
             self.shared().unlink();
             return Err(failed("start a thread", error));
         }
-        Ok(Serving { path, link })
+        Ok(Serving { path, link, killed })
     }
 }
 
@@ -92,9 +93,18 @@ impl Broker {
 pub struct Serving {
     path: PathBuf,
     link: Arc<Link>,
+    killed: Arc<AtomicU64>,
 }
 
 impl Serving {
+    /// Processes that were killed so far because their subscribers stalled a publisher: see
+    /// [`ServeOptions::stall`].
+    #[must_use]
+    pub fn killed(&self) -> u64 {
+        // Ordering: Relaxed; a count.
+        self.killed.load(Ordering::Relaxed)
+    }
+
     /// Path of the socket; empty if it has none in the file system.
     #[must_use]
     pub fn path(&self) -> &Path {

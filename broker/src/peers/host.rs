@@ -5,14 +5,15 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{Bell, OpenError, Schema, SegmentView};
+use blockcast_blocks::{Bell, OpenError, Schema, SegmentView, text};
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
 
 use crate::control::shared::Shared;
 use crate::peers::identity::{Credentials, label, own_pidfd, pidfd_of_peer};
@@ -22,7 +23,7 @@ use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{Message as _, Notice, PeerId, Refusal, Request, SchemaRecord, Versions};
-use crate::peers::registry::{Inspector, Newcomer, Registry};
+use crate::peers::registry::{Inspector, Newcomer, Registry, Stalled};
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 use crate::peers::wall::Wall;
 
@@ -60,6 +61,8 @@ pub(crate) struct HostThread {
     paused: BTreeSet<u64>,
     commands: Commands,
     is_stopping: bool,
+    /// Processes that were killed because they stalled a publisher.
+    killed: Arc<AtomicU64>,
 }
 
 /// A process that has connected.
@@ -82,6 +85,7 @@ impl HostThread {
         place: Place,
         options: ServeOptions,
         commands: Commands,
+        killed: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let bell = Bell::new()?;
         let poller = Arc::new(Poller::new()?);
@@ -125,6 +129,7 @@ impl HostThread {
             paused: BTreeSet::new(),
             commands,
             is_stopping,
+            killed,
         })
     }
 
@@ -132,7 +137,9 @@ impl HostThread {
     pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
         while !(self.is_stopping && self.node.is_idle() && self.wall.is_idle()) {
             let retry = (!self.paused.is_empty()).then(|| Instant::now() + RETRY);
+            let stalls = [self.node.next_deadline(), self.wall.next_deadline()];
             let deadlines = [self.registry.next_deadline(), self.accepts_again, retry];
+            let deadlines = deadlines.into_iter().chain(stalls);
             let deadline = deadlines.into_iter().flatten().min();
             let ready = match self.poller.wait(deadline) {
                 Ok(ready) => ready,
@@ -148,6 +155,8 @@ impl HostThread {
             std::mem::take(&mut self.paused).into_iter().for_each(|number| self.flush(number));
             let now = Instant::now();
             self.registry.tick(now);
+            self.node.tick(now);
+            self.wall.tick(now);
             if self.accepts_again.take_if(|again| *again <= now).is_some()
                 && let Some(place) = &self.place
             {
@@ -359,6 +368,9 @@ impl HostThread {
                 debug_assert!(handled.is_ok(), "the host's own node: {handled:?}");
             }
             let notices = self.registry.take_outgoing();
+            for stall in self.registry.take_stalled() {
+                self.end_stalled(&stall);
+            }
             if is_done && notices.is_empty() {
                 return;
             }
@@ -395,6 +407,33 @@ impl HostThread {
             (notice, files) => self.wall.notice(notice, files.map_or_else(|files| files, Vec::from)),
         };
         debug_assert!(handled.is_ok(), "the host's own registry: {handled:?}");
+    }
+
+    /// Kills a process whose subscriber holds a publisher back, if that may be.
+    fn end_stalled(&self, stall: &Stalled) {
+        let connection = |peer| self.connections.values().find(|connection| connection.peer == Some(peer));
+        let Some(subscriber) = connection(stall.subscriber) else { return };
+        let (pid, victim) = (subscriber.credentials.pid, subscriber.credentials.uid);
+        let may_kill = [self.own, self.wall_id].contains(&stall.reporter)
+            || connection(stall.reporter).is_some_and(|one| [0, victim].contains(&one.credentials.uid));
+        let topic = &*text::line(&stall.topic);
+        if !may_kill {
+            event(|| {
+                tracing::warn!(pid, topic, "a process stalls a publisher of a user who may not kill it")
+            });
+            return;
+        }
+        match pidfd_send_signal(&subscriber.pidfd, Signal::KILL) {
+            Ok(()) => {
+                // Ordering: Relaxed; a count.
+                self.killed.fetch_add(1, Ordering::Relaxed);
+                event(|| tracing::warn!(pid, topic, "killed a process that stalls a publisher"));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                event(|| tracing::warn!(pid, topic, error, "cannot kill a process that stalls a publisher"));
+            }
+        }
     }
 
     fn flush(&mut self, number: u64) {
@@ -512,8 +551,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("blockcast-turns-{}", std::process::id()));
         let place = Place::take(&path, 0o600).unwrap();
         let commands = Commands::new().unwrap();
-        let mut host =
-            HostThread::new(Arc::clone(broker.shared()), place, ServeOptions::new(), commands).unwrap();
+        let mut host = HostThread::new(
+            Arc::clone(broker.shared()),
+            place,
+            ServeOptions::new(),
+            commands,
+            Arc::default(),
+        )
+        .unwrap();
         let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::SEQPACKET);
         let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::connect(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();

@@ -11,6 +11,7 @@
 mod copies;
 mod inspection;
 mod publishers;
+mod stalls;
 mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,7 @@ use crate::peers::socket::{Broken, File};
 use crate::peers::wall::Wall;
 use inspection::Question;
 use publishers::Published;
+use stalls::StallWatch;
 use subscriptions::{Interest, RemoteSeat};
 
 /// Numbers the connections to hosts that a node has had. Numbers of processes and seats belong to one of
@@ -69,6 +71,7 @@ pub(crate) struct Node {
     questions: VecDeque<Question>,
     /// Copies the messages of the channels that others offer, if this is the [wall](super::wall) of a host.
     wall: Option<Wall>,
+    stalls: StallWatch,
     out: Vec<Outgoing>,
 }
 
@@ -100,6 +103,7 @@ impl Node {
             next_request: 0,
             questions: VecDeque::new(),
             wall: None,
+            stalls: StallWatch::default(),
             out: Vec::new(),
         }
     }

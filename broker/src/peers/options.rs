@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest time to wait for other processes: one day, far from what clocks can count.
 const MOST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The shortest time after which a process is killed.
+const LEAST_STALL: Duration = Duration::from_millis(10);
+
 /// What the processes that connect may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
@@ -40,6 +43,33 @@ impl Default for PeerLimits {
     }
 }
 
+/// What happens to a process whose subscriber holds a publisher back and does not move.
+///
+/// The publisher finds no block, because a subscriber that loses nothing has not released the oldest message.
+/// As long as its process runs, the subscriber may still read that message, so nothing but its end frees the
+/// block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stall {
+    /// The publisher waits, as it does for a subscriber of its own process.
+    #[default]
+    Wait,
+    /// The host kills the process, with `SIGKILL`, once the subscriber has not released any message for this
+    /// time while the publisher waited: at least 10 ms and one day at most. Whatever else the process does
+    /// ends too.
+    Kill(Duration),
+}
+
+impl Stall {
+    /// How long a subscriber may hold a publisher back.
+    fn patience(self) -> Option<Duration> {
+        match self {
+            Self::Wait => None,
+            Self::Kill(after) => Some(after.clamp(LEAST_STALL, MOST_PATIENCE)),
+        }
+    }
+}
+
 /// The terms by which a process takes part in a channel of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
@@ -47,6 +77,8 @@ pub(crate) struct Terms {
     may_block: bool,
     /// Whether the subscribing process believes the publisher that its messages are valid.
     is_trusted: bool,
+    /// Milliseconds for which a subscriber may hold the publisher back before its process reports it.
+    stall: Option<u64>,
 }
 
 impl Default for Terms {
@@ -74,6 +106,11 @@ impl Terms {
         Self { is_trusted: trust == Trust::Shared, ..self }
     }
 
+    /// How long a subscriber may hold the publisher back before its process reports it. `None`: forever.
+    pub(crate) fn stall(self) -> Option<Duration> {
+        self.stall.map(Duration::from_millis)
+    }
+
     pub(crate) fn trust(self) -> Trust {
         if self.is_trusted { Trust::Shared } else { Trust::Checked }
     }
@@ -97,6 +134,7 @@ pub struct ServeOptions {
     limits: PeerLimits,
     trust: Trust,
     trust_others: Trust,
+    stall: Stall,
     patience: Duration,
     mode: u32,
     name: String,
@@ -110,6 +148,7 @@ impl Default for ServeOptions {
             limits: PeerLimits::default(),
             trust: Trust::Checked,
             trust_others: Trust::Walled,
+            stall: Stall::Wait,
             patience: PATIENCE,
             mode: 0o600,
             name: String::new(),
@@ -178,6 +217,24 @@ impl ServeOptions {
         self
     }
 
+    /// Sets what happens to a process whose subscriber holds a publisher of another process back and does not
+    /// move: [`Stall::Wait`] by default.
+    ///
+    /// With [`Stall::Kill`], the publisher's process reports the subscriber, and the host kills its process
+    /// by its pidfd. It only does so if it may
+    /// ([`kill(2)`](https://man7.org/linux/man-pages/man2/kill.2.html): the same user, or privileged), and if
+    /// the process that reports runs as the same user as the other one, as root, or is the host itself:
+    /// nobody gets a process killed that it could not kill itself. The host's own process is never killed.
+    /// Without a host, publishers wait. [`Serving::killed`](crate::Serving::killed) counts the processes.
+    ///
+    /// A debugger, `SIGSTOP`, a suspended container and a handler that takes long all look the same. Choose a
+    /// time that no process needs for a message.
+    #[must_use]
+    pub fn stall(mut self, stall: Stall) -> Self {
+        self.stall = stall;
+        self
+    }
+
     /// Like [`trust`](Self::trust), for the publishers of processes of other users: [`Trust::Walled`] by
     /// default.
     ///
@@ -240,6 +297,10 @@ impl ServeOptions {
             seats: self.limits.seats.clamp(1, 65_536),
             may_block: self.limits.may_block,
             is_trusted: self.trust == Trust::Shared,
+            stall: self
+                .stall
+                .patience()
+                .map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

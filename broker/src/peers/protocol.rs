@@ -32,7 +32,7 @@ use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -250,6 +250,11 @@ pub(crate) enum Request {
         /// The number that the publisher's messages carry.
         publisher: u64,
         annex: FileId,
+    },
+    /// From the publisher's process: the subscribers of this seat have held the publisher back for as long as
+    /// the terms let them, and have not moved.
+    Stalled {
+        seat: SeatId,
     },
 }
 

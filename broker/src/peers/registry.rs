@@ -98,7 +98,17 @@ pub(crate) struct Registry<F> {
     salt: u64,
     next_seat: u64,
     next_query: u64,
+    stalled: Vec<Stalled>,
     out: Vec<Outgoing<F>>,
+}
+
+/// A process whose subscribers hold a publisher back for longer than they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stalled {
+    pub(crate) subscriber: PeerId,
+    /// The publisher's process, which says so.
+    pub(crate) reporter: PeerId,
+    pub(crate) topic: String,
 }
 
 #[derive(Debug)]
@@ -210,6 +220,7 @@ impl<F: Clone> Registry<F> {
             salt,
             next_seat: 0,
             next_query: 0,
+            stalled: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -217,6 +228,11 @@ impl<F: Clone> Registry<F> {
     /// Takes the notices that have come out.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing<F>> {
         std::mem::take(&mut self.out)
+    }
+
+    /// Takes the processes that were reported to stall publishers.
+    pub(crate) fn take_stalled(&mut self) -> Vec<Stalled> {
+        std::mem::take(&mut self.stalled)
     }
 
     /// Adds a process. Returns its number, and the first number of its publishers.
@@ -322,6 +338,7 @@ impl<F: Clone> Registry<F> {
                 Ok(())
             }
             Request::Topics { request, selection } => self.query(from, request, &selection, now, inspector),
+            Request::Stalled { seat } => self.note_stalled(from, seat),
             Request::Report { query, counters } => {
                 self.reported(from, query, counters);
                 Ok(())

@@ -6,6 +6,7 @@ mod host_kills;
 mod hosts;
 mod messages;
 mod refusals;
+mod stalls;
 mod support;
 #[path = "../../../blocks/tests/remote/tracee.rs"]
 #[expect(dead_code, reason = "the engine's tests use the rest")]

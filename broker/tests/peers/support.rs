@@ -237,6 +237,12 @@ impl Other {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
+    /// Waits until the process has ended. Somebody else must have killed it.
+    pub fn expect_killed(mut self) {
+        let status = self.child.wait().expect("it was started");
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "the other process ended itself: {status}");
+    }
+
     /// Waits until the process has ended, which must succeed.
     pub fn end(mut self) {
         let status = self.child.wait().expect("it was started");

@@ -147,6 +147,14 @@ impl Annex {
         self.side.used_cursors().iter().filter_map(|cursor| self.interval(cursor))
     }
 
+    /// The oldest message that one of its reliable subscribers has not released, if the publisher waits for
+    /// it.
+    #[cfg(not(loom))]
+    pub(crate) fn oldest_awaited(&self) -> Option<u64> {
+        let reliable = self.intervals().filter(|interval| interval.high == UNBOUNDED);
+        reliable.map(|interval| interval.low).min()
+    }
+
     fn interval(&self, cursor: &CachePadded<Cursor>) -> Option<Interval> {
         // Ordering: Acquire as for cursors of this process; see `Producer::target`.
         let low = cursor.low.load_acquire();

@@ -15,6 +15,7 @@ use crate::engine::wake::signal::Signal;
 use crate::options::WriterOptions;
 use crate::primitive::{LoadAcquire as _, Ordering};
 use crate::sys::barrier::register_machine_wide;
+use crate::units::Sequence;
 
 /// A channel cannot be shared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -215,6 +216,32 @@ impl Channel {
                 .collect(),
             holds: annex.side().words().held.load(Ordering::Relaxed),
         }
+    }
+
+    /// The attached processes that hold the publisher back, while it finds no block: those with subscribers
+    /// that lose nothing and have not released the oldest message. Returns that message's sequence for each.
+    /// A process that is returned for a long time with the same sequence has probably stopped.
+    ///
+    /// Empty if the publisher has not tried to loan a block since it published, or is in another process.
+    /// Loads.
+    #[must_use]
+    pub fn held_back_by(&self) -> Vec<(AnnexId, Sequence)> {
+        let Some(annexes) = self.control().annexes().filter(|_| !self.is_inherited()) else {
+            return Vec::new();
+        };
+        let header = self.control().header();
+        let published = header.head.next.load_acquire();
+        // Ordering: Relaxed; the caller looks again and again.
+        if self.wanted.load(Ordering::Relaxed) != published {
+            return Vec::new();
+        }
+        let watermark = header.state.watermark.load(Ordering::Relaxed);
+        let mut holding = Vec::new();
+        annexes.each(|annex| {
+            let oldest = annex.oldest_awaited().filter(|&low| low < published && low <= watermark);
+            holding.extend(oldest.map(|low| (annex.id(), Sequence::new(low))));
+        });
+        holding
     }
 
     /// Call this after the bell of this process has rung and was [drained](Bell::drain). Wakes the publisher

@@ -12,7 +12,7 @@ use crate::error::{JoinError, LoanError, ReceiveError};
 use crate::options::{Overflow, ReaderOptions};
 use crate::payload::schema::Schema;
 use crate::primitive::{LoadAcquire as _, Ordering};
-use crate::units::PublisherId;
+use crate::units::{PublisherId, Sequence};
 
 mod hostile;
 
@@ -223,6 +223,36 @@ fn a_subscriber_rings_the_publishers_bell_once_for_each_wait_and_when_it_joins_o
     }
     drop(reader);
     assert!(pair.publisher_bell.drain(), "it left");
+}
+
+#[test]
+fn the_processes_that_hold_a_publisher_back_are_named_while_it_finds_no_block() {
+    let mut pair = Pair::new(&AnnexTerms::default(), Trust::Shared);
+    let mut reader = pair.join(Overflow::Block);
+    let overtakable = pair.join(Overflow::DropOldest);
+    let holding = |pair: &Pair| pair.writer.channel().held_back_by();
+    for number in 0..BLOCKS {
+        pair.publish(&[number]).unwrap();
+    }
+    assert_eq!(holding(&pair), [], "it has not tried to publish more");
+    for oldest in 0..3 {
+        assert!(pair.publish(b"no block").is_err());
+        assert_eq!(holding(&pair), [(pair.annex, Sequence::new(oldest))]);
+        drop(reader.receive().unwrap());
+        assert_eq!(holding(&pair), [], "it has moved");
+        pair.publish(b"one more").unwrap();
+        assert_eq!(holding(&pair), [], "it was published");
+    }
+    assert!(pair.publish(b"no block").is_err());
+    drop(reader.receive().unwrap());
+    let loan = pair.writer.try_loan(1).unwrap().suspend();
+    assert_eq!(holding(&pair), [], "it has a block");
+    assert!(pair.publish(b"no block").is_err());
+    assert_eq!(holding(&pair), [(pair.annex, Sequence::new(4))]);
+    assert_eq!(pair.remote.held_back_by(), [], "its publisher is elsewhere");
+    pair.writer.channel().detach(pair.annex);
+    assert_eq!(holding(&pair), []);
+    drop((loan, overtakable));
 }
 
 #[test]

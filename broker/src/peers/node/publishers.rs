@@ -31,7 +31,7 @@ pub(super) struct Published {
 /// A process that subscribes to a publisher.
 #[derive(Debug)]
 pub(super) struct Attached {
-    annex: AnnexId,
+    pub(super) annex: AnnexId,
     file: Option<FileId>,
     peer: (Session, PeerId),
 }
@@ -128,6 +128,7 @@ impl Node {
         })();
         match attached {
             Ok(annex) => {
+                self.watch_stalls(terms.stall());
                 if let Some(published) = self.published.get_mut(&number) {
                     let peer = (self.session, subscriber.id);
                     published.annexes.insert(key, Attached { annex, file, peer });

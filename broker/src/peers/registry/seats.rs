@@ -5,7 +5,7 @@ use std::time::Instant;
 use blockcast_blocks::shield::event;
 use blockcast_blocks::text;
 
-use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Violation};
+use super::{ChannelKey, MAX_SEATS, Registry, Seat, SeatState, Stalled, Violation};
 use crate::peers::protocol::{FileId, MAX_TEXT, Notice, PeerId, SeatId};
 
 impl<F: Clone> Registry<F> {
@@ -116,6 +116,24 @@ impl<F: Clone> Registry<F> {
         for (_, annex) in departed {
             self.send(key.0, Notice::LeftBefore { channel: key.1, annex });
         }
+    }
+
+    pub(super) fn note_stalled(&mut self, from: PeerId, id: SeatId) -> Result<(), Violation> {
+        if self.terms.stall().is_none() {
+            return Err(Violation("subscribers may stall publishers".to_owned()));
+        }
+        let Some(seat) = self.known_seat(id)? else { return Ok(()) };
+        let is_attached = matches!(seat.state, SeatState::Attached | SeatState::Joined);
+        if seat.channel.0 != from || !is_attached {
+            return Err(Violation(format!("a report about seat {} that it cannot give", id.0)));
+        }
+        let topic =
+            self.channels.get(&seat.channel).map_or_else(String::new, |channel| channel.topic.clone());
+        // The host's own process lives on: it has no grants, as it has no limits.
+        if self.peers.get(&seat.subscriber).is_some_and(|peer| peer.grants.is_some()) {
+            self.stalled.push(Stalled { subscriber: seat.subscriber, reporter: from, topic });
+        }
+        Ok(())
     }
 
     /// Removes the channel of a publisher that has ended.

@@ -86,6 +86,38 @@ fn newcomer(label: &str, grants: Option<Grants>, trust: Trust) -> Newcomer<File>
     Newcomer { grants, trust, label: label.to_owned(), bell: "bell", pidfd: "pidfd" }
 }
 
+#[test]
+fn only_a_publishers_process_reports_stalls_and_only_if_subscribers_may_not() {
+    let stall = crate::peers::options::Stall::Kill(Duration::from_secs(1));
+    let mut host = Host::new(&ServeOptions::new().stall(stall));
+    let own = host.admit("host", None);
+    let [publisher, subscriber] = ["a", "b"].map(|label| host.admit(label, Some(Grants::all())));
+    host.open(publisher, 1, "numbers");
+    for peer in [own, subscriber] {
+        let schema = (&Schema::named("numbers")).into();
+        let subscribe = Request::Subscribe { request: 1, topic: "numbers".to_owned(), schema };
+        host.send(peer, subscribe, &[]).expect("a correct request");
+    }
+    let [of_host, of_other] = [SeatId(0), SeatId(1)];
+    let report = |host: &mut Host, from, seat| host.send(from, Request::Stalled { seat }, &[]);
+    assert!(report(&mut host, publisher, of_other).is_err(), "it is not attached");
+    host.take_seat(own, publisher, of_host);
+    host.take_seat(subscriber, publisher, of_other);
+    for from in [own, subscriber] {
+        assert!(report(&mut host, from, of_other).is_err(), "it is not the publisher");
+    }
+    assert!(report(&mut host, publisher, SeatId(2)).is_err(), "there is none");
+    assert_eq!(report(&mut host, publisher, of_host), Ok(vec![]));
+    assert_eq!(host.registry.take_stalled(), [], "nobody kills the host");
+    assert_eq!(report(&mut host, publisher, of_other), Ok(vec![]));
+    let stalled = Stalled { subscriber, reporter: publisher, topic: "numbers".to_owned() };
+    assert_eq!(host.registry.take_stalled(), [stalled]);
+
+    let mut host = Host::new(&ServeOptions::new());
+    let publisher = host.admit("a", Some(Grants::all()));
+    assert!(report(&mut host, publisher, of_other).is_err(), "subscribers may stall publishers");
+}
+
 fn open(number: u64, topic: &str, schema: &'static str) -> Request {
     let publisher = PublisherRecord { number, name: "camera".to_owned(), history: 0 };
     let schema = (&Schema::named(schema)).into();
