@@ -1,6 +1,7 @@
 //! Types and checks that the fuzz targets share. The types cover every kind of field, nesting and padding.
 
 pub mod archive;
+pub mod hostile;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
