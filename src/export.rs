@@ -1,4 +1,4 @@
-//! [`export!`](crate::export): makes an app the entry point of a component.
+//! [`export!`](crate::export) and [`main!`](crate::main): make an app a component, or a program.
 
 /// Exports `run` as the app of this crate. Use it once per crate.
 ///
@@ -149,5 +149,55 @@ macro_rules! export {
                 &raw const BLOCKCAST_APP
             }
         };
+    };
+}
+
+/// Makes `run` the whole program: defines its `main`. `run` is the function of an app, as for
+/// [`export!`](crate::export).
+///
+/// If a broker starts the program with [`Broker::spawn_process`](crate::Broker::spawn_process), the app is a
+/// component of that broker. If it is started by hand, it [connects](crate::Connection) to the host at the
+/// path in the variable `BLOCKCAST_SOCKET`, or else at the [default path](crate::default_socket). Then the
+/// arguments are the app's parameters, as in `words file=README.md fast=1`, and its log goes to standard
+/// error. The first `SIGINT` or `SIGTERM` asks it to finish, the second one ends it.
+///
+/// ```no_run
+/// use blockcast::{AppError, Pod, Session};
+///
+/// fn run(session: Session) -> Result<(), AppError> {
+///     let mut numbers = session.blocking_publisher::<Pod<u32>>("numbers", Default::default())?;
+///     numbers.try_loan()?.send(&[1, 2, 3][..])?;
+///     Ok(())
+/// }
+/// blockcast::main!(run);
+/// ```
+///
+/// # Exit status
+/// | status | meaning |
+/// | --- | --- |
+/// | 0 | the app finished |
+/// | 1 | it failed, or was cancelled |
+/// | 2 | it was not started: there is no host, or the arguments make no sense |
+/// | 101 | it panicked |
+/// | 128 and more | a second signal ended the program: 128 and the number of the signal |
+#[cfg(not(any(target_family = "wasm", blockcast_library)))]
+#[macro_export]
+macro_rules! main {
+    ($run:path) => {
+        fn main() -> ::std::process::ExitCode {
+            $crate::process_main($run)
+        }
+    };
+}
+
+/// Makes `run` the whole program. In builds for guests and libraries, whose hosts call an
+/// [exported](crate::export) app instead, the program does nothing.
+#[cfg(any(target_family = "wasm", blockcast_library))]
+#[macro_export]
+macro_rules! main {
+    ($run:path) => {
+        fn main() {
+            let _ = $run;
+        }
     };
 }

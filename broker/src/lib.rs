@@ -70,6 +70,10 @@ pub use control::stats::{Departed, TopicStats};
 pub use control::wasi_part::{UnknownWasiPart, WasiPart};
 pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
 pub use host::linked::{AppOutcome, Async, Blocking};
+pub use host::process::child::{library_child_main, process_main};
+pub use host::process::error::ProcessError;
+pub use host::process::source::ProcessSource;
+pub use host::process::{self};
 #[cfg(feature = "wasm")]
 pub use host::wasm::{
     self, CacheError, CacheStats, CompilerError, CompilerProcess, EngineError, GuestCache, GuestEngine,

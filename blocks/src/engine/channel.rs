@@ -24,9 +24,11 @@ use crate::sys::fork::Process;
 use crate::units::PublisherId;
 
 mod stats;
+pub(in crate::engine) mod traffic;
 
 #[cfg(not(loom))]
 pub(in crate::engine) use stats::reader_stats;
+use traffic::TrafficTotals;
 
 /// A channel, shared by its publisher, its subscribers and the samples that they keep. Lives until the last
 /// of them is dropped.
@@ -59,6 +61,8 @@ pub struct Channel {
     /// The arena's file, if the publisher is in another process.
     #[cfg(not(loom))]
     _arena_file: Option<Arc<OwnedFd>>,
+    /// Where subscribers that leave are counted.
+    totals: OnceLock<Arc<TrafficTotals>>,
     /// Dropped last: the memory is free by then.
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
@@ -141,6 +145,7 @@ impl Channel {
             control_file: Mutex::new(control),
             #[cfg(not(loom))]
             _arena_file: arena,
+            totals: OnceLock::new(),
             charge: OnceLock::new(),
         }
     }

@@ -28,6 +28,7 @@ pub(crate) mod writer;
 
 /// What the crate's root re-exports.
 pub(crate) mod exports {
+    pub use super::channel::traffic::{Traffic, TrafficTotals};
     pub use super::channel::{ArenaPin, Channel};
     pub use super::config::ChannelConfig;
     pub use super::reader::{RawBatch, RawMessage, Reader};

@@ -426,6 +426,7 @@ impl Drop for Reader {
             return;
         }
         self.window.count_all(&self.consumer);
+        self.channel.count_leaving(self.cursor, self.consumer.next());
         if self.consumer.leave() {
             self.channel.publisher.wake();
         }

@@ -59,6 +59,12 @@ pub enum ExitReason {
     /// stays loaded and it keeps its blocks until its threads are gone. It is not restarted, so that it never
     /// holds more blocks than its limits allow.
     Abandoned(String),
+    /// Its process was ended by a signal that did not come from its host: it has crashed, or somebody has
+    /// killed it.
+    Signalled {
+        /// Number of the signal.
+        signal: i32,
+    },
     /// It could not be started. The text says why.
     NotStarted(String),
     /// The system refused something that the host needed to continue running it.
@@ -99,6 +105,10 @@ impl fmt::Display for ExitReason {
             Self::Killed(limit) => write!(f, "ended: {limit}"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Abandoned(why) => write!(f, "abandoned because it is still running: {why}"),
+            Self::Signalled { signal } => match signal_name(*signal) {
+                Some(name) => write!(f, "ended by signal {signal} ({name})"),
+                None => write!(f, "ended by signal {signal}"),
+            },
             Self::NotStarted(text) => write!(f, "not started: {text}"),
             Self::System(text) => write!(f, "ended: {text}"),
             Self::HostPanicked(text) => write!(f, "ended: the program that runs it {text}"),
@@ -108,4 +118,27 @@ impl fmt::Display for ExitReason {
             ),
         }
     }
+}
+
+/// The names of the signals that end processes most often.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => return None,
+    })
 }

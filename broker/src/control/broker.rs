@@ -1,7 +1,7 @@
 //! [`Broker`]: the control plane.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use blockcast_blocks::{ArenaMemory, OpenError, Payload, Process, Schema};
 use blockcast_publisher::{Publisher, PublisherOptions};
@@ -12,6 +12,7 @@ use crate::control::shared::Shared;
 use crate::control::stats::TopicStats;
 use crate::control::tasks::Tasks;
 use crate::hosting::topic_access::Validator;
+use crate::peers::children::Children;
 
 /// Creates topics, admits publishers and subscribers, and runs components. It is never on the path of a
 /// message.
@@ -49,6 +50,8 @@ pub struct Broker {
 pub(super) struct Owner {
     shared: Arc<Shared>,
     pub(super) tasks: Arc<Tasks>,
+    /// Set when the first process is started. Kept, so that no topic is opened while the broker unlinks.
+    pub(super) children: Mutex<Option<Arc<Children>>>,
 }
 
 impl Broker {
@@ -72,7 +75,8 @@ impl Broker {
 
     fn with_tasks(tasks: Tasks) -> Self {
         let shared = Arc::new(Shared::new());
-        let owner = Arc::new(Owner { shared: Arc::clone(&shared), tasks: Arc::new(tasks) });
+        let tasks = Arc::new(tasks);
+        let owner = Arc::new(Owner { shared: Arc::clone(&shared), tasks, children: Mutex::default() });
         Self { shared, owner }
     }
 

@@ -78,7 +78,15 @@ impl Broker {
         A: FnOnce(Session) -> R + Send + 'static,
         R: AppOutcome<K>,
     {
-        let options = ComponentOptions::new().name(name).grants(grants).parameters(parameters);
+        self.run_once(ComponentOptions::new().name(name).grants(grants).parameters(parameters), app)
+    }
+
+    /// Runs a linked app like [`run`](Self::run), whatever its options say about restarts.
+    pub(crate) fn run_once<K, A, R>(&self, options: ComponentOptions, app: A) -> Result<Component, StartError>
+    where
+        A: FnOnce(Session) -> R + Send + 'static,
+        R: AppOutcome<K>,
+    {
         let admitted = self.admit(options, "", &RestartPolicy::never())?;
         // Begun here, and only once, since it is never restarted.
         let mut run = Some(R::run(app, admitted.launch(&self.shared)));

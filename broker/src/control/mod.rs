@@ -1,8 +1,8 @@
 //! Who may take part: topics, grants, and the [`Broker`](broker::Broker) that owns them.
 //!
 //! - [`broker`] is the public handle; [`shared`] is the state behind it;
-//! - [`components`] and [`guests`] load code and start it on the runtime that [`tasks`] holds, or fail with a
-//!   [`start_error`];
+//! - [`components`], [`processes`] and [`guests`] load code and start it on the runtime that [`tasks`] holds,
+//!   or fail with a [`start_error`];
 //! - [`topic_table`] finds a topic by its name;
 //! - [`topic`] joins the publishers and subscriptions of one name and schema, and [`stats`] counts what they
 //!   do;
@@ -17,6 +17,7 @@ pub(crate) mod granted;
 pub(crate) mod grants;
 #[cfg(feature = "wasm")]
 mod guests;
+mod processes;
 pub(crate) mod shared;
 pub(crate) mod start_error;
 pub(crate) mod stats;

@@ -19,6 +19,7 @@ use crate::control::topic_table::TopicTable;
 #[cfg(feature = "wasm")]
 use crate::host::wasm::{EngineError, GuestEngine};
 use crate::hosting::topic_access::Validator;
+use crate::peers::job::Tally;
 use crate::peers::link::{Link, LinkSlot};
 
 /// State shared by all clones of a broker, its sessions and its components.
@@ -255,6 +256,13 @@ impl Shared {
     pub(crate) fn named_schemas(&self) -> Vec<(String, Schema)> {
         let topics = self.topics().all();
         topics.iter().map(|topic| (topic.name().to_owned(), topic.schema().clone())).collect()
+    }
+
+    /// What the participants of this process have done in all topics that exist.
+    pub(crate) fn tally(&self) -> Tally {
+        let (topics, mut tally) = (self.topics().all(), Tally::default());
+        topics.iter().for_each(|topic| topic.count_own(&mut tally));
+        tally
     }
 
     /// Whether nobody can join any more.

@@ -3,6 +3,7 @@
 use blockcast_blocks::NoMappings;
 
 use crate::host::library::LibraryError;
+use crate::host::process::error::ProcessError;
 #[cfg(feature = "wasm")]
 use crate::host::wasm::LoadError;
 
@@ -17,6 +18,9 @@ pub enum StartError {
     /// The native library was refused.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The component cannot run in a process of its own.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     /// The wasm engine could not be created.
     #[error("the wasm engine cannot be created: {0}")]
     Engine(String),

@@ -5,6 +5,7 @@
 //! that have left are dropped then.
 
 mod linking;
+mod tally;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{
     ArenaMemory, Channel, ChannelStats, JoinError, OpenError, PublisherId, ReaderOptions, Schema, Signal,
-    Writer, channel_over, channel_with,
+    TrafficTotals, Writer, channel_over, channel_with,
 };
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{ExpectedPublishers, Subscription, SubscriptionFeed, subscription_awaiting};
@@ -37,6 +38,8 @@ pub(crate) struct Topic {
     /// The program's own rule for what components publish.
     rule: OnceLock<Validator>,
     members: Mutex<Members>,
+    /// What subscriptions have received from publishers that they have left.
+    traffic: Arc<TrafficTotals>,
     /// The broker's link to other processes.
     link: Arc<LinkSlot>,
 }
@@ -49,6 +52,8 @@ struct Members {
     departed: Vec<Weak<Channel>>,
     /// Totals of the publishers that have left.
     totals: Departed,
+    /// Those of them that were publishers of this process: their messages, and the bytes of these.
+    own_totals: (u64, u64),
     /// The current subscriptions.
     subscriptions: Vec<Arc<Registration>>,
     closed: bool,
@@ -92,6 +97,7 @@ impl Topic {
             layout: OnceLock::new(),
             rule: OnceLock::new(),
             members: Mutex::default(),
+            traffic: Arc::default(),
             link,
         })
     }
@@ -201,6 +207,7 @@ impl Topic {
             };
             writer = created.map_err(|reason| OpenError::Channel { topic: self.name.to_string(), reason })?;
             let channel = writer.channel();
+            channel.add_traffic_to(&self.traffic);
             // All subscriptions join or none: nobody sees a publisher that could not be created.
             for registration in &members.subscriptions {
                 let reader = channel.join_quietly(
@@ -413,6 +420,10 @@ impl Members {
             // Other processes count their own messages, and may count anything.
             self.totals.published = self.totals.published.saturating_add(stats.published);
             self.totals.bytes = self.totals.bytes.saturating_add(stats.bytes);
+            if !channel.is_remote() {
+                self.own_totals.0 += stats.published;
+                self.own_totals.1 += stats.bytes;
+            }
             self.departed.push(Arc::downgrade(channel));
         }
         closed

@@ -110,6 +110,13 @@ impl LineRate {
         }
     }
 
+    /// Counts lines that were dropped before they could be admitted.
+    pub(crate) fn count_dropped(&self, count: u32) {
+        let mut lines = self.lines();
+        lines.dropped += u64::from(count);
+        lines.unreported += u64::from(count);
+    }
+
     /// Lines passed on, and lines dropped.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let lines = self.lines();

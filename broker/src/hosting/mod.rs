@@ -7,13 +7,15 @@
 //! - [`publishing`] publishes a component's messages, and [`account`] charges the memory of its channels;
 //! - [`storage`] holds the rules of memory blocks: who may attach which part of one;
 //! - [`handles`] names what a component has open;
-//! - [`meter`] counts calls and enforces rates, and [`log`] bounds the lines that a component writes.
+//! - [`meter`] counts calls and enforces rates, [`log`] bounds the lines that a component writes, and
+//!   [`lines`] cuts its output into them.
 
 pub(crate) mod account;
 pub(crate) mod address_space;
 pub(crate) mod deliveries;
 pub(crate) mod handles;
 pub(crate) mod held_blocks;
+pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod meter;
 pub(crate) mod publishing;

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
@@ -12,16 +12,18 @@ use blockcast_blocks::{Bell, text};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use tokio::sync::watch;
 
 use crate::control::shared::Shared;
 use crate::peers::error::ConnectError;
 use crate::peers::identity::{Credentials, has_ended, pidfd_of_peer};
+use crate::peers::job::Job;
 use crate::peers::link::{Command, CommandReceiver, Commands};
-use crate::peers::node::Node;
+use crate::peers::node::{Node, owned};
 use crate::peers::options::ConnectOptions;
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{MAX_TEXT, Notice, Request, Versions};
-use crate::peers::socket::{Broken, PacketSocket, RETRY};
+use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 
 /// How long to pause before trying again to connect to a host that is busy.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -48,36 +50,60 @@ pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Resul
     let has_ended = has_ended(&socket);
     let deadline = if has_ended { deadline.min(Instant::now() + LONGEST_PAUSE) } else { deadline };
     say_hello(&mut socket, options, bell)?;
+    let (first_publisher, patience) = await_welcome(&mut socket, deadline).map_err(|error| match error {
+        // A child of a dead host may have its socket. Or a host that is stopped uses a socket whose creator
+        // has ended.
+        ConnectError::Unresponsive if has_ended => ConnectError::NoHost(path.to_owned()),
+        error => error,
+    })?;
+    Ok(Accepted { socket, first_publisher, host_patience: Duration::from_millis(patience) })
+}
+
+/// Introduces this process to the host that has started it to run a component. Returns what it is to run.
+pub(crate) fn greet_parent(
+    socket: OwnedFd,
+    options: &ConnectOptions,
+    bell: &Bell,
+) -> Result<(Accepted, Job), ConnectError> {
+    let deadline = Instant::now() + options.get_patience();
+    let mut socket = PacketSocket::new(socket)?;
+    say_hello(&mut socket, options, bell)?;
+    let (first_publisher, patience) = await_welcome(&mut socket, deadline)?;
+    let (job, files) = await_notice(&mut socket, deadline)?;
+    let (Notice::Job, Some(file)) = (&job, files.into_iter().next()) else {
+        return Err(Broken::Violation(format!("{job:?} instead of a job")).into());
+    };
+    let job = owned(file).and_then(Job::from_file).map_err(|error| system("read the job", &error))?;
+    Ok((Accepted { socket, first_publisher, host_patience: Duration::from_millis(patience) }, job))
+}
+
+/// Waits for the host's first notice. Returns the first number of this process's publishers, and the host's
+/// patience.
+fn await_welcome(socket: &mut PacketSocket, deadline: Instant) -> Result<(u64, u64), ConnectError> {
+    match await_notice(socket, deadline)?.0 {
+        Notice::Welcome { first_publisher, patience, .. } => Ok((first_publisher, patience)),
+        Notice::Refused { ours: theirs, theirs: ours, why } => {
+            let why = text::line(&why).into_owned();
+            Err(ConnectError::Refused { ours, theirs, why })
+        }
+        other => Err(Broken::Violation(format!("{other:?} before its greeting")).into()),
+    }
+}
+
+fn await_notice(socket: &mut PacketSocket, deadline: Instant) -> Result<(Notice, Vec<File>), ConnectError> {
     loop {
-        match socket.receive()? {
-            Some((Notice::Welcome { first_publisher, patience, .. }, _)) => {
-                let host_patience = Duration::from_millis(patience);
-                return Ok(Accepted { socket, first_publisher, host_patience });
-            }
-            Some((Notice::Refused { ours: theirs, theirs: ours, why }, _)) => {
-                let why = text::line(&why).into_owned();
-                return Err(ConnectError::Refused { ours, theirs, why });
-            }
-            Some((other, _)) => {
-                return Err(Broken::Violation(format!("{other:?} before its greeting")).into());
-            }
-            None => {}
+        if let Some(notice) = socket.receive()? {
+            return Ok(notice);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            // A child of a dead host may have its socket. Or a host that is stopped uses a socket whose
-            // creator has ended.
-            return Err(if has_ended {
-                ConnectError::NoHost(path.to_owned())
-            } else {
-                ConnectError::Unresponsive
-            });
+            return Err(ConnectError::Unresponsive);
         }
         let timeout = Timespec {
             tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         };
-        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&timeout)) {
+        match poll(&mut [PollFd::new(&*socket, PollFlags::IN)], Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(system("wait for the host", &error.into())),
         }
@@ -141,12 +167,34 @@ pub(crate) struct ClientThread {
     is_stopping: bool,
     /// How the connection is made again.
     again: Reconnection,
+    /// Who wait until all reports are sent.
+    unsent: Vec<mpsc::Sender<()>>,
+}
+
+/// Where a process finds its host again.
+#[derive(Debug)]
+pub(crate) enum Whereabouts {
+    /// At this path.
+    Path(PathBuf),
+    /// Nowhere: the host has started the process, and gives it orders.
+    Parent(watch::Sender<Orders>),
+}
+
+/// What the host asks of a process that runs one of its components.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Orders {
+    pub(crate) is_to_finish: bool,
+    pub(crate) is_to_end: bool,
+    /// The host has ended, or has given the process up.
+    pub(crate) is_lost: bool,
+    /// How often the counters were asked for.
+    pub(crate) counts: u64,
 }
 
 /// How a client connects again after its host has ended.
 #[derive(Debug)]
 struct Reconnection {
-    path: PathBuf,
+    host_at: Whereabouts,
     options: ConnectOptions,
     bell: Bell,
     shared: Arc<Shared>,
@@ -175,16 +223,18 @@ impl ClientThread {
         bell: &Bell,
         commands: Commands,
         is_connected: Arc<AtomicBool>,
-        (path, options, shared): (PathBuf, ConnectOptions, Arc<Shared>),
+        (host_at, options, shared): (Whereabouts, ConnectOptions, Arc<Shared>),
     ) -> io::Result<Self> {
         let poller = Arc::new(Poller::new()?);
         poller.add(commands.bell(), Token::Commands)?;
         poller.add(bell, Token::Bell)?;
         let node = Node::new(bell.clone(), Arc::clone(&poller), commands.clone());
         let (host, at, pause, is_greeting) = (None, None, FIRST_PAUSE, false);
-        let again = Reconnection { path, options, bell: bell.clone(), shared, host, at, pause, is_greeting };
+        let bell = bell.clone();
+        let again = Reconnection { host_at, options, bell, shared, host, at, pause, is_greeting };
+        let (is_stopping, unsent) = (false, Vec::new());
         let mut thread =
-            Self { poller, node, socket: None, commands, is_connected, is_stopping: false, again };
+            Self { poller, node, socket: None, commands, is_connected, is_stopping, again, unsent };
         thread.watch(socket)?;
         Ok(thread)
     }
@@ -236,6 +286,7 @@ impl ClientThread {
                             // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
+                        Command::Report { report, sent } => self.report(&report, sent),
                         command => self.node.command(command),
                     }
                 }
@@ -255,7 +306,10 @@ impl ClientThread {
             let received = match socket.receive() {
                 Ok(None) => return,
                 Ok(Some((notice, _))) if self.again.is_greeting => self.greeted(notice),
-                Ok(Some((notice, files))) => self.node.notice(notice, files),
+                Ok(Some((notice, files))) => match self.again.host_at.order(&notice) {
+                    true => Ok(()),
+                    false => self.node.notice(notice, files),
+                },
                 Err(error) => Err(error),
             };
             if let Err(error) = received {
@@ -282,8 +336,21 @@ impl ClientThread {
             let watched = self.poller.watch_writable(&*socket, Token::Host, socket.is_waiting());
             watched.map_err(|error| Broken::System(error.to_string()))
         });
-        if let Err(error) = flushed {
-            self.lose(&error);
+        match flushed {
+            Err(error) => self.lose(&error),
+            Ok(()) if self.socket.as_ref().is_some_and(PacketSocket::is_waiting) => {}
+            // They may no longer wait.
+            Ok(()) => self.unsent.drain(..).for_each(|sent| {
+                let _ = sent.send(());
+            }),
+        }
+    }
+
+    fn report(&mut self, report: &Request, sent: mpsc::Sender<()>) {
+        let Some(socket) = &mut self.socket else { return };
+        match socket.send(report, Vec::new()) {
+            Ok(()) => self.unsent.push(sent),
+            Err(error) => self.lose(&error),
         }
     }
 
@@ -294,7 +361,12 @@ impl ClientThread {
         if let Some(host) = self.again.host.take() {
             self.poller.remove(&host);
         }
-        self.again.pause();
+        // Those who wait learn that there is no host.
+        self.unsent.clear();
+        match &self.again.host_at {
+            Whereabouts::Path(_) => self.again.pause(),
+            Whereabouts::Parent(orders) => orders.send_modify(|orders| orders.is_lost = true),
+        }
         let why = why.to_string();
         if std::mem::take(&mut self.again.is_greeting) {
             event(|| tracing::debug!(why, "a new host does not take this process back"));
@@ -315,7 +387,9 @@ impl ClientThread {
             // It has accepted the connection, and does not answer.
             return self.lose(&Broken::Unresponsive);
         }
-        let Reconnection { path, options, bell, .. } = &self.again;
+        let Reconnection { host_at: Whereabouts::Path(path), options, bell, .. } = &self.again else {
+            return;
+        };
         let socket = connect_once(path, options).and_then(|mut socket| {
             say_hello(&mut socket, options, bell)?;
             Ok(socket)
@@ -348,6 +422,21 @@ impl ClientThread {
     }
 }
 
+impl Whereabouts {
+    /// Passes an order of the host on. Returns `false` if the notice is none.
+    fn order(&self, notice: &Notice) -> bool {
+        let Self::Parent(orders) = self else { return false };
+        let change: fn(&mut Orders) = match notice {
+            Notice::Finish => |orders| orders.is_to_finish = true,
+            Notice::Cancel => |orders| orders.is_to_end = true,
+            Notice::Count => |orders| orders.counts += 1,
+            _ => return false,
+        };
+        orders.send_modify(change);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::net::socketpair;
@@ -360,7 +449,8 @@ mod tests {
         let bell = Bell::new().unwrap();
         let flags = SocketFlags::CLOEXEC;
         let (socket, host) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let again = (PathBuf::from("/nowhere"), ConnectOptions::new(), Arc::clone(broker.shared()));
+        let again =
+            (Whereabouts::Path("/nowhere".into()), ConnectOptions::new(), Arc::clone(broker.shared()));
         let (commands, is_connected) = (Commands::new().unwrap(), Arc::default());
         let socket = PacketSocket::new(socket).unwrap();
         (ClientThread::new(socket, &bell, commands, is_connected, again).unwrap(), host)

@@ -3,22 +3,26 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::{Bell, OpenError, Payload, register_machine_wide};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
+use tokio::sync::watch;
 
 use crate::control::broker::Broker;
+use crate::control::shared::Shared;
 use crate::control::stats::TopicStats;
-use crate::peers::client::{ClientThread, greet};
+use crate::peers::client::{Accepted, ClientThread, Orders, Whereabouts, greet, greet_parent};
 use crate::peers::error::{ConnectError, ServeError};
 use crate::peers::host::HostThread;
-use crate::peers::link::{Commands, Link};
+use crate::peers::job::Job;
+use crate::peers::link::{Command, Commands, Link, Patience};
 use crate::peers::options::{ConnectOptions, ServeOptions};
 use crate::peers::place::Place;
+use crate::peers::protocol::Request;
 
 /// How long to pause before trying again to connect or to serve.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -60,31 +64,59 @@ impl Broker {
         if self.shared().is_inherited() || self.shared().is_closed() {
             return Err(ServeError::Closed);
         }
-        let failed = |action: &str, error: std::io::Error| ServeError::System {
-            action: action.to_owned(),
-            reason: error.to_string(),
-        };
-        let place = place(options.get_mode())?;
+        let mut place = place(options.get_mode())?;
         let path = place.path().to_owned();
-        let commands = Commands::new().map_err(|error| failed("create an event", error))?;
-        let link = Link::new(commands.clone(), options.get_patience(), options.get_patience());
-        let shared = Arc::clone(self.shared());
-        let killed = Arc::new(AtomicU64::new(0));
-        let thread = HostThread::new(shared, place, options, commands.clone(), Arc::clone(&killed))
-            .map_err(|error| failed("watch descriptors", error))?;
-        if !self.shared().link(&link) {
-            return Err(ServeError::Linked);
+        loop {
+            let Some(link) = self.shared().get_link() else {
+                let link = start_host(self.shared(), Some(place), options)?;
+                let killed = Arc::clone(link.killed());
+                return Ok(Serving { path, link, killed });
+            };
+            // A host may have children already.
+            match link.listen(place, options.clone())? {
+                Ok(()) => {
+                    let killed = Arc::clone(link.killed());
+                    return Ok(Serving { path, link, killed });
+                }
+                // That thread is about to end.
+                Err(returned) => place = returned,
+            }
+            std::thread::yield_now();
         }
-        let started = std::thread::Builder::new().name("blockcast-host".to_owned()).spawn(move || {
-            let receiver = commands.receive_here();
-            thread.run(&receiver);
-        });
-        if let Err(error) = started {
-            self.shared().unlink();
-            return Err(failed("start a thread", error));
-        }
-        Ok(Serving { path, link, killed })
     }
+}
+
+/// Starts the thread of a host, which serves at the `place` if there is one.
+///
+/// # Errors
+/// [`ServeError::Linked`] if the broker has a thread already, and those of the system.
+pub(crate) fn start_host(
+    shared: &Arc<Shared>,
+    place: Option<Place>,
+    options: ServeOptions,
+) -> Result<Arc<Link>, ServeError> {
+    let failed = |action: &str, error: std::io::Error| ServeError::System {
+        action: action.to_owned(),
+        reason: error.to_string(),
+    };
+    let commands = Commands::new().map_err(|error| failed("create an event", error))?;
+    let patience = Patience { own: options.get_patience(), host: options.get_patience() };
+    let link = Link::new(commands.clone(), patience, true);
+    let thread =
+        HostThread::new(Arc::clone(shared), place, options, commands.clone(), Arc::clone(link.killed()))
+            .map_err(|error| failed("watch descriptors", error))?;
+    if !shared.link(&link) {
+        return Err(ServeError::Linked);
+    }
+    let started = std::thread::Builder::new().name("blockcast-host".to_owned()).spawn(move || {
+        let receiver = commands.receive_here();
+        thread.run(&receiver);
+    });
+    if let Err(error) = started {
+        shared.unlink();
+        return Err(failed("start a thread", error));
+    }
+    Ok(link)
 }
 
 /// A broker that serves its topics to other processes. Dropping it removes the socket, so that nobody can
@@ -173,20 +205,46 @@ impl Connection {
         Self::connect_broker(path.as_ref(), options, Broker::new())
     }
 
-    fn connect_broker(path: &Path, options: &ConnectOptions, broker: Broker) -> Result<Self, ConnectError> {
-        let failed = |action: &str, error: std::io::Error| ConnectError::System {
-            action: action.to_owned(),
-            reason: error.to_string(),
-        };
+    pub(crate) fn connect_broker(
+        path: &Path,
+        options: &ConnectOptions,
+        broker: Broker,
+    ) -> Result<Self, ConnectError> {
         let bell = Bell::new().map_err(|error| failed("create an event", error))?;
         let accepted = greet(path, options, &bell)?;
+        let host_at = Whereabouts::Path(path.to_owned());
+        Self::start(accepted, &bell, host_at, options, broker)
+    }
+
+    /// Connects a process to the host that has started it to run a component. Returns the job, and the orders
+    /// that the host gives.
+    pub(crate) fn to_parent(
+        socket: OwnedFd,
+        options: &ConnectOptions,
+        broker: Broker,
+    ) -> Result<(Self, Job, watch::Receiver<Orders>), ConnectError> {
+        let bell = Bell::new().map_err(|error| failed("create an event", error))?;
+        let (accepted, job) = greet_parent(socket, options, &bell)?;
+        let (sender, orders) = watch::channel(Orders::default());
+        let connection = Self::start(accepted, &bell, Whereabouts::Parent(sender), options, broker)?;
+        Ok((connection, job, orders))
+    }
+
+    fn start(
+        accepted: Accepted,
+        bell: &Bell,
+        host_at: Whereabouts,
+        options: &ConnectOptions,
+        broker: Broker,
+    ) -> Result<Self, ConnectError> {
         let commands = Commands::new().map_err(|error| failed("create an event", error))?;
         let is_connected = Arc::new(AtomicBool::new(true));
-        let again = (path.to_owned(), options.clone(), Arc::clone(broker.shared()));
+        let again = (host_at, options.clone(), Arc::clone(broker.shared()));
         let thread =
-            ClientThread::new(accepted.socket, &bell, commands.clone(), Arc::clone(&is_connected), again)
+            ClientThread::new(accepted.socket, bell, commands.clone(), Arc::clone(&is_connected), again)
                 .map_err(|error| failed("watch descriptors", error))?;
-        let link = Link::new(commands.clone(), options.get_patience(), accepted.host_patience);
+        let patience = Patience { own: options.get_patience(), host: accepted.host_patience };
+        let link = Link::new(commands.clone(), patience, false);
         broker.shared().set_next_publisher(accepted.first_publisher);
         // The broker is new.
         let _ = broker.shared().link(&link);
@@ -227,6 +285,17 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Sends a report to the host for which this process runs a component, and waits until it is sent, for
+    /// this long at most.
+    pub(crate) fn report_to_host(&self, report: Request, patience: Duration) {
+        self.reporter().report(report, patience);
+    }
+
+    /// Sends reports to the host.
+    pub(crate) fn reporter(&self) -> Reporter {
+        Reporter(self.link.as_ref().map(|link| link.commands().clone()))
     }
 
     /// The broker of this process, whose topics are those of all connected processes.
@@ -281,6 +350,28 @@ impl Connection {
     pub fn topics(&self) -> Vec<TopicStats> {
         self.broker.topics()
     }
+}
+
+/// Sends reports of a component to the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter(Option<Commands>);
+
+impl Reporter {
+    /// Sends a report, and waits until it is sent, for this long at most. If there is no host any more,
+    /// nobody needs it.
+    pub(crate) fn report(&self, report: Request, patience: Duration) {
+        let Some(commands) = &self.0 else { return };
+        let (sent, is_sent) = mpsc::channel();
+        if commands.send(Command::Report { report: Box::new(report), sent }).is_ok()
+            && !commands.is_own_thread()
+        {
+            let _ = is_sent.recv_timeout(patience);
+        }
+    }
+}
+
+fn failed(action: &str, error: std::io::Error) -> ConnectError {
+    ConnectError::System { action: action.to_owned(), reason: error.to_string() }
 }
 
 impl Drop for Connection {

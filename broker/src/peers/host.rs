@@ -1,4 +1,6 @@
-//! The thread of a process that serves its topics to others.
+//! The thread of a process that serves its topics to others, or whose components run in other processes.
+
+mod components;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -26,6 +28,7 @@ use crate::peers::protocol::{Message as _, Notice, PeerId, Refusal, Request, Sch
 use crate::peers::registry::{Inspector, Newcomer, Registry, Stalled};
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 use crate::peers::wall::Wall;
+use components::Child;
 
 /// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,6 +63,8 @@ pub(crate) struct HostThread {
     /// Connections that wait until fewer descriptors are on their way.
     paused: BTreeSet<u64>,
     commands: Commands,
+    /// Whoever may add processes that run components.
+    users: u32,
     is_stopping: bool,
     /// Processes that were killed because they stalled a publisher.
     killed: Arc<AtomicU64>,
@@ -73,6 +78,8 @@ struct Connection {
     pidfd: File,
     /// Its number, once it has introduced itself.
     peer: Option<PeerId>,
+    /// What it runs, if this process has started it for that.
+    child: Option<Child>,
 }
 
 /// Checks what others ask for by the host's own topics.
@@ -82,7 +89,7 @@ struct HostInspector(Arc<Shared>);
 impl HostThread {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        place: Place,
+        place: Option<Place>,
         options: ServeOptions,
         commands: Commands,
         killed: Arc<AtomicU64>,
@@ -91,12 +98,16 @@ impl HostThread {
         let poller = Arc::new(Poller::new()?);
         poller.add(commands.bell(), Token::Commands)?;
         poller.add(&bell, Token::Bell)?;
-        poller.add(place.listener(), Token::Listener)?;
+        if let Some(place) = &place {
+            poller.add(place.listener(), Token::Listener)?;
+        }
         let mut registry = Registry::new(&options, random());
         let own_label = label(options.get_name(), Credentials::own().pid);
         let newcomer = |label: String, bell: &Bell| {
             Ok::<_, io::Error>(Newcomer {
                 grants: None,
+                limits: options.get_limits().clone(),
+                topics: u32::MAX,
                 trust: options.trust_in_host(),
                 label,
                 bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
@@ -111,8 +122,7 @@ impl HostThread {
         let copies = Wall::new(Arc::downgrade(&shared));
         let wall = Node::wall(bell, Arc::clone(&poller), commands.clone(), copies);
         let (connections, inspector) = (BTreeMap::new(), HostInspector(shared));
-        let (next_connection, accepts_again, is_stopping) = (0, None, false);
-        let place = Some(place);
+        let (next_connection, accepts_again, users, is_stopping) = (0, None, 0, false);
         Ok(Self {
             poller,
             node,
@@ -128,6 +138,7 @@ impl HostThread {
             accepts_again,
             paused: BTreeSet::new(),
             commands,
+            users,
             is_stopping,
             killed,
         })
@@ -173,8 +184,10 @@ impl HostThread {
                 self.commands.bell().drain();
                 while let Some(command) = self.commands.next() {
                     match command {
+                        Command::Child(command) => self.child_command(*command),
+                        Command::Listen(listen) => self.listen(*listen),
                         Command::Stop { reply } => {
-                            self.stop();
+                            self.stop_serving();
                             // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
@@ -197,7 +210,7 @@ impl HostThread {
             }
             Token::Listener => self.accept_all(),
             Token::Connection(number) => self.receive_all(number),
-            Token::ConnectionProcess(number) => self.disconnect(number, &Broken::Closed),
+            Token::ConnectionProcess(number) => self.connection_ended(number),
             Token::Process(process) => {
                 self.node.process_ended(process);
                 self.wall.process_ended(process);
@@ -207,15 +220,24 @@ impl HostThread {
         }
     }
 
-    /// Nobody can connect or join any more. Channels that are shared go on.
-    fn stop(&mut self) {
-        self.is_stopping = true;
-        self.inspector.0.unlink();
+    /// Nobody can connect any more. Channels that are shared go on.
+    fn stop_serving(&mut self) {
         if let Some(place) = self.place.take() {
             self.poller.remove(place.listener());
         }
-        let connections: Vec<_> = self.connections.keys().copied().collect();
-        connections.into_iter().for_each(|number| self.disconnect(number, &Broken::Closed));
+        let others = self.connections.iter().filter(|(_, connection)| connection.child.is_none());
+        let others: Vec<_> = others.map(|(&number, _)| number).collect();
+        others.into_iter().for_each(|number| self.disconnect(number, &Broken::Closed));
+        self.stop_unless_needed();
+    }
+
+    /// If nobody needs the host, nobody can join any more either.
+    fn stop_unless_needed(&mut self) {
+        if self.is_stopping || self.place.is_some() || self.users > 0 {
+            return;
+        }
+        self.is_stopping = true;
+        self.inspector.0.unlink();
         self.node.disconnected();
         self.wall.disconnected();
     }
@@ -244,7 +266,7 @@ impl HostThread {
             let credentials = Credentials::of_peer(&socket)?;
             let pidfd = Arc::new(pidfd_of_peer(&socket)?);
             let socket = PacketSocket::new(socket)?;
-            Ok::<_, Broken>(Connection { socket, credentials, pidfd, peer: None })
+            Ok::<_, Broken>(Connection { socket, credentials, pidfd, peer: None, child: None })
         })();
         let connection = match introduced {
             Ok(connection) => connection,
@@ -255,6 +277,11 @@ impl HostThread {
             }
         };
         self.make_room();
+        self.watch(connection);
+    }
+
+    /// Serves a new connection. Returns its number.
+    fn watch(&mut self, connection: Connection) -> u64 {
         let number = self.next_connection;
         self.next_connection += 1;
         let watched = self
@@ -265,13 +292,15 @@ impl HostThread {
         if let Err(error) = watched {
             self.disconnect(number, &Broken::System(error.to_string()));
         }
+        number
     }
 
     /// Disconnects the oldest connection that has not introduced itself, if there are many.
     fn make_room(&mut self) {
         // Several may have said hello meanwhile.
         for _ in 0..MAX_SILENT {
-            let mut silent = self.connections.iter().filter(|(_, connection)| connection.peer.is_none());
+            let is_silent = |connection: &Connection| connection.peer.is_none() && connection.child.is_none();
+            let mut silent = self.connections.iter().filter(|(_, connection)| is_silent(connection));
             // The numbers grow.
             let Some((&oldest, _)) = silent.next().filter(|_| silent.count() + 1 >= MAX_SILENT) else {
                 return;
@@ -303,6 +332,7 @@ impl HostThread {
     fn receive(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let Some(peer) = connection.peer else { return self.introduce(number, request, files) };
+        let Some(request) = connection.child_reports(request) else { return Ok(()) };
         if files.len() < request.files() {
             return self
                 .registry
@@ -315,7 +345,8 @@ impl HostThread {
 
     /// Handles the first request of a process.
     fn introduce(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
-        let introduced = self.connections.values().filter(|connection| connection.peer.is_some()).count();
+        let others = self.connections.values().filter(|connection| connection.child.is_none());
+        let introduced = others.filter(|connection| connection.peer.is_some()).count();
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let Request::Hello { versions: theirs, name } = request else {
             return Err(Broken::Violation("a request before the hello".to_owned()));
@@ -324,19 +355,26 @@ impl HostThread {
         let ours = Versions::current();
         let (uid, limit) = (connection.credentials.uid, self.options.get_limits().peers as usize);
         // Nobody is refused before the hello: closing the connection could overtake the answer.
-        let admitted = match self.options.grants_of(connection.credentials) {
+        let terms = match &connection.child {
+            Some(child) => Some(child.terms()),
+            None => {
+                let grants = self.options.grants_of(connection.credentials).cloned();
+                grants.map(|grants| (grants, self.options.get_limits().clone(), u32::MAX))
+            }
+        };
+        let admitted = match terms {
             None => Err(format!("user {uid} may not connect")),
-            Some(_) if introduced >= limit => {
+            Some(_) if connection.child.is_none() && introduced >= limit => {
                 Err(format!("{limit} processes are connected, and no more may be"))
             }
-            Some(grants) => match (difference(ours, theirs), bell) {
+            Some(terms) => match (difference(ours, theirs), bell) {
                 (Some(why), _) => Err(why.to_owned()),
                 (None, None) => Err(NO_ROOM.to_owned()),
-                (None, Some(bell)) => Ok((grants.clone(), bell)),
+                (None, Some(bell)) => Ok((terms, bell)),
             },
         };
-        let (grants, bell) = match admitted {
-            Ok((grants, bell)) => (Some(grants), bell),
+        let ((grants, limits, topics), bell) = match admitted {
+            Ok(admitted) => admitted,
             Err(why) => {
                 let refused = format!("{why} (host: {ours}; process: {theirs})");
                 // If it cannot be told, it sees the end of the connection.
@@ -346,14 +384,17 @@ impl HostThread {
         };
         let copy = bell.try_clone().map_err(|error| Broken::System(error.to_string()))?;
         Bell::from_fd(copy).map_err(|error| Broken::Violation(error.to_string()))?;
-        let label = label(&name, connection.credentials.pid);
+        let name = connection.child.as_ref().map_or(&*name, |child| &child.name);
+        let label = label(name, connection.credentials.pid);
         event(|| tracing::info!(process = label, "process connected"));
+        let (grants, pidfd) = (Some(grants), Arc::clone(&connection.pidfd));
         let trust = self.options.trust_in(connection.credentials);
-        let newcomer = Newcomer { grants, trust, label, bell, pidfd: Arc::clone(&connection.pidfd) };
+        let newcomer = Newcomer { grants, limits, topics, trust, label, bell, pidfd };
         let (peer, first_publisher) = self.registry.admit(newcomer);
         connection.peer = Some(peer);
         let patience = u64::try_from(self.options.get_patience().as_millis()).unwrap_or(u64::MAX);
-        connection.socket.send(&Notice::Welcome { peer, first_publisher, patience }, Vec::new())
+        connection.socket.send(&Notice::Welcome { peer, first_publisher, patience }, Vec::new())?;
+        connection.employ()
     }
 
     /// Exchanges requests and notices until none is left.
@@ -461,6 +502,7 @@ impl HostThread {
         let Some(connection) = self.connections.remove(&number) else { return };
         self.poller.remove(&connection.socket);
         self.poller.remove(&connection.pidfd);
+        connection.child.as_ref().inspect(|child| child.disconnected(why));
         // First what the process had, so that the ends are logged in order.
         if let Some(peer) = connection.peer {
             self.registry.disconnected(peer);
@@ -534,6 +576,10 @@ impl Inspector<File> for HostInspector {
         bytes.map_err(|error| refused(&error))
     }
 
+    fn has_topic(&self, topic: &str) -> bool {
+        self.0.find_topic(topic).is_some()
+    }
+
     fn own_topics(&self) -> Vec<(String, Schema)> {
         self.0.named_schemas()
     }
@@ -553,7 +599,7 @@ mod tests {
         let commands = Commands::new().unwrap();
         let mut host = HostThread::new(
             Arc::clone(broker.shared()),
-            place,
+            Some(place),
             ServeOptions::new(),
             commands,
             Arc::default(),

@@ -15,8 +15,11 @@ use std::time::Duration;
 use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
 
 use crate::control::topic::Topic;
-use crate::peers::error::InspectError;
-use crate::peers::protocol::{ChannelNumber, MAX_SCHEMA, SeatId, Selection};
+use crate::peers::children::{ChildCommand, Listen, NotListening};
+use crate::peers::error::{InspectError, ServeError};
+use crate::peers::options::ServeOptions;
+use crate::peers::place::Place;
+use crate::peers::protocol::{ChannelNumber, MAX_SCHEMA, Request, SeatId, Selection};
 use crate::peers::topics::TopicPage;
 
 /// The link of a broker, if it has one. Shared with all of its topics.
@@ -79,6 +82,12 @@ pub(crate) enum Command {
     Released { session: u64, seat: SeatId },
     /// Ask the host for topics.
     Inspect { selection: Selection, reply: mpsc::Sender<TopicPage> },
+    /// Send a report to the host, and answer once it is sent. For processes that run a component of the host.
+    Report { report: Box<Request>, sent: mpsc::Sender<()> },
+    /// For hosts.
+    Child(Box<ChildCommand>),
+    /// For hosts that do not serve yet.
+    Listen(Box<Listen>),
     /// End, once no channel is shared any more. Answered as soon as nobody can join.
     Stop { reply: mpsc::Sender<()> },
 }
@@ -137,7 +146,7 @@ impl Commands {
         CommandReceiver(self.clone())
     }
 
-    fn is_own_thread(&self) -> bool {
+    pub(crate) fn is_own_thread(&self) -> bool {
         self.0.thread.get() == Some(&thread::current().id())
     }
 
@@ -168,21 +177,70 @@ impl Drop for CommandReceiver {
 pub(crate) struct Link {
     id: LinkId,
     commands: Commands,
-    /// How long to wait for other processes.
-    patience: Duration,
-    /// How long the host lets a publisher wait for them.
-    host_patience: Duration,
+    patience: Mutex<Patience>,
+    is_host: bool,
+    /// Processes that the host has killed.
+    killed: Arc<AtomicU64>,
     process: Process,
     next_number: AtomicU64,
 }
 
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// For other processes.
+    pub(crate) own: Duration,
+    /// The host lets a publisher wait for them.
+    pub(crate) host: Duration,
+}
+
 impl Link {
-    pub(crate) fn new(commands: Commands, patience: Duration, host_patience: Duration) -> Arc<Self> {
+    /// Of a process that is the host, or of one that is connected to it.
+    pub(crate) fn new(commands: Commands, patience: Patience, is_host: bool) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         // Ordering: Relaxed; a number of its own.
         let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
         let (process, next_number) = (Process::current(), AtomicU64::new(1));
-        Arc::new(Self { id, commands, patience, host_patience, process, next_number })
+        let patience = Mutex::new(patience);
+        let killed = Arc::default();
+        Arc::new(Self { id, commands, patience, is_host, killed, process, next_number })
+    }
+
+    /// Whether this process is the host.
+    pub(crate) fn is_host(&self) -> bool {
+        self.is_host
+    }
+
+    /// Counts the processes that the host has killed.
+    pub(crate) fn killed(&self) -> &Arc<AtomicU64> {
+        &self.killed
+    }
+
+    /// Whether the link's thread is one of this process.
+    pub(crate) fn is_own_process(&self) -> bool {
+        self.process.is_current()
+    }
+
+    pub(crate) fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    pub(crate) fn set_patience(&self, patience: Patience) {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience;
+    }
+
+    fn patience(&self) -> Patience {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a command about children, and waits for the answer. `None` if the thread has ended.
+    pub(crate) fn ask_about_children<T>(
+        &self,
+        command: impl FnOnce(mpsc::Sender<T>) -> ChildCommand,
+    ) -> Option<T> {
+        let (reply, answer) = mpsc::channel();
+        self.commands.send(Command::Child(Box::new(command(reply)))).ok()?;
+        answer.recv().ok()
     }
 
     pub(crate) fn id(&self) -> LinkId {
@@ -195,7 +253,8 @@ impl Link {
         self.check_thread()?;
         let (reply, answer) = mpsc::channel();
         let announced = self.announce(topic, channel, Some(reply))?;
-        self.wait(topic, &answer, self.patience.saturating_add(self.host_patience))?;
+        let Patience { own, host } = self.patience();
+        self.wait(topic, &answer, own.saturating_add(host))?;
         Ok(announced)
     }
 
@@ -224,7 +283,8 @@ impl Link {
         self.check_thread()?;
         let (reply, answer) = mpsc::channel();
         let interest = self.take_interest(topic, Some(reply))?;
-        self.wait(topic, &answer, self.patience.saturating_add(self.host_patience))?;
+        let Patience { own, host } = self.patience();
+        self.wait(topic, &answer, own.saturating_add(host))?;
         Ok(interest)
     }
 
@@ -250,10 +310,39 @@ impl Link {
         let (reply, answer) = mpsc::channel();
         let command = Command::Inspect { selection, reply };
         self.commands.send(command).map_err(|_| InspectError::Disconnected)?;
-        answer.recv_timeout(self.patience).map_err(|error| match error {
+        answer.recv_timeout(self.patience().own).map_err(|error| match error {
             RecvTimeoutError::Timeout => InspectError::Unresponsive,
             RecvTimeoutError::Disconnected => InspectError::Disconnected,
         })
+    }
+
+    /// Serves at `place`, too. Returns the place if the thread is about to end.
+    pub(crate) fn listen(
+        &self,
+        place: Place,
+        options: ServeOptions,
+    ) -> Result<Result<(), Place>, ServeError> {
+        if !self.is_host {
+            return Err(ServeError::Linked);
+        }
+        let (own, (reply, answer)) = (options.get_patience(), mpsc::channel());
+        match self.commands.send(Command::Listen(Box::new(Listen { place, options, reply }))) {
+            Err(Command::Listen(refused)) => return Ok(Err(refused.place)),
+            Err(_) => return Err(ServeError::Linked),
+            Ok(()) => {}
+        }
+        match answer.recv() {
+            Ok(Ok(())) => {
+                self.set_patience(Patience { own, host: own });
+                Ok(Ok(()))
+            }
+            Ok(Err((place, NotListening::Ends))) => Ok(Err(place)),
+            Ok(Err((_, NotListening::Serves))) => Err(ServeError::Linked),
+            Ok(Err((_, NotListening::System(reason)))) => {
+                Err(ServeError::System { action: "watch descriptors".to_owned(), reason })
+            }
+            Err(_) => Err(ServeError::Closed),
+        }
     }
 
     /// Ends the thread, once no channel is shared any more. When this returns, nobody can join.
@@ -264,7 +353,7 @@ impl Link {
             && !self.commands.is_own_thread()
         {
             // It fails only if the thread has ended, or takes too long, for which nobody should wait.
-            let _ = answer.recv_timeout(self.patience);
+            let _ = answer.recv_timeout(self.patience().own);
         }
     }
 

@@ -11,6 +11,7 @@
 //! - [`wall`] copies the messages of publishers that nobody has to trust;
 //! - [`topics`] describes the topics of a host to those who inspect it;
 //! - [`host`] and [`client`] are the threads that connect these;
+//! - [`children`] connects the processes that run components of the host, [`job`] tells them what to run;
 //! - [`protocol`] defines what processes say to each other, [`socket`] sends it;
 //! - [`place`] finds the host, [`identity`] tells who connects, [`poller`] waits for all of them.
 //!
@@ -39,11 +40,13 @@
 //!
 //! [`Broker::serve`]: crate::Broker::serve
 
-mod client;
+pub(crate) mod children;
+pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod error;
 mod host;
 mod identity;
+pub(crate) mod job;
 pub(crate) mod link;
 mod node;
 pub(crate) mod options;

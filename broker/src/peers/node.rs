@@ -125,7 +125,7 @@ impl Node {
         self.published.is_empty() && self.interests.is_empty() && self.seats.is_empty()
     }
 
-    /// Executes a command, unless it is [`Command::Stop`], which its caller executes.
+    /// Executes a command, unless its caller does.
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Publish { number, channel, topic, files, reply } => {
@@ -136,7 +136,8 @@ impl Node {
             Command::Unsubscribe { ticket, topic } => self.unsubscribe(ticket, &topic),
             Command::Released { session, seat } => self.release(session, seat),
             Command::Inspect { selection, reply } => self.inspect(selection, reply),
-            Command::Stop { .. } => {}
+            // Their caller executes these.
+            Command::Report { .. } | Command::Child(_) | Command::Listen(_) | Command::Stop { .. } => {}
         }
     }
 
@@ -153,6 +154,9 @@ impl Node {
         match notice {
             Notice::Refused { .. } | Notice::Welcome { .. } => {
                 return Err(Broken::Violation("a second greeting".to_owned()));
+            }
+            Notice::Job | Notice::Finish | Notice::Cancel | Notice::Count => {
+                return Err(Broken::Violation("a notice for components of the host".to_owned()));
             }
             Notice::Opened { channel } => self.opened(channel, Ok(())),
             Notice::OpenRefused { channel, why } => self.opened(channel, Err(why)),
@@ -232,6 +236,16 @@ impl Node {
         self.end_publishers_of(watched.peer);
     }
 
+    /// Like [`process_ended`](Self::process_ended), for a process of the current host by its number. Does
+    /// nothing if no channel is shared with it.
+    pub(crate) fn peer_ended(&mut self, peer: PeerId) {
+        let peer = (self.session, peer);
+        let found = self.processes.iter().find(|(_, watched)| watched.peer == peer);
+        if let Some((&token, _)) = found {
+            self.process_ended(token);
+        }
+    }
+
     /// Watches a process because of one more seat.
     fn watch(&mut self, peer: PeerId, pidfd: &File) -> std::io::Result<()> {
         let peer = (self.session, peer);
@@ -279,7 +293,7 @@ impl Drop for Node {
 }
 
 /// A descriptor of our own, for a file that others may share.
-fn owned(file: File) -> std::io::Result<OwnedFd> {
+pub(super) fn owned(file: File) -> std::io::Result<OwnedFd> {
     Arc::try_unwrap(file).or_else(|shared| shared.try_clone())
 }
 

@@ -101,6 +101,11 @@ impl Terms {
         Self { may_block: true, ..self }
     }
 
+    /// The terms for a process with these limits.
+    pub(crate) fn with_limits(self, limits: &PeerLimits) -> Self {
+        Self { seats: limits.seats.clamp(1, 65_536), may_block: limits.may_block, ..self }
+    }
+
     /// The terms for channels of a publisher with this trust.
     pub(crate) fn with_trust(self, trust: Trust) -> Self {
         Self { is_trusted: trust == Trust::Shared, ..self }

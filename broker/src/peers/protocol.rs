@@ -19,6 +19,18 @@
 //!                      Left ◀─── ◀─────────────────────── Left, once it has dropped the channel
 //!   ClosePublisher ────────────▶ Ended ─────────────────▶
 //! ```
+//! A process that its host has started to run a component is told what to run, and reports what becomes of
+//! it:
+//!
+//! ```text
+//!   process of a component       host
+//!   ──────────────────────       ────
+//!                         ◀───── Job, after the welcome
+//!   Log ───────────────────────▶
+//!   Tally ────────────▶ ◀─────── Count
+//!                         ◀───── Finish, Cancel
+//!   Outcome ───────────────────▶
+//! ```
 //! A *seat* is the part that one subscribing process takes in one channel. The host numbers seats, and never
 //! uses a number twice.
 
@@ -28,11 +40,12 @@ use blockcast_blocks::{LAYOUT_VERSION, OpenError, Schema, page_size, register_ma
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::peers::job::{Outcome, Tally};
 use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -256,6 +269,20 @@ pub(crate) enum Request {
     Stalled {
         seat: SeatId,
     },
+    /// A line of the log of a component, with the number of its level.
+    Log {
+        level: u32,
+        text: String,
+    },
+    /// Answers [`Notice::Count`].
+    Tally {
+        tally: Tally,
+    },
+    /// A component has ended, and its process is about to.
+    Outcome {
+        outcome: Outcome,
+        tally: Tally,
+    },
 }
 
 /// The topics that a process wants to know of.
@@ -359,6 +386,14 @@ pub(crate) enum Notice {
         channel: ChannelNumber,
         annex: FileId,
     },
+    /// What the process runs, in a file.
+    Job,
+    /// The component is asked to finish.
+    Finish,
+    /// The component is cancelled.
+    Cancel,
+    /// The host wants to know what the component has done.
+    Count,
 }
 
 /// Why a packet is not a message.
@@ -459,6 +494,7 @@ impl Message for Notice {
         match self {
             Self::Channel { .. } => 4,
             Self::Attach { .. } => 3,
+            Self::Job => 1,
             _ => 0,
         }
     }

@@ -60,6 +60,9 @@ pub(crate) trait Inspector<F> {
     /// If they are not those of a channel that can be shared.
     fn inspect_channel(&self, control: &F, arena: &F) -> Result<u64, Refusal>;
 
+    /// Whether the host itself has this topic.
+    fn has_topic(&self, topic: &str) -> bool;
+
     /// Names and schemas of the host's own topics, even of those that are not shared with other processes.
     fn own_topics(&self) -> Vec<(String, Schema)>;
 }
@@ -71,6 +74,9 @@ pub(crate) struct Newcomer<F> {
     pub(crate) grants: Option<Grants>,
     /// How far its publishers are trusted.
     pub(crate) trust: Trust,
+    pub(crate) limits: PeerLimits,
+    /// Topics that it may create.
+    pub(crate) topics: u32,
     /// Its name in statistics.
     pub(crate) label: String,
     pub(crate) bell: F,
@@ -80,8 +86,8 @@ pub(crate) struct Newcomer<F> {
 /// The processes, topics and publishers that a host knows.
 #[derive(Debug)]
 pub(crate) struct Registry<F> {
+    /// The terms of processes, except for what is limited for each.
     terms: Terms,
-    limits: PeerLimits,
     patience: Duration,
     peers: BTreeMap<PeerId, Peer<F>>,
     /// The peer that copies the messages of others.
@@ -115,6 +121,10 @@ pub(crate) struct Stalled {
 struct Peer<F> {
     grants: Option<Grants>,
     trust: Trust,
+    limits: PeerLimits,
+    /// Topics that it may create, and those that it has created. Some of them may no longer exist.
+    topics: u32,
+    created: BTreeSet<String>,
     label: String,
     bell: F,
     pidfd: F,
@@ -207,7 +217,6 @@ impl<F: Clone> Registry<F> {
     pub(crate) fn new(options: &ServeOptions, salt: u64) -> Self {
         Self {
             terms: options.terms(),
-            limits: options.get_limits().clone(),
             patience: options.get_patience(),
             peers: BTreeMap::new(),
             wall: None,
@@ -225,6 +234,22 @@ impl<F: Clone> Registry<F> {
         }
     }
 
+    /// Serves with these options from now on. `own` is the host's own process.
+    pub(crate) fn configure(&mut self, own: PeerId, options: &ServeOptions) {
+        (self.terms, self.patience) = (options.terms(), options.get_patience());
+        for own in [Some(own), self.wall].into_iter().flatten() {
+            if let Some(own) = self.peers.get_mut(&own) {
+                (own.limits, own.trust) = (options.get_limits().clone(), options.trust_in_host());
+            }
+        }
+    }
+
+    /// The terms by which this process takes part in channels of others.
+    fn terms(&self, subscriber: PeerId) -> Terms {
+        let peer = self.peers.get(&subscriber);
+        peer.map_or(self.terms, |peer| self.terms.with_limits(&peer.limits))
+    }
+
     /// Takes the notices that have come out.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing<F>> {
         std::mem::take(&mut self.out)
@@ -237,12 +262,15 @@ impl<F: Clone> Registry<F> {
 
     /// Adds a process. Returns its number, and the first number of its publishers.
     pub(crate) fn admit(&mut self, newcomer: Newcomer<F>) -> (PeerId, u64) {
-        let Newcomer { grants, trust, label, bell, pidfd } = newcomer;
+        let Newcomer { grants, limits, topics, trust, label, bell, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let peer = Peer {
             grants,
             trust,
+            limits,
+            topics,
+            created: BTreeSet::new(),
             label,
             bell,
             pidfd,
@@ -347,6 +375,9 @@ impl<F: Clone> Registry<F> {
                 self.left_before(from, publisher, annex);
                 Ok(())
             }
+            Request::Log { .. } | Request::Tally { .. } | Request::Outcome { .. } => {
+                Err(Violation("a report of a process that runs no component of the host".to_owned()))
+            }
         }
     }
 
@@ -426,10 +457,10 @@ impl<F: Clone> Registry<F> {
     ) -> Result<(), Refusal> {
         let schema = Schema::from(schema);
         let peer = self.peers.get(&key.0).ok_or(Refusal::Closed)?;
-        let limit = peer.grants.is_some().then(|| self.limits.clone());
+        let limit = peer.grants.is_some().then(|| peer.limits.clone());
         check(peer, |grants| grants.may_publish(&topic))?;
-        if limit.as_ref().is_some_and(|limit| peer.publishers >= limit.publishers) {
-            return Err(Refusal::Limit(format!("a process may have {} publishers", self.limits.publishers)));
+        if let Some(limit) = limit.as_ref().filter(|limit| peer.publishers >= limit.publishers) {
+            return Err(Refusal::Limit(format!("a process may have {} publishers", limit.publishers)));
         }
         self.check_schema(&topic, &schema)?;
         inspector.inspect_topic(&topic, &schema)?;
@@ -441,6 +472,7 @@ impl<F: Clone> Registry<F> {
                 limit.bytes
             )));
         }
+        self.count_topic(key.0, &topic, inspector)?;
         let (publisher_name, history) =
             (text::line_within(&publisher.name, 255).into_owned(), publisher.history);
         let number = publisher.number;
@@ -489,8 +521,8 @@ impl<F: Clone> Registry<F> {
         let schema = Schema::from(schema);
         let peer = self.peers.get(&from).ok_or(Refusal::Closed)?;
         check(peer, |grants| grants.may_subscribe(&topic))?;
-        if peer.grants.is_some() && peer.subscriptions >= self.limits.subscriptions {
-            let limit = self.limits.subscriptions;
+        if peer.grants.is_some() && peer.subscriptions >= peer.limits.subscriptions {
+            let limit = peer.limits.subscriptions;
             return Err(Refusal::Limit(format!("a process may subscribe to {limit} topics")));
         }
         self.check_schema(&topic, &schema)?;
@@ -503,6 +535,7 @@ impl<F: Clone> Registry<F> {
         if peer.seats + others.len() > MAX_SEATS {
             return Err(Refusal::Limit(format!("a process may take part in {MAX_SEATS} channels of others")));
         }
+        self.count_topic(from, &topic, inspector)?;
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.subscriptions += 1;
             event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
@@ -538,6 +571,29 @@ impl<F: Clone> Registry<F> {
         if self.topics.get(name).is_some_and(unused) {
             self.topics.remove(name);
         }
+    }
+
+    /// Counts a topic if it is new, for the process that is about to create it.
+    fn count_topic(
+        &mut self,
+        from: PeerId,
+        topic: &str,
+        inspector: &dyn Inspector<F>,
+    ) -> Result<(), Refusal> {
+        let topics = &self.topics;
+        let exists = |topic: &str| topics.contains_key(topic) || inspector.has_topic(topic);
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.topics != u32::MAX) else {
+            return Ok(());
+        };
+        if exists(topic) {
+            return Ok(());
+        }
+        peer.created.retain(|created| exists(created));
+        if peer.created.len() >= peer.topics as usize {
+            return Err(Refusal::Limit(format!("a process may create {} topics", peer.topics)));
+        }
+        peer.created.insert(topic.to_owned());
+        Ok(())
     }
 
     fn check_schema(&self, topic: &str, schema: &Schema) -> Result<(), Refusal> {

@@ -85,6 +85,8 @@ pub(crate) struct PacketSocket {
     /// Whether the next packet waits until fewer descriptors are on their way.
     is_paused: bool,
     buffer: Box<[u8]>,
+    /// The only process from which packets are accepted. `None`: whichever has the other end.
+    only_from: Option<i32>,
 }
 
 impl PacketSocket {
@@ -102,7 +104,20 @@ impl PacketSocket {
             in_flight: 0,
             is_paused: false,
             buffer: vec![0; MAX_PACKET + 1].into(),
+            only_from: None,
         })
+    }
+
+    /// Takes an end of a pair of sockets whose other end belongs to the process `pid`. Packets of other
+    /// processes, such as those that inherit it from that process, are violations of the protocol.
+    ///
+    /// The system must [name the sender](set_socket_passcred) of all packets: set this before anybody can
+    /// send one.
+    ///
+    /// # Errors
+    /// If the system does not let the socket not wait.
+    pub(crate) fn of_process(socket: OwnedFd, pid: i32) -> Result<Self, Broken> {
+        Ok(Self { only_from: Some(pid), ..Self::new(socket)? })
     }
 
     /// Sends a message, or keeps it until the socket is writable.
@@ -182,8 +197,18 @@ impl PacketSocket {
     /// # Errors
     /// [`Broken`].
     pub(crate) fn receive<M: Message>(&mut self) -> Result<Option<(M, Vec<File>)>, Broken> {
+        if let Some(pid) = self.only_from {
+            match sender(&self.socket)? {
+                Some(sender) if sender != pid => {
+                    return Err(Broken::Violation(format!("a packet of process {sender}, not of {pid}")));
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
         // One more than is allowed, to notice it; the system closes those beyond.
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES + 1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES + 1), ScmCredentials(1))];
         let mut with = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let received = loop {
@@ -223,6 +248,53 @@ fn has_received_all(socket: &OwnedFd) -> bool {
     let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unreceived) };
     // Without an answer, only the system's own limit counts.
     asked != 0 || unreceived == 0
+}
+
+/// The process that has sent the next packet. `None` if no packet has arrived.
+fn sender(socket: &OwnedFd) -> Result<Option<i32>, Broken> {
+    // rustix has no number for processes outside of this one's namespace. The space is for credentials only:
+    // they come first, and descriptors that do not fit stay with the packet.
+    const SPACE: usize = 32;
+    // SAFETY: a number.
+    let needed = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
+    debug_assert!(needed <= SPACE);
+    #[repr(align(8))]
+    struct Space([u8; SPACE]);
+    let (mut space, mut byte) = (Space([0; SPACE]), 0_u8);
+    loop {
+        let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        // SAFETY: a plain record of the system, for which zeros are valid.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut io;
+        header.msg_iovlen = 1;
+        header.msg_control = space.0.as_mut_ptr().cast();
+        header.msg_controllen = needed as _;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        // SAFETY: the header leads to valid places for one byte and `needed` bytes, which outlive the call.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        if received < 0 {
+            match Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL) {
+                Errno::INTR => continue,
+                Errno::AGAIN => return Ok(None),
+                error => return Err(error.into()),
+            }
+        }
+        if received == 0 {
+            return Err(Broken::Closed);
+        }
+        // SAFETY: the system has filled the header. The message that it points to, if there is one, lies in
+        // `space`, which is aligned for it.
+        let found = unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() };
+        let is_credentials = |found: &&libc::cmsghdr| {
+            (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS)
+        };
+        let Some(found) = found.filter(is_credentials) else {
+            return Err(Broken::Violation("a packet without its sender's number".to_owned()));
+        };
+        // SAFETY: credentials are followed by this record, which may be unaligned.
+        let sender = unsafe { libc::CMSG_DATA(found).cast::<libc::ucred>().read_unaligned() };
+        return Ok(Some(sender.pid));
+    }
 }
 
 impl AsFd for PacketSocket {

@@ -12,6 +12,7 @@ use crate::peers::link::{Announced, Link};
 impl Topic {
     /// Adds a publisher of another process. Before this returns, all subscriptions have joined it.
     pub(crate) fn add_remote(&self, channel: &Arc<Channel>, label: String) {
+        channel.add_traffic_to(&self.traffic);
         // Declared before the lock, these are dropped after it.
         let (mut joined, mut refused, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         {

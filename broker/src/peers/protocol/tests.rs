@@ -47,6 +47,9 @@ fn requests() -> Vec<Request> {
         Request::Topics { request: 1, selection: Selection::After(String::new()) },
         Request::Topics { request: 2, selection: Selection::Named("topic".to_owned()) },
         Request::Report { query: 1, counters: vec![(channel, counters())] },
+        Request::Log { level: 2, text: "line".to_owned() },
+        Request::Tally { tally: Tally::default() },
+        Request::Outcome { outcome: Outcome::Failed("why".to_owned()), tally: Tally::default() },
     ]
 }
 
@@ -74,6 +77,10 @@ fn notices() -> Vec<Notice> {
         Notice::Known,
         Notice::Topics { request: 1, topics: vec![host_topic()], is_last: true },
         Notice::Report { query: 1, channels: vec![channel] },
+        Notice::Job,
+        Notice::Finish,
+        Notice::Cancel,
+        Notice::Count,
     ]
 }
 

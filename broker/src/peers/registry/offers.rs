@@ -91,7 +91,7 @@ impl<F: Clone> Registry<F> {
             Audience::SubscribersExcept(origin) => PeerRecord { id: key.0, ..origin.clone() },
             _ => self.record(key.0),
         };
-        let terms = self.terms.with_trust(trust);
+        let terms = self.terms(to).with_trust(trust);
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.offered += 1;
         }

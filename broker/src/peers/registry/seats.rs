@@ -26,10 +26,10 @@ impl<F: Clone> Registry<F> {
             (seat.state, seat.deadline) = (SeatState::Attaching, Some(deadline));
             self.attaching.insert((deadline, id));
         }
-        let subscriber = self.record(from);
+        let (subscriber, terms) = (self.record(from), self.terms(from));
         let Some(peer) = self.peers.get(&from) else { return Ok(()) };
         let files = vec![annex, peer.bell.clone(), peer.pidfd.clone()];
-        let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms: self.terms };
+        let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms };
         self.send_with(key.0, notice, files);
         if !self.waits_for(key.0) {
             self.stop_counting(key.0);

@@ -25,20 +25,28 @@ impl Inspector<File> for Lenient {
     fn own_topics(&self) -> Vec<(String, Schema)> {
         vec![("own".to_owned(), Schema::named("numbers"))]
     }
+
+    fn has_topic(&self, topic: &str) -> bool {
+        topic == "own"
+    }
 }
 
 struct Host {
     registry: Registry<File>,
+    limits: PeerLimits,
     now: Instant,
 }
 
 impl Host {
     fn new(options: &ServeOptions) -> Self {
-        Self { registry: Registry::new(options, 0), now: Instant::now() }
+        let limits = options.get_limits().clone();
+        Self { registry: Registry::new(options, 0), limits, now: Instant::now() }
     }
 
     fn admit(&mut self, label: &str, grants: Option<Grants>) -> PeerId {
-        self.registry.admit(newcomer(label, grants, Trust::Checked)).0
+        self.registry
+            .admit(Newcomer { limits: self.limits.clone(), ..newcomer(label, grants, Trust::Checked) })
+            .0
     }
 
     fn send(
@@ -83,7 +91,8 @@ impl Host {
 }
 
 fn newcomer(label: &str, grants: Option<Grants>, trust: Trust) -> Newcomer<File> {
-    Newcomer { grants, trust, label: label.to_owned(), bell: "bell", pidfd: "pidfd" }
+    let (limits, topics, label) = (PeerLimits::default(), u32::MAX, label.to_owned());
+    Newcomer { grants, limits, topics, trust, label, bell: "bell", pidfd: "pidfd" }
 }
 
 #[test]

@@ -14,7 +14,8 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::component::limit_policy::{Limit, LimitPolicy};
-use crate::hosting::log::{LogSink, MAX_TEXT};
+use crate::hosting::lines::LineBuffer;
+use crate::hosting::log::LogSink;
 use crate::hosting::meter::{Admission, LineRate};
 
 /// The most bytes that a program may write at a time.
@@ -27,8 +28,7 @@ pub(crate) struct Output(Arc<Mutex<Lines>>);
 struct Lines {
     level: Level,
     sink: LogSink,
-    /// The beginning of an unfinished line, at most [`MAX_TEXT`] bytes.
-    line: Vec<u8>,
+    line: LineBuffer,
     /// Shared by all lines of the guest's log.
     rate: LineRate,
     policy: LimitPolicy,
@@ -37,7 +37,13 @@ struct Lines {
 impl Output {
     /// A stream whose lines go to `sink` with this level.
     pub(crate) fn new(level: Level, sink: &LogSink, rate: LineRate, policy: LimitPolicy) -> Self {
-        Self(Arc::new(Mutex::new(Lines { level, sink: Arc::clone(sink), line: Vec::new(), rate, policy })))
+        Self(Arc::new(Mutex::new(Lines {
+            level,
+            sink: Arc::clone(sink),
+            line: LineBuffer::default(),
+            rate,
+            policy,
+        })))
     }
 
     /// Appends what the program writes. If a sink panics, the rest is lost and the panic reaches the caller.
@@ -70,17 +76,11 @@ impl Lines {
     /// Appends a piece without a line break except at its end. Returns the line that it completes, if the
     /// line is to be written.
     fn append(&mut self, piece: &[u8]) -> Option<Line> {
-        let (text, ends) = match piece.split_last() {
-            Some((b'\n', text)) => (text, true),
-            _ => (piece, false),
-        };
-        let room = MAX_TEXT - self.line.len();
-        self.line.extend_from_slice(&text[..text.len().min(room)]);
-        if ends { self.end_line() } else { None }
+        let text = self.line.append(piece)?;
+        self.admit(text)
     }
 
-    fn end_line(&mut self) -> Option<Line> {
-        let text = std::mem::take(&mut self.line);
+    fn admit(&self, text: Vec<u8>) -> Option<Line> {
         let admission = self.rate.admit();
         if let Admission::Dropped = admission {
             self.policy.note(Limit::LogLines);
@@ -93,8 +93,8 @@ impl Lines {
 impl Drop for Lines {
     /// Flushes an unterminated last line.
     fn drop(&mut self) {
-        if !self.line.is_empty()
-            && let Some(line) = self.end_line()
+        if let Some(text) = self.line.take_rest()
+            && let Some(line) = self.admit(text)
         {
             // The program has ended already, perhaps because the sink panicked.
             reported("a log sink", || line.write());
@@ -166,6 +166,7 @@ impl AsyncWrite for Output {
 mod tests {
     use super::*;
     use crate::component::limits::{ComponentLimits, Rate};
+    use crate::hosting::log::MAX_TEXT;
 
     /// The number of lines that the grant allows.
     const LINES: u64 = 10;

@@ -1,0 +1,50 @@
+//! [`Leash`]: how others reach the thread that runs a process.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use blockcast_blocks::Bell;
+
+/// What a run has been asked to do, and the bell that rings for it.
+#[derive(Debug)]
+pub(super) struct Leash {
+    asked: Mutex<Asked>,
+    bell: Bell,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Ask the process to finish.
+    pub(super) finish: bool,
+    /// Cancel the component.
+    pub(super) cancel: bool,
+    /// Kill the process, because nobody waits for it any more.
+    pub(super) kill: bool,
+    /// Somebody wants to know the counters.
+    pub(super) count: bool,
+}
+
+impl Leash {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { asked: Mutex::default(), bell: Bell::new()? })
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(super) fn ask(&self, change: impl FnOnce(&mut Asked)) {
+        change(&mut self.asked());
+        self.bell.ring();
+    }
+
+    /// Takes the requests that have come since the last call.
+    pub(super) fn take(&self) -> Asked {
+        self.bell.drain();
+        std::mem::take(&mut self.asked())
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        // Only assigned, so it is consistent after a panic.
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,269 @@
+//! Processes that run components of a host: the host's own children, each connected by a pair of sockets.
+//!
+//! Whoever runs such a process holds [`Children`], which keeps a thread of the host even if the broker does
+//! not [serve](crate::Broker::serve), and a [`ChildLink`] for each process. The host tells it of
+//! [`ChildEvent`]s. No code of the user runs on the host's thread.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use blockcast_blocks::{Bell, register_machine_wide};
+
+use crate::component::limits::ComponentLimits;
+use crate::control::grants::Grants;
+use crate::control::shared::Shared;
+use crate::peers::connection::start_host;
+use crate::peers::error::ServeError;
+use crate::peers::job::{Outcome, Tally};
+use crate::peers::link::{Command, Commands, Link};
+use crate::peers::options::{PeerLimits, ServeOptions};
+use crate::peers::place::Place;
+use crate::peers::protocol::Notice;
+use crate::peers::socket::File;
+
+/// How long a host that does not serve lets publishers wait for its children.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lines of a child's log that may wait until they are written.
+const MAX_LINES: u32 = 1024;
+
+/// What a host is to do about its children.
+#[derive(Debug)]
+pub(crate) enum ChildCommand {
+    /// Somebody may add children from now on. Answered with `false` if the thread is about to end.
+    Open { reply: mpsc::Sender<bool> },
+    /// Reverts one [`Open`](Self::Open).
+    Close,
+    /// Connect a process. Answered with its number.
+    Add { child: Box<NewChild>, reply: mpsc::Sender<Result<u64, String>> },
+    /// Send a notice to a process.
+    Tell { number: u64, notice: Notice },
+    /// The process has ended. Answered when nothing refers to it any more.
+    Remove { number: u64, reply: mpsc::Sender<()> },
+}
+
+/// A process that has just been started.
+#[derive(Debug)]
+pub(crate) struct NewChild {
+    pub(crate) socket: OwnedFd,
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// The component's name.
+    pub(crate) name: String,
+    pub(crate) grants: Grants,
+    /// What it is to run.
+    pub(crate) job: File,
+    pub(crate) events: ChildEvents,
+}
+
+/// What happens to a child.
+#[derive(Debug)]
+pub(crate) enum ChildEvent {
+    /// It has said hello, and has been told what to run.
+    Connected,
+    Line {
+        level: u32,
+        text: String,
+    },
+    Tally(Tally),
+    Outcome(Outcome, Tally),
+    /// The connection has ended. The host has given the process up for this reason, if there is one.
+    Disconnected(Option<String>),
+}
+
+/// Where a host reports what happens to a child.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildEvents {
+    sender: mpsc::Sender<ChildEvent>,
+    bell: Bell,
+    lines: Arc<Lines>,
+}
+
+/// The lines of a child's log that wait, and those that were dropped since somebody has asked.
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: AtomicU32,
+    dropped: AtomicU32,
+}
+
+/// Receives what happens to a child.
+#[derive(Debug)]
+pub(crate) struct ChildEventReceiver {
+    receiver: mpsc::Receiver<ChildEvent>,
+    lines: Arc<Lines>,
+}
+
+impl ChildEvents {
+    /// `bell` rings for every event.
+    pub(crate) fn new(bell: Bell) -> (Self, ChildEventReceiver) {
+        let (sender, receiver) = mpsc::channel();
+        let lines = Arc::<Lines>::default();
+        (Self { sender, bell, lines: Arc::clone(&lines) }, ChildEventReceiver { receiver, lines })
+    }
+
+    pub(crate) fn report(&self, event: ChildEvent) {
+        if let ChildEvent::Line { .. } = event {
+            // Ordering: Relaxed; only this thread adds lines, and the count guards nothing else.
+            if self.lines.waiting.load(Ordering::Relaxed) >= MAX_LINES {
+                self.lines.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            self.lines.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        // Whoever ran the process may be gone.
+        let _ = self.sender.send(event);
+        self.bell.ring();
+    }
+}
+
+impl ChildEventReceiver {
+    pub(crate) fn next(&self) -> Option<ChildEvent> {
+        let event = self.receiver.try_recv().ok()?;
+        if let ChildEvent::Line { .. } = event {
+            self.lines.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(event)
+    }
+
+    /// The number of lines that were dropped since the last call, because too many waited.
+    pub(crate) fn take_dropped(&self) -> u32 {
+        self.lines.dropped.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The right to add children to a broker. While it exists, a thread serves them.
+#[derive(Debug)]
+pub(crate) struct Children {
+    link: Arc<Link>,
+}
+
+/// Why a broker cannot have children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoChildren {
+    /// The broker belongs to a connection: its host is another process.
+    Client,
+    Serve(ServeError),
+}
+
+impl Children {
+    /// Starts the thread if the broker has none.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Result<Self, NoChildren> {
+        if !register_machine_wide() {
+            return Err(NoChildren::Serve(ServeError::Barriers));
+        }
+        loop {
+            let link = match shared.get_link() {
+                Some(link) => link,
+                None => match start_host(shared, None, ServeOptions::new().patience(PATIENCE)) {
+                    // Another thread was faster.
+                    Err(ServeError::Linked) => continue,
+                    started => started.map_err(NoChildren::Serve)?,
+                },
+            };
+            if !link.is_host() {
+                return Err(NoChildren::Client);
+            }
+            if link.ask_about_children(|reply| ChildCommand::Open { reply }) == Some(true) {
+                return Ok(Self { link });
+            }
+            // That thread is about to end, and has unlinked the broker, or is about to.
+            std::thread::yield_now();
+        }
+    }
+
+    /// Connects a process.
+    ///
+    /// # Errors
+    /// Why the host cannot.
+    pub(crate) fn add(&self, child: NewChild) -> Result<ChildLink, String> {
+        let child = Box::new(child);
+        let added = self.link.ask_about_children(|reply| ChildCommand::Add { child, reply });
+        let number = added.unwrap_or_else(|| Err("the host's thread has ended".to_owned()))?;
+        Ok(ChildLink { commands: self.link.commands().clone(), number })
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        if self.link.is_own_process() {
+            // If the thread has ended, there are no children.
+            let _ = self.link.commands().send(Command::Child(Box::new(ChildCommand::Close)));
+        }
+    }
+}
+
+/// The host's connection to a child.
+#[derive(Debug)]
+pub(crate) struct ChildLink {
+    commands: Commands,
+    number: u64,
+}
+
+impl ChildLink {
+    /// Sends a notice to the process, if it is connected.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let command = ChildCommand::Tell { number: self.number, notice };
+        // If the thread has ended, so has the connection.
+        let _ = self.commands.send(Command::Child(Box::new(command)));
+    }
+
+    /// Call this when the process has ended: nothing of it is left in the host's own process when this
+    /// returns.
+    pub(crate) fn remove(&self) {
+        let (reply, removed) = mpsc::channel();
+        let command = ChildCommand::Remove { number: self.number, reply };
+        if self.commands.send(Command::Child(Box::new(command))).is_ok() {
+            // It fails only if the thread has ended, which removes everything.
+            let _ = removed.recv();
+        }
+    }
+}
+
+/// The limits of a component as those of a process.
+pub(crate) fn peer_limits(limits: &ComponentLimits) -> PeerLimits {
+    PeerLimits {
+        peers: 1,
+        publishers: limits.publishers,
+        subscriptions: limits.subscriptions,
+        bytes: limits.publisher_bytes,
+        seats: limits.subscriptions_per_topic,
+        may_block: limits.back_pressure,
+    }
+}
+
+/// A socket that a host is to serve at, too.
+#[derive(Debug)]
+pub(crate) struct Listen {
+    pub(crate) place: Place,
+    pub(crate) options: ServeOptions,
+    /// Returns the place if the host does not: it [serves](NotListening::Serves) already, or is about to end.
+    pub(crate) reply: mpsc::Sender<Result<(), (Place, NotListening)>>,
+}
+
+/// Why a host does not serve at a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotListening {
+    Serves,
+    Ends,
+    System(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_nobody_takes_are_dropped_and_counted() {
+        let (events, receiver) = ChildEvents::new(Bell::new().expect("a descriptor is left"));
+        let line = || ChildEvent::Line { level: 0, text: String::new() };
+        (0..MAX_LINES + 5).for_each(|_| events.report(line()));
+        events.report(ChildEvent::Connected);
+        assert_eq!((receiver.take_dropped(), receiver.take_dropped()), (5, 0));
+        assert!((0..MAX_LINES).all(|_| matches!(receiver.next(), Some(ChildEvent::Line { .. }))));
+        assert!(matches!(receiver.next(), Some(ChildEvent::Connected)));
+        events.report(line());
+        assert!(receiver.next().is_some() && receiver.take_dropped() == 0);
+    }
+}
