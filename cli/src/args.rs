@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::log::Filter;
 use crate::units;
 
-/// Runs sandboxed wasm guests and native libraries that publish and subscribe without copying.
+/// Runs sandboxed wasm guests, native libraries and programs that publish and subscribe without copying.
 #[derive(Debug, Parser)]
 #[command(name = "blockcast", version)]
 pub struct Arguments {
@@ -19,7 +19,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run guests and native libraries until all of them have ended.
+    /// Run guests, native libraries and programs until all of them have ended.
     ///
     /// Ctrl-C asks them to finish; a second Ctrl-C ends them. The exit code is 0 if all have finished, 1 if
     /// one has failed, 2 if nothing was run, and 130 after a second Ctrl-C.
@@ -39,11 +39,15 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Run {
     /// Guests (.wasm, .wat), native libraries (.so, with --native) or manifests (.toml).
-    #[arg(required_unless_present = "manifest")]
+    #[arg(required_unless_present_any = ["manifest", "process"])]
     pub files: Vec<PathBuf>,
-    /// Manifest with guests, libraries, grants, topics, limits and restart policies.
+    /// Manifest with guests, libraries, processes, grants, topics, limits and restart policies.
     #[arg(long, value_name = "FILE")]
     pub manifest: Vec<PathBuf>,
+    /// Run a native library, or a program made with `blockcast::main!`, in a process of its own. If it
+    /// crashes, only the component ends. A name without a slash that is not a file here is looked up in PATH.
+    #[arg(long, value_name = "FILE")]
+    pub process: Vec<PathBuf>,
     /// Also run native libraries named on the command line. Their code runs in this process, without a
     /// sandbox: it can do whatever you can. Files are detected as native libraries from their content, not
     /// their name.
@@ -71,41 +75,41 @@ pub struct Run {
     pub log: Option<Filter>,
 }
 
-/// Grants for the guests and libraries named on the command line. Nothing is granted by default. Manifests
+/// Grants for the components named on the command line. Nothing is granted by default. Manifests
 /// have their own grants.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Granted {
     /// Topics that may be published to: a name, or a prefix followed by `*`. `COMPONENT:` before it restricts
-    /// the grant to one guest or library, named by its file without the extension.
+    /// the grant to one component, named by its file without the extension.
     #[arg(long, value_name = "[COMPONENT:]PATTERN")]
     pub publish: Vec<String>,
     /// Topics that may be subscribed to, as above.
     #[arg(long, value_name = "[COMPONENT:]PATTERN")]
     pub subscribe: Vec<String>,
-    /// A parameter for guests and libraries.
+    /// A parameter for guests, libraries and programs.
     #[arg(long, short, value_name = "[COMPONENT:]NAME=VALUE", value_parser = pair)]
     pub parameter: Vec<(String, String)>,
     /// Let guests use WASI: everything that the broker provides, or these parts, separated by commas: cli,
     /// clocks, io, random.
     #[arg(long, value_name = "PARTS", num_args = 0..=1, default_missing_value = "cli,clocks,io,random", value_delimiter = ',')]
     pub wasi: Vec<WasiPart>,
-    /// Memory limit of each guest, for example 16MiB.
+    /// Memory limit of each guest or process, for example 16MiB.
     #[arg(long, value_name = "BYTES", value_parser = units::bytes)]
     pub memory: Option<u64>,
-    /// Processor time limit of each guest or library. Waiting does not count.
+    /// Processor time limit of each component. Waiting does not count.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub compute: Option<Duration>,
-    /// Time after which guests and libraries are ended.
+    /// Time after which components are ended.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub run_time: Option<Duration>,
-    /// When to restart guests and libraries: never, on-failure or always.
+    /// When to restart components: never, on-failure or always.
     #[arg(long, value_name = "WHEN", default_value = "never", value_parser = units::restart)]
     pub restart: units::When,
 }
 
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Manifests (.toml) with guests, libraries, topics, and who may join.
+    /// Manifests (.toml) with guests, libraries, processes, topics, and who may join.
     pub manifest: Vec<PathBuf>,
     /// Path of the Unix socket. Default: the manifest's, or `$XDG_RUNTIME_DIR/blockcast.sock`. A socket that
     /// systemd passes comes first.

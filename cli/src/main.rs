@@ -1,9 +1,10 @@
-//! The command-line tool: runs guests and native libraries under a broker, and inspects them.
+//! The command-line tool: runs guests, native libraries and programs under a broker, and inspects them.
 //!
 //! ```text
 //! blockcast run deployment.toml          runs what a manifest lists
 //! blockcast run a.wasm b.wasm --publish 'sensors/*' --subscribe log
 //! blockcast run --native libfast.so slow.wasm
+//! blockcast run --process libfast.so     runs the library in a process of its own
 //! blockcast inspect guest.wasm           shows what it imports, exports and needs
 //! blockcast serve                        hosts the machine's topics
 //! blockcast topic echo words             prints messages of a topic that a host serves
@@ -38,6 +39,8 @@ const REFUSED: u8 = 2;
 fn main() -> ExitCode {
     // This process may be a child that `run` or `inspect` has started to compile a guest.
     blockcast::compile_child_main();
+    // Or one that `run` or `serve` has started to run a library.
+    blockcast::library_child_main();
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => hosting::serve(&arguments),

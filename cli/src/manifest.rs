@@ -31,6 +31,9 @@ pub struct Manifest {
     /// Native code runs without a sandbox, so it has a section of its own: nobody runs it by accident.
     #[serde(default)]
     pub library: Vec<Component>,
+    /// Libraries and programs in processes of their own.
+    #[serde(default)]
+    pub process: Vec<Component>,
     /// How to host the machine's topics.
     pub serve: Option<Spanned<Serve>>,
 }
@@ -131,13 +134,13 @@ impl Topic {
     }
 }
 
-/// `[[guest]]` and `[[library]]`
+/// `[[guest]]`, `[[library]]` and `[[process]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Component {
     /// Default: the name of the source file without the extension.
     pub name: Option<Spanned<String>>,
-    /// The file to run, relative to the manifest.
+    /// The file to run, relative to the manifest. For a process also the name of a program in `PATH`.
     pub source: Spanned<String>,
     /// The expected kind of the file. The actual kind is detected in any case.
     pub kind: Option<Kind>,
@@ -159,11 +162,30 @@ pub struct Component {
     #[serde(default)]
     pub restart: Restart,
     pub log: Option<Parsed<Filter>>,
+    /// Arguments of a program in a process of its own.
+    pub arguments: Option<Spanned<Vec<String>>>,
+    /// Variables of a process's environment, besides a few that it gets anyway.
+    pub environment: Option<Spanned<BTreeMap<String, String>>>,
+    /// Whether a process gets the whole environment.
+    pub inherit_environment: Option<Spanned<bool>>,
+    /// The folder in which a process starts, relative to the manifest.
+    pub folder: Option<Spanned<String>>,
 }
 
 impl Component {
     fn instances() -> Spanned<u32> {
         Spanned::new(0..0, 1)
+    }
+
+    /// A key that only processes have, and its position.
+    pub fn process_key(&self) -> Option<(&'static str, usize)> {
+        let keys = [
+            ("arguments", self.arguments.as_ref().map(Spanned::span)),
+            ("environment", self.environment.as_ref().map(Spanned::span)),
+            ("inherit-environment", self.inherit_environment.as_ref().map(Spanned::span)),
+            ("folder", self.folder.as_ref().map(Spanned::span)),
+        ];
+        keys.into_iter().find_map(|(key, span)| Some((key, span?.start)))
     }
 
     /// The component's grants.
@@ -181,10 +203,12 @@ pub enum Kind {
     Wasm,
     /// A native shared library.
     Library,
+    /// A program. Only processes run one.
+    Program,
 }
 
 impl Kind {
-    /// Detects a file's kind from its first bytes, or else from its name.
+    /// Detects a file's kind from its first bytes, or else from its name. Programs count as libraries.
     pub fn of(path: &Path) -> Result<Self, Refused> {
         let mut head = Vec::new();
         // Unreadable files are refused when they are loaded. Opening a pipe would wait for a writer.
@@ -203,7 +227,7 @@ impl Kind {
     }
 }
 
-/// `[guest.limits]` and `[library.limits]`. Defaults are those of [`ComponentLimits`].
+/// `[guest.limits]`, `[library.limits]` and `[process.limits]`. Defaults are those of [`ComponentLimits`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
@@ -238,7 +262,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn component_limits(&self) -> ComponentLimits {
+    /// The limits, as the broker knows them.
+    pub fn component_limits(&self) -> ComponentLimits {
         let mut limits = ComponentLimits::default();
         let set = |to: &mut u64, size: Option<Size>| *to = size.map_or(*to, |size| size.0);
         set(&mut limits.memory, self.memory);

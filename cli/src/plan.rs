@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blockcast::flat::dynamic;
-use blockcast::{ComponentLimits, ComponentOptions, Grants, RestartPolicy, Schema};
+use blockcast::{
+    ComponentLimits, ComponentOptions, Grants, LibraryFile, ProcessSource, RestartPolicy, Schema,
+};
 
 use crate::Refused;
 use crate::args::{Granted, Run, Serve};
@@ -20,7 +22,7 @@ const MAX_INSTANCES: u32 = 1024;
 pub struct Plan {
     pub topics: Vec<Declared>,
     pub inputs: Vec<Input>,
-    /// Guests and native libraries.
+    /// Guests, native libraries and processes.
     pub components: Vec<Instance>,
     pub stats: Option<Duration>,
     /// Folder for compiled guests.
@@ -57,11 +59,13 @@ pub struct Input {
     pub subscribers: u32,
 }
 
-/// One instance of a guest or a native library.
+/// One instance of a guest, a native library or a process.
 pub struct Instance {
     pub name: String,
     pub kind: Kind,
     pub file: PathBuf,
+    /// What it runs in a process of its own, if it does.
+    pub process: Option<ProcessSource>,
     /// What error messages about its file begin with: the position in the manifest.
     pub error_prefix: Option<String>,
     pub log: Filter,
@@ -79,9 +83,11 @@ impl Plan {
                 let message = "`blockcast run` does not host topics: use `blockcast serve`";
                 return Err(source.error(serve.span().start, message));
             }
-            if manifest.guest.is_empty() && manifest.library.is_empty() {
+            if manifest.guest.is_empty() && manifest.library.is_empty() && manifest.process.is_empty() {
                 let path = source.path.display();
-                return Err(format!("{path}: neither a [[guest]] nor a [[library]] section"));
+                return Err(format!(
+                    "{path}: neither a [[guest]] nor a [[library]] nor a [[process]] section"
+                ));
             }
             plan.add_manifest(&source, &manifest, arguments.log)?;
         }
@@ -150,6 +156,10 @@ impl Plan {
             let log = only.or(library.log.map(|filter| filter.0)).unwrap_or(log);
             self.add_component(source, library, Kind::Library, log)?;
         }
+        for process in &manifest.process {
+            let log = only.or(process.log.map(|filter| filter.0)).unwrap_or(log);
+            self.add_process(source, process, log)?;
+        }
         if let Some(serve) = &manifest.serve {
             self.add_hosting(source, serve.get_ref());
         }
@@ -216,6 +226,7 @@ impl Plan {
                     "this is a native library, which runs without a sandbox: it belongs under [[library]]"
                 }
                 Kind::Wasm => "this is a wasm guest: it belongs under [[guest]]",
+                Kind::Program => "this is a program: it belongs under [[process]]",
             };
             return Err(source.error(at_source, message));
         }
@@ -224,9 +235,66 @@ impl Plan {
                 source.error(at_source, "WASI is only for guests: a native library uses the system directly")
             );
         }
+        if let Some((key, at)) = component.process_key() {
+            return Err(source.error(at, &format!("{key} is only for a [[process]]")));
+        }
+        let cannot = match kind {
+            Kind::Wasm => "this guest cannot be run",
+            Kind::Library | Kind::Program => "this library cannot be run",
+        };
+        let error_prefix = source.error(at_source, cannot);
+        self.add_instances(source, component, (kind, file, None), error_prefix, log)
+    }
+
+    fn add_process(&mut self, source: &Source, component: &Component, log: Filter) -> Result<(), Refused> {
+        let (named, at_source) = (component.source.get_ref(), component.source.span().start);
+        let (file, kind) = process_file(Path::new(named), source.resolve(named))
+            .map_err(|refused| source.error(at_source, &refused))?;
+        if component.kind.is_some_and(|wanted| wanted != kind) {
+            let found = if kind == Kind::Library { "a native library" } else { "a program" };
+            return Err(source.error(at_source, &format!("this is {found}")));
+        }
+        if !component.wasi.is_empty() {
+            let message = "WASI is only for guests: a process uses the system directly";
+            return Err(source.error(at_source, message));
+        }
+        let mut process = process_source(kind, &file);
+        match &component.arguments {
+            Some(arguments) if kind == Kind::Library => {
+                return Err(
+                    source.error(arguments.span().start, "a library has no arguments: see parameters")
+                );
+            }
+            Some(arguments) => process = process.arguments(arguments.get_ref()),
+            None => {}
+        }
+        for (name, value) in component.environment.iter().flat_map(|variables| variables.get_ref()) {
+            process = process.environment(name, value);
+        }
+        if let Some(inherit) = &component.inherit_environment {
+            process = process.inherit_environment(*inherit.get_ref());
+        }
+        if let Some(folder) = &component.folder {
+            process = process.folder(source.resolve(folder.get_ref()));
+        }
+        let cannot = source.error(at_source, "this process cannot be run");
+        process
+            .check(&component.limits.component_limits())
+            .map_err(|error| format!("{cannot}\n    {error}"))?;
+        self.add_instances(source, component, (kind, file, Some(process)), cannot, log)
+    }
+
+    fn add_instances(
+        &mut self,
+        source: &Source,
+        component: &Component,
+        (kind, file, process): (Kind, PathBuf, Option<ProcessSource>),
+        error_prefix: Refused,
+        log: Filter,
+    ) -> Result<(), Refused> {
         let (name, at) = match &component.name {
             Some(name) => (name.get_ref().clone(), name.span().start),
-            None => (stem(&file), at_source),
+            None => (stem(&file), component.source.span().start),
         };
         let instances = *component.instances.get_ref();
         if !(1..=MAX_INSTANCES).contains(&instances) {
@@ -246,24 +314,20 @@ impl Plan {
                 .grants(component.grants())
                 .parameters(parameters)
                 .restart(component.restart.0.clone());
-            let cannot = match kind {
-                Kind::Wasm => "this guest cannot be run",
-                Kind::Library => "this library cannot be run",
-            };
-            let error_prefix = Some(source.error(at_source, cannot));
-            self.components.push(Instance { name, kind, file: file.clone(), error_prefix, log, options });
+            let (file, process, error_prefix) = (file.clone(), process.clone(), Some(error_prefix.clone()));
+            self.components.push(Instance { name, kind, file, process, error_prefix, log, options });
         }
         Ok(())
     }
 
     fn add_files<'a>(
         &mut self,
-        files: impl Iterator<Item = &'a PathBuf> + Clone,
+        files: impl Iterator<Item = &'a PathBuf>,
         arguments: &Run,
     ) -> Result<(), Refused> {
         let mut names: Vec<String> = Vec::new();
-        let mut kinds = Vec::new();
-        for file in files.clone() {
+        let mut found = Vec::new();
+        for file in files {
             let kind = Kind::of(file)?;
             if kind == Kind::Library && !arguments.native {
                 let file = file.display();
@@ -271,7 +335,16 @@ impl Plan {
                     "{file}: this is a native library, which runs without a sandbox; --native allows that"
                 ));
             }
-            kinds.push(kind);
+            found.push((file.clone(), kind, None));
+        }
+        for named in &arguments.process {
+            let (file, kind) = process_file(named, named.clone())?;
+            let process = process_source(kind, &file);
+            let limits = limits(&arguments.grants);
+            process.check(&limits).map_err(|error| error.to_string())?;
+            found.push((file, kind, Some(process)));
+        }
+        for (file, ..) in &found {
             let name = stem(file);
             let same = names
                 .iter()
@@ -280,7 +353,7 @@ impl Plan {
             names.push(if same == 0 { name } else { format!("{name}#{}", same + 1) });
         }
         let granted = &arguments.grants;
-        for ((file, name), kind) in files.zip(&names).zip(kinds) {
+        for ((file, kind, process), name) in found.into_iter().zip(&names) {
             let parameters = granted.parameter.iter().filter_map(|(key, value)| {
                 for_component(key, name, &names).map(|key| (key.to_owned(), value.clone()))
             });
@@ -292,7 +365,8 @@ impl Plan {
             self.components.push(Instance {
                 name: name.clone(),
                 kind,
-                file: file.clone(),
+                file,
+                process,
                 error_prefix: None,
                 log: arguments.log.unwrap_or(Filter::INFO),
                 options,
@@ -304,16 +378,45 @@ impl Plan {
 
 /// The command line's grants for component `name`.
 fn grants(granted: &Granted, name: &str, names: &[String]) -> Grants {
-    let mut limits = ComponentLimits::default();
-    limits.memory = granted.memory.unwrap_or(limits.memory);
-    (limits.compute, limits.run_time) = (granted.compute, granted.run_time);
     let for_it = |patterns: &[String]| -> Vec<String> {
         let patterns = patterns.iter().filter_map(|pattern| for_component(pattern, name, names));
         patterns.map(str::to_owned).collect()
     };
-    let grants = Grants::new().limits(limits).wasi(granted.wasi.iter().copied());
+    let grants = Grants::new().limits(limits(granted)).wasi(granted.wasi.iter().copied());
     let grants = for_it(&granted.publish).into_iter().fold(grants, Grants::publish);
     for_it(&granted.subscribe).into_iter().fold(grants, Grants::subscribe)
+}
+
+/// The command line's limits for each component.
+fn limits(granted: &Granted) -> ComponentLimits {
+    let mut limits = ComponentLimits::default();
+    limits.memory = granted.memory.unwrap_or(limits.memory);
+    (limits.compute, limits.run_time) = (granted.compute, granted.run_time);
+    limits
+}
+
+/// Finds what a process runs that is `named` so, at `path` if that exists. A file that exports an app is a
+/// library, and any other is a program.
+fn process_file(named: &Path, path: PathBuf) -> Result<(PathBuf, Kind), Refused> {
+    if path.extension().is_some_and(|extension| extension == "so") {
+        return Ok((path, Kind::Library));
+    }
+    if !path.exists() && !named.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return Ok((named.to_owned(), Kind::Program));
+    }
+    if path.is_file() && Kind::of(&path).is_ok_and(|kind| kind == Kind::Wasm) {
+        return Err(format!(
+            "{}: this is a wasm guest, which does not run in a process of its own",
+            path.display()
+        ));
+    }
+    let kind = if LibraryFile::read(&path).is_ok() { Kind::Library } else { Kind::Program };
+    // A name without a slash would be looked up in `PATH`.
+    Ok((if path.is_absolute() { path } else { Path::new(".").join(path) }, kind))
+}
+
+fn process_source(kind: Kind, file: &Path) -> ProcessSource {
+    if kind == Kind::Library { ProcessSource::library(file) } else { ProcessSource::program(file) }
 }
 
 /// Returns the part of `text` that applies to component `name`: what follows its name and a colon, or all of

@@ -90,7 +90,10 @@ async fn deploy(plan: Plan, settings: Settings<'_>) -> Result<ExitCode, Refused>
     let width = plan.components.iter().map(|instance| instance.name.chars().count()).max().unwrap_or(0);
     for instance in &plan.components {
         let options = instance.options.clone().log(log::sink(&instance.name, width, instance.log));
-        let started = programs[&instance.file].start(&broker, options);
+        let started = match &instance.process {
+            Some(process) => broker.supervise_process(process, options),
+            None => programs[&instance.file].start(&broker, options),
+        };
         components.push(started.map_err(|error| format!("{}: {error}", instance.name))?);
     }
     let instances = plan.components.len();
@@ -146,7 +149,7 @@ impl Program {
     async fn load(broker: &Broker, kind: Kind, file: PathBuf) -> Result<Self, StartError> {
         match kind {
             Kind::Wasm => broker.load_in_background(GuestSource::File(file)).await.map(Self::Guest),
-            Kind::Library => {
+            Kind::Library | Kind::Program => {
                 let broker = broker.clone();
                 // SAFETY: with `--native` or `[[library]]`, the user vouches for the file's code.
                 let loading = tokio::task::spawn_blocking(move || unsafe { broker.load_library(&file) });
@@ -166,7 +169,7 @@ impl Program {
 /// Loads each file once, all of them concurrently.
 async fn load(broker: &Broker, instances: &[Instance]) -> Result<BTreeMap<PathBuf, Program>, Refused> {
     let mut files = BTreeMap::new();
-    for instance in instances {
+    for instance in instances.iter().filter(|instance| instance.process.is_none()) {
         files.entry(instance.file.clone()).or_insert((instance.kind, &instance.error_prefix));
     }
     let loading = files.into_iter().map(|(file, (kind, prefix))| async move {

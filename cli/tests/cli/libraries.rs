@@ -3,7 +3,7 @@
 
 #[path = "../../../broker/tests/libraries/support/build.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
-mod build;
+pub mod build;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

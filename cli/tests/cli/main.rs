@@ -13,6 +13,7 @@ mod inspect;
 mod interrupts;
 mod libraries;
 mod manifest;
+mod processes;
 mod run;
 mod serving;
 mod texts;
