@@ -211,7 +211,7 @@ impl Subscriber {
                 Ok(())
             }
             Act::Arm => {
-                self.reader.arm();
+                self.reader.arm(std::task::Waker::noop());
                 Ok(())
             }
             Act::Look => {

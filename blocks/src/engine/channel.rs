@@ -15,6 +15,7 @@ use crate::engine::segment::layout::Layout;
 use crate::engine::segment::side::Side;
 use crate::engine::segment::words::UNUSED;
 use crate::engine::wake::roster::Roster;
+use crate::engine::wake::rung::{Rings, Rung};
 use crate::engine::wake::signal::Signal;
 use crate::error::ChannelError;
 use crate::payload::schema::Schema;
@@ -85,6 +86,17 @@ impl Drop for ArenaPin {
         }
         self.0.lock_subscribers().pins -= 1;
         self.0.release_if_unneeded();
+    }
+}
+
+impl Rings for Channel {
+    /// The publisher's counter.
+    fn rung(&self) -> &Rung {
+        &self.control().header().remote.rung
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_closed()
     }
 }
 
@@ -245,7 +257,7 @@ impl Channel {
     pub(crate) fn wake_publisher(&self) {
         match self.control().remote() {
             None => self.publisher.wake(),
-            Some(publisher) => publisher.ring(),
+            Some(publisher) => publisher.ring(&self.control().side().words().waiting.rung),
         }
     }
 
@@ -253,7 +265,14 @@ impl Channel {
     pub(crate) fn wake_subscribers(&self) {
         self.subscribers.wake_all();
         if let Some(annexes) = self.control().annexes() {
-            annexes.each(|annex| annex.ring());
+            let mut is_first = true;
+            annexes.each(|annex| {
+                if std::mem::take(&mut is_first) {
+                    self.rung().raise();
+                    self.rung().wake_threads();
+                }
+                annex.ring();
+            });
         }
     }
 

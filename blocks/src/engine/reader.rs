@@ -5,7 +5,7 @@ use std::hint::cold_path;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::descriptor::{Descriptor, Packed};
 use crate::engine::channel::Channel;
@@ -13,6 +13,7 @@ use crate::engine::ring::consumer::{Consumer, Outcome};
 use crate::engine::sample::raw::RawSample;
 use crate::engine::sample::window::{AttachmentWindow, SampleLimit};
 use crate::engine::shield::event;
+use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
 use crate::error::ReceiveError;
 #[cfg(doc)]
@@ -355,7 +356,7 @@ impl Reader {
             return Poll::Ready(());
         }
         self.signal.register(cx.waker());
-        self.arm();
+        self.arm(cx.waker());
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -388,13 +389,24 @@ impl Reader {
         }
     }
 
-    /// Announces that the party registered with the reader's signal is about to sleep. Before it does, the
-    /// caller must check [once more](Self::is_ready). If the system refuses the barrier that this takes
-    /// (`membarrier`, short of memory), the signal is woken at once, so that the caller keeps checking.
-    pub fn arm(&mut self) {
+    /// Announces that a party is about to sleep, whose `waker` is registered with the reader's signal. Before
+    /// it sleeps, the caller must check [once more](Self::is_ready). If the system refuses the barrier that
+    /// this takes (`membarrier`, short of memory), the signal is woken at once, so that the caller keeps
+    /// checking.
+    ///
+    /// If the publisher is in another process and `waker` is that of the [thread](crate::park::until), the
+    /// publisher wakes the thread directly. Otherwise it rings the [bell](crate::Bell).
+    pub fn arm(&mut self, waker: &Waker) {
         self.window.count_all(&self.consumer);
         self.settle();
-        if !self.consumer.control().arm_for_messages() {
+        let control = self.consumer.control();
+        let armed = if control.remote().is_none() {
+            control.header().state.messages.arm()
+        } else {
+            let channel = Arc::clone(&self.channel);
+            park::with_watch_list(waker, |list| control.arm_remotely(channel, list, &self.signal))
+        };
+        if !armed {
             // No publisher can be relied on to do it.
             self.signal.wake();
         }

@@ -399,9 +399,10 @@ impl Writer {
         }
         self.counted = true;
         self.channel.publisher.register(cx.waker());
-        if !self.producer.arm_for_space() {
+        let (producer, signal) = (&mut self.producer, &self.channel.publisher);
+        if !park::with_watch_list(cx.waker(), |list| producer.arm_for_space(list, signal)) {
             // As in `Reader::arm`.
-            self.channel.publisher.wake();
+            signal.wake();
         }
         match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => Poll::Pending,

@@ -14,6 +14,8 @@ pub(crate) mod clock;
 pub(crate) mod file_size;
 #[cfg(not(blockcast_library))]
 pub(crate) mod fork;
+#[cfg(not(any(loom, blockcast_library)))]
+pub(crate) mod futex;
 #[cfg(not(blockcast_library))]
 pub(crate) mod mapping;
 #[cfg(not(blockcast_library))]

@@ -16,6 +16,7 @@ mod other_process;
 mod stepped;
 #[expect(dead_code, reason = "the tests of hosts use the rest")]
 mod tracee;
+mod wakes;
 
 use bells::BellThread;
 use other_process::{OtherProcess, Socket};
@@ -41,7 +42,7 @@ fn attach(channel: &Channel, bell: &Bell, socket: &Socket) -> blockcast_blocks::
     id
 }
 
-/// The subscriber's side: opens a channel of another process.
+/// The subscriber's side: opens a channel of another process, and answers the bell.
 fn open(socket: &Socket) -> (Arc<Channel>, BellThread) {
     let bell = Bell::new().expect("a descriptor is left");
     let channel = open_with(socket, &bell);

@@ -178,7 +178,7 @@ impl Subscription {
         // with the others. One that arrives later wakes the waker.
         self.admit();
         // This includes waiting readers, because the check below may admit them.
-        self.readers_mut().for_each(Reader::arm);
+        self.readers_mut().for_each(|reader| reader.arm(cx.waker()));
         if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 

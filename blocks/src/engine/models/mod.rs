@@ -17,6 +17,7 @@ mod join;
 mod notify;
 mod remote;
 mod ring;
+mod sleep;
 mod wake;
 
 use crate::primitive::with_process_wide_barrier;

@@ -7,8 +7,7 @@ use super::quietly;
 use super::ring::{Met, Receiver, Ring};
 use crate::engine::remote::{AnnexTerms, Bell};
 use crate::engine::ring::consumer::{Consumer, Pace};
-use crate::engine::segment::control::even;
-use crate::primitive::{interruptible, offline, with_process_wide_barrier};
+use crate::primitive::{interruptible, offline};
 
 const OVERTAKABLE: Pace = Pace::Overtakable { window: 1, depth: u64::MAX };
 
@@ -194,78 +193,5 @@ fn remote_process_that_dies_keeps_nothing() {
         dying.join().unwrap();
         assert!(ring.publish(), "nobody keeps a block any more");
         assert_eq!(ring.settle(), 2, "every block comes back");
-    });
-}
-
-/// Subscribers of another process that sleep until they have all `messages`. A thread of that process answers
-/// its bell.
-#[test]
-fn remote_sleeper_is_woken_for_every_message() {
-    with_process_wide_barrier(|| {
-        loom::model(|| {
-            const MESSAGES: u64 = 2;
-            let mut ring = Ring::new(2, 1, 0);
-            let bell = Bell::new();
-            let (control, side) = ring.open(&Bell::new());
-            ring.control.attach(side, AnnexTerms::default(), bell.clone());
-            let consumer = Consumer::join(&control, 0, Pace::Reliable, 0).expect("a barrier");
-            let mut receiver = Receiver { consumer, cells: ring.cells.clone() };
-            let sleeper = thread::spawn(move || {
-                let mut received = 0;
-                while received < MESSAGES {
-                    match receiver.receive() {
-                        Met::Message(_) => received += 1,
-                        _ => {
-                            assert!(control.arm_for_messages());
-                            if !receiver.consumer.is_ready() {
-                                bell.wait();
-                                control.disarm();
-                            }
-                        }
-                    }
-                }
-            });
-            for _ in 0..MESSAGES {
-                let unit = ring.take_block().expect("as many blocks as messages");
-                assert!(!ring.publish_block(unit), "nobody of this process sleeps");
-            }
-            offline();
-            sleeper.join().unwrap();
-        });
-    });
-}
-
-#[test]
-fn remote_release_wakes_a_publisher_that_waits_for_blocks() {
-    with_process_wide_barrier(|| {
-        loom::model(|| {
-            let mut ring = Ring::new(2, 1, 0);
-            let bell = Bell::new();
-            let (control, side) = ring.open(&bell);
-            ring.control.attach(side, AnnexTerms::default(), Bell::new());
-            let consumer = Consumer::join(&control, 0, Pace::Reliable, 0).expect("a barrier");
-            let mut receiver = Receiver { consumer, cells: ring.cells.clone() };
-            assert!(ring.publish() && ring.publish());
-            let subscriber = thread::spawn(move || {
-                interruptible();
-                for sequence in 0..2 {
-                    assert_eq!(receiver.take(), Met::Message(sequence));
-                    assert!(!receiver.consumer.release(sequence + 1), "it rings itself");
-                }
-                offline();
-            });
-            // The second time, subscribers of this process would need no barrier any more.
-            for _ in 0..2 {
-                while ring.take_block().is_none() {
-                    assert!(ring.producer.arm_for_space());
-                    if ring.take_block().is_some() {
-                        break;
-                    }
-                    bell.wait();
-                    even(&ring.control.header().space_armed);
-                }
-            }
-            subscriber.join().unwrap();
-        });
     });
 }

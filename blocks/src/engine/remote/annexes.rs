@@ -11,6 +11,8 @@ use crate::engine::segment::words::{Cursor, Header, UNBOUNDED, UNUSED};
 #[cfg(not(loom))]
 use crate::engine::segment::{annex::AnnexFile, files::SegmentError};
 use crate::engine::snapshot::PromptSnapshot;
+use crate::engine::wake::armed::{Answered, Wakers};
+use crate::engine::wake::rung::{Heard, Rings, Rung};
 use crate::primitive::{AtomicU32, LoadAcquire as _, Ordering, essential};
 #[cfg(not(loom))]
 use crate::stats::ReaderStats;
@@ -103,8 +105,14 @@ pub(crate) struct Annex {
     side: Side,
     terms: AnnexTerms,
     bell: Bell,
-    /// The value of the armed word for which the bell was rung last. Only the publisher uses it.
-    rung: AtomicU32,
+    /// The waits that the publisher has answered. Only the publisher uses it.
+    answered: Answered,
+    /// 1 if the publisher has yet to ring the bell for them. Only the publisher uses it.
+    ring_due: AtomicU32,
+    /// 1 once the process was detached.
+    is_detached: AtomicU32,
+    /// The count of the process's counter for which the bell of the publisher's process rang last.
+    heard: Heard,
     /// Blocks that are charged to the quota. Only the publisher uses it.
     kept: AtomicU32,
     /// Keeps the memory of the side.
@@ -198,21 +206,44 @@ impl Annex {
         self.kept.store(self.kept.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
-    /// Rings its bell if a subscriber of the process waits for messages and was not woken since it began to
-    /// wait. Called by the publisher after it has published, behind a light barrier.
-    pub(crate) fn ring_if_armed(&self) {
-        // Ordering: Relaxed; if this misses that a subscriber waits, its barrier comes later, and it sees the
-        // message when it checks once more.
-        let armed = self.side.words().waiting.armed.load(Ordering::Relaxed);
-        if armed % 2 == 1 && self.rung.load(Ordering::Relaxed) != armed {
-            self.rung.store(armed, Ordering::Relaxed);
+    /// How those of its subscribers are woken that have begun to wait for messages since this was called
+    /// last. Called by the publisher after it has published, behind a light barrier. If the bell must ring,
+    /// the caller calls [`ring_if_due`](Self::ring_if_due).
+    #[inline(always)]
+    pub(crate) fn new_waits(&self) -> Option<Wakers> {
+        let wakers = self.answered.new_waits(&self.side.words().waiting.armed)?;
+        self.ring_due.store(wakers.bell.into(), Ordering::Relaxed);
+        Some(wakers)
+    }
+
+    /// Rings its bell if that is left to do.
+    pub(crate) fn ring_if_due(&self) {
+        if self.ring_due.load(Ordering::Relaxed) != 0 {
+            self.ring_due.store(0, Ordering::Relaxed);
             self.bell.ring();
         }
+    }
+
+    /// Whether the process has woken the publisher since this was called last.
+    #[cfg_attr(loom, allow(dead_code, reason = "for the bell, which models answer by themselves"))]
+    pub(crate) fn has_rung(&self) -> bool {
+        self.heard.is_new(&self.side.words().waiting.rung)
     }
 
     /// Rings its bell, even if no subscriber of the process waits.
     pub(crate) fn ring(&self) {
         self.bell.ring();
+    }
+}
+
+impl Rings for Annex {
+    fn rung(&self) -> &Rung {
+        &self.side.words().waiting.rung
+    }
+
+    fn is_over(&self) -> bool {
+        // Ordering: Relaxed; whoever detaches it wakes the publisher afterwards.
+        self.is_detached.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -248,7 +279,10 @@ impl Annexes {
                 side,
                 terms,
                 bell,
-                rung: AtomicU32::new(0),
+                answered: Answered::new(),
+                ring_due: AtomicU32::new(0),
+                is_detached: AtomicU32::new(0),
+                heard: Heard::new(),
                 kept: AtomicU32::new(0),
                 #[cfg(not(loom))]
                 _file: file,
@@ -267,6 +301,7 @@ impl Annexes {
         let detached = self.list.change(|annexes| {
             let at = annexes.iter().position(|annex| annex.id == id)?;
             let detached = annexes.swap_remove(at);
+            detached.is_detached.store(1, Ordering::Relaxed);
             if annexes.is_empty() {
                 header.state.messages.clear_remote();
             }

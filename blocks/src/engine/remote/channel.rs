@@ -8,7 +8,7 @@ use crate::engine::channel::{Channel, reader_stats};
 use crate::engine::config::ChannelConfig;
 use crate::engine::segment::annex::{AnnexFile, AnnexGeometry, Opened};
 use crate::engine::segment::arena::Arena;
-use crate::engine::segment::control::{Control, even};
+use crate::engine::segment::control::Control;
 use crate::engine::segment::files::{ALL_SEALS, CheckedFiles, SegmentError, SegmentFile, check_file};
 use crate::engine::segment::{Segment, SegmentFiles};
 use crate::engine::wake::signal::Signal;
@@ -191,6 +191,8 @@ impl Channel {
             annexes.detach(self.control().header(), id);
             return Err(AnnexError::Ended);
         }
+        // It may wait for blocks of which the new process keeps some.
+        self.publisher.wake();
         Ok(id)
     }
 
@@ -244,19 +246,24 @@ impl Channel {
         holding
     }
 
-    /// Call this after the bell of this process has rung and was [drained](Bell::drain). Wakes the publisher
-    /// if it is in this process, and otherwise the subscribers of this process that wait. Never waits.
+    /// Call this after the bell of this process has rung and was [drained](Bell::drain). If another process
+    /// has rung it because of this channel, wakes the publisher if it is in this process, and otherwise the
+    /// subscribers of this process that wait. Never waits.
     pub fn bell_rang(&self) {
         if self.is_inherited() {
             return;
         }
-        if self.is_remote() {
-            if self.control().disarm() || self.is_closed() {
+        let control = self.control();
+        if let Some(publisher) = control.remote() {
+            if publisher.has_rung(control.header()) || self.is_closed() {
                 self.subscribers.wake_all();
             }
-        } else {
-            even(&self.control().header().space_armed);
-            self.publisher.wake();
+        } else if let Some(annexes) = control.annexes() {
+            let mut has_rung = false;
+            annexes.each(|annex| has_rung |= annex.has_rung());
+            if has_rung {
+                self.publisher.wake();
+            }
         }
     }
 

@@ -10,12 +10,16 @@
 //!   Channel::share            ── two files, bell ──▶  Channel::open_remote
 //!   Channel::attach         ◀──── annex, bell ──────
 //!      the annex is in the list ── "attached" ─────▶  Channel::join, as in any channel
-//!   publish ── rings the bell if the annex is armed ▶  Channel::bell_rang wakes the subscribers
-//!   Channel::bell_rang wakes  ◀─ rings the bell if ──  release
-//!      the publisher             `space_armed` is odd
+//!   publish, and if the annex says that somebody waits,
+//!     change `rung`, FUTEX_WAKE ──────────────────▶  a thread that waits
+//!     ring the bell ──────────────────────────────▶  Channel::bell_rang wakes tasks that wait
+//!                                                release, and if the publisher waits,
+//!   its thread             ◀────────────────────────  change the annex's `rung`, FUTEX_WAKE
+//!   Channel::bell_rang     ◀────────────────────────  ring the bell
 //!   Channel::detach        ◀── its pidfd, or a farewell
 //! ```
-//! The engine does not pass files and bells from one process to another. The caller does.
+//! The engine does not pass files and bells from one process to another. The caller does. See
+//! [`wake`](crate::engine::wake) for how a wait is announced.
 //!
 //! # Joining
 //! The publisher has an annex in its list before any subscriber of that process joins. A joiner claims, makes
@@ -30,9 +34,10 @@
 //!
 //! # Hostile processes
 //! The publisher bounds every number that it reads from an annex. A subscribing process can pin blocks, up to
-//! its [quota](AnnexTerms::quota), and hold the publisher back if it [may](AnnexTerms::may_block), but
-//! nothing else. A subscriber checks that every descriptor names bytes of one block. [`Trust`] says whether
-//! it also validates the bytes.
+//! its [quota](AnnexTerms::quota), hold the publisher back if it [may](AnnexTerms::may_block), and be woken
+//! by each message, but nothing else. A subscriber checks that every descriptor names bytes of one block.
+//! [`Trust`] says whether it also validates the bytes. Either side can keep a thread awake that waits for it,
+//! but not past a deadline.
 
 mod annexes;
 #[cfg(not(loom))]

@@ -4,7 +4,9 @@ use super::Bell;
 use crate::descriptor::{len_of, mark_unchecked, unit_of};
 use crate::engine::segment::layout::Layout;
 use crate::engine::segment::words::Header;
-use crate::primitive::{AtomicU32, Ordering};
+use crate::engine::wake::armed::Answered;
+use crate::engine::wake::rung::{Heard, Rung};
+use crate::primitive::essential;
 
 /// How far the subscribers of this process trust a publisher of another one.
 ///
@@ -31,13 +33,15 @@ pub(crate) struct RemotePublisher {
     /// Whether the publisher waits for reliable subscribers of this process.
     may_block: bool,
     bell: Bell,
-    /// The value of `space_armed` for which the bell was rung last.
-    rung: AtomicU32,
+    /// The publisher's waits for a block that this process has answered.
+    answered: Answered,
+    /// The count of the publisher's counter for which the bell of this process rang last.
+    heard: Heard,
 }
 
 impl RemotePublisher {
     pub(crate) fn new(layout: Layout, trust: Trust, may_block: bool, bell: Bell) -> Self {
-        Self { layout, trust, may_block, bell, rung: AtomicU32::new(0) }
+        Self { layout, trust, may_block, bell, answered: Answered::new(), heard: Heard::new() }
     }
 
     /// Whether the publisher waits for reliable subscribers of this process.
@@ -59,20 +63,28 @@ impl RemotePublisher {
         })
     }
 
-    /// Rings the publisher's bell if it waits for a block and was not rung since it began to wait. Called
-    /// after the release of a block, behind a light barrier.
-    pub(crate) fn ring_if_armed(&self, header: &Header) {
-        // Ordering: Relaxed; if this misses that the publisher waits, its barrier comes later, and it sees
-        // the release when it checks once more.
-        let armed = header.space_armed.load(Ordering::Relaxed);
-        // Ordering: Relaxed; two threads that ring for the same wait do no harm.
-        if armed % 2 == 1 && self.rung.swap(armed, Ordering::Relaxed) != armed {
+    /// Wakes the publisher if it waits for a block and was not woken since it began to wait. Called after the
+    /// release of a block, behind a light barrier. `rung` is the counter of this process.
+    pub(crate) fn answer(&self, header: &Header, rung: &Rung) {
+        let Some(wakers) = self.answered.new_waits(&header.remote.space_armed) else { return };
+        rung.raise();
+        if wakers.threads {
+            essential!(wake_publisher, rung.wake_threads());
+        }
+        if wakers.bell {
             self.bell.ring();
         }
     }
 
-    /// Rings the publisher's bell, whatever it waits for.
-    pub(crate) fn ring(&self) {
+    /// Rings the publisher's bell, whatever it waits for. `rung` is the counter of this process.
+    pub(crate) fn ring(&self, rung: &Rung) {
+        rung.raise();
         self.bell.ring();
+    }
+
+    /// Whether the publisher has woken subscribers of other processes since this was called last.
+    #[cfg_attr(loom, allow(dead_code, reason = "for the bell, which models answer by themselves"))]
+    pub(crate) fn has_rung(&self, header: &Header) -> bool {
+        self.heard.is_new(&header.remote.rung)
     }
 }

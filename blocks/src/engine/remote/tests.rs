@@ -1,6 +1,7 @@
 //! A channel and the same channel opened once more, as another process would, in one process.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::*;
 use crate::engine::channel::Channel;
@@ -15,6 +16,7 @@ use crate::primitive::{LoadAcquire as _, Ordering};
 use crate::units::{PublisherId, Sequence};
 
 mod hostile;
+mod sleepers;
 
 const BLOCKS: u8 = 16;
 
@@ -182,7 +184,7 @@ fn a_publisher_rings_a_bell_once_for_each_wait_and_not_for_nothing() {
     assert!(reader.is_ready());
     drop(reader.receive().unwrap());
     for _ in 0..3 {
-        reader.arm();
+        reader.arm(Waker::noop());
         assert!(!reader.is_ready());
         pair.publish(b"2").unwrap();
         assert!(pair.bell.drain());
@@ -194,14 +196,14 @@ fn a_publisher_rings_a_bell_once_for_each_wait_and_not_for_nothing() {
         }
     }
     assert!(!pair.publisher_bell.drain(), "the publisher does not wait");
-    reader.arm();
+    reader.arm(Waker::noop());
     drop(pair.writer);
     assert!(pair.bell.drain(), "the end");
 }
 
 #[test]
 fn a_subscriber_rings_the_publishers_bell_once_for_each_wait_and_when_it_joins_or_leaves() {
-    use std::task::{Context, Waker};
+    use std::task::Context;
 
     let mut pair = Pair::new(&AnnexTerms::default(), Trust::Shared);
     let mut reader = pair.join(Overflow::Block);

@@ -40,7 +40,10 @@ use crate::engine::remote::Annex;
 use crate::engine::segment::control::Control;
 use crate::engine::segment::words::Header;
 use crate::engine::wake::event_count::QuietRounds;
-use crate::primitive::{Ordering, essential, fence, machine_barrier};
+use crate::engine::wake::rung::Rings;
+use crate::engine::wake::signal::Signal;
+use crate::engine::wake::watch::{self, WatchList};
+use crate::primitive::{Ordering, essential, fence, machine_barrier, reachable_by_barriers};
 
 mod reclaim;
 
@@ -216,30 +219,56 @@ impl Producer {
     }
 
     /// Whether somebody of this process waits for what was published and must be woken. Checks behind a
-    /// fence. Rings the bells of other processes in which somebody waits.
+    /// fence. Wakes those who wait in other processes.
     #[cold]
     pub(crate) fn wakes(&mut self) -> bool {
         let (remote, here) = self.control.header().state.messages.kinds_of_waiters();
         if remote {
             self.notice_annexes();
-            self.annexes.iter().for_each(|annex| annex.ring_if_armed());
+            self.wake_annexes();
         }
         here && self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
     }
 
-    /// Announces that the publisher is about to wait for a block, to subscribers of all processes. Returns
-    /// `false` if the system refused a barrier that this takes: see
+    fn wake_annexes(&self) {
+        let rung = &self.control.header().remote.rung;
+        let (mut threads, mut bells) = (false, false);
+        for annex in &self.annexes {
+            let Some(wakers) = annex.new_waits() else { continue };
+            // Again for every process. A thread of this one may have received the message, seen the change
+            // for another process, and begun to wait for the next message: that wait counts as answered now.
+            if essential!(rung_again, true, !threads && !bells) {
+                rung.raise();
+            }
+            threads |= wakers.threads;
+            bells |= wakers.bell;
+            reachable_by_barriers();
+        }
+        if threads {
+            // The threads of all processes, at once.
+            essential!(wake_sleepers, rung.wake_threads());
+        }
+        if bells {
+            self.annexes.iter().for_each(|annex| annex.ring_if_due());
+        }
+    }
+
+    /// Announces that the publisher, the party of `signal`, is about to wait for a block, to subscribers of
+    /// all processes. If a thread waits, it sleeps on the counters of the other processes, which are added to
+    /// its `list`. Returns `false` if the system refused a barrier that this takes: see
     /// [`EventCount::arm`](crate::engine::wake::event_count::EventCount::arm).
+    ///
+    /// A process that is attached later wakes the party.
     #[must_use]
-    pub(crate) fn arm_for_space(&mut self) -> bool {
-        let header = self.control.header();
-        // Ordering: Release, as in `Control::arm_for_messages`.
-        header.space_armed.fetch_or(1, Ordering::AcqRel);
-        let announced = header.space.arm();
+    pub(crate) fn arm_for_space(&mut self, list: Option<&mut WatchList>, signal: &Arc<Signal>) -> bool {
         self.notice_annexes();
-        // Ordering: pairs with the light barrier in `Control::released`, in another process: either it sees
-        // that the publisher waits, or our next look sees its release.
-        announced && (self.annexes.is_empty() || essential!(remote_space_barrier, machine_barrier()))
+        let header = self.control.header();
+        let sources = self.annexes.iter().map(|annex| Arc::clone(annex) as Arc<dyn Rings>);
+        watch::announce(&header.remote.space_armed, sources, list, signal, || {
+            // Ordering: pairs with the light barrier in `Control::released`, in another process.
+            header.space.arm()
+                && (self.annexes.is_empty() || essential!(remote_space_barrier, machine_barrier()))
+        })
     }
 
     /// Takes note of processes that were attached or detached. Returns `true` if there were any. A load, as a

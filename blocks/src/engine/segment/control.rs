@@ -33,6 +33,9 @@ use crate::engine::segment::preamble::Geometry;
 use crate::engine::segment::side::Side;
 use crate::engine::segment::words::{Cursor, Header, KeptDescriptor, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
+use crate::engine::wake::rung::Rings;
+use crate::engine::wake::signal::Signal;
+use crate::engine::wake::watch::{self, WatchList};
 use crate::primitive::{
     LoadAcquire as _, Ordering, asymmetric_barriers, essential, fence, heavy_barrier, machine_barrier,
 };
@@ -173,30 +176,26 @@ impl Control {
         self.side.words().waiting.publisher_gone.load(Ordering::Acquire) != 0
     }
 
-    /// Announces a subscriber of this process that is about to sleep. Returns `false` if the system refused
-    /// the barrier that this takes: see [`EventCount::arm`].
-    ///
-    /// [`EventCount::arm`]: crate::engine::wake::event_count::EventCount::arm
+    /// Announces a subscriber of this process, the party of `signal`, that is about to sleep, while the
+    /// publisher is in another process. If a thread waits, it sleeps on the counter of `source`, which is
+    /// added to its `list`. Returns `false` if the system refused the barrier that this takes: then the
+    /// publisher may not see the announcement, and the caller must not sleep.
     #[must_use]
-    pub(crate) fn arm_for_messages(&self) -> bool {
-        if self.remote().is_none() {
-            return self.header().state.messages.arm();
-        }
-        // Ordering: Release, so that the thread that answers the bell sees how to wake us: it changes this
-        // word before it wakes, so either it sees this, or the word is odd anew and the bell rings again.
-        self.side.words().waiting.armed.fetch_or(1, Ordering::AcqRel);
-        // Ordering: pairs with the light barrier in `may_have_waiters`, in the publisher's process: either it
-        // sees the word, or our next look sees its message.
-        essential!(remote_wait_barrier, machine_barrier())
-    }
-
-    /// Resets the armed word of this process, because its bell rang. Returns `true` if somebody may wait.
-    pub(crate) fn disarm(&self) -> bool {
-        even(&self.side.words().waiting.armed)
+    pub(crate) fn arm_remotely(
+        &self,
+        source: Arc<dyn Rings>,
+        list: Option<&mut WatchList>,
+        signal: &Arc<Signal>,
+    ) -> bool {
+        let armed = &self.side.words().waiting.armed;
+        // Ordering: pairs with the light barrier in `may_have_waiters`, in the publisher's process.
+        watch::announce(armed, std::iter::once(source), list, signal, || {
+            essential!(remote_wait_barrier, machine_barrier())
+        })
     }
 
     /// Call this after releasing. Returns `true` if the publisher sleeps and the caller must wake it. If the
-    /// publisher is in another process, this has rung its bell already.
+    /// publisher is in another process, this has woken it already.
     #[inline(always)]
     pub(crate) fn released(&self, rounds: &mut QuietRounds) -> bool {
         may_have_waiters(self.header().space.word()) && self.released_behind_fence(rounds)
@@ -208,7 +207,7 @@ impl Control {
         match self.remote() {
             None => self.header().space.waiter_behind_fence(rounds),
             Some(publisher) => {
-                publisher.ring_if_armed(self.header());
+                publisher.answer(self.header(), &self.side.words().waiting.rung);
                 false
             }
         }
@@ -233,15 +232,6 @@ impl Control {
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
         self.side.words().held.load(acquire) != 0
     }
-}
-
-/// Makes an armed word even. Returns `true` if it was odd.
-pub(crate) fn even(armed: &crate::primitive::AtomicU32) -> bool {
-    let value = armed.load(Ordering::Relaxed);
-    // Ordering: AcqRel pairs with the change by the waiter: its waker is registered. If it is odd again
-    // already, there is a waiter that the next bell is for.
-    value % 2 == 1
-        && armed.compare_exchange(value, value.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// A cursor of a control segment.

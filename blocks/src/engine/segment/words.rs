@@ -9,7 +9,9 @@ use crossbeam_utils::CachePadded;
 use crate::direct::Slot;
 #[cfg(not(loom))]
 use crate::engine::segment::preamble::Preamble;
+use crate::engine::wake::armed::Armed;
 use crate::engine::wake::event_count::EventCount;
+use crate::engine::wake::rung::Rung;
 use crate::primitive::{AtomicU32, AtomicU64, LoadAcquire as _, Ordering, asymmetric_barriers};
 
 /// `low` of a cursor that nobody uses: it claims nothing.
@@ -25,10 +27,19 @@ pub(crate) struct Header {
     pub(crate) state: CachePadded<State>,
     /// Notified by subscribers of the publisher's process that release, waited on by the publisher.
     pub(crate) space: CachePadded<EventCount>,
-    /// Odd while the publisher waits for a block that a subscriber of another process may release. Then
-    /// `space` is not quiet either. Changes with every wait.
-    pub(crate) space_armed: CachePadded<AtomicU32>,
+    pub(crate) remote: CachePadded<RemoteWords>,
     pub(crate) pool: CachePadded<PoolLine>,
+}
+
+/// The publisher's words for waiting and for waking, of which only other processes take note.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RemoteWords {
+    /// Counts the waits for a block that a subscriber of another process may release. Meanwhile `space` is
+    /// not quiet either.
+    pub(crate) space_armed: Armed,
+    /// Changes when subscribers of other processes are woken.
+    pub(crate) rung: Rung,
 }
 
 /// The words of the subscribers of one process, except their cursors and hold counts. The publisher's process
@@ -53,12 +64,14 @@ pub(crate) struct Joined {
     pub(crate) claimers: AtomicU32,
 }
 
-/// The words for waiting in a process that is not the publisher's.
+/// The words for waiting and waking in a process that is not the publisher's.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Waiting {
-    /// Odd while a subscriber of the process waits for messages. Changes with every wait.
-    pub(crate) armed: AtomicU32,
+    /// Counts the waits of the process's subscribers for messages.
+    pub(crate) armed: Armed,
+    /// Changes when the publisher is woken.
+    pub(crate) rung: Rung,
     /// 1 once the process knows that the publisher's has ended.
     pub(crate) publisher_gone: AtomicU32,
 }
@@ -162,7 +175,7 @@ impl Header {
                 limit: AtomicU64::new(0),
             }),
             space: CachePadded::new(EventCount::new()),
-            space_armed: CachePadded::new(AtomicU32::new(0)),
+            remote: CachePadded::new(RemoteWords { space_armed: Armed::new(), rung: Rung::new() }),
             pool: CachePadded::new(PoolLine {
                 blocks: AtomicU32::new(0),
                 limbo: AtomicU32::new(0),
@@ -201,7 +214,8 @@ impl SideWords {
             }),
             held: CachePadded::new(AtomicU64::new(0)),
             waiting: CachePadded::new(Waiting {
-                armed: AtomicU32::new(0),
+                armed: Armed::new(),
+                rung: Rung::new(),
                 publisher_gone: AtomicU32::new(0),
             }),
         }

@@ -7,27 +7,32 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::parker::Parker;
+use super::watch::WatchList;
 use crate::primitive::{AtomicU32, Ordering};
 pub use crate::spin::spin;
 
-struct Unpark(Thread);
+/// What a thread polls with, and sleeps on.
+struct Bed {
+    parker: Arc<Parker>,
+    waker: Waker,
+}
 
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
+impl Bed {
+    fn new() -> Self {
+        let parker = Arc::new(Parker::new());
+        Self { waker: Waker::from(Arc::clone(&parker)), parker }
     }
 }
 
 thread_local! {
-    static WAKER: Waker = waker();
+    static BED: Bed = Bed::new();
+    /// The counters of other processes for which this thread's current poll may wait.
+    static WATCHED: RefCell<Option<WatchList>> = const { RefCell::new(None) };
     /// Cancels this thread's work.
     static CANCELLATION: RefCell<Option<Cancellation>> = const { RefCell::new(None) };
 }
@@ -37,27 +42,48 @@ thread_local! {
 /// Each thread creates its waker once, so waiting does not allocate, except in destructors of thread-local
 /// variables. Polls at least once, even after the deadline. In [cancelled](Cancellation) work this does not
 /// wait: it unwinds, or returns `None` if it cannot.
-pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    // It may be gone if the destructor of another thread-local variable waits.
-    let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| waker());
+///
+/// A message or a block of another process wakes the thread too, if `poll` waits for it with the context's
+/// own waker. For that, the next call of this function polls again whatever is still of interest.
+pub fn until<T>(deadline: Option<Instant>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    sleep_until(deadline, true, poll)
+}
+
+fn sleep_until<T>(
+    deadline: Option<Instant>,
+    can_be_cancelled: bool,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let (waker, last) = match BED.try_with(|bed| bed.waker.clone()) {
+        Ok(waker) => (waker, None),
+        // The destructor of another thread-local variable waits.
+        Err(_) => {
+            let bed = Bed::new();
+            (bed.waker.clone(), Some(bed))
+        }
+    };
     let mut cx = Context::from_waker(&waker);
+    let mut list = WatchList::default();
     loop {
-        if let Poll::Ready(value) = poll(&mut cx) {
+        list.remove_changed(&waker);
+        let polled = {
+            let _watching = Watching::begin(&mut list);
+            poll(&mut cx)
+        };
+        if let Poll::Ready(value) = polled {
             return Some(value);
         }
-        if is_cancelled() {
+        if can_be_cancelled && is_cancelled() {
             unwind();
             return None;
         }
-        match deadline {
-            None => thread::park(),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return None;
-                }
-                thread::park_timeout(left);
-            }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return None;
+        }
+        match &last {
+            Some(bed) => bed.parker.park(&list, left),
+            None => BED.with(|bed| bed.parker.park(&list, left)),
         }
     }
 }
@@ -66,13 +92,52 @@ pub fn until<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>
 /// unwinds instead of waiting, or goes on if it cannot unwind.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    loop {
-        if let Some(output) = until(None, |cx| future.as_mut().poll(cx)) {
+    for can_be_cancelled in [true, false] {
+        if let Some(output) = sleep_until(None, can_be_cancelled, |cx| future.as_mut().poll(cx)) {
             return output;
         }
-        // It was cancelled. The thread is woken as usual: `until` has polled with this thread's waker.
-        thread::park();
     }
+    unreachable!("without a deadline, only cancellation ends this early")
+}
+
+/// Lets a poll add to a list.
+struct Watching<'l> {
+    list: &'l mut WatchList,
+    /// The list of the wait in whose poll this one takes place.
+    outer: Option<WatchList>,
+}
+
+impl<'l> Watching<'l> {
+    fn begin(list: &'l mut WatchList) -> Self {
+        let inner = std::mem::take(list);
+        let outer = WATCHED.try_with(|watched| watched.replace(Some(inner))).ok().flatten();
+        Self { list, outer }
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        let outer = self.outer.take();
+        if outer.is_some() {
+            // The outer wait may have been woken meanwhile, which this thread took for its inner one.
+            let _ = BED.try_with(|bed| bed.parker.unpark());
+        }
+        if let Ok(Some(inner)) = WATCHED.try_with(|watched| watched.replace(outer)) {
+            *self.list = inner;
+        }
+    }
+}
+
+/// Calls `action` with the counters for which the current poll of this thread may wait, if it polls with
+/// `waker`. Otherwise, something else polls, which a thread that sleeps does not reach.
+pub(crate) fn with_watch_list<R>(waker: &Waker, action: impl FnOnce(Option<&mut WatchList>) -> R) -> R {
+    let is_own = BED.try_with(|bed| std::ptr::eq(waker.data(), Arc::as_ptr(&bed.parker).cast()));
+    // They may be gone in the destructor of another thread-local variable.
+    let list = if is_own == Ok(true) { WATCHED.try_with(RefCell::take).ok().flatten() } else { None };
+    let Some(mut list) = list else { return action(None) };
+    let result = action(Some(&mut list));
+    WATCHED.with(|watched| watched.replace(Some(list)));
+    result
 }
 
 /// Cancels a piece of work, from any thread. Wherever the work would [wait](until), its stack is unwound, as
@@ -86,8 +151,8 @@ pub struct Cancellation(Arc<Requested>);
 #[derive(Default)]
 struct Requested {
     cancelled: AtomicU32,
-    /// The thread that runs the work, while it does.
-    thread: Mutex<Option<Thread>>,
+    /// What the thread that runs the work sleeps on, while it does.
+    thread: Mutex<Option<Arc<Parker>>>,
 }
 
 /// How work ended without returning.
@@ -123,7 +188,7 @@ impl Cancellation {
     /// # Errors
     /// [`Left`] if it does not return.
     pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, Left> {
-        *self.thread() = Some(thread::current());
+        *self.thread() = BED.try_with(|bed| Arc::clone(&bed.parker)).ok();
         // There is none in destructors of thread-local variables, where waiting cannot be cancelled.
         let replace = |with| CANCELLATION.try_with(|current| current.replace(with)).ok().flatten();
         let outer = replace(Some(self.clone()));
@@ -144,7 +209,7 @@ impl Cancellation {
         self.0.cancelled.load(Ordering::Acquire) != 0
     }
 
-    fn thread(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
+    fn thread(&self) -> std::sync::MutexGuard<'_, Option<Arc<Parker>>> {
         // Changed by single assignments, so it is whole after a panic.
         self.0.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,11 +228,6 @@ impl fmt::Debug for Left {
             Self::Panicked(_) => "Panicked",
         })
     }
-}
-
-/// Wakes this thread.
-fn waker() -> Waker {
-    Waker::from(Arc::new(Unpark(thread::current())))
 }
 
 /// Whether what this thread does was cancelled. Waiting in a destructor of the thread's own variables cannot

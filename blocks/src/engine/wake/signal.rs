@@ -51,6 +51,16 @@ impl Signal {
         }
     }
 
+    /// Takes note that the thread of `own` was woken by another process, and is about to poll. If another
+    /// party is registered, this wakes it.
+    pub(crate) fn woken_by(&self, own: &Waker) {
+        let Some(waker) = self.waker.take() else { return };
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+        if waker.data() != own.data() {
+            reported("a waker", || waker.wake());
+        }
+    }
+
     /// How often a sleeping party was woken.
     #[must_use]
     pub fn wakes(&self) -> u64 {

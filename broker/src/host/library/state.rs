@@ -302,7 +302,7 @@ impl LibraryState {
                     if let Some(signal) = &subscription.signal {
                         signal.register(cx.waker());
                     }
-                    subscription.deliveries.arm()
+                    subscription.deliveries.arm(cx.waker())
                 }
                 Entry::Publisher(publisher) => publisher.arm(cx),
                 Entry::Loan(_) | Entry::Block(_) => false,

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::task::Waker;
 
 use blockcast_blocks::Channel;
 use blockcast_blocks::abi::Error;
@@ -282,9 +283,10 @@ impl GuestSubscription {
         self.deliveries.join();
     }
 
-    /// Announces that the guest is about to sleep. Returns `true` if it has a reason not to.
-    pub(crate) fn arm(&mut self) -> bool {
-        self.deliveries.arm()
+    /// Announces that the guest is about to sleep, until `waker` is called. Returns `true` if it has a reason
+    /// not to.
+    pub(crate) fn arm(&mut self, waker: &Waker) -> bool {
+        self.deliveries.arm(waker)
     }
 }
 

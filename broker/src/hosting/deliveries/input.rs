@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Waker;
 
 use blockcast_blocks::{Channel, Descriptor, Reader, ReceiveError, Validity};
 
@@ -130,15 +131,16 @@ impl<V: ArenaView> Input<V> {
         self.reader.as_mut().is_some_and(Reader::has_message)
     }
 
-    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to.
-    pub(super) fn arm(&mut self, reliable: bool) -> bool {
+    /// Announces that the component is about to sleep, until `waker` is called. Returns `true` if it has a
+    /// reason not to.
+    pub(super) fn arm(&mut self, reliable: bool, waker: &Waker) -> bool {
         let Some(reader) = &mut self.reader else { return true };
         // A message that the component may not receive is not a reason.
         let used_up = !reliable && self.share.is_used_up();
         if !used_up && reader.has_message() {
             return true;
         }
-        reader.arm();
+        reader.arm(waker);
         !(used_up && reader.has_message()) && reader.is_ready()
     }
 

@@ -14,6 +14,7 @@ mod input;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::task::Waker;
 
 use blockcast_blocks::abi::{Error, SubscriptionStats};
 use blockcast_blocks::{Channel, Descriptor, JoinError, Reader, Sequence};
@@ -410,19 +411,19 @@ impl<V: ArenaView> Deliveries<V> {
         self.retire(address_space);
     }
 
-    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to. Each reason
-    /// counts once, so that a component which waits for something else is not woken repeatedly by a
-    /// subscription that it does not poll.
-    pub(crate) fn arm(&mut self) -> bool {
+    /// Announces that the component is about to sleep, until `waker` is called, which is registered with its
+    /// signal. Returns `true` if it has a reason not to. Each reason counts once, so that a component which
+    /// waits for something else is not woken repeatedly by a subscription that it does not poll.
+    pub(crate) fn arm(&mut self, waker: &Waker) -> bool {
         // In any case: a component that does not poll keeps the memory of departed publishers.
         self.join();
         !self.reported && {
-            self.reported = self.has_news();
+            self.reported = self.has_news(waker);
             self.reported
         }
     }
 
-    fn has_news(&mut self) -> bool {
+    fn has_news(&mut self, waker: &Waker) -> bool {
         if self.refused || self.lacks_room {
             return true;
         }
@@ -431,7 +432,7 @@ impl<V: ArenaView> Deliveries<V> {
             if input.ended {
                 continue;
             }
-            if input.arm(self.reliable) {
+            if input.arm(self.reliable, waker) {
                 return true;
             }
             over = false;

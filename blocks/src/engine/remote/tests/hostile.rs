@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
@@ -10,6 +12,10 @@ use super::*;
 use crate::engine::segment::files::{SegmentError, SegmentFile};
 use crate::engine::segment::preamble::Preamble;
 use crate::engine::segment::{SegmentFiles, files::ALL_SEALS};
+use crate::engine::wake::armed::Wakers;
+use crate::engine::wake::park;
+use crate::engine::wake::rung::Rings as _;
+use crate::primitive::AtomicU32;
 
 fn bytes_of(file: &OwnedFd) -> Vec<u8> {
     let mut bytes = vec![0; fstat(file).unwrap().st_size as usize];
@@ -134,6 +140,48 @@ fn a_head_that_makes_no_sense_is_an_error() {
             let _ = (reader.backlog(), reader.has_message(), pair.remote.stats());
         }
     }
+}
+
+/// Calls `wait` with a deadline, while another thread changes words all the time.
+fn until_a_deadline(change: impl Fn() + Sync, wait: impl FnOnce(Instant)) {
+    let stops = AtomicU32::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while stops.load(Ordering::Relaxed) == 0 {
+                change();
+            }
+        });
+        let deadline = Instant::now() + Duration::from_millis(20);
+        wait(deadline);
+        assert!(Instant::now() >= deadline);
+        stops.store(1, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn words_that_always_change_keep_nobody_from_a_deadline() {
+    let everyone = Wakers { threads: true, bell: true };
+    let mut pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
+    let mut reader = pair.join(Overflow::Block);
+    let (there, here) = (Arc::clone(&pair.remote), Arc::clone(pair.writer.channel()));
+    until_a_deadline(
+        || {
+            here.rung().raise();
+            here.rung().wake_threads();
+            here.control().header().remote.space_armed.announce(everyone);
+        },
+        |deadline| assert_eq!(park::until(Some(deadline), |cx| reader.poll_ready(cx)), None),
+    );
+    pair.fill();
+    let waiting = || &there.control().side().words().waiting;
+    until_a_deadline(
+        || {
+            waiting().rung.raise();
+            waiting().rung.wake_threads();
+            waiting().armed.announce(everyone);
+        },
+        |deadline| assert_eq!(pair.writer.loan(1, Some(deadline)).err(), Some(LoanError::Deadline)),
+    );
 }
 
 proptest! {

@@ -35,7 +35,7 @@ pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         let mut reasons = WakeReasons::empty();
         let mut progress = false;
         for (_, subscription) in &mut state.subscriptions {
-            progress |= subscription.arm();
+            progress |= subscription.arm(cx.waker());
         }
         // A subscription may keep the messages of too many publishers.
         if let Err(error) = state.policy.settle() {
