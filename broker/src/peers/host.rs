@@ -1,21 +1,21 @@
 //! The thread of a process that serves its topics to others, or whose components run in other processes.
 
 mod components;
+mod inspector;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{Bell, OpenError, Schema, SegmentView, text};
-use rustix::fs::SealFlags;
+use blockcast_blocks::{Bell, text};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::{Resource, Signal, getrlimit, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::control::shared::Shared;
 use crate::peers::identity::{Credentials, label, own_pidfd, pidfd_of_peer};
@@ -24,11 +24,12 @@ use crate::peers::node::Node;
 use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
 use crate::peers::poller::{Poller, Token};
-use crate::peers::protocol::{Message as _, Notice, PeerId, Refusal, Request, SchemaRecord, Versions};
-use crate::peers::registry::{Inspector, Newcomer, Registry, Stalled};
+use crate::peers::protocol::{Message as _, Notice, PeerId, Request, Versions};
+use crate::peers::registry::{Newcomer, Registry, Stalled};
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 use crate::peers::wall::Wall;
 use components::Child;
+use inspector::HostInspector;
 
 /// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,9 +39,6 @@ const MAX_SILENT: usize = 64;
 
 /// Packets of one process, or connections, that are handled before others have their turn.
 const TURN: usize = 64;
-
-/// Descriptors that a host keeps free for itself and for other processes: this part of what it may open.
-const FREE_DESCRIPTORS: u64 = 8;
 
 /// What the thread of a host works on.
 #[derive(Debug)]
@@ -81,10 +79,6 @@ struct Connection {
     /// What it runs, if this process has started it for that.
     child: Option<Child>,
 }
-
-/// Checks what others ask for by the host's own topics.
-#[derive(Debug)]
-struct HostInspector(Arc<Shared>);
 
 impl HostThread {
     pub(crate) fn new(
@@ -535,60 +529,13 @@ fn difference(ours: Versions, theirs: Versions) -> Option<&'static str> {
     }
 }
 
-impl Inspector<File> for HostInspector {
-    fn inspect_topic(&self, topic: &str, schema: &Schema) -> Result<(), Refusal> {
-        if self.0.is_closed() {
-            return Err(Refusal::Closed);
-        }
-        let Some(topic) = self.0.find_topic(topic) else { return Ok(()) };
-        match topic.admits(schema) {
-            Err(OpenError::SchemaMismatch { existing: Some(existing), .. }) => {
-                Err(Refusal::SchemaMismatch(SchemaRecord::from(&existing).cut_to_fit()))
-            }
-            Err(error) => Err(Refusal::Other(error.to_string())),
-            Ok(()) if topic.is_unsealed() => Err(Refusal::Unsealed),
-            Ok(()) => Ok(()),
-        }
-    }
-
-    fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
-        let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
-        // The system numbers descriptors from the lowest free one on.
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let used = [control, arena].map(|file| u64::try_from(file.as_raw_fd()).unwrap_or(0));
-        if used.into_iter().any(|number| number >= most - most / FREE_DESCRIPTORS) {
-            return Err(Refusal::Limit(NO_ROOM.to_owned()));
-        }
-        // Subscribers check the files again. One that fails there would keep them out of the topic.
-        for file in [control, arena] {
-            let seals = rustix::fs::fcntl_get_seals(file).map_err(|error| refused(&error))?;
-            if !seals.contains(SealFlags::FUTURE_WRITE) {
-                return Err(Refusal::Other(
-                    "a file of the channel lacks the seal F_SEAL_FUTURE_WRITE".to_owned(),
-                ));
-            }
-        }
-        let len = |file: &File| rustix::fs::fstat(file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
-        let bytes = len(control).and_then(|control| Ok(control.saturating_add(len(arena)?)));
-        let copies = control.try_clone().and_then(|control| Ok((control, arena.try_clone()?)));
-        let (control, arena) = copies.map_err(|error| refused(&error))?;
-        SegmentView::open(control, arena).map_err(|error| refused(&error))?;
-        bytes.map_err(|error| refused(&error))
-    }
-
-    fn has_topic(&self, topic: &str) -> bool {
-        self.0.find_topic(topic).is_some()
-    }
-
-    fn own_topics(&self) -> Vec<(String, Schema)> {
-        self.0.named_schemas()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use blockcast_blocks::Schema;
+
     use super::*;
     use crate::Broker;
+    use crate::peers::protocol::SchemaRecord;
 
     /// Otherwise one that sends without end would keep the host.
     #[test]

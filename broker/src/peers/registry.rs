@@ -3,6 +3,7 @@
 //! A pure state machine: requests and departures go in, notices come out. It neither opens channels nor sends
 //! anything, and knows the time only from its caller. The host's own process is one of the peers.
 
+mod joining;
 mod late;
 mod offers;
 mod queries;
@@ -13,14 +14,12 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use blockcast_blocks::shield::event;
-use blockcast_blocks::{OpenError, Schema, Trust, text};
+use blockcast_blocks::{Schema, Trust, text};
 
 use crate::control::grants::Grants;
 use crate::peers::options::{PeerLimits, ServeOptions, Terms};
 use crate::peers::protocol::{
-    ChannelNumber, FileId, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SchemaRecord,
-    SeatId,
+    ChannelNumber, FileId, Notice, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId,
 };
 use crate::peers::wall::seat_of;
 use offers::Waiting;
@@ -444,123 +443,6 @@ impl<F: Clone> Registry<F> {
         opening.chain(attaching).chain(self.queries.values().map(|query| query.deadline)).min()
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
-    fn open_publisher(
-        &mut self,
-        key: ChannelKey,
-        topic: String,
-        schema: SchemaRecord,
-        publisher: PublisherRecord,
-        (control, arena): (F, F),
-        now: Instant,
-        inspector: &dyn Inspector<F>,
-    ) -> Result<(), Refusal> {
-        let schema = Schema::from(schema);
-        let peer = self.peers.get(&key.0).ok_or(Refusal::Closed)?;
-        let limit = peer.grants.is_some().then(|| peer.limits.clone());
-        check(peer, |grants| grants.may_publish(&topic))?;
-        if let Some(limit) = limit.as_ref().filter(|limit| peer.publishers >= limit.publishers) {
-            return Err(Refusal::Limit(format!("a process may have {} publishers", limit.publishers)));
-        }
-        self.check_schema(&topic, &schema)?;
-        inspector.inspect_topic(&topic, &schema)?;
-        let bytes = inspector.inspect_channel(&control, &arena)?;
-        let used = peer.bytes.saturating_add(bytes);
-        if let Some(limit) = limit.filter(|limit| used > limit.bytes) {
-            return Err(Refusal::Limit(format!(
-                "the publishers of a process may have {} bytes together, and this one makes it {used}",
-                limit.bytes
-            )));
-        }
-        self.count_topic(key.0, &topic, inspector)?;
-        let (publisher_name, history) =
-            (text::line_within(&publisher.name, 255).into_owned(), publisher.history);
-        let number = publisher.number;
-        let publisher = PublisherRecord { number, name: publisher_name, history };
-        if let Some(peer) = self.peers.get_mut(&key.0) {
-            peer.bytes = used;
-            peer.publishers += 1;
-        }
-        let process = self.peers.get(&key.0).map_or("", |peer| &peer.label);
-        event(|| {
-            let (topic, publisher) = (&*text::line(&topic), &publisher.name);
-            tracing::info!(topic, publisher, process, "publisher joined");
-        });
-        let audience = self.audience_of(key);
-        let wall = self.wall.filter(|_| matches!(audience, Audience::Wall));
-        let entry = self.topic(&topic, schema);
-        entry.channels.insert(key);
-        let subscribers = entry.subscribers.iter().copied().filter(|&peer| audience.includes(key.0, peer));
-        let subscribers: Vec<_> = subscribers.chain(wall).collect();
-        let (seats, awaited) = (BTreeSet::new(), None);
-        let channel = Channel { topic, publisher, control, arena, bytes, audience, seats, awaited };
-        self.channels.insert(key, channel);
-        let mut awaited = BTreeSet::new();
-        for subscriber in subscribers {
-            let offered = self.offer(key, subscriber);
-            awaited.extend(offered.filter(|_| self.waits_for(subscriber)));
-        }
-        if awaited.is_empty() {
-            self.send(key.0, Notice::Opened { channel: key.1 });
-        } else if let Some(channel) = self.channels.get_mut(&key) {
-            channel.awaited = Some((awaited, now + self.patience));
-        }
-        self.tell_departed(key, number);
-        Ok(())
-    }
-
-    /// Adds a subscribing process to a topic, and offers it every channel of other processes. Returns the
-    /// seats that it should wait for.
-    fn subscribe(
-        &mut self,
-        from: PeerId,
-        topic: String,
-        schema: SchemaRecord,
-        inspector: &dyn Inspector<F>,
-    ) -> Result<Vec<SeatId>, Refusal> {
-        let schema = Schema::from(schema);
-        let peer = self.peers.get(&from).ok_or(Refusal::Closed)?;
-        check(peer, |grants| grants.may_subscribe(&topic))?;
-        if peer.grants.is_some() && peer.subscriptions >= peer.limits.subscriptions {
-            let limit = peer.limits.subscriptions;
-            return Err(Refusal::Limit(format!("a process may subscribe to {limit} topics")));
-        }
-        self.check_schema(&topic, &schema)?;
-        inspector.inspect_topic(&topic, &schema)?;
-        let existing = self.topics.get(&topic).map(|topic| &topic.channels);
-        let is_offered =
-            |key: &ChannelKey| self.channels.get(key).is_some_and(|one| one.audience.includes(key.0, from));
-        let others = existing.into_iter().flatten().copied().filter(is_offered);
-        let others: Vec<_> = others.collect();
-        if peer.seats + others.len() > MAX_SEATS {
-            return Err(Refusal::Limit(format!("a process may take part in {MAX_SEATS} channels of others")));
-        }
-        self.count_topic(from, &topic, inspector)?;
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.subscriptions += 1;
-            event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
-        }
-        self.topic(&topic, schema).subscribers.insert(from);
-        let mut awaited = Vec::new();
-        for key in others {
-            let offered = self.offer(key, from);
-            awaited.extend(offered.filter(|_| self.waits_for(key.0)));
-        }
-        Ok(awaited)
-    }
-
-    fn unsubscribe(&mut self, from: PeerId, name: &str) {
-        let Some(topic) = self.topics.get_mut(name) else { return };
-        if topic.subscribers.remove(&from)
-            && let Some(peer) = self.peers.get_mut(&from)
-        {
-            peer.subscriptions -= 1;
-            event(|| tracing::info!(topic = &*text::line(name), process = peer.label, "subscriber left"));
-            self.withdraw_offers(from, name);
-        }
-        self.forget_unused(name);
-    }
-
     fn topic(&mut self, name: &str, schema: Schema) -> &mut Topic {
         let new = || Topic { schema, channels: BTreeSet::new(), subscribers: BTreeSet::new() };
         self.topics.entry(name.to_owned()).or_insert_with(new)
@@ -628,15 +510,5 @@ impl<F: Clone> Registry<F> {
 
     fn record(&self, id: PeerId) -> PeerRecord {
         PeerRecord { id, label: self.peers.get(&id).map_or_else(String::new, |peer| peer.label.clone()) }
-    }
-}
-
-/// Checks the name of a topic, and the grants of a process unless it is the host's own.
-fn check<F>(peer: &Peer<F>, may: impl FnOnce(&Grants) -> Result<(), OpenError>) -> Result<(), Refusal> {
-    let all = Grants::all();
-    match may(peer.grants.as_ref().unwrap_or(&all)) {
-        Ok(()) => Ok(()),
-        Err(OpenError::BadName(_)) => Err(Refusal::BadName),
-        Err(_) => Err(Refusal::Denied),
     }
 }

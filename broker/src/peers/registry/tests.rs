@@ -1,7 +1,7 @@
 //! Tests of the registry, without sockets and channels. Files are texts here.
 
 use super::*;
-use crate::peers::protocol::{Message as _, Selection};
+use crate::peers::protocol::{Message as _, SchemaRecord, Selection};
 use crate::peers::topics::{HostTopic, PublisherCounters, SubscriberCounters};
 use crate::peers::wall::copies_of;
 
