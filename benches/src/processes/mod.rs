@@ -7,7 +7,7 @@
 //!   it;
 //! - [`ends`] is the comparing process's side, [`end`] that of an end, [`protocol`] what they say to each
 //!   other;
-//! - [`board`] is memory that all ends share, [`sleeper`] finds out whether another end sleeps;
+//! - [`board`] is memory that all ends share, `sleeper` finds out whether another end sleeps;
 //! - [`groups`] lists what is compared.
 //!
 //! ```text
