@@ -178,6 +178,41 @@ fn sleep_that_begins_while_another_process_is_woken_ends() {
     });
 }
 
+/// A publisher that has woken another process lately fences, and becomes quiet after two messages without a
+/// waiter.
+fn wakes_lately(messages: u64) {
+    with_process_wide_barrier(|| {
+        loom::model(move || {
+            let mut ring = Ring::new(4, 1, 0);
+            let mut subscriber = Subscriber::join(&ring, &Bell::new());
+            let armed = &subscriber.control.side().words().waiting.armed;
+            armed.announce(Wakers { threads: true, bell: false });
+            publish(&mut ring);
+            let sleeper = thread::spawn(move || {
+                let mut sleeper = Sleeper::new();
+                for _ in 0..messages {
+                    subscriber.receive(&mut sleeper);
+                }
+            });
+            for _ in 1..messages {
+                publish(&mut ring);
+            }
+            offline();
+            sleeper.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn sleep_while_the_publisher_fences_ends() {
+    wakes_lately(2);
+}
+
+#[test]
+fn sleep_while_the_publisher_becomes_quiet_ends() {
+    wakes_lately(4);
+}
+
 /// A thread waits for a message of another process, and for something of its own, such as the news that the
 /// other one has ended.
 #[test]

@@ -40,15 +40,14 @@ use crate::engine::remote::Annex;
 use crate::engine::segment::control::Control;
 use crate::engine::segment::words::Header;
 use crate::engine::wake::event_count::QuietRounds;
-use crate::engine::wake::rung::Rings;
-use crate::engine::wake::signal::Signal;
-use crate::engine::wake::watch::{self, WatchList};
-use crate::primitive::{Ordering, essential, fence, machine_barrier, reachable_by_barriers};
+use crate::primitive::{Ordering, essential, fence};
 
 mod reclaim;
+mod waking;
 
 pub(crate) use reclaim::Reach;
 use reclaim::{Claim, Limbo};
+use waking::Fenced;
 
 /// The publisher's private state. One per channel.
 #[derive(Debug)]
@@ -72,6 +71,8 @@ pub(crate) struct Producer {
     /// The attached processes, as of `annex_version`.
     annexes: Vec<Arc<Annex>>,
     annex_version: u32,
+    /// How long it is since a subscriber of another process waited.
+    fenced: Fenced,
     /// Blocks that were reserved for direct publishing and not published yet, as of the head known here.
     reserved: u32,
     /// The slots of `reserved` sequences before this one name them, in the order in which they are published.
@@ -96,6 +97,7 @@ impl Producer {
             claims: Vec::new(),
             annexes: Vec::new(),
             annex_version: 0,
+            fenced: Fenced::default(),
             reserved: 0,
             reserved_until: 0,
         }
@@ -216,59 +218,6 @@ impl Producer {
             waiters: state.messages.word(),
         };
         announcement.publish(word, self.head, self.bytes)
-    }
-
-    /// Whether somebody of this process waits for what was published and must be woken. Checks behind a
-    /// fence. Wakes those who wait in other processes.
-    #[cold]
-    pub(crate) fn wakes(&mut self) -> bool {
-        let (remote, here) = self.control.header().state.messages.kinds_of_waiters();
-        if remote {
-            self.notice_annexes();
-            self.wake_annexes();
-        }
-        here && self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
-    }
-
-    fn wake_annexes(&self) {
-        let rung = &self.control.header().remote.rung;
-        let (mut threads, mut bells) = (false, false);
-        for annex in &self.annexes {
-            let Some(wakers) = annex.new_waits() else { continue };
-            // Again for every process. A thread of this one may have received the message, seen the change
-            // for another process, and begun to wait for the next message: that wait counts as answered now.
-            if essential!(rung_again, true, !threads && !bells) {
-                rung.raise();
-            }
-            threads |= wakers.threads;
-            bells |= wakers.bell;
-            reachable_by_barriers();
-        }
-        if threads {
-            // The threads of all processes, at once.
-            essential!(wake_sleepers, rung.wake_threads());
-        }
-        if bells {
-            self.annexes.iter().for_each(|annex| annex.ring_if_due());
-        }
-    }
-
-    /// Announces that the publisher, the party of `signal`, is about to wait for a block, to subscribers of
-    /// all processes. If a thread waits, it sleeps on the counters of the other processes, which are added to
-    /// its `list`. Returns `false` if the system refused a barrier that this takes: see
-    /// [`EventCount::arm`](crate::engine::wake::event_count::EventCount::arm).
-    ///
-    /// A process that is attached later wakes the party.
-    #[must_use]
-    pub(crate) fn arm_for_space(&mut self, list: Option<&mut WatchList>, signal: &Arc<Signal>) -> bool {
-        self.notice_annexes();
-        let header = self.control.header();
-        let sources = self.annexes.iter().map(|annex| Arc::clone(annex) as Arc<dyn Rings>);
-        watch::announce(&header.remote.space_armed, sources, list, signal, || {
-            // Ordering: pairs with the light barrier in `Control::released`, in another process.
-            header.space.arm()
-                && (self.annexes.is_empty() || essential!(remote_space_barrier, machine_barrier()))
-        })
     }
 
     /// Takes note of processes that were attached or detached. Returns `true` if there were any. A load, as a

@@ -188,9 +188,12 @@ impl Control {
         signal: &Arc<Signal>,
     ) -> bool {
         let armed = &self.side.words().waiting.armed;
-        // Ordering: pairs with the light barrier in `may_have_waiters`, in the publisher's process.
         watch::announce(armed, std::iter::once(source), list, signal, || {
-            essential!(remote_wait_barrier, machine_barrier())
+            // Ordering: pairs with the fences in `Producer::wake_annexes` and `Producer::become_quiet`.
+            essential!(remote_waiter_fence, fence(Ordering::SeqCst));
+            let publisher_fences = self.header().remote.fenced.load_acquire() != 0;
+            // Ordering: otherwise, pairs with the light barrier in `may_have_waiters`, in its process.
+            publisher_fences || essential!(remote_wait_barrier, machine_barrier())
         })
     }
 

@@ -121,7 +121,7 @@ impl Geometry {
 /// The version of the layout of a channel's files. Processes share a channel only if theirs are equal.
 // Increase it whenever the place or the meaning of a byte changes.
 #[cfg(not(loom))]
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 #[cfg(not(loom))]
 impl Preamble {

@@ -40,6 +40,8 @@ pub(crate) struct RemoteWords {
     pub(crate) space_armed: Armed,
     /// Changes when subscribers of other processes are woken.
     pub(crate) rung: Rung,
+    /// 1 while the publisher fences between a message and its look for those who wait.
+    pub(crate) fenced: AtomicU32,
 }
 
 /// The words of the subscribers of one process, except their cursors and hold counts. The publisher's process
@@ -175,7 +177,11 @@ impl Header {
                 limit: AtomicU64::new(0),
             }),
             space: CachePadded::new(EventCount::new()),
-            remote: CachePadded::new(RemoteWords { space_armed: Armed::new(), rung: Rung::new() }),
+            remote: CachePadded::new(RemoteWords {
+                space_armed: Armed::new(),
+                rung: Rung::new(),
+                fenced: AtomicU32::new(0),
+            }),
             pool: CachePadded::new(PoolLine {
                 blocks: AtomicU32::new(0),
                 limbo: AtomicU32::new(0),

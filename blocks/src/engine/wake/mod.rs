@@ -15,9 +15,9 @@
 //!   waiter                                   the other process
 //!   ──────                                   ─────────────────
 //!   register the waker                       make the condition true
-//!   watch the counter                        light barrier
+//!   watch the counter                        light barrier, or fence
 //!   announce a wait in the armed word        is there a wait that was not answered?
-//!   barrier of all processes                   change the counter
+//!   fence, or barrier of all processes         change the counter
 //!   check the condition once more              wake the threads that sleep on it
 //!   sleep until the counter changes            ring the bell
 //! ```
