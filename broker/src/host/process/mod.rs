@@ -10,10 +10,10 @@
 //!                           ▼  │                                    │
 //!                         ChildLink ─▶ the host's thread ◀──────────┘
 //! ```
-//! - [`source`] says what to run, and [`error`] why it cannot;
-//! - `spawn` starts the child with its [limits](rlimits) and descriptors, `run` drives one run, its `leash`
+//! - `source` says what to run, and `error` why it cannot;
+//! - `spawn` starts the child with its limits and descriptors, `run` drives one run, its `leash`
 //!   asks the child to end, `output` turns what it writes into lines of the log, and `usage` measures it;
-//! - [`child`] is the child's side: it finds the socket, runs the app as a linked one, and reports its end.
+//! - `child` is the child's side: it finds the socket, runs the app as a linked one, and reports its end.
 //!
 //! # The child
 //! A child is connected to its host by one of a pair of sockets, whose number is in `BLOCKCAST_SOCKET_FD`. It
