@@ -198,7 +198,7 @@ mod modelled {
 
         pub(crate) fn take(&self) -> Option<Waker> {
             if std::thread::panicking() {
-                // The model has failed, and is over for whoever drops this.
+                // The model has failed, and is over for the thread that drops this.
                 return None;
             }
             self.0.lock().expect("no panic inside").take()

@@ -242,7 +242,7 @@ impl ClientThread {
     /// Watches the connection and the process at its other end.
     fn watch(&mut self, socket: PacketSocket) -> io::Result<()> {
         self.poller.add(&socket, Token::Host)?;
-        // Without a pidfd of whoever accepts, the end of the connection must do.
+        // Without a pidfd of the accepting process, the end of the connection must do.
         self.again.host = if has_ended(&socket) { None } else { pidfd_of_peer(&socket).ok() };
         if let Some(host) = &self.again.host {
             self.poller.add(host, Token::HostProcess)?;

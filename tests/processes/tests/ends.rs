@@ -205,7 +205,7 @@ fn processes_that_a_process_leaves_behind_end_with_it_and_get_no_part_in_its_top
     let component = broker.supervise_process(&program(), with.0.parameter("leaves", "1")).expect("it starts");
     let pid: u32 = with.1.await_line("started ").parse().expect("a number");
     assert_eq!(component.wait().reason, ExitReason::Finished);
-    // SAFETY: sends a signal to a process that was started for this test, and ends only if it is told to.
+    // SAFETY: sends a signal to a process that was started for this test, and ends only on request.
     assert_eq!(unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) }, 0);
     let reason = reason("impostor");
     assert!(matches!(&reason, ExitReason::System(why) if why.contains("a packet of process")), "{reason}");

@@ -47,7 +47,7 @@ fn processes_and_linked_apps_of_one_broker_meet() {
     assert_eq!(echo.wait().reason, ExitReason::Finished);
 }
 
-/// The topic is that of both, whoever comes first.
+/// Both have the same topic, in whichever order they come.
 #[test]
 fn a_broker_serves_others_while_it_has_processes() {
     let folder = std::env::temp_dir().join(format!("blockcast-process-tests-{}", std::process::id()));

@@ -14,7 +14,7 @@ use crate::processes::candidate::{Candidate, Member};
 use crate::processes::meeting::{Meeting, Task};
 use crate::work::{Shape, Sink, Source, Tally, Wait, fill};
 
-/// Bytes of the ring at most, unless one message is larger: so many stay in the cache.
+/// Bytes of the ring at most, unless one message is larger. They stay in the cache.
 const RING: usize = 1 << 20;
 
 #[derive(Debug)]

@@ -242,7 +242,7 @@ impl Rings for Annex {
     }
 
     fn is_over(&self) -> bool {
-        // Ordering: Relaxed; whoever detaches it wakes the publisher afterwards.
+        // Ordering: Relaxed; the thread that detaches it wakes the publisher afterwards.
         self.is_detached.load(Ordering::Relaxed) != 0
     }
 }

@@ -18,7 +18,8 @@ impl Rung {
 
     /// Changes the counter. Call this after the condition was made true, and before anybody is woken.
     pub(crate) fn raise(&self) {
-        // Ordering: Release pairs with the Acquire in `count`: whoever sees the change sees the condition.
+        // Ordering: Release pairs with the Acquire in `count`: threads that see the change see the
+        // condition.
         self.0.fetch_add(essential!(rung_changes, 1, 0), Ordering::Release);
     }
 

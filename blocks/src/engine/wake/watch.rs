@@ -91,7 +91,7 @@ impl Drop for WatchList {
 
 /// Announces that the party of `signal` is about to wait for other processes: `sources`, whose processes read
 /// `armed`. If a thread waits, `list` is its list, as far as it can sleep on the sources' counters. The bell
-/// wakes whoever else waits. Returns whether `barrier` succeeded, which must reach all of them.
+/// wakes all others that wait. Returns whether `barrier` succeeded, which must reach all of them.
 #[must_use]
 pub(crate) fn announce(
     armed: &Armed,

@@ -1,7 +1,7 @@
 //! Processes that are killed after each single instruction of an operation.
 //!
 //! The victim runs in lockstep with this program: it marks the begin and the end of one operation, and
-//! executes as many of its instructions as it is told to. There it is killed, or goes on after everybody else
+//! executes a given number of its instructions. There it is killed, or goes on after everybody else
 //! has done as much as they can. Wherever that is, whatever the operation did is either done or not done at
 //! all.
 //!

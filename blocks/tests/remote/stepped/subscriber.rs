@@ -306,7 +306,8 @@ impl Stage {
         does
     }
 
-    /// Checks the last counters of a victim that had received and lost so many messages before the operation.
+    /// Checks the last counters of a victim that had received and lost these numbers of messages before the
+    /// operation.
     fn check_counts(
         &mut self,
         operation: Operation,

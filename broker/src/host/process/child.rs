@@ -105,8 +105,8 @@ pub fn library_child_main() {
     let Some(socket) = inherited_socket() else { return };
     let status = as_child(socket, |connection, options| {
         let broker = connection.broker();
-        // SAFETY: whoever has started this process for the library vouches for it as the user who runs a
-        // program does: nothing else is in this process.
+        // SAFETY: the host that has started this process for the library vouches for it, as the user who runs
+        // a program does: nothing else is in this process.
         let program = unsafe { broker.load_library(Path::new(&path)) }?;
         broker.supervise_library(&program, options)
     });

@@ -62,7 +62,7 @@ impl HostThread {
 
     fn tell(&mut self, number: u64, notice: &Notice) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        // One that has not said hello yet is told nothing: whoever waits for it ends it.
+        // One that has not said hello yet learns nothing: the run that waits for it ends it.
         if connection.peer.is_none() {
             return;
         }
@@ -77,7 +77,7 @@ impl HostThread {
         let Some(connection) = self.connections.get(&number) else { return };
         let (peer, is_child) = (connection.peer, connection.child.is_some());
         if is_child {
-            // What it has said at last. Others may have copies of its socket.
+            // Its last requests. Others may have copies of its socket.
             (0..LAST_TURNS).for_each(|_| self.receive_all(number));
         }
         self.disconnect(number, &Broken::Closed);

@@ -10,7 +10,7 @@ use crate::primitive::{LoadAcquire as _, Ordering, essential};
 /// looks.
 const LOOKS: u32 = 1000;
 
-/// How often a joiner looks at the watermark of another process, which may change it all the time. Each look
+/// How often a joiner reads the watermark of another process, which may change it all the time. Each read
 /// takes a barrier that interrupts every processor of the machine.
 const REMOTE_LOOKS: u32 = 16;
 

@@ -5,7 +5,7 @@
 //! [event count](crate::engine::wake::event_count), it has two modes:
 //!
 //! - *quiet*: the publisher does not fence between the two. A waiter makes a barrier that reaches it, which
-//!   costs the waiter up to 6 µs, and interrupts whoever runs.
+//!   costs the waiter up to 6 µs, and interrupts all running threads.
 //! - *fenced*: somebody waited lately. The publisher fences, and so does the waiter.
 //!
 //! The publisher alone changes the mode. A waiter reads it behind its fence. When the publisher becomes
