@@ -1,8 +1,8 @@
 //! Processes that run components of a host: the host's own children, each connected by a pair of sockets.
 //!
-//! Whoever runs such a process holds [`Children`], which keeps a thread of the host even if the broker does
-//! not [serve](crate::Broker::serve), and a [`ChildLink`] for each process. The host tells it of
-//! [`ChildEvent`]s. No code of the user runs on the host's thread.
+//! Code that runs such a process holds [`Children`], which keeps one thread of the host alive even if the
+//! broker does not [serve](crate::Broker::serve), and one [`ChildLink`] for each process. The host reports
+//! [`ChildEvent`]s to that code. The host's thread runs no user code.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,21 +26,21 @@ use crate::peers::socket::File;
 /// How long a host that does not serve lets publishers wait for its children.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lines of a child's log that may wait until they are written.
+/// Maximum number of a child's log lines that wait to be written.
 const MAX_LINES: u32 = 1024;
 
-/// What a host is to do about its children.
+/// A command to a host about its children.
 #[derive(Debug)]
 pub(crate) enum ChildCommand {
-    /// Somebody may add children from now on. Answered with `false` if the thread is about to end.
+    /// Children may be added from now on. The reply is `false` if the thread is about to end.
     Open { reply: mpsc::Sender<bool> },
     /// Reverts one [`Open`](Self::Open).
     Close,
-    /// Connect a process. Answered with its number.
+    /// Connect a process. The reply is its number.
     Add { child: Box<NewChild>, reply: mpsc::Sender<Result<u64, String>> },
     /// Send a notice to a process.
     Tell { number: u64, notice: Notice },
-    /// The process has ended. Answered when nothing refers to it any more.
+    /// The process has ended. The reply comes once nothing refers to it any more.
     Remove { number: u64, reply: mpsc::Sender<()> },
 }
 
@@ -53,15 +53,15 @@ pub(crate) struct NewChild {
     /// The component's name.
     pub(crate) name: String,
     pub(crate) grants: Grants,
-    /// What it is to run.
+    /// The file with its job.
     pub(crate) job: File,
     pub(crate) events: ChildEvents,
 }
 
-/// What happens to a child.
+/// An event in the life of a child.
 #[derive(Debug)]
 pub(crate) enum ChildEvent {
-    /// It has said hello, and has been told what to run.
+    /// It has said hello and was sent its job.
     Connected,
     Line {
         level: u32,
@@ -69,11 +69,11 @@ pub(crate) enum ChildEvent {
     },
     Tally(Tally),
     Outcome(Outcome, Tally),
-    /// The connection has ended. The host has given the process up for this reason, if there is one.
+    /// The connection has ended. If there is a reason, the host has given up the process.
     Disconnected(Option<String>),
 }
 
-/// Where a host reports what happens to a child.
+/// Reports the events of a child.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildEvents {
     sender: mpsc::Sender<ChildEvent>,
@@ -81,14 +81,14 @@ pub(crate) struct ChildEvents {
     lines: Arc<Lines>,
 }
 
-/// The lines of a child's log that wait, and those that were dropped since somebody has asked.
+/// The child's log lines that wait, and those dropped since the last query.
 #[derive(Debug, Default)]
 struct Lines {
     waiting: AtomicU32,
     dropped: AtomicU32,
 }
 
-/// Receives what happens to a child.
+/// Receives the events of a child.
 #[derive(Debug)]
 pub(crate) struct ChildEventReceiver {
     receiver: mpsc::Receiver<ChildEvent>,
@@ -112,7 +112,7 @@ impl ChildEvents {
             }
             self.lines.waiting.fetch_add(1, Ordering::Relaxed);
         }
-        // Whoever ran the process may be gone.
+        // The receiver may be gone.
         let _ = self.sender.send(event);
         self.bell.ring();
     }
@@ -127,7 +127,7 @@ impl ChildEventReceiver {
         Some(event)
     }
 
-    /// The number of lines that were dropped since the last call, because too many waited.
+    /// Returns the number of lines dropped since the last call because too many waited.
     pub(crate) fn take_dropped(&self) -> u32 {
         self.lines.dropped.swap(0, Ordering::Relaxed)
     }
@@ -176,7 +176,7 @@ impl Children {
     /// Connects a process.
     ///
     /// # Errors
-    /// Why the host cannot.
+    /// The reason why the host cannot connect it.
     pub(crate) fn add(&self, child: NewChild) -> Result<ChildLink, String> {
         let child = Box::new(child);
         let added = self.link.ask_about_children(|reply| ChildCommand::Add { child, reply });
@@ -209,19 +209,19 @@ impl ChildLink {
         let _ = self.commands.send(Command::Child(Box::new(command)));
     }
 
-    /// Call this when the process has ended: nothing of it is left in the host's own process when this
-    /// returns.
+    /// Call this when the process has ended. When this returns, nothing of it is left in the host's own
+    /// process.
     pub(crate) fn remove(&self) {
         let (reply, removed) = mpsc::channel();
         let command = ChildCommand::Remove { number: self.number, reply };
         if self.commands.send(Command::Child(Box::new(command))).is_ok() {
-            // It fails only if the thread has ended, which removes everything.
+            // This fails only if the thread has ended, which removes everything.
             let _ = removed.recv();
         }
     }
 }
 
-/// The limits of a component as those of a process.
+/// Converts a component's limits to those of its process.
 pub(crate) fn peer_limits(limits: &ComponentLimits) -> PeerLimits {
     PeerLimits {
         peers: 1,
@@ -233,12 +233,12 @@ pub(crate) fn peer_limits(limits: &ComponentLimits) -> PeerLimits {
     }
 }
 
-/// A socket that a host is to serve at, too.
+/// An additional socket for a host to serve at.
 #[derive(Debug)]
 pub(crate) struct Listen {
     pub(crate) place: Place,
     pub(crate) options: ServeOptions,
-    /// Returns the place if the host does not: it [serves](NotListening::Serves) already, or is about to end.
+    /// Returns the place if the host refuses: it [serves](NotListening::Serves) already, or is about to end.
     pub(crate) reply: mpsc::Sender<Result<(), (Place, NotListening)>>,
 }
 

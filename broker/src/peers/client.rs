@@ -51,15 +51,15 @@ pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Resul
     let deadline = if has_ended { deadline.min(Instant::now() + LONGEST_PAUSE) } else { deadline };
     say_hello(&mut socket, options, bell)?;
     let (first_publisher, patience) = await_welcome(&mut socket, deadline).map_err(|error| match error {
-        // A child of a dead host may have its socket. Or a host that is stopped uses a socket whose creator
-        // has ended.
+        // Either a forked child of a dead host still has its socket, or a stopped host uses a socket whose
+        // creator has ended.
         ConnectError::Unresponsive if has_ended => ConnectError::NoHost(path.to_owned()),
         error => error,
     })?;
     Ok(Accepted { socket, first_publisher, host_patience: Duration::from_millis(patience) })
 }
 
-/// Introduces this process to the host that has started it to run a component. Returns what it is to run.
+/// Introduces this process to the host that started it to run a component. Returns the component's job too.
 pub(crate) fn greet_parent(
     socket: OwnedFd,
     options: &ConnectOptions,
@@ -116,7 +116,7 @@ fn say_hello(socket: &mut PacketSocket, options: &ConnectOptions, bell: &Bell) -
     Ok(socket.send(&Request::Hello { versions: Versions::current(), name }, vec![Arc::new(bell)])?)
 }
 
-/// Connects, and waits for a host that is busy.
+/// Connects, and waits while the host is busy.
 fn open_socket(
     path: &Path,
     options: &ConnectOptions,
@@ -130,7 +130,7 @@ fn open_socket(
     }
 }
 
-/// Connects, and never waits.
+/// Connects without waiting.
 fn connect_once(path: &Path, options: &ConnectOptions) -> Result<PacketSocket, ConnectError> {
     let failed = |action: &'static str| move |error: Errno| system(action, &error.into());
     let address = SocketAddrUnix::new(path).map_err(failed("use the path of the socket"))?;
@@ -155,7 +155,7 @@ fn system(action: &str, error: &io::Error) -> ConnectError {
     ConnectError::System { action: action.to_owned(), reason: error.to_string() }
 }
 
-/// What the thread of a connected process works on.
+/// The state of the thread of a connected process.
 #[derive(Debug)]
 pub(crate) struct ClientThread {
     poller: Arc<Poller>,
@@ -165,9 +165,9 @@ pub(crate) struct ClientThread {
     commands: Commands,
     is_connected: Arc<AtomicBool>,
     is_stopping: bool,
-    /// How the connection is made again.
+    /// How to connect again.
     again: Reconnection,
-    /// Who wait until all reports are sent.
+    /// The threads that wait until all reports are sent.
     unsent: Vec<mpsc::Sender<()>>,
 }
 
@@ -180,14 +180,14 @@ pub(crate) enum Whereabouts {
     Parent(watch::Sender<Orders>),
 }
 
-/// What the host asks of a process that runs one of its components.
+/// The host's orders to a process that runs one of its components.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) is_to_finish: bool,
     pub(crate) is_to_end: bool,
-    /// The host has ended, or has given the process up.
+    /// The host has ended, or has given up the process.
     pub(crate) is_lost: bool,
-    /// How often the counters were asked for.
+    /// How often the host has asked for the counters.
     pub(crate) counts: u64,
 }
 
@@ -200,7 +200,7 @@ struct Reconnection {
     shared: Arc<Shared>,
     /// The pidfd of the host. Its socket may have copies in forked children.
     host: Option<OwnedFd>,
-    /// When to try next, while there is no connection, or until when the host has to answer the hello.
+    /// When to try next while there is no connection, or the deadline for the host's answer to the hello.
     at: Option<Instant>,
     /// How long to wait before the next attempt.
     pause: Duration,
@@ -209,8 +209,8 @@ struct Reconnection {
 }
 
 impl Reconnection {
-    /// Waits before the next attempt, longer each time until a host has taken this process back: a host may
-    /// take long to come, and may refuse.
+    /// Waits before the next attempt. The pauses grow until a host has accepted this process again, since a
+    /// host may take long to start, and may refuse.
     fn pause(&mut self) {
         self.at = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -242,7 +242,7 @@ impl ClientThread {
     /// Watches the connection and the process at its other end.
     fn watch(&mut self, socket: PacketSocket) -> io::Result<()> {
         self.poller.add(&socket, Token::Host)?;
-        // Without a pidfd of the accepting process, the end of the connection must do.
+        // Without a pidfd of the accepting process, the end of the connection has to suffice.
         self.again.host = if has_ended(&socket) { None } else { pidfd_of_peer(&socket).ok() };
         if let Some(host) = &self.again.host {
             self.poller.add(host, Token::HostProcess)?;
@@ -354,14 +354,14 @@ impl ClientThread {
         }
     }
 
-    /// The connection is lost: everything goes on, but nobody can join.
+    /// Handles the loss of the connection: shared channels continue, but nobody can join.
     fn lose(&mut self, why: &Broken) {
         let Some(socket) = self.socket.take() else { return };
         self.poller.remove(&socket);
         if let Some(host) = self.again.host.take() {
             self.poller.remove(&host);
         }
-        // Those who wait learn that there is no host.
+        // This tells the waiting threads that there is no host.
         self.unsent.clear();
         match &self.again.host_at {
             Whereabouts::Path(_) => self.again.pause(),
@@ -378,13 +378,13 @@ impl ClientThread {
         self.node.disconnected();
     }
 
-    /// Tries to connect again, if it is time to.
+    /// Tries to connect again if it is time.
     fn connect_again(&mut self) {
         if self.again.at.take_if(|at| *at <= Instant::now()).is_none() || self.is_stopping {
             return;
         }
         if self.socket.is_some() {
-            // It has accepted the connection, and does not answer.
+            // It has accepted the connection but does not answer.
             return self.lose(&Broken::Unresponsive);
         }
         let Reconnection { host_at: Whereabouts::Path(path), options, bell, .. } = &self.again else {
@@ -408,7 +408,7 @@ impl ClientThread {
         }
     }
 
-    /// A new host has answered the hello.
+    /// Handles a new host's answer to the hello.
     fn greeted(&mut self, notice: Notice) -> Result<(), Broken> {
         let Notice::Welcome { first_publisher, .. } = notice else {
             return Err(Broken::Refused(format!("{notice:?}")));
@@ -423,7 +423,7 @@ impl ClientThread {
 }
 
 impl Whereabouts {
-    /// Passes an order of the host on. Returns `false` if the notice is none.
+    /// Passes on an order of the host. Returns `false` if the notice is not an order.
     fn order(&self, notice: &Notice) -> bool {
         let Self::Parent(orders) = self else { return false };
         let change: fn(&mut Orders) = match notice {
@@ -464,7 +464,7 @@ mod tests {
         for round in 0..10 {
             waited.push(thread.again.pause);
             if round % 2 == 0 {
-                // A host accepts the connection, and does not answer the hello.
+                // A host that accepts the connection but does not answer the hello.
                 let flags = SocketFlags::CLOEXEC;
                 let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
                 thread.watch(PacketSocket::new(pair.0).unwrap()).unwrap();

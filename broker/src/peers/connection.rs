@@ -32,9 +32,8 @@ impl Broker {
     /// [connect](Connection::connect) to it, and then publish and subscribe as if they were part of this
     /// program: messages stay where their publisher built them.
     ///
-    /// A thread serves them. It is not on the path of a message, except that it wakes those who sleep. From
-    /// now on, opening a publisher or a subscriber waits for other processes to join: see
-    /// [`ServeOptions::patience`].
+    /// A thread serves them. It is not on the path of a message, except that it wakes sleepers. From now on,
+    /// opening a publisher or a subscriber waits for other processes to join: see [`ServeOptions::patience`].
     ///
     /// The socket exists until the result is dropped. If this process is killed, the next host replaces it.
     ///
@@ -129,7 +128,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Processes that were killed so far because their subscribers stalled a publisher: see
+    /// Number of processes killed so far because their subscribers stalled a publisher: see
     /// [`ServeOptions::stall`].
     #[must_use]
     pub fn killed(&self) -> u64 {
@@ -256,8 +255,8 @@ impl Connection {
         Ok(Self { broker, link: Some(link), is_connected, serving: None })
     }
 
-    /// Connects to the host that serves at `path`. If nobody does, this process becomes the host. If several
-    /// processes call this at the same time, one of them does, and the others connect to it.
+    /// Connects to the host that serves at `path`. If there is none, this process becomes the host. If
+    /// several processes call this at the same time, one becomes the host and the others connect to it.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -287,8 +286,8 @@ impl Connection {
         }
     }
 
-    /// Sends a report to the host for which this process runs a component, and waits until it is sent, for
-    /// this long at most.
+    /// Sends a report to the host for which this process runs a component. Waits until it is sent, but no
+    /// longer than `patience`.
     pub(crate) fn report_to_host(&self, report: Request, patience: Duration) {
         self.reporter().report(report, patience);
     }
@@ -310,8 +309,8 @@ impl Connection {
         self.serving.is_some()
     }
 
-    /// Whether the host is there, as far as this process knows. After a new host has taken over, it is `true`
-    /// again once that host knows of all publishers and subscribers of this process.
+    /// Whether this process is connected to a host, as far as it knows. After a new host has taken over, this
+    /// is `true` again once that host knows of all publishers and subscribers of this process.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         // Ordering: Relaxed; nothing depends on it.
@@ -357,8 +356,8 @@ impl Connection {
 pub(crate) struct Reporter(Option<Commands>);
 
 impl Reporter {
-    /// Sends a report, and waits until it is sent, for this long at most. If there is no host any more,
-    /// nobody needs it.
+    /// Sends a report and waits until it is sent, but no longer than `patience`. Without a host, no report is
+    /// needed.
     pub(crate) fn report(&self, report: Request, patience: Duration) {
         let Some(commands) = &self.0 else { return };
         let (sent, is_sent) = mpsc::channel();

@@ -41,7 +41,7 @@ pub enum ServeError {
     /// The operating system refused.
     #[error("the system refused to {action}: {reason}")]
     System {
-        /// What was tried.
+        /// The action that failed.
         action: String,
         /// The system's own message.
         reason: String,
@@ -66,11 +66,11 @@ pub enum ConnectError {
     /// The host refused.
     #[error("the host refused: {why} (this process: {ours}; the host: {theirs})")]
     Refused {
-        /// What this process has.
+        /// The versions of this process.
         ours: Versions,
-        /// What the host has.
+        /// The versions of the host.
         theirs: Versions,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// The host did not answer in time: it is stopped or overloaded.
@@ -85,14 +85,14 @@ pub enum ConnectError {
     /// The operating system refused.
     #[error("the system refused to {action}: {reason}")]
     System {
-        /// What was tried.
+        /// The action that failed.
         action: String,
         /// The system's own message.
         reason: String,
     },
 }
 
-/// A process cannot learn of the topics of its host.
+/// The topics of the host cannot be inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {

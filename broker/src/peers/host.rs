@@ -31,16 +31,16 @@ use crate::peers::wall::Wall;
 use components::Child;
 use inspector::HostInspector;
 
-/// How long no connection is accepted after the system has refused one, such as for lack of descriptors.
+/// How long to accept no connections after the system has refused one, such as for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections at a time that have not introduced themselves. One more, and the oldest is disconnected.
+/// Maximum number of connections that have not introduced themselves. Beyond it, the oldest is disconnected.
 const MAX_SILENT: usize = 64;
 
 /// Packets of one process, or connections, that are handled before others have their turn.
 const TURN: usize = 64;
 
-/// What the thread of a host works on.
+/// The state of a host's thread.
 #[derive(Debug)]
 pub(crate) struct HostThread {
     poller: Arc<Poller>,
@@ -48,7 +48,7 @@ pub(crate) struct HostThread {
     registry: Registry<File>,
     /// This process, in the registry.
     own: PeerId,
-    /// Copies the messages of publishers that nobody has to trust.
+    /// Copies the messages of walled publishers.
     wall: Node,
     /// The wall, in the registry.
     wall_id: PeerId,
@@ -58,13 +58,13 @@ pub(crate) struct HostThread {
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     accepts_again: Option<Instant>,
-    /// Connections that wait until fewer descriptors are on their way.
+    /// Connections that wait until fewer descriptors are in flight.
     paused: BTreeSet<u64>,
     commands: Commands,
-    /// Whoever may add processes that run components.
+    /// Number of [`Children`](crate::peers::children::Children) in use, which may add processes.
     users: u32,
     is_stopping: bool,
-    /// Processes that were killed because they stalled a publisher.
+    /// Number of processes killed because they stalled a publisher.
     killed: Arc<AtomicU64>,
 }
 
@@ -76,7 +76,7 @@ struct Connection {
     pidfd: File,
     /// Its number, once it has introduced itself.
     peer: Option<PeerId>,
-    /// What it runs, if this process has started it for that.
+    /// The component that it runs, if this process started it for that.
     child: Option<Child>,
 }
 
@@ -138,7 +138,7 @@ impl HostThread {
         })
     }
 
-    /// Serves until nobody needs the host any more.
+    /// Serves until the host is no longer needed.
     pub(crate) fn run(mut self, _receiver: &CommandReceiver) {
         while !(self.is_stopping && self.node.is_idle() && self.wall.is_idle()) {
             let retry = (!self.paused.is_empty()).then(|| Instant::now() + RETRY);
@@ -165,7 +165,7 @@ impl HostThread {
             if self.accepts_again.take_if(|again| *again <= now).is_some()
                 && let Some(place) = &self.place
             {
-                // If it fails, nobody can connect any more; those who have go on.
+                // If this fails, nobody can connect any more. Existing connections continue.
                 let _ = self.poller.add(place.listener(), Token::Listener);
             }
             self.deliver();
@@ -185,7 +185,7 @@ impl HostThread {
                             // The thread that asked may no longer wait.
                             let _ = reply.send(());
                         }
-                        // Each node ignores what is not its own: no two have a seat or channel in common.
+                        // Each node ignores the seats and channels of the other: they share none.
                         Command::Released { session, seat } => {
                             self.wall.command(Command::Released { session, seat });
                             self.node.command(Command::Released { session, seat });
@@ -214,7 +214,7 @@ impl HostThread {
         }
     }
 
-    /// Nobody can connect any more. Channels that are shared go on.
+    /// Stops accepting connections. Shared channels continue.
     fn stop_serving(&mut self) {
         if let Some(place) = self.place.take() {
             self.poller.remove(place.listener());
@@ -225,7 +225,7 @@ impl HostThread {
         self.stop_unless_needed();
     }
 
-    /// If nobody needs the host, nobody can join any more either.
+    /// Unlinks the broker unless the host is still needed. Then nobody can join any more.
     fn stop_unless_needed(&mut self) {
         if self.is_stopping || self.place.is_some() || self.users > 0 {
             return;
@@ -306,7 +306,7 @@ impl HostThread {
         }
     }
 
-    /// Handles packets of a connection. If it sends more than its turn has, the poller names it again.
+    /// Handles packets of a connection. If more wait than its turn allows, the poller reports it again.
     fn receive_all(&mut self, number: u64) {
         for _ in 0..TURN {
             let Some(connection) = self.connections.get_mut(&number) else { return };
@@ -371,7 +371,7 @@ impl HostThread {
             Ok(admitted) => admitted,
             Err(why) => {
                 let refused = format!("{why} (host: {ours}; process: {theirs})");
-                // If it cannot be told, it sees the end of the connection.
+                // If this fails, the process sees the end of the connection.
                 let _ = connection.socket.send(&Notice::Refused { ours, theirs, why }, Vec::new());
                 return Err(Broken::Refused(refused));
             }
@@ -444,7 +444,7 @@ impl HostThread {
         debug_assert!(handled.is_ok(), "the host's own registry: {handled:?}");
     }
 
-    /// Kills a process whose subscriber holds a publisher back, if that may be.
+    /// Kills a process whose subscriber holds a publisher back, if that is allowed.
     fn end_stalled(&self, stall: &Stalled) {
         let connection = |peer| self.connections.values().find(|connection| connection.peer == Some(peer));
         let Some(subscriber) = connection(stall.subscriber) else { return };
@@ -497,7 +497,7 @@ impl HostThread {
         self.poller.remove(&connection.socket);
         self.poller.remove(&connection.pidfd);
         connection.child.as_ref().inspect(|child| child.disconnected(why));
-        // First what the process had, so that the ends are logged in order.
+        // Remove what the process had first, so that the ends are logged in order.
         if let Some(peer) = connection.peer {
             self.registry.disconnected(peer);
         }
@@ -511,10 +511,10 @@ fn random() -> u64 {
     RandomState::new().hash_one(Instant::now())
 }
 
-/// Why a process is refused whose descriptors do not fit.
+/// The reason for refusing a process whose descriptors do not fit.
 const NO_ROOM: &str = "the host has too few file descriptors left (RLIMIT_NOFILE)";
 
-/// What separates two processes.
+/// Describes why two processes cannot share memory, if they cannot.
 fn difference(ours: Versions, theirs: Versions) -> Option<&'static str> {
     if ours.protocol != theirs.protocol {
         Some("the versions of the protocol differ")
@@ -537,7 +537,7 @@ mod tests {
     use crate::Broker;
     use crate::peers::protocol::SchemaRecord;
 
-    /// Otherwise one that sends without end would keep the host.
+    /// Otherwise a process that never stops sending would occupy the host.
     #[test]
     fn a_process_has_a_turn_and_then_others_have() {
         let broker = Broker::new();

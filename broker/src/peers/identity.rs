@@ -7,34 +7,34 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getegid, geteuid, getpid, pidfd_open};
 
-/// The user and the number of a process.
+/// The user, the group and the ID of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    /// Its number, or 0 if it is outside of this process's namespace.
+    /// Its process ID, or 0 if it is outside of this process's namespace.
     pub(crate) pid: i32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
 impl Credentials {
-    /// Those of this process.
+    /// Returns the credentials of this process.
     pub(crate) fn own() -> Self {
         Self { pid: getpid().as_raw_nonzero().get(), uid: geteuid().as_raw(), gid: getegid().as_raw() }
     }
 
-    /// Those of the process that has connected, or that listens, as the system recorded them at that time.
+    /// Returns those of the process that connected or listens, as the system recorded them at that time.
     pub(crate) fn of_peer(socket: impl AsFd) -> Result<Self, Errno> {
-        // rustix has this call, but no number for processes of other namespaces.
+        // rustix has this call, but cannot represent the process IDs of other namespaces.
         let found: libc::ucred =
             option(socket.as_fd(), libc::SO_PEERCRED, libc::ucred { pid: 0, uid: 0, gid: 0 })?;
         Ok(Self { pid: found.pid, uid: found.uid, gid: found.gid })
     }
 }
 
-/// Bytes of a process's name at most.
+/// Maximum length of a process's name in bytes.
 const MAX_NAME: usize = 128;
 
-/// A process in statistics: its name, if it has one, and its number.
+/// Formats a process for statistics: its name, if it has one, and its ID.
 pub(crate) fn label(name: &str, pid: i32) -> String {
     let name = text::line_within(name, MAX_NAME);
     if name.is_empty() { format!("process {pid}") } else { format!("{name} (process {pid})") }

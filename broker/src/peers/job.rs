@@ -1,4 +1,4 @@
-//! What a process runs on behalf of its host, and what becomes of it: [`Job`], [`Outcome`] and [`Tally`].
+//! [`Job`], [`Outcome`] and [`Tally`]: a component that a process runs for its host, and how it ends.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,10 +16,10 @@ use crate::component::stats::ComponentStats;
 use crate::file;
 use crate::hosting::log::line;
 
-/// The largest job, in bytes: more parameters than the system accepts as arguments.
+/// Maximum size of a job in bytes: more parameters than the system accepts as arguments.
 const MAX_JOB: u64 = 16 << 20;
 
-/// What a process runs. Passed in a file of its own, since parameters may exceed a packet.
+/// A component to run. It is passed in a file of its own, since parameters may exceed a packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// The component's name.
@@ -147,7 +147,7 @@ impl LibraryLimits {
             publish_bytes: rate(self.publish_bytes),
             host_calls: rate(self.host_calls),
             log_lines: Rate::per_second(u64::MAX),
-            // The host has them.
+            // The host enforces these.
             start_up: FOREVER,
             shutdown_grace: FOREVER,
             end_at: self.end_at.iter().filter_map(|name| name.parse().ok()).collect(),
@@ -159,7 +159,7 @@ impl LibraryLimits {
 /// Longer than any process lives, and far from what clocks can count.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What has become of a component, as its process reports it.
+/// How a component ended, as its process reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
     Finished,
@@ -187,7 +187,7 @@ impl Outcome {
         }
     }
 
-    /// The reason for the end. The process may have sent any text.
+    /// Returns the reason for the end. The process may have sent any text.
     pub(crate) fn reason(self) -> ExitReason {
         let text = |text: String| line(&text).into_owned();
         match self {
@@ -207,7 +207,7 @@ impl Outcome {
     }
 }
 
-/// What a component has done, by the count of its own process.
+/// The counters of a component, as its own process counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) received: u64,

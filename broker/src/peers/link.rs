@@ -58,10 +58,10 @@ impl LinkSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LinkId(u64);
 
-/// The answer to somebody who waits.
+/// Sends the answer to a waiting thread.
 pub(crate) type Reply = mpsc::Sender<Result<(), OpenError>>;
 
-/// What threads of this process ask of the thread that talks to other processes.
+/// A command from threads of this process to the thread that talks to other processes.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Offer a channel to other processes. Answered once their subscriptions have joined.
@@ -156,7 +156,7 @@ impl Commands {
     }
 }
 
-/// Refuses commands once it is dropped: when the thread ends, for whatever reason.
+/// Once this is dropped, commands are refused: the thread has ended, for whatever reason.
 #[derive(Debug)]
 pub(crate) struct CommandReceiver(Commands);
 
@@ -167,12 +167,12 @@ impl Drop for CommandReceiver {
             waiting.is_closed = true;
             std::mem::take(&mut waiting.commands)
         };
-        // Those who wait for an answer learn that there will be none.
+        // This tells the waiting threads that there will be no answer.
         drop(refused);
     }
 }
 
-/// The end of a linked broker that its own threads use.
+/// A linked broker's access to the thread that talks to other processes.
 #[derive(Debug)]
 pub(crate) struct Link {
     id: LinkId,
@@ -190,15 +190,15 @@ pub(crate) struct Link {
 pub(crate) struct Patience {
     /// For other processes.
     pub(crate) own: Duration,
-    /// The host lets a publisher wait for them.
+    /// How long the host lets a publisher wait for them.
     pub(crate) host: Duration,
 }
 
 impl Link {
-    /// Of a process that is the host, or of one that is connected to it.
+    /// Creates the link of a host, or of a process that is connected to one.
     pub(crate) fn new(commands: Commands, patience: Patience, is_host: bool) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Ordering: Relaxed; a number of its own.
+        // Ordering: Relaxed; only uniqueness matters.
         let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
         let (process, next_number) = (Process::current(), AtomicU64::new(1));
         let patience = Mutex::new(patience);
@@ -233,7 +233,7 @@ impl Link {
         *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a command about children, and waits for the answer. `None` if the thread has ended.
+    /// Sends a command about children, and waits for the answer. Returns `None` if the thread has ended.
     pub(crate) fn ask_about_children<T>(
         &self,
         command: impl FnOnce(mpsc::Sender<T>) -> ChildCommand,
@@ -258,7 +258,7 @@ impl Link {
         Ok(announced)
     }
 
-    /// Like [`publish`](Self::publish), but waits for nobody.
+    /// Like [`publish`](Self::publish), but does not wait.
     pub(crate) fn announce(
         &self,
         topic: &Topic,
@@ -288,7 +288,7 @@ impl Link {
         Ok(interest)
     }
 
-    /// Like [`subscribe`](Self::subscribe), but waits for nobody.
+    /// Like [`subscribe`](Self::subscribe), but does not wait.
     pub(crate) fn take_interest(
         &self,
         topic: &Arc<Topic>,
@@ -316,7 +316,7 @@ impl Link {
         })
     }
 
-    /// Serves at `place`, too. Returns the place if the thread is about to end.
+    /// Serves at `place` as well. Returns the place if the thread is about to end.
     pub(crate) fn listen(
         &self,
         place: Place,
@@ -352,13 +352,13 @@ impl Link {
             && self.commands.send(Command::Stop { reply }).is_ok()
             && !self.commands.is_own_thread()
         {
-            // It fails only if the thread has ended, or takes too long, for which nobody should wait.
+            // This fails only if the thread has ended or takes too long.
             let _ = answer.recv_timeout(self.patience().own);
         }
     }
 
     fn next(&self) -> u64 {
-        // Ordering: Relaxed; a number of its own.
+        // Ordering: Relaxed; only uniqueness matters.
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -384,7 +384,7 @@ impl Link {
     }
 }
 
-/// Other processes bound the names of schemas.
+/// Checks that other processes accept the length of the schema's name.
 fn check_schema(topic: &Topic) -> Result<(), OpenError> {
     let len = topic.schema().name().len();
     if len > MAX_SCHEMA {
@@ -423,7 +423,8 @@ impl fmt::Debug for Announced {
     }
 }
 
-/// The reason to join publishers of other processes: a subscription. Dropping it says that it has left.
+/// Makes this process join the publishers of others, for a subscription. Dropping it reports that the
+/// subscription has left.
 pub(crate) struct Interest {
     link: LinkId,
     ticket: u64,
@@ -454,7 +455,7 @@ impl fmt::Debug for Interest {
     }
 }
 
-/// The last charge of a channel of another process: dropped when nobody in this process uses it any more.
+/// Charged to a channel of another process, and dropped when this process no longer uses the channel.
 #[derive(Debug)]
 pub(crate) struct Farewell {
     session: u64,

@@ -6,14 +6,15 @@
 //! from the publisher's memory directly to the subscribers of every process.
 //!
 //! - [`connection`] is the public handle; [`options`] and [`error`] belong to it;
-//! - [`link`] is what the threads of a process use, [`node`] the part of a process in the channels that it
-//!   shares, [`registry`] what the host knows of all;
-//! - [`wall`] copies the messages of publishers that nobody has to trust;
+//! - [`link`] connects a process's own threads, [`node`] is the part of a process in the channels that it
+//!   shares, and [`registry`] is the host's view of all processes;
+//! - [`wall`] copies the messages of untrusted publishers;
 //! - [`topics`] describes the topics of a host to those who inspect it;
 //! - [`host`] and [`client`] are the threads that connect these;
-//! - [`children`] connects the processes that run components of the host, [`job`] tells them what to run;
-//! - [`protocol`] defines what processes say to each other, [`socket`] sends it;
-//! - [`place`] finds the host, [`identity`] tells who connects, [`poller`] waits for all of them.
+//! - [`children`] connects the processes that run components of the host, and [`job`] describes what they
+//!   run;
+//! - [`protocol`] defines the messages between processes, and [`socket`] sends them;
+//! - [`place`] finds the host, [`identity`] identifies who connects, and [`poller`] waits for all of them.
 //!
 //! ```text
 //!   client                     host                        client
@@ -27,16 +28,15 @@
 //! ```
 //!
 //! # Deaths
-//! Every process watches the pidfd of each process with which it shares a channel. So deaths are noticed even
+//! Every process watches the pidfd of each process with which it shares a channel. So it notices deaths even
 //! without the host: the publisher's process drops the annex of a dead subscriber, and a subscriber's process
 //! ends the channel of a dead publisher. A closed socket only means that a process cannot join others.
 //!
 //! # Trust
-//! The host checks all that it receives: lengths, counts, names, files. A client that violates the protocol
-//! is disconnected. Clients check what comes from other processes by way of the host, but believe the host
-//! itself. A publisher that nobody should have to trust, such as one of another user, is joined by the host's
-//! [`wall`] alone, which copies its messages. Everyone else who may publish must be trusted not to change a
-//! message after it was published.
+//! The host checks everything that it receives: lengths, counts, names, files. A client that violates the
+//! protocol is disconnected. Clients check data that comes from other processes through the host, but trust
+//! the host itself. Only the host's [`wall`] joins an untrusted publisher, such as one of another user, and
+//! copies its messages. All other publishers must be trusted not to change a message after publishing it.
 //!
 //! [`Broker::serve`]: crate::Broker::serve
 

@@ -32,8 +32,8 @@ use publishers::Published;
 use stalls::StallWatch;
 use subscriptions::{Interest, RemoteSeat};
 
-/// Numbers the connections to hosts that a node has had. Numbers of processes and seats belong to one of
-/// them.
+/// Numbers the connections to hosts that a node has had. Numbers of processes and seats are valid within one
+/// of them.
 pub(crate) type Session = u64;
 
 /// The first number that a wall gives to the processes with which it shares channels. The host's other node
@@ -52,7 +52,7 @@ pub(crate) struct Node {
     session: Session,
     /// Whether there is a host.
     is_connected: bool,
-    /// Whether the host knows all that this process has.
+    /// Whether the host knows everything that this process has.
     is_known: bool,
     /// This process's publishers.
     published: BTreeMap<ChannelNumber, Published>,
@@ -67,7 +67,7 @@ pub(crate) struct Node {
     processes: BTreeMap<u64, Watched>,
     next_process: u64,
     next_request: u64,
-    /// The questions to the host, in order. The first one is on its way.
+    /// The questions to the host, in order. The first one has been sent.
     questions: VecDeque<Question>,
     /// Copies the messages of the channels that others offer, if this is the [wall](super::wall) of a host.
     wall: Option<Wall>,
@@ -75,7 +75,7 @@ pub(crate) struct Node {
     out: Vec<Outgoing>,
 }
 
-/// A process whose end is awaited.
+/// A process that is watched until it ends.
 #[derive(Debug)]
 struct Watched {
     peer: (Session, PeerId),
@@ -115,17 +115,17 @@ impl Node {
         node
     }
 
-    /// Takes the requests that have come out.
+    /// Takes the requests to send.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.out)
     }
 
-    /// Whether nobody needs the node any more: no channel is shared.
+    /// Whether the node is no longer needed, because no channel is shared.
     pub(crate) fn is_idle(&self) -> bool {
         self.published.is_empty() && self.interests.is_empty() && self.seats.is_empty()
     }
 
-    /// Executes a command, unless its caller does.
+    /// Executes a command, except those that the caller executes.
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Publish { number, channel, topic, files, reply } => {
@@ -183,7 +183,7 @@ impl Node {
         Ok(())
     }
 
-    /// A notice has come without its files, for which this process has no room.
+    /// Handles a notice that has come without its files, because this process has no room for them.
     fn lacks_room(&mut self, notice: Notice) -> Result<(), Broken> {
         let why = "the process has no file descriptor left (RLIMIT_NOFILE)".to_owned();
         match notice {
@@ -207,7 +207,7 @@ impl Node {
     pub(crate) fn disconnected(&mut self) {
         (self.is_connected, self.is_known) = (false, false);
         self.out.clear();
-        // Those who ask learn that there is no answer.
+        // This tells the waiting threads that there is no answer.
         self.questions.clear();
         self.fail_openings(&OpenError::Disconnected);
         self.fail_interests(&OpenError::Disconnected);
@@ -223,7 +223,7 @@ impl Node {
         self.send(Request::Announced);
     }
 
-    /// Whether there is a host that knows all that this process has.
+    /// Whether there is a host that knows everything that this process has.
     pub(crate) fn is_known(&self) -> bool {
         self.is_known
     }
@@ -292,19 +292,19 @@ impl Drop for Node {
     }
 }
 
-/// A descriptor of our own, for a file that others may share.
+/// Returns our own descriptor of a file that others may share.
 pub(super) fn owned(file: File) -> std::io::Result<OwnedFd> {
     Arc::try_unwrap(file).or_else(|shared| shared.try_clone())
 }
 
-/// Identifies a memfd among the files that are open. Others may take long to answer, and are not asked.
+/// Identifies a memfd among the open files. Other files are not queried, since they may take long to answer.
 fn file_id(file: &File) -> Option<FileId> {
     rustix::fs::fcntl_get_seals(file).ok()?;
     let stat = rustix::fs::fstat(file).ok()?;
     Some((stat.st_dev, stat.st_ino))
 }
 
-/// A reason, short enough for a packet.
+/// Formats a reason that is short enough for a packet.
 fn reason(error: &dyn std::fmt::Display) -> String {
     blockcast_blocks::text::line_within(&error.to_string(), MAX_TEXT).into_owned()
 }

@@ -1,5 +1,5 @@
-//! What a host grants to the processes that connect, and how a process connects: [`ServeOptions`] and
-//! [`ConnectOptions`].
+//! [`ServeOptions`] and [`ConnectOptions`]: what a host grants to connecting processes, and how a process
+//! connects.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const MOST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest time after which a process is killed.
 const LEAST_STALL: Duration = Duration::from_millis(10);
 
-/// What the processes that connect may use.
+/// Limits for the processes that connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
     /// Processes at a time, 64 by default.
@@ -43,7 +43,7 @@ impl Default for PeerLimits {
     }
 }
 
-/// What happens to a process whose subscriber holds a publisher back and does not move.
+/// Policy for a process whose subscriber holds a publisher back and does not move.
 ///
 /// The publisher finds no block, because a subscriber that loses nothing has not released the oldest message.
 /// As long as its process runs, the subscriber may still read that message, so nothing but its end frees the
@@ -75,7 +75,7 @@ impl Stall {
 pub(crate) struct Terms {
     seats: u32,
     may_block: bool,
-    /// Whether the subscribing process believes the publisher that its messages are valid.
+    /// Whether the subscribing process trusts that the publisher's messages are valid.
     is_trusted: bool,
     /// Milliseconds for which a subscriber may hold the publisher back before its process reports it.
     stall: Option<u64>,
@@ -111,7 +111,7 @@ impl Terms {
         Self { is_trusted: trust == Trust::Shared, ..self }
     }
 
-    /// How long a subscriber may hold the publisher back before its process reports it. `None`: forever.
+    /// How long a subscriber may hold the publisher back before its process reports it. `None` if forever.
     pub(crate) fn stall(self) -> Option<Duration> {
         self.stall.map(Duration::from_millis)
     }
@@ -319,7 +319,7 @@ impl ServeOptions {
         if self.trust == Trust::Shared { Trust::Shared } else { Trust::Checked }
     }
 
-    /// What a process with these credentials may do. `None`: it may not connect.
+    /// Returns the grants of a process with these credentials. `None` if it may not connect.
     pub(crate) fn grants_of(&self, credentials: Credentials) -> Option<&Grants> {
         let rule = |wanted| self.rules.iter().find(|(who, _)| *who == wanted).map(|(_, grants)| grants);
         rule(Who::User(credentials.uid))

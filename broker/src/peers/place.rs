@@ -27,7 +27,7 @@ use rustix::net::{
 
 use crate::peers::error::{NoRuntimeDir, ServeError};
 
-/// Connections that may wait until the host accepts them.
+/// Maximum number of connections that wait until the host accepts them.
 const BACKLOG: i32 = 128;
 
 /// The path of the socket that processes use by default: `$XDG_RUNTIME_DIR/blockcast.sock`, which only the
@@ -45,7 +45,7 @@ pub fn default_socket() -> Result<PathBuf, NoRuntimeDir> {
 #[derive(Debug)]
 pub(crate) struct Place {
     path: PathBuf,
-    /// `None`: somebody else has made the socket, and removes it.
+    /// `None` if somebody else has created the socket and removes it.
     lock: Option<Lock>,
     listener: OwnedFd,
 }
@@ -168,7 +168,7 @@ fn id_of(file: &fs::Metadata) -> FileId {
     (file.dev(), file.ino())
 }
 
-/// Sets the permissions of a new socket. If the file is another one by now, it is left alone.
+/// Sets the permissions of a new socket. Leaves the file alone if it is another one by now.
 fn permit(new: &Path, mode: u32) -> io::Result<()> {
     let found = fs::symlink_metadata(new)?;
     if !found.file_type().is_socket() {
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(Place::take(&path, 0o600).unwrap_err(), ServeError::Served(path.clone()));
         drop(place);
         assert_eq!(folder.entries(), 0, "nothing is left behind");
-        // Whatever the umask of the process is.
+        // This holds for any umask of the process.
         let _place = Place::take(&path, 0o666).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
     }

@@ -9,7 +9,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
-/// What a descriptor belongs to.
+/// Identifies a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     /// Commands of this process's own threads.
@@ -82,13 +82,14 @@ impl Poller {
         Ok(epoll::modify(&self.0, fd, EventData::new_u64(token.encode()), flags)?)
     }
 
-    /// No longer watches a descriptor of which other processes may have copies: closing it would not suffice.
+    /// Stops watching a descriptor. Closing it would not suffice, since other processes may have copies.
     pub(crate) fn remove(&self, fd: impl AsFd) {
         // It fails only if the descriptor is not watched.
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Waits until a descriptor is ready or the deadline has passed. Returns what is ready.
+    /// Waits until a descriptor is ready or the deadline has passed. Returns the tokens of those that are
+    /// ready.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<Vec<Token>> {
         let mut space = [MaybeUninit::<epoll::Event>::uninit(); 64];
         loop {

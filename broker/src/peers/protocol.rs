@@ -1,8 +1,8 @@
-//! What processes say to each other: [`Request`]s of a client, [`Notice`]s of the host.
+//! The messages between processes: [`Request`]s of a client, [`Notice`]s of the host.
 //!
 //! A packet holds one message, encoded by `postcard`, and up to [`MAX_FILES`] descriptors. The first request
 //! is [`Request::Hello`], the first notice [`Notice::Welcome`] or [`Notice::Refused`]. The encoding of these
-//! three never changes, so that processes of different versions can say what separates them.
+//! three never changes, so that processes of different versions can report how they differ.
 //!
 //! ```text
 //!   publisher's process          host                     subscribing process
@@ -19,8 +19,7 @@
 //!                      Left ◀─── ◀─────────────────────── Left, once it has dropped the channel
 //!   ClosePublisher ────────────▶ Ended ─────────────────▶
 //! ```
-//! A process that its host has started to run a component is told what to run, and reports what becomes of
-//! it:
+//! A process that its host has started to run a component receives a job and reports the outcome:
 //!
 //! ```text
 //!   process of a component       host
@@ -47,17 +46,18 @@ use crate::peers::topics::{HostTopic, PublisherCounters};
 /// The version of the protocol. Increase it with every change to a message.
 pub(crate) const PROTOCOL: u32 = 5;
 
-/// Bytes of a packet at most. Far more than any message needs, except for the names of long schemas.
+/// Maximum size of a packet in bytes. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
 
-/// Descriptors in a packet at most.
+/// Maximum number of descriptors in a packet.
 pub(crate) const MAX_FILES: usize = 4;
 
-/// Bytes of a name or of a reason at most. Longer ones are cut when they are made, and refused when they are
-/// received.
+/// Maximum length of a name or a reason in bytes. Longer ones are cut when they are made, and refused when
+/// they are received.
 pub(crate) const MAX_TEXT: usize = 512;
 
-/// Bytes of the name of a topic's schema at most, so that it fits into an answer beside other names.
+/// Maximum length of the name of a topic's schema in bytes, so that it fits into an answer beside other
+/// names.
 pub(crate) const MAX_SCHEMA: usize = 16 << 10;
 
 /// The number of a process among those of one host. Never used twice.
@@ -75,7 +75,7 @@ pub(crate) struct SeatId(pub(crate) u64);
 /// The device and the inode of a file. No other file has them while it exists.
 pub(crate) type FileId = (u64, u64);
 
-/// What two processes must have in common to share memory.
+/// The properties in which two processes must agree to share memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
     /// The version of the protocol between processes.
@@ -89,7 +89,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of this process. Registers it for barriers.
+    /// Returns the versions of this process, and registers it for barriers.
     pub(crate) fn current() -> Self {
         let barriers = register_machine_wide();
         Self { protocol: PROTOCOL, layout: LAYOUT_VERSION, page_size: page_size() as u64, barriers }
@@ -111,11 +111,11 @@ pub(crate) struct SchemaRecord {
     fingerprint: u64,
 }
 
-/// Bytes of a schema's name in an answer to those who inspect topics, if it would not fit otherwise.
+/// A schema's name is cut to this many bytes in an answer to an inspection, if it would not fit otherwise.
 const CUT_NAME: usize = 1024;
 
 impl SchemaRecord {
-    /// Shortens the name. The schema is no longer the topic's, and only good for showing it.
+    /// Shortens the name. The result no longer matches the topic's schema, and only serves to show it.
     pub(crate) fn cut(&mut self) {
         self.name = text::line_within(&self.name, CUT_NAME).into_owned();
     }
@@ -174,7 +174,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The error that the user gets who has asked to `access` the topic.
+    /// Returns the error for a user who has asked to `access` the topic.
     pub(crate) fn into_error(self, topic: &str, asked: &Schema, access: &'static str) -> OpenError {
         let topic = topic.to_owned();
         match self {
@@ -191,7 +191,7 @@ impl Refusal {
     }
 }
 
-/// What a client says to the host.
+/// A message of a client to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// The first packet. With the client's bell.
@@ -232,7 +232,7 @@ pub(crate) enum Request {
     Attached {
         seat: SeatId,
     },
-    /// Answers [`Notice::Attach`]. Without a reason: the publisher has just ended.
+    /// Answers [`Notice::Attach`]. Without a reason, the publisher has just ended.
     NotAttached {
         seat: SeatId,
         why: String,
@@ -245,10 +245,10 @@ pub(crate) enum Request {
     Left {
         seat: SeatId,
     },
-    /// The process, which had another host before, has announced all that it has.
+    /// The process, which had another host before, has announced everything that it has.
     Announced,
-    /// The process wants to know of the topics that the host brings together. It asks again only once it has
-    /// the answer.
+    /// The process inspects the topics that the host brings together. It asks again only after it has the
+    /// answer.
     Topics {
         request: u64,
         selection: Selection,
@@ -258,7 +258,7 @@ pub(crate) enum Request {
         query: u64,
         counters: Vec<(ChannelNumber, PublisherCounters)>,
     },
-    /// The process has dropped a channel that it had joined by a former host, without telling that host.
+    /// The process has dropped a channel joined through a former host, without telling that host.
     LeftBefore {
         /// The number that the publisher's messages carry.
         publisher: u64,
@@ -285,7 +285,7 @@ pub(crate) enum Request {
     },
 }
 
-/// The topics that a process wants to know of.
+/// Selects topics for an inspection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Selection {
     /// As many as fit into one packet, in the order of their names, after this name.
@@ -293,7 +293,7 @@ pub(crate) enum Selection {
     Named(String),
 }
 
-/// What the host says to a client.
+/// A message of the host to a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Notice {
     /// The last packet: the host refuses the client.
@@ -349,7 +349,7 @@ pub(crate) enum Notice {
     Attached {
         seat: SeatId,
     },
-    /// The seat does not come about. `is_error`: although the publisher is still there.
+    /// The seat does not come about. `is_error` if the publisher still exists.
     Failed {
         seat: SeatId,
         why: String,
@@ -365,13 +365,13 @@ pub(crate) enum Notice {
     },
     /// Answers [`Request::Announced`].
     Known,
-    /// Answers [`Request::Topics`]. `is_last`: no other topic is selected.
+    /// Answers [`Request::Topics`]. `is_last` if no further topic is selected.
     Topics {
         request: u64,
         topics: Vec<HostTopic>,
         is_last: bool,
     },
-    /// Another process wants to know the counters of these publishers of the receiver.
+    /// Another process inspects these publishers of the receiver.
     Report {
         query: u64,
         channels: Vec<ChannelNumber>,
@@ -381,18 +381,18 @@ pub(crate) enum Notice {
     Late {
         seat: SeatId,
     },
-    /// To the publisher's process: detach this annex, which it has attached by a former host.
+    /// To the publisher's process: detach this annex, which it has attached through a former host.
     LeftBefore {
         channel: ChannelNumber,
         annex: FileId,
     },
-    /// What the process runs, in a file.
+    /// The job of the process, in a file.
     Job,
-    /// The component is asked to finish.
+    /// Ask the component to finish.
     Finish,
-    /// The component is cancelled.
+    /// Cancel the component.
     Cancel,
-    /// The host wants to know what the component has done.
+    /// The host asks for the component's counters.
     Count,
 }
 
@@ -432,8 +432,8 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
     /// Decodes a packet that has come with this number of descriptors.
     ///
     /// # Errors
-    /// [`CodecError`]. Whatever the bytes are, decoding neither panics nor allocates more than a small
-    /// multiple of their number.
+    /// [`CodecError`]. For any bytes, decoding neither panics nor allocates more than a small multiple of
+    /// their number.
     fn decode(bytes: &[u8], files: usize) -> Result<Self, CodecError> {
         let message = Self::decode_alone(bytes)?;
         if files != message.files() {
@@ -442,7 +442,7 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
         Ok(message)
     }
 
-    /// Like [`decode`](Self::decode), if the number of descriptors is unknown.
+    /// Like [`decode`](Self::decode), for an unknown number of descriptors.
     ///
     /// # Errors
     /// [`CodecError`].

@@ -1,4 +1,4 @@
-//! [`Registry`]: which processes take part in which topics, as the host knows it.
+//! [`Registry`]: the host's view of which processes take part in which topics.
 //!
 //! A pure state machine: requests and departures go in, notices come out. It neither opens channels nor sends
 //! anything, and knows the time only from its caller. The host's own process is one of the peers.
@@ -25,7 +25,7 @@ use crate::peers::wall::seat_of;
 use offers::Waiting;
 use queries::Query;
 
-/// Seats of one process at a time, as publisher or as subscriber. Their numbers fit into one packet.
+/// Maximum number of seats of one process, as publisher or as subscriber. Their numbers fit into one packet.
 const MAX_SEATS: usize = 4096;
 
 /// Bits of a publisher's number that count the publishers of one process.
@@ -34,7 +34,7 @@ const PUBLISHER_BITS: u32 = 40;
 /// A publisher: its process, and the number that the process gave it.
 pub(crate) type ChannelKey = (PeerId, ChannelNumber);
 
-/// A process has sent what no correct process sends.
+/// A process has sent something that no correct process sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Violation(String);
@@ -47,10 +47,10 @@ pub(crate) struct Outgoing<F> {
     pub(crate) files: Vec<F>,
 }
 
-/// What the registry needs to know of topics and files, but cannot find out itself.
+/// Answers the registry's questions about topics and files.
 pub(crate) trait Inspector<F> {
     /// # Errors
-    /// If nobody of another process may join this topic with this schema.
+    /// If no other process may join this topic with this schema.
     fn inspect_topic(&self, topic: &str, schema: &Schema) -> Result<(), Refusal>;
 
     /// Returns the bytes of a channel's files.
@@ -69,12 +69,12 @@ pub(crate) trait Inspector<F> {
 /// A process that has just connected.
 #[derive(Debug)]
 pub(crate) struct Newcomer<F> {
-    /// `None`: the host's own process, which has no limits.
+    /// `None` for the host's own process, which has no limits.
     pub(crate) grants: Option<Grants>,
     /// How far its publishers are trusted.
     pub(crate) trust: Trust,
     pub(crate) limits: PeerLimits,
-    /// Topics that it may create.
+    /// Number of topics that it may create.
     pub(crate) topics: u32,
     /// Its name in statistics.
     pub(crate) label: String,
@@ -94,7 +94,7 @@ pub(crate) struct Registry<F> {
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
-    /// The seats whose publisher's process was asked to attach an annex, by when it has to.
+    /// The seats whose publisher's process was asked to attach an annex, by deadline.
     attaching: BTreeSet<(Instant, SeatId)>,
     /// Questions whose answers wait for reports of other processes.
     queries: BTreeMap<u64, Query>,
@@ -111,7 +111,7 @@ pub(crate) struct Registry<F> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stalled {
     pub(crate) subscriber: PeerId,
-    /// The publisher's process, which says so.
+    /// The publisher's process, which reports it.
     pub(crate) reporter: PeerId,
     pub(crate) topic: String,
 }
@@ -121,7 +121,7 @@ struct Peer<F> {
     grants: Option<Grants>,
     trust: Trust,
     limits: PeerLimits,
-    /// Topics that it may create, and those that it has created. Some of them may no longer exist.
+    /// Number of topics that it may create, and that it has created. Some of them may no longer exist.
     topics: u32,
     created: BTreeSet<String>,
     label: String,
@@ -132,17 +132,17 @@ struct Peer<F> {
     publishers: u32,
     subscriptions: u32,
     seats: usize,
-    /// Channels that it was offered, and that are not attached yet.
+    /// Number of channels offered to it that are not attached yet.
     offered: usize,
-    /// What it learns once there are fewer of them.
+    /// Offers and answers that wait until fewer channels are offered.
     waiting: VecDeque<Waiting>,
-    /// Offers of its channels to others that wait until it says something, while it is late.
+    /// Offers of its channels that wait until it sends something, while it is late.
     held: Vec<SeatId>,
-    /// Publishers that it has left before this host knew them, by their number and the annex.
+    /// Publishers that it left before this host knew them, by their number and the annex.
     departed: Vec<(u64, FileId)>,
-    /// Whether it has not answered in time. Then nobody waits for it until it says something.
+    /// Whether it has missed a deadline. Then nobody waits for it until it sends something.
     is_late: bool,
-    /// Times it was asked for counters and has not answered.
+    /// Number of requests for its counters that it has not answered.
     reports_owed: u32,
 }
 
@@ -166,14 +166,14 @@ struct Channel<F> {
     awaited: Option<(BTreeSet<SeatId>, Instant)>,
 }
 
-/// Who is offered a channel.
+/// The processes to offer a channel to.
 #[derive(Clone, Debug)]
 enum Audience {
     /// Every other process that subscribes to its topic.
     Subscribers,
     /// The wall alone.
     Wall,
-    /// Every process that subscribes, except the one whose messages it has copies of.
+    /// Every process that subscribes, except the one whose messages are copied.
     SubscribersExcept(PeerRecord),
 }
 
@@ -249,12 +249,12 @@ impl<F: Clone> Registry<F> {
         peer.map_or(self.terms, |peer| self.terms.with_limits(&peer.limits))
     }
 
-    /// Takes the notices that have come out.
+    /// Takes the notices to send.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Outgoing<F>> {
         std::mem::take(&mut self.out)
     }
 
-    /// Takes the processes that were reported to stall publishers.
+    /// Takes the reports about processes that stall publishers.
     pub(crate) fn take_stalled(&mut self) -> Vec<Stalled> {
         std::mem::take(&mut self.stalled)
     }
@@ -420,7 +420,7 @@ impl<F: Clone> Registry<F> {
         self.out.retain(|outgoing| outgoing.to != peer);
     }
 
-    /// Lets publishers go on that have waited for other processes long enough.
+    /// Lets publishers continue that have waited long enough for other processes.
     pub(crate) fn tick(&mut self, now: Instant) {
         let mut opened = Vec::new();
         for (&key, channel) in &mut self.channels {
@@ -485,7 +485,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// Who is offered a new channel.
+    /// Returns the processes to offer a new channel to.
     fn audience_of(&self, key: ChannelKey) -> Audience {
         if Some(key.0) == self.wall {
             // It may have ended meanwhile.

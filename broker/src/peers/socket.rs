@@ -18,18 +18,18 @@ use crate::peers::protocol::{CodecError, MAX_FILES, MAX_PACKET, Message};
 /// A descriptor on its way to one or several processes.
 pub(crate) type File = Arc<OwnedFd>;
 
-/// Packets that may wait for a process that does not receive. A process that has another host announces all
-/// that it has at once, and so needs thousands.
+/// Maximum number of packets that wait for a process that does not receive. A process that finds a new host
+/// announces everything that it has at once, and so needs thousands.
 const MAX_WAITING: usize = 16 << 10;
 
-/// Bytes of them together, about.
+/// Approximate maximum of their total size in bytes.
 const MAX_WAITING_BYTES: usize = 4 << 20;
 
-/// Descriptors of them together.
+/// Maximum number of their descriptors.
 const MAX_WAITING_FILES: usize = 4096;
 
-/// Descriptors that are sent before the other process has received those before. The system counts the
-/// descriptors on their way of all processes of a user, and refuses more than a process may open
+/// Maximum number of descriptors to send before the other process has received the earlier ones. The system
+/// counts the descriptors in flight of all processes of a user, and refuses more than a process may open
 /// (`RLIMIT_NOFILE`). So a process that is stopped must not use them up.
 const MAX_IN_FLIGHT: usize = 32;
 
@@ -43,11 +43,11 @@ pub enum Broken {
     /// The other process has closed the connection, or has ended.
     #[error("the other process has closed the connection")]
     Closed,
-    /// The other process does not receive what it is sent.
+    /// The other process does not receive the messages sent to it.
     #[error("the other process does not receive what it is sent")]
     Unresponsive,
-    /// The other process sent what is not a message, or one that makes no sense at this point; the text says
-    /// which.
+    /// The other process sent something that is not a message, or a message that makes no sense at this
+    /// point; the text says which.
     #[error("the other process has violated the protocol: {0}")]
     Violation(String),
     /// The other process is refused; the text says why.
@@ -80,12 +80,12 @@ pub(crate) struct PacketSocket {
     waiting: VecDeque<(Vec<u8>, Vec<File>)>,
     waiting_bytes: usize,
     waiting_files: usize,
-    /// Descriptors that were sent since the other process had received everything, at most.
+    /// Descriptors sent since the other process was last known to have received everything.
     in_flight: usize,
-    /// Whether the next packet waits until fewer descriptors are on their way.
+    /// Whether the next packet waits until fewer descriptors are in flight.
     is_paused: bool,
     buffer: Box<[u8]>,
-    /// The only process from which packets are accepted. `None`: whichever has the other end.
+    /// The only process from which packets are accepted. `None` to accept them from any process.
     only_from: Option<i32>,
 }
 
@@ -93,7 +93,7 @@ impl PacketSocket {
     /// Takes a connected socket.
     ///
     /// # Errors
-    /// If the system does not let the socket not wait.
+    /// If the system refuses to make the socket non-blocking.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self, Broken> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self {
@@ -115,7 +115,7 @@ impl PacketSocket {
     /// send one.
     ///
     /// # Errors
-    /// If the system does not let the socket not wait.
+    /// If the system refuses to make the socket non-blocking.
     pub(crate) fn of_process(socket: OwnedFd, pid: i32) -> Result<Self, Broken> {
         Ok(Self { only_from: Some(pid), ..Self::new(socket)? })
     }
@@ -139,7 +139,7 @@ impl PacketSocket {
         self.flush()
     }
 
-    /// Sends what waits, as far as the other process receives it.
+    /// Sends waiting messages, as far as the other process receives them.
     ///
     /// # Errors
     /// [`Broken`].
@@ -169,7 +169,7 @@ impl PacketSocket {
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
-                // Too many descriptors of this user are on their way, perhaps to other processes.
+                // Too many descriptors of this user are in flight, perhaps to other processes.
                 Err(Errno::TOOMANYREFS) => {
                     self.is_paused = true;
                     return Ok(());
@@ -185,7 +185,7 @@ impl PacketSocket {
         !self.waiting.is_empty() && !self.is_paused
     }
 
-    /// Whether messages wait until fewer descriptors are on their way. No event says when: call
+    /// Whether messages wait until fewer descriptors are in flight. No event says when: call
     /// [`flush`](Self::flush) after a [while](RETRY).
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
@@ -206,7 +206,7 @@ impl PacketSocket {
                 None => return Ok(None),
             }
         }
-        // One more than is allowed, to notice it; the system closes those beyond.
+        // One more than allowed, to detect the excess; the system closes any beyond.
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES + 1), ScmCredentials(1))];
         let mut with = RecvAncillaryBuffer::new(&mut space);
@@ -252,8 +252,8 @@ fn has_received_all(socket: &OwnedFd) -> bool {
 
 /// The process that has sent the next packet. `None` if no packet has arrived.
 fn sender(socket: &OwnedFd) -> Result<Option<i32>, Broken> {
-    // rustix has no number for processes outside of this one's namespace. The space is for credentials only:
-    // they come first, and descriptors that do not fit stay with the packet.
+    // rustix cannot represent the IDs of processes outside of this namespace. The space is for credentials
+    // only: they come first, and descriptors that do not fit stay with the packet.
     const SPACE: usize = 32;
     // SAFETY: a number.
     let needed = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;

@@ -1,4 +1,4 @@
-//! [`HostTopic`]: a topic that a host brings together, as those who inspect the host see it.
+//! [`HostTopic`]: a topic that a host brings together, as an inspection shows it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::peers::connection::Connection;
 use crate::peers::error::InspectError;
 use crate::peers::protocol::{SchemaRecord, Selection};
 
-/// Bytes of a name in an answer at most.
+/// Maximum length of a name in an answer, in bytes.
 const MAX_NAME: usize = 128;
 
 /// How long a host waits for the counters of other processes' publishers.
@@ -116,7 +116,8 @@ impl HostTopic {
         self.publishers.iter().filter_map(|publisher| publisher.counters.as_ref())
     }
 
-    /// Lists this number of publishers, subscribing processes, and subscribers of each publisher at most.
+    /// Limits the number of listed publishers, of subscribing processes, and of subscribers of each
+    /// publisher.
     pub(crate) fn keep(&mut self, most: usize) {
         let surplus =
             self.publishers.len().saturating_sub(most) + self.subscribers.len().saturating_sub(most);
@@ -147,7 +148,7 @@ impl PublisherCounters {
         }
     }
 
-    /// Lists this number of subscribers at most.
+    /// Limits the number of listed subscribers.
     pub(crate) fn keep_subscribers(&mut self, most: usize) {
         let surplus = self.subscribers.len().saturating_sub(most);
         self.omitted = self.omitted.saturating_add(u32::try_from(surplus).unwrap_or(u32::MAX));
@@ -168,7 +169,7 @@ impl Connection {
     /// has answered, several times if the answer needs several packets: topics that come or go meanwhile may
     /// be missing or listed.
     ///
-    /// Nobody is disturbed: the host asks the publishers' processes for their counters, and waits a second
+    /// This disturbs nobody: the host asks the publishers' processes for their counters, and waits a second
     /// for them.
     ///
     /// # Errors
@@ -199,7 +200,7 @@ impl Connection {
     }
 
     /// Subscribes to the bytes of a topic whose messages have any layout, such as one that
-    /// [`host_topic`](Self::host_topic) has found. Nobody checks them against the layout.
+    /// [`host_topic`](Self::host_topic) has found. They are not checked against the layout.
     ///
     /// # Errors
     /// [`OpenError`].

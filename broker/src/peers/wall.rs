@@ -1,7 +1,8 @@
-//! [`Wall`]: copies the messages of publishers that nobody has to trust.
+//! [`Wall`]: copies the messages of untrusted publishers.
 //!
-//! A process of another user may change a message while somebody reads it. So no other process joins its
-//! publishers. Instead, the host does, copies each message into a channel of its own, and offers that one:
+//! A process of another user may change a message while others read it. So no other process joins its
+//! publishers. Instead, the host joins them, copies each message into a channel of its own, and offers that
+//! channel:
 //!
 //! ```text
 //!   publisher ── its channel ──▶ Wall ── a channel with copies ──▶ subscribers of every other process
@@ -27,10 +28,11 @@ use crate::control::shared::Shared;
 use crate::peers::link::Announced;
 use crate::peers::protocol::{ChannelNumber, SeatId};
 
-/// Messages that are copied from one publisher before the next one has its turn.
+/// Maximum number of messages copied from one publisher before it is the next one's turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// Bytes that are copied from one publisher before the next one has its turn, except for the last message.
+/// Maximum number of bytes copied from one publisher before it is the next one's turn. Only the last message
+/// may exceed it.
 const BYTES_PER_TURN: usize = 4 << 20;
 
 /// Distinguishes the channels of copies from those of the host's own publishers.
@@ -41,18 +43,18 @@ pub(crate) fn copies_of(seat: SeatId) -> ChannelNumber {
     ChannelNumber(seat.0 | COPIES)
 }
 
-/// The seat by which the messages come that this channel has copies of.
+/// Returns the seat whose messages this channel has copies of.
 pub(crate) fn seat_of(copies: ChannelNumber) -> SeatId {
     SeatId(copies.0 & !COPIES)
 }
 
-/// What a node needs to be a wall.
+/// The state of a node that is a wall.
 #[derive(Debug)]
 pub(crate) struct Wall {
     shared: Weak<Shared>,
     /// Those whose channels of copies are being opened.
     opening: BTreeMap<ChannelNumber, Passage>,
-    /// The thread that copies, once there was something to copy.
+    /// The thread that copies, once there is something to copy.
     copier: Option<Copier>,
 }
 
@@ -118,7 +120,7 @@ impl Wall {
 /// The way of one publisher's messages through the wall. Dropping it ends the channel of copies, and leaves
 /// the original one.
 pub(crate) struct Passage {
-    // In this order, they are dropped.
+    // Dropped in this order.
     writer: Writer,
     announced: Option<Announced>,
     /// A message that waits for a block.
@@ -151,7 +153,7 @@ impl Passage {
         self.writer.channel()
     }
 
-    /// Copies the messages that are there, as far as there are blocks for them.
+    /// Copies the available messages, as far as there are blocks for them.
     fn copy(&mut self) -> Turn {
         let topic = self.shared.upgrade().and_then(|shared| shared.find_topic(&self.topic));
         let layout = topic.as_ref().and_then(|topic| topic.checks().layout);
@@ -232,13 +234,13 @@ impl Copier {
 
 impl Drop for Copier {
     fn drop(&mut self) {
-        // The sender goes first, so that the thread finds no more than its passages when it wakes.
+        // Drop the sender first, so that the thread finds only its passages when it wakes.
         self.new = mpsc::channel().0;
         self.signal.wake();
     }
 }
 
-/// Copies until there is no passage left, and nobody adds one.
+/// Copies until there is no passage left and none can be added.
 fn copy_all(new: &mpsc::Receiver<Passage>, signal: &Signal) {
     let mut passages: Vec<Passage> = Vec::new();
     loop {
@@ -262,7 +264,7 @@ fn copy_all(new: &mpsc::Receiver<Passage>, signal: &Signal) {
                 Err(TryRecvError::Disconnected) if passages.is_empty() => return Poll::Ready(None),
                 Err(_) => {}
             }
-            // All of them, so that each wakes this thread.
+            // Poll all of them, so that each wakes this thread.
             let mut ready = false;
             for passage in &mut passages {
                 ready |= passage.poll(cx).is_ready();

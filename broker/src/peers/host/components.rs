@@ -17,19 +17,19 @@ use crate::peers::socket::{Broken, File, PacketSocket};
 /// Turns in which the last packets of a process are received. All of them fit into the socket.
 const LAST_TURNS: usize = 64;
 
-/// What a process runs that this one has started.
+/// A component that runs in a process started by this one.
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) name: String,
     grants: Grants,
-    /// Until it was told what to run.
+    /// The job, until it is sent.
     job: Option<File>,
     events: ChildEvents,
 }
 
 impl HostThread {
     pub(super) fn child_command(&mut self, command: ChildCommand) {
-        // Whoever asked may no longer wait.
+        // The thread that asked may no longer wait.
         match command {
             ChildCommand::Open { reply } => {
                 self.users += u32::from(!self.is_stopping);
@@ -62,7 +62,7 @@ impl HostThread {
 
     fn tell(&mut self, number: u64, notice: &Notice) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        // One that has not said hello yet learns nothing: the run that waits for it ends it.
+        // A process that has not said hello yet gets no notice: the run that waits for it ends it.
         if connection.peer.is_none() {
             return;
         }
@@ -72,18 +72,18 @@ impl HostThread {
         }
     }
 
-    /// The process at the other end has ended.
+    /// Handles the end of the process at the other end.
     pub(super) fn connection_ended(&mut self, number: u64) {
         let Some(connection) = self.connections.get(&number) else { return };
         let (peer, is_child) = (connection.peer, connection.child.is_some());
         if is_child {
-            // Its last requests. Others may have copies of its socket.
+            // Receive its last requests now: other processes may have copies of its socket.
             (0..LAST_TURNS).for_each(|_| self.receive_all(number));
         }
         self.disconnect(number, &Broken::Closed);
         self.deliver();
         if let (true, Some(peer)) = (is_child, peer) {
-            // Whoever waits for the child expects that nothing is left of it.
+            // The run that waits for the child expects that nothing of it is left.
             self.node.peer_ended(peer);
             self.wall.peer_ended(peer);
             self.deliver();
@@ -116,7 +116,7 @@ impl HostThread {
 }
 
 impl Connection {
-    /// Tells the process what to run, if this one has started it for that.
+    /// Sends the process its job, if this process started it for that.
     pub(super) fn employ(&mut self) -> Result<(), Broken> {
         let Some(child) = &mut self.child else { return Ok(()) };
         self.socket.send(&Notice::Job, child.job.take().into_iter().collect())?;
@@ -124,7 +124,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Passes on what the process of a component reports. Returns all other requests.
+    /// Passes on the reports of a component's process. Returns all other requests.
     pub(super) fn child_reports(&self, request: Request) -> Option<Request> {
         let Some(child) = &self.child else { return Some(request) };
         child.events.report(match request {

@@ -1,4 +1,4 @@
-//! [`HostInspector`]: what a host checks before it brings others together.
+//! [`HostInspector`]: the host's checks before it connects others.
 
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::peers::protocol::{Refusal, SchemaRecord};
 use crate::peers::registry::Inspector;
 use crate::peers::socket::File;
 
-/// Descriptors that a host keeps free for itself and for other processes: this part of what it may open.
+/// A host keeps one in this many of its descriptors free for itself and for other processes.
 const FREE_DESCRIPTORS: u64 = 8;
 
-/// Checks what others ask for by the host's own topics.
+/// Checks the requests of others against the host's own topics.
 #[derive(Debug)]
 pub(super) struct HostInspector(pub(super) Arc<Shared>);
 

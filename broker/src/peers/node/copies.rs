@@ -50,7 +50,7 @@ impl Node {
         }
     }
 
-    /// The publisher's process has attached us: offers a channel for copies.
+    /// Offers a channel for copies, once the publisher's process has attached us.
     pub(super) fn open_copies(&mut self, seat: SeatId, channel: &Arc<Channel>) {
         let Some(remote) = self.seats.get(&(self.session, seat)) else { return };
         let (topic, label, number) = (remote.topic_name.clone(), remote.label.clone(), copies_of(seat));
@@ -79,7 +79,7 @@ impl Node {
         }
     }
 
-    /// The host has answered whether a channel of copies is open.
+    /// Handles the host's answer whether a channel of copies is open.
     pub(super) fn copies_opened(&mut self, number: ChannelNumber, is_open: bool) {
         let Some(wall) = &mut self.wall else { return };
         if is_open {

@@ -1,4 +1,4 @@
-//! What a [`Node`] asks of its host, and reports to others by way of it.
+//! A [`Node`]'s questions to its host, and its reports to other processes through the host.
 
 use std::sync::mpsc;
 
@@ -6,7 +6,7 @@ use super::Node;
 use crate::peers::protocol::{ChannelNumber, Message as _, Request, Selection};
 use crate::peers::topics::{HostTopic, PublisherCounters, TopicPage};
 
-/// Subscribers of a publisher that are reported at most.
+/// Maximum number of a publisher's subscribers in a report.
 const MAX_SUBSCRIBERS: usize = 256;
 
 /// A question to the host.
@@ -37,7 +37,7 @@ impl Node {
         self.send(Request::Topics { request, selection });
     }
 
-    /// The host has answered [`Request::Topics`].
+    /// Handles the host's answer to [`Request::Topics`].
     pub(super) fn learned(&mut self, request: u64, topics: Vec<HostTopic>, is_last: bool) {
         let Some(question) = self.questions.pop_front_if(|question| question.number == request) else {
             return;
@@ -47,7 +47,7 @@ impl Node {
         self.ask();
     }
 
-    /// Another process wants to know the counters of these publishers of ours.
+    /// Reports the counters of these publishers, which another process has asked for.
     pub(super) fn report(&mut self, query: u64, channels: &[ChannelNumber]) {
         let counters = channels.iter().filter_map(|&number| {
             let channel = self.published.get(&number)?.channel.upgrade()?;

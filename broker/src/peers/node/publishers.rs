@@ -14,7 +14,7 @@ use crate::peers::protocol::{
 };
 use crate::peers::socket::File;
 
-/// Bytes of a publisher's name at most.
+/// Maximum length of a publisher's name in bytes.
 const MAX_NAME: usize = 128;
 
 /// A publisher of this process.
@@ -22,7 +22,7 @@ const MAX_NAME: usize = 128;
 pub(super) struct Published {
     pub(super) channel: Weak<Channel>,
     pub(super) topic: String,
-    /// Who waits until it is open.
+    /// The thread that waits until it is open.
     pub(super) reply: Option<Reply>,
     /// The processes that subscribe to it.
     pub(super) annexes: BTreeMap<(Session, SeatId), Attached>,
@@ -77,7 +77,7 @@ impl Node {
         }
     }
 
-    /// The host has answered [`Request::OpenPublisher`].
+    /// Handles the host's answer to [`Request::OpenPublisher`].
     pub(super) fn opened(&mut self, number: ChannelNumber, outcome: Result<(), Refusal>) {
         if !self.published.contains_key(&number) {
             return;
@@ -87,7 +87,7 @@ impl Node {
         let reply = published.reply.take();
         let Err(why) = outcome else { return answer(reply, Ok(())) };
         let (topic, channel) = (published.topic.clone(), published.channel.upgrade());
-        // Processes that have joined by a former host may die.
+        // Processes that have joined through a former host may die.
         if published.annexes.is_empty() {
             self.published.remove(&number);
         }
@@ -112,7 +112,7 @@ impl Node {
         let key = (self.session, seat);
         let file = file_id(&annex);
         let channel = self.published.get(&number).and_then(|published| published.channel.upgrade());
-        // Without a reason: the publisher has just ended.
+        // Without a reason, the publisher has just ended.
         let attached = (|| {
             let channel = channel.ok_or_else(String::new)?;
             let annex = owned(annex).map_err(|error| reason(&error))?;
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    /// A process has dropped the channel that it shared with us.
+    /// Detaches a process that has dropped our channel.
     pub(super) fn detach(&mut self, seat: SeatId) {
         let key = (self.session, seat);
         let found = self.published.values_mut().find_map(|published| {
@@ -151,7 +151,7 @@ impl Node {
         self.unwatch(attached.peer);
     }
 
-    /// A process has dropped a channel that it had joined by a former host.
+    /// Detaches a process that has dropped a channel joined through a former host.
     pub(super) fn detach_former(&mut self, number: ChannelNumber, file: FileId) {
         let session = self.session;
         let Some(published) = self.published.get_mut(&number) else { return };
@@ -163,7 +163,7 @@ impl Node {
         self.unwatch(attached.peer);
     }
 
-    /// A process has ended.
+    /// Detaches a process that has ended.
     pub(super) fn detach_process(&mut self, ended: (Session, PeerId)) {
         for published in self.published.values_mut() {
             for (_, gone) in published.annexes.extract_if(.., |_, attached| attached.peer == ended) {
@@ -187,7 +187,7 @@ impl Node {
         }
     }
 
-    /// Publishers that are being opened will not be.
+    /// Fails the publishers that are being opened.
     pub(super) fn fail_openings(&mut self, error: &OpenError) {
         for published in self.published.values_mut() {
             answer(published.reply.take(), Err(error.clone()));
@@ -195,7 +195,7 @@ impl Node {
     }
 }
 
-/// Sends the answer to the thread that waits, which may have given up.
+/// Sends the answer to the waiting thread, which may have given up.
 pub(super) fn answer(reply: Option<Reply>, outcome: Result<(), OpenError>) {
     reply.inspect(|reply| drop(reply.send(outcome)));
 }

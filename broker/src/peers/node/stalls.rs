@@ -8,7 +8,7 @@ use blockcast_blocks::Sequence;
 use super::{Node, Session};
 use crate::peers::protocol::{Request, SeatId};
 
-/// How often to look, in parts of the time that a subscriber may take.
+/// Number of looks within the time that a subscriber may take.
 const LOOKS: u32 = 4;
 
 /// The shortest and the longest time between two looks.
@@ -20,15 +20,15 @@ type Seat = (Session, SeatId);
 /// Which subscribing processes hold publishers back, and since when they have not moved.
 #[derive(Debug, Default)]
 pub(super) struct StallWatch {
-    /// How long a subscriber may take. `None`: as long as it likes.
+    /// How long a subscriber may take. `None` if there is no limit.
     patience: Option<Duration>,
     seen: BTreeMap<Seat, (Sequence, Instant)>,
     next_look: Option<Instant>,
 }
 
 impl StallWatch {
-    /// Takes note of those that hold publishers back `now`, each with the message that it has not passed.
-    /// Returns those that have not moved for the whole time. Each is returned again after as much time.
+    /// Records the seats that hold publishers back `now`, each with the message that it has not passed.
+    /// Returns those that have not moved for the whole time, and each of them again after the same time.
     fn observe(&mut self, now: Instant, holding: &BTreeMap<Seat, Sequence>) -> Vec<Seat> {
         let Some(patience) = self.patience else { return Vec::new() };
         self.seen.retain(|seat, (at, _)| holding.get(seat) == Some(at));

@@ -16,7 +16,7 @@ use crate::peers::options::Terms;
 use crate::peers::protocol::{FileId, PeerId, PeerRecord, PublisherRecord, Refusal, Request, SeatId};
 use crate::peers::socket::File;
 
-/// Publishers that a process has left while there was no host, and that it remembers.
+/// Maximum number of publishers that a process remembers having left while there was no host.
 const MAX_DEPARTED: usize = 1024;
 
 /// A topic to which this process subscribes.
@@ -27,7 +27,7 @@ pub(super) struct Interest {
     tickets: BTreeSet<u64>,
     /// The request that the host answers.
     request: u64,
-    /// Who waits until the existing publishers are members of the topic. `None`: they are.
+    /// The threads that wait until the existing publishers are members of the topic. `None` once they are.
     opening: Option<Opening>,
 }
 
@@ -99,7 +99,7 @@ impl Node {
             answer(reply, Err(error.clone()));
         }
         self.send(Request::Unsubscribe { topic: topic.to_owned() });
-        // Channels that are in use say farewell when they no longer are.
+        // Channels in use say farewell when they no longer are.
         let seats = || self.seats.values().filter(|seat| seat.topic_name == topic);
         let channels: Vec<_> = seats().filter_map(|seat| seat.channel.upgrade()).collect();
         interest.topic.upgrade().inspect(|topic| topic.remove_remotes(&channels));
@@ -108,7 +108,7 @@ impl Node {
         drop((channels, offered));
     }
 
-    /// The host has answered [`Request::Subscribe`]: these channels were offered before.
+    /// Handles the host's answer to [`Request::Subscribe`]: it has offered these channels before.
     pub(super) fn subscribed(&mut self, request: u64, seats: &[SeatId]) {
         let is_unsettled = |seat: &&SeatId| {
             self.seats.get(&(self.session, **seat)).is_some_and(|seat| seat.offered.is_some())
@@ -129,7 +129,7 @@ impl Node {
         let Some(interest) = self.interests.remove(&name) else { return };
         let Some(topic) = interest.topic.upgrade() else { return };
         let error = why.into_error(&name, topic.schema(), "subscribe");
-        // By a former host, it was open already.
+        // Through a former host, it was open already.
         let replies = interest.opening.map_or_else(|| vec![None], |opening| opening.replies);
         for reply in replies {
             if reply.is_none() {
@@ -195,7 +195,7 @@ impl Node {
         }
     }
 
-    /// This process cannot take a seat that it was offered. A subscription that is being opened fails.
+    /// Declines a seat that this process cannot take. This fails a subscription that is being opened.
     pub(super) fn cannot_join(&mut self, seat: SeatId, topic: &str, why: String) {
         self.fail_opening(topic, &why);
         self.send(Request::Declined { seat, why });
@@ -208,7 +208,7 @@ impl Node {
         }
     }
 
-    /// Whether a publisher that the host offers is one that we have joined by a former host.
+    /// Whether we have joined a publisher that the host offers through a former host.
     fn has_joined(&self, number: u64, file: FileId) -> bool {
         self.seats.iter().any(|((session, _), remote)| {
             *session != self.session
@@ -247,7 +247,7 @@ impl Node {
         Ok((channel, Arc::new(annex)))
     }
 
-    /// The publisher's process has attached us: the topic's subscriptions join.
+    /// Joins the topic's subscriptions to the channel, once the publisher's process has attached us.
     pub(super) fn join(&mut self, seat: SeatId) {
         let Some(remote) = self.seats.get_mut(&(self.session, seat)) else { return };
         let Some(channel) = remote.offered.take() else { return };
@@ -264,7 +264,7 @@ impl Node {
         self.settle(&topic_name, seat);
     }
 
-    /// The seat does not come about, unless we have joined already.
+    /// Gives up a seat that does not come about, unless we have joined already.
     pub(super) fn seat_failed(&mut self, key: (Session, SeatId), why: String, is_error: bool) {
         let Some(remote) = self.seats.get(&key).filter(|remote| remote.offered.is_some()) else { return };
         let topic = remote.topic_name.clone();
@@ -281,7 +281,7 @@ impl Node {
         self.settle(&topic, key.1);
     }
 
-    /// The publisher's process does not answer. Nobody waits for it, but the subscriptions join once it does.
+    /// Stops waiting for a publisher's process that does not answer. The subscriptions join once it does.
     pub(super) fn publisher_is_late(&mut self, seat: SeatId) {
         let Some(remote) = self.seats.get(&(self.session, seat)) else { return };
         let (topic, publisher) = (remote.topic_name.clone(), &*text::line(&remote.label));
@@ -289,7 +289,7 @@ impl Node {
         self.settle(&topic, seat);
     }
 
-    /// The publisher of a seat has ended.
+    /// Handles the end of a seat's publisher.
     pub(super) fn publisher_ended(&mut self, seat: SeatId) {
         let Some(remote) = self.seats.get(&(self.session, seat)) else { return };
         if let (Some(channel), Some(topic)) = (remote.channel.upgrade(), remote.topic.upgrade()) {
@@ -297,7 +297,7 @@ impl Node {
         }
     }
 
-    /// A process has ended, and all its publishers with it.
+    /// Ends the publishers of a process that has ended.
     pub(super) fn end_publishers_of(&mut self, ended: (Session, PeerId)) {
         let seats = self.seats.iter().filter(|(_, remote)| remote.owner == ended);
         let seats: Vec<_> =
@@ -310,7 +310,7 @@ impl Node {
         }
     }
 
-    /// Nobody in this process uses the channel any more.
+    /// Releases a channel that this process no longer uses.
     pub(super) fn release(&mut self, session: Session, seat: SeatId) {
         let Some(remote) = self.seats.remove(&(session, seat)) else { return };
         self.unwatch(remote.owner);
@@ -335,7 +335,7 @@ impl Node {
         }
     }
 
-    /// Subscribes again, at a new host.
+    /// Subscribes again at a new host.
     pub(super) fn resubscribe(&mut self) {
         let topics: Vec<_> =
             self.interests.iter().map(|(name, one)| (name.clone(), one.topic.upgrade())).collect();
@@ -350,7 +350,7 @@ impl Node {
         }
     }
 
-    /// Subscriptions that are being opened will not be.
+    /// Fails the subscriptions that are being opened.
     pub(super) fn fail_interests(&mut self, error: &OpenError) {
         let opening = self.interests.iter().filter(|(_, interest)| interest.opening.is_some());
         let opening: Vec<_> = opening.map(|(name, _)| name.clone()).collect();
@@ -367,7 +367,7 @@ impl Node {
         }
     }
 
-    /// Answers those who wait, if nothing is unsettled any more.
+    /// Answers the waiting threads if nothing is unsettled any more.
     fn check_opening(&mut self, topic: &str) {
         let Some(interest) = self.interests.get_mut(topic) else { return };
         let is_settled = |opening: &mut Opening| opening.unsettled.as_ref().is_some_and(BTreeSet::is_empty);
@@ -385,7 +385,7 @@ impl Node {
     }
 }
 
-/// A publisher of another process, in statistics.
+/// Names a publisher of another process for statistics.
 fn label(publisher: &str, process: &str) -> String {
     if publisher.is_empty() { process.to_owned() } else { format!("{publisher}, {process}") }
 }

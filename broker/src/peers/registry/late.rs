@@ -13,7 +13,7 @@ impl<F: Clone> Registry<F> {
         self.peers.get(&peer).is_some_and(|peer| !peer.is_late)
     }
 
-    /// Call this when a process says something.
+    /// Call this when a process has sent something.
     pub(super) fn has_answered(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id)
             && std::mem::take(&mut peer.is_late)
@@ -23,7 +23,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// A seat was not taken in time: the process that has to answer is late.
+    /// Marks the process that should have answered for a seat as late.
     pub(super) fn is_late(&mut self, id: SeatId) {
         let Some(seat) = self.seats.get(&id) else { return };
         let attaches = seat.state == SeatState::Attaching;
@@ -42,7 +42,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// Lets subscribing processes go on that have waited for the process of a publisher long enough. They
+    /// Lets subscribing processes continue that have waited long enough for the process of a publisher. They
     /// join the publisher once its process answers.
     pub(super) fn stop_waiting_to_attach(&mut self, now: Instant) {
         while let Some(&(deadline, id)) = self.attaching.first()

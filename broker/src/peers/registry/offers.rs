@@ -7,11 +7,11 @@ use super::{Audience, ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
 use crate::peers::protocol::{Notice, PeerId, PeerRecord, SeatId};
 use blockcast_blocks::shield::event;
 
-/// Channels that a process is offered before earlier ones are attached. Meanwhile, the host has a descriptor
-/// of each annex.
+/// Maximum number of channels offered to a process before earlier ones are attached. Meanwhile, the host has
+/// a descriptor of each annex.
 const MAX_OFFERED: usize = 8;
 
-/// What a process learns once earlier offers are answered.
+/// A message that waits until earlier offers are answered.
 #[derive(Debug)]
 pub(super) enum Waiting {
     Offer(SeatId),
@@ -44,7 +44,7 @@ impl<F: Clone> Registry<F> {
         Some(seat)
     }
 
-    /// Tells a process, after what waits for it already.
+    /// Queues a message behind those that already wait for the process.
     pub(super) fn wait(&mut self, to: PeerId, what: Waiting) {
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.waiting.push_back(what);
@@ -52,7 +52,7 @@ impl<F: Clone> Registry<F> {
         self.go_on(to);
     }
 
-    /// Sends what waits for a process, as far as it may be sent.
+    /// Sends the messages that wait for a process, as far as they may be sent.
     pub(super) fn go_on(&mut self, to: PeerId) {
         while let Some(peer) = self.peers.get_mut(&to) {
             let may_offer = peer.offered < MAX_OFFERED;
@@ -116,7 +116,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// A process is late: those who wait until it attaches them are offered others meanwhile.
+    /// Stops counting the offers of a late process's channels, so that others are offered meanwhile.
     pub(super) fn stop_counting(&mut self, late: PeerId) {
         let mut subscribers = BTreeSet::new();
         for seat in self.seats.values_mut() {
@@ -131,7 +131,7 @@ impl<F: Clone> Registry<F> {
         subscribers.into_iter().for_each(|subscriber| self.go_on(subscriber));
     }
 
-    /// A process is no longer late: its channels are offered that nobody was offered meanwhile.
+    /// Offers the held channels of a process that is no longer late.
     pub(super) fn offer_held(&mut self, publisher: PeerId) {
         let held = self.peers.get_mut(&publisher).map(|peer| std::mem::take(&mut peer.held));
         for id in held.unwrap_or_default() {
@@ -157,7 +157,7 @@ impl<F: Clone> Registry<F> {
             })
         };
         let mut open: Vec<_> = seats.filter(is_open).copied().collect();
-        // First those that were not sent: others that are withdrawn would make room for them.
+        // First those that were not sent, because withdrawing others would make room for them.
         open.sort_by_key(|id| self.seats.get(id).is_some_and(|seat| seat.state == SeatState::Offered));
         for id in open {
             if self.seats.get(&id).is_some_and(|seat| seat.state == SeatState::Offered) {

@@ -1,4 +1,4 @@
-//! What processes ask a [`Registry`] about its topics. The processes of the publishers report their counters.
+//! Questions about the topics of a [`Registry`]. The processes of the publishers report their counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,14 +10,14 @@ use crate::control::grants::Grants;
 use crate::peers::protocol::{ChannelNumber, Message as _, Notice, PeerId, Selection};
 use crate::peers::topics::{HostPublisher, HostTopic, PublisherCounters, REPORT_PATIENCE};
 
-/// Bytes of the topics in one answer, before the counters are known. The first topic may exceed it.
+/// Maximum size of the topics in one answer in bytes, without counters. The first topic may exceed it.
 const PAGE: usize = 16 << 10;
 
-/// Publishers and subscribing processes that are listed for one topic at most.
+/// Maximum number of publishers, and of subscribing processes, listed for one topic.
 const MAX_LISTED: usize = 64;
 
-/// Reports that a process may owe. One that does not answer is not asked again, so that questions about it
-/// never fill the queue of what waits for it.
+/// Maximum number of reports that a process may owe. One that does not answer is not asked again, so that
+/// questions about it never fill the queue of messages that wait for it.
 const MAX_OWED: u32 = 8;
 
 /// A question that is not answered yet.
@@ -120,7 +120,7 @@ impl<F: Clone> Registry<F> {
         (described, keys)
     }
 
-    /// A process has reported counters of its publishers.
+    /// Handles a process's report of its publishers' counters.
     pub(super) fn reported(
         &mut self,
         from: PeerId,
@@ -172,7 +172,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// Answers a question. What does not fit into a packet is counted instead of listed.
+    /// Answers a question. Participants that do not fit into a packet are counted instead of listed.
     fn answer(&mut self, query: Query) {
         let Query { from, request, mut topics, mut is_last, .. } = query;
         let mut most = MAX_LISTED;

@@ -37,7 +37,7 @@ impl<F: Clone> Registry<F> {
         Ok(())
     }
 
-    /// The annex cannot be passed on.
+    /// Handles an annex that cannot be passed on.
     pub(super) fn annex_failed(&mut self, from: PeerId, id: SeatId, why: &str) -> Result<(), Violation> {
         if self.seat_of_subscriber(from, id, &[SeatState::Offered])?.is_some() {
             self.send(from, Notice::Failed { seat: id, why: why.to_owned(), is_error: true });
@@ -95,7 +95,7 @@ impl<F: Clone> Registry<F> {
         Ok(())
     }
 
-    /// A process has left a publisher that it had joined by a former host.
+    /// Handles a process that has left a publisher joined through a former host.
     pub(super) fn left_before(&mut self, from: PeerId, publisher: u64, annex: FileId) {
         let mut channels = self.channels.iter();
         let known = channels.find(|(key, channel)| key.0 != from && channel.publisher.number == publisher);
@@ -107,7 +107,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// A publisher is announced, and learns who has left it while there was no host.
+    /// Tells the process of an announced publisher which subscribers left it while there was no host.
     pub(super) fn tell_departed(&mut self, key: ChannelKey, publisher: u64) {
         let others = self.peers.iter_mut().filter(|(peer, _)| **peer != key.0);
         let departed =
@@ -195,7 +195,7 @@ impl<F: Clone> Registry<F> {
         Some(seat)
     }
 
-    /// A publisher that is being opened no longer waits for this seat.
+    /// A publisher that is being opened stops waiting for this seat.
     fn answered(&mut self, id: SeatId) {
         let Some(seat) = self.seats.get(&id) else { return };
         let (peer, number) = seat.channel;
@@ -216,7 +216,7 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    /// The channel of a seat about which its subscribing process speaks. `None` if the seat was removed
+    /// Returns the channel of a seat that its subscribing process refers to. `None` if the seat was removed
     /// meanwhile, which the process may not know yet.
     fn seat_of_subscriber(
         &self,
@@ -231,7 +231,7 @@ impl<F: Clone> Registry<F> {
         Ok(Some((seat.channel, seat.state)))
     }
 
-    /// The subscribing process of a seat that the publisher's process was asked to attach.
+    /// Returns the subscribing process of a seat that the publisher's process was asked to attach.
     fn seat_of_publisher(&self, from: PeerId, id: SeatId) -> Result<Option<PeerId>, Violation> {
         let Some(seat) = self.known_seat(id)? else { return Ok(None) };
         if seat.channel.0 != from || seat.state != SeatState::Attaching {
