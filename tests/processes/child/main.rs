@@ -1,4 +1,4 @@
-//! The program that the tests run in processes of their own. It does what its parameter `do` says.
+//! The program that the tests run in processes of their own. Its parameter `do` selects its task.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -60,7 +60,7 @@ fn echo(session: &Session) -> Result<(), AppError> {
     }
 }
 
-/// Publishes numbers without an end, and says when it has begun.
+/// Publishes numbers without end, and logs when it has begun.
 fn publish(session: &Session) -> Result<(), AppError> {
     let mut numbers = session.blocking_publisher::<Numbers>("out", few_blocks())?;
     say(session, &format!("running {}", std::process::id()))?;
@@ -86,7 +86,7 @@ fn few_blocks() -> PublisherOptions {
 }
 
 fn segv() -> Result<(), AppError> {
-    // SAFETY: not at all. The process is meant to end here.
+    // SAFETY: unsound on purpose. The process is meant to end here.
     unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
     Ok(())
 }
@@ -97,7 +97,7 @@ fn wait(session: &Session) -> Result<(), AppError> {
     say(session, "asked to finish")
 }
 
-/// Does not end, whatever it is asked for.
+/// Ignores all requests to end.
 fn ignore(session: &Session) -> Result<(), AppError> {
     say(session, &format!("running {}", std::process::id()))?;
     loop {
@@ -112,7 +112,7 @@ fn allocate(session: &Session) -> Result<(), AppError> {
     say(session, &format!("{} bytes", memory.iter().map(|&byte| usize::from(byte)).sum::<usize>()))
 }
 
-/// Opens topics, and says what comes of it.
+/// Opens topics, and logs the results.
 fn open(session: &Session) -> Result<(), AppError> {
     let mut publishers = Vec::new();
     for topic in session.parameter("publish").unwrap_or_default().split_whitespace() {
@@ -131,7 +131,7 @@ fn open(session: &Session) -> Result<(), AppError> {
     say(session, &format!("{} and {}", publishers.len(), subscribers.len()))
 }
 
-/// Starts a process that outlives this one, if nobody ends it.
+/// Starts a process that outlives this one unless something ends it.
 fn grandchild(session: &Session) -> Result<(), AppError> {
     let mut command = Command::new("sleep");
     command.arg("100000");
@@ -142,12 +142,12 @@ fn grandchild(session: &Session) -> Result<(), AppError> {
     say(session, &format!("started {}", child.id()))
 }
 
-/// A forked process says something in the name of this one.
+/// Forks a process that sends a message in the name of this one.
 fn impostor(session: &Session) -> Result<(), AppError> {
     let socket = std::fs::read_dir("/proc/self/fd")?.filter_map(Result::ok).find_map(|entry| {
         let target = std::fs::read_link(entry.path()).ok()?;
         let is_socket = target.to_string_lossy().starts_with("socket:");
-        // It has no other one.
+        // It has no other socket.
         if is_socket { entry.file_name().to_string_lossy().parse::<i32>().ok() } else { None }
     });
     let socket = socket.ok_or("there is a socket")?;
@@ -186,12 +186,12 @@ fn flood(session: &Session) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Says what the process has and may do.
+/// Logs the descriptors, limits and rights of the process.
 fn confinement(session: &Session) -> Result<(), AppError> {
     for (name, value) in std::env::vars() {
         say(session, &format!("env {name}={value}"))?;
     }
-    // By then, this program has opened other descriptors: those are closed when it becomes another one.
+    // By then, this program has opened other descriptors. They are closed when it becomes another one.
     for entry in std::fs::read_dir("/proc/self/fd")?.filter_map(Result::ok) {
         let (fd, target) = (entry.file_name(), std::fs::read_link(entry.path()).unwrap_or_default());
         say(session, &format!("fd {} {}", fd.display(), target.display()))?;

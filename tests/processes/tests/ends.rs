@@ -1,4 +1,4 @@
-//! How processes of components end, and that they do.
+//! How processes of components end, and that they always do.
 
 mod support;
 
@@ -128,7 +128,7 @@ fn a_process_finishes_when_it_is_asked_to_and_is_cancelled_at_once() {
     assert_eq!(said.lines()[1], "asked to finish");
     let (component, said) = start(&broker, "subscribe");
     said.await_running();
-    // Within the grace period, which no test waits for.
+    // This is within the grace period, for which no test waits.
     component.cancel();
     assert_eq!(component.wait().reason, ExitReason::Cancelled);
     assert_eq!(said.lines().len(), 1);
@@ -200,7 +200,7 @@ fn processes_that_a_process_leaves_behind_end_with_it_and_get_no_part_in_its_top
     let started = Process::new(said.await_line("started ").parse().expect("a number"));
     assert_eq!(component.wait().reason, ExitReason::Finished);
     started.await_end();
-    // One that has left the group keeps nobody waiting.
+    // A process that has left the group keeps nobody waiting.
     let with = options("grandchild", |_| {});
     let component = broker.supervise_process(&program(), with.0.parameter("leaves", "1")).expect("it starts");
     let pid: u32 = with.1.await_line("started ").parse().expect("a number");

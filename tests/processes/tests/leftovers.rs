@@ -1,5 +1,5 @@
-//! Nothing is left of processes that have ended. This program has one test, because it counts what the whole
-//! process has.
+//! Processes that have ended leave nothing behind. This program has one test, because it counts the resources
+//! of the whole process.
 
 mod support;
 
@@ -11,7 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use support::{options, program, publish, publisher, receive, send, start, subscriber};
 
-/// Descriptors, mappings and threads of this process.
+/// Counts descriptors, mappings and threads of this process.
 fn count() -> (usize, usize, usize) {
     let entries = |folder: &str| std::fs::read_dir(folder).expect("readable").count();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("readable");
@@ -69,7 +69,7 @@ fn round() {
     send(said.await_running(), libc::SIGSTOP);
     let (with, _) = options("finish", |_| {});
     assert!(broker.supervise_process(&program(), with).expect("it starts").wait().reason.is_success());
-    // The stopped one is ended with the broker.
+    // Dropping the broker ends the stopped one.
     drop(broker);
     assert_eq!(component.wait().reason, blockcast::ExitReason::Cancelled);
 }

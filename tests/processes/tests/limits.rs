@@ -1,4 +1,4 @@
-//! What processes of components may use, and have.
+//! The limits, descriptors and environment of components' processes.
 
 mod support;
 
@@ -44,7 +44,7 @@ fn what_a_process_writes_becomes_lines_of_its_log() {
     let (reason, said) = run("log", |_| {});
     assert_eq!(reason, ExitReason::Finished);
     let mut levels = said.levels();
-    // The session and the streams take different ways.
+    // The session and the streams take different paths.
     levels.sort();
     let line = |level, text: &str| (level, text.to_owned());
     assert_eq!(

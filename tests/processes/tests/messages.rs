@@ -1,4 +1,4 @@
-//! Processes of components take part in topics like any component.
+//! Processes of components take part in topics like any other component.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn a_process_receives_and_publishes_without_a_host_that_serves() {
     let (echo, said) = start(&broker, "echo");
     said.await_running();
     let (mut numbers, mut answers) = (publisher(&broker), subscriber(&broker));
-    // More than there are blocks: each waits for the other again and again.
+    // More messages than blocks: each end waits for the other again and again.
     let publishing = std::thread::spawn(move || (0..1000).for_each(|number| publish(&mut numbers, number)));
     for number in 1..=1000 {
         assert_eq!(receive(&mut answers), number);
@@ -47,7 +47,7 @@ fn processes_and_linked_apps_of_one_broker_meet() {
     assert_eq!(echo.wait().reason, ExitReason::Finished);
 }
 
-/// Both have the same topic, in whichever order they come.
+/// Both have the same topic, in either order.
 #[test]
 fn a_broker_serves_others_while_it_has_processes() {
     let folder = std::env::temp_dir().join(format!("blockcast-process-tests-{}", std::process::id()));

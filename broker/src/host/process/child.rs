@@ -36,8 +36,8 @@ use crate::peers::place::default_socket;
 use crate::peers::protocol::Request;
 use crate::session::Session;
 
-/// The variable with the number of the socket that a child inherits, and that of the process which has
-/// started it.
+/// The variable with the number of the socket that a child inherits, and the ID of the process that started
+/// it.
 pub(super) const SOCKET_FD: &str = "BLOCKCAST_SOCKET_FD";
 
 /// The variable with the path of the host's socket, for programs that are started by hand.
@@ -46,19 +46,19 @@ const SOCKET: &str = "BLOCKCAST_SOCKET";
 /// The first argument of a program that is started to run a library.
 pub(super) const LIBRARY_ARGUMENT: &str = "blockcast-run-library";
 
-/// Threads of a child's runtime at most.
+/// Maximum number of threads of a child's runtime.
 const THREADS: usize = 4;
 
-/// How long a child waits for its host, and for processes that join. The host knows better how long that is.
+/// How long a child waits for its host, and for processes that join. The host itself knows that time better.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a child waits until its host has received the outcome. Its exit status says almost as much.
+/// How long a child waits until its host has received the outcome. Its exit status says nearly the same.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The exit status of a program that could not be started as an app.
 const NOT_STARTED: u8 = 2;
 
-/// The exit status of an app that panicked: that of all panics.
+/// The exit status of an app that panicked: the same as for any panic.
 const PANICKED: u8 = 101;
 
 /// Runs an app as this program: `blockcast::main!` makes this the program's `main`.
@@ -90,8 +90,8 @@ where
     }
 }
 
-/// Runs a native library and ends the process, if a broker has started the program for
-/// [that](crate::ProcessSource::library). Otherwise returns immediately.
+/// If a broker has started the program to run a [library](crate::ProcessSource::library), runs it and ends
+/// the process. Otherwise returns immediately.
 ///
 /// Call it first in `main`.
 pub fn library_child_main() {
@@ -105,15 +105,15 @@ pub fn library_child_main() {
     let Some(socket) = inherited_socket() else { return };
     let status = as_child(socket, |connection, options| {
         let broker = connection.broker();
-        // SAFETY: the host that has started this process for the library vouches for it, as the user who runs
-        // a program does: nothing else is in this process.
+        // SAFETY: the host that has started this process for the library vouches for it, like a user who runs
+        // a program: nothing else is in this process.
         let program = unsafe { broker.load_library(Path::new(&path)) }?;
         broker.supervise_library(&program, options)
     });
     std::process::exit(status.into())
 }
 
-/// Takes the socket that the process has inherited from its host, if it was started by one.
+/// Takes the socket that the process inherited from its host, if a host started it.
 fn inherited_socket() -> Option<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = std::env::var(SOCKET_FD).ok()?;
@@ -131,7 +131,7 @@ fn inherited_socket() -> Option<OwnedFd> {
     // does not know of it, except for this function. It is taken once.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     if !fstat(&socket).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket) {
-        // Somebody else's.
+        // The descriptor belongs to somebody else.
         std::mem::forget(socket);
         return None;
     }
@@ -153,7 +153,7 @@ fn as_child(
         Err(error) => return failed(&error),
     };
     let broker = Broker::on_runtime(runtime.handle().clone());
-    // Their counters are the component's.
+    // Their counters are those of the component.
     broker.keep_topics();
     let options = ConnectOptions::new().patience(PATIENCE);
     let (connection, job, orders) = match Connection::to_parent(socket, &options, broker) {
@@ -179,7 +179,7 @@ fn as_child(
     exit_status(&reason)
 }
 
-/// Waits for a component's end, and does what the host asks for meanwhile.
+/// Waits for a component's end, and meanwhile follows the host's requests.
 async fn serve(
     connection: &Connection,
     component: &Component,
@@ -209,13 +209,13 @@ async fn serve(
     (reason, count(connection, component).await)
 }
 
-/// The counters of a component: of a library its own, of an app those of its topics.
+/// Returns the counters of a component: a library's own, or those of an app's topics.
 async fn count(connection: &Connection, component: &Component) -> Tally {
     let own = Tally::of(&component.stats().await);
     if own == Tally::default() { connection.broker().shared().tally() } else { own }
 }
 
-/// A log that goes to the host. Writing a line waits until it is on its way, so that no number of lines is
+/// Creates a log that goes to the host. Writing a line waits until it is sent, so that no number of lines is
 /// too large for the connection.
 fn log_to_host(connection: &Connection) -> LogSink {
     let reporter = connection.reporter();
@@ -250,7 +250,7 @@ fn connect_by_hand(
         None => default_socket().map_err(|error| format!("{error} in the variable {SOCKET}"))?,
     };
     let runtime = runtime(true).map_err(|error| error.to_string())?;
-    // Before the app runs, so that no signal ends it.
+    // Register them before the app runs, so that no signal ends it.
     let signals = {
         let _context = runtime.enter();
         [SignalKind::interrupt(), SignalKind::terminate()].map(signal)
@@ -291,7 +291,7 @@ async fn received(signal: &mut Signal, kind: SignalKind) -> i32 {
     }
 }
 
-/// The parameters in the arguments of a program.
+/// Parses the arguments of a program as parameters.
 fn parameters(
     arguments: impl Iterator<Item = std::ffi::OsString>,
 ) -> Result<BTreeMap<String, String>, String> {
@@ -316,7 +316,7 @@ fn program_name() -> String {
     name.unwrap_or("program").to_owned()
 }
 
-/// A runtime with few threads, each of which takes memory. Without signals, it uses fewer descriptors.
+/// Creates a runtime with few threads, since each takes memory. Without signals, it uses fewer descriptors.
 fn runtime(signals: bool) -> io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS));
     let mut builder = Builder::new_multi_thread();

@@ -21,13 +21,13 @@ pub enum ProcessError {
     NotExecutable {
         /// The file.
         program: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The native library was refused.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// A limit was set that nobody enforces for a program.
+    /// A limit was set that cannot be enforced for a program.
     #[error(
         "the limit {limit:?} was set, which nobody enforces for a program in a process of its own; run it as a library or \
          as a guest, or leave the limit out", limit = .limit.name()
@@ -53,7 +53,7 @@ pub enum ProcessError {
     /// The operating system refused.
     #[error("the system refused to {action}: {reason}")]
     System {
-        /// What was tried.
+        /// The action that failed.
         action: String,
         /// The system's own message.
         reason: String,

@@ -1,10 +1,10 @@
-//! [`Leash`]: how others reach the thread that runs a process.
+//! [`Leash`]: how other threads reach the thread that runs a process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blockcast_blocks::Bell;
 
-/// What a run has been asked to do, and the bell that rings for it.
+/// The requests to a run, and the bell that rings for them.
 #[derive(Debug)]
 pub(super) struct Leash {
     asked: Mutex<Asked>,
@@ -19,7 +19,7 @@ pub(super) struct Asked {
     pub(super) cancel: bool,
     /// Kill the process, because nobody waits for it any more.
     pub(super) kill: bool,
-    /// Somebody wants to know the counters.
+    /// Ask for the counters.
     pub(super) count: bool,
 }
 

@@ -10,9 +10,9 @@
 //!                           ▼  │                                    │
 //!                         ChildLink ─▶ the host's thread ◀──────────┘
 //! ```
-//! - `source` says what to run, and `error` why it cannot;
-//! - `spawn` starts the child with its limits and descriptors, `run` drives one run, its `leash`
-//!   asks the child to end, `output` turns what it writes into lines of the log, and `usage` measures it;
+//! - `source` describes the program, and `error` why it cannot run;
+//! - `spawn` starts the child with its limits and descriptors, `run` drives one run, its `leash` asks the
+//!   child to end, `output` turns its output into lines of the log, and `usage` measures it;
 //! - `child` is the child's side: it finds the socket, runs the app as a linked one, and reports its end.
 //!
 //! # The child

@@ -8,10 +8,10 @@ use rustix::io::Errno;
 
 use crate::hosting::lines::LineBuffer;
 
-/// Bytes that are read at a time.
+/// Number of bytes to read at a time.
 const CHUNK: usize = 16 << 10;
 
-/// Chunks that are read before others get their turn.
+/// Number of chunks to read before it is the others' turn.
 const TURN: usize = 16;
 
 /// The end of a pipe from which a process's output is read.
@@ -23,7 +23,7 @@ pub(super) struct OutputPipe {
 }
 
 impl OutputPipe {
-    /// Lines have this level.
+    /// Gives lines this level.
     pub(super) fn new(pipe: OwnedFd, level: Level) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
         Ok(Self { pipe, level, line: LineBuffer::default() })
@@ -33,8 +33,8 @@ impl OutputPipe {
         self.level
     }
 
-    /// Reads what has been written, up to a bound, and never waits. Calls `line` with every line that is
-    /// complete. Returns `false` at the end of the stream.
+    /// Reads the available output, up to a bound, without waiting. Calls `line` with every complete line.
+    /// Returns `false` at the end of the stream.
     pub(super) fn read(&mut self, mut line: impl FnMut(Level, &[u8])) -> bool {
         let mut chunk = [0; CHUNK];
         for _ in 0..TURN {

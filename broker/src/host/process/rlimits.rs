@@ -6,21 +6,21 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, setrlim
 
 use crate::component::limits::ComponentLimits;
 
-/// Bytes of memory that a process may use beyond its limit: static data, and the stacks of the threads that
-/// take part in topics.
+/// Bytes of memory that a process may use in addition to its limit: static data, and the stacks of the
+/// threads that connect it with topics.
 pub(crate) const BASE_MEMORY: u64 = 32 << 20;
 
-/// Open files of a process. Each publisher uses two, and each publisher that it subscribes to three.
+/// Maximum number of open files. Each publisher takes two, and each publisher that it subscribes to three.
 const FILES: u64 = 1024;
 
-/// What a child does to itself before it becomes the program.
+/// The limits that a child puts on itself before it becomes the program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Confinement {
     parent: Pid,
     /// The descriptor that the program inherits.
     socket: i32,
     memory: u64,
-    /// Seconds of computing.
+    /// Limit of processor time in seconds.
     compute: Option<u64>,
 }
 
@@ -37,9 +37,9 @@ impl Confinement {
     /// parent may have held any lock: every call is a system call and nothing else. It neither allocates nor
     /// takes a lock, not even for an error, which is a number.
     pub(super) fn apply(self) -> io::Result<()> {
-        // The signal comes when the thread ends that has started the child.
+        // The signal comes when the thread that has started the child ends.
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may have ended before.
+        // The parent may have ended before.
         if getppid() != Some(self.parent) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
@@ -52,7 +52,7 @@ impl Confinement {
             lower(Resource::Cpu, seconds, seconds.saturating_add(1))?;
         }
         close_all_on_exec()?;
-        // SAFETY: a system call with numbers only. In this process, the descriptor belongs to nobody else.
+        // SAFETY: a system call with numbers only. Nothing else in this process owns the descriptor.
         match unsafe { libc::fcntl(self.socket, libc::F_SETFD, 0) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),

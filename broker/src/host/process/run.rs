@@ -30,11 +30,11 @@ use crate::peers::protocol::Notice;
 /// How often a component's processor time is checked, if it is limited.
 const COMPUTE_TICK: Duration = Duration::from_millis(5);
 
-/// Turns in which the output of a process that has ended is read. Processes that it has left behind may
-/// write for ever.
+/// Turns in which to read the output of a process that has ended. Processes that it has left behind may write
+/// forever.
 const LAST_TURNS: usize = 16;
 
-/// What a run starts with.
+/// The inputs of a run.
 #[derive(Clone)]
 pub(crate) struct ProcessSetup {
     pub(crate) name: String,
@@ -64,7 +64,7 @@ impl ProcessProgram {
         let thread = std::thread::Builder::new().name(setup.name.clone()).spawn({
             let (program, leash) = (self.clone(), Arc::clone(&leash));
             move || {
-                // Fails if nobody waits for it any more.
+                // This fails if nobody waits for it any more.
                 let _ = sender.send(run(&program, setup, &leash));
             }
         });
@@ -94,7 +94,7 @@ impl ProcessProgram {
     }
 }
 
-/// Kills a process when nobody waits for it any more.
+/// Kills a process once nobody waits for it any more.
 struct KillOnDrop<'r>(&'r Leash);
 
 impl Drop for KillOnDrop<'_> {
@@ -107,7 +107,7 @@ fn not_started(why: String) -> ComponentReport {
     ComponentReport { reason: ExitReason::NotStarted(why), stats: ComponentStats::default() }
 }
 
-/// What the thread of a run does.
+/// The body of a run's thread.
 fn run(program: &ProcessProgram, setup: ProcessSetup, leash: &Leash) -> ComponentReport {
     match Run::start(program, setup, leash) {
         Ok(run) => run.attend(),
@@ -115,7 +115,7 @@ fn run(program: &ProcessProgram, setup: ProcessSetup, leash: &Leash) -> Componen
     }
 }
 
-/// A process that runs.
+/// A running process.
 struct Run<'r> {
     leash: &'r Leash,
     limits: ComponentLimits,
@@ -132,13 +132,13 @@ struct Run<'r> {
     started: Instant,
     /// When it is killed, because it was asked to end.
     deadline: Option<(Instant, ExitReason)>,
-    /// Why this process has killed it.
+    /// Why this process has killed it, if it has.
     killed: Option<ExitReason>,
-    /// It is no longer connected, because the host has given it up for this reason.
+    /// The connection has ended, because the host has given up the process for this reason, if there is one.
     disconnected: Option<Option<String>>,
     outcome: Option<Outcome>,
     tally: Tally,
-    /// Bytes of memory, as of the last look.
+    /// Bytes of memory when last measured.
     memory: u64,
 }
 
@@ -191,7 +191,7 @@ impl<'r> Run<'r> {
         self.finish()
     }
 
-    /// Waits until something happens, and reads the output. Returns `true` once the process has ended.
+    /// Waits for the next event, and reads the output. Returns `true` once the process has ended.
     fn wait(&mut self) -> bool {
         let timeout = self.next_deadline().map(|deadline| {
             // Not before the deadline.
@@ -234,7 +234,7 @@ impl<'r> Run<'r> {
         [start_up, tick, grace].into_iter().flatten().min().filter(|_| self.killed.is_none())
     }
 
-    /// Does what the component's owner has asked for.
+    /// Follows the requests of the component's owner.
     fn obey(&mut self) {
         let asked = self.leash.take();
         if asked.finish && self.deadline.is_none() {
@@ -253,8 +253,8 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// How long to wait after the component was asked to end. One that cannot have heard of it has nothing to
-    /// finish.
+    /// How long to wait after the component was asked to end. A process that cannot have received the request
+    /// has nothing to finish.
     fn grace(&self) -> Duration {
         if self.connected.is_some() { self.limits.shutdown_grace } else { Duration::ZERO }
     }
@@ -339,7 +339,7 @@ impl<'r> Run<'r> {
         self.outputs = outputs;
     }
 
-    /// Writes a line of the component's log, if there are not too many.
+    /// Writes a line of the component's log, unless there are too many.
     fn write(&mut self, level: Level, text: &str) {
         let (admission, log) = (self.lines.admit(), &self.log);
         match shielded(|| admission.write(log, level, text)) {
@@ -383,7 +383,7 @@ impl<'r> Run<'r> {
     /// Call this when the process has ended, or was killed. When this returns, nothing is left of it.
     fn finish(mut self) -> ComponentReport {
         let Ended { how, computed } = self.process.reap();
-        // Then its last words have been received.
+        // By now, its last messages have been received.
         self.link.remove();
         self.handle_events();
         for _ in 0..LAST_TURNS {
@@ -398,7 +398,7 @@ impl<'r> Run<'r> {
         ComponentReport { reason: self.reason(how), stats: self.stats(Some(computed)) }
     }
 
-    /// Why the component has ended.
+    /// Returns why the component has ended.
     fn reason(&mut self, how: How) -> ExitReason {
         if let Some(reason) = self.killed.take() {
             return reason;

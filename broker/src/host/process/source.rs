@@ -1,4 +1,5 @@
-//! What a process runs: [`ProcessSource`], and as the broker has checked it, [`ProcessProgram`].
+//! [`ProcessSource`]: the program of a process, and [`ProcessProgram`], the same once the broker has checked
+//! it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,7 +20,7 @@ use crate::host::library::LibraryFile;
 const INHERITED: [&str; 9] =
     ["PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "RUST_BACKTRACE"];
 
-/// What a process of its own runs: an ordinary program, or a native library.
+/// The program of a process of its own: an ordinary program, or a native library.
 ///
 /// ```no_run
 /// use blockcast_broker::{Broker, Grants, ProcessSource};
@@ -44,7 +45,7 @@ enum Kind {
     Program(PathBuf),
     Library {
         library: PathBuf,
-        /// The program that loads it. `None`: this one.
+        /// The program that loads it. `None` for this program.
         loader: Option<PathBuf>,
     },
 }
@@ -99,7 +100,8 @@ impl ProcessSource {
         self
     }
 
-    /// Sets whether the process gets this program's whole environment, with whatever secrets it contains.
+    /// Sets whether the process gets this program's whole environment, including any secrets that it
+    /// contains.
     #[must_use]
     pub fn inherit_environment(mut self, inherit: bool) -> Self {
         self.inherits = inherit;
@@ -165,7 +167,7 @@ struct Checked {
 }
 
 impl ProcessProgram {
-    /// The name of the component, unless its options have one.
+    /// The name of the component, unless its options set one.
     pub(crate) fn name(&self) -> &str {
         &self.0.name
     }
@@ -198,7 +200,8 @@ impl fmt::Debug for ProcessProgram {
     }
 }
 
-/// A program publishes without a call for each message, so the host cannot refuse any.
+/// Refuses limits that cannot be enforced: a program publishes without a call for each message, so the host
+/// cannot refuse any.
 fn refuse_unenforced(limits: &ComponentLimits) -> Result<(), ProcessError> {
     let set = [
         (Limit::PublishMessages, limits.publish_messages.is_some()),
@@ -237,12 +240,12 @@ fn in_search_path(program: &Path) -> Result<PathBuf, ProcessError> {
     absolute(&found.ok_or_else(|| ProcessError::Missing { program: program.to_owned() })?)
 }
 
-/// The path in a process whose folder may differ.
+/// Makes a path absolute for a process whose folder may differ.
 fn absolute(path: &Path) -> Result<PathBuf, ProcessError> {
     std::path::absolute(path).map_err(|error| ProcessError::system("find the current folder", error))
 }
 
-/// A file's name without `lib` and everything from the first dot on.
+/// Returns a file's name without `lib` and everything from the first dot on.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let stem = name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(&name);

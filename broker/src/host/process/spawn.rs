@@ -18,7 +18,7 @@ use super::rlimits::Confinement;
 use super::source::ProcessProgram;
 use crate::component::limits::ComponentLimits;
 
-/// A child that runs. Killed and reaped when it is dropped.
+/// A running child. Dropping it kills and reaps the child.
 #[derive(Debug)]
 pub(super) struct Running {
     pid: Pid,
@@ -26,7 +26,7 @@ pub(super) struct Running {
     is_reaped: bool,
 }
 
-/// What connects this process with a child.
+/// This process's ends of the connections with a child.
 #[derive(Debug)]
 pub(super) struct Ends {
     pub(super) socket: OwnedFd,
@@ -46,7 +46,7 @@ pub(super) struct Ended {
 pub(super) enum How {
     Exited(i32),
     Signalled(i32),
-    /// Somebody else has waited for it, such as a handler of the program for `SIGCHLD`.
+    /// Something else has waited for it, such as the program's handler for `SIGCHLD`.
     Unknown,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum How {
 /// thread ends.
 ///
 /// # Errors
-/// Why the system refuses.
+/// The reason why the system refuses.
 pub(super) fn spawn(program: &ProcessProgram, limits: &ComponentLimits) -> Result<(Running, Ends), String> {
     let failed =
         |action: &str, error: &dyn std::fmt::Display| format!("the system refused to {action}: {error}");
@@ -75,12 +75,12 @@ pub(super) fn spawn(program: &ProcessProgram, limits: &ComponentLimits) -> Resul
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Signals of a terminal do not reach it, and it can be killed with the processes that it starts.
+        // A terminal's signals do not reach it, and it can be killed with the processes that it starts.
         .process_group(0);
     if let Some(folder) = program.folder() {
         command.current_dir(folder);
     }
-    // SAFETY: the closure only makes system calls, by what `Confinement::apply` says. It does not use the
+    // SAFETY: the closure only makes system calls, as `Confinement::apply` explains. It does not use the
     // descriptors of this process, except for numbers of its own copies.
     unsafe { command.pre_exec(move || confinement.apply()) };
     let child = command.spawn().map_err(|error| failed(&format!("run {:?}", program.file()), &error))?;
@@ -91,7 +91,7 @@ pub(super) fn spawn(program: &ProcessProgram, limits: &ComponentLimits) -> Resul
         kill_and_reap(pid);
         return Err("its output was not connected".to_owned());
     };
-    // It has not been waited for, so that no other process has its number.
+    // Nobody has waited for it, so that no other process has its ID.
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
         kill_and_reap(pid);
         failed("open a pidfd of the process", &error)
@@ -105,7 +105,7 @@ impl Running {
         self.pid
     }
 
-    /// Whether its number may be that of another process.
+    /// Whether another process may have its ID by now.
     pub(super) fn is_reaped(&self) -> bool {
         self.is_reaped
     }
@@ -117,7 +117,7 @@ impl Running {
 
     /// Kills the child, even if it is stopped.
     pub(super) fn kill(&self) {
-        // It fails only if the child has ended.
+        // This fails only if the child has ended.
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
@@ -130,7 +130,7 @@ impl Running {
                 ended => break ended,
             }
         };
-        // As long as nobody has waited for the child, no other group has its number.
+        // As long as nobody has waited for the child, no other group has its ID.
         if ended.is_ok() {
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
@@ -152,7 +152,7 @@ fn kill_and_reap(pid: Pid) {
     let _ = wait(pid);
 }
 
-/// Waits until a child has ended, and gives up its number.
+/// Waits until a child has ended, and releases its ID.
 fn wait(pid: Pid) -> Ended {
     let mut status = 0;
     // SAFETY: a plain record of the system, for which zeros are valid.

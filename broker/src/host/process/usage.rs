@@ -1,11 +1,11 @@
-//! What a process uses, as the system counts it.
+//! The resources that a process uses, as the system counts them.
 
 use std::time::Duration;
 
 use rustix::process::Pid;
 
-/// Bytes of its memory that no other process shares, and that are not swapped out. `None` if it has none:
-/// it has ended.
+/// Returns the bytes of its memory that no other process shares and that are not swapped out. `None` if it
+/// has none, because it has ended.
 pub(super) fn memory(pid: Pid) -> Option<u64> {
     let pages = std::fs::read_to_string(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
     let mut pages = pages.split_whitespace().map(str::parse::<u64>);
@@ -14,7 +14,7 @@ pub(super) fn memory(pid: Pid) -> Option<u64> {
     if resident == 0 { None } else { Some(own) }
 }
 
-/// Processor time of all its threads. `None` if it has ended.
+/// Returns the processor time of all its threads. `None` if it has ended.
 pub(super) fn computed(pid: Pid) -> Option<Duration> {
     let mut clock = 0;
     // SAFETY: `clock` is a valid place for the answer.

@@ -1,4 +1,4 @@
-//! Starting the tests' program, and collecting what it says.
+//! Starts the tests' program, and collects its log.
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
@@ -27,7 +27,7 @@ pub fn program() -> ProcessSource {
     ProcessSource::program(env!("CARGO_BIN_EXE_process-child"))
 }
 
-/// What a component has said.
+/// The log of a component.
 #[derive(Clone, Default)]
 pub struct Said(Arc<Shared>);
 
@@ -46,7 +46,7 @@ impl Said {
         self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a line that begins so, and returns the rest.
+    /// Waits for a line that begins with `beginning`, and returns the rest.
     #[track_caller]
     pub fn await_line(&self, beginning: &str) -> String {
         let find = |lines: &[(Level, String)]| {
@@ -58,7 +58,7 @@ impl Said {
         find(&lines).unwrap_or_else(|| panic!("it has not said {beginning:?}: {lines:?}"))
     }
 
-    /// Waits until it runs, and returns the number of its process.
+    /// Waits until it runs, and returns its process ID.
     #[track_caller]
     pub fn await_running(&self) -> u32 {
         self.await_line("running ").parse().expect("a number")
@@ -109,7 +109,7 @@ pub fn receive(subscriber: &mut Subscriber<Numbers>) -> u64 {
     subscriber.blocking_recv_ref(deadline()).expect("it was published").view()[0]
 }
 
-/// A process that some other process has started.
+/// A process that another process has started.
 pub struct Process(OwnedFd);
 
 impl Process {
@@ -128,13 +128,13 @@ impl Process {
     }
 }
 
-/// Sends a signal to the one process of a component.
+/// Sends a signal to the process of a component.
 pub fn send(pid: u32, signal: i32) {
     // SAFETY: sends a signal to a child of this process that nobody has waited for.
     assert_eq!(unsafe { libc::kill(pid.cast_signed(), signal) }, 0);
 }
 
-/// Waits until something becomes true that others are about to do.
+/// Waits until `is_true` returns `true`.
 #[track_caller]
 pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
