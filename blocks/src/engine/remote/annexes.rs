@@ -26,10 +26,10 @@ pub struct AnnexTerms {
     /// Whether the publisher waits for subscribers of the process that lose nothing. If not, these cannot
     /// join.
     pub may_block: bool,
-    /// The largest number of blocks that the process keeps although the publisher has passed them: by claims
-    /// of subscribers that were overtaken, and by samples. `u32::MAX`: any number. The publisher reuses the
-    /// blocks beyond. The subscribing process does not count them itself, so choose a number that an honest
-    /// process cannot exceed.
+    /// Maximum number of blocks that the process keeps although the publisher has passed them: by claims of
+    /// overtaken subscribers, and by samples. `u32::MAX` means no limit. The publisher reuses any blocks
+    /// beyond the limit. The subscribing process does not count them itself, so choose a number that an
+    /// honest process cannot exceed.
     pub quota: u32,
     /// The process's name in statistics; may be empty.
     pub name: String,
@@ -58,7 +58,7 @@ impl fmt::Display for AnnexId {
 pub struct AnnexStats {
     /// The process's subscribers that had not left.
     pub readers: Vec<ReaderStats>,
-    /// Counted holds on blocks.
+    /// Number of counted holds on blocks.
     pub holds: u64,
 }
 
@@ -73,18 +73,18 @@ pub enum AnnexError {
     /// The file is not an annex.
     #[error("the annex does not start with the magic number of one")]
     Magic,
-    /// The annex has other numbers of subscribers or blocks than the terms and the channel.
+    /// The numbers of subscribers or blocks in the annex differ from those of the terms and the channel.
     #[error(
         "the annex is for {seats} subscribers and {blocks} blocks, not for {expected_seats} and {expected_blocks}"
     )]
     Geometry {
-        /// Subscribers that it has room for.
+        /// Number of subscribers that it has room for.
         seats: u32,
-        /// Blocks whose holds it counts.
+        /// Number of blocks whose holds it counts.
         blocks: u32,
-        /// Subscribers by the terms.
+        /// Number of subscribers by the terms.
         expected_seats: u32,
-        /// Blocks of the channel.
+        /// Number of blocks of the channel.
         expected_blocks: u32,
     },
     /// The channel's publisher is in another process. Attach the annex there.
@@ -98,7 +98,7 @@ pub enum AnnexError {
     Forked,
 }
 
-/// A process that takes part in a channel of this one.
+/// Another process that takes part in a channel of this process.
 #[derive(Debug)]
 pub(crate) struct Annex {
     id: AnnexId,
@@ -111,11 +111,11 @@ pub(crate) struct Annex {
     ring_due: AtomicU32,
     /// 1 once the process was detached.
     is_detached: AtomicU32,
-    /// The count of the process's counter for which the bell of the publisher's process rang last.
+    /// The value of the process's counter for which the bell of the publisher's process rang last.
     heard: Heard,
-    /// Blocks that are charged to the quota. Only the publisher uses it.
+    /// Number of blocks charged to the quota. Only the publisher uses it.
     kept: AtomicU32,
-    /// Keeps the memory of the side.
+    /// Keeps the side's memory.
     #[cfg(not(loom))]
     _file: AnnexFile,
     #[cfg(loom)]
@@ -127,7 +127,7 @@ unsafe impl Send for Annex {}
 // SAFETY: as above: every access through a shared handle is atomic.
 unsafe impl Sync for Annex {}
 
-/// The interval of a cursor, as far as the publisher respects it.
+/// The interval of a cursor, within the limits that the publisher enforces.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interval {
     pub(crate) low: u64,
@@ -149,14 +149,14 @@ impl Annex {
         &self.terms
     }
 
-    /// The intervals of its subscribers. Whatever the process writes there, these are at most as many as it
-    /// has seats.
+    /// Returns the intervals of its subscribers. Whatever the process writes there, there are at most as many
+    /// as it has seats.
     pub(crate) fn intervals(&self) -> impl Iterator<Item = Interval> + '_ {
         self.side.used_cursors().iter().filter_map(|cursor| self.interval(cursor))
     }
 
-    /// The oldest message that one of its reliable subscribers has not released, if the publisher waits for
-    /// it.
+    /// Returns the oldest message that one of its reliable subscribers has not released, if the publisher
+    /// waits for it.
     #[cfg(not(loom))]
     pub(crate) fn oldest_awaited(&self) -> Option<u64> {
         let reliable = self.intervals().filter(|interval| interval.high == UNBOUNDED);
@@ -171,7 +171,7 @@ impl Annex {
         }
         let high = cursor.high.load_acquire();
         let taken = cursor.taken.load(Ordering::Relaxed);
-        // A reliable subscriber that the publisher does not wait for is one that claims everything.
+        // A reliable subscriber that the publisher does not wait for counts as one that claims everything.
         let high = if self.terms.may_block { high } else { high.min(UNBOUNDED - 1) };
         Some(Interval { low, high, taken })
     }
@@ -206,9 +206,9 @@ impl Annex {
         self.kept.store(self.kept.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
-    /// How those of its subscribers are woken that have begun to wait for messages since this was called
-    /// last. Called by the publisher after it has published, behind a light barrier. If the bell must ring,
-    /// the caller calls [`ring_if_due`](Self::ring_if_due).
+    /// Returns how to wake the subscribers that have begun to wait for messages since the last call. The
+    /// publisher calls this after it has published, behind a light barrier. If the bell must ring, the caller
+    /// calls [`ring_if_due`](Self::ring_if_due).
     #[inline(always)]
     pub(crate) fn new_waits(&self) -> Option<Wakers> {
         let wakers = self.answered.new_waits(&self.side.words().waiting.armed)?;
@@ -216,7 +216,7 @@ impl Annex {
         Some(wakers)
     }
 
-    /// Rings its bell if that is left to do.
+    /// Rings its bell if that is still due.
     pub(crate) fn ring_if_due(&self) {
         if self.ring_due.load(Ordering::Relaxed) != 0 {
             self.ring_due.store(0, Ordering::Relaxed);
@@ -224,7 +224,7 @@ impl Annex {
         }
     }
 
-    /// Whether the process has woken the publisher since this was called last.
+    /// Whether the process has woken the publisher since the last call.
     #[cfg_attr(loom, allow(dead_code, reason = "for the bell, which models answer by themselves"))]
     pub(crate) fn has_rung(&self) -> bool {
         self.heard.is_new(&self.side.words().waiting.rung)
@@ -251,7 +251,7 @@ impl Rings for Annex {
 #[derive(Debug)]
 pub(crate) struct Annexes {
     list: PromptSnapshot<Annex>,
-    /// Processes attached so far.
+    /// Number of processes attached so far.
     ids: AtomicU32,
 }
 
@@ -271,7 +271,7 @@ impl Annexes {
         #[cfg(not(loom))] file: AnnexFile,
         #[cfg(loom)] memory: Arc<crate::engine::segment::side::HeapSide>,
     ) -> AnnexId {
-        // Ordering: Relaxed; a number of its own. It starts at 1.
+        // Ordering: Relaxed; only uniqueness matters. It starts at 1.
         let id = AnnexId(self.ids.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
         self.list.change(|annexes| {
             annexes.push(Arc::new(Annex {
@@ -295,8 +295,8 @@ impl Annexes {
         id
     }
 
-    /// Detaches a process, and returns its annex, which stays open, as its bell does, until the publisher
-    /// takes note.
+    /// Detaches a process, and returns its annex. The annex and the bell stay open until the publisher
+    /// notices.
     pub(crate) fn detach(&self, header: &Header, id: AnnexId) -> Option<Arc<Annex>> {
         let detached = self.list.change(|annexes| {
             let at = annexes.iter().position(|annex| annex.id == id)?;

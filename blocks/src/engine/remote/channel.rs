@@ -55,7 +55,7 @@ impl Channel {
         Ok(files)
     }
 
-    /// New descriptors of the channel's files.
+    /// Returns new descriptors of the channel's files.
     pub(crate) fn files(&self) -> Result<SegmentFiles, ShareError> {
         if self.is_inherited() {
             return Err(ShareError::Forked);
@@ -91,8 +91,8 @@ impl Channel {
     /// writes into the arena by the publisher's loans only. With [`Trust::Shared`], each message that it
     /// marks as valid is a value of the schema.
     ///
-    /// With [`Trust::Walled`], the publisher's process need not keep any promise. Instead, this process reads
-    /// the messages by [`RawSample::copy_to`](crate::RawSample::copy_to) only.
+    /// With [`Trust::Walled`], the publisher's process need not keep any promise. Instead, this process only
+    /// reads the messages by [`RawSample::copy_to`](crate::RawSample::copy_to).
     ///
     /// # Example
     /// Both sides, in one process:
@@ -191,18 +191,17 @@ impl Channel {
             annexes.detach(self.control().header(), id);
             return Err(AnnexError::Ended);
         }
-        // It may wait for blocks of which the new process keeps some.
+        // The publisher may wait for blocks, some of which the new process keeps.
         self.publisher.wake();
         Ok(id)
     }
 
-    /// Detaches a process. Everything that its subscribers claim and hold comes free at once, and the
-    /// publisher is woken. Returns its last counters, which are empty if it was detached before. The annex
-    /// and the bell stay open until the publisher next looks for free blocks.
+    /// Detaches a process. Everything that its subscribers claim and hold comes free immediately, and the
+    /// publisher is woken. Returns the process's last counters, which are empty if it was detached before.
+    /// The annex and the bell stay open until the publisher next looks for free blocks.
     ///
-    /// Call this once the process has ended, which only its pidfd proves, or after it has said that it
-    /// dropped the channel and all samples. A process that still reads would read blocks that the publisher
-    /// reuses.
+    /// Call this once the process has ended, which only its pidfd proves, or has reported that it dropped the
+    /// channel and all samples. A process that still reads would read blocks that the publisher reuses.
     pub fn detach(&self, annex: AnnexId) -> AnnexStats {
         let Some(annexes) = self.control().annexes().filter(|_| !self.is_inherited()) else {
             return AnnexStats::default();
@@ -220,12 +219,12 @@ impl Channel {
         }
     }
 
-    /// The attached processes that hold the publisher back, while it finds no block: those with subscribers
-    /// that lose nothing and have not released the oldest message. Returns that message's sequence for each.
-    /// A process that is returned for a long time with the same sequence has probably stopped.
+    /// Returns the attached processes that hold the publisher back while it finds no block: those with
+    /// subscribers that lose nothing and have not released the oldest message. Gives that message's sequence
+    /// number for each. A process that is returned for a long time with the same number has probably stopped.
     ///
-    /// Empty if the publisher has not tried to loan a block since it published, or is in another process.
-    /// Loads.
+    /// Empty if the publisher has not tried to loan a block since it last published, or is in another
+    /// process. Only loads.
     #[must_use]
     pub fn held_back_by(&self) -> Vec<(AnnexId, Sequence)> {
         let Some(annexes) = self.control().annexes().filter(|_| !self.is_inherited()) else {
@@ -233,7 +232,7 @@ impl Channel {
         };
         let header = self.control().header();
         let published = header.head.next.load_acquire();
-        // Ordering: Relaxed; the caller looks again and again.
+        // Ordering: Relaxed; the caller calls this repeatedly.
         if self.wanted.load(Ordering::Relaxed) != published {
             return Vec::new();
         }
@@ -247,8 +246,8 @@ impl Channel {
     }
 
     /// Call this after the bell of this process has rung and was [drained](Bell::drain). If another process
-    /// has rung it because of this channel, wakes the publisher if it is in this process, and otherwise the
-    /// subscribers of this process that wait. Never waits.
+    /// rang it for this channel, wakes the publisher if it is in this process, and otherwise the waiting
+    /// subscribers of this process. Never waits.
     pub fn bell_rang(&self) {
         if self.is_inherited() {
             return;

@@ -29,15 +29,15 @@
 //!
 //! # Deaths
 //! If a subscribing process dies, its annex is dropped as a whole: claims, holds and the armed word vanish at
-//! once, and nothing is ever decremented on behalf of somebody else. Only its pidfd proves a death. If the
-//! publisher's process dies, its files stay: subscribers receive what it published, then the end.
+//! once, and nothing is ever decremented on its behalf. Only its pidfd proves a death. If the publisher's
+//! process dies, its files stay: subscribers receive what it published, then the end.
 //!
 //! # Hostile processes
 //! The publisher bounds every number that it reads from an annex. A subscribing process can pin blocks, up to
 //! its [quota](AnnexTerms::quota), hold the publisher back if it [may](AnnexTerms::may_block), and be woken
 //! by each message, but nothing else. A subscriber checks that every descriptor names bytes of one block.
-//! [`Trust`] says whether it also validates the bytes. Either side can keep a thread awake that waits for it,
-//! but not past a deadline.
+//! [`Trust`] decides whether it also validates the bytes. Either side can keep a thread awake that waits for
+//! it, but not past a deadline.
 
 mod annexes;
 #[cfg(not(loom))]

@@ -1,4 +1,4 @@
-//! The publisher, as a subscribing process knows it: [`RemotePublisher`].
+//! [`RemotePublisher`]: the publisher, from a subscribing process's point of view.
 
 use super::Bell;
 use crate::descriptor::{len_of, mark_unchecked, unit_of};
@@ -35,7 +35,7 @@ pub(crate) struct RemotePublisher {
     bell: Bell,
     /// The publisher's waits for a block that this process has answered.
     answered: Answered,
-    /// The count of the publisher's counter for which the bell of this process rang last.
+    /// The value of the publisher's counter for which the bell of this process rang last.
     heard: Heard,
 }
 
@@ -49,8 +49,8 @@ impl RemotePublisher {
         self.may_block
     }
 
-    /// Checks a descriptor word: the bytes that it names must be those of one block. Returns the word as
-    /// readers of this process may believe it.
+    /// Checks a descriptor word: the bytes that it names must be those of one block. Returns the word in the
+    /// form that readers of this process may rely on.
     #[inline]
     pub(crate) fn believed(&self, word: u64) -> Option<u64> {
         let capacity = self.layout.capacity_at(unit_of(word))?;
@@ -63,8 +63,8 @@ impl RemotePublisher {
         })
     }
 
-    /// Wakes the publisher if it waits for a block and was not woken since it began to wait. Called after the
-    /// release of a block, behind a light barrier. `rung` is the counter of this process.
+    /// Wakes the publisher if it waits for a block and was not woken since it began to wait. Called after a
+    /// block is released, behind a light barrier. `rung` is the counter of this process.
     pub(crate) fn answer(&self, header: &Header, rung: &Rung) {
         let Some(wakers) = self.answered.new_waits(&header.remote.space_armed) else { return };
         rung.raise();
@@ -76,13 +76,13 @@ impl RemotePublisher {
         }
     }
 
-    /// Rings the publisher's bell, whatever it waits for. `rung` is the counter of this process.
+    /// Rings the publisher's bell, regardless of what it waits for. `rung` is the counter of this process.
     pub(crate) fn ring(&self, rung: &Rung) {
         rung.raise();
         self.bell.ring();
     }
 
-    /// Whether the publisher has woken subscribers of other processes since this was called last.
+    /// Whether the publisher has woken subscribers of other processes since the last call.
     #[cfg_attr(loom, allow(dead_code, reason = "for the bell, which models answer by themselves"))]
     pub(crate) fn has_rung(&self, header: &Header) -> bool {
         self.heard.is_new(&header.remote.rung)

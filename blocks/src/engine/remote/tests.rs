@@ -1,4 +1,4 @@
-//! A channel and the same channel opened once more, as another process would, in one process.
+//! A channel that is opened a second time in the same process, as another process would open it.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,7 +26,7 @@ fn config() -> ChannelConfig {
     config
 }
 
-/// A publisher, and its channel as another process has opened it and as it is attached.
+/// A publisher, and its channel as opened by another process and attached.
 struct Pair {
     writer: Writer,
     remote: Arc<Channel>,
@@ -66,8 +66,8 @@ impl Pair {
         self.remote.join(&Schema::named("test"), options, Signal::new())
     }
 
-    /// Publishes until no block is free, as a reliable subscriber that receives nothing sees to. Returns how
-    /// many messages.
+    /// Publishes until no block is free, because a reliable subscriber receives nothing. Returns the number
+    /// of messages.
     fn fill(&mut self) -> u8 {
         (0..=BLOCKS).take_while(|&number| self.publish(&[number]).is_ok()).count() as u8
     }
@@ -164,7 +164,7 @@ fn detaching_a_process_frees_all_that_it_kept() {
         let samples = [reader.receive_owned().unwrap(), reader.receive_owned().unwrap()];
         assert_eq!(pair.fill() < BLOCKS, overflow == Overflow::Block, "{overflow:?}");
         assert!(pair.writer.reclaim() < u32::from(BLOCKS));
-        // Nobody has dropped the reader and the samples, as in a process that was killed.
+        // Nobody has dropped the reader and the samples, as if the process had been killed.
         let stats = pair.writer.channel().detach(pair.annex);
         assert_eq!(stats.readers.len(), 1);
         assert_eq!(pair.writer.reclaim(), u32::from(BLOCKS), "{overflow:?}");
@@ -349,7 +349,7 @@ fn a_channel_is_shared_by_its_publisher_only_and_while_there_is_one() {
     assert_eq!(late.unwrap_err(), AnnexError::Ended);
 }
 
-/// Another annex for the channel.
+/// Returns another annex for the channel.
 fn annex_of(pair: &Pair) -> std::os::fd::OwnedFd {
     let files = pair.writer.channel().share().unwrap();
     let (terms, bell) = (AnnexTerms::default(), Bell::new().unwrap());

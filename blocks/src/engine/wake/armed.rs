@@ -1,11 +1,10 @@
-//! Who waits for another process, and how it is woken: [`Armed`] and [`Answered`].
+//! [`Armed`] and [`Answered`]: which process waits for another one, and how it is woken.
 //!
-//! Each process writes its own files only, so it cannot take note of a waiter's wake-up in the waiter's file.
-//! So a process counts the waits that it begins, in a word that the others read. Whoever has something to
-//! wait for compares the word with the value that it answered last. While nobody begins to wait, that is one
-//! load.
+//! Each process writes its own files only, so it cannot record a waiter's wake-up in the waiter's file. So a
+//! process counts the waits that it begins, in a word that the others read. The process that others wait for
+//! compares the word with the value that it answered last. While no wait begins, that is one load.
 //!
-//! A wait that ended by itself, at a deadline for example, is answered once, for nothing.
+//! A wait that ended by itself, such as at a deadline, is answered once, in vain.
 
 use std::fmt;
 
@@ -23,12 +22,12 @@ const BELL: u64 = 1 << 32;
 #[repr(C)]
 pub(crate) struct Armed(AtomicU64);
 
-/// How parties that begin to wait are woken. If neither, nobody wakes them.
+/// How to wake the parties that have begun to wait. If neither is set, nothing wakes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wakers {
     /// Threads sleep on the other process's counter.
     pub(crate) threads: bool,
-    /// The bell of their process.
+    /// The bell of their process wakes them.
     pub(crate) bell: bool,
 }
 
@@ -54,13 +53,13 @@ impl Answered {
         Self(AtomicU64::new(0))
     }
 
-    /// Returns how those are woken who have begun to wait since this was called last. Called after the
-    /// condition for which they wait was made true, behind a light barrier. Whatever the other process
-    /// writes, this costs it at most two system calls.
+    /// Returns how to wake the parties that have begun to wait since the last call. Called after their
+    /// condition was made true, behind a light barrier. Whatever the other process writes, a call leads to at
+    /// most two system calls.
     #[inline(always)]
     pub(crate) fn new_waits(&self, armed: &Armed) -> Option<Wakers> {
-        // Ordering: Relaxed; if this misses that a party waits, its barrier comes later, and it sees the
-        // condition when it checks once more.
+        // Ordering: Relaxed; if this misses a waiting party, that party's barrier comes later, and it sees
+        // the condition when it checks once more.
         let now = armed.0.load(Ordering::Relaxed);
         if now == self.0.load(Ordering::Relaxed) { None } else { self.answer(now) }
     }
@@ -68,11 +67,11 @@ impl Answered {
     #[cold]
     #[inline(never)]
     fn answer(&self, now: u64) -> Option<Wakers> {
-        // Ordering: Relaxed; of two threads that answer the same wait, one does. The other one need not: what
-        // it has made true is visible before the wake-up, or the waiter's barrier came later.
+        // Ordering: Relaxed; of two threads that answer the same wait, only one does. The other one need not:
+        // its change is visible before the wake-up, or the waiter's barrier came later.
         let before = self.0.swap(now, Ordering::Relaxed);
-        // Ordering: pairs with the Release in `Armed::announce`, so that whoever learns of the wake-up sees
-        // how to wake the waiter.
+        // Ordering: pairs with the Release in `Armed::announce`, so that a thread that sees the new value
+        // also sees how to wake the waiter.
         fence(Ordering::Acquire);
         let changed = before ^ now;
         let wakers = Wakers { threads: changed as u32 != 0, bell: changed >> 32 != 0 };

@@ -9,20 +9,20 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// An eventfd by which other processes wake this one, or this one another.
+/// An eventfd by which other processes wake this one, or this one wakes another.
 ///
 /// A process has one bell, and passes its descriptor to the processes that it shares channels with. A thread
 /// of it waits until the descriptor is readable, calls [`drain`](Self::drain) and then
 /// [`Channel::bell_rang`](crate::Channel::bell_rang) of every channel that it shares or has opened.
 ///
-/// Every process that has the descriptor can ring the bell, and can also drain it: one that does so on
-/// purpose delays the process whose bell it is.
+/// Every process that has the descriptor can ring the bell, and can also drain it. A process that does so on
+/// purpose delays the bell's owner.
 ///
-/// Cloning it is cheap: clones are the same descriptor, which is closed with the last of them.
+/// Cloning is cheap: clones share one descriptor, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Bell(Arc<OwnedFd>);
 
-/// The offset that stands for the position of a file, for files that have none.
+/// The offset that stands for the current position of a file, for files without positions.
 const CURRENT_POSITION: u64 = u64::MAX;
 
 /// A descriptor is not a bell.
@@ -44,7 +44,7 @@ impl Bell {
     /// Creates the bell of this process. One system call.
     ///
     /// # Errors
-    /// The system's, such as too many open files.
+    /// The system's error, such as too many open files.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }
@@ -82,13 +82,13 @@ impl Bell {
     }
 
     /// Resets this process's bell, and returns whether it rang. Call this before
-    /// [`Channel::bell_rang`](crate::Channel::bell_rang), so that a bell that rings again meanwhile is
-    /// noticed. Never waits. One system call.
+    /// [`Channel::bell_rang`](crate::Channel::bell_rang), so that a ring in between is not lost. Never waits.
+    /// One system call.
     pub fn drain(&self) -> bool {
         let mut count = [0; 8];
         loop {
             let space = &mut [IoSliceMut::new(&mut count)];
-            // The flag belongs to this read, so nobody else can make it wait.
+            // The flag belongs to this read, so no other process can make it wait.
             match rustix::io::preadv2(&self.0, space, CURRENT_POSITION, ReadWriteFlags::NOWAIT) {
                 Ok(_) => return true,
                 Err(Errno::AGAIN) => return false,
@@ -132,7 +132,7 @@ mod tests {
         }
         assert!(bell.drain());
         assert!(!bell.drain());
-        // As full as it can be.
+        // The counter is full.
         rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).expect("it fits");
         other.ring();
         assert!(bell.drain());

@@ -7,7 +7,7 @@
 //!
 //! - *quiet*: nobody has waited lately. The notifier only uses a compiler barrier. A waiter that finds the
 //!   event count quiet issues a process-wide barrier (`membarrier`), which fences the notifier from outside.
-//! - *fenced*: somebody waited lately. Notifiers fence, waiters fence, nobody calls the system.
+//! - *fenced*: somebody waited lately. Notifiers and waiters fence, and neither calls the system.
 //!
 //! A waiter switches to fenced. The notifier returns to quiet after [`ROUNDS_TO_QUIET`] rounds without a
 //! waiter. Both modes live in one word, so a switch and an announcement cannot cross: the notifier's
@@ -32,7 +32,7 @@ const ALWAYS_FENCED: u32 = 8;
 /// Subscribers of other processes may wait. They are announced in their annexes, which a notifier then
 /// checks.
 const REMOTE: u32 = 32;
-/// Set in a forked child, where nobody waits. Whoever notifies finds out that the channel is not its own.
+/// Set in a forked child, where nobody waits. A notifier then finds out that the channel is not its own.
 #[cfg(not(loom))]
 const INHERITED: u32 = 16;
 
@@ -58,7 +58,7 @@ impl EventCount {
         Self { word: AtomicU32::new(mode) }
     }
 
-    /// Makes every notifier check further: see [`crate::sys::fork`].
+    /// Makes every notifier take the slow path: see [`crate::sys::fork`].
     #[cfg(not(loom))]
     pub(crate) fn look_closer(&self) {
         self.word.store(INHERITED, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl EventCount {
         self.word.fetch_or(REMOTE, Ordering::Relaxed);
     }
 
-    /// There are no other processes any more.
+    /// Call this when no other process takes part any more.
     pub(crate) fn clear_remote(&self) {
         self.word.fetch_and(!REMOTE, Ordering::Relaxed);
     }

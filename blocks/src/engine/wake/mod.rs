@@ -1,7 +1,7 @@
 //! Waking sleepers.
 //!
-//! [`event_count`] decides without a fence whether somebody sleeps, [`signal`] wakes one party, [`roster`]
-//! lists the parties of a channel, and [`park`] blocks a thread, on the word of its [`parker`].
+//! [`event_count`] detects without a fence whether somebody sleeps, [`signal`] wakes one party, [`roster`]
+//! lists the parties of a channel, and [`park`] blocks a thread on the word of its [`parker`].
 //!
 //! # Other processes
 //! A process that waits for another one counts its waits in a word that the other one reads, [`armed`]. The

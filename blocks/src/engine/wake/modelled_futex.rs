@@ -6,7 +6,7 @@ use loom::sync::{Condvar, Mutex};
 
 use crate::primitive::{AtomicU32, Ordering};
 
-/// Words that one thread can sleep on at a time.
+/// Maximum number of words that one thread can sleep on.
 pub(crate) const MAX_WORDS: usize = 8;
 
 /// A word, and the value at which a thread sleeps on it.

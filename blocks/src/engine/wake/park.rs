@@ -16,7 +16,7 @@ use super::watch::WatchList;
 use crate::primitive::{AtomicU32, Ordering};
 pub use crate::spin::spin;
 
-/// What a thread polls with, and sleeps on.
+/// A thread's waker, and the word that it sleeps on.
 struct Bed {
     parker: Arc<Parker>,
     waker: Waker,
@@ -43,8 +43,8 @@ thread_local! {
 /// variables. Polls at least once, even after the deadline. In [cancelled](Cancellation) work this does not
 /// wait: it unwinds, or returns `None` if it cannot.
 ///
-/// A message or a block of another process wakes the thread too, if `poll` waits for it with the context's
-/// own waker. For that, the next call of this function polls again whatever is still of interest.
+/// A message or a block of another process also wakes the thread, if `poll` waits for it with the context's
+/// own waker. Therefore, the next call of this function polls everything that is still of interest again.
 pub fn until<T>(deadline: Option<Instant>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     sleep_until(deadline, true, poll)
 }
@@ -89,7 +89,7 @@ fn sleep_until<T>(
 }
 
 /// Polls a future until it is ready, parking the thread in between. In [cancelled](Cancellation) work this
-/// unwinds instead of waiting, or goes on if it cannot unwind.
+/// unwinds instead of waiting, or continues if it cannot unwind.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     for can_be_cancelled in [true, false] {
@@ -100,7 +100,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     unreachable!("without a deadline, only cancellation ends this early")
 }
 
-/// Lets a poll add to a list.
+/// Sets the list to which a poll adds counters.
 struct Watching<'l> {
     list: &'l mut WatchList,
     /// The list of the wait in whose poll this one takes place.
@@ -129,7 +129,7 @@ impl Drop for Watching<'_> {
 }
 
 /// Calls `action` with the counters for which the current poll of this thread may wait, if it polls with
-/// `waker`. Otherwise, something else polls, which a thread that sleeps does not reach.
+/// `waker`. Otherwise something else polls, which a sleeping thread would not reach.
 pub(crate) fn with_watch_list<R>(waker: &Waker, action: impl FnOnce(Option<&mut WatchList>) -> R) -> R {
     let is_own = BED.try_with(|bed| std::ptr::eq(waker.data(), Arc::as_ptr(&bed.parker).cast()));
     // They may be gone in the destructor of another thread-local variable.
@@ -151,7 +151,7 @@ pub struct Cancellation(Arc<Requested>);
 #[derive(Default)]
 struct Requested {
     cancelled: AtomicU32,
-    /// What the thread that runs the work sleeps on, while it does.
+    /// The parker of the thread that runs the work, while it does.
     thread: Mutex<Option<Arc<Parker>>>,
 }
 
@@ -239,7 +239,7 @@ fn is_cancelled() -> bool {
     CANCELLATION.try_with(look).unwrap_or(false)
 }
 
-/// Unwinds, where that is possible.
+/// Unwinds where that is possible.
 #[cold]
 fn unwind() {
     if cfg!(panic = "unwind") && !thread::panicking() {
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells when it is dropped, after it has tried to wait.
+    /// Waits when it is dropped, and sends the result.
     struct Waits(mpsc::Sender<Option<()>>);
 
     impl Drop for Waits {
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Waits when it is dropped, for the other thread to wake it, and tells what came of that.
+    /// When it is dropped, waits for the other thread to wake it, and sends the result.
     struct WaitsLast {
         wakers: mpsc::Sender<Waker>,
         awoken: mpsc::Receiver<u32>,

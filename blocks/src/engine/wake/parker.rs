@@ -1,4 +1,4 @@
-//! What a thread sleeps on: [`Parker`].
+//! [`Parker`]: the word that a thread sleeps on.
 
 use std::sync::Arc;
 use std::task::Wake;
@@ -22,8 +22,9 @@ impl Parker {
         Self(AtomicU32::new(EMPTY))
     }
 
-    /// Sleeps until [`unpark`](Self::unpark) is called, unless it was since the last call, until a counter in
-    /// the list changes, or for `timeout`. May return earlier. Only the parker's thread calls this.
+    /// Sleeps until [`unpark`](Self::unpark) is called, a counter in the list changes, or `timeout` has
+    /// passed. Does not sleep if `unpark` was called since the last call. May return earlier. Only the
+    /// parker's thread calls this.
     pub(crate) fn park(&self, list: &WatchList, timeout: Option<Duration>) {
         // Ordering: Acquire pairs with the Release in `unpark`: we see why we were woken.
         if self.0.fetch_sub(1, Ordering::Acquire) != NOTIFIED {
@@ -31,16 +32,17 @@ impl Parker {
             if list.is_empty() {
                 futex::wait(own, timeout);
             } else {
-                // If the system refuses, the caller polls again, and then finds that it cannot rely on it.
+                // If the system refuses, the caller polls again, and then finds out that it cannot rely on
+                // this.
                 futex::wait_on_several(own, list.expected(), timeout);
             }
             self.0.swap(EMPTY, Ordering::Acquire);
         }
     }
 
-    /// Wakes the thread, or keeps it from sleeping the next time that it would.
+    /// Wakes the thread, or prevents its next sleep.
     pub(crate) fn unpark(&self) {
-        // Ordering: Release, as stated there.
+        // Ordering: Release, as explained there.
         if self.0.swap(NOTIFIED, Ordering::Release) == PARKED {
             essential!(wake_parked, futex::wake_own(&self.0));
         }

@@ -1,5 +1,4 @@
-//! The signals of a channel's subscribers: read by whoever wakes them, replaced when somebody joins or
-//! leaves.
+//! The signals of a channel's subscribers. Notifiers read them, and joining and leaving replaces them.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ impl Roster {
         Self(Snapshot::new())
     }
 
-    /// Wakes everyone who waits. Never blocks.
+    /// Wakes all waiters. Never blocks.
     pub(crate) fn wake_all(&self) {
         self.0.read(|signals| signals.iter().for_each(|signal| signal.wake()));
     }

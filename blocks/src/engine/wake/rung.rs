@@ -5,8 +5,8 @@ use std::fmt;
 use super::futex::{self, Expected};
 use crate::primitive::{AtomicU32, LoadAcquire as _, Ordering, essential};
 
-/// Counts how often its process has woken others, in a file that these may only read. A thread of another
-/// process sleeps until it changes.
+/// Counts how often its process has woken others, in a file that the others may only read. A thread of
+/// another process sleeps until it changes.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Rung(AtomicU32);
@@ -16,7 +16,7 @@ impl Rung {
         Self(AtomicU32::new(0))
     }
 
-    /// Changes the counter. Call this after the condition was made true, and before anybody is woken.
+    /// Changes the counter. Call this after the condition was made true, and before waking anybody.
     pub(crate) fn raise(&self) {
         // Ordering: Release pairs with the Acquire in `count`: threads that see the change see the
         // condition.
@@ -33,21 +33,21 @@ impl Rung {
         self.0.load_acquire()
     }
 
-    /// The counter, for a thread that sleeps on it unless it has changed since it was `seen`.
+    /// Returns the counter for a thread that sleeps on it unless it has changed since it was `seen`.
     pub(crate) fn unchanged_since(&self, seen: u32) -> Expected<'_> {
         Expected { word: &self.0, value: seen }
     }
 }
 
-/// What has a counter in memory that it keeps.
+/// The owner of a counter, which keeps the counter's memory.
 pub(crate) trait Rings: fmt::Debug + Send + Sync {
     fn rung(&self) -> &Rung;
 
-    /// Whether the counter does not change any more. Whoever learned of that has woken those who wait.
+    /// Whether the counter no longer changes. The thread that found out has woken the waiters.
     fn is_over(&self) -> bool;
 }
 
-/// The count of another process's counter that was acted on last.
+/// The value of another process's counter that was last acted on.
 #[derive(Debug)]
 pub(crate) struct Heard(AtomicU32);
 
@@ -56,7 +56,7 @@ impl Heard {
         Self(AtomicU32::new(0))
     }
 
-    /// Whether the counter has changed since this was called last.
+    /// Whether the counter has changed since the last call.
     pub(crate) fn is_new(&self, rung: &Rung) -> bool {
         let count = rung.count();
         // Ordering: Relaxed; one thread answers the bell.

@@ -23,7 +23,7 @@ impl Signal {
         Arc::new(Self::default())
     }
 
-    /// Creates a signal whose party statistics call `name`, with invisible characters
+    /// Creates a signal for a party that statistics call `name`, with invisible characters
     /// [escaped](crate::text::line).
     #[must_use]
     pub fn named(name: impl Into<String>) -> Arc<Self> {
@@ -51,8 +51,8 @@ impl Signal {
         }
     }
 
-    /// Takes note that the thread of `own` was woken by another process, and is about to poll. If another
-    /// party is registered, this wakes it.
+    /// Records that another process has woken the thread of `own`, which is about to poll. If another party
+    /// is registered, wakes it.
     pub(crate) fn woken_by(&self, own: &Waker) {
         let Some(waker) = self.waker.take() else { return };
         self.wakes.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Signal {
 impl Drop for Signal {
     fn drop(&mut self) {
         if let Some(waker) = self.waker.take() {
-            // Any thread may drop the last reference, without knowing anything of this party.
+            // Any thread may drop the last reference, without any knowledge of this party.
             let _ = shielded(|| drop(waker));
         }
     }

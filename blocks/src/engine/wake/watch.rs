@@ -13,7 +13,7 @@ use crate::primitive::essential;
 /// The counters of other processes on which a thread sleeps, besides its own word.
 ///
 /// A counter stays in the list until it changes, or until the thread no longer waits. So a party that was not
-/// polled again, because another one has something to do, is still woken.
+/// polled again, because another one was ready, is still woken.
 #[derive(Debug, Default)]
 pub(crate) struct WatchList(Vec<Watched>);
 
@@ -42,7 +42,7 @@ impl WatchList {
         let is_same = |watched: &Watched| {
             std::ptr::eq(watched.source.rung(), source.rung()) && Arc::ptr_eq(&watched.signal, signal)
         };
-        // An older count stays: the signal may have another party, which has not seen what has changed since.
+        // Keep an older count: the signal may have another party, which has not seen later changes.
         if self.0.iter().any(is_same) {
             return true;
         }
@@ -57,8 +57,8 @@ impl WatchList {
         true
     }
 
-    /// Removes the counters that have changed, or that no longer do. The thread is about to poll everything,
-    /// which wakes those who wait for them. `own` is its waker.
+    /// Removes the counters that have changed, or that no longer change. The thread is about to poll
+    /// everything, which wakes the parties that wait for them. `own` is its waker.
     pub(crate) fn remove_changed(&mut self, own: &Waker) {
         self.0.retain(|watched| {
             let is_unchanged = watched.source.rung().count() == watched.seen;
@@ -90,8 +90,8 @@ impl Drop for WatchList {
 }
 
 /// Announces that the party of `signal` is about to wait for other processes: `sources`, whose processes read
-/// `armed`. If a thread waits, `list` is its list, as far as it can sleep on the sources' counters. The bell
-/// wakes all others that wait. Returns whether `barrier` succeeded, which must reach all of them.
+/// `armed`. If a thread waits, `list` is its list, provided that it can sleep on the sources' counters. The
+/// bell wakes all other parties. Returns whether `barrier` succeeded, which must reach all of the processes.
 #[must_use]
 pub(crate) fn announce(
     armed: &Armed,
@@ -110,6 +110,6 @@ pub(crate) fn announce(
     if wakers != Wakers::default() {
         armed.announce(wakers);
     }
-    // Ordering: either the other processes see the word, or our next look sees what they have changed.
+    // Ordering: either the other processes see the word, or our next check sees what they have changed.
     barrier()
 }

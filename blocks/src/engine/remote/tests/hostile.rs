@@ -1,4 +1,4 @@
-//! Annexes and rings that hold anything.
+//! Annexes and rings with arbitrary contents.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ fn bytes_of(file: &OwnedFd) -> Vec<u8> {
     bytes
 }
 
-/// A memfd with these bytes and seals.
+/// Creates a memfd with these bytes and seals.
 fn memfd(bytes: &[u8], seals: SealFlags) -> OwnedFd {
     let file = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     std::fs::File::from(file.try_clone().unwrap()).write_all(bytes).unwrap();
@@ -31,7 +31,7 @@ fn memfd(bytes: &[u8], seals: SealFlags) -> OwnedFd {
     file
 }
 
-/// What attaching says if the annex is changed.
+/// Returns the error of attaching a changed annex.
 fn refusal(seals: SealFlags, change: impl FnOnce(&mut Vec<u8>)) -> AnnexError {
     let pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
     let mut bytes = bytes_of(&annex_of(&pair));
@@ -185,8 +185,8 @@ fn words_that_always_change_keep_nobody_from_a_deadline() {
 }
 
 proptest! {
-    /// Whatever a process writes into its annex, the publisher goes on if the process may not block it, with
-    /// the blocks beyond its quota, and gets everything back when it is detached.
+    /// Whatever a process writes into its annex, the publisher continues if the process may not block it,
+    /// with the blocks beyond its quota, and gets all blocks back when it is detached.
     #[test]
     fn a_hostile_annex_pins_no_more_than_its_quota(
         words in proptest::collection::vec(prop_oneof![0..30_u64, any::<u64>(), Just(u64::MAX)], 1..200),

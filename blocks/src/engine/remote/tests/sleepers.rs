@@ -1,4 +1,4 @@
-//! How a party that waits is woken: a thread directly, everyone else by the bell.
+//! How waiting parties are woken: a thread directly, all others by the bell.
 
 use std::task::{Context, Poll, Wake};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn bell_wakes_threads() -> bool {
     !futex::waits_on_several()
 }
 
-/// Another waker that wakes the same thread, as futures have that poll only those parts that were woken.
+/// A waker that wakes the same thread, like those of futures that poll only their woken parts.
 struct Wrapped(Waker);
 
 impl Wake for Wrapped {
@@ -61,12 +61,12 @@ fn a_message_wakes_a_thread_directly_and_other_wakers_by_the_bell() {
 }
 
 impl Pair {
-    /// How often the only subscriber was woken.
+    /// Returns how often the only subscriber was woken.
     fn wakes(&self) -> u64 {
         self.remote.stats().subscribers[0].wakes
     }
 
-    /// Publishes, and acts on the bell.
+    /// Publishes, and answers the bell.
     fn writer_publishes_and_the_bell_rings(&mut self, rings: bool) {
         self.publish(b"a message").unwrap();
         assert_eq!(self.bell.drain(), rings);
