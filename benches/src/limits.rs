@@ -1,4 +1,4 @@
-//! What the machine itself needs for the work: a lower bound for every candidate.
+//! The machine's own time for the work: a lower bound for every candidate.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

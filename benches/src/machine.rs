@@ -5,7 +5,7 @@ use std::fs;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
-/// What readers need to know to interpret the figures.
+/// The machine's properties that matter for interpreting the figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// Name of the processor.

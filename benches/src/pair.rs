@@ -154,7 +154,7 @@ impl Pair {
     }
 }
 
-/// What a thread does in each round, given the range of message numbers.
+/// A thread's work in each round, given the range of message numbers.
 type Job = Box<dyn FnMut(u64, u64) -> Outcome>;
 /// Creates the work in its own thread. The argument synchronizes both threads.
 type MakeJob = Box<dyn FnOnce(&dyn Fn()) -> Job + Send>;

@@ -14,7 +14,7 @@ pub struct Record {
     pub value: Option<&'static str>,
     /// Number of subscribers.
     pub subscribers: usize,
-    /// If publisher and subscribers are processes, the number of those that subscribe.
+    /// Number of subscribing processes, if the ends are processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<usize>,
     /// For two threads or processes, how they waited. For values, what was read.

@@ -52,7 +52,7 @@ fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
     works
 }
 
-/// Returns what was built or read.
+/// Returns which value was built or read.
 fn value(row: &Record) -> String {
     row.value.unwrap_or_default().to_owned()
 }
@@ -114,7 +114,7 @@ pub fn number(nanoseconds: f64) -> String {
     if nanoseconds < 100.0 { format!("{nanoseconds:.1}") } else { format!("{nanoseconds:.0}") }
 }
 
-/// Formats a size for people.
+/// Formats a size for readers.
 #[must_use]
 pub fn bytes(count: usize) -> String {
     match count {

@@ -14,7 +14,7 @@ pub enum Failure {
         candidate: String,
         /// Messages published, for all subscribers together.
         expected: u64,
-        /// What was received.
+        /// The received messages.
         tally: Tally,
     },
     /// One of its processes failed.
@@ -47,7 +47,7 @@ pub type Work = Box<dyn FnMut(u64) -> Result<f64, Failure>>;
 pub struct Timed {
     /// Its name.
     pub candidate: String,
-    /// Bytes of its messages, if candidates differ in that.
+    /// Bytes of its messages, if they differ between candidates.
     pub bytes: Option<usize>,
     work: Work,
     /// Minimum number of messages per slice.

@@ -1,4 +1,4 @@
-//! Lists what is compared: groups of candidates that do the same work.
+//! Lists the comparisons: groups of candidates that do the same work.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::work::{Candidate, Content, FanOut, Halves, Shape, Wait};
 /// Maximum number of messages in flight.
 pub const POOL: usize = 64;
 
-/// Numbers of subscribers that are compared.
+/// Numbers of subscribers to compare.
 pub const FAN_OUTS: [usize; 4] = [1, 2, 8, 64];
 
-/// Message sizes that are compared, in bytes.
+/// Message sizes to compare, in bytes.
 pub const PAYLOADS: [usize; 5] = [64, 4 << 10, 64 << 10, 1 << 20, 16 << 20];
 
 /// Selects the participants: all, or Blockcast, the machine's own limits, and those whose name contains one
@@ -51,7 +51,7 @@ pub struct Group {
     pub value: Option<(Kind, Step)>,
     /// Size and receivers of the messages.
     pub shape: Shape,
-    /// If the ends are processes, the number of those that subscribe.
+    /// Number of subscribing processes, if the ends are processes.
     pub processes: Option<usize>,
     pub(crate) make: Make,
     pub(crate) statistic: Statistic,
@@ -112,7 +112,7 @@ fn round(nanoseconds: f64) -> f64 {
     (nanoseconds * 10.0).round() / 10.0
 }
 
-/// Returns everything that is compared. `quick` omits most sizes and rounds.
+/// Returns all comparisons. `quick` omits most sizes and rounds.
 #[must_use]
 pub fn groups(quick: bool) -> Vec<Group> {
     let mut groups = Vec::new();
@@ -272,7 +272,7 @@ fn delivery_shape(payload: usize, subscribers: usize) -> Shape {
     Shape { blocks: POOL, ..one_thread_shape(payload, subscribers) }
 }
 
-/// Guests that all receive the same messages.
+/// Numbers of guests that all receive the same messages.
 #[cfg(feature = "guests")]
 const GUESTS: [usize; 3] = [1, 8, 64];
 

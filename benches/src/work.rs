@@ -18,13 +18,13 @@ pub struct Shape {
     pub subscribers: usize,
     /// Blocks of the pool, or slots of the queue: the maximum number of messages in flight.
     pub blocks: usize,
-    /// What the publisher writes.
+    /// The content of a message.
     pub content: Content,
     /// How both sides wait.
     pub wait: Wait,
 }
 
-/// What the publisher writes to each message.
+/// The content that the publisher writes to each message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Nothing. The first and the last byte of every block are set on its first use. Senders of `Arc`s send
@@ -44,7 +44,7 @@ pub enum Wait {
     Block,
 }
 
-/// What was received.
+/// Counts received messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Number of messages.

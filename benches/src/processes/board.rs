@@ -11,7 +11,7 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::thread::futex;
 
-/// Ends of one candidate at most.
+/// Maximum number of ends of one candidate.
 pub const MAX_ENDS: usize = 16;
 
 /// The words by which the ends start together and take turns.
@@ -23,13 +23,14 @@ struct Words {
 
 #[repr(C, align(128))]
 struct EndWords {
-    /// How many turns the end was given.
+    /// Number of turns given to the end.
     turns: AtomicU32,
     process: AtomicU32,
     thread: AtomicU32,
 }
 
-/// Shared memory, for words of all candidates and an area for the one that needs some. Initially zero.
+/// Memory that all ends share: words for all candidates, and an area for a candidate that needs one.
+/// Initially zero.
 #[derive(Debug)]
 pub struct Board {
     file: File,
@@ -57,7 +58,7 @@ impl Board {
     /// Opens the board at this path.
     ///
     /// # Errors
-    /// There is none, or the system refused.
+    /// There is no board, or the system refused.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::map(File::options().read(true).write(true).open(path)?)
     }
@@ -76,7 +77,7 @@ impl Board {
         Ok(Self { file, memory, len })
     }
 
-    /// Where other processes find it, as long as this one lives and has it.
+    /// Returns the path by which other processes open it, as long as this process lives and keeps it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
@@ -88,7 +89,7 @@ impl Board {
         unsafe { self.memory.cast().as_ref() }
     }
 
-    /// The candidate's area. It begins at a cache line.
+    /// Returns the candidate's area, which begins at a cache line.
     #[must_use]
     pub fn area(&self) -> (NonNull<u8>, usize) {
         // SAFETY: the mapping is larger than the words.
@@ -96,13 +97,13 @@ impl Board {
         (start, self.len - size_of::<Words>())
     }
 
-    /// Counts arrivals at the start of a round.
+    /// Returns the counter of arrivals at the start of a round.
     #[must_use]
     pub fn arrivals(&self) -> &AtomicU32 {
         &self.words().arrivals
     }
 
-    /// Tells the other ends which thread is this end.
+    /// Tells the other ends which thread this end is.
     pub fn sign_in(&self, end: usize) {
         let words = &self.words().ends[end];
         // Ordering: Relaxed; the report that follows orders it before anything that reads it.
@@ -112,14 +113,14 @@ impl Board {
             .store(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned(), Ordering::Relaxed);
     }
 
-    /// The numbers of an end's process and thread.
+    /// Returns the IDs of an end's process and thread.
     #[must_use]
     pub fn thread_of(&self, end: usize) -> (u32, u32) {
         let words = &self.words().ends[end];
         (words.process.load(Ordering::Relaxed), words.thread.load(Ordering::Relaxed))
     }
 
-    /// Sleeps until the end was given this many turns.
+    /// Sleeps until the end has been given this many turns.
     pub fn wait_for_turn(&self, end: usize, turns: u32) {
         let given = &self.words().ends[end].turns;
         loop {
@@ -128,7 +129,7 @@ impl Board {
             if seen == turns {
                 return;
             }
-            // It fails if the word has changed meanwhile, or if a signal arrives.
+            // This fails if the word has changed meanwhile, or if a signal arrives.
             let _ = futex::wait(given, futex::Flags::empty(), seen, None);
         }
     }
@@ -138,7 +139,7 @@ impl Board {
         let given = &self.words().ends[end].turns;
         // Ordering: pairs with the Acquire in `wait_for_turn`.
         given.fetch_add(1, Ordering::Release);
-        // It cannot fail: the word is mapped and aligned.
+        // This cannot fail: the word is mapped and aligned.
         let _ = futex::wake(given, futex::Flags::empty(), 1);
     }
 }

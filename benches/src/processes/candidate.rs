@@ -1,4 +1,4 @@
-//! What a candidate with several processes does.
+//! [`Candidate`]: how a candidate with several processes works.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub trait Candidate: Sync {
         false
     }
 
-    /// Whether it can do this.
+    /// Whether it can do this work.
     fn can(&self, _: Task, _: Shape) -> bool {
         true
     }
@@ -27,13 +27,13 @@ pub trait Candidate: Sync {
         true
     }
 
-    /// Bytes of the board that it uses.
+    /// Number of bytes of the board that it uses.
     fn board_bytes(&self, _: Shape) -> usize {
         0
     }
 
-    /// Prepares what the ends need to meet, in the process that compares. The result lives as long as they
-    /// do.
+    /// Runs in the comparing process, and prepares whatever the ends need to meet. The result lives as long
+    /// as the ends.
     ///
     /// # Errors
     /// The system refused.
@@ -41,10 +41,10 @@ pub trait Candidate: Sync {
         Ok(Box::new(()))
     }
 
-    /// Joins the meeting, in the process of an end.
+    /// Runs in the process of an end, and joins the meeting.
     ///
     /// # Errors
-    /// It could not.
+    /// The end could not join.
     fn join(&self, meeting: &Meeting, board: &Arc<Board>) -> anyhow::Result<Box<dyn Member>>;
 
     /// Removes what killed ends have left on the system.
@@ -56,12 +56,12 @@ pub trait Member: Sync {
     /// Opens a subscriber, the `index`th of the topic.
     ///
     /// # Errors
-    /// It could not.
+    /// The subscriber could not be opened.
     fn sink(&self, topic: usize, index: usize) -> anyhow::Result<Box<dyn Sink>>;
 
     /// Opens the publisher. All subscribers of all ends exist.
     ///
     /// # Errors
-    /// It could not.
+    /// The publisher could not be opened.
     fn source(&self, topic: usize) -> anyhow::Result<Box<dyn Source>>;
 }

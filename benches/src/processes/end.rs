@@ -20,14 +20,14 @@ use crate::processes::protocol::{Command, Job, Report, Times};
 use crate::processes::sleeper::Sleeper;
 use crate::work::{Sink, Source, Tally};
 
-/// How long a process stays after its commands have ended, if a round does not finish: because another end is
+/// How long a process stays after its commands have ended, if a round does not finish because another end is
 /// gone.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long the other end has slept at least before it is woken, so that its processor sleeps too.
+/// How long the other end must have slept before it is woken, so that its processor sleeps too.
 const REST: Duration = Duration::from_micros(20);
 
-/// An end of a candidate. `compare` starts it, and commands it through standard input.
+/// An end of a candidate. `compare` starts it, and controls it through standard input.
 #[derive(Args, Debug)]
 pub struct End {}
 
@@ -35,7 +35,7 @@ impl End {
     /// Executes commands until there are no more.
     ///
     /// # Errors
-    /// The end could not join the others, or they could not be understood.
+    /// The end could not join the others, or a command could not be parsed.
     pub fn run(&self) -> anyhow::Result<()> {
         leave_on_panic();
         let mut lines = io::stdin().lock().lines();
@@ -118,7 +118,7 @@ impl Worker<'_> {
             board,
             sinks,
             source: source.transpose().context("cannot open a publisher")?,
-            // Only in a pair.
+            // Only a pair has another end.
             other: match meeting.task {
                 Task::WakeUp => {
                     let (process, thread) = board.thread_of(1 - end);
@@ -143,13 +143,13 @@ impl Worker<'_> {
 
     fn report(&self, times: Times, tally: Tally) -> anyhow::Result<()> {
         let report = serde_json::to_string(&Report { end: self.end, times, tally })?;
-        // It fails if nobody compares any more. Then the commands end, too.
+        // This fails if nothing compares any more. Then the commands end, too.
         let _ = writeln!(io::stdout().lock(), "{report}");
         Ok(())
     }
 }
 
-/// What an end works with.
+/// The work of an end.
 struct Work<'a> {
     end: usize,
     meeting: &'a Meeting,
@@ -157,7 +157,7 @@ struct Work<'a> {
     sinks: Vec<Box<dyn Sink>>,
     source: Option<Box<dyn Source>>,
     other: Option<Sleeper>,
-    /// The number of turns so far.
+    /// Number of turns so far.
     turns: u32,
 }
 

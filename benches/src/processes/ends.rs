@@ -1,4 +1,4 @@
-//! [`Ends`]: the processes of a candidate, from the side of the one that compares.
+//! [`Ends`]: the processes of a candidate, from the comparing process's point of view.
 
 use std::any::Any;
 use std::fs;
@@ -22,21 +22,21 @@ use crate::work::Shape;
 /// How long a command may take. A round takes milliseconds; this only turns a hang into an error.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Bytes of standard error that an error shows, from its end.
+/// An error shows this many bytes from the end of standard error.
 const SHOWN: usize = 4096;
 
-/// The processes of a candidate's ends. They sleep between rounds. Dropping it ends them.
+/// The processes of a candidate's ends. They sleep between rounds. Dropping this ends them.
 pub struct Ends {
     candidate: &'static dyn Candidate,
     meeting: Meeting,
     processes: Vec<Process>,
     events: Receiver<Event>,
-    // In this order: the processes have ended when these are dropped.
+    // Dropped in this order, after the processes have ended.
     _prepared: Box<dyn Any>,
     _board: Board,
 }
 
-/// What the threads that read from the processes tell.
+/// A message from the threads that read the processes' output.
 enum Event {
     Reported(Report),
     /// A process has written something else.
@@ -56,7 +56,7 @@ impl Ends {
     /// Starts the ends, and lets them meet.
     ///
     /// # Errors
-    /// A process could not be started, or one has failed. The error has its standard error.
+    /// A process could not be started, or failed. The error shows its standard error.
     pub fn start(
         candidate: &'static dyn Candidate,
         task: Task,
@@ -64,7 +64,7 @@ impl Ends {
         subscribing: usize,
     ) -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        // Ordering: Relaxed; a number of its own.
+        // Ordering: Relaxed; only uniqueness matters.
         let name = format!("blockcast-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = Folder::create(std::env::temp_dir().join(&name))?;
         let board = Board::create(candidate.board_bytes(shape)).context("cannot make a board")?;
@@ -96,7 +96,7 @@ impl Ends {
         Ok(all)
     }
 
-    /// What the ends know of each other.
+    /// Returns the information with which the ends find each other.
     #[must_use]
     pub fn meeting(&self) -> &Meeting {
         &self.meeting
@@ -105,12 +105,12 @@ impl Ends {
     /// Gives all ends a command, and returns the report of each, in order.
     ///
     /// # Errors
-    /// A process has failed. The error has its standard error.
+    /// A process failed. The error shows its standard error.
     pub fn command(&mut self, command: Command) -> anyhow::Result<Vec<Report>> {
         let line = serde_json::to_string(&command)? + "\n";
         for process in &mut self.processes {
             if let Some(commands) = &mut process.commands {
-                // A process that does not read has ended, and its standard output tells.
+                // A process that does not read has ended, which its standard output shows.
                 let _ = commands.write_all(line.as_bytes());
             }
         }
@@ -137,7 +137,7 @@ impl Ends {
         Ok(reports.into_iter().flatten().collect())
     }
 
-    /// Describes how a process has ended, and ends all others.
+    /// Describes how a process ended, and ends all others.
     fn failed(&mut self, index: usize) -> anyhow::Error {
         let status = self.processes[index].child.wait();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -168,7 +168,7 @@ impl Ends {
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        // All of them learn it first, so that they leave at the same time.
+        // Close all of them first, so that the processes leave at the same time.
         self.processes.iter_mut().for_each(|process| drop(process.commands.take()));
         self.processes.iter_mut().for_each(|process| drop(process.end()));
     }
@@ -187,7 +187,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C ends the process that compares. The ends notice, and leave in order.
+            // Ctrl-C ends the comparing process. The ends notice, and leave in order.
             .process_group(0)
             .spawn()?;
         let (commands, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -207,13 +207,13 @@ impl Process {
         let mut process = Self { child, commands, errors: Some(errors) };
         if let Some(commands) = &mut process.commands {
             let line = serde_json::to_string(job)? + "\n";
-            // If it has ended, its standard output tells.
+            // If it has ended, its standard output shows that.
             let _ = commands.write_all(line.as_bytes());
         }
         Ok(process)
     }
 
-    /// Waits for its end. Returns what it wrote to standard error.
+    /// Waits for its end. Returns its standard error.
     fn end(&mut self) -> String {
         self.commands = None;
         let _ = self.child.wait();
@@ -221,7 +221,7 @@ impl Process {
     }
 }
 
-/// Reads everything, and returns the end of it.
+/// Reads everything, and returns the last part.
 fn read_last(mut from: impl Read) -> String {
     let mut bytes = Vec::new();
     let mut part = [0; SHOWN];
@@ -233,7 +233,7 @@ fn read_last(mut from: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A folder of its own, which is removed with its contents when this is dropped.
+/// A folder of its own. Dropping this removes it with its contents.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! What is compared between processes.
+//! The groups that are compared between processes.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::rounds::{Failure, Timed};
 use crate::suite::{Group, Make, Only, POOL};
 use crate::work::{Content, Shape, Wait};
 
-/// Numbers of subscribing processes that are compared.
+/// Numbers of subscribing processes to compare.
 const PROCESSES: [usize; 3] = [1, 2, 8];
 
-/// Subscribers of the rows that measure the publisher alone.
+/// Number of subscribers in the rows that measure the publisher alone.
 const MANY: usize = 64;
 
-/// Messages in flight where the ends take turns: two turns.
+/// Number of messages in flight where the ends take turns: two turns.
 const TURNS_POOL: usize = 512;
 
 /// Returns everything that is compared. `quick` omits most rounds.
@@ -93,7 +93,8 @@ fn pairs(groups: &mut Vec<Group>, quick: bool) {
     for (mode, wait) in modes {
         add("ping-pong-processes", mode, 64, Content::Numbered, wait, slice, ping_pong);
     }
-    // A message takes far longer than its time, because its receiver must fall asleep first.
+    // The total time of a message is far longer than the measured one, because its receiver must fall asleep
+    // first.
     add("ping-pong-processes", "asleep", 64, Content::Numbered, Wait::Block, slice / 10, wake_up);
 }
 
@@ -142,7 +143,8 @@ fn check(name: &str, meeting: &Meeting, reports: &[Report], messages: u64) -> Re
     Ok(())
 }
 
-/// From the first message's start to the last one's end; for answered messages, the median of one way.
+/// Returns the time from the first message's start to the last one's end; for answered messages, the median
+/// of one way.
 fn whole(reports: &[Report], messages: u64) -> f64 {
     let (mut started, mut ended, mut spent) = (0, 0, 0);
     for report in reports {
@@ -158,7 +160,7 @@ fn whole(reports: &[Report], messages: u64) -> f64 {
     (ended - started + spent) as f64 / messages as f64
 }
 
-/// The median of one way, both there and back.
+/// Returns the median of one way, both there and back.
 fn woken(reports: &[Report]) -> f64 {
     let mut ways = Vec::new();
     for (from, to) in [(0, 1), (1, 0)] {
@@ -171,7 +173,7 @@ fn woken(reports: &[Report]) -> f64 {
     median(&mut ways)
 }
 
-/// The publisher's own time.
+/// Returns the publisher's own time.
 fn publishing(reports: &[Report], messages: u64) -> f64 {
     whole(&reports[PUBLISHER..=PUBLISHER], messages)
 }

@@ -1,4 +1,4 @@
-//! [`Meeting`]: what the ends of a candidate must know to find each other.
+//! [`Meeting`]: how the ends of a candidate find each other.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::work::Shape;
 
-/// What the ends do in a round.
+/// The work of the ends in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     /// One end publishes, the other receives at the same time.
@@ -22,7 +22,7 @@ pub enum Task {
 /// The end that publishes, or sends the first message.
 pub const PUBLISHER: usize = 0;
 
-/// The topic to which the publisher publishes.
+/// The topic on which the publisher publishes.
 pub const THERE: usize = 0;
 /// The topic of answers.
 pub const BACK: usize = 1;
@@ -38,7 +38,7 @@ pub struct Meeting {
     pub board: PathBuf,
     /// Size and receivers of the messages. `subscribers` counts those of all ends together.
     pub shape: Shape,
-    /// What the ends do.
+    /// The work of the ends.
     pub task: Task,
     /// Number of ends that subscribe.
     pub subscribing: usize,
@@ -87,7 +87,7 @@ impl Meeting {
         }
     }
 
-    /// A topic's name that no other meeting has.
+    /// Returns a name for a topic that no other meeting uses.
     #[must_use]
     pub fn topic(&self, topic: usize) -> String {
         format!("{}/{topic}", self.name)

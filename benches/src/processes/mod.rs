@@ -3,12 +3,11 @@
 //! Every end of a candidate is a process of its own: a publisher, and one or more subscribers. The program
 //! starts itself as each of them (`blockcast-bench end`), and they stay for all rounds.
 //!
-//! - [`meeting`] describes a candidate's ends, [`candidate`] what they do, [`peers`] how each candidate does
+//! - [`meeting`] describes a candidate's ends, [`candidate`] their work, [`peers`] how each candidate does
 //!   it;
-//! - [`ends`] is the comparing process's side, [`end`] that of an end, [`protocol`] what they say to each
-//!   other;
-//! - [`board`] is memory that all ends share, `sleeper` finds out whether another end sleeps;
-//! - [`groups`] lists what is compared.
+//! - [`ends`] is the comparing process's side, [`end`] that of an end, [`protocol`] defines their messages;
+//! - [`board`] is memory that all ends share, `sleeper` detects whether another end sleeps;
+//! - [`groups`] lists the comparisons.
 //!
 //! ```text
 //!   compare                  blockcast-bench end (publisher)      blockcast-bench end (subscriber)

@@ -1,4 +1,4 @@
-//! What the comparing process and the ends say to each other, one line of JSON each.
+//! The messages between the comparing process and the ends, one line of JSON each.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ use crate::work::Tally;
 pub struct Job {
     /// Name of the candidate.
     pub candidate: String,
-    /// The ends that this process has.
+    /// The ends that this process runs.
     pub ends: Vec<usize>,
-    /// What they need to meet the others.
+    /// How to meet the other ends.
     pub meeting: Meeting,
 }
 
@@ -28,22 +28,22 @@ pub enum Command {
     },
 }
 
-/// What an end answers.
+/// An end's answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The end.
     pub end: usize,
-    /// What it has measured.
+    /// The measured times.
     pub times: Times,
-    /// What it has received.
+    /// The received messages.
     pub tally: Tally,
 }
 
-/// What an end has measured, in nanoseconds. Points in time are those of the system's monotonic clock, which
-/// all processes share.
+/// The times measured by an end, in nanoseconds. Points in time are those of the system's monotonic clock,
+/// which all processes share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Times {
-    /// Nothing.
+    /// No time.
     None,
     /// When it began to publish.
     Started(u64),

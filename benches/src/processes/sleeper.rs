@@ -1,17 +1,17 @@
-//! [`Sleeper`]: whether another thread sleeps.
+//! [`Sleeper`]: detects whether another thread sleeps.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// A thread, of this process or another one, as the system sees it.
+/// A thread of this process or another one, as the system reports it.
 #[derive(Debug)]
 pub(super) struct Sleeper {
     stat: File,
 }
 
 impl Sleeper {
-    /// Finds a thread by the numbers of its process and itself.
+    /// Finds a thread by its process ID and thread ID.
     pub(super) fn new(process: u32, thread: u32) -> io::Result<Self> {
         Ok(Self { stat: File::open(format!("/proc/{process}/task/{thread}/stat"))? })
     }
@@ -20,7 +20,7 @@ impl Sleeper {
     pub(super) fn is_asleep(&self) -> io::Result<bool> {
         let mut text = [0; 256];
         let len = self.stat.read_at(&mut text, 0)?;
-        // The state follows the name, which is in parentheses and may contain some.
+        // The state follows the name, which is in parentheses and may contain parentheses.
         let name_end = text[..len].iter().rposition(|&byte| byte == b')');
         Ok(name_end.is_some_and(|at| text[at..len].get(2) == Some(&b'S')))
     }

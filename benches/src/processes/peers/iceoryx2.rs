@@ -1,4 +1,4 @@
-//! `iceoryx2` with its `ipc` service. If the ends block, with its event service besides.
+//! `iceoryx2` with its `ipc` service, and with its event service as well if the ends block.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Candidate for Iceoryx2 {
 
     fn clear(&self) {
         set_log_level(LogLevel::Fatal);
-        // What it cannot remove, the next run of any of its programs removes.
+        // Anything that it cannot remove is removed by the next run of any of its programs.
         if let Ok(node) = NodeBuilder::new().create::<ipc::Service>() {
             node.try_cleanup_dead_nodes();
         }

@@ -14,7 +14,7 @@ use crate::processes::candidate::{Candidate, Member};
 use crate::processes::meeting::{Meeting, Task};
 use crate::work::{Shape, Sink, Source, Tally, Wait, fill};
 
-/// Bytes of the ring at most, unless one message is larger. They stay in the cache.
+/// Maximum size of the ring in bytes, unless one message is larger. It stays in the cache.
 const RING: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -73,7 +73,8 @@ impl Member for Joined {
     }
 }
 
-/// Messages in turn, the number of the next one, and how far each subscriber is. It is in the board's area.
+/// Slots for messages in turn, the number of the next one, and each subscriber's position. All of it is in
+/// the board's area.
 struct Ring {
     board: Arc<Board>,
     shape: Shape,
@@ -102,14 +103,14 @@ impl Ring {
         self.board.area().0
     }
 
-    /// Number of the next message. In a ping-pong, the last message of either end.
+    /// Returns the number of the next message. In a ping-pong, the last message of either end.
     fn head(&self) -> &AtomicU32 {
         // SAFETY: the area begins with it (`bytes`), aligned to a cache line, and lives as long as the board.
         // Every value of an atomic is valid, and others may change it.
         unsafe { &self.start().cast::<Line>().as_ref().0 }
     }
 
-    /// The number of messages that a subscriber has received.
+    /// Returns the number of messages that a subscriber has received.
     fn tail(&self, index: usize) -> &AtomicU32 {
         assert!(index < self.shape.subscribers, "there is no such subscriber");
         // SAFETY: as in `head`; one line per subscriber follows it.
@@ -126,7 +127,7 @@ impl Ring {
 
 struct RingSource {
     ring: Ring,
-    /// The number of messages that all subscribers have received, or fewer.
+    /// A lower bound of the number of messages that all subscribers have received.
     passed: u32,
 }
 
@@ -142,8 +143,8 @@ impl Source for RingSource {
                 *passed = next.wrapping_sub((0..subscribers).map(behind).max().unwrap_or(0));
                 std::hint::spin_loop();
             }
-            // SAFETY: all subscribers have received what was there, and receive nothing else from there until
-            // the head is stored.
+            // SAFETY: all subscribers have received the slot's former message, and do not access it again
+            // until the head is stored.
             let bytes = unsafe { slice::from_raw_parts_mut(ring.slot(next), payload) };
             fill(content, bytes, number);
             // Ordering: pairs with the Acquire in `RingSink::receive`.
@@ -191,7 +192,7 @@ struct Bounce {
 }
 
 impl Bounce {
-    /// What the word is once this message was sent. It is never 0.
+    /// Returns the value of the word after this message was sent. It is never 0.
     fn word(&self, number: u64) -> u32 {
         (number as u32).wrapping_mul(2).wrapping_add(1 + self.way)
     }
@@ -202,7 +203,7 @@ impl Source for Bounce {
         for number in first..first + messages {
             self.ring.head().store(self.word(number), Ordering::Release);
             if self.wait == Wait::Block {
-                // It cannot fail: the word is mapped and aligned.
+                // This cannot fail: the word is mapped and aligned.
                 let _ = futex::wake(self.ring.head(), futex::Flags::empty(), 1);
             }
         }
@@ -219,7 +220,7 @@ impl Sink for Bounce {
                 }
                 match self.wait {
                     Wait::Spin => std::hint::spin_loop(),
-                    // It fails if the word has changed meanwhile, or if a signal arrives.
+                    // This fails if the word has changed meanwhile, or if a signal arrives.
                     Wait::Block => drop(futex::wait(self.ring.head(), futex::Flags::empty(), seen, None)),
                 }
             }

@@ -1,4 +1,4 @@
-//! Pipes with names, one per subscriber.
+//! Named pipes, one per subscriber.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,7 +15,7 @@ use crate::processes::meeting::Meeting;
 use crate::processes::peers::streams::{StreamSink, StreamSource};
 use crate::work::{Sink, Source, Wait};
 
-/// Bytes of a pipe that are asked for: as many as the system allows by default.
+/// Requested size of a pipe in bytes: the system's default maximum.
 const BUFFER: usize = 1 << 20;
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::processes::meeting::Meeting;
 use crate::processes::peers::streams::{StreamSink, StreamSource};
 use crate::work::{Sink, Source, Wait};
 
-/// Bytes in flight that are asked for. The system allows less, unless it is configured otherwise.
+/// Requested number of bytes in flight. The system allows less, unless it is configured otherwise.
 const BUFFER: usize = 4 << 20;
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Member for Joined {
     }
 }
 
-/// The subscriber's end. It accepts the publisher when it first reads, which no time includes.
+/// The subscriber's end. It accepts the publisher when it first reads, outside of all measured times.
 struct Accepted {
     listener: UnixListener,
     stream: Option<UnixStream>,

@@ -1,10 +1,10 @@
-//! Messages of fixed size through streams of bytes: what sockets and pipes share.
+//! Messages of fixed size over byte streams, for sockets and pipes.
 
 use std::io::{ErrorKind, Read, Write};
 
 use crate::work::{Shape, Sink, Source, Tally, fill};
 
-/// Bytes that a subscriber reads at once, if messages are smaller.
+/// Number of bytes that a subscriber reads at once, if messages are smaller.
 const READ: usize = 64 << 10;
 
 /// Writes every message to every stream.
@@ -15,7 +15,7 @@ pub struct StreamSource<W> {
 }
 
 impl<W: Write> StreamSource<W> {
-    /// Writes to `streams`. If they do not block, it tries again until there is room.
+    /// Writes to `streams`. If they do not block, retries until there is room.
     pub fn new(streams: Vec<W>, shape: Shape) -> Self {
         Self { streams, message: vec![0; shape.payload], shape }
     }
@@ -42,17 +42,17 @@ fn write_all(stream: &mut impl Write, mut bytes: &[u8]) {
     }
 }
 
-/// Reads as many messages at once as there are.
+/// Reads all available messages at once.
 pub struct StreamSink<R> {
     stream: R,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that were read, but not yet counted: the beginning of a message.
+    /// Number of bytes in the buffer that were read but not yet counted: the beginning of a message.
     read: usize,
     shape: Shape,
 }
 
 impl<R: Read> StreamSink<R> {
-    /// Reads from `stream`. If it does not block, it tries again until there are messages.
+    /// Reads from `stream`. If it does not block, retries until there are messages.
     pub fn new(stream: R, shape: Shape) -> Self {
         let buffer = vec![0; (READ / shape.payload).max(1) * shape.payload];
         Self { stream, buffer, read: 0, shape }
