@@ -12,7 +12,7 @@ use crate::log::{self, printable_json};
 use crate::topic::{MISSING, find, print};
 use crate::value::Decoder;
 
-/// Prints messages until the publishers have left, the count is reached, or nobody reads them.
+/// Prints messages until the publishers have left, the count is reached, or standard output is closed.
 pub fn echo(arguments: &Echo) -> Result<ExitCode, Refused> {
     let connection = arguments.host.connect()?;
     let Some(topic) = find(&connection, &arguments.topic)? else { return Ok(ExitCode::from(MISSING)) };

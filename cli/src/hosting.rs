@@ -15,12 +15,12 @@ use crate::run::{self, Settings};
 /// The first descriptor that systemd passes.
 const FIRST_PASSED: RawFd = 3;
 
-/// Which of the broker's own log lines to print by default: also who joins and leaves.
+/// The broker's own log lines to print by default, including those about processes that join and leave.
 const LOG: &str = "warn,blockcast_broker::peers=info";
 
 /// Serves until it is interrupted.
 pub fn serve(arguments: &Serve) -> Result<ExitCode, Refused> {
-    // First of all: nothing in this process has used the descriptors that it was given.
+    // First of all, so that nothing in this process has used the descriptors that it was given.
     let passed = passed_socket()?;
     let plan = Plan::of_host(arguments)?;
     let socket = match passed {
@@ -45,7 +45,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Serves the broker's topics, and says where.
+    /// Serves the broker's topics, and prints the address.
     pub fn serve(self, broker: &Broker, hosting: &Hosting) -> Result<Serving, Refused> {
         let options = hosting.options();
         let serving = match self {
@@ -70,10 +70,10 @@ impl Hosting {
     }
 }
 
-/// Takes the socket that a service manager such as systemd passes, if it does (`sd_listen_fds`).
+/// Takes the socket that a service manager such as systemd passes, if there is one (`sd_listen_fds`).
 fn passed_socket() -> Result<Option<OwnedFd>, Refused> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-    // The variables may be inherited from a parent for which they were meant.
+    // A parent may have received the variables, and this process has only inherited them.
     if number("LISTEN_PID") != Some(std::process::id()) {
         return Ok(None);
     }

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use crate::log;
 use crate::plan::Input;
 
-/// How long an input waits for subscribers before it says so.
+/// How long an input waits for subscribers before it reports that it waits.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Tells when all guests and libraries have ended, so that nobody is left to subscribe.
+/// Tells when all guests and libraries have ended, so that no subscriber is left.
 #[derive(Clone)]
 pub struct Readers(watch::Receiver<bool>);
 
@@ -70,8 +70,8 @@ pub fn start(broker: &Broker, input: &Input, readers: &Readers) -> Result<Compon
                 }
             }
         }
-        // Reading may block forever, so it has a thread of its own. The thread ends when nobody receives any
-        // more.
+        // Reading may block forever, so it has a thread of its own. The thread ends when the receiver is
+        // dropped.
         let (chunks, read) = mpsc::sync_channel::<io::Result<Vec<u8>>>(1);
         std::thread::Builder::new().name("input".to_owned()).spawn(move || {
             loop {

@@ -17,7 +17,7 @@ use crate::{Refused, units};
 /// Size of a wasm page in bytes.
 const PAGE: u64 = 1 << 16;
 
-/// What a file contains.
+/// The contents of a file.
 #[derive(Debug, Default, Serialize)]
 struct Inspection {
     file: String,
@@ -57,8 +57,8 @@ struct Memory {
     maximum_bytes: Option<u64>,
 }
 
-/// Inspects files. The exit code is 1 if one of them does not run here. Stops quietly once nobody reads its
-/// output.
+/// Inspects files. The exit code is 1 if one of them does not run here. Stops quietly once standard output is
+/// closed.
 pub fn inspect(arguments: &Inspect) -> Result<ExitCode, Refused> {
     let broker = Broker::new();
     broker.load_with(arguments.loading.options()).map_err(|error| error.to_string())?;
@@ -122,7 +122,7 @@ impl Inspection {
         Ok(inspection)
     }
 
-    /// Reads a library. Says that it runs here if nothing in the file speaks against it.
+    /// Reads a library. Reports that it runs here unless the file shows a reason against it.
     fn read_library(&mut self, file: &Path) {
         self.kind = "native library";
         match LibraryFile::read(file) {

@@ -30,7 +30,7 @@ use clap::Parser;
 
 use args::{Arguments, Command};
 
-/// What went wrong before anything ran. The message names the file, line and key, if there is one.
+/// An error before anything ran. The message names the file, line and key, if there is one.
 type Refused = String;
 
 /// Exit code if the command line, a manifest or a file is wrong, so that nothing was run.

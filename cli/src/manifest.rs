@@ -1,5 +1,5 @@
-//! Manifests: TOML files that say what to run. Unknown keys are errors. Errors include the file, line and
-//! key.
+//! Manifests: TOML files that describe what to run. Unknown keys are errors. Errors include the file, line
+//! and key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Manifest {
     pub topic: Vec<Topic>,
     #[serde(default)]
     pub guest: Vec<Component>,
-    /// Native code runs without a sandbox, so it has a section of its own: nobody runs it by accident.
+    /// Native code runs without a sandbox, so it has a section of its own: it never runs by accident.
     #[serde(default)]
     pub library: Vec<Component>,
     /// Libraries and programs in processes of their own.
@@ -46,9 +46,9 @@ pub struct Serve {
     pub socket: Option<String>,
     /// Permissions of the socket.
     pub mode: Option<Mode>,
-    /// What processes of other users may do.
+    /// Grants of processes of other users.
     pub user: Vec<Peers>,
-    /// What processes with other groups may do.
+    /// Grants of processes with other groups.
     pub group: Vec<Peers>,
 }
 
@@ -56,7 +56,7 @@ pub struct Serve {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peers {
-    /// Number of the user or group.
+    /// ID of the user or group.
     pub id: u32,
     #[serde(default)]
     publish: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// What they may do.
+    /// Returns the grants of these processes.
     pub fn grants(&self) -> Grants {
         topics(&self.publish, &self.subscribe)
     }
@@ -140,7 +140,7 @@ impl Topic {
 pub struct Component {
     /// Default: the name of the source file without the extension.
     pub name: Option<Spanned<String>>,
-    /// The file to run, relative to the manifest. For a process also the name of a program in `PATH`.
+    /// The file to run, relative to the manifest. For a process, it may also name a program in `PATH`.
     pub source: Spanned<String>,
     /// The expected kind of the file. The actual kind is detected in any case.
     pub kind: Option<Kind>,

@@ -1,4 +1,4 @@
-//! What to run, as manifests and the command line say: [`Plan`].
+//! [`Plan`]: what to run, according to manifests and the command line.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub struct Plan {
     pub stats: Option<Duration>,
     /// Folder for compiled guests.
     pub cache: Option<PathBuf>,
-    /// How the manifests want the topics to be hosted.
+    /// How to host the topics, according to the manifests.
     pub serve: Hosting,
 }
 
@@ -55,7 +55,7 @@ pub struct Input {
     pub file: PathBuf,
     pub block_size: usize,
     pub blocks: u32,
-    /// Number of subscribers it waits for.
+    /// Number of subscribers that it waits for.
     pub subscribers: u32,
 }
 
@@ -64,9 +64,9 @@ pub struct Instance {
     pub name: String,
     pub kind: Kind,
     pub file: PathBuf,
-    /// What it runs in a process of its own, if it does.
+    /// The program that it runs in a process of its own, if it does.
     pub process: Option<ProcessSource>,
-    /// What error messages about its file begin with: the position in the manifest.
+    /// The beginning of error messages about its file: the position in the manifest.
     pub error_prefix: Option<String>,
     pub log: Filter,
     pub options: ComponentOptions,
@@ -395,8 +395,8 @@ fn limits(granted: &Granted) -> ComponentLimits {
     limits
 }
 
-/// Finds what a process runs that is `named` so, at `path` if that exists. A file that exports an app is a
-/// library, and any other is a program.
+/// Resolves the file or program of a process: the program `named`, or the file at `path` if that exists. A
+/// file that exports an app is a library, and any other is a program.
 fn process_file(named: &Path, path: PathBuf) -> Result<(PathBuf, Kind), Refused> {
     if path.extension().is_some_and(|extension| extension == "so") {
         return Ok((path, Kind::Library));
@@ -419,8 +419,8 @@ fn process_source(kind: Kind, file: &Path) -> ProcessSource {
     if kind == Kind::Library { ProcessSource::library(file) } else { ProcessSource::program(file) }
 }
 
-/// Returns the part of `text` that applies to component `name`: what follows its name and a colon, or all of
-/// `text` if it does not begin with the name of a component and a colon.
+/// Returns the part of `text` that applies to component `name`: the rest after its name and a colon, or all
+/// of `text` if it does not begin with the name of a component and a colon.
 fn for_component<'a>(text: &'a str, name: &str, names: &[String]) -> Option<&'a str> {
     match text.split_once(':') {
         Some((component, rest)) if names.iter().any(|name| name == component) => {

@@ -31,7 +31,7 @@ const INTERRUPTED: u8 = 130;
 /// `SIGXFSZ`: standard output or error is a file that has reached the process's size limit.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// Runs what the command line asks for until it ends.
+/// Runs everything that the command line names until it ends.
 pub fn run(arguments: &Run) -> Result<ExitCode, Refused> {
     let plan = Plan::new(arguments)?;
     let settings = Settings { loading: &arguments.loading, json: arguments.json, socket: None };
@@ -204,7 +204,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Why a component has failed, if it has.
+/// Returns why a component has failed, if it has.
 fn failure(component: &Component) -> Option<String> {
     let reason = component.report()?.reason;
     let name = component.name();
@@ -236,7 +236,7 @@ impl Interrupts {
     }
 }
 
-/// Reports to the user what happens.
+/// Reports events to the user.
 struct Reporter<'a> {
     broker: &'a Broker,
     /// The guests and libraries, followed by the inputs.
@@ -248,7 +248,7 @@ struct Reporter<'a> {
     width: usize,
     /// Receives `true` when all guests and libraries have ended.
     readers_gone: watch::Sender<bool>,
-    /// Other processes may join, so this goes on without components.
+    /// Whether other processes may join, so that this continues without components.
     hosts: bool,
 }
 
@@ -293,7 +293,7 @@ impl Reporter<'_> {
         }
     }
 
-    /// Says what is waited for after the first Ctrl-C.
+    /// Describes what happens next after the first Ctrl-C.
     fn farewell(&self) -> String {
         let running = self.components.iter().filter(|component| component.report().is_none());
         let running: Vec<_> = running.map(|component| component.name()).collect();

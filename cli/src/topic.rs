@@ -45,7 +45,7 @@ impl Host {
     }
 }
 
-/// Asks the host for a topic. Says so if there is none.
+/// Asks the host for a topic. Reports to the user if there is none.
 pub fn find(connection: &Connection, topic: &str) -> Result<Option<HostTopic>, Refused> {
     let found = connection.host_topic(topic).map_err(|error| error.to_string())?;
     if found.is_none() {
@@ -54,7 +54,7 @@ pub fn find(connection: &Connection, topic: &str) -> Result<Option<HostTopic>, R
     Ok(found)
 }
 
-/// Prints to standard output. Returns `false` if nobody reads it any more.
+/// Prints to standard output. Returns `false` if it is closed.
 pub fn print(text: &str) -> Result<bool, Refused> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -65,7 +65,7 @@ pub fn print(text: &str) -> Result<bool, Refused> {
     }
 }
 
-/// The counters of a topic whose publishers do not all report are incomplete.
+/// Marks a number as a lower bound if not all of the topic's publishers report their counters.
 fn at_least(topic: &HostTopic, number: String) -> String {
     let silent = topic.publishers.iter().any(|publisher| publisher.counters.is_none());
     if silent || topic.omitted > 0 { format!("{number}+") } else { number }

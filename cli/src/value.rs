@@ -68,7 +68,7 @@ impl Number {
             Self::Unsigned(2) => read!(u16, Value::from),
             Self::Unsigned(4) => read!(u32, Value::from),
             Self::Unsigned(8) => read!(u64, Value::from),
-            // Beyond what JSON's readers take.
+            // Beyond the range that readers of JSON accept.
             Self::Unsigned(_) => read!(u128, |number: u128| Value::from(number.to_string())),
             Self::Signed(1) => read!(i8, Value::from),
             Self::Signed(2) => read!(i16, Value::from),
@@ -91,7 +91,7 @@ impl Decoder {
         flat.map_or(Self::Bytes, Self::Flat)
     }
 
-    /// The value as JSON. Bytes are a text, or an object with hexadecimal digits.
+    /// Returns the value as JSON. Bytes become a text, or an object with hexadecimal digits.
     pub fn json(&self, bytes: &[u8]) -> Value {
         self.decode(bytes).unwrap_or_else(|| match std::str::from_utf8(bytes) {
             Ok(text) if matches!(self, Self::Bytes) => Value::from(text),
@@ -99,7 +99,7 @@ impl Decoder {
         })
     }
 
-    /// The value on one line, cut to about `limit` bytes.
+    /// Returns the value on one line, cut to about `limit` bytes.
     pub fn text(&self, bytes: &[u8], limit: usize) -> String {
         if let Some(value) = self.decode(bytes) {
             let shown = text::line(&value.to_string()).into_owned();
@@ -125,7 +125,7 @@ impl Decoder {
         }
     }
 
-    /// The value, if the bytes have the schema's layout.
+    /// Decodes the value, if the bytes have the schema's layout.
     fn decode(&self, bytes: &[u8]) -> Option<Value> {
         match self {
             Self::Flat(schema) => schema.access(bytes).ok().map(flat),
@@ -155,7 +155,7 @@ fn flat(value: Flat<'_>) -> Value {
     }
 }
 
-/// A float, in as few digits as tell it apart from others of its size.
+/// Formats a float with the fewest digits that identify it.
 fn float32(value: f32) -> Value {
     value.to_string().parse().map_or_else(|_| float64(value.into()), float64)
 }

@@ -1,5 +1,5 @@
-//! Changes words of a subscribing process's annex while its publisher publishes. The publisher goes on, keeps
-//! no more than the process's quota, and gets every block back once. Other subscribers miss nothing.
+//! Changes words of a subscribing process's annex while its publisher publishes. The publisher continues,
+//! keeps no more than the process's quota, and gets every block back once. Other subscribers miss nothing.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -21,7 +21,7 @@ enum Step {
 
 fuzz_target!(|input: (u8, bool, Vec<Step>)| {
     let (quota, may_block, steps) = input;
-    // One block is on its way, and one is with the subscriber here.
+    // One block is in flight, and one is with the subscriber here.
     let quota = u32::from(quota) % (BLOCKS - 4);
     let terms = AnnexTerms { seats: 2, may_block, quota, name: "hostile".to_owned() };
     let mut writer = channel(config()).expect("memory is left");

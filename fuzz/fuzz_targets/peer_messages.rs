@@ -1,4 +1,4 @@
-//! Decodes arbitrary bytes as what processes say to each other. What is accepted is encoded again in the same
+//! Decodes arbitrary bytes as messages between processes. Accepted messages are encoded again in the same
 //! way.
 #![no_main]
 

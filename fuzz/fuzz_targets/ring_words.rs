@@ -43,7 +43,7 @@ fuzz_target!(|input: (u8, bool, Vec<Step>)| {
                 }
             }
             Step::Join(pace, history) => {
-                // It fails without a seat, or if the publisher seems to have ended.
+                // This fails without a seat, or if the publisher seems to have ended.
                 let joined = remote.join(&schema(), pace.options(history), Signal::new());
                 subscribers.extend(joined.ok().map(Subscriber::new));
             }

@@ -1,4 +1,4 @@
-//! Files of another process that hold anything, and change at any time: [`HostileFile`].
+//! [`HostileFile`]: a file of another process with arbitrary contents, which change at any time.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -15,10 +15,10 @@ use blockcast_blocks::{
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fstat, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Blocks of a channel.
+/// Number of blocks of a channel.
 pub const BLOCKS: u32 = 16;
 
-/// A small channel.
+/// Returns the configuration of a small channel.
 pub fn config() -> ChannelConfig {
     let mut config = ChannelConfig::new(PublisherId::new(1), schema());
     (config.blocks, config.block_size, config.max_subscribers) = (BLOCKS, BLOCK_ALIGNMENT, 4);
@@ -26,12 +26,12 @@ pub fn config() -> ChannelConfig {
     config
 }
 
-/// Its schema, of which any bytes are a message.
+/// Returns its schema. Any bytes are a message of it.
 pub fn schema() -> Schema {
     Schema::named("fuzz")
 }
 
-/// Publishes a message that consists of this byte, if a block is free.
+/// Publishes a message that consists of `byte` only, if a block is free.
 pub fn publish(writer: &mut Writer, byte: u8) -> bool {
     let Ok(mut loan) = writer.try_loan(BLOCK_ALIGNMENT) else { return false };
     loan.fill(byte);
@@ -39,7 +39,7 @@ pub fn publish(writer: &mut Writer, byte: u8) -> bool {
     true
 }
 
-/// A file with its seals that this process goes on to write, as another one could that has made it.
+/// A sealed file that this process can still write, like a hostile process that has created it.
 pub struct HostileFile {
     file: OwnedFd,
     words: NonNull<AtomicU64>,
@@ -47,7 +47,7 @@ pub struct HostileFile {
 }
 
 impl HostileFile {
-    /// A copy of a file.
+    /// Copies a file.
     pub fn copy_of(original: &OwnedFd) -> Self {
         let len = usize::try_from(fstat(original).expect("an open file").st_size).expect("it was mapped");
         let mut bytes = vec![0; len];
@@ -66,14 +66,14 @@ impl HostileFile {
         Self { file, words, count: len / 8 }
     }
 
-    /// A descriptor of it.
+    /// Returns a descriptor of the file.
     pub fn descriptor(&self) -> OwnedFd {
         self.file.try_clone().expect("a descriptor is left")
     }
 
     /// Changes a word.
     pub fn change(&self, Change { at, to }: Change) {
-        // Most of what matters comes first.
+        // The most important words come first.
         let index = usize::from(at) % self.count;
         // SAFETY: less than `count`, which all fit into the mapping. Atomics have no other accesses.
         let word = unsafe { self.words.add(index).as_ref() };
@@ -105,7 +105,7 @@ pub struct Change {
     to: Value,
 }
 
-/// What a word becomes.
+/// The new value of a word.
 #[derive(Arbitrary, Debug, Clone, Copy)]
 pub enum Value {
     Small(u8),
@@ -136,7 +136,7 @@ impl Pace {
     }
 }
 
-/// What a subscriber does.
+/// An action of a subscriber.
 #[derive(Arbitrary, Debug, Clone, Copy)]
 pub enum Act {
     Receive,
@@ -150,7 +150,7 @@ pub enum Act {
     Look,
 }
 
-/// A subscriber, and what it keeps.
+/// A subscriber, and the samples that it keeps.
 pub struct Subscriber {
     reader: Reader,
     samples: Vec<RawSample>,
@@ -166,7 +166,7 @@ impl Subscriber {
         Self { reader, samples: Vec::new(), taken: Vec::new(), arena }
     }
 
-    /// Checks that bytes are those of the arena, and reads them.
+    /// Checks that bytes lie in the arena, and reads them.
     fn check(arena: &std::ops::Range<usize>, bytes: &[u8]) {
         let range = bytes.as_ptr_range();
         assert!(arena.start <= range.start.addr() && range.end.addr() <= arena.end, "outside of the arena");
@@ -174,7 +174,8 @@ impl Subscriber {
         std::hint::black_box(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)));
     }
 
-    /// Does it. Returns `false` if the subscriber has seen the end, or that its publisher is broken.
+    /// Performs the action. Returns `false` if the subscriber has seen the end, or that its publisher is
+    /// broken.
     pub fn act(&mut self, act: Act) -> bool {
         let arena = self.arena.clone();
         let done = match act {
@@ -228,7 +229,7 @@ fn pick<T>(list: &[T], which: u8) -> Option<&T> {
     list.get(usize::from(which) % list.len().max(1))
 }
 
-/// Files of a channel, for another process.
+/// Returns the files of a channel, for another process.
 pub fn files_of(writer: &Writer) -> (OwnedFd, Arc<OwnedFd>) {
     let files = writer.channel().share().expect("it can be shared");
     (files.control, files.arena)

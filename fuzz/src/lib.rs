@@ -89,7 +89,7 @@ where
     assert_eq!(again, third, "there is one canonical message");
 }
 
-/// Whether values of the type equal themselves. A float can be NaN, which does not.
+/// Whether values of the type equal themselves. A float can be NaN, which does not equal itself.
 fn comparable<T: FlatType>() -> bool {
     !T::TYPE.to_string().contains("f32") && !T::TYPE.to_string().contains("f64")
 }

@@ -34,7 +34,7 @@ fn module(run: &str) -> String {
     format!(r#"(module (memory (export "memory") 1) (func (export "run") (result i32) {run} (i32.const 0)))"#)
 }
 
-/// The tool as another program's compiler, here this test's.
+/// The tool as the compiler of another program: of this test.
 fn helper() -> CompilerProcess {
     CompilerProcess::program(env!("CARGO_BIN_EXE_blockcast"))
 }
@@ -147,7 +147,7 @@ fn the_compiling_child_has_no_other_descriptors_and_ends_with_the_tool() {
     kill_process(Pid::from_raw(tool.id() as i32).expect("a process"), Signal::KILL).expect("killed");
     tool.wait().expect("a child");
     let deadline = Instant::now() + PATIENCE;
-    // It may stay a zombie until somebody has waited for it.
+    // It may stay a zombie until its parent has waited for it.
     while status_of(child).is_some_and(|status| !status.contains("State:\tZ")) {
         assert!(Instant::now() < deadline, "it is still compiling");
         std::thread::sleep(Duration::from_millis(5));

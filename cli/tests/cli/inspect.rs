@@ -1,4 +1,4 @@
-//! What `inspect` reports about files, without running them.
+//! Reports about files by `inspect`, which does not run them.
 
 use super::{Folder, REPOSITORY, blockcast, component, output, stderr, stdout, without_a_reader};
 

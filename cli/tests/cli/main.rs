@@ -1,4 +1,4 @@
-//! The command-line tool: what it runs, what it prints, and its exit codes.
+//! The command-line tool: its runs, its output, and its exit codes.
 
 #[path = "../../../broker/tests/guest_support/wasi.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]

@@ -1,4 +1,4 @@
-//! Guests are run, and what they do is reported and counted.
+//! Guests are run, and their output is reported and counted.
 
 use std::io::{BufRead, BufReader, Read};
 

@@ -47,7 +47,7 @@ impl Host {
         output(&[&["topic"], arguments, &["--socket", &self.socket]].concat())
     }
 
-    /// Starts to print a topic, once it is subscribed.
+    /// Starts to print a topic, and waits until it has subscribed.
     fn echo(&self, arguments: &[&str]) -> Running {
         let arguments = [&["topic", "echo", "--socket", &self.socket], arguments].concat();
         Running::until(&arguments, "subscribed to")
@@ -180,7 +180,7 @@ fn descriptors_that_are_not_the_services_socket_are_refused() {
         activated(listener(&folder.0.join("two"), SocketType::SEQPACKET), "LISTEN_PID=$$ LISTEN_FDS=2");
     two.says("passes 2 sockets");
     assert_eq!(two.end().0.code(), Some(2));
-    // Meant for another process: there is no socket then, and no default path.
+    // The variables are meant for another process: there is no socket then, and no default path.
     let other = listener(&folder.0.join("other"), SocketType::SEQPACKET);
     let mut other = activated(other, "LISTEN_PID=1 LISTEN_FDS=1");
     other.says("XDG_RUNTIME_DIR is not set");
@@ -215,7 +215,7 @@ fn topics_are_listed_with_the_counters_that_their_publishers_report() {
     let missing = host.topic(&["info", "nothing"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(stderr(&missing).contains("no topic \"nothing\""), "{}", stderr(&missing));
-    // Nobody has lost a message by that.
+    // This has lost no message.
     for number in 1..3 {
         assert_eq!(subscriber.blocking_recv_ref(None).expect("a message").view(), [number; 2]);
     }
