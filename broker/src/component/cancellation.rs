@@ -13,7 +13,7 @@ use super::clock::ComputingClock;
 use super::stats::ComponentStats;
 use crate::hosting::account::ChannelAccount;
 
-/// What a component has been asked to do.
+/// The strongest request to a component so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Request {
     Continue = 0,

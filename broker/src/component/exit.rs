@@ -59,8 +59,7 @@ pub enum ExitReason {
     /// stays loaded and it keeps its blocks until its threads are gone. It is not restarted, so that it never
     /// holds more blocks than its limits allow.
     Abandoned(String),
-    /// Its process was ended by a signal that did not come from its host: it has crashed, or somebody has
-    /// killed it.
+    /// A signal that did not come from its host ended its process: it has crashed, or was killed.
     Signalled {
         /// Number of the signal.
         signal: i32,

@@ -20,7 +20,7 @@ pub enum Isolation {
     /// bytes on other pages are copied.
     Strict,
     /// Like [`Strict`](Self::Strict), but without mappings: every message is copied into the guest's own
-    /// memory at delivery and erased at release, and whatever the guest publishes is copied. Two passes over
+    /// memory at delivery and erased at release, and the guest's own messages are copied. Two passes over
     /// the bytes of every message and no system call, whatever its length.
     ///
     /// Guests see only one difference: one that writes to a message changes its own copy and is not ended.

@@ -1,4 +1,4 @@
-//! Limits that a component can exceed, and what follows: an error that it sees, or its end.
+//! Limits that a component can exceed, and the consequence: an error that it sees, or its end.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::limits::ComponentLimits;
 
-/// What exceeding a limit does.
+/// The consequence of exceeding a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExcess {
     /// The call is refused with an error that the component sees.

@@ -1,4 +1,4 @@
-//! What a component may use: [`ComponentLimits`].
+//! [`ComponentLimits`]: the limits of a component.
 
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ impl Default for ComponentLimits {
 }
 
 impl ComponentLimits {
-    /// Returns what exceeding `limit` does.
+    /// Returns the consequence of exceeding `limit`.
     #[must_use]
     pub fn on_excess(&self, limit: Limit) -> OnExcess {
         if limit.always_ends() || self.end_at.contains(&limit) { OnExcess::End } else { OnExcess::Refuse }

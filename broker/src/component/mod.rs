@@ -1,11 +1,11 @@
 //! Everything that runs: one handle for linked apps, native libraries and wasm guests.
 //!
-//! - [`handle`] is what the program holds: it cancels a component and waits for its end;
+//! - [`handle`] is the program's handle: it cancels a component and waits for its end;
 //! - [`supervision`] runs a component and, if its [`restart`] policy says so, runs it again;
 //! - [`limits`] bounds what a component may use, and [`limit_policy`] decides what exceeding a limit leads
 //!   to;
 //! - [`cancellation`] and [`clock`] stop a component that does not stop by itself;
-//! - [`exit`] says how a run ended, and [`stats`] what it did.
+//! - [`exit`] describes how a run ended, and [`stats`] counts what it did.
 
 pub(crate) mod cancellation;
 pub(crate) mod clock;

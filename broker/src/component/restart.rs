@@ -72,7 +72,7 @@ impl Default for RestartPolicy {
     }
 }
 
-/// What follows an exit.
+/// The consequence of an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Restart after the pause.
@@ -95,7 +95,7 @@ impl Restarts {
         Self { policy, recent: VecDeque::new() }
     }
 
-    /// Decides what follows an exit at `now`. Counts the restart if there is one.
+    /// Decides whether to restart after an exit at `now`. Counts the restart if there is one.
     pub(crate) fn after(&mut self, reason: &ExitReason, now: Instant) -> Next {
         let wanted = match self.policy.restart {
             Restart::Never => false,

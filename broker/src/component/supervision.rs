@@ -35,7 +35,7 @@ pub struct Exit {
     pub stats: ComponentStats,
 }
 
-/// What a component is doing.
+/// The state of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ComponentState {
@@ -94,7 +94,7 @@ impl Status {
     }
 }
 
-/// Does what is due when a component has ended for good, even if its task is dropped with its runtime.
+/// Completes the end of a component that will not run again, even if its task is dropped with its runtime.
 pub(crate) struct Finish {
     status: watch::Sender<Status>,
     control: Arc<ComponentControl>,

@@ -81,7 +81,7 @@ impl Broker {
         self.run_once(ComponentOptions::new().name(name).grants(grants).parameters(parameters), app)
     }
 
-    /// Runs a linked app like [`run`](Self::run), whatever its options say about restarts.
+    /// Runs a linked app like [`run`](Self::run), but never restarts it, whatever its options are.
     pub(crate) fn run_once<K, A, R>(&self, options: ComponentOptions, app: A) -> Result<Component, StartError>
     where
         A: FnOnce(Session) -> R + Send + 'static,
@@ -208,7 +208,7 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// What a run of a linked app begins with.
+    /// Prepares a run of a linked app.
     fn launch(&self, shared: &Arc<Shared>) -> Launch {
         let host = LinkedHost::new(
             self.name.clone(),

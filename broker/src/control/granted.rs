@@ -141,7 +141,7 @@ impl GrantedTopics {
     }
 
     /// Adds a publisher to a topic. `signal` is woken when subscribers join or leave, and when a block
-    /// becomes free that somebody waits for.
+    /// becomes free for which the component waits.
     pub(crate) fn port(
         &self,
         topic: &str,

@@ -1,4 +1,4 @@
-//! What a component may do: [`Grants`].
+//! [`Grants`]: the permissions of a component.
 
 use blockcast_blocks::OpenError;
 

@@ -19,7 +19,7 @@ impl Broker {
     /// nobody else; it is ended when this process ends. See [`process`](crate::host::process).
     ///
     /// The broker need not [serve](Self::serve). From now on, opening a publisher or a subscriber waits for
-    /// the processes of components to join, as for all other processes, 30 seconds at most.
+    /// the processes of components to join, as for all other processes, but no longer than 30 seconds.
     ///
     /// # Grants and limits
     /// The topics, publishers and subscriptions that were granted are enforced here, and so are the limits on
@@ -40,7 +40,7 @@ impl Broker {
         self.supervise_process(source, ComponentOptions::new().grants(grants).parameters(parameters))
     }
 
-    /// What adds processes to this broker.
+    /// Returns the handle that adds processes to this broker.
     fn children(&self) -> Result<Arc<Children>, ProcessError> {
         let mut kept = lock(&self.owner.children);
         if let Some(children) = &*kept {

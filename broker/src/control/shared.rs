@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Returns the topic of that name. Creates it if it does not exist and `may_create` agrees. A new topic
-    /// has no participants: it is removed unless somebody joins before the returned reference is dropped.
+    /// has no participants: it is removed unless one joins before the returned reference is dropped.
     pub(crate) fn open_topic(
         &self,
         name: &str,
@@ -258,7 +258,7 @@ impl Shared {
         topics.iter().map(|topic| (topic.name().to_owned(), topic.schema().clone())).collect()
     }
 
-    /// What the participants of this process have done in all topics that exist.
+    /// Returns the counters of this process's participants in all topics that exist.
     pub(crate) fn tally(&self) -> Tally {
         let (topics, mut tally) = (self.topics().all(), Tally::default());
         topics.iter().for_each(|topic| topic.count_own(&mut tally));
@@ -289,7 +289,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What a participant waits on, named by its options or else by its component.
+/// Creates a participant's signal, named by its options or else by its component.
 fn signal_of(own: &str, component: &str) -> Arc<Signal> {
     Signal::named(if own.is_empty() { component } else { own })
 }
@@ -300,7 +300,7 @@ fn validator_of<P: Payload>() -> Validator {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Single calls of the standard library change what these locks guard, so it is consistent even after a
-    // panic.
+    // Only single calls of the standard library change the guarded values, so they are consistent even after
+    // a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use blockcast_blocks::{ChannelStats, Schema};
 
-/// The counters of one topic: its participants, and what its channels have carried.
+/// The counters of one topic: its participants, and the messages of its channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicStats {
     /// The topic's name.

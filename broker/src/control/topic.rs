@@ -35,10 +35,10 @@ pub(crate) struct Topic {
     expected: Arc<ExpectedPublishers>,
     /// The schema's own check, once a typed participant of this process has provided it.
     layout: OnceLock<Validator>,
-    /// The program's own rule for what components publish.
+    /// The program's own rule for the messages of components.
     rule: OnceLock<Validator>,
     members: Mutex<Members>,
-    /// What subscriptions have received from publishers that they have left.
+    /// Messages that subscriptions received from publishers that they have left.
     traffic: Arc<TrafficTotals>,
     /// The broker's link to other processes.
     link: Arc<LinkSlot>,
@@ -161,7 +161,7 @@ impl Topic {
         self.layout.get_or_init(check);
     }
 
-    /// Adds the program's own rule for what components publish.
+    /// Adds the program's own rule for the messages of components.
     ///
     /// # Errors
     /// [`OpenError::Refused`] if the topic has another rule.
@@ -359,7 +359,7 @@ impl Topic {
         OpenError::Join { topic: self.name.to_string(), reason }
     }
 
-    /// Releases what a departed publisher leaves behind and nobody needs, even if its subscribers are idle.
+    /// Releases everything that nobody needs of a departed publisher, even if its subscribers are idle.
     pub(crate) fn publisher_left(&self, channel: &Arc<Channel>) {
         let (current, _departed) = {
             let mut members = self.members();

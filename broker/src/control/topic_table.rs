@@ -7,8 +7,8 @@ use crate::control::topic::Topic;
 
 /// Topics by name. Topics without participants are removed now and then.
 ///
-/// Dropping a topic may call the user's code. So whatever removes topics returns them, and the caller drops
-/// them when it no longer holds the lock.
+/// Dropping a topic may call the user's code. So the methods that remove topics return them, and the caller
+/// drops them when it no longer holds the lock.
 #[derive(Default)]
 pub(crate) struct TopicTable {
     by_name: BTreeMap<String, Arc<Topic>>,

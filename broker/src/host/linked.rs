@@ -46,7 +46,7 @@ pub enum Async {}
 #[derive(Debug)]
 pub enum Blocking {}
 
-/// What a run starts with.
+/// The inputs of a run.
 #[derive(Debug)]
 #[doc(hidden)]
 pub struct Launch {
@@ -143,7 +143,7 @@ where
     }
     cancellation.0.cancel();
     report(match tokio::time::timeout(grace, ended).await {
-        // It was cancelled, whatever it returned.
+        // It was cancelled, regardless of its result.
         Ok(Ok(_)) => ExitReason::Cancelled,
         Ok(Err(_)) => lost(),
         Err(_) => ExitReason::Abandoned(ExitReason::Cancelled.to_string()),

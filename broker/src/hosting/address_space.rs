@@ -66,7 +66,7 @@ pub(crate) trait AddressSpace {
 /// Sequence of a record that reports a loss which no message follows yet.
 pub(crate) const NO_MESSAGE: u64 = u64::MAX;
 
-/// What a component learns about one delivery.
+/// A component's description of one delivery.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivery {
     pub(crate) sequence: u64,

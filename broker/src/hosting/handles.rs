@@ -1,4 +1,4 @@
-//! The numbers that name what a component has open: [`Handles`].
+//! [`Handles`]: the numbers that name a component's open objects.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! [`LineBuffer`]: cuts what a component writes to its standard streams into lines.
+//! [`LineBuffer`]: cuts the output of a component's standard streams into lines.
 
 use super::log::MAX_TEXT;
 

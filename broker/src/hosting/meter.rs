@@ -124,7 +124,7 @@ impl LineRate {
     }
 }
 
-/// What one component has done, and how much more it may do.
+/// The counters of one component, and the rest of its budgets.
 #[derive(Debug)]
 pub(crate) struct Meter {
     messages: Option<Bucket>,
@@ -140,7 +140,7 @@ pub(crate) struct Meter {
     calls_checked: Cell<Instant>,
 }
 
-/// What happens to a log line.
+/// The decision about a log line.
 pub(crate) enum Admission {
     Line,
     /// The first line after this many were dropped.

@@ -6,7 +6,7 @@
 //! - [`address_space`] abstracts how a component reaches those blocks: by windows or by plain pointers;
 //! - [`publishing`] publishes a component's messages, and [`account`] charges the memory of its channels;
 //! - [`storage`] holds the rules of memory blocks: who may attach which part of one;
-//! - [`handles`] names what a component has open;
+//! - [`handles`] names a component's open objects;
 //! - [`meter`] counts calls and enforces rates, [`log`] bounds the lines that a component writes, and
 //!   [`lines`] cuts its output into them.
 

@@ -12,7 +12,7 @@ use crate::hosting::topic_access::{Checks, PublisherPort, Validator};
 /// The fewest blocks that a channel can have.
 const MIN_BLOCKS: u32 = 2;
 
-/// Raises the number of blocks that a component asks for to what a channel needs.
+/// Raises the number of blocks that a component asks for to the minimum of a channel.
 ///
 /// # Errors
 /// [`Error::WrongSize`] if it asks for none, or for empty blocks.
@@ -23,7 +23,7 @@ pub(crate) fn with_enough_blocks(options: PublisherOptions) -> Result<PublisherO
     }
 }
 
-/// What is known about the bytes of a message: whether they are a value of the topic's schema.
+/// How far the bytes of a message are known to be a value of the topic's schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Nothing yet: check them, if the broker knows the schema.

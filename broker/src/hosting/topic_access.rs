@@ -143,7 +143,7 @@ pub unsafe trait SubscriptionSource: Send {
 /// - [`is_unsealed`](Self::is_unsealed) always returns the same value. If that is `true`, no native code
 ///   subscribes to the channel.
 pub unsafe trait PublisherPort: Send {
-    /// The writer, and the checks of what is published through it.
+    /// The writer, and the checks of the messages published through it.
     fn writer(&mut self) -> (&mut Writer, Checks<'_>);
 
     /// The number of the topic's subscriptions now.

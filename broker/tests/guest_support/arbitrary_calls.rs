@@ -48,7 +48,7 @@ pub struct Stage {
     programs: [GuestProgram; 2],
 }
 
-/// What was observed of a run.
+/// The observations of a run.
 #[derive(Debug)]
 pub struct Observation {
     pub reason: ExitReason,
@@ -236,7 +236,7 @@ fn call_of(line: &str) -> Option<(&'static str, u8)> {
     Some((CALLS.get(number >> 8)?.0, (number & 255) as u8))
 }
 
-/// Counts what is left of blocks in this process: mappings, and open files of memory.
+/// Counts the remains of blocks in this process: mappings, and open files of memory.
 fn remains() -> (usize, usize) {
     let mappings = process::mappings().into_iter().filter(|mapping| mapping.name.contains("memfd:blockcast"));
     let files = std::fs::read_dir("/proc/self/fd").expect("a Linux process").filter_map(Result::ok);

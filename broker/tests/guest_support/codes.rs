@@ -1,4 +1,4 @@
-//! What the helpers of [`wat::component`](super::wat::component) return for each error: -1 - its number.
+//! The results of the helpers of [`wat::component`](super::wat::component) for each error: -1 - its number.
 
 pub const NO_STORAGE: i32 = -1;
 pub const BUSY: i32 = -2;

@@ -44,7 +44,7 @@ pub fn reserved() -> u64 {
     reserved.map(|mapping| mapping.end - mapping.start).filter(|&len| len >= 1 << 30).sum()
 }
 
-/// What a guest may leave behind in the process: open files, reserved address space, mappings of arenas.
+/// Possible remains of a guest in the process: open files, reserved address space, mappings of arenas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resources {
     pub files: usize,

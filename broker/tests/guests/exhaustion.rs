@@ -1,5 +1,5 @@
 //! Guests that exhaust a resource of the process: mappings, open files, tables. They get an error or end, and
-//! the process goes on.
+//! the process continues.
 
 use std::sync::Arc;
 
@@ -196,7 +196,7 @@ fn hostile_hoarder_of_open_files_is_refused_and_others_go_on() {
             // Dropping one makes room for one.
             "(call $block.drop (local.get $last))".to_owned(),
             expect(5, "(i32.ge_s (call $attach (local.get $b) (i32.const 1)) (i32.const 0))", 1),
-            // Existing participants go on.
+            // Existing participants continue.
             expect(6, "(i32.load8_u (i32.load offset=16 (call $next (call $subscribe))))", 7),
             "(i32.const 0))".to_owned(),
         ]

@@ -43,7 +43,7 @@ fn guest(len: usize, body: &str) -> String {
 }
 
 /// Runs a guest on a publisher of four blocks, which first published messages that fill a block, and then two
-/// of the given lengths. Returns what the guest reported.
+/// of the given lengths. Returns the guest's report.
 async fn see(
     isolation: Isolation,
     block: usize,

@@ -26,7 +26,7 @@ async fn run_with(limits: impl FnOnce(&mut ComponentLimits), body: &str) -> (Com
 /// Runs `body` in a process of its own. The guest must end with the expected reason and leave nothing behind.
 fn ends(test: &str, limits: impl FnOnce(&mut ComponentLimits), body: &str, expected: ExitReason) {
     in_child_async!(test, async {
-        // The first run sets up what the process keeps.
+        // The first run sets up what the process keeps for later runs.
         run_with(|_| (), "").await;
         let before = process::resources();
         let (report, guest) = run_with(limits, body).await;

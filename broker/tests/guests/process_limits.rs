@@ -1,4 +1,4 @@
-//! Reaching a limit of the process (file size, mappings) is an error, and the program goes on.
+//! Reaching a limit of the process (file size, mappings) is an error, and the program continues.
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use blockcast_broker::{ComponentControl, ComponentLimits, ExitReason, GuestEngin
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Calls in a row: enough to notice if the guest goes on.
+/// Number of calls in a row: enough to notice if the guest continues.
 const CALLS: usize = 100;
 
 const LOG: &str = "(call $log (i32.const 2) (i32.const 16) (i32.const 5))";

@@ -75,7 +75,7 @@ fn a_stopped_process_delays_a_publisher_only_as_long_as_the_host_is_patient() {
         let connection = this.connect();
         let mut numbers = subscriber(connection.broker(), "numbers");
         this.talk.say("ready");
-        // It has missed what was published before it went on.
+        // It has missed the messages published before it continued.
         let message = numbers.blocking_recv_ref(deadline()).expect("it was published");
         assert!(message.view()[0] >= 100, "{:?}", message.view());
         return;

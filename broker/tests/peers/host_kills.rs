@@ -1,7 +1,7 @@
 //! Hosts that are killed while processes ask them for something: at random times, and after single
 //! instructions.
 //!
-//! Meanwhile and afterwards, messages go on. The next host learns of everything that the processes have.
+//! Meanwhile and afterwards, messages flow. The next host learns of everything that the processes have.
 //!
 //! `BLOCKCAST_KILLS` is the number of kills per test, 10 unless it is set.
 
@@ -22,7 +22,7 @@ use crate::support::{
 };
 use crate::tracee::{Advance, Tracee};
 
-/// Instructions after a system call at most.
+/// Maximum number of instructions after a system call.
 const MOST: u64 = 2000;
 
 /// How long a host is traced after it has answered.
@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-/// What a process asks of the host that is killed.
+/// A question of a process to the host that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     Connect,
@@ -61,7 +61,7 @@ impl Question {
         [Self::Connect, Self::Publish, Self::Unpublish, Self::Subscribe, Self::Unsubscribe, Self::Inspect];
 }
 
-/// What a process has got from the host. Kept until the next one serves.
+/// The answer of the host to a process. It is kept until the next host serves.
 #[derive(Default)]
 struct Answer {
     connection: Option<Connection>,

@@ -168,7 +168,7 @@ fn those_who_have_joined_go_on_after_the_host_has_ended_serving() {
     until("the client has noticed", || !connection.is_connected());
     let refused = connection.publisher::<Numbers>("numbers", few_blocks()).err();
     assert_eq!(refused, Some(OpenError::Disconnected));
-    // The host's own topics go on in its process, and its publisher in both.
+    // The host's own topics continue in its process, and its publisher in both.
     let mut local = subscriber(&broker, "numbers");
     for number in 0..500 {
         publish(&mut publisher_of_host, number..number + 1);
@@ -213,7 +213,7 @@ fn clients_join_a_new_host_with_all_that_they_have() {
         let mut numbers = subscriber(connection.broker(), "numbers");
         let mut replies = publisher(connection.broker(), "replies");
         this.talk.say("ready");
-        // Each once, whatever the host.
+        // Each arrives once, with any host.
         for number in 0..300 {
             receive(&mut numbers, number..number + 1);
             publish(&mut replies, number..number + 1);
@@ -256,7 +256,7 @@ fn clients_join_a_new_host_with_all_that_they_have() {
             receive(&mut replies, number..number + 1);
             receive(&mut witness, number..number + 1);
         }
-        // What is opened now is joined by those who subscribed before the old host was killed.
+        // Those who subscribed before the old host was killed join the publishers opened now.
         let mut late = publisher(third.broker(), "replies");
         assert_eq!(late.subscriber_count(), 2);
         publish(&mut late, 0..1);

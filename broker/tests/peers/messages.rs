@@ -209,7 +209,7 @@ fn a_process_that_no_longer_subscribes_leaves_the_publishers_of_others() {
     publish(&mut numbers, 1..2);
     other.talk.expect("left");
     until("it has left", || numbers.subscriber_count() == 0);
-    // The sample pins one block, and the publisher goes on with the others.
+    // The sample pins one block, and the publisher continues with the others.
     publish(&mut numbers, 2..50);
     until("the sample is a hold", || {
         numbers.reclaim();

@@ -1,4 +1,4 @@
-//! What is refused, and hostile clients.
+//! Refusals, and hostile clients.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -90,7 +90,7 @@ const PROTOCOL: u8 = 5;
 /// The version of the memory layout, which takes one byte.
 const LAYOUT: u8 = blockcast_blocks::LAYOUT_VERSION as u8;
 
-/// A connection that says what it likes.
+/// A connection that sends arbitrary messages.
 struct Hostile(OwnedFd);
 
 impl Hostile {

@@ -1,4 +1,4 @@
-//! This program, running once more as another process, and what both sides need.
+//! This program, running once more as another process, and the helpers of both sides.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -124,7 +124,7 @@ impl Talk {
     }
 }
 
-/// What a process that a test has started knows.
+/// The information of a process that a test has started.
 pub struct This {
     pub role: String,
     pub path: PathBuf,
@@ -227,7 +227,7 @@ impl Other {
         assert!(libc::WIFSTOPPED(status), "the other process has ended");
     }
 
-    /// Lets a stopped process go on.
+    /// Lets a stopped process continue.
     pub fn go_on(&self) {
         self.signal(libc::SIGCONT);
     }
@@ -237,7 +237,7 @@ impl Other {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
-    /// Waits until the process has ended. Somebody else must have killed it.
+    /// Waits until the process has ended. Another process must have killed it.
     pub fn expect_killed(mut self) {
         let status = self.child.wait().expect("it was started");
         assert_eq!(status.signal(), Some(libc::SIGKILL), "the other process ended itself: {status}");

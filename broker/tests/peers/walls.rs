@@ -189,7 +189,7 @@ fn publishers_of_another_user_are_walled_by_default() {
     }
 }
 
-/// What the host knows of its topics, of which nothing appears twice.
+/// The host lists its topics, in which nothing appears twice.
 #[test]
 fn a_walled_publisher_is_listed_once_with_its_own_process() {
     let host = walled();

@@ -87,7 +87,7 @@ impl Topic {
         }
     }
 
-    /// Keeps what tells other processes of the publisher's end.
+    /// Keeps the announcement, whose drop tells other processes of the publisher's end.
     pub(super) fn keep_announced(&self, channel: &Arc<Channel>, announced: Announced) {
         let mut members = self.members();
         let member = members.publishers.iter_mut().find(|member| Arc::ptr_eq(&member.channel, channel));

@@ -1,10 +1,10 @@
-//! What the participants of this process have done in a [`Topic`].
+//! The counters of a [`Topic`]'s participants in this process.
 
 use super::Topic;
 use crate::peers::job::Tally;
 
 impl Topic {
-    /// Adds what the publishers and subscriptions of this process have done, even those that have left.
+    /// Adds the counters of this process's publishers and subscriptions, including those that have left.
     pub(crate) fn count_own(&self, tally: &mut Tally) {
         self.tidy();
         let (channels, left, subscriptions, (published, bytes)) = {

@@ -209,7 +209,7 @@ impl Storages {
 /// Why a block cannot be attached.
 pub(crate) enum AttachError {
     Refused(Error),
-    /// Its memory would exceed what the component may have.
+    /// Its memory would exceed the component's limit.
     OverBudget,
 }
 

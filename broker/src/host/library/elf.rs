@@ -11,14 +11,14 @@ use object::{Endianness, Object, ObjectSection, ObjectSymbol};
 use super::error::LibraryError;
 use crate::file::{self, FileError};
 
-/// What the file of a shared library contains.
+/// The contents of a shared library's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LibraryFile {
     /// Size of the file in bytes.
     pub bytes: u64,
     /// Names of the libraries that it needs: the first 10,000 with up to 4,096 bytes each.
     pub needs: Vec<String>,
-    /// Version of the interface that it was built for, if the file says so.
+    /// Version of the interface that it was built for, if the file contains it.
     pub abi_version: Option<u32>,
     /// Exported functions and variables: the first 10,000 with names of up to 4,096 bytes. An app exports
     /// `blockcast_app`.
@@ -135,8 +135,8 @@ fn parse(bytes: &[u8]) -> Result<(LibraryFile, bool), String> {
         return Err("it is an ELF file of another kind".to_owned());
     }
     let segments = header.program_headers(endian, bytes).map_err(damaged)?;
-    // The system maps what the program headers say. Accessing a part that the file lacks would kill the
-    // process.
+    // The system maps the parts that the program headers list. Accessing a part that the file lacks would
+    // kill the process.
     if segments.iter().any(|segment| segment.data(endian, bytes).is_err()) {
         return Err("it is cut off".to_owned());
     }

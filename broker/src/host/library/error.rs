@@ -41,7 +41,7 @@ pub enum LibraryError {
     NotALibrary {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// The kind of file that it is instead.
         reason: String,
     },
     /// The system's loader refuses the file: it is damaged, or needs a library or a symbol that is missing.
@@ -63,7 +63,7 @@ pub enum LibraryError {
     Misfit {
         /// The file.
         path: PathBuf,
-        /// What differs. If it is the version, both are named.
+        /// The difference. If the versions differ, the text names both.
         #[source]
         misfit: Misfit,
     },

@@ -26,7 +26,7 @@ use crate::hosting::log::LogSink;
 use crate::hosting::meter::Admission;
 use crate::hosting::publishing::Trust;
 
-/// What a run of a native component starts with.
+/// The inputs of a native component's run.
 #[derive(Clone)]
 pub(crate) struct LibrarySetup {
     pub(crate) topics: Arc<GrantedTopics>,

@@ -129,7 +129,7 @@ impl LibraryState {
         }
     }
 
-    /// Detaches every handle of a storage. What was written does not become content.
+    /// Detaches every handle of a storage. Written bytes do not become content.
     fn detach_all(&mut self, of: BlockHandle) {
         let Self { entries, storages, .. } = self;
         for (_, entry) in entries.iter_mut() {

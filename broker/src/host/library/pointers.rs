@@ -1,4 +1,4 @@
-//! Checks what a component passes by pointer.
+//! Checks the pointers that a component passes.
 //!
 //! Pointers must not be null and must be aligned. Whether they lead to the memory that the contract asks for
 //! cannot be checked: native code is trusted that far.

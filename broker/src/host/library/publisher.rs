@@ -27,7 +27,7 @@ impl LibraryPublisher {
         Self { output: Output::new(port), signal, unsealed, direct: false }
     }
 
-    /// The output, after it has adopted what was published directly.
+    /// Returns the output, after it has adopted the directly published messages.
     #[inline]
     fn output(&mut self) -> &mut Output<TopicPort> {
         if self.direct {
@@ -36,7 +36,8 @@ impl LibraryPublisher {
         &mut self.output
     }
 
-    /// Enables direct publishing, if it is possible. The component vouches for what it publishes directly.
+    /// Enables direct publishing if possible. The component vouches for the messages that it publishes
+    /// directly.
     pub(crate) fn direct_publisher(&mut self) -> Option<DirectPublisher> {
         let direct = self.output.writer().direct_publisher()?;
         if self.unsealed {
@@ -46,7 +47,7 @@ impl LibraryPublisher {
         Some(direct)
     }
 
-    /// Pins the memory of its blocks and of what direct publishing uses.
+    /// Pins the memory of its blocks and of the words that direct publishing uses.
     pub(crate) fn pin(&mut self) -> ArenaPin {
         self.output.writer().channel().pin()
     }
@@ -77,7 +78,7 @@ impl LibraryPublisher {
         self.output().writer().reserved_direct()
     }
 
-    /// Wakes those who wait for what was published directly.
+    /// Wakes those who wait for directly published messages.
     pub(crate) fn wake_subscribers(&mut self) {
         self.output().writer().wake_subscribers();
     }

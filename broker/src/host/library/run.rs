@@ -279,7 +279,7 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// What the component's thread does.
+/// The body of the component's thread.
 fn run(
     code: &Code,
     instance: &Arc<Instance>,
@@ -319,7 +319,7 @@ fn run(
     Outcome { reason, stats, resources: RunResources(Some(resources)) }
 }
 
-/// Why the run ended, given what the app returned.
+/// Returns why the run ended, given the app's result.
 fn exit_reason(instance: &Instance, returned: u32) -> ExitReason {
     if let Some(reason) = instance.ending() {
         return reason;

@@ -22,7 +22,7 @@ use crate::hosting::meter::{Admission, Meter};
 use crate::hosting::publishing::{Trust, with_enough_blocks};
 use crate::hosting::topic_access::{PublisherPort, Refusal, SubscriptionSource};
 
-/// What a handle refers to.
+/// The target of a handle.
 #[derive(Debug)]
 pub(crate) enum Entry {
     Subscription(Box<LibrarySubscription>),
@@ -31,7 +31,7 @@ pub(crate) enum Entry {
     Block(BlockHandle),
 }
 
-/// What a running component has open, and what it has used.
+/// The open handles of a running component, and its resource use.
 pub(crate) struct LibraryState {
     pub(super) setup: Arc<LibrarySetup>,
     pub(super) entries: Handles<Entry, 32, 32>,
@@ -311,7 +311,7 @@ impl LibraryState {
         progress
     }
 
-    /// The counters, including what is still open.
+    /// Returns the counters, including those of open handles.
     pub(crate) fn stats(&self) -> ComponentStats {
         let (log_lines, log_lines_dropped) = self.meter.lines().counts();
         let mut stats = ComponentStats {
@@ -378,7 +378,7 @@ impl LibraryState {
         self.failure = Some(line(text).into_owned());
     }
 
-    /// Decides what happens to a line of the log. Dropping one counts as exceeding a limit.
+    /// Decides whether to write a line of the log. Dropping one counts as exceeding a limit.
     pub(crate) fn line(&mut self) -> Admission {
         let admission = self.meter.lines().admit();
         if let Admission::Dropped = admission {

@@ -48,7 +48,7 @@ thread_local! {
     static CURRENT: Cell<*const Threads> = const { Cell::new(std::ptr::null()) };
 }
 
-/// What a new thread does.
+/// The task of a new thread.
 struct Beginning {
     threads: *const Threads,
     start: Start,
@@ -110,7 +110,7 @@ pub(super) unsafe extern "C" fn create(
     refused
 }
 
-/// What a library's thread does first.
+/// The first step of a library's thread.
 ///
 /// # Safety
 /// `beginning` comes from a box, and nobody else uses it.

@@ -1,4 +1,4 @@
-//! Checks what a component publishes: [`Validation`].
+//! [`Validation`]: checks the messages that a component publishes.
 //!
 //! The checks are the program's code. They may ask for the component's counters, or wait for somebody who
 //! does, so they run between two accesses to the state:

@@ -28,7 +28,7 @@ use crate::hosting::storage::{Access, Mode, PartKey, Parts, Range};
 /// The type of the resource `memory-block`; its number is that of a handle.
 pub(crate) struct MemoryBlock;
 
-/// What the methods of memory blocks need besides the blocks.
+/// The context of the methods of memory blocks.
 pub(crate) struct BlockContext<'a> {
     pub(crate) windows: &'a mut Windows,
     pub(crate) publishers: &'a mut Slab<GuestPublisher>,

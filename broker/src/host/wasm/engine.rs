@@ -28,8 +28,8 @@ impl GuestEngine {
     /// An engine without guests that compiles each guest when it is loaded.
     ///
     /// # Errors
-    /// The text says what this machine lacks: signal handlers could not be installed, or the processor is not
-    /// supported.
+    /// The text names what this machine lacks: signal handlers could not be installed, or the processor is
+    /// not supported.
     pub fn new() -> Result<Arc<Self>, EngineError> {
         Self::with_options(LoadOptions::new())
     }

@@ -12,7 +12,7 @@ const MANY: u64 = 32;
 /// The number of waits without yielding after a yield in vain.
 const REST: u32 = 16;
 
-/// What is known about a guest's waits.
+/// Statistics about a guest's waits.
 #[derive(Debug, Default)]
 pub(crate) struct IdleYield {
     /// Messages received before its last wait.

@@ -3,7 +3,7 @@
 use super::cache::GuestCache;
 use super::loading::{CompilerProcess, LoadLimits};
 
-/// How guests are loaded: what their code may ask of the compiler, where it is compiled, and where compiled
+/// How guests are loaded: the limits on compiling their code, where it is compiled, and where compiled
 /// code is stored.
 ///
 /// ```no_run
@@ -29,7 +29,7 @@ impl LoadOptions {
         Self::default()
     }
 
-    /// Sets what a guest's code may ask of the compiler. A guest from the cache is not compiled, so only the
+    /// Sets the limits on the work of the compiler. A guest from the cache is not compiled, so only the
     /// limits on its size and its components apply to it.
     #[must_use]
     pub fn limits(mut self, limits: LoadLimits) -> Self {

@@ -34,7 +34,7 @@ const MAPPINGS: usize = 10;
 const RETRY: Duration = Duration::from_millis(100);
 
 impl GuestProgram {
-    /// Runs the guest to its end, whatever that is. Spawn it as a task of its own on a runtime with a timer.
+    /// Runs the guest until it ends in any way. Spawn this as a task of its own on a runtime with a timer.
     ///
     /// When the future completes or is dropped, the guest is gone: its memory is unmapped, and its
     /// subscriptions, holds and publishers are released.
@@ -119,7 +119,7 @@ impl GuestProgram {
     }
 }
 
-/// Checks that the process has what a guest takes: mappings, and handlers for its faults.
+/// Checks that the process can take a guest: that it has mappings, and handlers for the guest's faults.
 fn admit() -> Result<(), String> {
     signals::check().map_err(|error| error.to_string())?;
     // Even on a thread that has run guests before: the program may have blocked them since.

@@ -19,7 +19,7 @@ pub struct GuestSetup {
     pub topics: Arc<dyn TopicAccess>,
     /// The values that `session.parameter` returns.
     pub parameters: BTreeMap<String, String>,
-    /// What the guest may use.
+    /// The limits of the guest.
     pub limits: ComponentLimits,
     /// The parts of WASI that the guest is granted.
     pub wasi: Vec<WasiPart>,

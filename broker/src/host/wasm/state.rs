@@ -300,7 +300,7 @@ impl GuestState {
         stats
     }
 
-    /// Publishes the counters if somebody asked for them.
+    /// Publishes the counters on request.
     pub(crate) fn show_stats(&self) {
         if let Some(asked) = self.setup.control.stats_asked() {
             self.setup.control.show_stats(asked, self.stats());

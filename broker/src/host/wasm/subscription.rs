@@ -49,7 +49,7 @@ struct SubscriptionWindows<'w> {
 #[derive(Debug, Default)]
 pub(crate) struct ArenaWindow {
     window: Option<Window>,
-    /// What the window shows, unless it shows the whole arena.
+    /// The visible parts, unless the window shows the whole arena.
     view: Option<View>,
 }
 

@@ -1,4 +1,4 @@
-//! Messages that a component keeps beyond their release: holds, and what is left when a subscription ends.
+//! Messages that a component keeps beyond their release: holds, and the remains of an ended subscription.
 
 use blockcast_blocks::abi::Error;
 use blockcast_blocks::{Reader, Sequence};

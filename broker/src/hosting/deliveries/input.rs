@@ -35,7 +35,7 @@ pub(super) struct Input<V> {
     pub(super) ended: bool,
 }
 
-/// A message on its way to the component.
+/// A message that is being delivered to the component.
 pub(super) struct Received {
     pub(super) descriptor: Descriptor,
     /// Set where the publisher may overtake: the reader's own interval does not keep the message then.
@@ -64,7 +64,7 @@ impl<V: ArenaView> Input<V> {
     ///
     /// # Safety
     /// `target` points to memory for `limit` records, aligned to them, that nobody else uses during the call.
-    // Not inlined, so that what the loop needs stays in registers.
+    // Not inlined, so that the loop's variables stay in registers.
     #[inline(never)]
     pub(super) unsafe fn take_run(
         &mut self,
@@ -144,7 +144,7 @@ impl<V: ArenaView> Input<V> {
         !(used_up && reader.has_message()) && reader.is_ready()
     }
 
-    /// Stops receiving and releases what is not held.
+    /// Stops receiving, and releases all messages that are not held.
     pub(super) fn end(&mut self) {
         self.ended = true;
         self.reader = None;

@@ -1,4 +1,4 @@
-//! What a topic's publishers deliver to one subscription of a component: [`Deliveries`].
+//! [`Deliveries`]: the messages of a topic's publishers for one subscription of a component.
 //!
 //! ```text
 //!  publisher A ── Input ──┐                      ┌─▶ batch: a record per message, written by the host

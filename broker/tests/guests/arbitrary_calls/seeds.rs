@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::program::Operand::{End, Kept, Number, Slot, Text, TextAt};
 use super::program::Program;
 
-/// All programs, under names that say what they do.
+/// All programs, under names that describe them.
 pub(super) fn programs() -> BTreeMap<String, Program> {
     let mut programs = BTreeMap::new();
     // As a component and as a core module, in both isolations.

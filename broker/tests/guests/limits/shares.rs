@@ -1,4 +1,4 @@
-//! A guest's share of what others need: blocks of a pool, holds, places for subscribers, and publishers'
+//! A guest's share of common resources: blocks of a pool, holds, places for subscribers, and publishers'
 //! time.
 
 use std::sync::Arc;
@@ -88,7 +88,7 @@ async fn hostile_hoarder_keeps_only_its_share_of_a_pool() {
     while publisher.subscriber_count() == 0 {
         tokio::task::yield_now().await;
     }
-    // Once it is refused, it keeps what it has, and the other blocks circulate.
+    // Once it is refused, it keeps its blocks, and the other blocks circulate.
     let mut kept = 0;
     for number in 0..20_000_u32 {
         let loan = publisher.blocking_loan(Some(Instant::now() + PATIENCE)).expect("a block becomes free");

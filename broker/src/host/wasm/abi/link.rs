@@ -65,10 +65,10 @@ pub(crate) trait Argument: Sized + 'static {
     /// Its core values.
     const FLAT: &'static [ValType];
 
-    /// Converts what a component passed.
+    /// Converts a value that a component passed.
     fn lift<S: StoreData>(lifted: Self::Lifted, host: &Host<'_, S>) -> wasmtime::Result<Self>;
 
-    /// Reads what a core module passed.
+    /// Reads a value that a core module passed.
     fn read<S: StoreData>(flat: &mut Flat<'_>, state: &S) -> wasmtime::Result<Self>;
 }
 
@@ -80,10 +80,10 @@ pub(crate) trait Parameters: Sized + 'static {
     /// Their core values.
     fn flat() -> Vec<ValType>;
 
-    /// Converts what a component passed.
+    /// Converts a value that a component passed.
     fn lift<S: StoreData>(lifted: Self::Lifted, host: &Host<'_, S>) -> wasmtime::Result<Self>;
 
-    /// Reads what a core module passed.
+    /// Reads a value that a core module passed.
     fn read<S: StoreData>(flat: &mut Flat<'_>, state: &S) -> wasmtime::Result<Self>;
 }
 

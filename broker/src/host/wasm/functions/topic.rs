@@ -1,4 +1,4 @@
-//! What opening a subscription and opening a publisher share.
+//! The common part of opening a subscription and opening a publisher.
 
 use blockcast_blocks::Schema;
 use blockcast_blocks::abi::Error;

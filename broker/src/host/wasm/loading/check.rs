@@ -12,7 +12,7 @@ use wasmparser::{
 use super::function::{Arity, Refused, Types, Walk, Work};
 use super::limits::{LoadLimit, LoadLimits};
 
-/// What instantiating a module or component creates.
+/// The objects that instantiating a module or component creates.
 #[derive(Clone, Copy, Debug, Default)]
 struct Content {
     /// Items that the compiler copies.

@@ -80,7 +80,7 @@ pub enum LoadError {
     NoMemory {
         /// Name of the guest.
         guest: String,
-        /// What it exports instead.
+        /// Describes what it exports instead.
         reason: String,
     },
     /// A component or module is damaged, or uses features that this version does not support.
@@ -90,7 +90,7 @@ pub enum LoadError {
         guest: String,
         /// `component` or `module`.
         kind: &'static str,
-        /// What is wrong, and where.
+        /// The mistake, and its place.
         reason: String,
     },
     /// The guest needs something that the broker does not provide.
@@ -114,12 +114,12 @@ pub enum LoadError {
     NoRun {
         /// Name of the guest.
         guest: String,
-        /// What it exports instead.
+        /// Describes what it exports instead.
         reason: String,
     },
 }
 
-/// What to do about an unknown import.
+/// Returns advice about an unknown import.
 fn advice(import: &str) -> &'static str {
     const INTERFACE: &str = ": guests may import the interfaces of `blockcast:blocks`";
     match import.split_once("::") {

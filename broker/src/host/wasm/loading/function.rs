@@ -48,7 +48,7 @@ impl Types<'_> {
     }
 }
 
-/// What a function asks of the compiler.
+/// The amount of work that a function causes in the compiler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) values: u64,

@@ -1,4 +1,4 @@
-//! What a guest's code may ask of the compiler: [`LoadLimits`].
+//! [`LoadLimits`]: limits on the work that a guest's code causes in the compiler.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ pub(crate) const ALL_FUNCTIONS: u64 = 64;
 
 macro_rules! load_limits {
     ($($(#[$doc:meta])* $field:ident, $variant:ident, $name:literal, $default:expr, $text:literal;)*) => {
-        /// What a guest's code may ask of the compiler. Checked before anything is compiled.
+        /// Limits on the work that a guest's code causes in the compiler. They are checked before compiling.
         ///
         /// The compiler's time and memory depend on more than the size of its input: a few kilobytes can
         /// occupy it for hours. The limits accept what compilers produce, with a margin: programs in Rust, C

@@ -1,4 +1,4 @@
-//! What happens when a guest writes into a block that it may only read.
+//! Handles writes of a guest into blocks that it may only read.
 //!
 //! Windows are mapped read-only, so such a write faults. The fault may come from the guest's own code, or
 //! from engine code that writes on its behalf: `memory.fill`, `memory.copy`, or the result of a host call

@@ -61,7 +61,7 @@ impl ResourceLimiter for GrowthLimiter {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let elements = self.elements.saturating_add(desired.saturating_sub(current));
-        // A table never grows beyond its own maximum, whatever this returns.
+        // A table never grows beyond its own maximum, regardless of this result.
         if elements > TABLE_ELEMENTS || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! A guest's linear memory, and what the host maps into it.
+//! A guest's linear memory, and the host's mappings in it.
 //!
 //! [`area`] names ranges of it. [`linear`] allocates it, so that the host knows its address. [`window`] maps
 //! arenas into address space that the guest donated. [`view`] shows a strictly isolated guest its own

@@ -46,7 +46,7 @@ enum Copies {
     Plain(usize),
 }
 
-/// What the guest sees of one arena.
+/// The parts of one arena that the guest sees.
 #[derive(Debug)]
 pub(crate) struct View {
     copies: Copies,

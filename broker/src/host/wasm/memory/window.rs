@@ -329,7 +329,7 @@ impl Windows {
     }
 
     /// Revokes write access to whole pages of a window. When this succeeds, nobody can write through them any
-    /// more. When it fails, the guest must not go on: see [`is_broken`](Self::is_broken).
+    /// more. When it fails, the guest must not continue: see [`is_broken`](Self::is_broken).
     pub(crate) fn forbid_writing(
         &mut self,
         window: Window,
@@ -395,7 +395,7 @@ impl Windows {
         // SAFETY: whole pages of a window inside the live memory, into which the host keeps no references.
         // The caller vouches for the file.
         unsafe { sys::replace_by_view(start, span.len, span.file, span.offset) }.map_err(|error| {
-            // Nobody knows what the failure left there.
+            // The failure may have left anything there.
             self.broken = true;
             error.into()
         })
@@ -428,7 +428,7 @@ impl Windows {
     }
 
     /// Whether the system refused memory to replace a window, so that part of the guest's memory is
-    /// inaccessible. The guest must not go on, since it could make the host write there.
+    /// inaccessible. The guest must not continue, since it could make the host write there.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken
     }

@@ -48,7 +48,7 @@ impl Wasi {
         Self { context: context.build(), table, empty: None }
     }
 
-    /// The view that a function of WASI works with. It is empty if the guest may not go on.
+    /// The view that a function of WASI works with. It is empty if the guest may not continue.
     pub(crate) fn view(&mut self, may_go_on: bool) -> WasiCtxView<'_> {
         if !may_go_on {
             return self.empty();

@@ -46,7 +46,7 @@ impl Output {
         })))
     }
 
-    /// Appends what the program writes. If a sink panics, the rest is lost and the panic reaches the caller.
+    /// Appends the program's output. If a sink panics, the rest is lost and the panic reaches the caller.
     fn append(&self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).append(piece);

@@ -52,7 +52,7 @@ impl Windows {
         self.donations.push(Donation { owner, area });
     }
 
-    /// Gives a part of what `owner` has donated back to the guest, as zeroed memory.
+    /// Gives a part of the memory that `owner` has donated back to the guest, zeroed.
     pub(crate) fn reclaim(&mut self, owner: Owner, area: Area) -> Result<(), WindowError> {
         if area.size == 0 || !area.start().is_multiple_of(GRANULE) || !area.end().is_multiple_of(GRANULE) {
             return Err(WindowError::Unaligned);
