@@ -66,7 +66,7 @@ struct Side {
     is_first: bool,
     /// If not 0, how long to pause before waking the other side.
     pause: Duration,
-    /// What this side writes, and what the other one does.
+    /// The lines that this side and the other side write.
     own: &'static Line,
     other: &'static Line,
     writer: Writer,
@@ -74,7 +74,7 @@ struct Side {
     waker: Waker,
 }
 
-/// What one side writes.
+/// The line that one side writes.
 #[repr(C, align(128))]
 struct Line {
     word: AtomicU32,

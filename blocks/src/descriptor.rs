@@ -1,4 +1,4 @@
-//! Descriptors: what a subscriber learns about a message before it reads the bytes.
+//! Descriptors: a subscriber's information about a message before it reads the bytes.
 
 #![cfg_attr(
     any(target_family = "wasm", blockcast_library),

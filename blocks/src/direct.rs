@@ -144,7 +144,7 @@ impl DirectPublisher {
         Some(new)
     }
 
-    /// Takes in what was published otherwise.
+    /// Adopts the messages published otherwise.
     pub(crate) fn refresh(&mut self) {
         // SAFETY: both lead to words of the channel's head, which are there as long as the value is used
         // (`new`).

@@ -14,7 +14,7 @@ pub enum ChannelError {
     System {
         /// Size of the arena asked for.
         bytes: u64,
-        /// What the system refused, with its own message.
+        /// The action that the system refused, with its own message.
         reason: String,
     },
     /// The arena or the control segment exceeds the file size limit of the process: raise `RLIMIT_FSIZE`, or
@@ -110,9 +110,9 @@ pub enum JoinError {
     /// The subscriber reads a different layout than the publisher writes.
     #[error("the channel carries {channel}, the subscriber reads {subscriber}")]
     SchemaMismatch {
-        /// What the publisher writes.
+        /// The publisher's schema.
         channel: Schema,
-        /// What the subscriber asked for.
+        /// The subscriber's schema.
         subscriber: Schema,
     },
     /// All cursors are taken: open the publisher with a larger `max_subscribers`.
@@ -254,7 +254,7 @@ pub enum OpenError {
         /// Name of the topic.
         topic: String,
     },
-    /// The connection to the process that serves topics is lost. Existing publishers and subscribers go on.
+    /// The connection to the process that serves topics is lost. Open publishers and subscribers continue.
     #[cfg(not(any(target_family = "wasm", blockcast_library)))]
     #[error("the connection to the process that serves topics is lost, so nobody can join")]
     Disconnected,

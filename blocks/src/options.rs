@@ -1,6 +1,6 @@
-//! What publishers and subscribers can choose.
+//! The options of publishers and subscribers.
 
-/// The size and number of a publisher's blocks, and what it keeps for late joiners.
+/// The size and number of a publisher's blocks, and its history for late joiners.
 ///
 /// The publishers of the engine, of native libraries and of guests all use this one struct. In a guest, only
 /// `block_size`, `blocks` and `history` apply.
@@ -46,7 +46,7 @@ impl Default for WriterOptions {
     }
 }
 
-/// What happens when the publisher runs out of blocks because this subscriber is slow.
+/// The policy for a subscriber that is so slow that the publisher runs out of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// The publisher waits, or gets [`Exhausted`](crate::LoanError::Exhausted). Nothing is lost.
@@ -65,7 +65,7 @@ pub enum Overflow {
 /// How a subscriber joins a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReaderOptions {
-    /// What happens if the subscriber is slow.
+    /// The policy if the subscriber is slow.
     pub overflow: Overflow,
     /// The largest number of messages kept for the subscriber. `DropOldest`: `None` means as many as the
     /// publisher has blocks.

@@ -150,7 +150,7 @@ mod mutations {
         MUTATION.get_or_init(|| std::env::var("BLOCKCAST_MUTATION").ok()).as_deref() == Some(name)
     }
 
-    /// What a mutation puts in the place of [`essential!`](super::essential) code.
+    /// The replacement of a mutation for [`essential!`](super::essential) code.
     pub(crate) trait Weakest {
         const WEAKEST: Self;
     }
@@ -263,7 +263,7 @@ mod modelled {
         }
     }
 
-    /// Whether the current thread is the interrupted one: whatever it does on both sides happens in order.
+    /// Whether the current thread is the interrupted one, whose steps on both sides happen in order.
     pub(crate) fn interrupts_itself() -> bool {
         NOTIFIER.get() == Some(thread::current().id())
     }

@@ -70,7 +70,7 @@ pub struct ReaderStats {
     pub counted_holds: u64,
     /// Messages published since the oldest that the subscriber may still be attached to.
     pub behind: u64,
-    /// How often the subscriber was woken, whatever it waited for.
+    /// How often the subscriber was woken, for any reason.
     pub wakes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Foreign text on its way to a log, an error or a terminal.
+//! Prepares foreign text for a log, an error or a terminal.
 //!
 //! Names, log lines and reasons come from guests, libraries and files, whose authors choose every character.
 //! Printed unchanged, a newline forges a line of the host's log, an escape sequence moves the terminal's

@@ -1,4 +1,4 @@
-//! If the system refuses what a channel needs, the error names what was refused.
+//! If the system refuses a resource that a channel needs, the error names it.
 
 use std::thread;
 

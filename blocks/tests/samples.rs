@@ -75,7 +75,7 @@ fn a_subscriber_that_may_lose_messages_stops_nobody_however_much_it_keeps() {
                     1 + usize::from(spare >= 4) + spare / 4,
                     "{blocks} blocks, {history} of them history"
                 );
-                // It stalls with what it keeps and with as many messages by reference as it can get.
+                // It stalls with the samples that it keeps, and as many messages by reference as it can get.
                 kept.pop();
                 let by_reference = hoarder.receive_batch(1000).ok();
                 for _ in 0..100 {

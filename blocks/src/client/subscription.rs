@@ -61,7 +61,7 @@ pub struct Subscription {
     /// The records from `next` to here are messages, with nothing to report before them: neither a loss to
     /// the app nor a release to the host.
     plain: usize,
-    /// The next record at the time when the host last learned what is released.
+    /// The next record at the time when the host last learned about releases.
     told: usize,
     /// Deliveries received before the batch, minus records of the batch that were not deliveries. Wraps.
     before: u64,
@@ -267,7 +267,7 @@ impl Subscription {
         self.told + RELEASE_MESSAGES.max(self.filled / 4)
     }
 
-    /// Bytes of the messages received since the host last learned what is released.
+    /// Bytes of the messages received since the host last learned about releases.
     fn bytes_untold(&self) -> u64 {
         bytes_in(self.batch.get(self.told..self.next).unwrap_or_default())
     }
@@ -303,7 +303,7 @@ impl Subscription {
         self.attached.release(released);
     }
 
-    /// Tells the host at once what was released.
+    /// Tells the host at once which messages were released.
     pub fn flush(&mut self) {
         let released = self.released();
         self.attached.release(released);
@@ -335,14 +335,14 @@ impl Subscription {
         }
     }
 
-    /// Tells the host what is released, without receiving.
+    /// Tells the host which messages are released, without receiving.
     #[inline(never)]
     fn tell(&mut self) {
         let released = self.tell_next();
         self.attached.deliveries.release(released);
     }
 
-    /// What is released. The caller tells the host at once.
+    /// Returns the released part. The caller tells the host at once.
     fn tell_next(&mut self) -> u64 {
         self.told = self.next;
         let released = self.released();

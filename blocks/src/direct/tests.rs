@@ -136,7 +136,7 @@ fn the_next_reserved_block_can_be_taken_back_and_reserved_again() {
     assert!(writer.take_direct(word).is_none(), "none is reserved");
 }
 
-/// What happens to a channel with a direct.
+/// An event of a channel with a direct publisher.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Reserve(u32),
@@ -165,7 +165,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A sample shows the message that it is of, whatever was published since.
+/// A sample shows its own message, whatever was published since.
 fn check(sample: &RawSample) {
     assert_eq!(sample.bytes(), sample.descriptor().sequence.get().to_le_bytes());
 }

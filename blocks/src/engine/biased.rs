@@ -109,7 +109,7 @@ impl<T> Biased<T> {
     #[cold]
     #[inline(never)]
     fn wait_for_turn<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
-        // Ordering: Release, though nothing was done: the thread that waits for it goes on.
+        // Ordering: Release, though nothing was done: the thread that waits for it continues.
         self.busy.store(0, Ordering::Release);
         #[cfg(not(loom))]
         let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -156,7 +156,7 @@ impl<T> Biased<T> {
 
     fn enter<R>(&self, deadline: Option<Instant>, look: impl FnOnce(&mut T) -> R) -> Result<R, Refused> {
         let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        // Ordering: Relaxed; what this thread itself has written there it sees.
+        // Ordering: Relaxed; this thread sees its own writes.
         if cfg!(not(loom)) && self.holder.load(Ordering::Relaxed) == this_thread() {
             return Err(Refused::Inside);
         }

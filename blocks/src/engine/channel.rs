@@ -253,7 +253,7 @@ impl Channel {
         self.release_if_unneeded();
     }
 
-    /// Wakes the publisher, whatever it waits for.
+    /// Wakes the publisher, regardless of what it waits for.
     pub(crate) fn wake_publisher(&self) {
         match self.control().remote() {
             None => self.publisher.wake(),

@@ -26,7 +26,7 @@ pub(crate) mod snapshot;
 pub(crate) mod wake;
 pub(crate) mod writer;
 
-/// What the crate's root re-exports.
+/// The items that the crate's root re-exports.
 pub(crate) mod exports {
     pub use super::channel::traffic::{Traffic, TrafficTotals};
     pub use super::channel::{ArenaPin, Channel};

@@ -120,7 +120,7 @@ fn make(
     Ok(writer)
 }
 
-/// The only publisher of a channel. Dropping it ends the channel: subscribers receive what is left.
+/// The only publisher of a channel. Dropping it ends the channel: subscribers receive the remaining messages.
 ///
 /// Padded to pairs of cache lines, which processors fetch together, so that it shares none with what other
 /// threads write.
@@ -159,7 +159,7 @@ impl Drop for OneLoan<'_> {
     }
 }
 
-/// What to call when the publisher is dropped.
+/// The function to call when the publisher is dropped.
 struct Departure(Box<dyn FnOnce() + Send + Sync>);
 
 // SAFETY: `base` points into the arena of `channel`, which is shared by many threads anyway; bytes behind it
@@ -441,7 +441,7 @@ impl Writer {
         Ok(sequence)
     }
 
-    /// Wakes subscribers that wait for what was published.
+    /// Wakes subscribers that wait for the published messages.
     #[cold]
     #[inline(never)]
     fn check_waiters(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {

@@ -29,7 +29,7 @@ pub const BLOCK_ALIGNMENT: usize = 64;
 /// A view has no interior mutability: several threads and processes read the block while it lives, as bytes
 /// too.
 pub unsafe trait Payload: 'static {
-    /// What a subscriber reads. Borrows the block. All subscribers have a view of the same block, each on a
+    /// A subscriber's view of the value. Borrows the block. All subscribers view the same block, each on a
     /// thread of its own. So values that threads must not share cannot be a `Pod` or an archive:
     ///
     /// ```compile_fail,E0277
@@ -59,7 +59,7 @@ pub unsafe trait Payload: 'static {
     /// }
     /// ```
     type View<'a>: Copy + Send + Sync;
-    /// What a publisher fills. Borrows the block.
+    /// A publisher's builder of the value. Borrows the block.
     type Builder<'b>;
     /// Proof that a builder was completed. Its lifetime is invariant, so that a proof for one block does not
     /// pass for another.
@@ -115,7 +115,7 @@ pub trait WriteFrom<V: ?Sized>: Payload {
 pub struct InvalidPayload {
     /// Name of the layout.
     pub schema: String,
-    /// What is wrong, and at which byte if that is known.
+    /// The mistake, and the byte at which it occurs if that is known.
     pub reason: String,
 }
 

@@ -70,7 +70,7 @@ impl Process {
     }
 }
 
-/// What a child finds in place of memory that it does not inherit.
+/// The replacement that a child finds for memory that it does not inherit.
 #[derive(Clone, Copy)]
 pub(crate) enum InChild {
     /// Inaccessible address space.
@@ -310,7 +310,7 @@ unsafe extern "C" fn in_child() {
 /// Fills the place of memory that was not inherited.
 ///
 /// # Safety
-/// There is nothing in this process, and what `in_child` wants holds.
+/// There is nothing in this process, and the condition of `in_child` holds.
 unsafe fn fill(base: NonNull<u8>, len: usize, in_child: InChild) {
     let access = match in_child {
         InChild::Nothing => ProtFlags::empty(),

@@ -50,7 +50,7 @@ pub(crate) fn waits_on_several() -> bool {
 /// earlier.
 pub(crate) fn wait(own: Expected<'_>, timeout: Option<Duration>) {
     let timeout = timeout.map(timespec);
-    // Whatever comes back, the caller checks again what it waits for.
+    // With any result, the caller checks its condition again.
     let _ = futex::wait(own.word, Flags::PRIVATE, own.value, timeout.as_ref());
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn wake_own(word: &AtomicU32) {
     let _ = futex::wake(word, Flags::PRIVATE, 1);
 }
 
-/// Wakes all threads, of whatever process, that sleep on a word of a file.
+/// Wakes all threads of all processes that sleep on a word of a file.
 pub(crate) fn wake_shared(word: &AtomicU32) {
     // As above.
     let _ = futex::wake(word, Flags::empty(), i32::MAX.unsigned_abs());

@@ -181,7 +181,7 @@ impl Model {
             || self.samples.values().any(|sample| sample.counted && sample.sequence == sequence)
     }
 
-    /// Reclaims what the subscribers allow. With `overtake`, passes those that may lose messages.
+    /// Reclaims as much as the subscribers allow. With `overtake`, passes those that may lose messages.
     fn reclaim(&mut self, overtake: bool) -> u64 {
         let limit = self.head.saturating_sub(u64::from(self.setting.history)).max(self.watermark);
         let (mut reliable, mut passed) = (limit, limit);

@@ -24,7 +24,7 @@ pub fn kills() -> u64 {
     std::env::var("BLOCKCAST_KILLS").map_or(30, |kills| kills.parse().expect("a number"))
 }
 
-/// A number of messages: few as often as many.
+/// Returns a random number of messages: few as often as many.
 pub fn some(random: &mut Random) -> u64 {
     let most = 1 << random.below(13);
     random.below(most)

@@ -2,7 +2,7 @@
 
 use blockcast_blocks::BLOCK_ALIGNMENT;
 
-/// Bytes of the longest message.
+/// Length of the longest message in bytes.
 pub const LONGEST: usize = 4 * BLOCK_ALIGNMENT;
 
 /// Fills a block with the message of this sequence. Returns its length.

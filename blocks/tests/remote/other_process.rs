@@ -12,10 +12,10 @@ use rustix::net::{
 
 use crate::tracee::Tracee;
 
-/// Says that standard input is the socket to the process that has started this one.
+/// Set if standard input is the socket to the process that has started this one.
 const SOCKET: &str = "BLOCKCAST_TEST_SOCKET";
 
-/// Descriptors in one message at most.
+/// Maximum number of descriptors in one message.
 const FILES: usize = 4;
 
 /// One end of the conversation between two processes: short texts, with descriptors.
@@ -87,7 +87,7 @@ impl OtherProcess {
             .args(["--nocapture", "--exact", test])
             .env(SOCKET, "")
             .stdin(theirs)
-            // Only the test itself says something there.
+            // Only the test itself prints there.
             .stdout(Stdio::null())
             .spawn()
             .expect("this program runs");

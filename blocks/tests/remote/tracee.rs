@@ -8,10 +8,10 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 
-/// The signal by which a traced thread says where it is.
+/// The signal by which a traced thread reports that it is at a mark.
 const MARKER: Signal = Signal::SIGUSR1;
 
-/// The number of the calling thread, for [`Tracee::seize`].
+/// Returns the ID of the calling thread, for [`Tracee::seize`].
 pub fn this_thread() -> i32 {
     gettid().as_raw()
 }
@@ -73,7 +73,7 @@ impl Tracee {
         self.wait()
     }
 
-    /// Stops the running thread, wherever it is.
+    /// Stops the running thread, at any instruction.
     pub fn interrupt(&self) {
         ptrace::interrupt(self.0).expect("the thread is traced");
         loop {

@@ -255,7 +255,7 @@ fn a_publisher_waits_for_more_processes_than_it_can_sleep_on() {
     assert!(other.end().success());
 }
 
-/// What a thread waits for at once: a publisher of another process, one of its own, and a deadline.
+/// A thread waits at once for a publisher of another process, one of its own, and a deadline.
 #[test]
 fn a_thread_waits_for_both_processes_at_once_and_until_a_deadline() {
     let test = "wakes::a_thread_waits_for_both_processes_at_once_and_until_a_deadline";

@@ -20,7 +20,7 @@ struct Shared {
     panics: AtomicU64,
 }
 
-/// Subscribes again and again, or only once if `stays`, and handles what it receives in every possible way.
+/// Subscribes again and again, or only once if `stays`, and handles messages in every possible way.
 fn subscribe_repeatedly(
     channel: &Arc<Channel>,
     shared: &Shared,
@@ -126,7 +126,7 @@ fn step(
             Err(error) => error,
         },
         _ => {
-            // A panic releases what was attached.
+            // A panic releases the attached messages.
             let way = random.below(3);
             let outcome = panic::catch_unwind(AssertUnwindSafe(|| match way {
                 0 => reader.receive().map(|message| unwind(message.descriptor().sequence.get(), 1)),

@@ -1,4 +1,4 @@
-//! Who has joined when something is opened.
+//! Which participants have joined when a publisher or subscriber is opened.
 
 use std::sync::mpsc;
 

@@ -51,7 +51,7 @@ fn what_a_killed_publisher_published_is_received_then_the_end() {
         unreachable!("it is killed");
     }
     let host = Host::new();
-    // One that waits when it happens, and one that is far behind.
+    // One waits when it happens, and one is far behind.
     let mut waiting = subscriber(&host.broker, "numbers");
     let mut behind = subscriber(&host.broker, "numbers");
     let mut other = Other::start(test_name!(NAME), "publisher", host.path());

@@ -207,7 +207,7 @@ struct Stage {
     random: Random,
 }
 
-/// When a host is killed.
+/// The time at which a host is killed.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     Random,
@@ -225,7 +225,7 @@ impl Stage {
         self.host = Some(host);
     }
 
-    /// Kills the host while a process asks. Returns what it has got, and how many system calls of the host
+    /// Kills the host while a process asks. Returns the answer, and how many system calls of the host
     /// began or ended meanwhile.
     fn kill(&mut self, question: Question, moment: Moment) -> (Answer, u64) {
         let host = self.host.take().expect("one serves");
@@ -368,7 +368,7 @@ impl Stage {
     }
 }
 
-/// Plays the part of this process. In the stage, calls `rounds`, and says what it came to.
+/// Plays the part of this process. In the stage, calls `rounds`, and reports the result.
 fn play(test: &'static str, how: &str, rounds: impl FnOnce(&mut Stage)) {
     match This::get() {
         None => {
@@ -396,7 +396,7 @@ fn hosts_are_killed_at_random_times() {
     });
 }
 
-/// Why nothing can be single-stepped here, if so.
+/// Returns why nothing can be single-stepped here, if that is so.
 fn obstacle(test: &str) -> Option<String> {
     if cfg!(not(target_arch = "x86_64")) {
         return Some(

@@ -1,4 +1,4 @@
-//! Who is the host.
+//! Which process is the host.
 
 use std::sync::Barrier;
 

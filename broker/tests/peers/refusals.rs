@@ -42,7 +42,7 @@ fn a_topic_has_one_schema_in_all_processes() {
     assert!(matches!(refused, Some(OpenError::Unsealed { .. })), "{refused:?}");
 }
 
-/// Nobody sees a publisher that was refused: subscribers neither join it nor end with it.
+/// A refused publisher is invisible: subscribers neither join it nor end with it.
 #[test]
 fn processes_are_held_to_their_grants_and_limits() {
     let limits = PeerLimits { publishers: 1, peers: 2, ..PeerLimits::default() };

@@ -201,7 +201,7 @@ impl Other {
         self.child.wait().expect("it was started");
     }
 
-    /// The number of the process's thread with this name, which it may still be about to take.
+    /// Returns the ID of the process's thread with this name. The thread may not have taken its name yet.
     pub fn thread(&self, name: &str) -> i32 {
         let mut found = None;
         until("there is such a thread", || {
@@ -268,7 +268,7 @@ pub(crate) use test_name;
 
 pub type Numbers = Pod<u64>;
 
-/// Few blocks, so that publishers have to reclaim them all the time.
+/// Returns options with few blocks, so that publishers have to reclaim them all the time.
 pub fn few_blocks() -> PublisherOptions {
     PublisherOptions::new().blocks(8).block_size(64)
 }
@@ -288,7 +288,7 @@ pub fn publish(publisher: &mut Publisher<Numbers>, numbers: std::ops::Range<u64>
     }
 }
 
-/// Receives these numbers, in this order.
+/// Receives these numbers in this order.
 #[track_caller]
 pub fn receive(subscriber: &mut Subscriber<Numbers>, numbers: std::ops::Range<u64>) {
     for number in numbers {
@@ -302,7 +302,7 @@ pub fn expect_end(subscriber: &mut Subscriber<Numbers>) {
     assert_eq!(subscriber.blocking_recv_ref(deadline()).err(), Some(RecvError::Ended));
 }
 
-/// Waits until something becomes true that other threads or processes are about to do.
+/// Waits until other threads or processes have made `is_true` return `true`.
 #[track_caller]
 pub fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

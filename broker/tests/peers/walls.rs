@@ -1,4 +1,4 @@
-//! Publishers whose messages the host copies, so that nobody has to trust them.
+//! Publishers whose messages the host copies, so that others need not trust them.
 
 use blockcast_broker::Trust;
 use blockcast_subscriber::{RecvError, SubscriberOptions};
@@ -155,7 +155,7 @@ fn the_history_of_a_walled_publisher_reaches_late_subscribers() {
 #[test]
 fn publishers_of_another_user_are_walled_by_default() {
     const NAME: &str = "publishers_of_another_user_are_walled_by_default";
-    /// Any user but the host's.
+    /// A user other than the host's.
     const OTHER: u32 = 4711;
     if let Some(mut this) = This::get() {
         let options = crate::support::connect_options().host_user(0);

@@ -238,11 +238,11 @@ impl Writer {
         }
     }
 
-    /// Wakes subscribers that wait for what was published directly.
+    /// Wakes subscribers that wait for directly published messages.
     #[cold]
     fn wake(&self) {
         if let Some(direct) = &self.direct {
-            // The message is published whatever the host says. It says the same at the next call.
+            // The message is published regardless of the host's answer. The next call gets the same answer.
             let _ = direct.wake(&self.runtime, self.publisher);
         }
     }

@@ -1,4 +1,4 @@
-//! What a channel does beside its ring: charges, statistics, refused barriers.
+//! The parts of a channel besides its ring: charges, statistics, refused barriers.
 
 use std::task::{Context, Poll, Wake, Waker};
 

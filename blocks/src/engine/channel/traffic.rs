@@ -1,4 +1,4 @@
-//! What a channel's subscribers of this process have received: [`Traffic`], even of those that have left.
+//! [`Traffic`]: counts the messages of a channel's subscribers in this process, even after they have left.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -7,7 +7,7 @@ use super::Channel;
 use crate::engine::segment::words::Cursor;
 use crate::primitive::Ordering;
 
-/// What subscribers have received. Does not wrap in practice.
+/// Counters of received messages. They do not wrap in practice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Messages received.
@@ -18,7 +18,7 @@ pub struct Traffic {
     pub lost: u64,
 }
 
-/// Adds up what subscribers of any number of channels have received that have left.
+/// Adds up the counters of subscribers of any number of channels that have left.
 #[derive(Debug, Default)]
 pub struct TrafficTotals {
     received: AtomicU64,
@@ -37,7 +37,8 @@ impl Traffic {
         }
     }
 
-    /// Of a subscriber that has received everything before `next`, except for what it has lost.
+    /// Returns the counters of a subscriber that has received everything before `next`, except for its
+    /// losses.
     fn of(line: &Cursor, next: u64) -> Self {
         let (start, lost) = (line.joined_at().unwrap_or(next), line.lost_messages());
         let received = next.saturating_sub(start.saturating_add(lost));
@@ -46,7 +47,7 @@ impl Traffic {
 }
 
 impl TrafficTotals {
-    /// What those that have left have received.
+    /// Returns the sum of the subscribers that have left.
     #[must_use]
     pub fn get(&self) -> Traffic {
         // Ordering: Relaxed here and below; counts that guard nothing.
@@ -63,13 +64,13 @@ impl TrafficTotals {
 }
 
 impl Channel {
-    /// Adds what each subscriber of this process has received to `totals` when it leaves. Does nothing if the
+    /// Adds the counters of each subscriber of this process to `totals` when it leaves. Does nothing if the
     /// channel has others already.
     pub fn add_traffic_to(&self, totals: &Arc<TrafficTotals>) {
         let _ = self.totals.set(Arc::clone(totals));
     }
 
-    /// What the current subscribers of this process have received and released. Loads only.
+    /// Returns what the current subscribers of this process have received and released. Only loads.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         if self.is_inherited() {

@@ -1,4 +1,4 @@
-//! Park against wake: nobody sleeps while what it waits for is there.
+//! Park against wake: nobody sleeps once its condition is true.
 
 use std::sync::Arc;
 

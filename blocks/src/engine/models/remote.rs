@@ -11,7 +11,7 @@ use crate::primitive::{interruptible, offline};
 
 const OVERTAKABLE: Pace = Pace::Overtakable { window: 1, depth: u64::MAX };
 
-/// Receives what is there. Returns the number of messages received and lost.
+/// Receives the available messages. Returns the numbers of messages received and lost.
 fn drain(receiver: &mut Receiver) -> (u64, u64) {
     let (mut received, mut lost) = (0, 0);
     loop {

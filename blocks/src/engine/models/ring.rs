@@ -63,7 +63,7 @@ impl Cells {
     }
 }
 
-/// A publisher and what its subscribers join.
+/// A publisher and its channel.
 pub(super) struct Ring {
     pub(super) producer: Producer,
     pub(super) control: Control,
@@ -190,7 +190,7 @@ pub(super) struct Receiver {
     pub(super) cells: Cells,
 }
 
-/// What a subscriber observed.
+/// The observations of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Met {
     Message(u64),

@@ -58,7 +58,7 @@ pub(crate) struct Consumer {
     ended: Option<Arc<Header>>,
 }
 
-/// What a consumer found when it tried to receive.
+/// The result of a consumer's attempt to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A message, which [`Consumer::current`] returns.
@@ -78,14 +78,14 @@ pub(crate) enum Outcome {
 pub(crate) enum Pace {
     /// The publisher waits for it.
     Reliable,
-    /// The publisher goes on, and the oldest messages are lost.
+    /// The publisher continues, and the oldest messages are lost.
     Overtakable {
         /// Sequences to claim ahead at a time, at least 1.
         window: u64,
         /// The largest number of messages kept, at least 1.
         depth: u64,
     },
-    /// The publisher goes on, and the newest messages are lost.
+    /// The publisher continues, and the newest messages are lost.
     Keeping {
         /// Messages kept, at least 1.
         depth: u64,
@@ -93,7 +93,7 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
-    /// The largest number of messages that stay for the consumer when the publisher goes on past it.
+    /// Maximum number of messages that stay for the consumer when the publisher moves past it.
     pub(crate) fn kept(self) -> u32 {
         match self {
             // It comes from a number of blocks.

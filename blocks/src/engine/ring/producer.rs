@@ -333,7 +333,7 @@ impl Producer {
         self.note_loaned(0);
     }
 
-    /// Takes in what was published directly. Call this before anything that depends on the head.
+    /// Adopts the directly published messages. Call this before anything that depends on the head.
     ///
     /// Direct publishing may continue meanwhile, in another thread. Then the head known here is old, and an
     /// old one is safe. Reclaiming goes as far as the known head. The sequences beyond it have blocks that
@@ -367,7 +367,7 @@ impl Producer {
         unit_of(self.control.slot(sequence).word.load(Ordering::Relaxed))
     }
 
-    /// Marks the channel as ended: subscribers drain what is left.
+    /// Marks the channel as ended: subscribers drain the remaining messages.
     pub(crate) fn close(&self) {
         // Ordering: Release pairs with the Acquire load in `Consumer::advance`: one that sees the mark sees
         // the last head.

@@ -20,7 +20,7 @@ pub(crate) struct Layout {
     spans: Vec<Span>,
     /// Bytes of the whole arena.
     pub(crate) len: usize,
-    /// Blocks of all classes at most.
+    /// Maximum number of blocks of all classes.
     pub(crate) blocks: u32,
 }
 

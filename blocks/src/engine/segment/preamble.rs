@@ -45,7 +45,7 @@ pub(crate) struct Geometry {
     pub(crate) classes: u32,
 }
 
-/// What the creator of a segment writes into its first bytes.
+/// The contents of a segment's first bytes, which its creator writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Preamble {
     pub(crate) geometry: Geometry,

@@ -1,4 +1,4 @@
-//! What a [`Writer`] does for code that publishes directly with its blocks: see [`crate::direct`].
+//! The methods of a [`Writer`] for code that publishes directly with its blocks: see [`crate::direct`].
 
 use super::{SuspendedLoan, TakenBlock, Writer};
 use crate::abi::DirectPublisher;
@@ -25,7 +25,7 @@ impl Writer {
         Some(DirectPublisher { timestamps, base: self.base.as_ptr(), capacity: self.block_size, ..direct })
     }
 
-    /// Takes in what was published directly. One load.
+    /// Adopts the directly published messages. One load.
     #[inline]
     pub fn adopt(&mut self) {
         self.producer.adopt();

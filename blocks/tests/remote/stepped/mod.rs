@@ -1,9 +1,8 @@
 //! Processes that are killed after each single instruction of an operation.
 //!
 //! The victim runs in lockstep with this program: it marks the begin and the end of one operation, and
-//! executes a given number of its instructions. There it is killed, or goes on after everybody else
-//! has done as much as they can. Wherever that is, whatever the operation did is either done or not done at
-//! all.
+//! executes a given number of its instructions. There it is killed, or continues after all others have done
+//! as much as they can. Wherever that is, each effect of the operation is either complete or absent.
 //!
 //! `BLOCKCAST_KILLS` is the number of kills per test. If an operation has no more instructions than that,
 //! each of them is the last one once; otherwise they are spread over it.
@@ -52,7 +51,7 @@ fn part(test: &str) -> Option<(Socket, String)> {
     None
 }
 
-/// Why nothing can be single-stepped here, if so.
+/// Returns why nothing can be single-stepped here, if that is so.
 fn obstacle(test: &str) -> Option<String> {
     if cfg!(not(target_arch = "x86_64")) {
         return Some(
@@ -76,7 +75,7 @@ fn be_met(socket: &Socket) {
     socket.expect("met");
 }
 
-/// Traces the thread of a victim that does everything.
+/// Traces the only working thread of a victim.
 fn meet(victim: &OtherProcess) -> Result<Tracee, nix::errno::Errno> {
     let (thread, _) = victim.socket.receive().expect("it lives");
     let tracee = Tracee::seize(thread.parse().expect("a number"))?;
@@ -84,7 +83,7 @@ fn meet(victim: &OtherProcess) -> Result<Tracee, nix::errno::Errno> {
     Ok(tracee)
 }
 
-/// Says that a test did not run, past the capture of its output.
+/// Reports that a test did not run, past the capture of its output.
 fn skip(test: &str, reason: &str) {
     writeln!(std::io::stderr(), "{test}: skipped: {reason}").expect("standard error is open");
 }
@@ -109,8 +108,8 @@ fn run(tracee: &Tracee, most: u64) -> (u64, bool) {
     (most, true)
 }
 
-/// After how many instructions of an operation of this length to stop: all of them if there are as many
-/// kills.
+/// Chooses after how many instructions of an operation of this length to stop: after each if there are as
+/// many kills.
 fn places(random: &mut Random, length: u64, kills: u64) -> Vec<u64> {
     let everywhere = if kills >= length { length } else { 0 };
     let rest = kills - everywhere;
@@ -121,8 +120,8 @@ fn places(random: &mut Random, length: u64, kills: u64) -> Vec<u64> {
     (1..=everywhere).chain((0..rest).map(spread)).collect()
 }
 
-/// Where to stop in an operation of this length, and what happens then: kills, and a quarter as many that go
-/// on.
+/// Chooses where to stop in an operation of this length, and the victim's fate: kills, and a quarter as many
+/// that continue.
 fn stops(random: &mut Random, length: u64, kills: u64) -> Vec<(u64, Fate)> {
     let killed = places(random, length, kills).into_iter().map(|most| (most, Fate::Killed));
     let continued = places(random, length, kills.div_ceil(4)).into_iter().map(|most| (most, Fate::Continues));
@@ -131,7 +130,7 @@ fn stops(random: &mut Random, length: u64, kills: u64) -> Vec<(u64, Fate)> {
     stops
 }
 
-/// The operations to stop in, and how many of all kills each gets, by its weight.
+/// Distributes all kills over the operations, by their weights.
 fn shares<T: Copy + Debug>(operations: &[T], weight: impl Fn(T) -> u64) -> Vec<(T, u64)> {
     let only = std::env::var("BLOCKCAST_OPERATION");
     let is_asked = |one: &T| only.as_ref().map_or(true, |only| *only == format!("{one:?}"));
@@ -146,18 +145,18 @@ fn shares<T: Copy + Debug>(operations: &[T], weight: impl Fn(T) -> u64) -> Vec<(
     asked.into_iter().map(share).collect()
 }
 
-/// The next words of a victim.
+/// Returns the next message of a victim.
 fn hear(victim: &OtherProcess) -> String {
     victim.socket.receive().expect("the victim has ended itself").0
 }
 
-/// What becomes of a victim that was stopped.
+/// The fate of a stopped victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Killed,
-    /// It goes on, after others may have done as much as they can.
+    /// It continues, after others may have done as much as they can.
     Continues,
-    /// It goes on, and nobody has done anything.
+    /// It continues, and nobody has done anything.
     Undisturbed,
 }
 
@@ -173,7 +172,7 @@ fn resources() -> (usize, usize) {
     (files, maps.lines().filter(|line| line.contains("memfd:blockcast")).count())
 }
 
-/// What a series of kills came to, in one line that `.ci/kills` reads.
+/// Reports the result of a series of kills, in one line that `.ci/kills` reads.
 fn report(socket: &Socket, victim: &str, stops: &Stops, messages: u64, lost: u64) {
     let Stops { killed, continued, operations, instructions } = stops;
     let counts = format!("kills: {victim} stepped {killed} {messages} {lost}");

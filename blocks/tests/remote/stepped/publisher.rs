@@ -20,7 +20,7 @@ const BLOCKS: u64 = 32;
 /// Messages kept for a subscriber that keeps the oldest.
 const KEPT: u64 = 4;
 
-/// What a publisher does when it is stopped.
+/// The operation of a publisher that is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Publish,
@@ -28,9 +28,9 @@ enum Operation {
     Wake,
     /// Gets blocks back that everybody has passed.
     Reclaim,
-    /// Goes past subscribers that may lose messages, and lists what they have claimed.
+    /// Overtakes subscribers that may lose messages, and lists the messages that they have claimed.
     Overtake,
-    /// Takes back what a subscriber has claimed and not taken.
+    /// Takes back messages that a subscriber has claimed and not taken.
     Revoke,
     /// Announces that it waits for a block.
     Wait,
@@ -44,7 +44,7 @@ use Operation::{Attach, Close, Detach, Overtake, Publish, Reclaim, Revoke, Wait,
 impl Operation {
     const ALL: [Self; 9] = [Publish, Wake, Reclaim, Overtake, Revoke, Wait, Attach, Detach, Close];
 
-    /// How many kills it gets, compared with others: fewer if it makes system calls.
+    /// Its share of the kills, compared with others: smaller if it makes system calls.
     fn weight(self) -> u64 {
         if self == Attach { 1 } else { 8 }
     }
@@ -57,7 +57,7 @@ impl Operation {
         }
     }
 
-    /// Receives what must be received before it.
+    /// Receives the messages that must be received before it.
     fn prepare(self, [reliable, overtakable, keeping]: &mut [Receiver; 3]) {
         match self {
             Publish | Wait | Attach | Detach | Close => {}
@@ -136,14 +136,14 @@ fn publish_all(writer: &mut Writer) {
     }
 }
 
-/// What an operation does that runs to its end undisturbed.
+/// The effect of an operation that runs to its end undisturbed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Whole {
     instructions: u64,
     published: u64,
 }
 
-/// The subscribers, and what has become of their publishers so far.
+/// The subscribers, and the fates of their publishers so far.
 struct Stage {
     test: &'static str,
     random: Random,
@@ -154,7 +154,7 @@ struct Stage {
 
 impl Stage {
     /// Stops a victim after `most` instructions of an operation that was seen to do `whole` undisturbed.
-    /// Returns what it does if it goes on.
+    /// Returns its effect if it continues.
     fn stop(&mut self, operation: Operation, most: u64, fate: Fate, whole: Whole) -> Whole {
         let what = format!("{operation:?}, {fate:?} after {most} instructions");
         let before = resources();
@@ -229,7 +229,7 @@ impl Stage {
         self.messages += published;
     }
 
-    /// Stops and kills victims in this operation so often.
+    /// Stops and kills this number of victims in the operation.
     fn perform(&mut self, operation: Operation, kills: u64) {
         let whole = self.stop(operation, u64::MAX, Fate::Undisturbed, Whole::default());
         self.stops.operations += 1;

@@ -1,4 +1,4 @@
-//! A subscriber that checks all that it receives: [`Receiver`].
+//! [`Receiver`]: a subscriber that checks all messages that it receives.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -8,7 +8,7 @@ use blockcast_blocks::{Channel, Overflow, RawSample, Reader, ReceiveError};
 use crate::kills::join;
 use crate::messages;
 
-/// A subscriber, and what it has received and lost so far.
+/// A subscriber, with its counts of received and lost messages.
 #[derive(Default)]
 pub struct Receiver {
     pub reader: Option<Reader>,
@@ -78,7 +78,7 @@ impl Receiver {
         while self.receive() {}
     }
 
-    /// Does what comes before sleeping.
+    /// Takes the steps before sleeping.
     pub fn wait(&mut self) {
         let _ = self.reader().poll_ready(&mut Context::from_waker(Waker::noop()));
     }

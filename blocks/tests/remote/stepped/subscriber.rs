@@ -19,7 +19,7 @@ use crate::{attach, config, open, open_files};
 /// Blocks of the channel.
 const BLOCKS: u64 = 32;
 
-/// What a subscriber does when it is stopped.
+/// The operation of a subscriber that is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Open,
@@ -30,7 +30,7 @@ enum Operation {
     /// Counts its samples as holds, and announces that it waits.
     Wait,
     DropSample,
-    /// Receives what it has claimed although the publisher has passed it, learns of its loss, and goes on.
+    /// Receives the messages that it claimed but the publisher has passed, learns of its loss, and continues.
     Jump,
     /// The same with a sample.
     JumpWithSample,
@@ -48,7 +48,7 @@ impl Operation {
         [Open, Join, Receive, ReceiveOwned, Batch, Wait, DropSample, Jump, JumpWithSample, Leave, Close];
 
     /// How many kills it gets, compared with others. Those that make system calls have many more
-    /// instructions, of which few touch what is shared.
+    /// instructions, few of which touch shared memory.
     fn weight(self) -> u64 {
         match self {
             Open => 1,
@@ -57,7 +57,7 @@ impl Operation {
         }
     }
 
-    /// Whether subscribers of this pace do that.
+    /// Whether subscribers of this pace perform this operation.
     fn is_for(self, pace: Overflow) -> bool {
         pace != Overflow::Block || !matches!(self, Jump | JumpWithSample)
     }
@@ -75,7 +75,7 @@ impl Victim<'_> {
         self.socket.expect("published");
     }
 
-    /// Does what comes before an operation of a subscriber that has joined.
+    /// Takes the steps before an operation of a subscriber that has joined.
     fn prepare(&mut self, operation: Operation) {
         match operation {
             Open | Join => {}
@@ -111,7 +111,7 @@ impl Victim<'_> {
         }
     }
 
-    /// Says what it has received and lost.
+    /// Reports its counts of received and lost messages.
     fn say(&self, what: &str) {
         self.socket.send(&format!("{what} {} {}", self.receiver.received, self.receiver.lost), &[]);
     }
@@ -180,7 +180,7 @@ struct Stage {
     lost: u64,
 }
 
-/// What an operation does that runs to its end undisturbed.
+/// The effect of an operation that runs to its end undisturbed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Whole {
     instructions: u64,
@@ -241,7 +241,7 @@ impl Stage {
     }
 
     /// Stops a victim after `most` instructions of an operation that was seen to do `whole` undisturbed.
-    /// Returns what it does if it goes on.
+    /// Returns its effect if it continues.
     fn stop(&mut self, operation: Operation, most: u64, fate: Fate, whole: Whole) -> Whole {
         let what = format!("{operation:?}, {:?}, {fate:?} after {most} instructions", self.pace);
         let before = resources();
@@ -332,7 +332,7 @@ impl Stage {
         self.lost += reader.lost;
     }
 
-    /// Stops and kills victims in this operation so often.
+    /// Stops and kills this number of victims in the operation.
     fn perform(&mut self, operation: Operation, kills: u64) {
         let whole = self.stop(operation, u64::MAX, Fate::Undisturbed, Whole::default());
         self.stops.operations += 1;
@@ -355,7 +355,7 @@ impl Stage {
     }
 }
 
-/// Messages received and lost, from a text that begins with `what`.
+/// Parses the numbers of messages received and lost from a text that begins with `what`.
 fn counts(said: &str, what: &str) -> (u64, u64) {
     let counts = said.strip_prefix(what).and_then(|counts| counts.trim_start().split_once(' '));
     let (received, lost) = counts.expect("two counts");

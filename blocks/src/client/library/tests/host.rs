@@ -1,4 +1,4 @@
-//! A host of one publisher and one subscription, which does what the test says.
+//! A host of one publisher and one subscription, which the test controls.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
@@ -17,7 +17,7 @@ pub(super) fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a test's app returns.
+/// The result of a test's app.
 pub(super) type Outcome = Result<(), String>;
 
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) cancelled: bool,
     /// `wait` has returned for the sake of the subscription, and nobody has looked since.
     reported: bool,
-    /// There was no block for somebody, who was not told yet that there is one.
+    /// A loan found no block, and its thread has not been told yet that there is one.
     refused: bool,
     woken: bool,
     /// How many threads are in `wait`.
@@ -39,7 +39,7 @@ pub(super) struct State {
     pub(super) incoming: VecDeque<(&'static [u8], u32, u32)>,
     pub(super) ended: bool,
     pub(super) delivered: u64,
-    /// What the app has released last.
+    /// The latest release by the app.
     pub(super) released: u64,
     /// Numbers of the deliveries that are held.
     pub(super) holds: BTreeMap<u32, u64>,
@@ -52,7 +52,7 @@ pub(super) struct State {
     next_handle: u64,
     /// Messages that were published, with the flag.
     pub(super) published: Vec<(Vec<u8>, bool)>,
-    /// What the next call that returns a status returns instead of doing anything.
+    /// If set, the next call that returns a status returns this one instead of doing anything.
     pub(super) refuses: Option<Status>,
 }
 

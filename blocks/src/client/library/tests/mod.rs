@@ -1,4 +1,4 @@
-//! The app's side against a host that does what the tests say.
+//! The app's side against a host that the tests control.
 
 mod host;
 mod messages;

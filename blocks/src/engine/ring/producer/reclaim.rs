@@ -44,7 +44,7 @@ const HERE: Keeper = 0;
 /// How far a reclamation may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Only what every subscriber has passed.
+    /// Only the messages that every subscriber has passed.
     Passed,
     /// If that is nothing: past subscribers that may be overtaken, by at most this many messages.
     Overtake(u64),
@@ -81,7 +81,7 @@ impl Producer {
         self.settle::<EVERYWHERE>(target)
     }
 
-    /// Frees what nobody claims or holds below the watermark, which was announced as `target`.
+    /// Frees the blocks below the watermark that nobody claims or holds. It was announced as `target`.
     #[inline]
     fn settle<const EVERYWHERE: bool>(&mut self, target: u64) -> usize {
         let first = self.watermark;

@@ -1,4 +1,4 @@
-//! What a view shows of a channel, and which files it refuses.
+//! The state of a channel that a view shows, and the files that it refuses.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ fn memfd(bytes: &[u8], seals: SealFlags) -> OwnedFd {
     file
 }
 
-/// What opening says if the control segment is changed.
+/// Returns the error of opening a changed control segment.
 fn refusal(change: impl FnOnce(&mut Vec<u8>)) -> SegmentError {
     let (_writer, files) = shared();
     let mut bytes = bytes_of(&files.control);
@@ -212,7 +212,8 @@ fn a_descriptor_that_names_no_block_or_too_many_bytes_is_refused() {
 }
 
 proptest! {
-    /// Whatever stands in the file, opening returns, and so does reading what it claims to hold.
+    /// With any contents of the file, opening returns, and so does reading the messages that it claims to
+    /// hold.
     #[test]
     fn hostile_bytes_are_an_error_or_a_view_that_stays_within_the_arena(
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), anywhere in any::<bool>()
