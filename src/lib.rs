@@ -1,8 +1,8 @@
-//! Zero-copy publish-subscribe on memory blocks, for threads and for sandboxed wasm guests.
+//! Zero-copy publish-subscribe on memory blocks, for threads, processes and sandboxed wasm guests.
 //!
 //! A publisher fills a block in place, a [`Broker`] gives every subscriber a read-only attachment to it, and
 //! the block is reclaimed once every subscriber has detached. A subscriber is a thread, a task, a native
-//! library or a wasm guest. Nothing is copied.
+//! library, a wasm guest or another process. Nothing is copied.
 //!
 //! ```
 //! use blockcast::{Broker, Flat};
@@ -20,17 +20,19 @@
 //!
 //! # Apps
 //! An app is an `async fn` that takes a [`Session`], or a plain `fn` that takes one and uses the blocking
-//! calls. The same source runs in three deployments:
+//! calls. The same source runs in four deployments:
 //! - linked into a program, [`Broker::run`] runs it;
 //! - exported with [`export!`] and built for wasm32, it is a guest, which [`Broker::spawn_guest`] runs in a
 //!   sandbox;
 //! - exported and built with `RUSTFLAGS="--cfg blockcast_library"`, it is a shared library, which
-//!   [`Broker::spawn_library`] runs at the speed of linked code.
+//!   [`Broker::spawn_library`] runs at the speed of linked code;
+//! - such a library, or a program made with [`main!`], runs in a process of its own:
+//!   [`Broker::spawn_process`].
 //!
 //! # Processes
 //! A broker [serves](Broker::serve) its topics at a Unix socket. Other processes of the machine
-//! [connect](Connection::connect) to it, and publish and subscribe as if they were part of the program. Their
-//! messages are not copied either.
+//! [connect](Connection::connect) to it, and publish and subscribe as if they were part of the program. The
+//! messages of processes of the same user are not copied either.
 //!
 //! # Crates
 //! | crate | contents |
