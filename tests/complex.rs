@@ -1,4 +1,4 @@
-//! What the example `complex` promises its users, checked from outside on the built program.
+//! The promises of the example `complex` to its users, checked from outside on the built program.
 //!
 //! Its guests are those beside their source, or those in the folder that `BLOCKCAST_GUESTS` names.
 

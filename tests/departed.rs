@@ -1,4 +1,4 @@
-//! What a topic's counters report about departed participants.
+//! A topic's counters after participants have left.
 
 use blockcast::{Broker, Bytes, PublisherOptions, SubscriberOptions};
 

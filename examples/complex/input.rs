@@ -93,7 +93,7 @@ impl Drop for Progress {
     }
 }
 
-/// What was read, and what a subscriber should have counted.
+/// The text that was read, and the counts that a subscriber should report.
 #[derive(Debug)]
 pub struct Fed {
     /// Name of the input in messages.

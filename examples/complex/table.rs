@@ -68,7 +68,7 @@ impl Summary<'_> {
         self.fed.refused.is_some() && matches!(publisher.reason, ExitReason::Failed(_))
     }
 
-    /// What subscribers did not receive although they finished.
+    /// Lists the messages that subscribers did not receive although they finished.
     fn lost(&self) -> Vec<String> {
         let [publisher, subscribers @ ..] = self.ended;
         let complete = publisher.reason == ExitReason::Finished || self.line_refused();

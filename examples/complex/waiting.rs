@@ -17,7 +17,7 @@ pub const SILENCE: Duration = Duration::from_secs(2);
 /// wait is twice the grace period, for a library that does not end.
 const LIMIT: Duration = GRACE.saturating_mul(5);
 
-/// What the program waits for.
+/// The current wait of the program.
 static CURRENT: Mutex<String> = Mutex::new(String::new());
 
 /// Reports on standard error what the program waits for.

@@ -52,7 +52,7 @@ pub trait Layout<V: Value>: Sized + 'static {
     }
 }
 
-/// What is measured.
+/// The measured step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Build a message.

@@ -62,13 +62,13 @@ pub struct Channel {
     /// The arena's file, if the publisher is in another process.
     #[cfg(not(loom))]
     _arena_file: Option<Arc<OwnedFd>>,
-    /// Where subscribers that leave are counted.
+    /// Sums up the counters of subscribers that have left.
     totals: OnceLock<Arc<TrafficTotals>>,
     /// Dropped last: the memory is free by then.
     charge: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// A subscriber's samples, as statistics see them.
+/// A subscriber's samples, for statistics.
 pub(crate) trait Holder: fmt::Debug + Send + Sync {
     /// The messages that the samples keep, if there are any.
     fn stats(&self) -> Option<HolderStats>;
@@ -109,7 +109,7 @@ pub(super) struct Subscribers {
     /// Reasons to keep the memory of the blocks for now: subscribers that are still joining, and
     /// [pins](ArenaPin).
     pub(super) pins: u32,
-    /// The memory of the blocks was released: nobody can join any more.
+    /// Whether the memory of the blocks was released, so that nobody can join any more.
     pub(super) released: bool,
 }
 
@@ -134,7 +134,7 @@ impl Channel {
         Ok((Arc::new(channel), files.arena))
     }
 
-    /// The channel of a segment, with the files to keep open: those of control segment and arena.
+    /// Creates the channel of a segment, with the files to keep open: those of control segment and arena.
     pub(super) fn of(
         config: ChannelConfig,
         segment: Segment,
@@ -162,7 +162,7 @@ impl Channel {
         }
     }
 
-    /// A number that no other channel of this process has.
+    /// Returns a number that no other channel of this process has.
     #[inline]
     pub(crate) fn serial(&self) -> u64 {
         self.serial
@@ -227,7 +227,7 @@ impl Channel {
     #[must_use]
     pub fn subscriber_count(&self) -> u32 {
         if self.is_inherited() {
-            // Nobody. Threads of the parent may have held the lock when it forked.
+            // There are none. Threads of the parent may have held the lock when it forked.
             return 0;
         }
         let joined =
@@ -276,7 +276,7 @@ impl Channel {
         }
     }
 
-    /// Nobody else can map the control segment from now on.
+    /// Closes the file, so that nobody else can map the control segment from now on.
     pub(crate) fn close_file(&self) {
         #[cfg(not(loom))]
         drop(self.control_file.lock().unwrap_or_else(PoisonError::into_inner).take());

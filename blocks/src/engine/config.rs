@@ -1,4 +1,4 @@
-//! How a channel is made: [`ChannelConfig`].
+//! [`ChannelConfig`]: how to create a channel.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

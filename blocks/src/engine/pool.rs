@@ -1,4 +1,4 @@
-//! Which blocks a publisher has, and which of them are spare.
+//! The blocks of a publisher, and which of them are spare.
 //!
 //! A class starts with some blocks and may grow to its limit. The arena has address space for all of them
 //! ([`Layout`]). The system commits memory when a block is first written.

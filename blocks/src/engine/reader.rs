@@ -50,14 +50,14 @@ pub struct Reader {
     file: Option<Arc<OwnedFd>>,
 }
 
-/// How a message is received and released.
+/// How to receive and release messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
     /// Without any checks: the publisher waits for this reader, and neither samples nor descriptors keep the
     /// interval from following what was received.
     Plain,
-    /// With checks for what may have happened meanwhile.
+    /// With checks for events in between.
     Guarded,
 }
 
@@ -330,7 +330,7 @@ impl Reader {
         }
     }
 
-    /// Goes on after the publisher has overtaken this reader. Returns how many messages were lost.
+    /// Continues after the publisher has overtaken this reader. Returns how many messages were lost.
     fn jump(&mut self) -> u64 {
         // Nothing older may depend on the interval when it jumps.
         self.window.count_all(&self.consumer);

@@ -78,7 +78,7 @@ pub(crate) enum Command {
     Subscribe { ticket: u64, topic: Arc<Topic>, reply: Option<Reply> },
     /// The subscription with this ticket has left, or was given up.
     Unsubscribe { ticket: u64, topic: String },
-    /// Nobody in this process uses a channel of another one any more.
+    /// This process no longer uses a channel of another one.
     Released { session: u64, seat: SeatId },
     /// Ask the host for topics.
     Inspect { selection: Selection, reply: mpsc::Sender<TopicPage> },

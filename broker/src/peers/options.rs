@@ -212,10 +212,10 @@ impl ServeOptions {
     /// everybody who connects trusts the host.
     ///
     /// # Safety
-    /// With [`Trust::Shared`], every process of the user that may publish publishes only messages that are
-    /// valid in their topic's layout, as all do that use this crate's typed publishers. With
-    /// [`Trust::Shared`] and [`Trust::Checked`], none changes a message after it has published it, as none
-    /// does that uses this crate. There is no obligation with [`Trust::Walled`].
+    /// This concerns every process of the user that may publish. With [`Trust::Shared`], it publishes only
+    /// messages that are valid in their topic's layout, like processes that use this crate's typed
+    /// publishers. With [`Trust::Shared`] and [`Trust::Checked`], it never changes a message after publishing
+    /// it, like processes that use this crate. There is no obligation with [`Trust::Walled`].
     #[must_use]
     pub unsafe fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;

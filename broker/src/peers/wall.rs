@@ -52,7 +52,7 @@ pub(crate) fn seat_of(copies: ChannelNumber) -> SeatId {
 #[derive(Debug)]
 pub(crate) struct Wall {
     shared: Weak<Shared>,
-    /// Those whose channels of copies are being opened.
+    /// Passages whose channels of copies are being opened.
     opening: BTreeMap<ChannelNumber, Passage>,
     /// The thread that copies, once there is something to copy.
     copier: Option<Copier>,

@@ -11,7 +11,7 @@ use crate::support::{
     subscriber, test_name, until,
 };
 
-/// Everyone who subscribed before a publisher was opened receives its first message.
+/// All who subscribed before a publisher was opened receive its first message.
 #[test]
 fn no_subscriber_misses_the_first_message_of_a_publisher_that_is_opened_after_it() {
     let host = Host::new();

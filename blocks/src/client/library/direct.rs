@@ -17,7 +17,7 @@ const AT_A_TIME: u32 = 64;
 #[derive(Debug)]
 pub(super) struct DirectWriter {
     direct: DirectPublisher,
-    /// Which time the messages carry.
+    /// The kind of time that the messages carry.
     timestamps: u32,
     /// Where the blocks start.
     base: NonNull<u8>,

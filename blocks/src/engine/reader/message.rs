@@ -44,7 +44,7 @@ impl RawMessage<'_> {
         validity_of(self.word)
     }
 
-    /// Who published it.
+    /// The publisher of the message.
     #[must_use]
     pub fn publisher(&self) -> PublisherId {
         self.reader.channel.publisher()

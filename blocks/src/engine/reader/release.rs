@@ -56,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// Releases what no sample and no descriptor needs.
+    /// Releases all messages that no sample and no descriptor needs.
     #[inline(never)]
     pub(super) fn settle(&mut self) {
         let oldest = self.window.oldest(&self.consumer).unwrap_or(NOTHING_TAKEN).min(self.floor);

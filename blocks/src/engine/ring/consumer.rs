@@ -1,4 +1,4 @@
-//! A subscriber's half of the protocol: claim messages, receive and release them.
+//! A subscriber's half of the protocol: claim, receive and release messages.
 //!
 //! A *reliable* consumer claims everything from its `low` on. The publisher cannot pass it, so receiving
 //! takes a load of the head and a load of the descriptor, and releasing takes one store. A consumer that may
@@ -96,7 +96,7 @@ impl Pace {
     /// Maximum number of messages that stay for the consumer when the publisher moves past it.
     pub(crate) fn kept(self) -> u32 {
         match self {
-            // It comes from a number of blocks.
+            // The depth was computed from a number of blocks.
             Self::Keeping { depth } => u32::try_from(depth).unwrap_or(u32::MAX),
             Self::Reliable | Self::Overtakable { .. } => 0,
         }
@@ -394,7 +394,8 @@ impl Consumer {
 
     #[inline(always)]
     fn store_low(&self, low: u64) {
-        // Ordering: Release pairs with the publisher's Acquire scan: we have read what we let go of.
+        // Ordering: Release pairs with the publisher's Acquire scan: we have read the messages that we
+        // release.
         self.cursor.line().low.store(low, essential!(release_low, Ordering::Release));
     }
 

@@ -5,7 +5,7 @@
 //!
 //! # Reclaiming
 //! To give up the sequences below some *target*, the publisher
-//! 1. scans the cursors for what everyone has passed, which gives the target;
+//! 1. scans the cursors for the sequences that all have passed, which gives the target;
 //! 2. announces the target as the new *watermark*, then fences (if all subscribers are reliable, those that
 //!    join fence for both, by a process-wide barrier);
 //! 3. scans the cursors again for intervals that still cover a sequence below the target.
@@ -20,7 +20,7 @@
 //! be under way. So when nothing else is left, the publisher *revokes*: after a process-wide barrier, it sees
 //! how far each subscriber has begun to take, and one that begins later sees the watermark.
 //!
-//! All this goes over the cursors of every process that takes part: see [`crate::engine::remote`].
+//! The scans include the cursors of every process that takes part: see [`crate::engine::remote`].
 //!
 //! Descriptors below the watermark are overwritten from then on, so a subscriber that is not reliable checks
 //! the watermark after it has read a descriptor.
@@ -71,7 +71,7 @@ pub(crate) struct Producer {
     /// The attached processes, as of `annex_version`.
     annexes: Vec<Arc<Annex>>,
     annex_version: u32,
-    /// How long it is since a subscriber of another process waited.
+    /// Records how long ago a subscriber of another process waited.
     fenced: Fenced,
     /// Blocks that were reserved for direct publishing and not published yet, as of the head known here.
     reserved: u32,
@@ -220,8 +220,8 @@ impl Producer {
         announcement.publish(word, self.head, self.bytes)
     }
 
-    /// Takes note of processes that were attached or detached. Returns `true` if there were any. A load, as a
-    /// rule.
+    /// Notices processes that were attached or detached. Returns `true` if there were any. A load, in the
+    /// usual case.
     #[inline(always)]
     fn notice_annexes(&mut self) -> bool {
         // Ordering: Relaxed; a joiner of another process makes a barrier that reaches this one after it was

@@ -149,7 +149,7 @@ impl SampleEntry {
         // samples: they have read what we release for all.
         let mut state = this.state.load(Ordering::Acquire);
         while state != ONE | COUNTED {
-            // Ordering: Release: we have read what we let go of.
+            // Ordering: Release: we have read the message that we release.
             match this.state.compare_exchange(state, state - ONE, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(now) => state = now,
@@ -283,7 +283,7 @@ impl Clone for RawSample {
 impl Drop for RawSample {
     #[inline(always)]
     fn drop(&mut self) {
-        // Ordering: Release: we have read what we let go of. After a success the entry may be freed at any
+        // Ordering: Release: we have read the message. After a success the entry may be freed at any
         // time, so nothing of it is touched any more.
         let release = essential!(release_sample, Ordering::Release);
         if self.entry().state.compare_exchange(ONE, FREE, release, Ordering::Relaxed).is_err() {

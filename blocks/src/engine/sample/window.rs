@@ -37,7 +37,7 @@ use crate::primitive::{AtomicU32, Ordering};
 use crate::stats::HolderStats;
 use crate::units::Sequence;
 
-/// The largest number of messages that an interval covers for samples.
+/// Maximum number of messages that an interval covers for samples.
 pub(crate) const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 
 /// Entries that a window starts with.
@@ -81,7 +81,7 @@ pub(crate) struct Attachments {
     limited: bool,
     /// Counted holds.
     kept: AtomicU32,
-    /// Those of them that are charged to the shared allowance.
+    /// Number of them that are charged to the shared allowance.
     charged: AtomicU32,
     /// The subscriber's name in statistics; may be empty.
     name: String,

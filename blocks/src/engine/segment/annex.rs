@@ -16,7 +16,7 @@ use crate::sys::mappings::charge_mappings;
 /// Marks a file as an annex.
 const MAGIC: [u8; 8] = *b"blkannex";
 
-/// Bytes of the preamble that mean something.
+/// Number of bytes of the preamble that are used.
 const USED: usize = 32;
 
 /// A mapped annex: writable in the process that created it, read-only in the publisher's.
@@ -31,7 +31,7 @@ pub(crate) struct AnnexGeometry {
 }
 
 impl AnnexGeometry {
-    /// Where the side is, and the length of the file in whole pages.
+    /// Returns the offsets of the side's parts, and the length of the file in whole pages.
     fn offsets(self) -> Option<(SideOffsets, usize)> {
         if self.seats > MAX_SUBSCRIBERS {
             return None;

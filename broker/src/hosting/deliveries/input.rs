@@ -131,8 +131,8 @@ impl<V: ArenaView> Input<V> {
         self.reader.as_mut().is_some_and(Reader::has_message)
     }
 
-    /// Announces that the component is about to sleep, until `waker` is called. Returns `true` if it has a
-    /// reason not to.
+    /// Announces that the component is about to sleep until `waker` is called. Returns `true` if it
+    /// must not sleep, because it has something to receive.
     pub(super) fn arm(&mut self, reliable: bool, waker: &Waker) -> bool {
         let Some(reader) = &mut self.reader else { return true };
         // A message that the component may not receive is not a reason.

@@ -17,7 +17,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// A seat that holds back its publisher.
 type Seat = (Session, SeatId);
 
-/// Which subscribing processes hold publishers back, and since when they have not moved.
+/// The subscribing processes that hold publishers back, and since when they have not moved.
 #[derive(Debug, Default)]
 pub(super) struct StallWatch {
     /// How long a subscriber may take. `None` if there is no limit.

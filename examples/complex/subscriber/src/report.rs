@@ -1,4 +1,4 @@
-//! What a subscriber reports when it has read everything.
+//! A subscriber's report when it has read everything.
 
 use blockcast::{Flat, Payload};
 
@@ -7,7 +7,7 @@ use crate::tally::Tally;
 /// Layout of a report: name, messages, then the [`Tally`] in the order of its fields.
 pub type ReportLayout = Flat<(String, u64, u64, u64, u64, u64, u64)>;
 
-/// What a subscriber has read.
+/// The counts of a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Name of the subscriber.

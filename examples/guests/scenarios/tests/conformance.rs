@@ -16,7 +16,7 @@ mod support;
 
 use support::{Deployment, End, Stage, mixes};
 
-/// What one app of a case logs, and how it ends.
+/// The expected log of one app of a case, and its expected end.
 struct Role {
     name: &'static str,
     end: End,

@@ -61,7 +61,7 @@ impl Burst {
 /// Number of calls that measure the cost of one.
 const CALLS: u32 = 10_000;
 
-/// What the app reports about a burst: the fields of its message, in order.
+/// The app's report about a burst: the fields of its message, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
     /// Nanoseconds for receiving.

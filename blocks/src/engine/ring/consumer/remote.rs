@@ -1,4 +1,4 @@
-//! Receiving from a publisher of another process, by a [`Consumer`] that believes nothing it has not checked.
+//! Receiving from a publisher of another process, by a [`Consumer`] that checks everything it reads.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::primitive::{LoadAcquire as _, Ordering};
 const UNREACHABLE: u64 = 1 << 62;
 
 impl Consumer {
-    /// Whether the head makes sense.
+    /// Whether the head is possible.
     pub(super) fn is_sane(&self) -> bool {
         let reachable = (self.next..UNREACHABLE).contains(&self.head);
         // The publisher waits, so it cannot be further ahead than it has blocks.
@@ -28,7 +28,7 @@ impl Consumer {
         self.take_believed(Packed { sequence: self.next, word, time })
     }
 
-    /// Takes the next message, if its descriptor can be believed.
+    /// Takes the next message, if its descriptor is valid.
     #[inline]
     pub(super) fn take_believed(&mut self, next: Packed) -> Outcome {
         let Some(word) = self.believed(next.word) else { return Outcome::Corrupt };
@@ -37,7 +37,7 @@ impl Consumer {
         Outcome::Message
     }
 
-    /// The descriptor word as readers may believe it. `None` if it names no block.
+    /// Returns the descriptor word in the form that readers may rely on. `None` if it names no block.
     #[inline]
     pub(super) fn believed(&self, word: u64) -> Option<u64> {
         if !self.checked {

@@ -35,7 +35,7 @@ impl Claim {
     }
 }
 
-/// Whose subscribers keep a block: the number of an attached process, or [`HERE`].
+/// The process whose subscribers keep a block: the number of an attached process, or [`HERE`].
 type Keeper = u32;
 
 /// The publisher's process.
@@ -162,7 +162,7 @@ impl Producer {
         }
     }
 
-    /// Copies the descriptor of a claimed message to where its subscriber finds it once the slot is
+    /// Copies the descriptor of a claimed message to the place where its subscriber finds it once the slot is
     /// overwritten.
     fn list(&self, sequence: u64, unit: u32) {
         let slot = self.control.slot(sequence);
@@ -197,7 +197,7 @@ impl Producer {
         keeper
     }
 
-    /// Another process that keeps a block and may.
+    /// Finds another process that keeps a block, within its quota.
     fn keeper_elsewhere(&self, sequence: u64, block: usize, before: Option<Keeper>) -> Option<Keeper> {
         let keeps = |annex: &&Arc<Annex>| {
             let claims = |claim: &Claim| claim.keeper == annex.id().0 && claim.covers(sequence);
@@ -336,7 +336,7 @@ impl Producer {
         self.sort_out::<true>(self.watermark, self.watermark)
     }
 
-    /// Collects the intervals below the watermark, without what is only claimed.
+    /// Collects the intervals below the watermark, except messages that are only claimed.
     fn collect_taken(&mut self) {
         self.claims.clear();
         for cursor in self.control.side().used_cursors() {

@@ -9,8 +9,8 @@
 //! - *fenced*: somebody waited lately. The publisher fences, and so does the waiter.
 //!
 //! The publisher alone changes the mode. A waiter reads it behind its fence. When the publisher becomes
-//! quiet, it says so, fences, and looks for announcements once more: a waiter that has read otherwise made
-//! its own before that.
+//! quiet, it stores the mode, fences, and looks for announcements once more: a waiter that read the old mode
+//! made its own before that.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Fenced {
 }
 
 impl Producer {
-    /// Whether somebody of this process waits for what was published and must be woken. Checks behind a
+    /// Whether somebody in this process waits for the published message and must be woken. Checks behind a
     /// fence. Wakes those who wait in other processes.
     #[cold]
     pub(crate) fn wakes(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! entries come back.
+//! Entries of dropped samples are used again.
 
 use super::*;
 use crate::engine::config::ChannelConfig;
