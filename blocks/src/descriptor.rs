@@ -23,7 +23,7 @@ const UNCHECKED_BIT: u64 = 1 << 32;
 pub enum Validity {
     /// They were built by the layout's own builder, or validated after nobody could write to them any more.
     Valid,
-    /// They were not checked. Whoever reads them as a value must validate them first.
+    /// They were not checked. Validate them before reading them as a value.
     Unchecked,
 }
 

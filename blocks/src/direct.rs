@@ -7,9 +7,9 @@
 //!   event count            word           read after a light barrier: 0, nobody waits
 //! ```
 //! The engine does everything else: its publisher provides free blocks and, behind a fence, wakes
-//! subscribers. So the asymmetric barrier of an [event count](crate::engine::wake::event_count) works whoever
-//! publishes: a waiter's process-wide barrier reaches all threads of the process, those of a loaded component
-//! among them.
+//! subscribers. So the asymmetric barrier of an [event count](crate::engine::wake::event_count) works for
+//! both publishers: a waiter's process-wide barrier reaches all threads of the process, those of a loaded
+//! component among them.
 
 #![cfg_attr(
     not(any(blockcast_library, test)),

@@ -206,8 +206,8 @@ mod modelled {
     }
 
     /// `membarrier(2)` for a single interrupted thread: the one that created the event counts, unless another
-    /// one is named. Whoever asks for the barrier waits until that thread has passed a fence at one of its
-    /// interrupt points, or is offline.
+    /// one is named. A thread that asks for the barrier waits until that thread has passed a fence at one of
+    /// its interrupt points, or is offline.
     struct Interrupt {
         asked: AtomicU32,
         /// Number of answered requests; all of them if the thread is offline.

@@ -15,7 +15,7 @@ pub struct Text {
     pub size: usize,
 }
 
-// SAFETY: a view, of which whoever looks through it must know that it is valid; sending it does not look.
+// SAFETY: a view. Code that reads through it must know that it is valid; sending it reads nothing.
 unsafe impl Send for Text {}
 // SAFETY: as above.
 unsafe impl Sync for Text {}
@@ -90,8 +90,8 @@ pub struct Record {
     pub reserved: u32,
 }
 
-// SAFETY: an address, through which whoever looks must know that the message is still there; sending it does
-// not look.
+// SAFETY: an address. Code that reads through it must know that the message is still there; sending it reads
+// nothing.
 unsafe impl Send for Record {}
 // SAFETY: as above.
 unsafe impl Sync for Record {}

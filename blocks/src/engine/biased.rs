@@ -89,7 +89,7 @@ impl<T> Biased<T> {
         if self.busy.load(Ordering::Relaxed) != 0 {
             return Err(Refused::Inside);
         }
-        // Ordering: Relaxed; the barrier orders it before the load, for whoever passes the other half.
+        // Ordering: Relaxed; the barrier orders it before the load, for a thread that passes the other half.
         self.busy.store(1, Ordering::Relaxed);
         if self.fenced {
             essential!(biased_fence, fence(Ordering::SeqCst));
@@ -101,8 +101,9 @@ impl<T> Biased<T> {
             return Ok(self.wait_for_turn(look));
         }
         let _inside = Inside(&self.busy);
-        // SAFETY: nobody else is inside: whoever wanted in before our store has been seen, and whoever does
-        // after it sees it and waits until `_inside` is dropped. The owner itself found that it was not busy.
+        // SAFETY: nobody else is inside: we have seen any thread that came before our store, and one that
+        // comes after it sees it and waits until `_inside` is dropped. The owner itself found that it was not
+        // busy.
         Ok(unsafe { self.look(look) })
     }
 
@@ -224,7 +225,7 @@ struct Inside<'l>(&'l AtomicU32);
 impl Drop for Inside<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Ordering: Release pairs with the Acquire of whoever comes next.
+        // Ordering: Release pairs with the Acquire of the next thread.
         self.0.store(0, Ordering::Release);
     }
 }

@@ -427,7 +427,7 @@ impl Reader {
 }
 
 // SAFETY: `base` points into the arena of `channel`; what is read through it is what the interval covers,
-// whichever thread holds the reader.
+// regardless of the thread that holds the reader.
 unsafe impl Send for Reader {}
 // SAFETY: as above; `&Reader` gives out no bytes.
 unsafe impl Sync for Reader {}

@@ -1,8 +1,8 @@
 //! Calls into user code: wakers, tracing layers, log sinks, validators, destructors.
 //!
-//! Such code may panic, and it may call back. So whoever calls it on behalf of somebody else holds no lock,
-//! and calls it through [`shielded()`]. Then a panic does not reach a bystander, and is not a second panic in
-//! a destructor, which would abort the process.
+//! Such code may panic, and it may call back. So a caller that acts on behalf of others holds no lock and
+//! uses [`shielded()`]. Then a panic does not reach a bystander, and is not a second panic in a destructor,
+//! which would abort the process.
 
 use std::any::Any;
 use std::future::poll_fn;

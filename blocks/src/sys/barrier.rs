@@ -16,7 +16,8 @@ static REGISTERED_MACHINE_WIDE: AtomicU8 = AtomicU8::new(UNKNOWN);
 /// Threads that call this at the same time all register, which does no harm. None waits for another: if the
 /// process forked meanwhile, the other thread would be missing in the child.
 pub(crate) fn supported() -> bool {
-    // Ordering: Relaxed; the kernel knows of the registration, and whoever does not see it registers again.
+    // Ordering: Relaxed; the kernel knows of the registration, and a thread that does not see it registers
+    // again.
     match REGISTERED.load(Ordering::Relaxed) {
         UNKNOWN => {
             let offered = membarrier_query();

@@ -3,7 +3,7 @@
 //! Channels are shared memory, and `fork` would share them with the child. A publisher dropped in the child
 //! would end the parent's topic, and one used there would inject messages. So
 //!
-//! - the memory of a channel is not inherited (`MADV_DONTFORK`), whichever way the process forks;
+//! - the memory of a channel is not inherited (`MADV_DONTFORK`), however the process forks;
 //! - in a child of `fork(2)`, before that returns, a handler (`pthread_atfork`) [fills](InChild) the places,
 //!   so that no other mapping gets there while the child still has pointers to them;
 //! - each end knows the [`Process`] that created it, and refuses to work in another one. If that must cost
@@ -186,7 +186,7 @@ struct Registry {
     unused: UnsafeCell<Vec<usize>>,
 }
 
-// SAFETY: what it holds is reached by whoever has the lock; entries lead to memory that is used in the child
+// SAFETY: only the holder of the lock reaches its contents; entries lead to memory that is used in the child
 // only, by its one thread.
 unsafe impl Sync for Registry {}
 
@@ -221,7 +221,7 @@ impl Registry {
     }
 
     fn lock(&self) {
-        // Ordering: Acquire pairs with the Release of whoever had it.
+        // Ordering: Acquire pairs with the Release of the previous holder.
         while self.locked.swap(true, Ordering::Acquire) {
             std::thread::yield_now();
         }

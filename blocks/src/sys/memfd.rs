@@ -21,7 +21,7 @@ pub(crate) fn sized(name: &str, len: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Seals the file so that from here on only existing mappings can write it. Whoever gets the file can read
+/// Seals the file so that from here on only existing mappings can write it. Others that get the file can read
 /// it, and map it for reading. Kernels before 5.1 lack this seal and leave it writable. The seals are final.
 pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
     let file = file.as_fd();

@@ -2,8 +2,7 @@
 //!
 //! - [`handle`] is the program's handle: it cancels a component and waits for its end;
 //! - [`supervision`] runs a component and, if its [`restart`] policy says so, runs it again;
-//! - [`limits`] bounds what a component may use, and [`limit_policy`] decides what exceeding a limit leads
-//!   to;
+//! - [`limits`] lists the limits of a component, and [`limit_policy`] decides what follows if it exceeds one;
 //! - [`cancellation`] and [`clock`] stop a component that does not stop by itself;
 //! - [`exit`] describes how a run ended, and [`stats`] counts what it did.
 

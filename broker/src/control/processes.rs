@@ -22,9 +22,9 @@ impl Broker {
     /// the processes of components to join, as for all other processes, but no longer than 30 seconds.
     ///
     /// # Grants and limits
-    /// The topics, publishers and subscriptions that were granted are enforced here, and so are the limits on
-    /// topics, on bytes of publishers, on back-pressure, on time, on computing and on the log. The limit on
-    /// memory bounds what the process may write that it does not share, 32 MiB aside: beyond, its allocations
+    /// This process enforces the grants of topics, publishers and subscriptions, and the limits on topics, on
+    /// bytes of publishers, on back-pressure, on time, on computing and on the log. The limit on memory
+    /// bounds the writable memory that the process does not share, apart from 32 MiB: allocations beyond it
     /// fail. In the process of a library, all other limits apply as to libraries in this process. A program
     /// cannot have limits on the rates of messages and calls.
     ///

@@ -224,7 +224,7 @@ impl Shared {
         topics.iter().for_each(|topic| topic.close());
     }
 
-    /// Numbers the publishers from here on, unless some have higher numbers already.
+    /// Numbers later publishers from `number` on, unless some have higher numbers already.
     pub(crate) fn set_next_publisher(&self, number: u64) {
         // Ordering: Relaxed, like the additions.
         self.next_publisher.fetch_max(number, Ordering::Relaxed);

@@ -67,7 +67,7 @@ impl Bucket {
     }
 }
 
-/// Bounds the rate of a component's log lines, whichever way they take: clones share one rate.
+/// Bounds the rate of a component's log lines on all paths: clones share one rate.
 #[derive(Clone, Debug)]
 pub(crate) struct LineRate(Arc<Mutex<Lines>>);
 

@@ -195,7 +195,7 @@ impl<P: PublisherPort> Output<P> {
         free
     }
 
-    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to.
+    /// Announces that the component is about to sleep. Returns `true` if it must not sleep.
     pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(len) = self.refused
             && let Poll::Ready(_) = self.writer().poll_loanable(cx, len)

@@ -1,4 +1,4 @@
-//! How a component joins topics, whichever host runs it: [`TopicAccess`].
+//! [`TopicAccess`]: how a component joins topics, in any host.
 
 use std::fmt;
 use std::sync::Arc;

@@ -76,7 +76,7 @@ fn set_panic_hook() {
     }));
 }
 
-/// What the hook was told, or if the app has set another the payload, as far as it is a text.
+/// The hook's message, or the payload if it is a text and the app has set another hook.
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     let told = PANIC.with_borrow_mut(std::mem::take);
     if !told.is_empty() {

@@ -285,7 +285,8 @@ impl Producer {
         // As a rule the block was taken from this slot.
         if self.unit_at(self.oldest_free) != unit {
             let word = pack(unit, 0, Validity::Valid);
-            // Ordering: Relaxed; whoever may not take it for a descriptor has seen the watermark pass it.
+            // Ordering: Relaxed; a subscriber that must not take it for a descriptor has seen the watermark
+            // pass it.
             self.control.slot(self.oldest_free).word.store(word, Ordering::Relaxed);
         }
     }
@@ -372,8 +373,8 @@ impl Producer {
         // Ordering: Release pairs with the Acquire load in `Consumer::advance`: one that sees the mark sees
         // the last head.
         self.control.header().state.closed.store(1, essential!(close_release, Ordering::Release));
-        // Ordering: pairs with the fence in `EventCount::arm`: whoever wakes the subscribers after this finds
-        // all that joined, or they find the mark when they look once more.
+        // Ordering: pairs with the fence in `EventCount::arm`: code that wakes the subscribers after this
+        // finds all that joined, or they find the mark when they look once more.
         fence(Ordering::SeqCst);
     }
 }

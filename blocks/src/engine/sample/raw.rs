@@ -98,7 +98,8 @@ impl SampleEntry {
         self.sequence.store(packed.sequence, Ordering::Relaxed);
         self.word.store(packed.word, Ordering::Relaxed);
         self.time.store(packed.time, Ordering::Relaxed);
-        // Ordering: Relaxed; whoever uses the sample elsewhere received it through a synchronising move.
+        // Ordering: Relaxed; a thread that uses the sample elsewhere received it through a synchronising
+        // move.
         self.state.store(state, Ordering::Relaxed);
         RawSample(NonNull::from(self))
     }

@@ -140,8 +140,8 @@ impl Arena {
         Ok((Self { uninherited, mapping, file: Arc::downgrade(&file), alignment, no_large_pages }, file))
     }
 
-    /// Emits a `tracing` event if the arena uses ordinary pages although large ones were asked for. Whoever
-    /// created the arena calls this once nothing is locked.
+    /// Emits a `tracing` event if the arena uses ordinary pages although large ones were asked for. Code that
+    /// creates an arena calls this once nothing is locked.
     pub fn report_pages(&self) {
         if let Some(error) = self.no_large_pages {
             let bytes = self.len();

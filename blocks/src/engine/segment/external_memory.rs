@@ -11,7 +11,7 @@ use crate::error::MemoryError;
 /// finds the messages there, or so that the user chooses the kind of memory.
 ///
 /// It belongs to one publisher for as long as this value, or the channel created with it, lives. The first
-/// bytes of the file become the publisher's blocks. It gives no access to the file: whoever created it has
+/// bytes of the file become the publisher's blocks. It gives no access to the file: its creator has
 /// promised that nobody writes there.
 ///
 /// ```compile_fail,E0277

@@ -1,6 +1,6 @@
 //! The first bytes of a control segment: what it is, and how large its parts are.
 //!
-//! Whoever has the descriptors of a channel's two files needs nothing else to lay them out. All numbers are
+//! The descriptors of a channel's two files are all that is needed to lay them out. All numbers are
 //! in the machine's byte order.
 //!
 //! ```text

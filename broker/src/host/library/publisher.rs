@@ -218,7 +218,7 @@ impl LibraryPublisher {
         self.output().free_blocks()
     }
 
-    /// Announces that the component is about to sleep. Returns `true` if it has a reason not to.
+    /// Announces that the component is about to sleep. Returns `true` if it must not sleep.
     pub(crate) fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(signal) = &self.signal {
             signal.register(cx.waker());

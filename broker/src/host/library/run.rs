@@ -43,8 +43,8 @@ struct Outcome {
     resources: RunResources,
 }
 
-/// What the component's code may use while any of it runs: the image and the table, and through the instance
-/// its blocks, the parameters and the word that says that the run is over.
+/// The resources of the component's code while any of it runs: the image and the table, and through the
+/// instance its blocks, the parameters and the word that says that the run is over.
 ///
 /// Dropping this starts a thread that waits for the component's threads and then closes the library.
 struct RunResources(Option<Resources>);

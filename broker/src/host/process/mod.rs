@@ -31,7 +31,7 @@
 //! period](crate::ComponentLimits::shutdown_grace) to end by itself. Then it is killed, even if it is
 //! stopped. If the host's process ends, the system kills its children.
 //!
-//! Everything that it held is released, whichever way it ends: see [`peers`](crate::Broker::serve).
+//! Everything that it held is released, however it ends: see [`peers`](crate::Broker::serve).
 
 pub(crate) mod child;
 pub(crate) mod error;

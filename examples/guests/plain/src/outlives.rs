@@ -36,7 +36,7 @@ thread_local! {
     static KEPT: RefCell<Option<Late>> = const { RefCell::new(None) };
 }
 
-/// Writes a file atomically, so that whoever sees it sees all of it.
+/// Writes a file atomically, so that readers see all of it or nothing.
 fn tell(folder: &Path, name: &str, text: &str) {
     let unfinished = folder.join(format!("{name}.new"));
     // Without the file the test fails.

@@ -39,7 +39,7 @@ fn a_table_that_does_not_fit_is_refused() {
     let mock = Mock::new();
     let fits = mock.table();
     let refused = |table: *const Host| {
-        // SAFETY: null, or a table that is complete but for what its head says.
+        // SAFETY: null, or a table that is complete apart from its head.
         unsafe { run_app(table, nothing) }
     };
     assert_eq!(refused(std::ptr::null()), RUN_REFUSED);

@@ -20,7 +20,7 @@ pub(super) enum JumpWord {
 /// The stores of a jump from `low` to `to`, in this order. `before` messages were counted as lost so far, and
 /// `after` are with those that it skips.
 ///
-/// Whichever of them was the last one before the subscriber died, [`Cursor::lost_messages`] fits `low`: until
+/// If the subscriber dies after any of them, [`Cursor::lost_messages`] fits `low`: until
 /// `low` is at its new place, `lost` counts, and then `jump_lost`.
 pub(super) fn stores(before: u64, after: u64, to: u64) -> [(JumpWord, u64); 5] {
     use JumpWord::{JumpLost, JumpTo, Lost, Low};

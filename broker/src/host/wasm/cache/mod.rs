@@ -1,6 +1,6 @@
 //! Compiled guests on disk, so that a guest is not compiled again at each start.
 //!
-//! Loading compiled code means running native code: whoever chooses its bytes owns the process. So a file is
+//! Loading compiled code means running native code: the author of its bytes owns the process. So a file is
 //! used only if it carries a seal (a keyed BLAKE3 hash), made with a key that lies beside it and that only
 //! the owner of the folder can read.
 //!
