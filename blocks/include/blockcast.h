@@ -549,7 +549,7 @@ typedef struct {
                                          uint64_t *sequence);
 } bc_host;
 
-// What a library tells the host that loads it.
+// Describes a library to the host that loads it.
 typedef struct {
     // `BC_VERSION` of the library.
     uint32_t version;

@@ -4,7 +4,7 @@ use super::VERSION;
 use super::host::Host;
 use super::values::Text;
 
-/// A library's description for the host that loads it.
+/// Describes a library to the host that loads it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct App {
