@@ -79,9 +79,9 @@ pub use blockcast_broker::{
     ComponentState, ComponentStats, ConnectError, ConnectOptions, Connection, Departed, Exit, ExitReason,
     Grants, HostPublisher, HostTopic, InspectError, Isolation, Level, LibraryError, LibraryFile,
     LibraryProgram, Limit, LogSink, NoRuntimeDir, OnExcess, PeerLimits, ProcessError, ProcessSource,
-    PublisherCounters, Rate, Restart, RestartPolicy, ServeError, ServeOptions, Serving, Session, Sleep,
-    Stall, StartError, SubscriberCounters, TopicStats, Trust, UnknownWasiPart, Validator, Versions, WasiPart,
-    default_socket, library_child_main, process_main,
+    PublisherCounters, Rate, Restart, RestartPolicy, Sandbox, ServeError, ServeOptions, Serving, Session,
+    Sleep, Stall, StartError, SubscriberCounters, TopicStats, Trust, UnknownWasiPart, Validator, Versions,
+    WasiPart, default_socket, library_child_main, process_main,
 };
 #[cfg(all(feature = "wasm", not(any(target_family = "wasm", blockcast_library))))]
 pub use blockcast_broker::{

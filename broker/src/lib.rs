@@ -36,8 +36,8 @@
 //! `wasmtime` runs guests. `tokio` gives each component a task and a timer. `crossbeam-epoch` guards the set
 //! of subscribers that a publisher wakes. `blake3` seals compiled guests. `libloading` loads native
 //! libraries, and `object` reads their files first. `postcard` and `serde` encode what processes say to each
-//! other. `wasmtime-wasi` provides WASI, with the feature `wasi`.
-//! `tracing` reports joins, refusals and exits.
+//! other. `landlock` and `seccompiler` confine processes. `wasmtime-wasi` provides WASI, with the feature
+//! `wasi`. `tracing` reports joins, refusals and exits.
 
 #![cfg_attr(
     not(feature = "wasm"),
@@ -72,6 +72,7 @@ pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
 pub use host::linked::{AppOutcome, Async, Blocking};
 pub use host::process::child::{library_child_main, process_main};
 pub use host::process::error::ProcessError;
+pub use host::process::sandbox::Sandbox;
 pub use host::process::source::ProcessSource;
 pub use host::process::{self};
 #[cfg(feature = "wasm")]

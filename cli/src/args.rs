@@ -48,6 +48,10 @@ pub struct Run {
     /// crashes, only the component ends. A name without a slash that is not a file here is looked up in PATH.
     #[arg(long, value_name = "FILE")]
     pub process: Vec<PathBuf>,
+    /// Confine the processes of --process: they take part in topics, but reach neither the user's files nor
+    /// other processes nor the network. A manifest can allow more.
+    #[arg(long, requires = "process")]
+    pub sandbox: bool,
     /// Also run native libraries named on the command line. Their code runs in this process, without a
     /// sandbox: it can do whatever you can. Files are detected as native libraries from their content, not
     /// their name.

@@ -170,6 +170,18 @@ pub struct Component {
     pub inherit_environment: Option<Spanned<bool>>,
     /// The folder in which a process starts, relative to the manifest.
     pub folder: Option<Spanned<String>>,
+    /// Confines a process.
+    pub sandbox: Option<Spanned<Sandboxed>>,
+}
+
+/// `[process.sandbox]`: files and folders are relative to the manifest. An empty table allows nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Sandboxed {
+    pub read: Vec<String>,
+    pub write: Vec<String>,
+    pub network: bool,
+    pub processes: bool,
 }
 
 impl Component {
@@ -184,6 +196,7 @@ impl Component {
             ("environment", self.environment.as_ref().map(Spanned::span)),
             ("inherit-environment", self.inherit_environment.as_ref().map(Spanned::span)),
             ("folder", self.folder.as_ref().map(Spanned::span)),
+            ("sandbox", self.sandbox.as_ref().map(Spanned::span)),
         ];
         keys.into_iter().find_map(|(key, span)| Some((key, span?.start)))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blockcast::flat::dynamic;
 use blockcast::{
-    ComponentLimits, ComponentOptions, Grants, LibraryFile, ProcessSource, RestartPolicy, Schema,
+    ComponentLimits, ComponentOptions, Grants, LibraryFile, ProcessSource, RestartPolicy, Sandbox, Schema,
 };
 
 use crate::Refused;
@@ -277,6 +277,13 @@ impl Plan {
         if let Some(folder) = &component.folder {
             process = process.folder(source.resolve(folder.get_ref()));
         }
+        if let Some(allowed) = &component.sandbox {
+            let allowed = allowed.get_ref();
+            let sandbox = Sandbox::new().network(allowed.network).processes(allowed.processes);
+            let resolve = |path: &String| source.resolve(path);
+            let sandbox = allowed.read.iter().map(resolve).fold(sandbox, Sandbox::read);
+            process = process.sandbox(allowed.write.iter().map(resolve).fold(sandbox, Sandbox::write));
+        }
         let cannot = source.error(at_source, "this process cannot be run");
         process
             .check(&component.limits.component_limits())
@@ -339,7 +346,10 @@ impl Plan {
         }
         for named in &arguments.process {
             let (file, kind) = process_file(named, named.clone())?;
-            let process = process_source(kind, &file);
+            let mut process = process_source(kind, &file);
+            if arguments.sandbox {
+                process = process.sandbox(Sandbox::new());
+            }
             let limits = limits(&arguments.grants);
             process.check(&limits).map_err(|error| error.to_string())?;
             found.push((file, kind, Some(process)));

@@ -53,6 +53,8 @@ pub(crate) struct NewChild {
     /// The component's name.
     pub(crate) name: String,
     pub(crate) grants: Grants,
+    /// Whether its publishers are walled, even if the host trusts others of its own user.
+    pub(crate) is_walled: bool,
     /// The file with its job.
     pub(crate) job: File,
     pub(crate) events: ChildEvents,

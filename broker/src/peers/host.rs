@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{Bell, text};
+use blockcast_blocks::{Bell, Trust, text};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -382,7 +382,8 @@ impl HostThread {
         let label = label(name, connection.credentials.pid);
         event(|| tracing::info!(process = label, "process connected"));
         let (grants, pidfd) = (Some(grants), Arc::clone(&connection.pidfd));
-        let trust = self.options.trust_in(connection.credentials);
+        let is_walled = connection.child.as_ref().is_some_and(|child| child.is_walled);
+        let trust = if is_walled { Trust::Walled } else { self.options.trust_in(connection.credentials) };
         let newcomer = Newcomer { grants, limits, topics, trust, label, bell, pidfd };
         let (peer, first_publisher) = self.registry.admit(newcomer);
         connection.peer = Some(peer);

@@ -209,7 +209,8 @@ impl ServeOptions {
     ///
     /// The host validates a copy if its own process has a typed end of the topic. Otherwise, each typed
     /// subscriber does. A copy has the time at which it was made. The host's own publishers are never walled:
-    /// everybody who connects trusts the host.
+    /// everybody who connects trusts the host. A walled publisher counts the host as a subscriber, in
+    /// addition to those of its own process.
     ///
     /// # Safety
     /// This concerns every process of the user that may publish. With [`Trust::Shared`], it publishes only

@@ -63,7 +63,7 @@ fn mistakes_about_processes_are_reported_before_anything_runs() {
     let folder = Folder::new("process-mistakes");
     std::fs::copy(library(), folder.0.join("libcomponent.so")).expect("copied");
     let process = "[[process]]\nsource = \"libcomponent.so\"\n";
-    let cases: [(&str, String, &str, &[&str]); 8] = [
+    let cases: [(&str, String, &str, &[&str]); 10] = [
         ("missing", "[[process]]\nsource = \"./missing\"\n".to_owned(), ":2:10", &["there is no program"]),
         ("unknown", "[[process]]\nsource = \"no-such-program\"\n".to_owned(), ":2:10", &["no-such-program"]),
         ("library", "[[process]]\nsource = \"missing.so\"\n".to_owned(), ":2:10", &["there is no library"]),
@@ -82,6 +82,18 @@ fn mistakes_about_processes_are_reported_before_anything_runs() {
             ":3:",
             &["folder is only for a [[process]]"],
         ),
+        (
+            "unconfined",
+            "[[library]]\nsource = \"libcomponent.so\"\nsandbox = {}\n".to_owned(),
+            ":3:",
+            &["sandbox is only for a [[process]]"],
+        ),
+        (
+            "unreadable",
+            format!("{process}sandbox = {{ read = [\"missing\"] }}\n"),
+            ":2:10",
+            &["the sandbox allows", "missing", "cannot be opened"],
+        ),
     ];
     for (name, text, place, words) in cases {
         let manifest = folder.file(&format!("{name}.toml"), &text);
@@ -96,6 +108,52 @@ fn mistakes_about_processes_are_reported_before_anything_runs() {
         (run.status.code(), stderr(&run)),
         (Some(2), "blockcast: there is no program \"no-such-program\"\n")
     );
+}
+
+/// Needs Landlock, like the sandbox itself.
+#[test]
+fn a_sandbox_confines_libraries_and_programs() {
+    let folder = Folder::new("sandbox");
+    std::fs::copy(library(), folder.0.join("libcomponent.so")).expect("copied");
+    folder.file("text", "readable\n");
+    folder.file("secret", "a secret\n");
+    let manifest = folder.file(
+        "sandbox.toml",
+        r#"
+        [[process]]
+        name = "native"
+        source = "libcomponent.so"
+        publish = ["own"]
+        subscribe = ["own"]
+        parameters = { do = "handles" }
+        sandbox = {}
+
+        [[process]]
+        name = "shell"
+        source = "sh"
+        arguments = ["-c", "while read line; do echo $line; done <text; echo written >out/new; : <secret"]
+        folder = "."
+        [process.sandbox]
+        read = ["text"]
+        write = ["out"]
+        "#,
+    );
+    std::fs::create_dir(folder.0.join("out")).expect("created");
+    let run = output(&["run", &manifest]);
+    let said = stderr(&run);
+    if said.contains("a sandbox needs Linux 6.12") {
+        return eprintln!("skipped: {said}");
+    }
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    for words in ["native ENDED finished", "shell  INFO  readable", "secret: Permission denied"] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    let written = std::fs::read_to_string(folder.0.join("out/new")).expect("it was written");
+    assert_eq!(written, "written\n");
+    let library = library().display().to_string();
+    let flags = ["run", "--sandbox", "--process", &library, "-p", "do=handles"];
+    let run = output(&[&flags[..], &GRANTS].concat());
+    assert!(run.status.success() && stderr(&run).contains("ENDED finished"), "{run:?}");
 }
 
 #[test]

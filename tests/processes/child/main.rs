@@ -1,5 +1,7 @@
 //! The program that the tests run in processes of their own. Its parameter `do` selects its task.
 
+mod sandbox;
+
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -36,6 +38,10 @@ fn run(session: Session) -> Result<(), AppError> {
         "log" => log(&session),
         "flood" => flood(&session),
         "confinement" => confinement(&session),
+        "escape" => sandbox::escape(&session),
+        "files" => sandbox::files(&session),
+        "change" => sandbox::change(&session),
+        "start" => sandbox::start(&session),
         _ => Err(format!("nobody can {task:?}").into()),
     }
 }

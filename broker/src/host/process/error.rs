@@ -50,6 +50,20 @@ pub enum ProcessError {
          (membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED): a sandbox around the process may be the cause"
     )]
     Barriers,
+    /// The system does not offer what a [sandbox](crate::Sandbox) needs.
+    #[error("the process cannot be confined: {reason}; a sandbox needs Linux 6.12 with Landlock and seccomp")]
+    Sandbox {
+        /// Why.
+        reason: String,
+    },
+    /// A file or folder that the process may use in its sandbox cannot be opened.
+    #[error("the sandbox allows {path:?}, which cannot be opened: {reason}")]
+    SandboxPath {
+        /// The path.
+        path: PathBuf,
+        /// The system's own message.
+        reason: String,
+    },
     /// The operating system refused.
     #[error("the system refused to {action}: {reason}")]
     System {

@@ -13,6 +13,7 @@
 //! - `source` describes the program, and `error` why it cannot run;
 //! - `spawn` starts the child with its limits and descriptors, `run` drives one run, its `leash` asks the
 //!   child to end, `output` turns its output into lines of the log, and `usage` measures it;
+//! - `sandbox` describes what an untrusted process may use, and `walls` enforces it;
 //! - `child` is the child's side: it finds the socket, runs the app as a linked one, and reports its end.
 //!
 //! # The child
@@ -39,8 +40,10 @@ mod leash;
 mod output;
 mod rlimits;
 mod run;
+pub(crate) mod sandbox;
 pub(crate) mod source;
 mod spawn;
 mod usage;
+mod walls;
 
 pub(crate) use run::ProcessSetup;

@@ -156,9 +156,10 @@ impl<'r> Run<'r> {
             OutputPipe::new(stderr, Level::Warn).map_err(failed)?,
         ];
         let pidfd = process.pidfd().try_clone().map_err(failed)?;
+        let is_walled = program.is_sandboxed();
         let (events, receiver) = ChildEvents::new(leash.bell().clone());
         let pid = process.pid().as_raw_nonzero().get();
-        let link = children.add(NewChild { socket, pid, pidfd, name, grants, job, events })?;
+        let link = children.add(NewChild { socket, pid, pidfd, name, grants, is_walled, job, events })?;
         Ok(Self {
             leash,
             lines: LineRate::new(limits.log_lines),

@@ -11,6 +11,8 @@ use rustix::fs::{Access, access};
 
 use super::child::LIBRARY_ARGUMENT;
 use super::error::ProcessError;
+use super::sandbox::Sandbox;
+use super::walls::Walls;
 use crate::component::limit_policy::Limit;
 use crate::component::limits::ComponentLimits;
 use crate::host::library::LibraryFile;
@@ -38,6 +40,7 @@ pub struct ProcessSource {
     environment: Vec<(OsString, OsString)>,
     inherits: bool,
     folder: Option<PathBuf>,
+    sandbox: Option<Sandbox>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +67,14 @@ impl ProcessSource {
     }
 
     fn new(kind: Kind) -> Self {
-        Self { kind, arguments: Vec::new(), environment: Vec::new(), inherits: false, folder: None }
+        Self {
+            kind,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            inherits: false,
+            folder: None,
+            sandbox: None,
+        }
     }
 
     /// Sets the program that loads a library, instead of this one. Does nothing for a program.
@@ -115,6 +125,21 @@ impl ProcessSource {
         self
     }
 
+    /// Runs the process in a sandbox, for code that you do not trust.
+    ///
+    /// ```no_run
+    /// use blockcast_broker::{Broker, Grants, ProcessSource, Sandbox};
+    ///
+    /// let source = ProcessSource::program("./words").sandbox(Sandbox::new().read("dictionary.txt"));
+    /// Broker::new().spawn_process(&source, Grants::new().publish("words"), [])?.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
+        self
+    }
+
     /// Checks the source as far as that is possible without running it, for a component with these limits.
     ///
     /// # Errors
@@ -124,11 +149,11 @@ impl ProcessSource {
     }
 
     pub(crate) fn checked(&self, limits: &ComponentLimits) -> Result<ProcessProgram, ProcessError> {
-        let (file, name, arguments) = match &self.kind {
+        let (file, library, name, arguments) = match &self.kind {
             Kind::Program(program) => {
                 refuse_unenforced(limits)?;
                 let file = executable(program)?;
-                (file, stem(program), self.arguments.clone())
+                (file, None, stem(program), self.arguments.clone())
             }
             Kind::Library { library, loader } => {
                 LibraryFile::read(library)?;
@@ -137,18 +162,23 @@ impl ProcessSource {
                     None => env::current_exe()
                         .map_err(|error| ProcessError::system("name this program", error))?,
                 };
-                let path = absolute(library)?.into_os_string();
-                (executable(&loader)?, stem(library), vec![LIBRARY_ARGUMENT.into(), path])
+                let path = absolute(library)?;
+                let arguments = vec![LIBRARY_ARGUMENT.into(), path.clone().into_os_string()];
+                (executable(&loader)?, Some(path), stem(library), arguments)
             }
         };
-        Ok(ProcessProgram(Arc::new(Checked {
+        let program = ProcessProgram(Arc::new(Checked {
             name,
             file,
+            library,
             arguments,
             environment: self.environment.clone(),
             inherits: self.inherits,
             folder: self.folder.clone(),
-        })))
+            sandbox: self.sandbox.clone(),
+        }));
+        program.walls()?;
+        Ok(program)
     }
 }
 
@@ -160,10 +190,12 @@ pub(crate) struct ProcessProgram(Arc<Checked>);
 struct Checked {
     name: String,
     file: PathBuf,
+    library: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     inherits: bool,
     folder: Option<PathBuf>,
+    sandbox: Option<Sandbox>,
 }
 
 impl ProcessProgram {
@@ -183,6 +215,18 @@ impl ProcessProgram {
 
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.0.folder.as_deref()
+    }
+
+    /// Whether it runs in a sandbox.
+    pub(crate) fn is_sandboxed(&self) -> bool {
+        self.0.sandbox.is_some()
+    }
+
+    /// The walls around the next run, if it has a sandbox.
+    pub(super) fn walls(&self) -> Result<Option<Walls>, ProcessError> {
+        let files: Vec<&Path> =
+            [Some(&self.0.file), self.0.library.as_ref()].into_iter().flatten().map(|file| &**file).collect();
+        self.0.sandbox.as_ref().map(|sandbox| sandbox.build(&files)).transpose()
     }
 
     /// The environment of the next run.

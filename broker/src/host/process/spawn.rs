@@ -16,6 +16,7 @@ use rustix::process::{
 use super::child::SOCKET_FD;
 use super::rlimits::Confinement;
 use super::source::ProcessProgram;
+use super::walls::Walls;
 use crate::component::limits::ComponentLimits;
 
 /// A running child. Dropping it kills and reaps the child.
@@ -66,6 +67,7 @@ pub(super) fn spawn(program: &ProcessProgram, limits: &ComponentLimits) -> Resul
     set_socket_passcred(&socket, true).map_err(|error| failed("name the sender of packets", &error))?;
     let parent = getpid();
     let confinement = Confinement::new(parent, theirs.as_raw_fd(), limits);
+    let walls = program.walls().map_err(|error| error.to_string())?;
     let mut command = Command::new(program.file());
     command
         .args(program.arguments())
@@ -80,9 +82,14 @@ pub(super) fn spawn(program: &ProcessProgram, limits: &ComponentLimits) -> Resul
     if let Some(folder) = program.folder() {
         command.current_dir(folder);
     }
-    // SAFETY: the closure only makes system calls, as `Confinement::apply` explains. It does not use the
-    // descriptors of this process, except for numbers of its own copies.
-    unsafe { command.pre_exec(move || confinement.apply()) };
+    // SAFETY: the closure only makes system calls, as `Confinement::apply` and `Walls::apply` explain. It
+    // does not use the descriptors of this process, except for numbers of its own copies.
+    unsafe {
+        command.pre_exec(move || {
+            confinement.apply()?;
+            walls.as_ref().map_or(Ok(()), Walls::apply)
+        })
+    };
     let child = command.spawn().map_err(|error| failed(&format!("run {:?}", program.file()), &error))?;
     // The child has its own.
     drop((command, theirs));

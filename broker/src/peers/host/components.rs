@@ -22,6 +22,7 @@ const LAST_TURNS: usize = 64;
 pub(super) struct Child {
     pub(super) name: String,
     grants: Grants,
+    pub(super) is_walled: bool,
     /// The job, until it is sent.
     job: Option<File>,
     events: ChildEvents,
@@ -52,10 +53,10 @@ impl HostThread {
     }
 
     fn add(&mut self, child: NewChild) -> Result<u64, Broken> {
-        let NewChild { socket, pid, pidfd, name, grants, job, events } = child;
+        let NewChild { socket, pid, pidfd, name, grants, is_walled, job, events } = child;
         let socket = PacketSocket::of_process(socket, pid)?;
         let credentials = Credentials { pid, ..Credentials::own() };
-        let child = Some(Child { name, grants, job: Some(job), events });
+        let child = Some(Child { name, grants, is_walled, job: Some(job), events });
         let (pidfd, peer) = (Arc::new(pidfd), None);
         Ok(self.watch(Connection { socket, credentials, pidfd, peer, child }))
     }

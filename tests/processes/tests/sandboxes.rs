@@ -1,0 +1,210 @@
+//! What processes in a sandbox cannot do, while they take part in topics like others.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use blockcast::{Broker, ComponentLimits, ExitReason, Grants, ProcessError, Sandbox, StartError};
+
+use support::{Process, deadline, options, program, publish, publisher, receive, subscriber};
+
+/// A folder that is removed with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("blockcast-sandbox-{}-{name}", std::process::id()));
+        for part in ["readable", "writable", "secret"] {
+            fs::create_dir_all(folder.join(part)).expect("a folder can be created");
+            fs::write(folder.join(part).join("text"), "text").expect("a file can be written");
+        }
+        Self(folder)
+    }
+
+    fn path(&self, part: &str) -> String {
+        self.0.join(part).to_str().expect("the name has only ASCII").to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs `task` in `sandbox`, with the folder's parts as parameters.
+fn run(task: &str, sandbox: Sandbox, folder: &Folder) -> (ExitReason, Vec<String>) {
+    let (with, said) = options(task, |_| {});
+    let target = 0_u8;
+    let with = with
+        .parameter("host", std::process::id().to_string())
+        .parameter("address", (&raw const target).addr().to_string())
+        .parameter("readable", folder.path("readable"))
+        .parameter("writable", folder.path("writable"))
+        .parameter("secret", folder.path("secret"));
+    let broker = Broker::new();
+    let component = broker.supervise_process(&program().sandbox(sandbox), with).expect("it starts");
+    (component.wait().reason, said.lines())
+}
+
+/// Whether the system offers what a sandbox needs. Says so if it does not.
+fn offered() -> bool {
+    match program().sandbox(Sandbox::new()).check(&ComponentLimits::default()) {
+        Err(error @ ProcessError::Sandbox { .. }) => eprintln!("skipped: {error}"),
+        checked => {
+            checked.expect("the program can be run");
+            return true;
+        }
+    }
+    false
+}
+
+/// The lines of `said` that do not end in one of `refusals`.
+fn not_refused<'a>(said: &'a [String], refusals: &[&str]) -> Vec<&'a str> {
+    let is_refused = |line: &str| refusals.iter().any(|refusal| line.ends_with(refusal));
+    said.iter().map(|line| &**line).filter(|line| !is_refused(line)).collect()
+}
+
+#[test]
+fn a_process_in_a_sandbox_reaches_neither_other_processes_nor_the_network() {
+    if !offered() {
+        return;
+    }
+    let folder = Folder::new("escape");
+    let target = 0_u8;
+    let (reason, said) = run("escape", Sandbox::new(), &folder);
+    assert_eq!(reason, ExitReason::Finished, "{said:?}");
+    assert_eq!(not_refused(&said, &["EPERM", "EACCES"]), ["a call of the future: ENOSYS", "thread: 2"]);
+    assert_eq!(said.len(), 24, "{said:?}");
+    // The same calls without a sandbox, except for those that the system itself may refuse.
+    let (with, said) = options("escape", |_| {});
+    let with = with
+        .parameter("host", std::process::id().to_string())
+        .parameter("address", (&raw const target).addr().to_string())
+        .parameter("secret", folder.path("secret"));
+    let broker = Broker::new();
+    let reason = broker.supervise_process(&program(), with).expect("it starts").wait().reason;
+    assert_eq!(reason, ExitReason::Finished);
+    let said = said.lines();
+    for call in ["signal", "limits", "permissions", "times", "fork", "command", "network", "packets"] {
+        assert!(said.contains(&format!("{call}: done")), "{call}: {said:?}");
+    }
+    assert!(!said.contains(&"shared memory: EPERM".to_owned()), "{said:?}");
+}
+
+#[test]
+fn a_network_is_a_matter_of_permission() {
+    if !offered() {
+        return;
+    }
+    let folder = Folder::new("network");
+    let (_, said) = run("escape", Sandbox::new().network(true), &folder);
+    let allowed = ["a call of the future: ENOSYS", "network: done", "packets: done", "thread: 2"];
+    assert_eq!(not_refused(&said, &["EPERM", "EACCES"]), allowed);
+}
+
+#[test]
+fn files_are_used_as_the_sandbox_allows() {
+    if !offered() {
+        return;
+    }
+    let folder = Folder::new("files");
+    let sandbox = Sandbox::new().read(folder.path("readable")).write(folder.path("writable"));
+    let (reason, said) = run("files", sandbox, &folder);
+    assert_eq!(reason, ExitReason::Finished, "{said:?}");
+    let done: Vec<_> = said.iter().filter_map(|line| line.strip_suffix(": done")).collect();
+    assert_eq!(
+        done,
+        [
+            "readable: list",
+            "readable: read",
+            "writable: list",
+            "writable: read",
+            "writable: change",
+            "writable: truncate",
+            "writable: create",
+            "writable: create folder",
+            "writable: rename",
+            "writable: link",
+            "writable: remove",
+        ],
+        "{said:?}"
+    );
+    assert_eq!(not_refused(&said, &["EPERM", "EACCES", "done"]), [""; 0]);
+    assert!(folder.0.join("secret/text").exists() && folder.0.join("readable/text").exists());
+}
+
+#[test]
+fn processes_that_a_sandboxed_process_starts_end_with_it() {
+    if !offered() {
+        return;
+    }
+    for (sandbox, is_allowed) in [(Sandbox::new().processes(true), true), (Sandbox::new(), false)] {
+        let (with, said) = options("start", |_| {});
+        let broker = Broker::new();
+        let component = broker.supervise_process(&program().sandbox(sandbox), with).expect("it starts");
+        let answer = said.await_line("start: ");
+        // Opened while its parent still runs.
+        let child = answer.parse().ok().map(Process::new);
+        component.request_shutdown();
+        assert_eq!(component.wait().reason, ExitReason::Finished);
+        assert_eq!(child.is_some(), is_allowed, "{answer}");
+        match child {
+            Some(child) => child.await_end(),
+            None => assert_eq!(answer, "EPERM"),
+        }
+    }
+}
+
+/// The process changes a message that this one holds. Without a sandbox, that works.
+#[test]
+fn a_message_from_a_sandbox_cannot_change() {
+    if !offered() {
+        return;
+    }
+    for (source, expected) in [(program().sandbox(Sandbox::new()), 1), (program(), 2)] {
+        let broker = Broker::new();
+        let (mut numbers, mut changes) = (subscriber(&broker), publisher(&broker));
+        let (with, said) = options("change", |_| {});
+        let with = with.grants(Grants::new().publish("out").subscribe("out").subscribe("in"));
+        let component = broker.supervise_process(&source, with).expect("it starts");
+        let message = numbers.blocking_recv(deadline()).expect("it was published");
+        publish(&mut changes, 0);
+        said.await_line("changed");
+        // The reads must not be merged with earlier ones.
+        assert_eq!(std::hint::black_box(message.view())[0], expected);
+        component.request_shutdown();
+        assert_eq!(component.wait().reason, ExitReason::Finished);
+    }
+}
+
+#[test]
+fn a_process_in_a_sandbox_takes_part_like_others() {
+    if !offered() {
+        return;
+    }
+    let broker = Broker::new();
+    let (mut answers, mut numbers) = (subscriber(&broker), publisher(&broker));
+    let (with, said) = options("echo", |_| {});
+    let component = broker.supervise_process(&program().sandbox(Sandbox::new()), with).expect("it starts");
+    said.await_running();
+    for number in 0..100 {
+        publish(&mut numbers, number);
+        assert_eq!(receive(&mut answers), number + 1);
+    }
+    drop(numbers);
+    assert_eq!(component.wait().reason, ExitReason::Finished);
+}
+
+#[test]
+fn a_sandbox_that_names_a_missing_file_is_refused() {
+    if !offered() {
+        return;
+    }
+    let source = program().sandbox(Sandbox::new().read("/no/such/file"));
+    let error = Broker::new().spawn_process(&source, Default::default(), []).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, StartError::Process(ProcessError::SandboxPath { .. })), "{error:?}");
+    assert!(text.contains("/no/such/file") && text.contains("No such file"), "{text}");
+}
