@@ -36,6 +36,10 @@ const MAX_IN_FLIGHT: usize = 32;
 /// How long to wait before sending again to a socket that [pauses](PacketSocket::is_paused).
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
+/// The next call that receives reports once that the other process has closed its end before it had received
+/// everything. What that process has sent before comes after this.
+const UNREAD: Errno = Errno::CONNRESET;
+
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -84,6 +88,8 @@ pub(crate) struct PacketSocket {
     in_flight: usize,
     /// Whether the next packet waits until fewer descriptors are in flight.
     is_paused: bool,
+    /// Whether the other process can no longer receive. What it has sent may not have been received yet.
+    is_deaf: bool,
     buffer: Box<[u8]>,
     /// The only process from which packets are accepted. `None` to accept them from any process.
     only_from: Option<i32>,
@@ -103,6 +109,7 @@ impl PacketSocket {
             waiting_files: 0,
             in_flight: 0,
             is_paused: false,
+            is_deaf: false,
             buffer: vec![0; MAX_PACKET + 1].into(),
             only_from: None,
         })
@@ -120,12 +127,16 @@ impl PacketSocket {
         Ok(Self { only_from: Some(pid), ..Self::new(socket)? })
     }
 
-    /// Sends a message, or keeps it until the socket is writable.
+    /// Sends a message, or keeps it until the socket is writable. Drops it if the other process has closed
+    /// its end: [`receive`](Self::receive) reports that, after the last packets of that process.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`Broken`], but never [`Broken::Closed`].
     pub(crate) fn send<M: Message>(&mut self, message: &M, files: Vec<File>) -> Result<(), Broken> {
         debug_assert_eq!(files.len(), message.files(), "{message:?}");
+        if self.is_deaf {
+            return Ok(());
+        }
         if self.waiting.len() >= MAX_WAITING
             || self.waiting_bytes >= MAX_WAITING_BYTES
             || self.waiting_files >= MAX_WAITING_FILES
@@ -142,7 +153,7 @@ impl PacketSocket {
     /// Sends waiting messages, as far as the other process receives them.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`Broken`], but never [`Broken::Closed`]: see [`send`](Self::send).
     pub(crate) fn flush(&mut self) -> Result<(), Broken> {
         self.is_paused = false;
         while let Some((bytes, files)) = self.waiting.front() {
@@ -174,10 +185,22 @@ impl PacketSocket {
                     self.is_paused = true;
                     return Ok(());
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => match Broken::from(error) {
+                    Broken::Closed => {
+                        self.stop_sending();
+                        return Ok(());
+                    }
+                    error => return Err(error),
+                },
             }
         }
         Ok(())
+    }
+
+    fn stop_sending(&mut self) {
+        self.is_deaf = true;
+        self.waiting.clear();
+        (self.waiting_bytes, self.waiting_files) = (0, 0);
     }
 
     /// Whether messages wait for the socket to be writable.
@@ -192,7 +215,8 @@ impl PacketSocket {
     }
 
     /// Receives the next message, if one has arrived. Descriptors that do not belong to it are closed. If
-    /// this process has no room for the message's descriptors, the message comes without them.
+    /// this process has no room for the message's descriptors, the message comes without them. If the other
+    /// process has closed its end, its last messages still arrive, even if it has not received everything.
     ///
     /// # Errors
     /// [`Broken`].
@@ -213,7 +237,7 @@ impl PacketSocket {
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let received = loop {
             match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut self.buffer)], &mut with, flags) {
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR | UNREAD) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 received => break received?,
             }
@@ -274,7 +298,7 @@ fn sender(socket: &OwnedFd) -> Result<Option<i32>, Broken> {
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
         if received < 0 {
             match Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL) {
-                Errno::INTR => continue,
+                Errno::INTR | UNREAD => continue,
                 Errno::AGAIN => return Ok(None),
                 error => return Err(error.into()),
             }
@@ -341,6 +365,49 @@ mod tests {
         let (second, files) = other.receive().unwrap().unwrap();
         assert_eq!((second, files.len()), (Request::Left { seat: SeatId(1) }, 0));
         assert_eq!(other.receive::<Request>().err(), Some(Broken::Closed));
+    }
+
+    /// The system reports first that the other process has left packets unread.
+    #[test]
+    fn the_last_messages_arrive_from_a_process_that_has_closed_its_end() {
+        for (unread, waits, is_named) in
+            [(0, false, false), (1, false, false), (1, true, false), (1, false, true), (1, true, true)]
+        {
+            let (one, other) = pair();
+            let mut other = PacketSocket::new(other).unwrap();
+            let mut one = if is_named {
+                rustix::net::sockopt::set_socket_passcred(&one, true).unwrap();
+                PacketSocket::of_process(one, rustix::process::getpid().as_raw_nonzero().get()).unwrap()
+            } else {
+                PacketSocket::new(one).unwrap()
+            };
+            let left = |seat| Request::Left { seat: SeatId(seat) };
+            (0..unread).for_each(|seat| one.send(&left(seat), Vec::new()).unwrap());
+            while waits && !one.is_waiting() {
+                one.send(&left(0), Vec::new()).unwrap();
+            }
+            other.send(&Request::Annex { seat: SeatId(1) }, vec![file()]).unwrap();
+            other.send(&left(2), Vec::new()).unwrap();
+            drop(other);
+            let file = file();
+            for _ in 0..3 {
+                one.send(&Request::Annex { seat: SeatId(3) }, vec![Arc::clone(&file)]).unwrap();
+                one.flush().unwrap();
+            }
+            assert!(!one.is_waiting() && Arc::strong_count(&file) == 1, "nothing waits any more");
+            let (first, files) = one.receive().unwrap().unwrap();
+            assert_eq!((first, files.len()), (Request::Annex { seat: SeatId(1) }, 1));
+            assert_eq!(one.receive().unwrap().map(|(last, _)| last), Some(left(2)));
+            assert_eq!(one.receive::<Request>().err(), Some(Broken::Closed));
+        }
+        // Nobody has tried to send.
+        let (one, other) = pair();
+        let (mut one, mut other) = (PacketSocket::new(one).unwrap(), PacketSocket::new(other).unwrap());
+        one.send(&Request::Announced, Vec::new()).unwrap();
+        other.send(&Request::Announced, Vec::new()).unwrap();
+        drop(other);
+        assert_eq!(one.receive().unwrap().map(|(last, _)| last), Some(Request::Announced));
+        assert_eq!(one.receive::<Request>().err(), Some(Broken::Closed));
     }
 
     #[test]

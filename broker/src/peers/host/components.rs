@@ -150,3 +150,63 @@ impl Child {
         self.events.report(ChildEvent::Disconnected(why.map(Broken::to_string)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blockcast_blocks::Bell;
+    use rustix::net::sockopt::set_socket_passcred;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+    use crate::Broker;
+    use crate::peers::identity::own_pidfd;
+    use crate::peers::job::{Job, Outcome, Tally};
+    use crate::peers::link::Commands;
+    use crate::peers::options::ServeOptions;
+    use crate::peers::protocol::Versions;
+
+    #[test]
+    fn the_last_words_of_a_process_that_no_longer_listens_are_received() {
+        let broker = Broker::new();
+        let (commands, options) = (Commands::new().unwrap(), ServeOptions::new());
+        let shared = Arc::clone(broker.shared());
+        let mut host = HostThread::new(shared, None, options, commands, Arc::default()).unwrap();
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        set_socket_passcred(&socket, true).unwrap();
+        let (events, received) = ChildEvents::new(Bell::new().unwrap());
+        let grants = Grants::all();
+        let job = Job::new("child", &Default::default(), false, grants.get_limits()).to_file().unwrap();
+        let number = host.add(NewChild {
+            socket,
+            pid: Credentials::own().pid,
+            pidfd: own_pidfd().unwrap(),
+            name: "child".to_owned(),
+            grants,
+            is_walled: false,
+            job: Arc::new(job),
+            events,
+        });
+        let number = number.unwrap();
+        let mut child = PacketSocket::new(theirs).unwrap();
+        let bell = Arc::new(Bell::new().unwrap().as_fd().try_clone_to_owned().unwrap());
+        let hello = Request::Hello { versions: Versions::current(), name: String::new() };
+        child.send(&hello, vec![bell]).unwrap();
+        host.receive_all(number);
+        // It does not read its greeting.
+        let (outcome, tally) = (Outcome::Finished, Tally::default());
+        child.send(&Request::Log { level: 2, text: "last".to_owned() }, Vec::new()).unwrap();
+        child.send(&Request::Outcome { outcome: outcome.clone(), tally }, Vec::new()).unwrap();
+        drop(child);
+        for _ in 0..2 {
+            host.tell(number, &Notice::Count);
+            host.flush(number);
+        }
+        host.receive_all(number);
+        assert!(matches!(received.next(), Some(ChildEvent::Connected)));
+        assert!(matches!(received.next(), Some(ChildEvent::Line { text, .. }) if text == "last"));
+        assert!(matches!(received.next(), Some(ChildEvent::Outcome(found, _)) if found == outcome));
+        assert!(matches!(received.next(), Some(ChildEvent::Disconnected(None))));
+        assert!(received.next().is_none() && host.connections.is_empty());
+    }
+}
