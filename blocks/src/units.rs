@@ -40,8 +40,8 @@ impl fmt::Display for Sequence {
 
 /// Identity of a publisher (and so of its channel), unique within one broker for as long as it lives.
 ///
-/// Guests and libraries only see the lower 32 bits. They cannot tell a publisher from the one 2^32 numbers
-/// later.
+/// Guests and libraries only see 32 bits: the lower ones, or for a publisher of another process a number that
+/// their host gives it. They cannot tell a publisher from the one 2^31 numbers later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublisherId(u64);
 
@@ -58,7 +58,7 @@ impl PublisherId {
         self.0
     }
 
-    /// The lower 32 bits, which components see. Not a key.
+    /// The lower 32 bits. Not a key.
     #[must_use]
     pub const fn short(self) -> u32 {
         self.0 as u32

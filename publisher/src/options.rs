@@ -142,6 +142,7 @@ impl PublisherOptions {
         publisher: blockcast_blocks::PublisherId,
         schema: blockcast_blocks::Schema,
     ) -> blockcast_blocks::ChannelConfig {
-        blockcast_blocks::ChannelConfig { publisher, schema, options: self.writer.clone() }
+        let config = blockcast_blocks::ChannelConfig::new(publisher, schema);
+        blockcast_blocks::ChannelConfig { options: self.writer.clone(), ..config }
     }
 }

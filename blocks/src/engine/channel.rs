@@ -174,6 +174,12 @@ impl Channel {
         self.config.publisher
     }
 
+    /// The number by which guests and libraries know the publisher.
+    #[must_use]
+    pub fn component_number(&self) -> u32 {
+        self.config.component_number
+    }
+
     /// Layout of the messages.
     #[must_use]
     pub fn schema(&self) -> &Schema {

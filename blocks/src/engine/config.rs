@@ -24,6 +24,9 @@ pub(super) const MAX_SUBSCRIBERS: u32 = 65_536;
 pub struct ChannelConfig {
     /// The publisher's number.
     pub publisher: PublisherId,
+    /// The number by which guests and libraries know the publisher. It distinguishes the publishers that they
+    /// receive from.
+    pub component_number: u32,
     /// Layout of the messages.
     pub schema: Schema,
     /// Blocks, history, subscribers and the rest.
@@ -45,10 +48,10 @@ impl DerefMut for ChannelConfig {
 }
 
 impl ChannelConfig {
-    /// A channel with the default options.
+    /// A channel with the default options. Components know its publisher by the lower 32 bits of its number.
     #[must_use]
     pub fn new(publisher: PublisherId, schema: Schema) -> Self {
-        Self { publisher, schema, options: WriterOptions::default() }
+        Self { publisher, component_number: publisher.short(), schema, options: WriterOptions::default() }
     }
 
     /// The largest number of bytes that the channel takes: blocks, descriptors, cursors, and what the

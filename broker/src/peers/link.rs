@@ -17,6 +17,7 @@ use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
 use crate::control::topic::Topic;
 use crate::peers::children::{ChildCommand, Listen, NotListening};
 use crate::peers::error::{InspectError, ServeError};
+use crate::peers::numbers::PublisherNumbers;
 use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
 use crate::peers::protocol::{ChannelNumber, MAX_SCHEMA, Request, SeatId, Selection};
@@ -24,7 +25,11 @@ use crate::peers::topics::TopicPage;
 
 /// The link of a broker, if it has one. Shared with all of its topics.
 #[derive(Debug, Default)]
-pub(crate) struct LinkSlot(Mutex<Option<Arc<Link>>>);
+pub(crate) struct LinkSlot {
+    link: Mutex<Option<Arc<Link>>>,
+    /// The publishers of other processes, by whichever links the broker has had.
+    pub(crate) numbers: PublisherNumbers,
+}
 
 impl LinkSlot {
     /// The broker's link, unless its connection was given up.
@@ -50,7 +55,7 @@ impl LinkSlot {
 
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
         // Only assigned, so it is consistent after a panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -49,6 +49,7 @@ mod identity;
 pub(crate) mod job;
 pub(crate) mod link;
 mod node;
+mod numbers;
 pub(crate) mod options;
 pub(crate) mod place;
 mod poller;

@@ -42,6 +42,11 @@ impl Topic {
         event(|| tracing::info!(topic, publisher, "publisher of another process joined"));
     }
 
+    /// The number by which components know a publisher of another process that has this one.
+    pub(crate) fn component_number(&self, publisher: u64) -> u32 {
+        self.link.numbers.number(publisher)
+    }
+
     /// Removes these publishers of other processes, because no subscription is left.
     pub(crate) fn remove_remotes(&self, channels: &[Arc<Channel>]) {
         let is_one = |member: &Member| channels.iter().any(|channel| Arc::ptr_eq(channel, &member.channel));

@@ -73,7 +73,7 @@ impl<V: ArenaView> Input<V> {
         limit: u32,
     ) -> (u32, u64) {
         let Self { reader: Some(reader), view, channel, .. } = self else { return (0, 0) };
-        let publisher = channel.publisher().short();
+        let publisher = channel.component_number();
         run.sequence = reader.next_sequence().get();
         let mut place = target;
         let (count, bytes) = reader.receive_descriptors(u64::from(limit), |descriptor| {

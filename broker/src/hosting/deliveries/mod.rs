@@ -264,7 +264,7 @@ impl<V: ArenaView> Deliveries<V> {
             if !input.view.is_open() {
                 continue;
             }
-            let publisher = input.channel.publisher().short();
+            let publisher = input.channel.component_number();
             let before = count;
             let mut run = Run { input: key, sequence: 0, count: 0 };
             if self.reliable && !selective {

@@ -7,7 +7,7 @@ use blockcast_blocks::shield::event;
 use blockcast_blocks::{Channel, Schema, Trust, text};
 
 use super::publishers::Published;
-use super::subscriptions::RemoteSeat;
+use super::subscriptions::{RemoteSeat, channel_config};
 use super::{Node, reason};
 use crate::peers::link::Announced;
 use crate::peers::options::Terms;
@@ -26,7 +26,8 @@ impl Node {
         terms: Terms,
         files: [File; 4],
     ) {
-        match self.open_channel(seat, schema, publisher, owner, (terms.walled(), Trust::Walled), files) {
+        let config = channel_config(publisher, schema);
+        match self.open_channel(seat, config, owner, (terms.walled(), Trust::Walled), files) {
             Ok((channel, annex)) => {
                 let remote = RemoteSeat {
                     channel: Arc::downgrade(&channel),

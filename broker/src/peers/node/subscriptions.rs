@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use blockcast_blocks::shield::event;
 use blockcast_blocks::{
-    Bell, Channel, ChannelConfig, OpenError, PublisherId, Schema, SegmentFiles, Trust, WriterOptions, text,
+    Bell, Channel, ChannelConfig, OpenError, PublisherId, Schema, SegmentFiles, Trust, text,
 };
 
 use super::publishers::answer;
@@ -162,7 +162,9 @@ impl Node {
         }
         let label = label(&publisher.name, &owner.label);
         let trust = terms.trust();
-        match self.open_channel(seat, topic.schema(), &publisher, owner, (terms, trust), files) {
+        let mut config = channel_config(&publisher, topic.schema());
+        config.component_number = topic.component_number(publisher.number);
+        match self.open_channel(seat, config, owner, (terms, trust), files) {
             Ok((channel, annex)) => {
                 let owner = (self.session, owner.id);
                 let remote = RemoteSeat {
@@ -220,8 +222,7 @@ impl Node {
     pub(super) fn open_channel(
         &mut self,
         seat: SeatId,
-        schema: &Schema,
-        publisher: &PublisherRecord,
+        config: ChannelConfig,
         owner: &PeerRecord,
         (terms, trust): (Terms, Trust),
         files: [File; 4],
@@ -230,9 +231,6 @@ impl Node {
         let files = SegmentFiles { control: owned(control).map_err(|error| reason(&error))?, arena };
         let bell = owned(bell).map_err(|error| reason(&error))?;
         let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
-        let options = WriterOptions { history: publisher.history, ..WriterOptions::default() };
-        let number = PublisherId::new(publisher.number);
-        let config = ChannelConfig { publisher: number, schema: schema.clone(), options };
         let annex_terms = terms.annex("");
         // SAFETY: the program trusts the processes that may publish, by the options with which it serves or
         // connects. A node attaches every annex before it says so, and detaches one only when the process has
@@ -388,4 +386,11 @@ impl Node {
 /// Names a publisher of another process for statistics.
 fn label(publisher: &str, process: &str) -> String {
     if publisher.is_empty() { process.to_owned() } else { format!("{publisher}, {process}") }
+}
+
+/// How a publisher of another process was made, as far as the host says.
+pub(super) fn channel_config(publisher: &PublisherRecord, schema: &Schema) -> ChannelConfig {
+    let mut config = ChannelConfig::new(PublisherId::new(publisher.number), schema.clone());
+    config.history = publisher.history;
+    config
 }

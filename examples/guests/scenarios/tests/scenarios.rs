@@ -6,12 +6,13 @@ mod library;
 #[path = "support/module.rs"]
 mod module;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Broker, Component, ComponentLimits, ExitReason, Grants, GuestProgram, GuestSource, LibraryProgram,
-    Publisher, PublisherOptions, RecvError, Subscriber, SubscriberOptions,
+    Broker, Component, ComponentLimits, Connection, ExitReason, Grants, GuestProgram, GuestSource,
+    LibraryProgram, Publisher, PublisherOptions, RecvError, ServeOptions, Subscriber, SubscriberOptions,
 };
 use guest_scenarios::{LARGE, Numbers};
 
@@ -225,6 +226,40 @@ in_every_deployment! {
                 assert_eq!(origin[1], place as u64, "the sequence counts within the publisher");
                 assert_eq!(origin[2] / 2, place as u64, "in order");
             }
+        }
+    }
+
+    publishers_of_several_processes_are_told_apart(deployment) {
+        let path = std::env::temp_dir()
+            .join(format!("blockcast-origins-{}-{deployment:?}", std::process::id()));
+        let broker = Broker::new();
+        let serving = broker.serve(&path, ServeOptions::new()).expect("nobody else serves there");
+        let out = broker.subscriber("out", SubscriberOptions::new()).expect("a new topic");
+        let stage = Stage::start_on(broker, out, deployment, "origins");
+        let own = stage.input("in", 8);
+        let connections = [(); 3].map(|()| Connection::connect(&path).expect("somebody serves"));
+        let options = PublisherOptions::new().block_size(64).blocks(8);
+        let others = connections.each_ref().map(|connection| {
+            connection.publisher::<Numbers>("in", options.clone()).expect("the topic is open")
+        });
+        let mut publishers: Vec<_> = others.into_iter().chain([own]).collect();
+        // In turn, so that the messages of all have the same sequences.
+        for number in 0..100 {
+            send(&mut publishers[number as usize % 4], [number]);
+        }
+        drop(publishers);
+        let rest = stage.rest();
+        drop(serving);
+        let (rest, []) = rest[0].as_chunks::<3>() else { panic!("{rest:?}") };
+        assert_eq!(rest.len(), 100);
+        let mut by_publisher = BTreeMap::<u64, Vec<(u64, u64)>>::new();
+        for &[publisher, place, number] in rest {
+            by_publisher.entry(publisher).or_default().push((place, number));
+        }
+        assert_eq!(by_publisher.len(), 4, "{by_publisher:?}");
+        for of_one in by_publisher.values() {
+            let first = of_one[0].1;
+            assert!(first < 4 && of_one.iter().copied().eq((0..25).map(|place| (place, first + 4 * place))));
         }
     }
 
