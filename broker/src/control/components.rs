@@ -22,6 +22,8 @@ use crate::control::tasks::Tasks;
 use crate::host::library::{LibraryProgram, LibrarySetup};
 use crate::host::linked::{AppOutcome, Launch};
 use crate::hosting::log::LogSink;
+use crate::peers::children::{Children, Restartable};
+use crate::peers::registry::ComponentNumber;
 use crate::session::{LinkedHost, Session};
 
 impl Broker {
@@ -236,6 +238,19 @@ impl Admitted {
             Arc::clone(&self.expectation),
             self.options.await_restarts,
         ))
+    }
+
+    /// Lets subscriptions of all processes wait for restarts, if there are any. Call this for a component
+    /// whose runs are processes.
+    pub(super) fn expect_processes(
+        &self,
+        policy: &RestartPolicy,
+        children: &Arc<Children>,
+    ) -> Option<ComponentNumber> {
+        let restartable = (policy.restart != Restart::Never).then(|| Restartable::new(children))?;
+        let component = restartable.component();
+        self.expectation.keep(restartable);
+        Some(component)
     }
 
     /// The sink for the component's log. By default, lines become `tracing` events with its name.

@@ -67,6 +67,7 @@ impl Broker {
         let policy = options.restart.clone();
         let admitted = self.admit(options, program.name(), &policy)?;
         let children = self.children()?;
+        let component = admitted.expect_processes(&policy, &children);
         let setup = ProcessSetup {
             name: admitted.name.clone(),
             grants: admitted.options.grants.clone(),
@@ -75,6 +76,7 @@ impl Broker {
             log: admitted.log(),
             control: Arc::clone(&admitted.control),
             children,
+            component,
         };
         admitted.spawn(policy, move || {
             let (program, setup) = (program.clone(), setup.clone());

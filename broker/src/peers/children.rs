@@ -5,7 +5,7 @@
 //! [`ChildEvent`]s to that code. The host's thread runs no user code.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::peers::link::{Command, Commands, Link};
 use crate::peers::options::{PeerLimits, ServeOptions};
 use crate::peers::place::Place;
 use crate::peers::protocol::Notice;
+use crate::peers::registry::ComponentNumber;
 use crate::peers::socket::File;
 
 /// How long a host that does not serve lets publishers wait for its children.
@@ -40,6 +41,8 @@ pub(crate) enum ChildCommand {
     Add { child: Box<NewChild>, reply: mpsc::Sender<Result<u64, String>> },
     /// Send a notice to a process.
     Tell { number: u64, notice: Notice },
+    /// A component has ended for good.
+    EndRestarts { component: ComponentNumber },
     /// The process has ended. The reply comes once nothing refers to it any more.
     Remove { number: u64, reply: mpsc::Sender<()> },
 }
@@ -55,6 +58,8 @@ pub(crate) struct NewChild {
     pub(crate) grants: Grants,
     /// Whether its publishers are walled, even if the host trusts others of its own user.
     pub(crate) is_walled: bool,
+    /// The component, if it is restarted.
+    pub(crate) component: Option<ComponentNumber>,
     /// The file with its job.
     pub(crate) job: File,
     pub(crate) events: ChildEvents,
@@ -192,6 +197,38 @@ impl Drop for Children {
         if self.link.is_own_process() {
             // If the thread has ended, there are no children.
             let _ = self.link.commands().send(Command::Child(Box::new(ChildCommand::Close)));
+        }
+    }
+}
+
+/// A component that is restarted, each time in a new process. While this exists, subscriptions that wait for
+/// restarts do not end in any process, although the component's publishers have.
+#[derive(Debug)]
+pub(crate) struct Restartable {
+    component: ComponentNumber,
+    children: Arc<Children>,
+}
+
+impl Restartable {
+    pub(crate) fn new(children: &Arc<Children>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Ordering: Relaxed; a number of its own.
+        let component = ComponentNumber(NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { component, children: Arc::clone(children) }
+    }
+
+    pub(crate) fn component(&self) -> ComponentNumber {
+        self.component
+    }
+}
+
+impl Drop for Restartable {
+    fn drop(&mut self) {
+        let link = &self.children.link;
+        if link.is_own_process() {
+            // If the thread has ended, nobody waits for restarts.
+            let command = ChildCommand::EndRestarts { component: self.component };
+            let _ = link.commands().send(Command::Child(Box::new(command)));
         }
     }
 }

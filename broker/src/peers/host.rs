@@ -104,6 +104,7 @@ impl HostThread {
                 topics: u32::MAX,
                 trust: options.trust_in_host(),
                 label,
+                component: None,
                 bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
                 pidfd: Arc::new(own_pidfd()?),
             })
@@ -384,7 +385,8 @@ impl HostThread {
         let (grants, pidfd) = (Some(grants), Arc::clone(&connection.pidfd));
         let is_walled = connection.child.as_ref().is_some_and(|child| child.is_walled);
         let trust = if is_walled { Trust::Walled } else { self.options.trust_in(connection.credentials) };
-        let newcomer = Newcomer { grants, limits, topics, trust, label, bell, pidfd };
+        let component = connection.child.as_ref().and_then(|child| child.component);
+        let newcomer = Newcomer { grants, limits, topics, trust, label, component, bell, pidfd };
         let (peer, first_publisher) = self.registry.admit(newcomer);
         connection.peer = Some(peer);
         let patience = u64::try_from(self.options.get_patience().as_millis()).unwrap_or(u64::MAX);

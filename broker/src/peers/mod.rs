@@ -54,7 +54,7 @@ pub(crate) mod options;
 pub(crate) mod place;
 mod poller;
 pub(crate) mod protocol;
-mod registry;
+pub(crate) mod registry;
 pub(crate) mod socket;
 pub(crate) mod topics;
 mod wall;

@@ -174,6 +174,7 @@ impl Node {
             Notice::Attached { seat } => self.join(seat),
             Notice::LeftBefore { channel, annex } => self.detach_former(channel, annex),
             Notice::Late { seat } => self.publisher_is_late(seat),
+            Notice::Expect { topic, is_expected } => self.expect(&topic, is_expected),
             Notice::Failed { seat, why, is_error } => self.seat_failed((self.session, seat), why, is_error),
             Notice::Ended { seat } => self.publisher_ended(seat),
             Notice::Known => self.is_known = true,
@@ -211,6 +212,7 @@ impl Node {
         self.questions.clear();
         self.fail_openings(&OpenError::Disconnected);
         self.fail_interests(&OpenError::Disconnected);
+        self.expect_nothing();
     }
 
     /// Call this when there is a host again: it learns of everything that this process has.

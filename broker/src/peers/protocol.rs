@@ -44,7 +44,7 @@ use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 5;
+pub(crate) const PROTOCOL: u32 = 6;
 
 /// Maximum size of a packet in bytes. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -394,6 +394,12 @@ pub(crate) enum Notice {
     Cancel,
     /// The host asks for the component's counters.
     Count,
+    /// To a subscribing process: publishers of the topic may come back after a restart, or no longer. By
+    /// default, they do not.
+    Expect {
+        topic: String,
+        is_expected: bool,
+    },
 }
 
 /// Why a packet is not a message.
@@ -503,6 +509,7 @@ impl Message for Notice {
         match self {
             Self::Refused { why, .. } | Self::Failed { why, .. } => [why, ""],
             Self::Channel { topic, publisher, .. } => [topic, &publisher.name],
+            Self::Expect { topic, .. } => [topic, ""],
             Self::Attach { subscriber, .. } => [&subscriber.label, ""],
             _ => [""; 2],
         }

@@ -7,6 +7,7 @@ mod joining;
 mod late;
 mod offers;
 mod queries;
+mod restarts;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,10 @@ const PUBLISHER_BITS: u32 = 40;
 
 /// A publisher: its process, and the number that the process gave it.
 pub(crate) type ChannelKey = (PeerId, ChannelNumber);
+
+/// A component that runs in processes of its own, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ComponentNumber(pub(crate) u64);
 
 /// A process has sent something that no correct process sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +83,8 @@ pub(crate) struct Newcomer<F> {
     pub(crate) topics: u32,
     /// Its name in statistics.
     pub(crate) label: String,
+    /// The component that it runs, if that is restarted.
+    pub(crate) component: Option<ComponentNumber>,
     pub(crate) bell: F,
     pub(crate) pidfd: F,
 }
@@ -94,6 +101,8 @@ pub(crate) struct Registry<F> {
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
+    /// The topics to which components have published that may publish again after a restart.
+    restarts: BTreeMap<ComponentNumber, BTreeSet<String>>,
     /// The seats whose publisher's process was asked to attach an annex, by deadline.
     attaching: BTreeSet<(Instant, SeatId)>,
     /// Questions whose answers wait for reports of other processes.
@@ -125,6 +134,7 @@ struct Peer<F> {
     topics: u32,
     created: BTreeSet<String>,
     label: String,
+    component: Option<ComponentNumber>,
     bell: F,
     pidfd: F,
     /// Bytes of its publishers' channels.
@@ -222,6 +232,7 @@ impl<F: Clone> Registry<F> {
             topics: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
+            restarts: BTreeMap::new(),
             attaching: BTreeSet::new(),
             queries: BTreeMap::new(),
             next_peer: 0,
@@ -261,7 +272,7 @@ impl<F: Clone> Registry<F> {
 
     /// Adds a process. Returns its number, and the first number of its publishers.
     pub(crate) fn admit(&mut self, newcomer: Newcomer<F>) -> (PeerId, u64) {
-        let Newcomer { grants, limits, topics, trust, label, bell, pidfd } = newcomer;
+        let Newcomer { grants, limits, topics, trust, label, component, bell, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let peer = Peer {
@@ -271,6 +282,7 @@ impl<F: Clone> Registry<F> {
             topics,
             created: BTreeSet::new(),
             label,
+            component,
             bell,
             pidfd,
             bytes: 0,

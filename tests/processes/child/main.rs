@@ -19,6 +19,7 @@ fn run(session: Session) -> Result<(), AppError> {
         "echo" => echo(&session),
         "publish" => publish(&session),
         "subscribe" => subscribe(&session),
+        "follow" => follow(&session),
         "parameter" => say(&session, &session.parameter("long").unwrap_or_default().len().to_string()),
         "finish" => Ok(()),
         "fail" => Err("as asked".into()),
@@ -85,6 +86,20 @@ fn subscribe(session: &Session) -> Result<(), AppError> {
     say(session, "attached")?;
     session.blocking_shutdown();
     Ok(())
+}
+
+/// Receives until the end, and says where the numbers begin.
+fn follow(session: &Session) -> Result<(), AppError> {
+    let mut numbers = session.blocking_subscriber::<Numbers>("out", SubscriberOptions::new())?;
+    say(session, &format!("running {}", std::process::id()))?;
+    loop {
+        match numbers.blocking_recv_ref(None) {
+            Ok(message) if message.view() == [0] => say(session, "begins")?,
+            Ok(_) => {}
+            Err(RecvError::Ended) => return say(session, "ends"),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn few_blocks() -> PublisherOptions {

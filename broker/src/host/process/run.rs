@@ -26,6 +26,7 @@ use crate::hosting::meter::LineRate;
 use crate::peers::children::{ChildEvent, ChildEventReceiver, ChildEvents, ChildLink, Children, NewChild};
 use crate::peers::job::{Job, Outcome, Tally};
 use crate::peers::protocol::Notice;
+use crate::peers::registry::ComponentNumber;
 
 /// How often a component's processor time is checked, if it is limited.
 const COMPUTE_TICK: Duration = Duration::from_millis(5);
@@ -44,6 +45,8 @@ pub(crate) struct ProcessSetup {
     pub(crate) log: LogSink,
     pub(crate) control: Arc<ComponentControl>,
     pub(crate) children: Arc<Children>,
+    /// The component, if it is restarted.
+    pub(crate) component: Option<ComponentNumber>,
 }
 
 impl ProcessProgram {
@@ -144,7 +147,8 @@ struct Run<'r> {
 
 impl<'r> Run<'r> {
     fn start(program: &ProcessProgram, setup: ProcessSetup, leash: &'r Leash) -> Result<Self, String> {
-        let ProcessSetup { name, grants, parameters, await_restarts, log, control, children } = setup;
+        let ProcessSetup { name, grants, parameters, await_restarts, log, control, children, component } =
+            setup;
         let limits = grants.get_limits().clone();
         let job = Job::new(&name, &parameters, await_restarts, &limits).to_file();
         let job = Arc::new(job.map_err(|error| format!("the parameters cannot be passed on: {error}"))?);
@@ -159,7 +163,8 @@ impl<'r> Run<'r> {
         let is_walled = program.is_sandboxed();
         let (events, receiver) = ChildEvents::new(leash.bell().clone());
         let pid = process.pid().as_raw_nonzero().get();
-        let link = children.add(NewChild { socket, pid, pidfd, name, grants, is_walled, job, events })?;
+        let new = NewChild { socket, pid, pidfd, name, grants, is_walled, component, job, events };
+        let link = children.add(new)?;
         Ok(Self {
             leash,
             lines: LineRate::new(limits.log_lines),

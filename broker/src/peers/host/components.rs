@@ -12,6 +12,7 @@ use crate::peers::identity::Credentials;
 use crate::peers::options::PeerLimits;
 use crate::peers::poller::Token;
 use crate::peers::protocol::{Notice, Request};
+use crate::peers::registry::ComponentNumber;
 use crate::peers::socket::{Broken, File, PacketSocket};
 
 /// Turns in which the last packets of a process are received. All of them fit into the socket.
@@ -23,6 +24,8 @@ pub(super) struct Child {
     pub(super) name: String,
     grants: Grants,
     pub(super) is_walled: bool,
+    /// Its component, if that is restarted.
+    pub(super) component: Option<ComponentNumber>,
     /// The job, until it is sent.
     job: Option<File>,
     events: ChildEvents,
@@ -44,6 +47,7 @@ impl HostThread {
                 let added = self.add(*child).map_err(|error| error.to_string());
                 let _ = reply.send(added);
             }
+            ChildCommand::EndRestarts { component } => self.registry.expect_no_restarts(component),
             ChildCommand::Tell { number, notice } => self.tell(number, &notice),
             ChildCommand::Remove { number, reply } => {
                 self.connection_ended(number);
@@ -53,10 +57,10 @@ impl HostThread {
     }
 
     fn add(&mut self, child: NewChild) -> Result<u64, Broken> {
-        let NewChild { socket, pid, pidfd, name, grants, is_walled, job, events } = child;
+        let NewChild { socket, pid, pidfd, name, grants, is_walled, component, job, events } = child;
         let socket = PacketSocket::of_process(socket, pid)?;
         let credentials = Credentials { pid, ..Credentials::own() };
-        let child = Some(Child { name, grants, is_walled, job: Some(job), events });
+        let child = Some(Child { name, grants, is_walled, component, job: Some(job), events });
         let (pidfd, peer) = (Arc::new(pidfd), None);
         Ok(self.watch(Connection { socket, credentials, pidfd, peer, child }))
     }
@@ -184,6 +188,7 @@ mod tests {
             name: "child".to_owned(),
             grants,
             is_walled: false,
+            component: None,
             job: Arc::new(job),
             events,
         });

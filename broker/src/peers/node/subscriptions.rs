@@ -27,6 +27,8 @@ pub(super) struct Interest {
     tickets: BTreeSet<u64>,
     /// The request that the host answers.
     request: u64,
+    /// Whether publishers of other processes may come back.
+    is_expected: bool,
     /// The threads that wait until the existing publishers are members of the topic. `None` once they are.
     opening: Option<Opening>,
 }
@@ -83,7 +85,8 @@ impl Node {
         self.send(Request::Subscribe { request, topic: name.clone(), schema: topic.schema().into() });
         let opening = Some(Opening { replies: vec![reply], ..Opening::default() });
         let (topic, tickets) = (Arc::downgrade(topic), BTreeSet::from([ticket]));
-        self.interests.insert(name, Interest { topic, tickets, request, opening });
+        let interest = Interest { topic, tickets, request, is_expected: false, opening };
+        self.interests.insert(name, interest);
     }
 
     pub(super) fn unsubscribe(&mut self, ticket: u64, topic: &str) {
@@ -94,6 +97,7 @@ impl Node {
     }
 
     fn drop_interest(&mut self, topic: &str, error: &OpenError) {
+        self.expect(topic, false);
         let Some(interest) = self.interests.remove(topic) else { return };
         for reply in interest.opening.into_iter().flat_map(|opening| opening.replies) {
             answer(reply, Err(error.clone()));
@@ -126,6 +130,7 @@ impl Node {
     pub(super) fn subscribe_refused(&mut self, request: u64, why: Refusal) {
         let found = self.interests.iter().find(|(_, interest)| interest.request == request);
         let Some(name) = found.map(|(name, _)| name.clone()) else { return };
+        self.expect(&name, false);
         let Some(interest) = self.interests.remove(&name) else { return };
         let Some(topic) = interest.topic.upgrade() else { return };
         let error = why.into_error(&name, topic.schema(), "subscribe");
@@ -138,6 +143,25 @@ impl Node {
             }
             answer(reply, Err(error.clone()));
         }
+    }
+
+    /// Publishers of other processes may come back after a restart, or no longer.
+    pub(super) fn expect(&mut self, topic: &str, is_expected: bool) {
+        let Some(interest) = self.interests.get_mut(topic) else { return };
+        if std::mem::replace(&mut interest.is_expected, is_expected) == is_expected {
+            return;
+        }
+        match interest.topic.upgrade() {
+            Some(topic) if is_expected => topic.expect(),
+            Some(topic) => topic.forget(),
+            None => {}
+        }
+    }
+
+    /// The host is gone, and restarts nothing any more.
+    pub(super) fn expect_nothing(&mut self) {
+        let topics: Vec<_> = self.interests.keys().cloned().collect();
+        topics.iter().for_each(|topic| self.expect(topic, false));
     }
 
     /// Opens a channel that the host offers.

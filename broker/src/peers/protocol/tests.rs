@@ -81,6 +81,7 @@ fn notices() -> Vec<Notice> {
         Notice::Finish,
         Notice::Cancel,
         Notice::Count,
+        Notice::Expect { topic: "numbers".to_owned(), is_expected: true },
     ]
 }
 

@@ -59,6 +59,7 @@ impl<F: Clone> Registry<F> {
         entry.channels.insert(key);
         let subscribers = entry.subscribers.iter().copied().filter(|&peer| audience.includes(key.0, peer));
         let subscribers: Vec<_> = subscribers.chain(wall).collect();
+        self.expect_restarts(key.0, &topic);
         let (seats, awaited) = (BTreeSet::new(), None);
         let channel = Channel { topic, publisher, control, arena, bytes, audience, seats, awaited };
         self.channels.insert(key, channel);
@@ -108,6 +109,9 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
         }
         self.topic(&topic, schema).subscribers.insert(from);
+        if self.is_expected(&topic) {
+            self.send(from, Notice::Expect { topic, is_expected: true });
+        }
         let mut awaited = Vec::new();
         for key in others {
             let offered = self.offer(key, from);
@@ -124,6 +128,10 @@ impl<F: Clone> Registry<F> {
             peer.subscriptions -= 1;
             event(|| tracing::info!(topic = &*text::line(name), process = peer.label, "subscriber left"));
             self.withdraw_offers(from, name);
+            // If it subscribes again, it is told again.
+            if self.is_expected(name) {
+                self.send(from, Notice::Expect { topic: name.to_owned(), is_expected: false });
+            }
         }
         self.forget_unused(name);
     }

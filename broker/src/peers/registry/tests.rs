@@ -7,6 +7,7 @@ use crate::peers::wall::copies_of;
 
 mod offers;
 mod queries;
+mod restarts;
 
 type File = &'static str;
 
@@ -92,7 +93,7 @@ impl Host {
 
 fn newcomer(label: &str, grants: Option<Grants>, trust: Trust) -> Newcomer<File> {
     let (limits, topics, label) = (PeerLimits::default(), u32::MAX, label.to_owned());
-    Newcomer { grants, limits, topics, trust, label, bell: "bell", pidfd: "pidfd" }
+    Newcomer { grants, limits, topics, trust, label, component: None, bell: "bell", pidfd: "pidfd" }
 }
 
 #[test]
