@@ -7,6 +7,7 @@
 //! | module | the core module inside the component |
 //! | strict | the component; only its attached messages are mapped |
 //! | library | a native library |
+//! | process | a program in a process of its own |
 //! | copied | the component, the oracle: nothing is mapped, every message is copied on delivery and erased on release |
 //!
 //! Two apps run in all pairs of deployments. With three apps, the third one's deployment rotates, so that
@@ -409,7 +410,7 @@ fn a_publisher_continues_when_the_app_that_holds_it_back_is_cancelled() {
 #[test]
 fn every_deployment_meets_every_other_one() {
     let all = Deployment::all();
-    assert!(all.len() >= 6, "{all:?}");
+    assert!(all.len() >= 7, "{all:?}");
     for apps in [2, 3] {
         for one in 0..apps {
             for next in (0..apps).filter(|next| *next != one) {

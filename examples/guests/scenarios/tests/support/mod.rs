@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use blockcast::{
     Broker, Component, ComponentLimits, ComponentOptions, ExitReason, Grants, GuestProgram, GuestSource,
-    Isolation, LibraryProgram,
+    Isolation, Level, LibraryProgram, ProcessSource,
 };
 
 mod library;
@@ -25,11 +25,20 @@ pub enum Deployment {
     Strict,
     Copied,
     Library,
+    Process,
 }
 
 impl Deployment {
     pub fn all() -> &'static [Self] {
-        &[Self::Linked, Self::Component, Self::Module, Self::Strict, Self::Copied, Self::Library]
+        &[
+            Self::Linked,
+            Self::Component,
+            Self::Module,
+            Self::Strict,
+            Self::Copied,
+            Self::Library,
+            Self::Process,
+        ]
     }
 
     fn start(self, broker: &Broker, options: ComponentOptions, grants: Grants) -> Component {
@@ -45,12 +54,16 @@ impl Deployment {
         let started = match self {
             Self::Linked => broker.supervise(options, guest_scenarios::run),
             Self::Library => broker.supervise_library(&LIBRARY, options),
+            Self::Process => broker.supervise_process(&ProcessSource::program(PROGRAM), options),
             Self::Module => broker.supervise_guest(&MODULE, options),
             Self::Component | Self::Strict | Self::Copied => broker.supervise_guest(&COMPONENT, options),
         };
         started.expect("the app starts")
     }
 }
+
+/// The apps as an ordinary program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_guest-scenarios");
 
 /// Compiled once for all tests.
 static COMPONENT: LazyLock<GuestProgram> = LazyLock::new(|| {
@@ -135,7 +148,12 @@ impl Stage {
             let said = Arc::clone(&said);
             let options =
                 ComponentOptions::new().name(role).parameter("scenario", case).parameter("role", role).log(
-                    Arc::new(move |_, line| {
+                    Arc::new(move |level, line| {
+                        // What a process writes to standard error, such as the message of a panic, is not the
+                        // app's log.
+                        if deployment == Deployment::Process && level == Level::Warn {
+                            return;
+                        }
                         said.lines().entry(role.to_owned()).or_default().push(line.to_owned());
                         said.changed.notify_all();
                     }),
