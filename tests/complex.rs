@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use complex_subscriber::Tally;
-use support::{Run, Scratch, feed, start, start_library, start_with};
+use support::{Row, Run, Scratch, feed, start, start_library, start_with};
 
 const NATIVE: [&str; 2] = ["--deployment", "native"];
 
@@ -98,6 +98,38 @@ fn three_libraries_get_the_same_text_without_a_copy() {
     let run = run.feed(b"to be\nor not\n");
     run.succeeded();
     counted(&run, "to be\nor not\n");
+}
+
+#[test]
+fn three_processes_get_the_same_text_without_a_copy() {
+    let run = start(&["--deployment", "process"]).end();
+    run.succeeded();
+    counted(&run, GENESIS);
+    let names = ["publisher", "subscriber 1", "subscriber 2"];
+    assert_eq!(names.map(|name| run.row(name).kind), ["process"; 3]);
+    // It prints the same as with linked apps, except for times and how they run.
+    let linked = start(&NATIVE).end();
+    assert_eq!(run.text(), linked.text());
+    for name in names {
+        assert_eq!(Row { kind: "native".to_owned(), ..run.row(name) }, linked.row(name), "{name}");
+    }
+    let run =
+        feed(&["--deployment", "process", "--blocks", "2", "--block-size", "128", "-"], b"to be\nor not\n");
+    run.succeeded();
+    counted(&run, "to be\nor not\n");
+}
+
+#[test]
+fn a_bad_line_ends_a_process_with_the_same_error_after_all_lines_before_it() {
+    let folder = Scratch::folder();
+    let file = folder.file("text", b"fine\nbad \xFF\nnever");
+    let run = start(&["--deployment", "process", &file]).end();
+    run.failed(&format!("{file}: line 2 is not UTF-8: the byte at offset 9 of the text is wrong"));
+    counted(&run, "fine\n");
+    // An error before any line.
+    let run = start(&["--deployment", "process", "--block-size", "1073741824", "--blocks", "1048576"]).end();
+    assert_eq!(run.code, Some(1), "{run:#?}");
+    assert!(run.said().starts_with("complex: publisher: failed: topic \"lines\": "), "{run:#?}");
 }
 
 #[test]
@@ -342,7 +374,7 @@ fn a_publishing_guest_that_ends_without_a_word_does_not_keep_the_others_waiting(
 
 #[test]
 fn ctrl_c_ends_a_run_whose_input_never_ends_and_everything_published_is_received() {
-    for deployment in ["native", "mixed", "library"] {
+    for deployment in ["native", "mixed", "library", "process"] {
         let mut running = match deployment {
             "library" => start_library(&["-"], Stdio::piped()),
             _ => start_with(&["--deployment", deployment, "-"], |command| command.stdin(Stdio::piped())),
@@ -382,14 +414,16 @@ fn ctrl_c_ends_a_run_that_waits_for_its_input() {
 
 #[test]
 fn ctrl_c_ends_a_run_in_the_middle_of_a_delay() {
-    // Longer than the limit on a run.
-    let mut running = start(&[&NATIVE[..], &["--delay", "3600000"]].concat());
-    running.flows();
-    std::thread::sleep(Duration::from_millis(500));
-    running.interrupt();
-    let run = running.end();
-    run.succeeded();
-    counted(&run, GENESIS);
+    for deployment in ["native", "process"] {
+        // Longer than the limit on a run.
+        let mut running = start(&["--deployment", deployment, "--delay", "3600000"]);
+        running.flows();
+        std::thread::sleep(Duration::from_millis(500));
+        running.interrupt();
+        let run = running.end();
+        run.succeeded();
+        counted(&run, GENESIS);
+    }
 }
 
 #[test]

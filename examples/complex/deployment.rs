@@ -1,9 +1,13 @@
-//! How each app runs: the same source as a task of this program, a wasm guest or a native library.
+//! How each app runs: the same source as a task of this program, a guest, a native library or a process.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use blockcast::{Broker, Component, ComponentLimits, Grants, GuestProgram, GuestSource, LibraryProgram};
+use blockcast::{
+    Broker, Component, ComponentLimits, ComponentOptions, Grants, GuestProgram, GuestSource, LibraryProgram,
+    ProcessSource,
+};
 use clap::ValueEnum;
 
 use crate::library;
@@ -20,6 +24,8 @@ pub enum Deployment {
     Wasm,
     /// All as native libraries, built on demand.
     Library,
+    /// All in processes of their own, which run this program.
+    Process,
 }
 
 impl fmt::Display for Deployment {
@@ -29,6 +35,7 @@ impl fmt::Display for Deployment {
             Self::Mixed => "mixed",
             Self::Wasm => "wasm",
             Self::Library => "library",
+            Self::Process => "process",
         })
     }
 }
@@ -40,6 +47,7 @@ impl Deployment {
             (Self::Native, _) | (Self::Mixed, App::Publisher | App::Subscriber(1)) => Kind::Native,
             (Self::Mixed | Self::Wasm, _) => Kind::Guest,
             (Self::Library, _) => Kind::Library,
+            (Self::Process, _) => Kind::Process,
         }
     }
 }
@@ -62,6 +70,8 @@ pub enum Kind {
     Guest,
     /// As a native library.
     Library,
+    /// In a process of its own.
+    Process,
 }
 
 impl fmt::Display for Kind {
@@ -70,7 +80,36 @@ impl fmt::Display for Kind {
             Self::Native => "native",
             Self::Guest => "wasm",
             Self::Library => "library",
+            Self::Process => "process",
         })
+    }
+}
+
+/// An app that runs as this program, in a process that a broker has started for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AsProgram {
+    Publisher,
+    Subscriber,
+}
+
+impl AsProgram {
+    /// Runs the app as the whole program.
+    pub fn run(self) -> ExitCode {
+        match self {
+            Self::Publisher => blockcast::process_main(complex_publisher::run),
+            Self::Subscriber => blockcast::process_main(complex_subscriber::run),
+        }
+    }
+
+    /// Returns this program as the source of such a process.
+    fn source(self) -> Result<ProcessSource, String> {
+        let program =
+            std::env::current_exe().map_err(|error| format!("this program cannot start itself: {error}"))?;
+        let app = match self {
+            Self::Publisher => "publisher",
+            Self::Subscriber => "subscriber",
+        };
+        Ok(ProcessSource::program(program).arguments(["--as-program", app]))
     }
 }
 
@@ -87,12 +126,20 @@ enum Program {
     Linked,
     Guest(GuestProgram),
     Library(LibraryProgram),
+    Process(ProcessSource),
 }
 
 impl Program {
-    fn load(broker: &Broker, kind: Kind, package: &str, folder: &str) -> Result<Self, String> {
+    fn load(
+        broker: &Broker,
+        kind: Kind,
+        package: &str,
+        folder: &str,
+        program: AsProgram,
+    ) -> Result<Self, String> {
         let loaded = match kind {
             Kind::Native => return Ok(Self::Linked),
+            Kind::Process => return program.source().map(Self::Process),
             Kind::Guest => broker.load(&GuestSource::File(guest_path(package, folder))).map(Self::Guest),
             Kind::Library => {
                 let file = library::file(package)?;
@@ -119,11 +166,13 @@ impl Program {
 impl Apps {
     /// Loads the code that the deployment needs.
     pub fn load(broker: &Broker, deployment: Deployment) -> Result<Self, String> {
-        let load = |app, package, folder| Program::load(broker, deployment.kind(app), package, folder);
+        let load = |app, package, folder, program| {
+            Program::load(broker, deployment.kind(app), package, folder, program)
+        };
         Ok(Self {
             deployment,
-            publisher: load(App::Publisher, "complex-publisher", "publisher")?,
-            subscriber: load(App::Subscriber(2), "complex-subscriber", "subscriber")?,
+            publisher: load(App::Publisher, "complex-publisher", "publisher", AsProgram::Publisher)?,
+            subscriber: load(App::Subscriber(2), "complex-subscriber", "subscriber", AsProgram::Subscriber)?,
         })
     }
 
@@ -154,6 +203,10 @@ impl Apps {
         let started = match (program, self.kind(app), app) {
             (Program::Guest(program), Kind::Guest, _) => broker.spawn_guest(program, grants, parameters),
             (Program::Library(program), _, _) => broker.spawn_library(program, grants, parameters),
+            (Program::Process(source), _, _) => {
+                let options = ComponentOptions::new().name(name).grants(grants).parameters(parameters);
+                broker.supervise_process(source, options)
+            }
             (_, _, App::Publisher) => broker.run(name, grants, parameters, complex_publisher::run),
             (_, _, App::Subscriber(_)) => broker.run(name, grants, parameters, complex_subscriber::run),
         };

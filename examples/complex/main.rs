@@ -1,5 +1,5 @@
 //! Publishes the lines of a text in batches. Each batch is a `list<string>`, built in place and read in place
-//! by two subscribers: native tasks, wasm guests or native libraries, all from one source.
+//! by two subscribers: native tasks, wasm guests, native libraries or processes, all from one source.
 //!
 //! ```text
 //! input ──▶ topic "text" ──▶ publisher ──▶ topic "lines" ─┬▶ subscriber 1 ─┬▶ topic "reports" ──▶ table
@@ -17,18 +17,18 @@ mod waiting;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use blockcast::{Broker, Bytes, PublisherOptions, Subscriber, SubscriberOptions};
+use blockcast::{Broker, Bytes, PublisherOptions, Subscriber, SubscriberOptions, TopicStats};
 use clap::Parser;
 use complex_publisher::longest_line;
 use complex_subscriber::{Report, ReportLayout};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-use deployment::{App, Apps, Deployment};
+use deployment::{App, Apps, AsProgram, Deployment};
 use input::{Feeder, Input, Progress};
-use running::Running;
+use running::{GRACE, Running};
 use waiting::{Interrupts, wait_for};
 
 /// Publishes the lines of a text to two subscribers, which read them without copying.
@@ -39,8 +39,8 @@ struct Arguments {
     file: Option<String>,
 
     /// How the apps run: `native` as tasks of this program; `wasm` as three guests; `library` as three native
-    /// libraries, built with Cargo unless BLOCKCAST_LIBRARIES names the folder that holds them; `mixed` with
-    /// a native publisher, a native subscriber and a guest.
+    /// libraries, built with Cargo unless BLOCKCAST_LIBRARIES names the folder that holds them; `process` in
+    /// three processes; `mixed` with a native publisher, a native subscriber and a guest.
     #[arg(long, value_enum, default_value_t = Deployment::Mixed)]
     deployment: Deployment,
 
@@ -55,10 +55,17 @@ struct Arguments {
     /// Number of blocks of the publisher.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
     blocks: u32,
+
+    /// Runs an app as this program. The deployment `process` starts it like this.
+    #[arg(long, value_enum, hide = true)]
+    as_program: Option<AsProgram>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(app) = arguments.as_program {
+        return app.run();
+    }
     log();
     let Err(problems) = run(&arguments) else { return ExitCode::SUCCESS };
     for problem in problems {
@@ -151,7 +158,7 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
         kinds: [App::Publisher, App::Subscriber(1), App::Subscriber(2)].map(|app| apps.kind(app)),
         ended: &ended,
         reports: &reports,
-        topics: broker.topics(),
+        topics: settled(broker).await,
         interrupted,
     };
     let text = summary.to_string();
@@ -167,6 +174,19 @@ async fn pipeline(arguments: &Arguments, broker: &Broker, apps: Apps, input: Inp
         _ => {}
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The counters of all topics, once every block is free again. That takes a moment if they were freed by the
+/// thread that serves processes.
+async fn settled(broker: &Broker) -> Vec<TopicStats> {
+    let deadline = Instant::now() + GRACE;
+    loop {
+        let topics = broker.topics();
+        if table::not_back(&topics) == 0 || Instant::now() >= deadline {
+            return topics;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// The reports received so far.

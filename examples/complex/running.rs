@@ -55,7 +55,7 @@ impl Running {
         if !asked {
             let stuck = async {
                 tokio::time::sleep(GRACE).await;
-                if broker.topic("lines").is_some_and(|lines| lines.published() > 0) {
+                if self.has_published(broker).await {
                     pending::<()>().await;
                 }
             };
@@ -76,6 +76,15 @@ impl Running {
         }
         self.apps.iter().for_each(Component::cancel);
         (ended.await, asked)
+    }
+
+    /// Whether the publisher has published lines.
+    async fn has_published(&self, broker: &Broker) -> bool {
+        match broker.topic("lines") {
+            Some(lines) => lines.published() > 0,
+            // Only other processes take part in the topic.
+            None => self.apps[0].stats().await.published > 0,
+        }
     }
 
     async fn all_ended(&self) -> [ComponentReport; 3] {

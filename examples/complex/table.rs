@@ -53,8 +53,9 @@ impl Summary<'_> {
         }
         problems.extend(self.fed.failure.clone());
         problems.extend(self.lost());
-        if self.not_back() > 0 {
-            problems.push(format!("blocks of {} publishers are not back in their pools", self.not_back()));
+        let not_back = not_back(&self.topics);
+        if not_back > 0 {
+            problems.push(format!("blocks of {not_back} publishers are not back in their pools"));
         }
         if problems.is_empty() && self.fed.bytes == 0 && !self.interrupted {
             problems.push(format!("{} is empty: there was nothing to publish", self.fed.name));
@@ -94,19 +95,22 @@ impl Summary<'_> {
 
     /// Messages and bytes published on the topic of lines.
     fn published(&self) -> (u64, u64) {
-        let lines = self.topics.iter().find(|topic| topic.name == "lines");
-        lines.map_or((0, 0), |lines| (lines.published(), lines.bytes()))
-    }
-
-    /// Number of publishers whose blocks have not all returned, because someone is still attached or the
-    /// publisher still exists.
-    fn not_back(&self) -> usize {
-        self.topics.iter().map(|topic| topic.departed.attached + topic.publishers.len()).sum()
+        match self.topics.iter().find(|topic| topic.name == "lines") {
+            Some(lines) => (lines.published(), lines.bytes()),
+            // Only other processes take part in the topic. The publisher has no other one.
+            None => (self.ended[0].stats.published, self.ended[0].stats.published_bytes),
+        }
     }
 
     fn rate(&self, bytes: u64) -> f64 {
         bytes as f64 / 1e6 / self.elapsed.as_secs_f64().max(1e-9)
     }
+}
+
+/// Number of publishers whose blocks have not all returned, because someone is still attached or the
+/// publisher still exists.
+pub fn not_back(topics: &[TopicStats]) -> usize {
+    topics.iter().map(|topic| topic.departed.attached + topic.publishers.len()).sum()
 }
 
 impl fmt::Display for Summary<'_> {
@@ -159,8 +163,8 @@ impl fmt::Display for Summary<'_> {
                 tally.lines, tally.words, tally.longest, tally.hash
             )?;
         }
-        let back =
-            if self.not_back() == 0 { "all back in their pools" } else { "NOT all back in their pools" };
+        let all = not_back(&self.topics) == 0;
+        let back = if all { "all back in their pools" } else { "NOT all back in their pools" };
         writeln!(f, "blocks        {back}")?;
         if self.interrupted && self.problems().is_empty() {
             writeln!(f, "interrupted   everything that was published before has been received")?;
