@@ -103,6 +103,11 @@ pub enum LoanError {
     Refused(&'static str),
 }
 
+/// Only a publisher that was opened as a [relay](crate::WriterOptions::relay) can report losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only a publisher that was opened as a relay can report losses")]
+pub struct NoRelay;
+
 /// A subscriber could not join a channel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

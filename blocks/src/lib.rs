@@ -80,7 +80,7 @@ pub mod text;
 mod when_ready;
 
 pub use descriptor::{Descriptor, Validity};
-pub use error::{ChannelError, JoinError, LoanError, MemoryError, OpenError, ReceiveError};
+pub use error::{ChannelError, JoinError, LoanError, MemoryError, NoRelay, OpenError, ReceiveError};
 pub use options::{Overflow, ReaderOptions, Reuse, SizeClass, Timestamps, WriterOptions};
 pub use stats::{ChannelStats, HolderStats, PoolStats, ReaderStats};
 pub use when_ready::WhenReady;

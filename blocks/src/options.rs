@@ -27,6 +27,11 @@ pub struct WriterOptions {
     /// Touch every page when the publisher opens rather than at its first use, and use large pages if
     /// possible.
     pub prefault: bool,
+    /// The publisher is a *relay*: its messages come from elsewhere, such as another machine. It can report
+    /// that messages were lost on the way (`Writer::report_lost`), which its subscribers learn like losses of
+    /// their own. Other relays [skip](ReaderOptions::skip_relays) it. 8 bytes and a few nanoseconds per
+    /// message, here and in every subscriber.
+    pub relay: bool,
 }
 
 impl Default for WriterOptions {
@@ -42,6 +47,7 @@ impl Default for WriterOptions {
             timestamps: Timestamps::default(),
             reuse: Reuse::default(),
             prefault: false,
+            relay: false,
         }
     }
 }
@@ -98,6 +104,10 @@ pub struct ReaderOptions {
     /// Whether the subscriber maps the [arena](crate::Arena) elsewhere, as a host maps it into guests. Keeps
     /// the file of the arena open.
     pub maps: bool,
+    /// Whether a subscription leaves out the publishers that are [relays](WriterOptions::relay). Relays
+    /// subscribe with this, so that no message goes round in a circle. Has no effect if a subscriber joins a
+    /// channel directly.
+    pub skip_relays: bool,
 }
 
 /// Whether messages carry the time of publishing, and how exact it is.

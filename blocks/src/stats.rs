@@ -35,6 +35,10 @@ pub struct ChannelStats {
     pub exhausted: u64,
     /// How often the publisher was woken.
     pub wakes: u64,
+    /// Whether the publisher is a [relay](crate::WriterOptions::relay).
+    pub relay: bool,
+    /// Messages that were lost before they reached the publisher, if it is a relay.
+    pub missing: u64,
     /// Whether the publisher was dropped.
     pub closed: bool,
     /// The joined subscribers.
@@ -64,7 +68,8 @@ pub struct ReaderStats {
     pub received: u64,
     /// Bytes of the messages received, except those that were received one by one by reference and forgotten.
     pub bytes: u64,
-    /// Messages lost by the subscriber's overflow policy.
+    /// Messages lost by the subscriber's overflow policy, or before they reached the publisher, if it is a
+    /// relay.
     pub lost: u64,
     /// Owned samples that became counted holds.
     pub counted_holds: u64,

@@ -71,7 +71,7 @@ impl ChannelConfig {
 
     /// Describes the channel's memory.
     pub(super) fn preamble(&self, layout: &Layout) -> Preamble {
-        Preamble::new(layout, self.classes(), self.max_subscribers)
+        Preamble::new(layout, self.classes(), self.max_subscribers, self.relay)
     }
 
     /// The sizes of blocks, ascending.

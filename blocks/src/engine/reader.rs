@@ -318,6 +318,14 @@ impl Reader {
                     }
                     taken = self.consumer.advance();
                 }
+                Outcome::Missing => {
+                    let lost = self.consumer.take_missing();
+                    if lost > 0 {
+                        self.report(lost);
+                        return Err(ReceiveError::Lost(lost));
+                    }
+                    taken = self.consumer.advance();
+                }
                 Outcome::Corrupt => {
                     self.window.count_all(&self.consumer);
                     self.floor = NOTHING_TAKEN;
@@ -340,10 +348,14 @@ impl Reader {
             self.wake_publisher();
         }
         if lost > 0 {
-            let publisher = self.channel.publisher();
-            event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost"));
+            self.report(lost);
         }
         lost
+    }
+
+    fn report(&self, lost: u64) {
+        let publisher = self.channel.publisher();
+        event(|| tracing::debug!(%publisher, subscriber = self.signal.name(), lost, "messages lost"));
     }
 
     /// Ready once [`receive`](Self::receive) would not return [`ReceiveError::Empty`]. Otherwise registers
@@ -378,12 +390,14 @@ impl Reader {
     }
 
     /// The largest number of receives until the newest message that is there now: one for each message, and
-    /// one for a loss. One load.
+    /// one for a loss. If the publisher is a relay, one for a loss before each message. One load.
     pub fn backlog(&mut self) -> u64 {
         if self.channel.is_inherited() {
             return 0;
         }
         match self.consumer.backlog() {
+            _ if self.consumer.may_miss() && !self.consumer.has_message() => 0,
+            messages if self.consumer.may_miss() => messages.saturating_mul(2).saturating_add(1),
             0 => 0,
             messages => messages + 1,
         }

@@ -19,8 +19,8 @@ use crate::engine::segment::words::UNUSED;
 use crate::engine::shield::event;
 use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
-use crate::error::{ChannelError, LoanError};
-use crate::options::{Reuse, Timestamps};
+use crate::error::{ChannelError, LoanError, NoRelay};
+use crate::options::{Reuse, Timestamps, WriterOptions};
 use crate::payload::schema::Schema;
 use crate::primitive::Ordering;
 use crate::stats::PoolStats;
@@ -111,7 +111,7 @@ fn make(
         waits: false,
         counted: false,
         loaned: TakenBlock { unit: 0, capacity: 0 },
-        timestamps: config.timestamps,
+        stamp: Stamp::of(&config.options),
         overtake: u64::from(config.blocks / 8).max(1),
         file: Some(arena_file),
         departure: None,
@@ -140,7 +140,7 @@ pub struct Writer {
     waits: bool,
     /// Whether the current search for a block was already counted as a loan that found none.
     counted: bool,
-    timestamps: Timestamps,
+    stamp: Stamp,
     /// Messages that a reclamation takes from slow `DropOldest` subscribers at a time.
     overtake: u64,
     /// Keeps the arena's file open.
@@ -156,6 +156,20 @@ struct OneLoan<'w>(&'w mut Writer);
 impl Drop for OneLoan<'_> {
     fn drop(&mut self) {
         self.0.counted = false;
+    }
+}
+
+/// What is recorded with each message.
+#[derive(Clone, Copy, Debug)]
+enum Stamp {
+    Time(Timestamps),
+    /// Also how many messages are missing before it.
+    Relay(Timestamps),
+}
+
+impl Stamp {
+    fn of(options: &WriterOptions) -> Self {
+        if options.relay { Self::Relay(options.timestamps) } else { Self::Time(options.timestamps) }
     }
 }
 
@@ -427,11 +441,12 @@ impl Writer {
 
     #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
-        match self.timestamps {
+        match self.stamp {
             // Slots start with this time.
-            Timestamps::Off => {}
-            Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
-            Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
+            Stamp::Time(Timestamps::Off) => {}
+            Stamp::Time(Timestamps::Coarse) => self.producer.stamp(clock::coarse().as_nanos()),
+            Stamp::Time(Timestamps::Precise) => self.producer.stamp(clock::precise().as_nanos()),
+            Stamp::Relay(timestamps) => self.stamp_relayed(timestamps),
         }
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
@@ -439,6 +454,38 @@ impl Writer {
             return self.check_waiters(sequence);
         }
         Ok(sequence)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stamp_relayed(&mut self, timestamps: Timestamps) {
+        match timestamps {
+            Timestamps::Off => {}
+            Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
+            Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
+        }
+        self.producer.note_missing();
+    }
+
+    /// Reports that `count` messages were lost before they reached this publisher, which is a
+    /// [relay](crate::WriterOptions::relay). Subscribers learn of it as of a loss of their own,
+    /// [`ReceiveError::Lost`](crate::ReceiveError::Lost), after the messages published before and before those
+    /// published after. Wakes all subscribers; a few microseconds.
+    ///
+    /// A subscriber that has claimed messages and [keeps](crate::Overflow::DropNewest) them while the
+    /// publisher goes on may learn of it a few messages early or late. Its count is exact.
+    ///
+    /// # Errors
+    /// [`NoRelay`], and nothing is reported.
+    pub fn report_lost(&mut self, count: u64) -> Result<(), NoRelay> {
+        if !self.channel.config().relay {
+            return Err(NoRelay);
+        }
+        if count > 0 && !self.channel.is_inherited() {
+            self.producer.report_missing(count);
+            self.channel.wake_subscribers();
+        }
+        Ok(())
     }
 
     /// Wakes subscribers that wait for the published messages.

@@ -163,6 +163,10 @@ impl Passage {
                 Ok(sample) => sample,
                 Err(ReceiveError::Empty) => return Turn::Waits,
                 Err(ReceiveError::Lost(lost)) => {
+                    // The copies of a relay's messages are a relay's too.
+                    if self.writer.report_lost(lost).is_ok() {
+                        continue;
+                    }
                     let topic = &*self.topic;
                     event(|| {
                         tracing::warn!(topic, lost, "messages of another user were lost before copying")

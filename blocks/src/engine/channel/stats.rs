@@ -56,6 +56,8 @@ impl Channel {
             oldest_kept: (limbo > 0 && oldest != UNUSED).then(|| Sequence::new(oldest)),
             exhausted: pool.exhausted.load(Ordering::Relaxed),
             wakes: self.publisher.wakes(),
+            relay: self.config().relay,
+            missing: header.state.missing.load(Ordering::Relaxed),
             closed: self.is_closed(),
             subscribers,
             holders: self.holders(),
@@ -104,7 +106,7 @@ pub(in crate::engine) fn reader_stats(
         // A subscriber of another process may have written anything.
         received: low.saturating_sub(start.saturating_add(lost)),
         bytes: line.bytes.load(Ordering::Relaxed),
-        lost,
+        lost: lost.saturating_add(line.missing.load(Ordering::Relaxed)),
         counted_holds: line.holds.load(Ordering::Relaxed),
         behind: published.saturating_sub(low),
         wakes,

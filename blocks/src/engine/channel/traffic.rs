@@ -14,7 +14,7 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes of these messages.
     pub bytes: u64,
-    /// Messages lost by the subscribers' overflow policies.
+    /// Messages lost by the subscribers' overflow policies, or before they reached a relay.
     pub lost: u64,
 }
 
@@ -42,6 +42,7 @@ impl Traffic {
     fn of(line: &Cursor, next: u64) -> Self {
         let (start, lost) = (line.joined_at().unwrap_or(next), line.lost_messages());
         let received = next.saturating_sub(start.saturating_add(lost));
+        let lost = lost.saturating_add(line.missing.load(Ordering::Relaxed));
         Self { received, bytes: line.bytes.load(Ordering::Relaxed), lost }
     }
 }

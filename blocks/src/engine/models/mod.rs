@@ -15,6 +15,7 @@ mod direct;
 mod hold;
 mod join;
 mod notify;
+mod relay;
 mod remote;
 mod ring;
 mod sleep;

@@ -75,9 +75,18 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(blocks: u32, cursors: u32, history: u32) -> Self {
+        Self::of(blocks, cursors, history, false)
+    }
+
+    /// A ring whose publisher is a relay.
+    pub(super) fn of_relay(blocks: u32, cursors: u32, history: u32) -> Self {
+        Self::of(blocks, cursors, history, true)
+    }
+
+    fn of(blocks: u32, cursors: u32, history: u32, relay: bool) -> Self {
         let classes = [SizeClass { block_size: 64, blocks, max_blocks: blocks }];
         let layout = Layout::new(&classes).expect("a small layout");
-        let preamble = Preamble::new(&layout, classes.to_vec(), cursors);
+        let preamble = Preamble::new(&layout, classes.to_vec(), cursors, relay);
         let control = Control::create(&preamble).expect("never refused here");
         Self::with(control, &layout, &classes, history)
     }
@@ -140,6 +149,7 @@ impl Ring {
     /// Publishes a block. Returns `true` if somebody sleeps.
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));
+        self.producer.note_missing();
         self.producer.publish(pack(unit, 8, Validity::Valid)) && self.producer.wakes()
     }
 
@@ -209,6 +219,7 @@ impl Receiver {
                 Met::Message(message.sequence)
             }
             Outcome::Overtaken => Met::Lost(self.consumer.jump().0),
+            Outcome::Missing => Met::Lost(self.consumer.take_missing()),
             Outcome::Empty => Met::Empty,
             Outcome::Ended => Met::Ended,
             Outcome::Corrupt => unreachable!("the publisher writes what makes sense"),

@@ -75,7 +75,8 @@ impl Channel {
     /// About twenty-five system calls.
     ///
     /// `config` names the publisher, the schema and the history. The sizes and numbers of blocks come from
-    /// the files, and the number of subscribers from the terms.
+    /// the files, and so does whether the publisher is a relay. The number of subscribers comes from the
+    /// terms.
     ///
     /// The publisher's process also needs the bell of this one, which a thread of the caller answers: see
     /// [`Bell`].
@@ -141,6 +142,7 @@ impl Channel {
             max_blocks: Some(first.max_blocks),
             larger: classes.collect(),
             max_subscribers: terms.seats,
+            relay: checked.preamble.geometry.relay,
             ..config.options
         };
         let config = ChannelConfig { options, ..config };

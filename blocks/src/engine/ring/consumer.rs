@@ -6,7 +6,8 @@
 //! pays the fence of a claim once per window. After each descriptor it checks that the watermark has not
 //! passed it.
 //!
-//! If the publisher is in [another process](crate::engine::remote), every descriptor is checked.
+//! If the publisher is in [another process](crate::engine::remote), every descriptor is checked. If it is a
+//! relay, the consumer checks before each message whether others are [missing].
 
 use std::hint::cold_path;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use crate::primitive::{LoadAcquire as _, Ordering, essential, fence};
 
 mod join;
 mod jump;
+mod missing;
 mod overtakable;
 mod remote;
 
+use missing::Reported;
 use overtakable::Backlog;
 
 /// One subscriber's private state on one channel. Owns its cursor until [`leave`](Self::leave).
@@ -36,7 +39,7 @@ pub(crate) struct Consumer {
     head: u64,
     cursor: CursorRef,
     /// The value of the cursor's `high`, except that a reliable consumer whose publisher is in another
-    /// process has less than [`UNBOUNDED`] here: it takes the way on which descriptors are checked.
+    /// process, or a relay, has less than [`UNBOUNDED`] here: it takes the way on which more is checked.
     high: u64,
     /// Descriptor word of the message received last, unless by [`receive_word`](Self::receive_word).
     word: u64,
@@ -49,6 +52,8 @@ pub(crate) struct Consumer {
     /// Set if the newest messages are dropped, not the oldest. Then the claim is the buffer.
     keeping: Option<Box<Backlog>>,
     lost: u64,
+    /// What a relay has reported as missing.
+    missing: Option<Reported>,
     rounds: QuietRounds,
     /// Whether the publisher waits for it.
     reliable: bool,
@@ -69,6 +74,8 @@ pub(crate) enum Outcome {
     Ended,
     /// The watermark has passed the next message. Call [`Consumer::jump`].
     Overtaken,
+    /// The publisher, a relay, misses messages before the next one. Call [`Consumer::take_missing`].
+    Missing,
     /// The publisher, in another process, is broken. Call [`Consumer::give_up`].
     Corrupt,
 }
@@ -164,9 +171,14 @@ impl Consumer {
         self.next
     }
 
-    /// Lost messages that were reported to the subscriber.
+    /// Lost messages that were reported to the subscriber, including those that never reached the publisher.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost
+        self.lost.saturating_add(self.missing.map_or(0, Reported::since_join))
+    }
+
+    /// Whether the publisher is a relay, so that messages may be missing before each one.
+    pub(crate) fn may_miss(&self) -> bool {
+        self.missing.is_some()
     }
 
     /// Receives the next message. It stays in place until [`release`](Self::release) passes it.
@@ -293,14 +305,14 @@ impl Consumer {
         }
     }
 
-    /// Whether there is a published message that was not received yet.
+    /// Whether there is a published message that was not received yet, or a relay has reported a loss.
     #[inline(always)]
     pub(crate) fn has_message(&mut self) -> bool {
         if self.next == self.head {
             // Ordering: as in `advance`.
             self.head = self.cursor.header().head.next.load_acquire();
         }
-        self.next != self.head
+        self.next != self.head || self.is_missing_some()
     }
 
     /// Published messages that were not received yet, up to the depth.
@@ -323,10 +335,12 @@ impl Consumer {
         self.cursor.control().is_closed()
     }
 
-    /// Whether the publisher was dropped and everything was received.
+    /// Whether the publisher was dropped, and everything was received and reported.
     pub(crate) fn has_ended(&self) -> bool {
         // Ordering: Acquire, after the mark was seen: the last head.
-        self.is_closed() && self.cursor.header().head.next.load_acquire() == self.next
+        self.is_closed()
+            && self.cursor.header().head.next.load_acquire() == self.next
+            && self.missing.is_none_or(|reported| reported.is_all_of(self.cursor.header()))
     }
 
     #[inline(always)]
@@ -374,11 +388,19 @@ impl Consumer {
     #[cold]
     #[inline(never)]
     fn at_head(&mut self) -> Outcome {
-        if !self.is_closed() {
-            return Outcome::Empty;
+        let is_closed = self.is_closed();
+        if is_closed {
+            self.head = self.cursor.header().head.next.load_acquire();
         }
-        self.head = self.cursor.header().head.next.load_acquire();
-        if self.next == self.head { Outcome::Ended } else { self.advance() }
+        if self.is_missing_some() {
+            return Outcome::Missing;
+        }
+        match self.next == self.head {
+            true if is_closed => Outcome::Ended,
+            true => Outcome::Empty,
+            // Published meanwhile.
+            false => self.advance(),
+        }
     }
 
     /// Releases every sequence below `low`. None of them may still be attached through the interval, and

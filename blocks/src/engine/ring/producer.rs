@@ -195,6 +195,27 @@ impl Producer {
         self.control.slot(self.head).stamp(time);
     }
 
+    /// Reports that messages are missing which should have reached the publisher, a relay, before the next one.
+    /// The caller wakes all subscribers.
+    pub(crate) fn report_missing(&self, count: u64) {
+        let missing = &self.control.header().state.missing;
+        let total = missing.load(Ordering::Relaxed).saturating_add(count);
+        // Ordering: Release pairs with the Acquire in `Consumer::missing_before_next`: who sees it sees the
+        // head, and so the messages before the gap.
+        missing.store(total, essential!(missing_release, Ordering::Release));
+        // Ordering: as in `close`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Records how many messages are missing before the one that is published next, if the publisher is a
+    /// relay.
+    pub(crate) fn note_missing(&self) {
+        if let Some(word) = self.control.missing(self.head) {
+            // Ordering: Relaxed; made visible by the head. The slot is free, as in `publish`.
+            word.store(self.control.header().state.missing.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Publishes a taken block under the next sequence. Returns `true` if somebody may sleep, which
     /// [`wakes`](Self::wakes) finds out.
     ///

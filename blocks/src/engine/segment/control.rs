@@ -13,6 +13,7 @@
 //! │ time                            │
 //! ├ Side ───────────────────────────┤ the part that subscribers of the publisher's process write; see `side.rs`
 //! ├ kept × blocks ──────────────────┤ descriptors of claimed messages whose slots were given up
+//! ├ missing × slots ────────────────┤ if the publisher is a relay: missing messages before each one
 //! ├ size classes ───────────────────┤ part of the preamble
 //! └─────────────────────────────────┘
 //! ```
@@ -37,7 +38,8 @@ use crate::engine::wake::rung::Rings;
 use crate::engine::wake::signal::Signal;
 use crate::engine::wake::watch::{self, WatchList};
 use crate::primitive::{
-    LoadAcquire as _, Ordering, asymmetric_barriers, essential, fence, heavy_barrier, machine_barrier,
+    AtomicU64, LoadAcquire as _, Ordering, asymmetric_barriers, essential, fence, heavy_barrier,
+    machine_barrier,
 };
 
 #[cfg(not(loom))]
@@ -62,6 +64,7 @@ pub(crate) struct Control {
     /// The side of this process.
     side: Side,
     kept: NonNull<KeptDescriptor>,
+    missing: NonNull<AtomicU64>,
     geometry: Geometry,
     memory: Arc<Memory>,
 }
@@ -159,6 +162,15 @@ impl Control {
     pub(crate) fn kept(&self) -> &[KeptDescriptor] {
         // SAFETY: `create` initialised `blocks` entries, alive as long as `memory`.
         unsafe { std::slice::from_raw_parts(self.kept.as_ptr(), self.geometry.blocks as usize) }
+    }
+
+    /// Messages that were missing when a sequence was published. `None` if the publisher is not a relay.
+    pub(crate) fn missing(&self, sequence: u64) -> Option<&AtomicU64> {
+        let index = (sequence & self.mask) as usize;
+        // SAFETY: `create` initialised that many words, alive as long as `memory`, which all are atomics.
+        let words =
+            unsafe { std::slice::from_raw_parts(self.missing.as_ptr(), self.geometry.missing_words()) };
+        words.get(index)
     }
 
     /// Whether the publisher was dropped, or its process has ended. Messages may be left.

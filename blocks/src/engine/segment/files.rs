@@ -167,7 +167,13 @@ fn read_preamble(file: &OwnedFd, len: u64) -> Result<(Preamble, Offsets), Segmen
     if version != Preamble::VERSION {
         return Err(SegmentError::Version { found: version, supported: Preamble::VERSION });
     }
-    let geometry = Geometry { slots: number(4), cursors: number(8), blocks: number(12), classes: number(16) };
+    let relay = match number(20) {
+        0 => false,
+        1 => true,
+        other => return Err(impossible(format!("{other} instead of 0 or 1 for a relay"))),
+    };
+    let (slots, cursors, blocks, classes) = (number(4), number(8), number(12), number(16));
+    let geometry = Geometry { slots, cursors, blocks, classes, relay };
     let (numbers, _) = rest[24..].as_chunks::<8>();
     let (control_len, arena_len) = (u64::from_ne_bytes(numbers[0]), u64::from_ne_bytes(numbers[1]));
     if !(1..=MAX_CLASSES).contains(&geometry.classes) {
@@ -230,7 +236,7 @@ fn check_layout(preamble: &Preamble) -> Result<Layout, SegmentError> {
     if cursors > crate::engine::config::MAX_SUBSCRIBERS {
         return Err(impossible(format!("{cursors} cursors")));
     }
-    let expected = Preamble::new(&layout, preamble.classes.clone(), cursors);
+    let expected = Preamble::new(&layout, preamble.classes.clone(), cursors, preamble.geometry.relay);
     if *preamble != expected {
         return Err(impossible(format!(
             "{:?} and an arena of {} bytes, but its blocks take {:?} and {} bytes",

@@ -10,10 +10,11 @@
 //!       16   4  cursors
 //!       20   4  blocks
 //!       24   4  size classes
-//!       28   4  0
+//!       28   4  1 if the publisher is a relay, otherwise 0
 //!       32   8  bytes of the control segment
 //!       40   8  bytes of the arena
-//!      128      header, slots, side of the publisher's process, kept descriptors
+//!      128      header, slots, side of the publisher's process, kept descriptors,
+//!               missing messages before each slot (8 bytes) if the publisher is a relay,
 //!               size classes, 16 bytes each: 8 block size, 4 blocks, 4 blocks at most
 //! ```
 //! An [annex](super::annex) begins like this:
@@ -43,6 +44,15 @@ pub(crate) struct Geometry {
     pub(crate) blocks: u32,
     /// Size classes.
     pub(crate) classes: u32,
+    /// The publisher is a relay: the segment says how many messages are missing before each one.
+    pub(crate) relay: bool,
+}
+
+impl Geometry {
+    /// Words that say how many messages are missing: one for each slot, if the publisher is a relay.
+    pub(crate) fn missing_words(self) -> usize {
+        if self.relay { self.slots as usize } else { 0 }
+    }
 }
 
 /// The contents of a segment's first bytes, which its creator writes.
@@ -57,13 +67,14 @@ pub(crate) struct Preamble {
 
 impl Preamble {
     /// Describes a channel with these blocks.
-    pub(crate) fn new(layout: &Layout, classes: Vec<SizeClass>, cursors: u32) -> Self {
+    pub(crate) fn new(layout: &Layout, classes: Vec<SizeClass>, cursors: u32, relay: bool) -> Self {
         let geometry = Geometry {
             // Every block that is published and not reclaimed has a slot.
             slots: layout.blocks.next_power_of_two(),
             cursors,
             blocks: layout.blocks,
             classes: classes.len() as u32,
+            relay,
         };
         Self { geometry, arena_len: layout.len as u64, classes }
     }
@@ -86,6 +97,7 @@ pub(crate) struct Offsets {
     pub(super) slots: usize,
     pub(super) side: SideOffsets,
     pub(super) kept: usize,
+    pub(super) missing: usize,
     pub(super) classes: usize,
 }
 
@@ -100,6 +112,7 @@ impl Geometry {
 
         use super::words::{Header, KeptDescriptor};
         use crate::direct::Slot;
+        use crate::primitive::AtomicU64;
 
         if !self.slots.is_power_of_two() {
             return None;
@@ -111,17 +124,19 @@ impl Geometry {
         let (whole, side) = SideOffsets::after(whole, self.cursors, self.blocks)?;
         let kept = alloc::Layout::array::<KeptDescriptor>(self.blocks as usize).ok()?;
         let (whole, kept) = whole.extend(kept).ok()?;
+        let missing = alloc::Layout::array::<AtomicU64>(self.missing_words()).ok()?;
+        let (whole, missing) = whole.extend(missing).ok()?;
         let (whole, classes) =
             whole.extend(array(CLASS_LEN.checked_mul(self.classes as usize)?).ok()?).ok()?;
         let len = sys::whole_pages(whole.size())?;
-        Some(Offsets { len, header, slots, side, kept, classes })
+        Some(Offsets { len, header, slots, side, kept, missing, classes })
     }
 }
 
 /// The version of the layout of a channel's files. Processes share a channel only if theirs are equal.
 // Increase it whenever the place or the meaning of a byte changes.
 #[cfg(not(loom))]
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 #[cfg(not(loom))]
 impl Preamble {
@@ -140,10 +155,11 @@ impl Preamble {
 
     /// The first bytes of the segment.
     pub(super) fn encode(&self, control_len: u64) -> [u8; Self::USED] {
-        let Geometry { slots, cursors, blocks, classes } = self.geometry;
+        let Geometry { slots, cursors, blocks, classes, relay } = self.geometry;
         let mut bytes = [0; Self::USED];
         bytes[..8].copy_from_slice(&Self::MAGIC);
-        for (index, number) in [Self::VERSION, slots, cursors, blocks, classes, 0].into_iter().enumerate() {
+        let numbers = [Self::VERSION, slots, cursors, blocks, classes, u32::from(relay)];
+        for (index, number) in numbers.into_iter().enumerate() {
             bytes[8 + 4 * index..][..4].copy_from_slice(&number.to_ne_bytes());
         }
         for (index, number) in [control_len, self.arena_len].into_iter().enumerate() {

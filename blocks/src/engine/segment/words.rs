@@ -125,6 +125,8 @@ pub(crate) struct State {
     pub(crate) annexes: AtomicU32,
     /// Bytes of the largest block plus 1; 0 in a forked child, where the publisher has no blocks.
     pub(crate) limit: AtomicU64,
+    /// Messages that the publisher, a relay, has reported as missing so far. Only the publisher writes it.
+    pub(crate) missing: AtomicU64,
 }
 
 /// One subscriber's words: written by that subscriber, read by the publisher when it reclaims.
@@ -151,6 +153,8 @@ pub(crate) struct Cursor {
     pub(crate) jump_to: AtomicU64,
     /// Lost messages, with those of the latest jump.
     pub(crate) jump_lost: AtomicU64,
+    /// Messages that never reached the publisher, a relay, and that were reported to the subscriber.
+    pub(crate) missing: AtomicU64,
 }
 
 /// The descriptor of a block that was reclaimed while somebody had claimed its message: its slot in the ring
@@ -175,6 +179,7 @@ impl Header {
                 closed: AtomicU32::new(0),
                 annexes: AtomicU32::new(0),
                 limit: AtomicU64::new(0),
+                missing: AtomicU64::new(0),
             }),
             space: CachePadded::new(EventCount::new()),
             remote: CachePadded::new(RemoteWords {
@@ -252,6 +257,7 @@ impl Cursor {
             holds: AtomicU64::new(0),
             jump_to: AtomicU64::new(UNUSED),
             jump_lost: AtomicU64::new(0),
+            missing: AtomicU64::new(0),
         }
     }
 

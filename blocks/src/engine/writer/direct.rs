@@ -1,6 +1,6 @@
 //! The methods of a [`Writer`] for code that publishes directly with its blocks: see [`crate::direct`].
 
-use super::{SuspendedLoan, TakenBlock, Writer};
+use super::{Stamp, SuspendedLoan, TakenBlock, Writer};
 use crate::abi::DirectPublisher;
 use crate::descriptor::unit_of;
 use crate::error::LoanError;
@@ -10,7 +10,7 @@ const BLOCKS_PER_RESERVED: u32 = 4;
 
 impl Writer {
     /// The words by which messages are announced, for code that publishes directly with this writer's blocks.
-    /// `None` if the blocks have several sizes.
+    /// `None` if the blocks have several sizes, or if the publisher is a relay.
     ///
     /// The words stay valid as long as the writer. [`DirectPublisher`] states the rules for publishing the
     /// [reserved](Self::reserve_direct) blocks; the contract of `reserve_direct` says what the writer may do
@@ -20,7 +20,8 @@ impl Writer {
         if !self.uniform {
             return None;
         }
-        let timestamps = self.timestamps.abi_code();
+        let Stamp::Time(timestamps) = self.stamp else { return None };
+        let timestamps = timestamps.abi_code();
         let direct = self.producer.control().direct_publisher();
         Some(DirectPublisher { timestamps, base: self.base.as_ptr(), capacity: self.block_size, ..direct })
     }

@@ -136,6 +136,7 @@ pub(crate) unsafe fn reader_options(
             history: u64::from(given.history),
             samples: Some(u32::MAX),
             maps: false,
+            skip_relays: false,
         },
         name,
     ))

@@ -1,6 +1,6 @@
 //! How a [`Consumer`] joins.
 
-use super::{Consumer, Pace};
+use super::{Consumer, Pace, missing};
 use crate::engine::segment::control::Control;
 use crate::engine::segment::words::{UNBOUNDED, UNUSED};
 use crate::engine::wake::event_count::QuietRounds;
@@ -67,6 +67,7 @@ impl Consumer {
         line.holds.store(0, Ordering::Relaxed);
         line.jump_to.store(UNUSED, Ordering::Relaxed);
         line.jump_lost.store(0, Ordering::Relaxed);
+        line.missing.store(0, Ordering::Relaxed);
         if matches!(pace, Pace::Overtakable { .. }) {
             line.taken.store(next, Ordering::Relaxed);
         }
@@ -78,17 +79,19 @@ impl Consumer {
         // will receive.
         line.start.store(next, Ordering::Release);
         let checked = control.remote().is_some();
+        let missing = missing::Reported::at_join(control, next, head);
         Some(Self {
             next,
             head,
             cursor,
-            high: if checked { high.min(UNBOUNDED - 1) } else { high },
+            high: if checked || missing.is_some() { high.min(UNBOUNDED - 1) } else { high },
             word: 0,
             time: 0,
             window,
             depth,
             keeping: matches!(pace, Pace::Keeping { .. }).then(Box::default),
             lost: 0,
+            missing,
             rounds: QuietRounds::default(),
             reliable: pace == Pace::Reliable,
             checked,

@@ -17,13 +17,14 @@ impl Consumer {
     /// With `CHECKED`, the publisher is in another process.
     #[inline(never)]
     pub(super) fn receive_overtakable<const CHECKED: bool>(&mut self) -> Outcome {
-        if CHECKED {
-            if !self.is_sane() {
-                return Outcome::Corrupt;
-            }
-            if self.reliable {
-                return self.receive_checked();
-            }
+        if CHECKED && !self.is_sane() {
+            return Outcome::Corrupt;
+        }
+        if self.is_missing_some() {
+            return Outcome::Missing;
+        }
+        if self.reliable {
+            return self.receive_checked();
         }
         if self.head - self.next > self.depth {
             return Outcome::Overtaken;

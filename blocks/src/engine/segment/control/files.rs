@@ -13,6 +13,7 @@ use crate::engine::segment::mapped_file::MappedFile;
 use crate::engine::segment::preamble::{Offsets, Preamble};
 use crate::engine::segment::side::Side;
 use crate::engine::segment::words::{Header, KeptDescriptor};
+use crate::primitive::AtomicU64;
 use crate::sys;
 use crate::sys::fork::InChild;
 
@@ -36,6 +37,7 @@ struct Parts {
     header: NonNull<Header>,
     slots: NonNull<Slot>,
     kept: NonNull<KeptDescriptor>,
+    missing: NonNull<AtomicU64>,
 }
 
 impl Parts {
@@ -44,9 +46,13 @@ impl Parts {
     unsafe fn of(mapped: &MappedFile, offsets: &Offsets) -> Self {
         let base = mapped.base();
         // SAFETY: the offsets were laid out within `offsets.len` bytes from a page-aligned base.
-        let (header, slots, kept) =
-            unsafe { (base.add(offsets.header), base.add(offsets.slots), base.add(offsets.kept)) };
-        Self { header: header.cast(), slots: slots.cast(), kept: kept.cast() }
+        let at = |offset| unsafe { base.add(offset) };
+        Self {
+            header: at(offsets.header).cast(),
+            slots: at(offsets.slots).cast(),
+            kept: at(offsets.kept).cast(),
+            missing: at(offsets.missing).cast(),
+        }
     }
 }
 
@@ -61,7 +67,7 @@ impl Control {
         sys::memfd::seal(&file)?;
         let base = mapped.base();
         // SAFETY: mapped with that length.
-        let Parts { header, slots, kept } = unsafe { Parts::of(&mapped, &offsets) };
+        let Parts { header, slots, kept, missing } = unsafe { Parts::of(&mapped, &offsets) };
         let (first, last) = (preamble.encode(offsets.len as u64), preamble.encode_classes());
         // SAFETY: in bounds and aligned as laid out above; nobody else knows the mapping yet. The same
         // holds for each write below.
@@ -80,6 +86,10 @@ impl Control {
             // SAFETY: as above, `index < blocks`.
             unsafe { kept.add(index).write(KeptDescriptor::new()) };
         }
+        for index in 0..geometry.missing_words() {
+            // SAFETY: as above.
+            unsafe { missing.add(index).write(AtomicU64::new(0)) };
+        }
         // SAFETY: as above; `memory` keeps the mapping.
         let side = unsafe { Side::at(base, offsets.side, geometry.cursors, geometry.blocks) };
         // SAFETY: as above.
@@ -87,7 +97,7 @@ impl Control {
         let memory =
             Arc::new(Memory { publisher: Publisher::Here(Annexes::new()), _control: mapped, _annex: None });
         let mask = u64::from(geometry.slots - 1);
-        Ok((Self { header, slots, mask, side, kept, geometry, memory }, file))
+        Ok((Self { header, slots, mask, side, kept, missing, geometry, memory }, file))
     }
 
     /// Maps the control segment of another process, and creates this process's annex with `seats` cursors.
@@ -106,13 +116,13 @@ impl Control {
         let mapped = MappedFile::read_only(control.as_fd(), offsets.len, in_child)?;
         // SAFETY: `CheckedFiles` has checked that the file has that length. All bytes are values of the
         // atomics in it.
-        let Parts { header, slots, kept } = unsafe { Parts::of(&mapped, offsets) };
+        let Parts { header, slots, kept, missing } = unsafe { Parts::of(&mapped, offsets) };
         let memory = Arc::new(Memory {
             publisher: Publisher::Remote(publisher),
             _control: mapped,
             _annex: Some(annex),
         });
         let mask = u64::from(geometry.slots - 1);
-        Ok((Self { header, slots, mask, side, kept, geometry, memory }, file))
+        Ok((Self { header, slots, mask, side, kept, missing, geometry, memory }, file))
     }
 }

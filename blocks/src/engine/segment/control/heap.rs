@@ -9,6 +9,7 @@ use crate::engine::remote::{AnnexId, AnnexTerms, Annexes, Bell, RemotePublisher}
 use crate::engine::segment::preamble::Preamble;
 use crate::engine::segment::side::HeapSide;
 use crate::engine::segment::words::{Header, KeptDescriptor};
+use crate::primitive::AtomicU64;
 
 /// Keeps the memory of a control segment.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ struct Segment {
     header: Box<Header>,
     slots: Box<[Slot]>,
     kept: Box<[KeptDescriptor]>,
+    missing: Box<[AtomicU64]>,
 }
 
 impl Memory {
@@ -39,12 +41,14 @@ impl Control {
             header: Box::new(Header::new()),
             slots: (0..geometry.slots).map(|_| Slot::new()).collect(),
             kept: (0..geometry.blocks).map(|_| KeptDescriptor::new()).collect(),
+            missing: (0..geometry.missing_words()).map(|_| AtomicU64::new(0)).collect(),
         });
         let side = Arc::new(HeapSide::new(geometry.cursors, geometry.blocks));
         Ok(Self {
             header: NonNull::from(&*segment.header),
             slots: NonNull::from(&*segment.slots).cast(),
             kept: NonNull::from(&*segment.kept).cast(),
+            missing: NonNull::from(&*segment.missing).cast(),
             mask: u64::from(geometry.slots - 1),
             side: side.handle(),
             geometry,

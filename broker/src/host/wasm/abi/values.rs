@@ -184,7 +184,14 @@ impl Argument for ReaderOptions {
 fn reader_options(overflow: blockcast_blocks::Overflow, history: u32, depth: u32) -> ReaderOptions {
     let depth = (depth != 0).then_some(depth);
     // A guest's share of the publisher's blocks limits what it keeps, instead of a number of samples.
-    ReaderOptions { overflow, depth, history: u64::from(history), samples: Some(u32::MAX), maps: true }
+    ReaderOptions {
+        overflow,
+        depth,
+        history: u64::from(history),
+        samples: Some(u32::MAX),
+        maps: true,
+        skip_relays: false,
+    }
 }
 
 impl Argument for blockcast_publisher::PublisherOptions {
