@@ -104,7 +104,8 @@ fn details(topic: &HostTopic) -> String {
 
 fn of_publisher(publisher: &HostPublisher) -> String {
     let name = if publisher.name.is_empty() { "(unnamed)".into() } else { text::line(&publisher.name) };
-    let mut shown = format!("  publisher {name} of {}: ", text::line(&publisher.process));
+    let role = if publisher.relay { "relay" } else { "publisher" };
+    let mut shown = format!("  {role} {name} of {}: ", text::line(&publisher.process));
     let Some(counters) = &publisher.counters else {
         shown.push_str("its process does not answer\n");
         return shown;
@@ -137,6 +138,7 @@ fn lines_of_json(topics: &[HostTopic]) -> String {
                 "number": publisher.number,
                 "name": publisher.name,
                 "process": publisher.process,
+                "relay": publisher.relay,
                 "counters": publisher.counters,
             })
         });

@@ -51,6 +51,17 @@ impl<P: Payload> Publisher<P> {
         Ok(Self { writer, payload: PhantomData })
     }
 
+    /// Reports that `count` messages were lost before they reached this publisher, which was opened as a
+    /// [relay](crate::PublisherOptions::relay). Subscribers receive it as a loss, in order with the messages.
+    /// Wakes all subscribers.
+    ///
+    /// # Errors
+    /// [`NoRelay`](blockcast_blocks::NoRelay) if the publisher is not a relay.
+    #[cfg(not(any(target_family = "wasm", blockcast_library)))]
+    pub fn report_lost(&mut self, count: u64) -> Result<(), blockcast_blocks::NoRelay> {
+        self.writer.report_lost(count)
+    }
+
     /// Loans the smallest free block. Never waits.
     ///
     /// # Errors

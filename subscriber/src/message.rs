@@ -63,6 +63,13 @@ macro_rules! accessors {
             self.raw.publisher()
         }
 
+        /// Whether the publisher, or the host on its behalf, has checked that the bytes are a value of the
+        /// topic's layout.
+        #[must_use]
+        pub fn validity(&self) -> Validity {
+            self.raw.validity()
+        }
+
         /// The schema of the topic.
         #[must_use]
         pub fn schema(&self) -> Schema {

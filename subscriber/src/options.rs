@@ -85,6 +85,18 @@ impl SubscriberOptions {
         self.await_restarts
     }
 
+    /// Sets whether to leave out publishers that are relays: those which pass on messages from elsewhere, such
+    /// as another machine. A bridge that sends messages elsewhere subscribes like this, so that no message goes
+    /// round in a circle. The subscriber does not end while it waits for its first publisher, even if the topic
+    /// has relays.
+    ///
+    /// Has no effect in guests and native libraries.
+    #[must_use]
+    pub fn skip_relays(mut self, skip: bool) -> Self {
+        self.reader.skip_relays = skip;
+        self
+    }
+
     /// Sets the subscriber's name in statistics. The default is the name of its component, if it has one.
     #[must_use]
     pub fn name(mut self, name: &'static str) -> Self {

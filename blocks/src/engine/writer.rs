@@ -19,8 +19,8 @@ use crate::engine::segment::words::UNUSED;
 use crate::engine::shield::event;
 use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
-use crate::error::{ChannelError, LoanError, NoRelay};
-use crate::options::{Reuse, Timestamps, WriterOptions};
+use crate::error::{ChannelError, LoanError};
+use crate::options::{Reuse, Timestamps};
 use crate::payload::schema::Schema;
 use crate::primitive::Ordering;
 use crate::stats::PoolStats;
@@ -29,9 +29,11 @@ use crate::units::Sequence;
 
 mod direct;
 mod loan;
+mod relay;
 
 use loan::TakenBlock;
 pub use loan::{RawLoan, SuspendedLoan};
+use relay::Stamp;
 
 /// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
 const LARGE_BLOCK: usize = 32 << 10;
@@ -156,20 +158,6 @@ struct OneLoan<'w>(&'w mut Writer);
 impl Drop for OneLoan<'_> {
     fn drop(&mut self) {
         self.0.counted = false;
-    }
-}
-
-/// What is recorded with each message.
-#[derive(Clone, Copy, Debug)]
-enum Stamp {
-    Time(Timestamps),
-    /// Also how many messages are missing before it.
-    Relay(Timestamps),
-}
-
-impl Stamp {
-    fn of(options: &WriterOptions) -> Self {
-        if options.relay { Self::Relay(options.timestamps) } else { Self::Time(options.timestamps) }
     }
 }
 
@@ -454,38 +442,6 @@ impl Writer {
             return self.check_waiters(sequence);
         }
         Ok(sequence)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn stamp_relayed(&mut self, timestamps: Timestamps) {
-        match timestamps {
-            Timestamps::Off => {}
-            Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
-            Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),
-        }
-        self.producer.note_missing();
-    }
-
-    /// Reports that `count` messages were lost before they reached this publisher, which is a
-    /// [relay](crate::WriterOptions::relay). Subscribers learn of it as of a loss of their own,
-    /// [`ReceiveError::Lost`](crate::ReceiveError::Lost), after the messages published before and before those
-    /// published after. Wakes all subscribers; a few microseconds.
-    ///
-    /// A subscriber that has claimed messages and [keeps](crate::Overflow::DropNewest) them while the
-    /// publisher goes on may learn of it a few messages early or late. Its count is exact.
-    ///
-    /// # Errors
-    /// [`NoRelay`], and nothing is reported.
-    pub fn report_lost(&mut self, count: u64) -> Result<(), NoRelay> {
-        if !self.channel.config().relay {
-            return Err(NoRelay);
-        }
-        if count > 0 && !self.channel.is_inherited() {
-            self.producer.report_missing(count);
-            self.channel.wake_subscribers();
-        }
-        Ok(())
     }
 
     /// Wakes subscribers that wait for the published messages.

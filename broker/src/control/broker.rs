@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use blockcast_blocks::{ArenaMemory, OpenError, Payload, Process, Schema};
+use blockcast_blocks::{ArenaMemory, Bytes, OpenError, Payload, Process, Schema};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use crate::control::shared::Shared;
 use crate::control::stats::TopicStats;
 use crate::control::tasks::Tasks;
+use crate::control::untyped::UntypedPublisher;
 use crate::hosting::topic_access::Validator;
 use crate::peers::children::Children;
 
@@ -119,6 +120,37 @@ impl Broker {
         self.shared.subscriber("", topic, options, options.get_await_restarts())
     }
 
+    /// Subscribes to the bytes of a topic whose messages have any layout, such as one that
+    /// [`topics`](Self::topics) lists. Creates the topic if it does not exist. Nobody checks the bytes against
+    /// the layout: [`Sample::validity`](blockcast_subscriber::Sample::validity) tells whether their publisher
+    /// did.
+    ///
+    /// # Errors
+    /// [`OpenError`], most often because the schema differs from the topic's.
+    pub fn subscriber_of_any(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: SubscriberOptions,
+    ) -> Result<Subscriber<Bytes>, OpenError> {
+        self.shared.subscriber_of_any(topic, schema, options)
+    }
+
+    /// Opens a topic for publishing bytes of any layout. Creates the topic if it does not exist. Takes about
+    /// twenty system calls.
+    ///
+    /// # Errors
+    /// [`OpenError`], most often because the schema differs from the topic's.
+    pub fn publisher_of_any(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: PublisherOptions,
+    ) -> Result<UntypedPublisher, OpenError> {
+        let (topic, writer) = self.shared.publisher_of_any(topic, schema, options)?;
+        Ok(UntypedPublisher::new(topic, writer))
+    }
+
     /// Declares a topic to which guests publish without giving up write access: they build large messages in
     /// place and publish them without a system call. A guest that writes to a message afterwards changes it
     /// under its readers.
@@ -225,8 +257,6 @@ impl fmt::Debug for Broker {
 
 #[cfg(test)]
 mod tests {
-    use blockcast_blocks::Bytes;
-
     use super::*;
 
     #[test]

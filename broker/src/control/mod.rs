@@ -6,6 +6,7 @@
 //! - [`topic_table`] finds a topic by its name;
 //! - [`topic`] joins the publishers and subscriptions of one name and schema, and [`stats`] counts what they
 //!   do;
+//! - [`untyped`] publishes bytes of layouts that the program does not know;
 //! - [`grants`] lists what a component may do, among it the parts of WASI in [`wasi_part`], and [`granted`]
 //!   holds a component to its grants;
 //! - [`expectation`] tracks publishers that may come back after a restart.
@@ -24,4 +25,5 @@ pub(crate) mod stats;
 pub(crate) mod tasks;
 pub(crate) mod topic;
 mod topic_table;
+pub(crate) mod untyped;
 pub(crate) mod wasi_part;

@@ -117,6 +117,21 @@ impl Shared {
         Ok(unsafe { Subscriber::new(subscription) })
     }
 
+    /// Adds a publisher of bytes of any layout, and returns its topic too.
+    pub(crate) fn publisher_of_any(
+        &self,
+        topic: &str,
+        schema: &Schema,
+        options: PublisherOptions,
+    ) -> Result<(Arc<Topic>, Writer), OpenError> {
+        let signal = signal_of(options.get_name(), "");
+        let topic = self.open_topic(topic, schema, None, &mut |_| true)?;
+        if topic.is_unsealed() {
+            return Err(OpenError::Unsealed { topic: topic.name().to_owned() });
+        }
+        self.publish(topic, options, signal, None)
+    }
+
     /// Adds a publisher to an existing topic.
     pub(crate) fn publish(
         &self,

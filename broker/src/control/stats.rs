@@ -13,6 +13,8 @@ pub struct TopicStats {
     pub schema: Schema,
     /// Number of current subscriptions.
     pub subscriptions: usize,
+    /// Number of those that [skip relays](blockcast_subscriber::SubscriberOptions::skip_relays).
+    pub skipping_relays: usize,
     /// The current publishers with their subscribers.
     pub publishers: Vec<ChannelStats>,
     /// Totals of the publishers that have left.
@@ -131,7 +133,7 @@ mod tests {
         let channel = ChannelStats { published: 1, bytes: u64::MAX, subscribers, ..ChannelStats::default() };
         let departed = Departed { published: u64::MAX, bytes: 1, ..Departed::default() };
         let (name, schema, publishers) = ("topic".to_owned(), Bytes::schema(), vec![channel]);
-        let topic = TopicStats { name, schema, subscriptions: 2, publishers, departed };
+        let topic = TopicStats { name, schema, subscriptions: 2, skipping_relays: 0, publishers, departed };
         assert_eq!([topic.published(), topic.bytes(), topic.lost()], [u64::MAX; 3]);
     }
 }

@@ -209,7 +209,7 @@ impl Topic {
             let channel = writer.channel();
             channel.add_traffic_to(&self.traffic);
             // All subscriptions join or none: nobody sees a publisher that could not be created.
-            for registration in &members.subscriptions {
+            for registration in members.subscriptions_for(channel) {
                 let reader = channel.join_quietly(
                     &self.schema,
                     registration.options,
@@ -272,7 +272,7 @@ impl Topic {
             if members.subscriptions.len() >= MAX_SUBSCRIPTIONS {
                 return Err(self.refused(JoinError::Full { limit: MAX_SUBSCRIPTIONS as u32 }));
             }
-            for Member { channel, .. } in &members.publishers {
+            for Member { channel, .. } in members.publishers.iter().filter(|member| member.is_for(options)) {
                 match channel.join_quietly(&self.schema, options, Arc::clone(feed.signal())) {
                     Ok(reader) => {
                         readers.push(reader);
@@ -336,11 +336,12 @@ impl Topic {
 
     pub(crate) fn stats(&self) -> TopicStats {
         self.tidy();
-        let (channels, subscriptions, departed) = {
+        let (channels, subscriptions, skipping_relays, departed) = {
             let members = self.members();
             let channels = members.publishers.iter();
             let channels = channels.map(|member| (Arc::clone(&member.channel), member.label.clone()));
-            (channels.collect::<Vec<_>>(), members.subscriptions.len(), members.totals)
+            let skipping = members.subscriptions.iter().filter(|one| one.options.skip_relays).count();
+            (channels.collect::<Vec<_>>(), members.subscriptions.len(), skipping, members.totals)
         };
         let stats = |(channel, label): (Arc<Channel>, Option<String>)| {
             let stats = channel.stats();
@@ -350,6 +351,7 @@ impl Topic {
             name: self.name.to_string(),
             schema: self.schema.clone(),
             subscriptions,
+            skipping_relays,
             publishers: channels.into_iter().map(stats).collect(),
             departed,
         }
@@ -390,7 +392,24 @@ impl Topic {
     }
 }
 
+/// Whether a subscription with these options takes messages of this channel.
+fn takes(options: ReaderOptions, channel: &Channel) -> bool {
+    !(options.skip_relays && channel.config().relay)
+}
+
+impl Member {
+    /// Whether a subscription with these options joins the publisher.
+    fn is_for(&self, options: ReaderOptions) -> bool {
+        takes(options, &self.channel)
+    }
+}
+
 impl Members {
+    /// The subscriptions that join this publisher.
+    fn subscriptions_for(&self, channel: &Channel) -> impl Iterator<Item = &Arc<Registration>> {
+        self.subscriptions.iter().filter(|registration| takes(registration.options, channel))
+    }
+
     /// Removes members that have left.
     fn prune(&mut self) -> Departures {
         let left = self.subscriptions.extract_if(.., |registration| registration.feed.is_closed()).collect();

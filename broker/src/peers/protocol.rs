@@ -150,6 +150,8 @@ pub(crate) struct PublisherRecord {
     pub(crate) name: String,
     /// Messages that it keeps for late subscribers.
     pub(crate) history: u32,
+    /// Whether it passes on messages from elsewhere.
+    pub(crate) relay: bool,
 }
 
 /// A process, as others see it.

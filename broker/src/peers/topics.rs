@@ -6,6 +6,8 @@ use blockcast_blocks::{Bytes, ChannelStats, OpenError, Schema, text};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use serde::{Deserialize, Serialize};
 
+#[cfg(doc)]
+use crate::control::broker::Broker;
 use crate::peers::connection::Connection;
 use crate::peers::error::InspectError;
 use crate::peers::protocol::{SchemaRecord, Selection};
@@ -41,6 +43,8 @@ pub struct HostPublisher {
     pub name: String,
     /// Its process.
     pub process: String,
+    /// Whether it is a [relay](blockcast_publisher::PublisherOptions::relay).
+    pub relay: bool,
     /// Its counters. `None` if its process does not report them, such as when it is stopped.
     pub counters: Option<PublisherCounters>,
 }
@@ -200,7 +204,7 @@ impl Connection {
     }
 
     /// Subscribes to the bytes of a topic whose messages have any layout, such as one that
-    /// [`host_topic`](Self::host_topic) has found. They are not checked against the layout.
+    /// [`host_topic`](Self::host_topic) has found: see [`Broker::subscriber_of_any`].
     ///
     /// # Errors
     /// [`OpenError`].
@@ -210,7 +214,7 @@ impl Connection {
         schema: &Schema,
         options: SubscriberOptions,
     ) -> Result<Subscriber<Bytes>, OpenError> {
-        self.broker().shared().subscriber_of_any(topic, schema, options)
+        self.broker().subscriber_of_any(topic, schema, options)
     }
 
     fn inspect(&self, selection: Selection) -> Result<TopicPage, InspectError> {

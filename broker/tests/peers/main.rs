@@ -6,6 +6,7 @@ mod host_kills;
 mod hosts;
 mod messages;
 mod refusals;
+mod relays;
 mod stalls;
 mod support;
 #[path = "../../../blocks/tests/remote/tracee.rs"]

@@ -207,7 +207,7 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
     }
     // Not a channel, and not a bell.
     let hostile = Hostile::greet(host.path());
-    let open = [&[1, 1, 1, b't', 1, b's', 0, 1, 0, 0][..]].concat();
+    let open = [&[1, 1, 1, b't', 1, b's', 0, 1, 0, 0, 0][..]].concat();
     hostile.send(&open, &[null.as_fd(), bell.as_fd()]);
     assert_eq!(hostile.receive()[..2], [3, 1], "the publisher is refused");
     let silent = Hostile::connect(host.path());

@@ -17,7 +17,7 @@ impl Topic {
         let (mut joined, mut refused, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         {
             let mut members = self.members();
-            for registration in &members.subscriptions {
+            for registration in members.subscriptions_for(channel) {
                 let signal = Arc::clone(registration.feed.signal());
                 match channel.join_quietly(self.schema(), registration.options, signal) {
                     Ok(reader) => {

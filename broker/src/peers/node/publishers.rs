@@ -62,8 +62,9 @@ impl Node {
         files: SegmentFiles,
     ) {
         let name = text::line_within(channel.publisher_signal().name(), MAX_NAME).into_owned();
-        let publisher =
-            PublisherRecord { number: channel.publisher().get(), name, history: channel.config().history };
+        let (config, own_number) = (channel.config(), channel.publisher().get());
+        let (history, relay) = (config.history, config.relay);
+        let publisher = PublisherRecord { number: own_number, name, history, relay };
         let schema = channel.schema().into();
         let files = vec![Arc::new(files.control), files.arena];
         self.send_with(Request::OpenPublisher { channel: number, topic, schema, publisher }, files);

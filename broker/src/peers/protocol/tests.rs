@@ -19,6 +19,7 @@ fn host_topic() -> HostTopic {
         number: 7,
         name: "camera".to_owned(),
         process: "robot (process 5)".to_owned(),
+        relay: true,
         counters: Some(counters()),
     };
     let (name, subscribers) = ("topic".to_owned(), vec!["viewer (process 6)".to_owned()]);
@@ -28,7 +29,7 @@ fn host_topic() -> HostTopic {
 
 fn requests() -> Vec<Request> {
     let schema = SchemaRecord::from(&Schema::named("numbers"));
-    let publisher = PublisherRecord { number: 7, name: "camera".to_owned(), history: 1 };
+    let publisher = PublisherRecord { number: 7, name: "camera".to_owned(), history: 1, relay: false };
     let (topic, why) = ("topic".to_owned(), "why".to_owned());
     let (seat, channel) = (SeatId(3), ChannelNumber(u64::MAX));
     vec![
@@ -54,7 +55,7 @@ fn requests() -> Vec<Request> {
 }
 
 fn notices() -> Vec<Notice> {
-    let publisher = PublisherRecord { number: 7, name: "camera".to_owned(), history: 1 };
+    let publisher = PublisherRecord { number: 7, name: "camera".to_owned(), history: 1, relay: false };
     let (topic, why) = ("topic".to_owned(), "why".to_owned());
     let (seat, channel, terms) = (SeatId(3), ChannelNumber(4), Terms::default());
     let owner = PeerRecord { id: PeerId(5), label: "camera (6)".to_owned() };

@@ -40,10 +40,9 @@ impl<F: Clone> Registry<F> {
             )));
         }
         self.count_topic(key.0, &topic, inspector)?;
-        let (publisher_name, history) =
-            (text::line_within(&publisher.name, 255).into_owned(), publisher.history);
+        let name = text::line_within(&publisher.name, 255).into_owned();
         let number = publisher.number;
-        let publisher = PublisherRecord { number, name: publisher_name, history };
+        let publisher = PublisherRecord { name, ..publisher };
         if let Some(peer) = self.peers.get_mut(&key.0) {
             peer.bytes = used;
             peer.publishers += 1;

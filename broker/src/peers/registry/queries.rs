@@ -7,7 +7,7 @@ use blockcast_blocks::Schema;
 
 use super::{Audience, ChannelKey, Inspector, Registry, Violation};
 use crate::control::grants::Grants;
-use crate::peers::protocol::{ChannelNumber, Message as _, Notice, PeerId, Selection};
+use crate::peers::protocol::{ChannelNumber, Message as _, Notice, PeerId, PublisherRecord, Selection};
 use crate::peers::topics::{HostPublisher, HostTopic, PublisherCounters, REPORT_PATIENCE};
 
 /// Maximum size of the topics in one answer in bytes, without counters. The first topic may exceed it.
@@ -107,8 +107,8 @@ impl<F: Clone> Registry<F> {
                 Audience::SubscribersExcept(origin) => origin.label.clone(),
                 _ => self.record(key.0).label,
             };
-            let (number, name) = (channel.publisher.number, channel.publisher.name.clone());
-            Some(HostPublisher { number, name, process, counters: None })
+            let PublisherRecord { number, name, relay, .. } = channel.publisher.clone();
+            Some(HostPublisher { number, name, process, relay, counters: None })
         });
         let publishers = publishers.collect();
         let subscribers = topic.into_iter().flat_map(|topic| &topic.subscribers).take(MAX_LISTED);

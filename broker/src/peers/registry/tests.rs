@@ -129,7 +129,7 @@ fn only_a_publishers_process_reports_stalls_and_only_if_subscribers_may_not() {
 }
 
 fn open(number: u64, topic: &str, schema: &'static str) -> Request {
-    let publisher = PublisherRecord { number, name: "camera".to_owned(), history: 0 };
+    let publisher = PublisherRecord { number, name: "camera".to_owned(), history: 0, relay: false };
     let schema = (&Schema::named(schema)).into();
     Request::OpenPublisher { channel: ChannelNumber(number), topic: topic.to_owned(), schema, publisher }
 }

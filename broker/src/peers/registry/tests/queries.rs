@@ -88,7 +88,7 @@ fn any_number_of_topics_comes_in_packets_that_are_not_too_long() {
         host.open(camera, number, &format!("topic/{number:03}/{}", "x".repeat(200)));
     }
     let long = "y".repeat(60_000);
-    let publisher = PublisherRecord { number: 700, name: String::new(), history: 0 };
+    let publisher = PublisherRecord { number: 700, name: String::new(), history: 0, relay: false };
     let schema = SchemaRecord::from(&Schema::named(long));
     let topic = format!("z{}", "z".repeat(254));
     let open = Request::OpenPublisher { channel: ChannelNumber(700), topic, schema, publisher };
