@@ -97,10 +97,10 @@ impl PublisherOptions {
         self
     }
 
-    /// Sets whether the publisher is a relay, which passes on messages from elsewhere, such as another machine.
-    /// It can [report](crate::Publisher::report_lost) that messages were lost on the way, and subscribers that
-    /// [skip relays](blockcast_blocks::ReaderOptions::skip_relays) do not join it. Costs publisher and
-    /// subscribers a few nanoseconds per message.
+    /// Sets whether the publisher is a relay, which passes on messages from elsewhere, such as another
+    /// machine. It can [report](crate::Publisher::report_lost) that messages were lost on the way, and
+    /// subscribers that [skip relays](blockcast_blocks::ReaderOptions::skip_relays) do not join it. Costs
+    /// publisher and subscribers a few nanoseconds per message.
     ///
     /// Has no effect in guests and native libraries.
     #[must_use]

@@ -85,10 +85,10 @@ impl SubscriberOptions {
         self.await_restarts
     }
 
-    /// Sets whether to leave out publishers that are relays: those which pass on messages from elsewhere, such
-    /// as another machine. A bridge that sends messages elsewhere subscribes like this, so that no message goes
-    /// round in a circle. The subscriber does not end while it waits for its first publisher, even if the topic
-    /// has relays.
+    /// Sets whether to leave out publishers that are relays: those which pass on messages from elsewhere,
+    /// such as another machine. A bridge that sends messages elsewhere subscribes like this, so that no
+    /// message goes round in a circle. The subscriber does not end while it waits for its first publisher,
+    /// even if the topic has relays.
     ///
     /// Has no effect in guests and native libraries.
     #[must_use]

@@ -54,8 +54,8 @@ pub struct Attachment {
     pub origin: Origin,
     /// The publisher's number on that broker. Never used twice.
     pub publisher: u64,
-    /// The message's position among those of its publisher. If [`is_end`](Self::is_end), the number of messages
-    /// that it has published.
+    /// The message's position among those of its publisher. If [`is_end`](Self::is_end), the number of
+    /// messages that it has published.
     pub sequence: u64,
     /// The fingerprint of the topic's schema.
     pub fingerprint: u64,

@@ -1,8 +1,8 @@
 //! Key expressions: the names under which topics travel.
 //!
-//! The key of a topic is `prefix/topic`, in which percent signs and two hexadecimal digits stand for bytes that a
-//! key cannot have: `*`, `$`, `#`, `?` and `%` everywhere, `@` at the start of a chunk, and slashes at which
-//! there would be an empty chunk. Each topic has one key, and each key one topic.
+//! The key of a topic is `prefix/topic`, in which percent signs and two hexadecimal digits stand for bytes
+//! that a key cannot have: `*`, `$`, `#`, `?` and `%` everywhere, `@` at the start of a chunk, and slashes at
+//! which there would be an empty chunk. Each topic has one key, and each key one topic.
 
 use blockcast_blocks::OpenError;
 

@@ -79,8 +79,8 @@ impl Rule {
         self
     }
 
-    /// Sets the schema, so that messages without an attachment are accepted, from clients that know nothing of
-    /// bridges. Only for one topic.
+    /// Sets the schema, so that messages without an attachment are accepted, from clients that know nothing
+    /// of bridges. Only for one topic.
     #[must_use]
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = Some(schema);

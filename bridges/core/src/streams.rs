@@ -25,7 +25,7 @@ pub struct Streams {
 pub enum Arrival {
     /// It is the next one, or one behind a gap.
     Next {
-        /// Messages of the publisher that should have arrived before it, and have not. None if it is the first
+        /// Messages of the publisher that should have arrived before it, and have not. 0 if it is the first
         /// one, whatever its position: the bridge joined the publisher then.
         missing: u64,
     },

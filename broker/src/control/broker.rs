@@ -121,9 +121,9 @@ impl Broker {
     }
 
     /// Subscribes to the bytes of a topic whose messages have any layout, such as one that
-    /// [`topics`](Self::topics) lists. Creates the topic if it does not exist. Nobody checks the bytes against
-    /// the layout: [`Sample::validity`](blockcast_subscriber::Sample::validity) tells whether their publisher
-    /// did.
+    /// [`topics`](Self::topics) lists. Creates the topic if it does not exist. The bytes are not checked
+    /// against the layout: [`Sample::validity`](blockcast_subscriber::Sample::validity) tells whether their
+    /// publisher did that.
     ///
     /// # Errors
     /// [`OpenError`], most often because the schema differs from the topic's.

@@ -195,8 +195,8 @@ impl Producer {
         self.control.slot(self.head).stamp(time);
     }
 
-    /// Reports that messages are missing which should have reached the publisher, a relay, before the next one.
-    /// The caller wakes all subscribers.
+    /// Reports that messages are missing which should have reached the publisher, a relay, before the next
+    /// one. The caller wakes all subscribers.
     pub(crate) fn report_missing(&self, count: u64) {
         let missing = &self.control.header().state.missing;
         let total = missing.load(Ordering::Relaxed).saturating_add(count);

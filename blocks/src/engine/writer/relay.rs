@@ -32,9 +32,9 @@ impl Writer {
     }
 
     /// Reports that `count` messages were lost before they reached this publisher, which is a
-    /// [relay](crate::WriterOptions::relay). Subscribers learn of it as of a loss of their own,
-    /// [`ReceiveError::Lost`](crate::ReceiveError::Lost), after the messages published before and before those
-    /// published after. Wakes all subscribers; a few microseconds.
+    /// [relay](crate::WriterOptions::relay). Subscribers receive it like a loss of their own,
+    /// [`ReceiveError::Lost`](crate::ReceiveError::Lost): after the messages published before it, and before
+    /// those published after it. Wakes all subscribers; a few microseconds.
     ///
     /// A subscriber that has claimed messages and [keeps](crate::Overflow::DropNewest) them while the
     /// publisher goes on may learn of it a few messages early or late. Its count is exact.
