@@ -150,7 +150,7 @@ impl Rules {
             Some(name) => {
                 OpenError::check_name(name).map_err(|_| KeyError::Topic(name.to_owned()))?;
                 if let Some(key) = &rule.key {
-                    if !key::is_key(key) || key.starts_with('@') {
+                    if !key::is_key(key) {
                         return Err(RuleError::BadKey(key.clone()));
                     }
                     // The topic that has the key by name, or by another rule.
