@@ -177,6 +177,9 @@ impl ServeOptions {
 
     /// Lets processes of another user connect. Also open the [socket](Self::mode) to them.
     ///
+    /// If the host runs in a user namespace, all users that have no number there appear as the overflow user,
+    /// usually 65534: a rule for that one lets all of them in.
+    ///
     /// Their publishers are [walled](Trust::Walled), unless [told otherwise](Self::trust_others).
     #[must_use]
     pub fn user(mut self, uid: u32, grants: Grants) -> Self {

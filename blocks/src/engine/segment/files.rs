@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{FsWord, SealFlags, fcntl_get_seals, fstat, fstatfs};
 use rustix::io::{Errno, pread};
 
 use super::layout::Layout;
@@ -15,6 +15,9 @@ use crate::sys::mappings::NoMappings;
 
 /// Largest number of size classes: each has two blocks or more.
 const MAX_CLASSES: u32 = 1 << 19;
+
+/// The type of the file system of huge pages, by `statfs(2)`.
+const HUGETLBFS_MAGIC: FsWord = 0x9584_58f6;
 
 /// Nobody who maps a file with these seals meets a bus error.
 pub(crate) const RESIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
@@ -49,6 +52,10 @@ pub enum SegmentError {
     /// The file was not created by `memfd_create(2)`.
     #[error("the {0} is not a file made by memfd_create")]
     NoMemfd(SegmentFile),
+    /// The file is made of huge pages (`MFD_HUGETLB`). Mapping one takes pages from a small supply of the
+    /// system, and only whole ones.
+    #[error("the {0} is made of huge pages (MFD_HUGETLB)")]
+    HugePages(SegmentFile),
     /// The file can still be resized, which may cause bus errors, or be written by others than its creator.
     #[error("the {file} lacks the seal {missing}: its creator must seal it")]
     Unsealed {
@@ -149,6 +156,9 @@ pub(crate) fn check_file(
     };
     if let Some(missing) = missing {
         return Err(SegmentError::Unsealed { file: which, missing });
+    }
+    if fstatfs(file).map_err(SegmentError::system)?.f_type == HUGETLBFS_MAGIC {
+        return Err(SegmentError::HugePages(which));
     }
     Ok(u64::try_from(fstat(file).map_err(SegmentError::system)?.st_size).unwrap_or(0))
 }

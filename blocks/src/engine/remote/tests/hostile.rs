@@ -57,6 +57,17 @@ fn an_annex_without_its_seals_is_refused_by_their_names() {
     }
 }
 
+/// Needs no huge pages: the file has none.
+#[test]
+fn a_file_of_huge_pages_is_refused() {
+    let file = memfd_create("annex", MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB);
+    let Ok(file) = file else { return eprintln!("skipped: the system has no files of huge pages") };
+    fcntl_add_seals(&file, ALL_SEALS).unwrap();
+    let pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
+    let refused = pair.writer.channel().attach(file, AnnexTerms::default(), Bell::new().unwrap());
+    assert_eq!(refused.unwrap_err(), SegmentError::HugePages(SegmentFile::Annex).into());
+}
+
 #[test]
 fn what_is_not_an_annex_of_the_channel_is_refused() {
     let refusal = |change: fn(&mut Vec<u8>)| refusal(ALL_SEALS, change);
