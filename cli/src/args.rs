@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use blockcast::{CompilerProcess, LoadLimit, LoadLimits, LoadOptions, WasiPart};
+use blockcast::{CompilerProcess, LoadLimit, LoadLimits, LoadOptions, Stall, WasiPart};
 use clap::{Args, Parser, Subcommand};
 
 use crate::log::Filter;
@@ -136,6 +136,11 @@ pub struct Serve {
     /// Topics that these users and groups may subscribe to, as above.
     #[arg(long, value_name = "PATTERN")]
     pub subscribe: Vec<String>,
+    /// What to do about a process whose subscriber holds a publisher of another process back and does not
+    /// move: `wait`, or `kill:TIME` to kill that process after a time, such as kill:30s. A process that is
+    /// stopped or debugged does not move either. Default: the manifest's, or `wait`.
+    #[arg(long, value_name = "POLICY", value_parser = units::stall)]
+    pub stall: Option<Stall>,
     /// Print the components' counters at this interval, for example 5s.
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub stats: Option<Duration>,

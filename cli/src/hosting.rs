@@ -62,7 +62,8 @@ impl Hosting {
     fn options(&self) -> ServeOptions {
         let has_others = !self.users.is_empty() || !self.groups.is_empty();
         let mode = self.mode.unwrap_or(if has_others { 0o666 } else { 0o600 });
-        let options = ServeOptions::new().name("blockcast").mode(mode);
+        let stall = self.stall.unwrap_or_default();
+        let options = ServeOptions::new().name("blockcast").mode(mode).stall(stall);
         let users = self.users.iter().cloned();
         let options = users.fold(options, |options, (id, grants)| options.user(id, grants));
         let groups = self.groups.iter().cloned();

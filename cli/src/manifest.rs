@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use blockcast::{ComponentLimits, Grants, Isolation, Limit, Rate, RestartPolicy, WasiPart};
+use blockcast::{ComponentLimits, Grants, Isolation, Limit, Rate, RestartPolicy, Stall, WasiPart};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
@@ -46,6 +46,8 @@ pub struct Serve {
     pub socket: Option<String>,
     /// Permissions of the socket.
     pub mode: Option<Mode>,
+    /// What to do about a process that stalls a publisher.
+    pub stall: Option<StallPolicy>,
     /// Grants of processes of other users.
     pub user: Vec<Peers>,
     /// Grants of processes with other groups.
@@ -85,6 +87,17 @@ impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         units::mode(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// What to do about a process that stalls a publisher: a text such as `"kill:30s"`.
+#[derive(Clone, Copy, Debug)]
+pub struct StallPolicy(pub Stall);
+
+impl<'de> Deserialize<'de> for StallPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        units::stall(&text).map(Self).map_err(de::Error::custom)
     }
 }
 

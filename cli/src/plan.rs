@@ -7,6 +7,7 @@ use std::time::Duration;
 use blockcast::flat::dynamic;
 use blockcast::{
     ComponentLimits, ComponentOptions, Grants, LibraryFile, ProcessSource, RestartPolicy, Sandbox, Schema,
+    Stall,
 };
 
 use crate::Refused;
@@ -36,6 +37,7 @@ pub struct Plan {
 pub struct Hosting {
     pub socket: Option<PathBuf>,
     pub mode: Option<u32>,
+    pub stall: Option<Stall>,
     pub users: Vec<(u32, Grants)>,
     pub groups: Vec<(u32, Grants)>,
 }
@@ -118,6 +120,7 @@ impl Plan {
         let hosting = &mut plan.serve;
         hosting.socket = arguments.socket.clone().or(hosting.socket.take());
         hosting.mode = arguments.mode.or(hosting.mode);
+        hosting.stall = arguments.stall.or(hosting.stall);
         // The first rule for a user or group counts.
         hosting.users.splice(0..0, arguments.allow_user.iter().map(|&id| (id, granted.clone())));
         hosting.groups.splice(0..0, arguments.allow_group.iter().map(|&id| (id, granted.clone())));
@@ -171,6 +174,7 @@ impl Plan {
         let socket = serve.socket.as_ref().map(|path| source.resolve(path));
         hosting.socket = hosting.socket.take().or(socket);
         hosting.mode = hosting.mode.or(serve.mode.map(|mode| mode.0));
+        hosting.stall = hosting.stall.or(serve.stall.map(|stall| stall.0));
         hosting.users.extend(serve.user.iter().map(|peers| (peers.id, peers.grants())));
         hosting.groups.extend(serve.group.iter().map(|peers| (peers.id, peers.grants())));
     }

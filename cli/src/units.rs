@@ -1,8 +1,9 @@
 //! Parses and formats sizes, times and rates.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use blockcast::{Rate, Restart};
+use blockcast::{Rate, Restart, Stall};
 
 /// Which exits lead to a restart.
 pub type When = Restart;
@@ -68,6 +69,25 @@ pub fn restart(text: &str) -> Result<When, String> {
     }
 }
 
+/// Times that a subscriber may hold a publisher back before its process is killed.
+const STALLS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(24 * 60 * 60);
+
+/// Parses the policy for processes that stall publishers: `wait`, or `kill:` and a time.
+pub fn stall(text: &str) -> Result<Stall, String> {
+    match text.split_once(':') {
+        None if text == "wait" => Ok(Stall::Wait),
+        Some(("kill", time)) => {
+            let time = duration(time)?;
+            if STALLS.contains(&time) {
+                Ok(Stall::Kill(time))
+            } else {
+                Err(format!("{text:?} is out of range: the shortest time is \"10ms\", the longest \"24h\""))
+            }
+        }
+        _ => Err(format!("{text:?} is not a policy for stalls: use \"wait\" or \"kill:30s\"")),
+    }
+}
+
 /// Parses the permissions of a file: three octal digits, such as `0660`.
 pub fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
@@ -109,6 +129,10 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(rate("100/s"), Ok(Rate::per_second(100)));
         assert_eq!(rate("1MiB/s burst 4KiB"), Ok(Rate::per_second(1 << 20).burst(4096)));
+        assert_eq!(stall("wait"), Ok(Stall::Wait));
+        for (text, millis) in [("kill:10ms", 10), ("kill:1.5s", 1500), ("kill:24h", 24 * 60 * 60 * 1000)] {
+            assert_eq!(stall(text), Ok(Stall::Kill(Duration::from_millis(millis))));
+        }
     }
 
     #[test]
@@ -122,6 +146,12 @@ mod tests {
         assert_eq!(mode("0660"), Ok(0o660));
         for text in ["", "rw", "888", "1777", "-1"] {
             assert!(mode(text).is_err(), "{text}");
+        }
+        for text in ["", "kill", "wait:5s", "never", "Kill:5s"] {
+            assert!(stall(text).is_err_and(|error| error.contains("kill:30s")), "{text}");
+        }
+        for text in ["kill:", "kill:5", "kill:9ms", "kill:25h"] {
+            assert!(stall(text).is_err(), "{text}");
         }
         for text in ["5", "5/m", "/s", "5/s burst", "5/s burst x"] {
             assert!(rate(text).is_err_and(|error| error.contains("burst 1MiB")), "{text}");

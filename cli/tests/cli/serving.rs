@@ -2,8 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use blockcast::{
     Bytes, ConnectError, Connection, Flat, Payload, Pod, Publisher, PublisherOptions, SubscriberOptions,
@@ -11,7 +13,7 @@ use blockcast::{
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
 use super::{
-    Folder, POLITE, REPOSITORY, Running, STUBBORN, blockcast, component, output, stderr, stdout,
+    Folder, PATIENCE, POLITE, REPOSITORY, Running, STUBBORN, blockcast, component, output, stderr, stdout,
     without_a_reader,
 };
 
@@ -114,9 +116,49 @@ fn only_one_host_serves_at_a_path_and_bad_options_are_named() {
     let manifest = folder.file("bad.toml", "[serve]\nmode = \"rw\"\n");
     let bad = output(&["serve", &manifest]);
     assert!(stderr(&bad).contains("bad.toml:2:8: \"rw\" are not permissions"), "{}", stderr(&bad));
+    let manifest = folder.file("bad.toml", "[serve]\nstall = \"kill\"\n");
+    let bad = output(&["serve", &manifest]);
+    assert!(stderr(&bad).contains("bad.toml:2:9: \"kill\" is not a policy for stalls"), "{}", stderr(&bad));
+    let bad = output(&["serve", "--stall", "kill:9ms"]);
+    assert!(stderr(&bad).contains("the shortest time is \"10ms\""), "{}", stderr(&bad));
     let nowhere = blockcast(&["topic", "list"]).env_remove("XDG_RUNTIME_DIR").output().expect("starts");
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(stderr(&nowhere).contains("--socket"), "{}", stderr(&nowhere));
+}
+
+/// The variable with the socket's path, if a test has started this program to stall a publisher.
+const STALLS_AT: &str = "BLOCKCAST_CLI_TESTS_STALL_AT";
+
+#[test]
+fn a_host_kills_a_process_that_stalls_a_publisher_if_it_is_told_to() {
+    if let Some(socket) = std::env::var_os(STALLS_AT) {
+        let connection = Connection::connect(socket).expect("the host serves");
+        let _subscriber =
+            connection.subscriber::<Pod<u32>>("numbers", SubscriberOptions::new()).expect("a subscriber");
+        eprintln!("subscribed to numbers");
+        std::thread::sleep(Duration::MAX);
+    }
+    let folder = Folder::new("stall");
+    let manifest = folder.file("stall.toml", "[serve]\nstall = \"kill:50ms\"\n");
+    let kinder = folder.file("wait.toml", "[serve]\nstall = \"wait\"\n");
+    for arguments in [&["--stall", "kill:50ms", &kinder][..], &[&manifest]] {
+        let mut host = Host::start("stalls", arguments);
+        let mut stalls = Command::new(std::env::current_exe().expect("this program"));
+        let this = "serving::a_host_kills_a_process_that_stalls_a_publisher_if_it_is_told_to";
+        stalls.args(["--exact", this, "--nocapture"]).env(STALLS_AT, &host.socket);
+        let mut stalls = Running::start(stalls);
+        stalls.says("subscribed to numbers");
+        let (_connection, mut publisher) = host.publisher::<Pod<u32>>("numbers");
+        // More than it has blocks.
+        for number in 0..20 {
+            let loan = publisher.blocking_loan(Some(Instant::now() + PATIENCE)).expect("a block comes free");
+            loan.send(&[number][..]).expect("sent");
+        }
+        host.running.says("killed a process that stalls a publisher");
+        assert_eq!(stalls.end().0.signal(), Some(9));
+        host.running.interrupt();
+        assert!(host.running.end().0.success());
+    }
 }
 
 /// Starts the service with a socket, as systemd does: the shell becomes the tool, with its process number in
