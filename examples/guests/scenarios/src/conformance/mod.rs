@@ -1,5 +1,5 @@
 //! Apps in groups of two or three that check one promise together, in any mix of deployments: linked in, as a
-//! native library, as a guest.
+//! native library, as a guest, in a process.
 //!
 //! The parameter `scenario` names the case, and `role` the app within it. An app reports what it saw in its
 //! log. `tests/conformance.rs` lists what each app must log and how it must end, and runs every case in every
