@@ -203,15 +203,16 @@ mod tests {
         child.send(&Request::Log { level: 2, text: "last".to_owned() }, Vec::new()).unwrap();
         child.send(&Request::Outcome { outcome: outcome.clone(), tally }, Vec::new()).unwrap();
         drop(child);
-        for _ in 0..2 {
+        // Processes that other tests start may have copies of its end for a moment.
+        while !host.connections.is_empty() {
             host.tell(number, &Notice::Count);
             host.flush(number);
+            host.receive_all(number);
         }
-        host.receive_all(number);
         assert!(matches!(received.next(), Some(ChildEvent::Connected)));
         assert!(matches!(received.next(), Some(ChildEvent::Line { text, .. }) if text == "last"));
         assert!(matches!(received.next(), Some(ChildEvent::Outcome(found, _)) if found == outcome));
         assert!(matches!(received.next(), Some(ChildEvent::Disconnected(None))));
-        assert!(received.next().is_none() && host.connections.is_empty());
+        assert!(received.next().is_none());
     }
 }
