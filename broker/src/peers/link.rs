@@ -17,6 +17,7 @@ use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
 use crate::control::topic::Topic;
 use crate::peers::children::{ChildCommand, Listen, NotListening};
 use crate::peers::error::{InspectError, ServeError};
+use crate::peers::expected::ExpectedRestarts;
 use crate::peers::numbers::PublisherNumbers;
 use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
@@ -29,6 +30,8 @@ pub(crate) struct LinkSlot {
     link: Mutex<Option<Arc<Link>>>,
     /// The publishers of other processes, by whichever links the broker has had.
     pub(crate) numbers: PublisherNumbers,
+    /// Components of this process that may be restarted.
+    pub(crate) restarts: ExpectedRestarts,
 }
 
 impl LinkSlot {
@@ -39,12 +42,15 @@ impl LinkSlot {
 
     /// Links the broker. Returns `false` if it is linked already.
     pub(crate) fn set(&self, link: &Arc<Link>) -> bool {
-        let mut slot = self.lock();
-        if slot.is_none() {
+        {
+            let mut slot = self.lock();
+            if slot.is_some() {
+                return false;
+            }
             *slot = Some(Arc::clone(link));
-            return true;
         }
-        false
+        self.restarts.tell(link);
+        true
     }
 
     /// Unlinks the broker.
@@ -85,6 +91,8 @@ pub(crate) enum Command {
     Unsubscribe { ticket: u64, topic: String },
     /// This process no longer uses a channel of another one.
     Released { session: u64, seat: SeatId },
+    /// Components of this process may publish on the topic again after a restart, or no longer.
+    Expect { topic: String, is_expected: bool },
     /// Ask the host for topics.
     Inspect { selection: Selection, reply: mpsc::Sender<TopicPage> },
     /// Send a report to the host, and answer once it is sent. For processes that run a component of the host.
@@ -305,6 +313,14 @@ impl Link {
         self.commands.send(command).map_err(|_| OpenError::Disconnected)?;
         let (topic, commands) = (topic.name().to_owned(), self.commands.clone());
         Ok(Interest { link: self.id, ticket, topic, commands, process: self.process })
+    }
+
+    /// Says whether components of this process may publish on the topic again after a restart. Waits for
+    /// nobody.
+    pub(crate) fn expect(&self, topic: &str, is_expected: bool) {
+        let topic = topic.to_owned();
+        // If the thread has ended, nobody else waits for them.
+        let _ = self.commands.send(Command::Expect { topic, is_expected });
     }
 
     /// Asks the host for topics. Blocks the thread meanwhile.

@@ -14,7 +14,7 @@ mod publishers;
 mod stalls;
 mod subscriptions;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub(crate) struct Node {
     /// Publishers that this process has left while there was no host, by their number and the annex. Every
     /// host learns of them: its predecessor may have ended before the publishers were announced.
     departed: VecDeque<(u64, FileId)>,
+    /// Topics to which components of this process may publish again after a restart.
+    expected: BTreeSet<String>,
     /// The processes with which this one shares channels, by the number of their token.
     processes: BTreeMap<u64, Watched>,
     next_process: u64,
@@ -98,6 +100,7 @@ impl Node {
             interests: BTreeMap::new(),
             seats: BTreeMap::new(),
             departed: VecDeque::new(),
+            expected: BTreeSet::new(),
             processes: BTreeMap::new(),
             next_process: 0,
             next_request: 0,
@@ -135,6 +138,7 @@ impl Node {
             Command::Subscribe { ticket, topic, reply } => self.subscribe(ticket, &topic, reply),
             Command::Unsubscribe { ticket, topic } => self.unsubscribe(ticket, &topic),
             Command::Released { session, seat } => self.release(session, seat),
+            Command::Expect { topic, is_expected } => self.say_expected(topic, is_expected),
             Command::Inspect { selection, reply } => self.inspect(selection, reply),
             // Their caller executes these.
             Command::Report { .. } | Command::Child(_) | Command::Listen(_) | Command::Stop { .. } => {}
@@ -219,6 +223,7 @@ impl Node {
     pub(crate) fn reconnected(&mut self) {
         self.session += 1;
         self.is_connected = true;
+        self.say_expected_again();
         self.republish();
         self.resubscribe();
         self.leave_former();

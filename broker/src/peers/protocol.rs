@@ -44,7 +44,7 @@ use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 7;
+pub(crate) const PROTOCOL: u32 = 8;
 
 /// Maximum size of a packet in bytes. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -284,6 +284,12 @@ pub(crate) enum Request {
     Outcome {
         outcome: Outcome,
         tally: Tally,
+    },
+    /// The process restarts components of its own, so that publishers of the topic may come back, or no
+    /// longer. By default, they do not.
+    Expect {
+        topic: String,
+        is_expected: bool,
     },
 }
 

@@ -39,6 +39,18 @@ pub(crate) type ChannelKey = (PeerId, ChannelNumber);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ComponentNumber(pub(crate) u64);
 
+/// Whoever restarts a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Supervisor {
+    /// The host, which runs it in processes of its own.
+    Host(ComponentNumber),
+    /// A process, which runs components itself.
+    Process(PeerId),
+}
+
+/// The topics to which components have published that may publish again after a restart.
+type Restarts = BTreeMap<Supervisor, BTreeSet<String>>;
+
 /// A process has sent something that no correct process sends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -101,8 +113,7 @@ pub(crate) struct Registry<F> {
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
     seats: BTreeMap<SeatId, Seat>,
-    /// The topics to which components have published that may publish again after a restart.
-    restarts: BTreeMap<ComponentNumber, BTreeSet<String>>,
+    restarts: Restarts,
     /// The seats whose publisher's process was asked to attach an annex, by deadline.
     attaching: BTreeSet<(Instant, SeatId)>,
     /// Questions whose answers wait for reports of other processes.
@@ -232,7 +243,7 @@ impl<F: Clone> Registry<F> {
             topics: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
-            restarts: BTreeMap::new(),
+            restarts: Restarts::new(),
             attaching: BTreeSet::new(),
             queries: BTreeMap::new(),
             next_peer: 0,
@@ -386,6 +397,10 @@ impl<F: Clone> Registry<F> {
                 self.left_before(from, publisher, annex);
                 Ok(())
             }
+            Request::Expect { topic, is_expected } => {
+                self.expect_process(from, &topic, is_expected, inspector);
+                Ok(())
+            }
             Request::Log { .. } | Request::Tally { .. } | Request::Outcome { .. } => {
                 Err(Violation("a report of a process that runs no component of the host".to_owned()))
             }
@@ -427,6 +442,7 @@ impl<F: Clone> Registry<F> {
         for topic in subscribed {
             self.unsubscribe(peer, &topic);
         }
+        self.forget_supervisor(Supervisor::Process(peer));
         self.peers.remove(&peer);
         self.forget_queries(peer);
         self.out.retain(|outgoing| outgoing.to != peer);

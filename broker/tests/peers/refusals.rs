@@ -85,7 +85,7 @@ fn a_host_may_forbid_others_to_stop_its_publishers() {
 }
 
 /// The version of the protocol, which takes one byte.
-const PROTOCOL: u8 = 7;
+const PROTOCOL: u8 = 8;
 
 /// The version of the memory layout, which takes one byte.
 const LAYOUT: u8 = blockcast_blocks::LAYOUT_VERSION as u8;

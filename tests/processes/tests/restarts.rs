@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use blockcast::{
-    Broker, Component, ComponentState, ExitReason, Grants, RecvError, Restart, RestartPolicy, Subscriber,
-    SubscriberOptions,
+    AppError, Broker, Component, ComponentOptions, ComponentState, ExitReason, Grants, PublisherOptions,
+    RecvError, Restart, RestartPolicy, Session, Subscriber, SubscriberOptions,
 };
 
 use support::{Numbers, PATIENCE, Said, deadline, options, program, receive, send, start, subscriber, until};
@@ -103,7 +103,7 @@ fn a_process_that_waits_receives_from_every_run_and_the_end_after_the_last() {
     let begun = |said: &Said| said.lines().iter().filter(|line| *line == "begins").count();
     told.await_running();
     told_end.await_running();
-    let (component, said) = start_publishing(&broker, once(Duration::ZERO));
+    let (component, said) = start_publishing(&broker, once(Duration::from_millis(50)));
     told.await_line("begins");
     told_end.await_line("begins");
     send(said.await_running(), libc::SIGKILL);
@@ -122,4 +122,28 @@ fn a_process_that_waits_receives_from_every_run_and_the_end_after_the_last() {
     send(said.await_running(), libc::SIGKILL);
     assert_eq!(component.wait().reason, ExitReason::Signalled { signal: libc::SIGKILL });
     assert_eq!(waits.wait().reason, ExitReason::Finished);
+}
+
+#[test]
+fn a_process_waits_for_restarts_of_components_in_other_processes() {
+    let broker = Broker::new();
+    let (with, told) = options("follow", |_| {});
+    let with = with.grants(Grants::new().subscribe("out")).await_restarts(true);
+    let follows = broker.supervise_process(&program(), with).expect("it starts");
+    told.await_running();
+    let publishes = |session: Session| {
+        let few = PublisherOptions::new().blocks(8).block_size(64);
+        let mut numbers = session.blocking_publisher::<Numbers>("out", few)?;
+        for number in 0..20 {
+            numbers.blocking_loan(deadline())?.send(&[number][..])?;
+        }
+        Err::<(), AppError>("as asked".into())
+    };
+    // While it pauses, nobody of this process takes part in the topic.
+    let grants = Grants::new().publish("out");
+    let with = ComponentOptions::new().name("linked").grants(grants).restart(once(Duration::from_millis(50)));
+    let component = broker.supervise(with, publishes).expect("it starts");
+    assert_eq!(component.wait().reason, ExitReason::Failed("as asked".to_owned()));
+    assert_eq!(follows.wait().reason, ExitReason::Finished);
+    assert_eq!(told.lines()[1..], ["begins", "begins", "ends"]);
 }

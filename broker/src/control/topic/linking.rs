@@ -7,6 +7,7 @@ use blockcast_blocks::shield::event;
 use blockcast_blocks::{Channel, text};
 
 use super::{Member, Topic};
+use crate::peers::expected::ExpectedRestart;
 use crate::peers::link::{Announced, Link};
 
 impl Topic {
@@ -45,6 +46,12 @@ impl Topic {
     /// The number by which components know a publisher of another process that has this one.
     pub(crate) fn component_number(&self, publisher: u64) -> u32 {
         self.link.numbers.number(publisher)
+    }
+
+    /// Tells other processes that a component of this process may publish on the topic again after a restart,
+    /// as long as the result lives. `None` if they cannot join the topic.
+    pub(crate) fn expected_restart(&self) -> Option<ExpectedRestart> {
+        (!self.is_unsealed()).then(|| ExpectedRestart::new(&self.name, &self.link))
     }
 
     /// Removes these publishers of other processes, because no subscription is left.

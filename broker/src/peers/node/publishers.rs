@@ -188,6 +188,24 @@ impl Node {
         }
     }
 
+    /// Components of this process may publish on the topic again after a restart, or no longer.
+    pub(super) fn say_expected(&mut self, topic: String, is_expected: bool) {
+        let has_changed = match is_expected {
+            true => self.expected.insert(topic.clone()),
+            false => self.expected.remove(&topic),
+        };
+        if has_changed {
+            self.send(Request::Expect { topic, is_expected });
+        }
+    }
+
+    /// Tells a new host which publishers may come back.
+    pub(super) fn say_expected_again(&mut self) {
+        for topic in self.expected.clone() {
+            self.send(Request::Expect { topic, is_expected: true });
+        }
+    }
+
     /// Fails the publishers that are being opened.
     pub(super) fn fail_openings(&mut self, error: &OpenError) {
         for published in self.published.values_mut() {

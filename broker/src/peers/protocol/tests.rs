@@ -45,6 +45,7 @@ fn requests() -> Vec<Request> {
         Request::Joined { seat },
         Request::Left { seat },
         Request::Announced,
+        Request::Expect { topic: "numbers".to_owned(), is_expected: false },
         Request::Topics { request: 1, selection: Selection::After(String::new()) },
         Request::Topics { request: 2, selection: Selection::Named("topic".to_owned()) },
         Request::Report { query: 1, counters: vec![(channel, counters())] },

@@ -108,7 +108,7 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::info!(topic = &*text::line(&topic), process = peer.label, "subscriber joined"));
         }
         self.topic(&topic, schema).subscribers.insert(from);
-        if self.is_expected(&topic) {
+        if self.is_expected(&topic, from) {
             self.send(from, Notice::Expect { topic, is_expected: true });
         }
         let mut awaited = Vec::new();
@@ -128,7 +128,7 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::info!(topic = &*text::line(name), process = peer.label, "subscriber left"));
             self.withdraw_offers(from, name);
             // If it subscribes again, it is told again.
-            if self.is_expected(name) {
+            if self.is_expected(name, from) {
                 self.send(from, Notice::Expect { topic: name.to_owned(), is_expected: false });
             }
         }

@@ -93,7 +93,58 @@ fn a_component_that_publishes_on_any_number_of_topics_is_remembered_for_those_th
         host.open(run, number, &format!("topic {number}"));
         host.send(run, Request::ClosePublisher { channel: ChannelNumber(number) }, &[]).expect("it is open");
     }
-    assert_eq!(host.registry.restarts[&ComponentNumber(1)].len(), 1);
+    assert_eq!(host.registry.restarts[&Supervisor::Host(ComponentNumber(1))].len(), 1);
     let refused = host.send(run, open(1, "unsealed", "numbers"), &["control", "arena"]);
-    assert!(refused.is_ok() && !host.registry.is_expected("unsealed"));
+    assert!(refused.is_ok() && !host.registry.is_expected("unsealed", PeerId(u64::MAX)));
+}
+
+#[test]
+fn a_process_that_restarts_components_itself_is_expected_until_it_says_otherwise_or_leaves() {
+    let mut host = Host::new(&ServeOptions::new());
+    let [one, other, subscriber] =
+        ["one", "other", "subscriber"].map(|label| host.admit(label, Some(Grants::all())));
+    let say = |host: &mut Host, from, is_expected| {
+        let request = Request::Expect { topic: TOPIC.to_owned(), is_expected };
+        host.send(from, request, &[]).expect("a correct request")
+    };
+    assert_eq!(say(&mut host, one, true), [], "nobody subscribes");
+    assert_eq!(expectations(host.subscribe(subscriber)), [expect(subscriber, true)]);
+    assert_eq!(expectations(host.subscribe(one)), [], "it knows its own components");
+    assert_eq!(say(&mut host, other, true), [expect(one, true)]);
+    assert_eq!(say(&mut host, one, true), []);
+    assert_eq!(say(&mut host, one, false), []);
+    assert_eq!(say(&mut host, one, true), []);
+    host.registry.disconnected(other);
+    assert_eq!(expectations(host.registry.take_outgoing()), [expect(one, false)]);
+    host.registry.disconnected(one);
+    assert_eq!(expectations(host.registry.take_outgoing()), [expect(subscriber, false)]);
+    assert!(host.registry.restarts.is_empty());
+    // One that was not expected.
+    let plain = host.admit("plain", Some(Grants::all()));
+    assert_eq!(say(&mut host, plain, false), []);
+    assert!(host.registry.restarts.is_empty());
+}
+
+#[test]
+fn a_process_is_expected_only_on_topics_to_which_it_may_publish_and_on_few() {
+    let mut host = Host::new(&ServeOptions::new());
+    host.limits.publishers = 4;
+    let process = host.admit("process", Some(Grants::new().publish("topic *")));
+    let say = |host: &mut Host, topic: &str| {
+        let request = Request::Expect { topic: topic.to_owned(), is_expected: true };
+        assert_eq!(host.send(process, request, &[]), Ok(vec![]));
+        host.registry.is_expected(topic, PeerId(u64::MAX))
+    };
+    assert!(!say(&mut host, TOPIC));
+    // Topics that nobody takes part in are forgotten for others.
+    assert!((0..100).all(|number| say(&mut host, &format!("topic {number}"))));
+    assert!(host.registry.restarts[&Supervisor::Process(process)].len() <= 4);
+    let subscriber = host.admit("subscriber", Some(Grants::all()));
+    for number in 200..204 {
+        let subscribe = subscribe(&format!("topic {number}"), "numbers");
+        host.send(subscriber, subscribe, &[]).expect("a correct request");
+        let request = Request::Expect { topic: format!("topic {number}"), is_expected: true };
+        host.send(process, request, &[]).expect("a correct request");
+    }
+    assert!(!say(&mut host, "topic 300"), "four topics exist");
 }
