@@ -42,6 +42,7 @@ fn run(session: Session) -> Result<(), AppError> {
         "escape" => sandbox::escape(&session),
         "files" => sandbox::files(&session),
         "change" => sandbox::change(&session),
+        "sibling" => sandbox::sibling(&session),
         "start" => sandbox::start(&session),
         _ => Err(format!("nobody can {task:?}").into()),
     }

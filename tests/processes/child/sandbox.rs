@@ -4,7 +4,9 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
 use blockcast::{AppError, Session, SubscriberOptions};
@@ -57,6 +59,27 @@ pub fn escape(session: &Session) -> Result<(), AppError> {
     let name = CString::new("user.test")?;
     let value = name.as_ptr() as libc::c_long;
     call("attributes", libc::SYS_setxattr, [path, value, value, 1, 0, 0])?;
+    call("read attributes", libc::SYS_getxattr, [path, value, 0, 0, 0, 0])?;
+    call("list attributes", libc::SYS_listxattr, [path, 0, 0, 0, 0, 0])?;
+    // For a new listener of changes, and for one that does not exist.
+    call("listen for changes", libc::SYS_inotify_init1, [0; 6])?;
+    call("listen to a file", libc::SYS_inotify_add_watch, [-1, path, libc::IN_OPEN.into(), 0, 0, 0])?;
+    // The version of a file's directory entry, which its owner may change through any descriptor.
+    call("requests of file systems", libc::SYS_ioctl, [0, 0x4008_7602, 0, 0, 0, 0])?;
+    call("requests of drives", libc::SYS_ioctl, [0, 0xd401, 0, 0, 0, 0])?;
+    call("survive the host", libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), 0, 0, 0, 0, 0])?;
+    call(
+        "end with the host",
+        libc::SYS_prctl,
+        [libc::PR_SET_PDEATHSIG.into(), libc::SIGKILL.into(), 0, 0, 0, 0],
+    )?;
+    call("files as a record asks", libc::SYS_openat2, [number(libc::AT_FDCWD), path, 0, 0, 0, 0])?;
+    let socket = session.parameter("socket").unwrap_or_default();
+    say(session, &format!("datagram: {}", outcome(send_datagram(&socket, libc::SOCK_DGRAM))))?;
+    say(session, &format!("raw datagram: {}", outcome(send_datagram(&socket, libc::SOCK_RAW))))?;
+    say(session, &format!("streams: {}", outcome(UnixStream::pair())))?;
+    say(session, &format!("packets between threads: {}", outcome(pair(libc::SOCK_SEQPACKET))))?;
+    say(session, &format!("readable bytes: {}", outcome(readable_bytes())))?;
     // SAFETY: the child does nothing but end.
     let forked = match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -76,6 +99,35 @@ pub fn escape(session: &Session) -> Result<(), AppError> {
     say(session, &format!("thread: {sum}"))
 }
 
+/// Sends a datagram to a socket of the machine, through half a pair of sockets.
+fn send_datagram(path: &str, kind: libc::c_int) -> io::Result<()> {
+    let [one, _other] = pair(kind)?;
+    let one = UnixDatagram::from(one);
+    one.send_to(b"datagram", path).map(drop)
+}
+
+/// Creates two sockets that are connected with each other.
+fn pair(kind: libc::c_int) -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` is a place for two descriptors.
+    match unsafe { libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) } {
+        // SAFETY: both are new, and nothing else owns them.
+        0 => Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Asks a socket how many bytes it has.
+fn readable_bytes() -> io::Result<()> {
+    let [one, _other] = pair(libc::SOCK_STREAM)?;
+    let mut bytes = 0;
+    // SAFETY: `bytes` is a place for the number.
+    match unsafe { libc::ioctl(one.as_raw_fd(), libc::FIONREAD, &raw mut bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Tries what one can do with files.
 pub fn files(session: &Session) -> Result<(), AppError> {
     let readable = session.parameter("readable").unwrap_or_default();
@@ -84,7 +136,7 @@ pub fn files(session: &Session) -> Result<(), AppError> {
     let try_all = |folder: &str| -> Result<(), AppError> {
         let name = folder.rsplit('/').next().unwrap_or_default();
         let file = |name: &str| format!("{folder}/{name}");
-        let tries: [(&str, &dyn Fn() -> io::Result<()>); 9] = [
+        let tries: [(&str, &dyn Fn() -> io::Result<()>); 14] = [
             ("list", &|| fs::read_dir(folder).map(drop)),
             ("read", &|| fs::read_to_string(file("text")).map(drop)),
             ("change", &|| OpenOptions::new().append(true).open(file("text")).map(drop)),
@@ -96,6 +148,11 @@ pub fn files(session: &Session) -> Result<(), AppError> {
             }),
             ("link", &|| fs::hard_link(file("text"), file("other"))),
             ("remove", &|| fs::remove_file(file("text"))),
+            ("create for all", &|| create(&file("all"), libc::O_CREAT, 0o777)),
+            ("lend the user's rights", &|| create(&file("user"), libc::O_CREAT, 0o4755)),
+            ("lend the group's rights", &|| create(&file("group"), libc::O_CREAT, 0o2755)),
+            ("lend rights without a name", &|| create(folder, libc::O_TMPFILE, 0o4755)),
+            ("lend rights by a node", &|| node(&file("node"), libc::S_IFREG | 0o4755)),
         ];
         for (what, attempt) in tries {
             say(session, &format!("{name}: {what}: {}", outcome(attempt())))?;
@@ -105,6 +162,34 @@ pub fn files(session: &Session) -> Result<(), AppError> {
     try_all(&readable)?;
     try_all(&writable)?;
     try_all(&secret)
+}
+
+/// Opens a file for writing, with these further flags. If it is new, it gets these permissions.
+fn create(path: &str, flags: libc::c_int, permissions: libc::mode_t) -> io::Result<()> {
+    OpenOptions::new().write(true).custom_flags(flags).mode(permissions).open(path).map(drop)
+}
+
+/// Creates a file of any kind.
+fn node(path: &str, mode: libc::mode_t) -> io::Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: the path outlives the call.
+    match unsafe { libc::mknod(path.as_ptr(), mode, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Starts a process whose parent is this one's, and does not wait for it.
+pub fn sibling(session: &Session) -> Result<(), AppError> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: like `fork`, with a stack that is a copy of this one. The new process does nothing but end.
+    let cloned = match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: no destructor runs.
+        0 => unsafe { libc::_exit(0) },
+        _ => Ok(()),
+    };
+    say(session, &format!("sibling: {}", outcome(cloned)))
 }
 
 /// Starts a program, and does not wait for it.

@@ -16,7 +16,11 @@ use seccompiler::{
 use super::error::ProcessError;
 
 // Newer than the crate `libc`. New calls have the same number on all architectures.
+const STATMOUNT: libc::c_long = 457;
+const LISTMOUNT: libc::c_long = 458;
 const SETXATTRAT: libc::c_long = 463;
+const GETXATTRAT: libc::c_long = 464;
+const LISTXATTRAT: libc::c_long = 465;
 const REMOVEXATTRAT: libc::c_long = 466;
 const OPEN_TREE_ATTR: libc::c_long = 467;
 const FILE_SETATTR: libc::c_long = 469;
@@ -73,7 +77,15 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fremovexattr,
     REMOVEXATTRAT,
     FILE_SETATTR,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    GETXATTRAT,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    LISTXATTRAT,
     libc::SYS_fanotify_init,
+    libc::SYS_inotify_init1,
+    libc::SYS_inotify_add_watch,
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_quotactl,
@@ -100,6 +112,8 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fsmount,
     libc::SYS_fspick,
     libc::SYS_mount_setattr,
+    STATMOUNT,
+    LISTMOUNT,
     // Administration.
     libc::SYS_acct,
     libc::SYS_adjtimex,
@@ -129,6 +143,7 @@ const ALSO_REFUSED: &[libc::c_long] = &[
     libc::SYS_utime,
     libc::SYS_utimes,
     libc::SYS_futimesat,
+    libc::SYS_inotify_init,
     libc::SYS_iopl,
     libc::SYS_ioperm,
     libc::SYS_modify_ldt,
@@ -147,6 +162,23 @@ const OF_OTHERS: &[libc::c_long] = &[
 
 /// The same for the second argument. The first says what it is, and must be 0 or 1: a process.
 const OF_OTHERS_BY_KIND: &[libc::c_long] = &[libc::SYS_setpriority, libc::SYS_ioprio_set];
+
+/// The calls that can create a regular file, the number of their argument with its permissions, and that of
+/// their flags, if they have flags. `openat2` has both in memory, where no filter can read them.
+const CREATING: &[(libc::c_long, u8, Option<u8>)] =
+    &[(libc::SYS_openat, 3, Some(2)), (libc::SYS_mknodat, 2, None)];
+
+/// The same for calls that only x86_64 has.
+#[cfg(target_arch = "x86_64")]
+const ALSO_CREATING: &[(libc::c_long, u8, Option<u8>)] =
+    &[(libc::SYS_open, 2, Some(1)), (libc::SYS_creat, 1, None), (libc::SYS_mknod, 1, None)];
+#[cfg(not(target_arch = "x86_64"))]
+const ALSO_CREATING: &[(libc::c_long, u8, Option<u8>)] = &[];
+
+/// The kinds of requests that `ioctl` carries out, which are the second byte of their numbers: those of
+/// terminals, with which programs ask all descriptors for readable bytes and the like, and those of sockets.
+/// The highest bits of the two kinds differ. Requests of file systems change files that are open for reading.
+const REQUESTS: [u32; 2] = [0x54, 0x89];
 
 /// Walls that are ready to be put around the calling process.
 #[derive(Debug)]
@@ -186,7 +218,8 @@ impl Walls {
 fn drop_capabilities() -> io::Result<()> {
     let bits = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
     match set_capabilities_secure_bits(bits) {
-        // A process without this privilege is not root, so that the next program has none either.
+        // A process without this privilege cannot set them. Then the next program of root has none either,
+        // because no program can gain privileges any more.
         Ok(()) | Err(Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
@@ -208,13 +241,11 @@ fn install(filter: &[sock_filter]) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Filters for all calls: the first refuses what is forbidden; the second hides `clone3`, whose flags no
-/// filter can read, so that the C library uses `clone`.
+/// Filters for all calls: the first refuses what is forbidden; the second hides `clone3` and `openat2`, whose
+/// flags no filter can read, so that programs use `clone` and `openat`.
 fn filters(has_network: bool, may_start_processes: bool) -> Result<[BpfProgram; 2], BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         REFUSED.iter().chain(ALSO_REFUSED).map(|call| (*call, Vec::new())).collect();
-    let condition =
-        |argument, operator, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value);
     for call in OF_OTHERS {
         rules.insert(*call, vec![SeccompRule::new(vec![condition(0, SeccompCmpOp::Ne, 0)?])?]);
     }
@@ -231,25 +262,94 @@ fn filters(has_network: bool, may_start_processes: bool) -> Result<[BpfProgram; 
         Vec::new() // in any case
     };
     rules.insert(libc::SYS_socket, domains);
-    let flags = |mask: libc::c_int, wanted: libc::c_int| {
-        let (mask, wanted) = (u64::from(mask as u32), u64::from(wanted as u32));
-        SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(mask), wanted)?])
-    };
-    let mut clones = NAMESPACES.iter().map(|bit| flags(*bit, *bit)).collect::<Result<Vec<_>, _>>()?;
+    rules.insert(libc::SYS_socketpair, pairs()?);
+    rules.insert(libc::SYS_ioctl, requests()?);
+    for (call, permissions, flags) in CREATING.iter().chain(ALSO_CREATING) {
+        rules.insert(*call, privileged_files(*permissions, *flags)?);
+    }
+    rules.insert(libc::SYS_clone, clones(may_start_processes)?);
+    #[cfg(target_arch = "x86_64")]
     if !may_start_processes {
-        clones.push(flags(libc::CLONE_THREAD, 0)?);
-        #[cfg(target_arch = "x86_64")]
         rules.extend([(libc::SYS_fork, Vec::new()), (libc::SYS_vfork, Vec::new())]);
     }
-    rules.insert(libc::SYS_clone, clones);
+    // A process must end with its host.
+    let signal = condition(0, SeccompCmpOp::Eq, libc::PR_SET_PDEATHSIG as u64)?;
+    let other = condition(1, SeccompCmpOp::Ne, libc::SIGKILL as u64)?;
+    rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![signal, other])?]);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let filter = |rules, error: libc::c_int| -> Result<BpfProgram, BackendError> {
         let refuse = SeccompAction::Errno(error as u32);
         SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch)?.try_into()
     };
     let forbidden = filter(rules, libc::EPERM)?;
-    let hidden = filter(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
+    let hidden = [libc::SYS_clone3, libc::SYS_openat2].map(|call| (call, Vec::new()));
+    let hidden = filter(BTreeMap::from(hidden), libc::ENOSYS)?;
     Ok([without_unknown(forbidden), hidden])
+}
+
+/// Compares the low 32 bits of an argument.
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+}
+
+/// Whether the bits of an argument that `mask` selects are those of `wanted`.
+fn bits(argument: u8, mask: u32, wanted: u32) -> Result<SeccompCondition, BackendError> {
+    condition(argument, SeccompCmpOp::MaskedEq(mask.into()), wanted.into())
+}
+
+/// Refuses pairs of sockets other than connected streams. Half a pair of datagram sockets can send to every
+/// socket of the machine.
+fn pairs() -> Result<Vec<SeccompRule>, BackendError> {
+    const KIND: u32 = 0xf;
+    let kinds =
+        (0..=KIND).filter(|kind| ![libc::SOCK_STREAM, libc::SOCK_SEQPACKET].contains(&(*kind as i32)));
+    let kinds = kinds.map(|kind| SeccompRule::new(vec![bits(1, KIND, kind)?]));
+    let other_domain = SeccompRule::new(vec![condition(0, SeccompCmpOp::Ne, libc::AF_UNIX as u64)?]);
+    std::iter::once(other_domain).chain(kinds).collect()
+}
+
+/// Refuses all requests to descriptors, except for [`REQUESTS`].
+fn requests() -> Result<Vec<SeccompRule>, BackendError> {
+    const HIGHEST: u32 = 1 << 15;
+    // A kind that has the highest bit of an allowed one differs from it in another bit.
+    let others = REQUESTS.into_iter().flat_map(|kind| (8..15).map(move |bit| (kind << 8, 1 << bit)));
+    let others = others.map(|(kind, bit)| {
+        let mask = HIGHEST | bit;
+        SeccompRule::new(vec![bits(1, mask, (kind ^ bit) & mask)?])
+    });
+    others.collect()
+}
+
+/// Refuses to create a file with which other users would get the rights of this user, or of its group.
+fn privileged_files(permissions: u8, flags: Option<u8>) -> Result<Vec<SeccompRule>, BackendError> {
+    // The part of O_TMPFILE that no other flag has.
+    let unnamed = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
+    let creates = match flags {
+        Some(flags) => [libc::O_CREAT as u32, unnamed].into_iter().map(|flag| Some((flags, flag))).collect(),
+        None => vec![None],
+    };
+    let mut rules = Vec::new();
+    for privilege in [libc::S_ISUID, libc::S_ISGID] {
+        for creates in &creates {
+            let mut conditions = vec![bits(permissions, privilege, privilege)?];
+            if let Some((flags, flag)) = *creates {
+                conditions.push(bits(flags, flag, flag)?);
+            }
+            rules.push(SeccompRule::new(conditions)?);
+        }
+    }
+    Ok(rules)
+}
+
+/// Refuses new namespaces, processes whose parent would be the host, and, unless they are allowed, all
+/// processes.
+fn clones(may_start_processes: bool) -> Result<Vec<SeccompRule>, BackendError> {
+    let flags = |mask: libc::c_int, wanted: libc::c_int| {
+        SeccompRule::new(vec![bits(0, mask.cast_unsigned(), wanted.cast_unsigned())?])
+    };
+    let forbidden = NAMESPACES.iter().chain([&libc::CLONE_PARENT]).map(|bit| flags(*bit, *bit));
+    let all = (!may_start_processes).then(|| flags(libc::CLONE_THREAD, 0));
+    forbidden.chain(all).collect()
 }
 
 const NAMESPACES: [libc::c_int; 7] = [
