@@ -248,3 +248,24 @@ fn a_sandbox_that_names_a_missing_file_is_refused() {
     assert!(matches!(error, StartError::Process(ProcessError::SandboxPath { .. })), "{error:?}");
     assert!(text.contains("/no/such/file") && text.contains("No such file"), "{text}");
 }
+
+/// Otherwise a process could replace a file that its rules name by a link to any file, for its next run.
+#[test]
+fn rules_do_not_follow_links_out_of_a_folder_in_which_the_process_may_write() {
+    if !offered() {
+        return;
+    }
+    let folder = Folder::new("links");
+    for (name, target) in [("outside", "../secret"), ("inside", "text")] {
+        std::os::unix::fs::symlink(target, folder.0.join("writable").join(name)).expect("it is new");
+    }
+    let check = |name: &str| {
+        let sandbox = Sandbox::new().write(folder.path("writable")).read(folder.path(name));
+        program().sandbox(sandbox).check(&ComponentLimits::default())
+    };
+    check("writable/inside").expect("it stays in the folder");
+    check("secret").expect("no process may change where that leads");
+    let error = check("writable/outside").unwrap_err();
+    assert!(matches!(error, ProcessError::SandboxPath { .. }), "{error:?}");
+    assert!(error.to_string().contains("leads out of"), "{error}");
+}

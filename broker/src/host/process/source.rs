@@ -175,7 +175,7 @@ impl ProcessSource {
             environment: self.environment.clone(),
             inherits: self.inherits,
             folder: self.folder.clone(),
-            sandbox: self.sandbox.clone(),
+            sandbox: self.sandbox.clone().map(Sandbox::absolute).transpose()?,
         }));
         program.walls()?;
         Ok(program)
@@ -285,7 +285,7 @@ fn in_search_path(program: &Path) -> Result<PathBuf, ProcessError> {
 }
 
 /// Makes a path absolute for a process whose folder may differ.
-fn absolute(path: &Path) -> Result<PathBuf, ProcessError> {
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, ProcessError> {
     std::path::absolute(path).map_err(|error| ProcessError::system("find the current folder", error))
 }
 
