@@ -51,8 +51,9 @@ impl Bell {
 
     /// Checks and takes the descriptor of another process's bell. Three system calls.
     ///
-    /// The other process shares the open file, and can make the eventfd block later. Neither ringing nor
-    /// draining waits even then.
+    /// The other process shares the open file, and can make the eventfd block later. Draining never waits
+    /// even then, and [ringing](Self::ring) hardly ever. Every process that has a bell can also drain it, so
+    /// that its owner sleeps on.
     ///
     /// # Errors
     /// [`BellError`]. If `/proc` is not mounted, any descriptor that does not block is accepted.
@@ -70,10 +71,14 @@ impl Bell {
         Ok(Self(Arc::new(fd)))
     }
 
-    /// Wakes the process whose bell this is. Never waits. Two system calls.
+    /// Wakes the process whose bell this is. Two system calls.
+    ///
+    /// Waits only for a hostile process, which makes the eventfd block and fills its counter between the two
+    /// calls. Then it waits until somebody drains the bell. The system offers no write to an eventfd that
+    /// never waits.
     pub fn ring(&self) {
         // A full counter says that the bell rings already. Writing would wait for room if another process has
-        // made the file block.
+        // made the file block, as it still does if the counter is filled now.
         if !self.is(PollFlags::OUT) {
             return;
         }
