@@ -173,16 +173,38 @@ impl Reader {
             }
             return Ok(RawBatch { reader: self, len });
         }
-        self.receive_next()?;
-        self.batch.0.push(self.consumer.current());
-        while self.batch.0.len() < limit
-            // The next call reports a loss or the end: these messages are attached.
-            && self.consumer.advance() == Outcome::Message
-        {
-            self.batch.0.push(self.consumer.current());
+        if self.consumer.receives_checked_batches() {
+            self.consumer.receive_checked_batch(limit as u64, &mut self.batch.0);
+            if self.batch.0.is_empty() {
+                // No message, the end, or a broken publisher.
+                self.receive_next()?;
+                self.batch.0.push(self.consumer.current());
+            }
+        } else {
+            self.receive_one_by_one(limit)?;
         }
         let len = self.batch.0.len();
         Ok(RawBatch { reader: self, len })
+    }
+
+    /// Receives a batch, if the reader may be overtaken or messages may be missing.
+    fn receive_one_by_one(&mut self, limit: usize) -> Result<(), ReceiveError> {
+        // Whether the head was loaded for this batch. Then everything is received that was published before,
+        // and following the head further would only take its cache line from the publisher again and again.
+        let mut is_head_new = self.consumer.is_at_known_head();
+        self.receive_next()?;
+        self.batch.0.push(self.consumer.current());
+        while self.batch.0.len() < limit {
+            if self.consumer.is_at_known_head() && std::mem::replace(&mut is_head_new, true) {
+                break;
+            }
+            if self.consumer.advance() != Outcome::Message {
+                // The next call reports a loss or the end: these messages are attached.
+                break;
+            }
+            self.batch.0.push(self.consumer.current());
+        }
+        Ok(())
     }
 
     /// Receives the next message as an owned sample. Never waits.

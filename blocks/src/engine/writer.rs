@@ -438,7 +438,7 @@ impl Writer {
         }
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
-        if self.producer.publish(word) {
+        if self.producer.publish(word) && !self.producer.nobody_waits() {
             return self.check_waiters(sequence);
         }
         Ok(sequence)

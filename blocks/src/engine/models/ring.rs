@@ -150,7 +150,9 @@ impl Ring {
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));
         self.producer.note_missing();
-        self.producer.publish(pack(unit, 8, Validity::Valid)) && self.producer.wakes()
+        self.producer.publish(pack(unit, 8, Validity::Valid))
+            && !self.producer.nobody_waits()
+            && self.producer.wakes()
     }
 
     /// The direct publisher of the ring.

@@ -216,6 +216,12 @@ impl Annex {
         Some(wakers)
     }
 
+    /// Whether [`new_waits`](Self::new_waits) may return something.
+    #[inline(always)]
+    pub(crate) fn has_new_waits(&self) -> bool {
+        self.answered.is_behind(&self.side.words().waiting.armed)
+    }
+
     /// Rings its bell if that is still due.
     pub(crate) fn ring_if_due(&self) {
         if self.ring_due.load(Ordering::Relaxed) != 0 {

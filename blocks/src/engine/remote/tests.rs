@@ -78,6 +78,20 @@ fn options(overflow: Overflow) -> ReaderOptions {
     ReaderOptions { overflow, depth, ..ReaderOptions::default() }
 }
 
+/// However old the head is that the subscriber knows.
+#[test]
+fn a_batch_has_every_message_that_was_published_before() {
+    for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {
+        let mut pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
+        let mut reader = pair.join(overflow);
+        (0..2).for_each(|number| pair.publish(&[number]).unwrap());
+        assert_eq!(reader.receive().unwrap().bytes(), [0], "it knows of two");
+        (2..4).for_each(|number| pair.publish(&[number]).unwrap());
+        let batch = reader.receive_batch(9).unwrap();
+        assert!(batch.iter().map(|(_, bytes)| bytes).eq([[1], [2], [3]]), "{overflow:?}");
+    }
+}
+
 #[test]
 fn a_remote_subscriber_of_every_pace_receives_what_one_in_this_process_does() {
     for overflow in [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest] {

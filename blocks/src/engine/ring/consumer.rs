@@ -315,6 +315,13 @@ impl Consumer {
         self.next != self.head || self.is_missing_some()
     }
 
+    /// Whether everything was received that was there when the head was loaded last. Receiving loads it again
+    /// then.
+    #[inline(always)]
+    pub(crate) fn is_at_known_head(&self) -> bool {
+        self.next == self.head
+    }
+
     /// Published messages that were not received yet, up to the depth.
     pub(crate) fn backlog(&mut self) -> u64 {
         // Ordering: as in `advance`.

@@ -64,6 +64,14 @@ impl Answered {
         if now == self.0.load(Ordering::Relaxed) { None } else { self.answer(now) }
     }
 
+    /// Whether anybody may have begun to wait since [`new_waits`](Self::new_waits) was called last. Two
+    /// loads.
+    #[inline(always)]
+    pub(crate) fn is_behind(&self, armed: &Armed) -> bool {
+        // Ordering: Relaxed, as in `new_waits`.
+        armed.0.load(Ordering::Relaxed) != self.0.load(Ordering::Relaxed)
+    }
+
     #[cold]
     #[inline(never)]
     fn answer(&self, now: u64) -> Option<Wakers> {

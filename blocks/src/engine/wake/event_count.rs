@@ -83,6 +83,13 @@ impl EventCount {
         (word & REMOTE != 0, word & !REMOTE != 0)
     }
 
+    /// Whether a notifier must check for waiters of other processes, and for nothing else.
+    #[inline(always)]
+    pub(crate) fn is_remote_only(&self) -> bool {
+        // Ordering: Relaxed, as in `kinds_of_waiters`.
+        self.word.load(Ordering::Relaxed) == REMOTE
+    }
+
     /// Announces a waiter. The caller has registered how to wake it, and must check its condition once more
     /// before it sleeps. Returns `false` if the system refused a process-wide barrier: then a notifier may
     /// not have seen the announcement, and the caller must not sleep.

@@ -44,6 +44,24 @@ impl Producer {
         here && self.control.header().state.messages.waiter_behind_fence(&mut self.rounds)
     }
 
+    /// Whether nobody of any process waits for what was published. If that takes a fence to find out, this
+    /// returns `false`, and the caller calls [`wakes`](Self::wakes). A publisher that is quiet calls this for
+    /// every message while other processes take part: a few loads of words that do not change meanwhile.
+    #[inline(always)]
+    pub(crate) fn nobody_waits(&self) -> bool {
+        // Behind the light barrier in `may_have_waiters`, as all of these loads must be.
+        let state = &self.control.header().state;
+        !essential!(quiet_shortcut, self.fenced.is_on, false)
+            && essential!(shortcut_here, state.messages.is_remote_only(), true)
+            // Ordering: Relaxed, as in `notice_annexes`.
+            && essential!(
+                shortcut_version,
+                state.annexes.load(Ordering::Relaxed) == self.annex_version,
+                true
+            )
+            && self.annexes.iter().all(|annex| essential!(shortcut_waits, !annex.has_new_waits(), true))
+    }
+
     fn wake_annexes(&mut self) {
         if self.fenced.is_on {
             // Ordering: pairs with the fence in `Control::arm_remotely`: either we see the announcement, or
