@@ -1,0 +1,102 @@
+//! [`BridgeOptions`].
+
+use std::time::Duration;
+
+use blockcast_blocks::SizeClass;
+use blockcast_publisher::PublisherOptions;
+
+/// How a bridge sends and receives.
+#[derive(Clone, Debug)]
+pub struct BridgeOptions {
+    pub(crate) back_pressure: bool,
+    pub(crate) cache: usize,
+    pub(crate) interval: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) waiting: (usize, usize),
+    pub(crate) publishers: usize,
+    pub(crate) blocks: PublisherOptions,
+}
+
+impl Default for BridgeOptions {
+    fn default() -> Self {
+        let class = |block_size, blocks, max_blocks| SizeClass { block_size, blocks, max_blocks };
+        let blocks = PublisherOptions::new().block_size(4 << 10).blocks(64).max_blocks(1024);
+        let larger = [class(64 << 10, 16, 256), class(1 << 20, 4, 32), class(16 << 20, 2, 8)];
+        Self {
+            back_pressure: false,
+            cache: 0,
+            interval: Duration::from_millis(100),
+            linger: Duration::from_secs(10),
+            waiting: (1024, 64 << 20),
+            publishers: 64,
+            blocks: larger.into_iter().fold(blocks, PublisherOptions::larger_blocks),
+        }
+    }
+}
+
+impl BridgeOptions {
+    /// The default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether local publishers wait for zenoh. By default, they do not, and messages are lost and
+    /// counted if zenoh is slow.
+    ///
+    /// This does not prevent all losses: zenoh closes a link whose other end does not answer for a while, and
+    /// then drops what it was about to send.
+    #[must_use]
+    pub fn back_pressure(mut self, wait: bool) -> Self {
+        self.back_pressure = wait;
+        self
+    }
+
+    /// Sets the number of messages of each topic that are kept for those who missed some: other bridges ask
+    /// for what was lost on the way, and get it if it is among these. Late bridges get them as a history.
+    /// Costs a copy of each message. 0, the default, keeps none.
+    #[must_use]
+    pub fn cache(mut self, messages: usize) -> Self {
+        self.cache = messages;
+        self
+    }
+
+    /// Sets how often to look for new topics and participants of the broker. 100 ms by default.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets how long to keep the publishers of a bridge that cannot be reached, and how long to stay joined
+    /// while zenoh has no subscriber, in case they come back. 10 s by default.
+    #[must_use]
+    pub fn linger(mut self, duration: Duration) -> Self {
+        self.linger = duration;
+        self
+    }
+
+    /// Sets how many messages of a topic, and bytes of them, wait for blocks at most. Later ones are lost,
+    /// and counted. 1024 messages and 64 MiB by default.
+    #[must_use]
+    pub fn waiting(mut self, messages: usize, bytes: usize) -> Self {
+        self.waiting = (messages, bytes);
+        self
+    }
+
+    /// Sets from how many publishers elsewhere a topic receives at a time. 64 by default. Messages of others
+    /// are refused, and counted.
+    #[must_use]
+    pub fn publishers(mut self, most: usize) -> Self {
+        self.publishers = most.max(1);
+        self
+    }
+
+    /// Sets the blocks of each publisher elsewhere, on this broker. The largest ones limit the size of
+    /// messages. By default, blocks of 4 KiB to 16 MiB, as many as needed within limits.
+    #[must_use]
+    pub fn blocks(mut self, options: PublisherOptions) -> Self {
+        self.blocks = options;
+        self
+    }
+}

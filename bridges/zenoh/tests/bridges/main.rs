@@ -1,0 +1,9 @@
+//! Brokers that bridges connect, in one process and in several. Some tests run this program again for the
+//! other processes.
+
+mod clients;
+mod hostile;
+mod messages;
+mod processes;
+mod ring;
+mod support;
