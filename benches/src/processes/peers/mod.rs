@@ -7,6 +7,8 @@ mod limit;
 mod pipes;
 mod sockets;
 mod streams;
+#[cfg(feature = "zenoh")]
+mod zenoh;
 
 use crate::processes::candidate::Candidate;
 
@@ -16,6 +18,8 @@ pub const ALL: &[&dyn Candidate] = &[
     &blockcast::Blockcast::THREADS,
     #[cfg(feature = "iceoryx2")]
     &iceoryx2::Iceoryx2,
+    #[cfg(feature = "zenoh")]
+    &zenoh::Zenoh,
     &sockets::UnixSockets,
     &pipes::Pipes,
     &limit::Limit,
