@@ -226,6 +226,8 @@ fn limits(isolation: Isolation) -> ComponentLimits {
     limits.log_lines = Rate::per_second(1_000_000);
     limits.publish_messages = Some(Rate::per_second(1_000_000).burst(64));
     limits.compute = Some(10_000 * MS);
+    // On a busy machine, or in an emulator, a guest may take long to start and to end.
+    (limits.start_up, limits.shutdown_grace) = (120_000 * MS, 120_000 * MS);
     limits
 }
 
