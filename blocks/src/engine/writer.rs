@@ -21,6 +21,7 @@ use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
 use crate::error::{ChannelError, LoanError};
 use crate::options::{Reuse, Timestamps};
+use crate::payload::BLOCK_ALIGNMENT;
 use crate::payload::schema::Schema;
 use crate::primitive::Ordering;
 use crate::stats::PoolStats;
@@ -37,6 +38,9 @@ use relay::Stamp;
 
 /// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
 const LARGE_BLOCK: usize = 32 << 10;
+
+/// Cache lines that are taken back from other processes at a time: half of a small first-level cache.
+const LINES_TAKEN_BACK: u64 = 256;
 
 /// Creates a channel and returns its writing end. About fifteen system calls.
 ///
@@ -367,6 +371,9 @@ impl Writer {
         loop {
             let watermark = producer.watermark();
             let freed = producer.reclaim(Reach::Overtake(self.overtake));
+            if producer.has_annexes() {
+                take_lines_back(producer, self.base);
+            }
             if let Some(unit) = producer.pop_oldest() {
                 return Ok(TakenBlock { unit, capacity: self.block_size });
             }
@@ -456,6 +463,26 @@ impl Writer {
             self.channel.subscribers.wake_all();
         }
         Ok(sequence)
+    }
+}
+
+/// Takes the first cache line of each block that is free back from the subscribers of other processes, all
+/// of them at once. Leaves the bytes as they are.
+///
+/// These subscribers map the blocks read-only. A processor then keeps a line that they have read in both
+/// caches, where it would pass it on if they could write it. The publisher's next store to the line waits
+/// until the other copy is gone. If each message waits for that, it takes three times as long as within one
+/// process (measured on AMD EPYC, where prefetching for a store does not help). So all stores wait together,
+/// before the first message.
+fn take_lines_back(producer: &Producer, base: NonNull<u8>) {
+    for unit in producer.next_free(LINES_TAKEN_BACK) {
+        // SAFETY: units come from the pool, whose blocks all lie within the arena.
+        let first = unsafe { base.add(unit as usize * BLOCK_ALIGNMENT) };
+        // SAFETY: within the arena, as above, and initialised (a memfd starts as zeros). The block is free,
+        // so nobody else accesses it.
+        let byte = unsafe { first.read_volatile() };
+        // SAFETY: as above. Volatile, because the value does not change.
+        unsafe { first.write_volatile(byte) };
     }
 }
 

@@ -150,6 +150,17 @@ impl Producer {
         Some(unit_of(word))
     }
 
+    /// The blocks that [`pop_oldest`](Self::pop_oldest) returns next, at most `most`.
+    pub(crate) fn next_free(&self, most: u64) -> impl Iterator<Item = u32> {
+        let count = u64::from(self.queued()).min(most);
+        (0..count).map(|ahead| self.unit_at(self.oldest_free.wrapping_add(ahead)))
+    }
+
+    /// Whether other processes take part, as far as the publisher knows.
+    pub(crate) fn has_annexes(&self) -> bool {
+        !self.annexes.is_empty()
+    }
+
     /// Whether a block of at least `len` bytes is known to be free. The largest blocks have that many.
     #[inline]
     pub(crate) fn has_free(&self, len: usize) -> bool {
