@@ -59,6 +59,8 @@ pub(crate) struct Consumer {
     reliable: bool,
     /// Whether the publisher is in another process, so that whatever it writes is checked.
     checked: bool,
+    /// Whether the publisher is in another process or a relay, so that more is checked before a message.
+    special: bool,
     /// The header of a channel that has ended, which has replaced that of a corrupt one.
     ended: Option<Arc<Header>>,
 }
@@ -212,8 +214,8 @@ impl Consumer {
             return Err(Outcome::Empty);
         }
         if self.high != UNBOUNDED {
-            if self.checked {
-                return self.unusual(Self::receive_overtakable::<true>);
+            if self.special {
+                return self.unusual(Self::receive_specially);
             }
             return self.unusual(Self::receive_overtakable::<false>);
         }

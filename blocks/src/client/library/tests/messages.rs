@@ -23,6 +23,7 @@ fn writer(runtime: &Runtime) -> Result<Writer, String> {
         timestamps: Timestamps::Off,
         reuse: Reuse::Oldest,
         prefault: false,
+        relay: false,
     };
     Writer::open(runtime, "topic", &Bytes::schema(), &options, "").map_err(|error| error.to_string())
 }

@@ -80,11 +80,12 @@ impl Consumer {
         line.start.store(next, Ordering::Release);
         let checked = control.remote().is_some();
         let missing = missing::Reported::at_join(control, next, head);
+        let special = checked || missing.is_some();
         Some(Self {
             next,
             head,
             cursor,
-            high: if checked || missing.is_some() { high.min(UNBOUNDED - 1) } else { high },
+            high: if special { high.min(UNBOUNDED - 1) } else { high },
             word: 0,
             time: 0,
             window,
@@ -95,6 +96,7 @@ impl Consumer {
             rounds: QuietRounds::default(),
             reliable: pace == Pace::Reliable,
             checked,
+            special,
             ended: None,
         })
     }

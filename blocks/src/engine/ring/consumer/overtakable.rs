@@ -14,18 +14,26 @@ const LOOKS: u32 = 100;
 pub(super) struct Backlog(pub(super) Vec<Packed>);
 
 impl Consumer {
-    /// With `CHECKED`, the publisher is in another process.
+    /// Receives from a publisher of another process, or from a relay. Separate, so that other publishers'
+    /// messages do not pay for these checks.
     #[inline(never)]
-    pub(super) fn receive_overtakable<const CHECKED: bool>(&mut self) -> Outcome {
-        if CHECKED && !self.is_sane() {
+    pub(super) fn receive_specially(&mut self) -> Outcome {
+        if self.checked && !self.is_sane() {
             return Outcome::Corrupt;
         }
         if self.is_missing_some() {
             return Outcome::Missing;
         }
-        if self.reliable {
-            return self.receive_checked();
+        match (self.reliable, self.checked) {
+            (true, _) => self.receive_checked(),
+            (false, true) => self.receive_overtakable::<true>(),
+            (false, false) => self.receive_overtakable::<false>(),
         }
+    }
+
+    /// With `CHECKED`, the publisher is in another process.
+    #[inline(never)]
+    pub(super) fn receive_overtakable<const CHECKED: bool>(&mut self) -> Outcome {
         if self.head - self.next > self.depth {
             return Outcome::Overtaken;
         }
