@@ -15,9 +15,11 @@ use seccompiler::{
 
 use super::error::ProcessError;
 
-// Newer than the crate `libc`. New calls have the same number on all architectures.
+// Newer than the crate `libc`, at least for some architectures. New calls have the same number on all
+// architectures.
 const STATMOUNT: libc::c_long = 457;
 const LISTMOUNT: libc::c_long = 458;
+const FCHMODAT2: libc::c_long = 452;
 const SETXATTRAT: libc::c_long = 463;
 const GETXATTRAT: libc::c_long = 464;
 const LISTXATTRAT: libc::c_long = 465;
@@ -64,7 +66,7 @@ const REFUSED: &[libc::c_long] = &[
     // What Landlock does not govern of files.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     libc::SYS_fchown,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
