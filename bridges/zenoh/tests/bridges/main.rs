@@ -7,3 +7,4 @@ mod messages;
 mod processes;
 mod ring;
 mod support;
+mod tool;

@@ -1,0 +1,143 @@
+//! The tool `blockcast-bridge`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use blockcast_broker::{Broker, ServeOptions};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Folder, PATIENCE, expect_end, publish, publisher, receive, subscriber, until};
+
+/// A running tool. Killed when dropped.
+struct Tool {
+    child: Child,
+    lines: BufReader<std::process::ChildStderr>,
+}
+
+impl Tool {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_blockcast-bridge"))
+            .args(arguments)
+            .env_remove("RUST_LOG")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// Waits until it runs. Zenoh may log something before.
+    fn runs(&mut self) {
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "it has ended");
+            if line == "blockcast-bridge: running\n" {
+                return;
+            }
+        }
+    }
+
+    /// Asks it to end. Returns its last line.
+    fn end(mut self, signal: Signal) -> String {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        let (mut last, mut line) = (String::new(), self.line());
+        while !line.is_empty() {
+            // Zenoh may log something at any time.
+            if line.starts_with("blockcast-bridge: ") {
+                last = line;
+            }
+            line = self.line();
+        }
+        assert!(self.child.wait().expect("it was started").success());
+        last
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_tool_carries_topics_between_hosts_and_ends_cleanly() {
+    let folder = Folder::new();
+    let hosts = [(); 2].map(|()| Broker::new());
+    let serve = |index: usize, name: &str| {
+        let options = ServeOptions::new().patience(PATIENCE);
+        hosts[index].serve(folder.socket(name), options).expect("nobody else serves there")
+    };
+    let _serving = [serve(0, "one"), serve(1, "other")];
+    let quiet = folder.socket("zenoh.json5");
+    fs::write(&quiet, r#"{ mode: "peer", scouting: { multicast: { enabled: false } } }"#)
+        .expect("it is written");
+    let path = |name: &str| folder.socket(name).display().to_string();
+    let (place, quiet) = (folder.endpoint("link"), quiet.display().to_string());
+    let (one, other) = (path("one"), path("other"));
+    let mut first = Tool::start(&[
+        "--socket",
+        &one,
+        "--zenoh",
+        &quiet,
+        "--listen",
+        &place,
+        "--out",
+        "open/*",
+        "--deny",
+        "open/secret",
+        "--back-pressure",
+    ]);
+    first.runs();
+    let mut second = Tool::start(&[
+        "--socket",
+        &other,
+        "--zenoh",
+        &quiet,
+        "--connect",
+        &place,
+        "--listen",
+        &folder.endpoint("unused"),
+        "--in",
+        "*",
+    ]);
+    second.runs();
+
+    let topics = ["open/numbers", "open/secret"];
+    let mut subscribers = topics.map(|topic| subscriber(&hosts[1], topic));
+    let mut publishers = topics.map(|topic| publisher(&hosts[0], topic));
+    until("the tool has joined", || publishers[0].subscriber_count() == 1);
+    publishers.iter_mut().for_each(|publisher| publish(publisher, 0..100));
+    receive(&mut subscribers[0], 0..100);
+    assert_eq!((publishers[1].subscriber_count(), subscribers[1].backlog()), (0, 0));
+
+    let sent = first.end(Signal::INT);
+    assert!(sent.contains("1 peers; sent 100 messages, 2400 bytes, of 1 topics"), "{sent}");
+    expect_end(&mut subscribers[0]);
+    assert_eq!(publishers[0].subscriber_count(), 0);
+    let received = second.end(Signal::TERM);
+    assert!(received.contains("received 100, 2400 bytes"), "{received}");
+}
+
+#[test]
+fn the_tool_says_what_is_wrong() {
+    let folder = Folder::new();
+    let nobody = folder.socket("nobody").display().to_string();
+    for (arguments, expected) in [
+        (&["--prefix", "a*"][..], "cannot be a prefix"),
+        (&["--schema", "words"], "there is no ="),
+        (&["--zenoh", &nobody], "nobody"),
+    ] {
+        let mut tool = Tool::start(arguments);
+        let line = tool.line();
+        assert!(line.starts_with("blockcast-bridge: ") && line.contains(expected), "{line}");
+        assert!(!tool.child.wait().expect("it was started").success());
+    }
+}
