@@ -63,7 +63,7 @@ impl Deployment {
 }
 
 /// The apps as an ordinary program.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_guest-scenarios");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_scenarios_program");
 
 /// Compiled once for all tests.
 static COMPONENT: LazyLock<GuestProgram> = LazyLock::new(|| {
