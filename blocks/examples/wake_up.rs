@@ -268,24 +268,24 @@ fn config() -> ChannelConfig {
 fn attach(socket: &OwnedFd, channel: &Channel) -> Outcome<()> {
     let SegmentFiles { control, arena } = channel.share()?;
     // Nobody waits for our bell: the subscriber keeps up.
-    send(socket, &[control.as_fd(), arena.as_fd(), Bell::new()?.as_fd()])?;
-    let [annex, bell] = receive(socket)?;
-    channel.attach(annex, AnnexTerms::default(), Bell::from_fd(bell)?)?;
+    let (bell, subscribers_bell) = Bell::pair()?;
+    send(socket, &[control.as_fd(), arena.as_fd(), subscribers_bell.as_fd()])?;
+    let [annex] = receive(socket)?;
+    channel.attach(annex, AnnexTerms::default(), bell)?;
     meet(socket)
 }
 
 /// Opens the other process's channel. Returns it with the bell that rings for it.
 fn open(socket: &OwnedFd) -> Outcome<(Arc<Channel>, Bell)> {
-    let [control, arena, publisher_bell] = receive(socket)?;
+    let [control, arena, bell] = receive(socket)?;
     let files = SegmentFiles { control, arena: Arc::new(arena) };
-    let publisher_bell = Bell::from_fd(publisher_bell)?;
+    let bell = Bell::from_fd(bell)?;
     // SAFETY: the other process is this program. It keeps the promises.
     let opened = unsafe {
-        Channel::open_remote(files, config(), &AnnexTerms::default(), Trust::Checked, publisher_bell)
+        Channel::open_remote(files, config(), &AnnexTerms::default(), Trust::Checked, bell.clone())
     };
     let (channel, annex) = opened?;
-    let bell = Bell::new()?;
-    send(socket, &[annex.as_fd(), bell.as_fd()])?;
+    send(socket, &[annex.as_fd()])?;
     meet(socket)?;
     Ok((channel, bell))
 }

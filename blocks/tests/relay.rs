@@ -215,16 +215,16 @@ fn only_a_relay_reports_losses() {
 fn a_subscriber_of_another_process_learns_of_reported_losses() {
     for overflow in PACES {
         let mut writer = relay(32);
-        let (publisher_bell, bell) = (Bell::new().expect("an event"), Bell::new().expect("an event"));
+        let (publisher_bell, bell) = Bell::pair().expect("descriptors are left");
         let terms = AnnexTerms::default();
         let files = writer.channel().share().expect("files");
         // Whether the publisher is a relay comes from the files.
         let plain = ChannelConfig::new(PublisherId::new(1), Schema::named("relayed"));
         // SAFETY: the annex is attached before anybody joins, and never detached.
-        let opened = unsafe { Channel::open_remote(files, plain, &terms, Trust::Checked, publisher_bell) };
+        let opened = unsafe { Channel::open_remote(files, plain, &terms, Trust::Checked, bell) };
         let (remote, annex) = opened.expect("opens");
         assert!(remote.config().relay);
-        writer.channel().attach(annex, terms, bell).expect("attaches");
+        writer.channel().attach(annex, terms, publisher_bell).expect("attaches");
         let mut reader = join(&remote, with(overflow));
         publish(&mut writer);
         writer.report_lost(9).expect("a relay");

@@ -29,11 +29,11 @@ fuzz_target!(|input: (u8, bool, Vec<Step>)| {
     let options = ReaderOptions { overflow: Overflow::Block, ..ReaderOptions::default() };
     let mut here = channel.join(&schema(), options, Signal::new()).expect("there is a seat");
     let (control, arena) = files_of(&writer);
-    let bell = Bell::new().expect("a descriptor is left");
+    let (bell, others_bell) = Bell::pair().expect("descriptors are left");
     // SAFETY: nobody joins.
     let opened = unsafe {
         let files = SegmentFiles { control, arena };
-        Channel::open_remote(files, config(), &terms, Trust::Checked, bell.clone())
+        Channel::open_remote(files, config(), &terms, Trust::Checked, others_bell)
     };
     let (_, annex) = opened.expect("a channel");
     let hostile = HostileFile::copy_of(&annex);

@@ -27,7 +27,7 @@ fuzz_target!(|input: (u8, bool, Vec<Step>)| {
     let hostile = HostileFile::copy_of(&control);
     let terms = AnnexTerms { seats: 4, ..AnnexTerms::default() };
     let trust = if is_trusted { Trust::Shared } else { Trust::Checked };
-    let bell = Bell::new().expect("a descriptor is left");
+    let (bell, _publishers_bell) = Bell::pair().expect("descriptors are left");
     let files = SegmentFiles { control: hostile.descriptor(), arena };
     // SAFETY: the messages do not change, and any bytes are values of the schema.
     let opened = unsafe { Channel::open_remote(files, config(), &terms, trust, bell) };

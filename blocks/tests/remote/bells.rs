@@ -1,7 +1,6 @@
-//! The thread that answers a process's bell.
+//! The thread that answers bells.
 
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
@@ -9,31 +8,34 @@ use blockcast_blocks::{Bell, Channel};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Answers a bell until it is dropped.
+/// Answers the bells of a channel until it is dropped.
 pub struct BellThread {
-    bell: Bell,
-    stops: Arc<AtomicBool>,
+    stop: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
 impl BellThread {
-    /// Passes every ring of `bell` on to `channel`.
-    pub fn start(bell: Bell, channel: &Arc<Channel>) -> Self {
-        let stops = Arc::new(AtomicBool::new(false));
-        let (rings, channel, stopped) = (bell.clone(), Arc::downgrade(channel), Arc::clone(&stops));
-        let thread = thread::spawn(move || answer(&rings, &channel, &stopped));
-        Self { bell, stops, thread: Some(thread) }
+    /// Passes every ring at one of the ends on to `channel`.
+    pub fn start(bells: Vec<Bell>, channel: &Arc<Channel>) -> Self {
+        let (stop, stopped) = Bell::pair().expect("descriptors are left");
+        let channel = Arc::downgrade(channel);
+        Self { stop, thread: Some(thread::spawn(move || answer(bells, &stopped, &channel))) }
     }
 }
 
-fn answer(bell: &Bell, channel: &Weak<Channel>, stops: &AtomicBool) {
-    while !stops.load(Ordering::Acquire) {
-        let mut events = [PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN)];
+fn answer(mut bells: Vec<Bell>, stopped: &Bell, channel: &Weak<Channel>) {
+    while !stopped.drain() {
+        let mut events: Vec<_> = [stopped]
+            .into_iter()
+            .chain(&bells)
+            .map(|bell| PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN))
+            .collect();
         match poll(&mut events, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(other) => panic!("poll: {other}"),
         }
-        bell.drain();
+        drop(events);
+        bells.retain(|bell| bell.drain() || !bell.is_hung_up());
         if let Some(channel) = channel.upgrade() {
             channel.bell_rang();
         }
@@ -42,10 +44,9 @@ fn answer(bell: &Bell, channel: &Weak<Channel>, stops: &AtomicBool) {
 
 impl Drop for BellThread {
     fn drop(&mut self) {
-        self.stops.store(true, Ordering::Release);
-        self.bell.ring();
+        self.stop.ring();
         if let Some(thread) = self.thread.take() {
-            thread.join().expect("the thread of the bell does not panic");
+            thread.join().expect("the thread of the bells does not panic");
         }
     }
 }

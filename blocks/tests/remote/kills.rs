@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::thread;
 
 use blockcast_blocks::{
-    Bell, Bytes, Channel, Overflow, Payload, RawSample, Reader, ReaderOptions, ReceiveError, Signal, Writer,
+    Bytes, Channel, Overflow, Payload, RawSample, Reader, ReaderOptions, ReceiveError, Signal, Writer,
     channel, park,
 };
 
@@ -143,13 +143,12 @@ fn subscribers_are_killed(test: &str, overflow: Overflow, pace: &str) {
     }
     let writer = channel(config()).expect("a channel");
     let channel = Arc::clone(writer.channel());
-    let bell = Bell::new().expect("a descriptor is left");
-    let _bells = BellThread::start(bell.clone(), &channel);
     let here = join(&channel, Overflow::Block);
     let here = thread::spawn(move || survive(here));
     let survivor = OtherProcess::start(test);
     survivor.socket.send("survivor", &[]);
-    attach(&channel, &bell, &survivor.socket);
+    let (_, bell) = attach(&channel, &survivor.socket);
+    let _bells = BellThread::start(vec![bell], &channel);
     survivor.socket.expect("joined");
 
     let (stops, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -162,7 +161,8 @@ fn subscribers_are_killed(test: &str, overflow: Overflow, pace: &str) {
     for kill in 0..kills() {
         let victim = OtherProcess::start(test);
         victim.socket.send(&format!("victim {}", random.below(u64::MAX)), &[]);
-        let annex = attach(&channel, &bell, &victim.socket);
+        let (annex, bell) = attach(&channel, &victim.socket);
+        let _bells = BellThread::start(vec![bell], &channel);
         if random.below(8) != 0 {
             victim.socket.expect("joined");
             // Some more messages, of which the victim may have received any number.
@@ -222,9 +222,8 @@ fn subscribers_that_keep_the_oldest_are_killed() {
 fn what_a_killed_publisher_has_published_is_received_then_the_end() {
     if let Some(socket) = Socket::of_this_process() {
         let mut writer = channel(config()).expect("a channel");
-        let bell = Bell::new().expect("a descriptor is left");
-        let _bells = BellThread::start(bell.clone(), writer.channel());
-        attach(writer.channel(), &bell, &socket);
+        let (_, bell) = attach(writer.channel(), &socket);
+        let _bells = BellThread::start(vec![bell], writer.channel());
         socket.expect("joined");
         for sequence in 0.. {
             publish(&mut writer, sequence);

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use blockcast_blocks::{
-    AnnexTerms, Bell, Bytes, Channel, ChannelConfig, Payload, PublisherId, ReaderOptions, ReceiveError,
-    SegmentFiles, Signal, Trust, Writer, channel, park,
+    AnnexId, AnnexTerms, Bell, Bytes, Channel, ChannelConfig, Payload, PublisherId, ReaderOptions,
+    ReceiveError, SegmentFiles, Signal, Trust, Writer, channel, park,
 };
 
 mod bells;
@@ -31,40 +31,40 @@ fn terms() -> AnnexTerms {
     AnnexTerms { seats: 4, name: "another process".to_owned(), ..AnnexTerms::default() }
 }
 
-/// The publisher's side of the conversation: attaches another process to its channel.
-fn attach(channel: &Channel, bell: &Bell, socket: &Socket) -> blockcast_blocks::AnnexId {
+/// The publisher's side of the conversation: attaches another process to its channel. Returns our end of the
+/// bell, too.
+fn attach(channel: &Channel, socket: &Socket) -> (AnnexId, Bell) {
     let SegmentFiles { control, arena } = channel.share().expect("a channel that can be shared");
-    socket.send("open", &[control.as_fd(), arena.as_fd(), bell.as_fd()]);
-    let [annex, bell] = socket.receive_files("annex");
-    let bell = Bell::from_fd(bell).expect("a bell");
-    let id = channel.attach(annex, terms(), bell).expect("an annex of this channel");
+    let (bell, others_bell) = Bell::pair().expect("descriptors are left");
+    socket.send("open", &[control.as_fd(), arena.as_fd(), others_bell.as_fd()]);
+    let [annex] = socket.receive_files("annex");
+    let id = channel.attach(annex, terms(), bell.clone()).expect("an annex of this channel");
     socket.send("attached", &[]);
-    id
+    (id, bell)
 }
 
 /// The subscriber's side: opens a channel of another process, and answers the bell.
 fn open(socket: &Socket) -> (Arc<Channel>, BellThread) {
-    let bell = Bell::new().expect("a descriptor is left");
-    let channel = open_with(socket, &bell);
-    let thread = BellThread::start(bell, &channel);
+    let (channel, bell) = open_unanswered(socket);
+    let thread = BellThread::start(vec![bell], &channel);
     (channel, thread)
 }
 
-/// The same with a bell that the caller answers.
-fn open_with(socket: &Socket, bell: &Bell) -> Arc<Channel> {
-    let [control, arena, publisher_bell] = socket.receive_files("open");
-    let (channel, annex) = open_files(control, arena, publisher_bell);
-    socket.send("annex", &[annex.as_fd(), bell.as_fd()]);
+/// The same with a bell that nobody answers yet.
+fn open_unanswered(socket: &Socket) -> (Arc<Channel>, Bell) {
+    let [control, arena, bell] = socket.receive_files("open");
+    let bell = Bell::from_fd(bell).expect("a bell");
+    let (channel, annex) = open_files(control, arena, bell.clone());
+    socket.send("annex", &[annex.as_fd()]);
     socket.expect("attached");
-    channel
+    (channel, bell)
 }
 
 /// Opens a channel by its descriptors. Returns it and its annex.
-fn open_files(control: OwnedFd, arena: OwnedFd, publisher_bell: OwnedFd) -> (Arc<Channel>, OwnedFd) {
+fn open_files(control: OwnedFd, arena: OwnedFd, bell: Bell) -> (Arc<Channel>, OwnedFd) {
     let files = SegmentFiles { control, arena: Arc::new(arena) };
-    let publisher_bell = Bell::from_fd(publisher_bell).expect("a bell");
     // SAFETY: the other process is this program, which keeps the promises.
-    let opened = unsafe { Channel::open_remote(files, config(), &terms(), Trust::Checked, publisher_bell) };
+    let opened = unsafe { Channel::open_remote(files, config(), &terms(), Trust::Checked, bell) };
     opened.expect("a channel")
 }
 
@@ -83,10 +83,9 @@ fn a_subscriber_of_another_process_receives_every_message_and_the_end() {
         return receive_all(&socket, MESSAGES);
     }
     let mut writer = channel(config()).expect("a channel");
-    let bell = Bell::new().expect("a descriptor is left");
-    let _bells = BellThread::start(bell.clone(), writer.channel());
     let other = OtherProcess::start("a_subscriber_of_another_process_receives_every_message_and_the_end");
-    attach(writer.channel(), &bell, &other.socket);
+    let (_, bell) = attach(writer.channel(), &other.socket);
+    let _bells = BellThread::start(vec![bell], writer.channel());
     other.socket.expect("joined");
     assert_eq!(writer.subscriber_count(), 1);
     for sequence in 0..MESSAGES {

@@ -7,14 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::{
-    AnnexId, Bell, Bytes, Channel, LoanError, Payload, Reader, ReaderOptions, ReceiveError, Signal, channel,
-    park,
+    AnnexId, Bytes, Channel, LoanError, Payload, Reader, ReaderOptions, ReceiveError, Signal, channel, park,
 };
 
 use crate::bells::BellThread;
 use crate::messages;
 use crate::other_process::{OtherProcess, Socket};
-use crate::{attach, config, open_with, publish};
+use crate::{attach, config, open_unanswered, publish};
 
 /// Long enough that a test which waits for it has failed.
 const FOREVER: Duration = Duration::from_secs(100);
@@ -51,15 +50,9 @@ fn sleeps_on_several_words() -> bool {
     false
 }
 
-/// Opens a channel of the other process. Nobody answers the bell yet.
-fn open_unanswered(socket: &Socket) -> (Arc<Channel>, Bell) {
-    let bell = Bell::new().expect("a descriptor is left");
-    (open_with(socket, &bell), bell)
-}
-
-/// Attaches the other process without a thread that answers our bell.
+/// Attaches the other process without a thread that answers the bell.
 fn attach_without_bells(channel: &Channel, socket: &Socket) -> AnnexId {
-    attach(channel, &Bell::new().expect("a descriptor is left"), socket)
+    attach(channel, socket).0
 }
 
 /// Two processes send each other messages in turn. In neither of them does anybody answer the bell.
@@ -180,7 +173,7 @@ fn one_thread_waits_for_more_publishers_than_it_can_sleep_on() {
     if let Some(socket) = Socket::of_this_process() {
         let opened: Vec<_> = (0..CHANNELS).map(|_| open_unanswered(&socket)).collect();
         let _bells: Vec<_> =
-            opened.iter().map(|(channel, bell)| BellThread::start(bell.clone(), channel)).collect();
+            opened.iter().map(|(channel, bell)| BellThread::start(vec![bell.clone()], channel)).collect();
         let mut readers: Vec<_> = opened.iter().map(|(channel, _)| join(channel)).collect();
         socket.send("joined", &[]);
         for round in 0.. {
@@ -242,12 +235,9 @@ fn a_publisher_waits_for_more_processes_than_it_can_sleep_on() {
     let mut config = config();
     config.blocks = 2;
     let mut writer = channel(config).expect("a channel");
-    let bell = Bell::new().expect("a descriptor is left");
-    let _bells = BellThread::start(bell.clone(), writer.channel());
     let other = OtherProcess::start(test);
-    for _ in 0..PROCESSES {
-        attach(writer.channel(), &bell, &other.socket);
-    }
+    let bells = (0..PROCESSES).map(|_| attach(writer.channel(), &other.socket).1).collect();
+    let _bells = BellThread::start(bells, writer.channel());
     other.socket.expect("joined");
     for sequence in 0..MESSAGES {
         publish(&mut writer, sequence);
@@ -308,7 +298,7 @@ fn futures_that_have_their_own_wakers_are_woken_by_the_bell() {
     let test = "wakes::futures_that_have_their_own_wakers_are_woken_by_the_bell";
     if let Some(socket) = Socket::of_this_process() {
         let (channel, bell) = open_unanswered(&socket);
-        let _bells = BellThread::start(bell, &channel);
+        let _bells = BellThread::start(vec![bell], &channel);
         let mut readers = [join(&channel), join(&channel)];
         socket.send("joined", &[]);
         for sequence in 0..ROUNDS {
@@ -362,7 +352,7 @@ fn without_futex_waitv_the_bell_wakes_threads() {
     if let Some(socket) = Socket::of_this_process() {
         deny_sleeping_on_several_words();
         let (ping, bell) = open_unanswered(&socket);
-        let _bells = BellThread::start(bell, &ping);
+        let _bells = BellThread::start(vec![bell], &ping);
         let mut writer = channel(config()).expect("a channel");
         attach_without_bells(writer.channel(), &socket);
         let mut reader = join(&ping);

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use blockcast_blocks::{Bell, register_machine_wide};
+use blockcast_blocks::register_machine_wide;
 
 use crate::component::limits::ComponentLimits;
 use crate::control::grants::Grants;
 use crate::control::shared::Shared;
 use crate::peers::connection::start_host;
 use crate::peers::error::ServeError;
+use crate::peers::event::Event;
 use crate::peers::job::{Outcome, Tally};
 use crate::peers::link::{Command, Commands, Link};
 use crate::peers::options::{PeerLimits, ServeOptions};
@@ -84,7 +85,7 @@ pub(crate) enum ChildEvent {
 #[derive(Clone, Debug)]
 pub(crate) struct ChildEvents {
     sender: mpsc::Sender<ChildEvent>,
-    bell: Bell,
+    event: Arc<Event>,
     lines: Arc<Lines>,
 }
 
@@ -103,11 +104,11 @@ pub(crate) struct ChildEventReceiver {
 }
 
 impl ChildEvents {
-    /// `bell` rings for every event.
-    pub(crate) fn new(bell: Bell) -> (Self, ChildEventReceiver) {
+    /// `event` is set for every event of the child.
+    pub(crate) fn new(event: Arc<Event>) -> (Self, ChildEventReceiver) {
         let (sender, receiver) = mpsc::channel();
         let lines = Arc::<Lines>::default();
-        (Self { sender, bell, lines: Arc::clone(&lines) }, ChildEventReceiver { receiver, lines })
+        (Self { sender, event, lines: Arc::clone(&lines) }, ChildEventReceiver { receiver, lines })
     }
 
     pub(crate) fn report(&self, event: ChildEvent) {
@@ -121,7 +122,7 @@ impl ChildEvents {
         }
         // The receiver may be gone.
         let _ = self.sender.send(event);
-        self.bell.ring();
+        self.event.set();
     }
 }
 
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn lines_that_nobody_takes_are_dropped_and_counted() {
-        let (events, receiver) = ChildEvents::new(Bell::new().expect("a descriptor is left"));
+        let (events, receiver) = ChildEvents::new(Arc::new(Event::new().expect("a descriptor is left")));
         let line = || ChildEvent::Line { level: 0, text: String::new() };
         (0..MAX_LINES + 5).for_each(|_| events.report(line()));
         events.report(ChildEvent::Connected);

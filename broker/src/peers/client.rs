@@ -1,14 +1,14 @@
 //! The thread of a process that is connected to a host, and how it connects.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use blockcast_blocks::shield::event;
-use blockcast_blocks::{Bell, text};
+use blockcast_blocks::text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -44,12 +44,12 @@ pub(crate) struct Accepted {
 }
 
 /// Connects to the host at `path` and introduces this process.
-pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Result<Accepted, ConnectError> {
+pub(crate) fn greet(path: &Path, options: &ConnectOptions) -> Result<Accepted, ConnectError> {
     let deadline = Instant::now() + options.get_patience();
     let mut socket = open_socket(path, options, deadline)?;
     let has_ended = has_ended(&socket);
     let deadline = if has_ended { deadline.min(Instant::now() + LONGEST_PAUSE) } else { deadline };
-    say_hello(&mut socket, options, bell)?;
+    say_hello(&mut socket, options)?;
     let (first_publisher, patience) = await_welcome(&mut socket, deadline).map_err(|error| match error {
         // Either a forked child of a dead host still has its socket, or a stopped host uses a socket whose
         // creator has ended.
@@ -63,11 +63,10 @@ pub(crate) fn greet(path: &Path, options: &ConnectOptions, bell: &Bell) -> Resul
 pub(crate) fn greet_parent(
     socket: OwnedFd,
     options: &ConnectOptions,
-    bell: &Bell,
 ) -> Result<(Accepted, Job), ConnectError> {
     let deadline = Instant::now() + options.get_patience();
     let mut socket = PacketSocket::new(socket)?;
-    say_hello(&mut socket, options, bell)?;
+    say_hello(&mut socket, options)?;
     let (first_publisher, patience) = await_welcome(&mut socket, deadline)?;
     let (job, files) = await_notice(&mut socket, deadline)?;
     let (Notice::Job, Some(file)) = (&job, files.into_iter().next()) else {
@@ -110,10 +109,9 @@ fn await_notice(socket: &mut PacketSocket, deadline: Instant) -> Result<(Notice,
     }
 }
 
-fn say_hello(socket: &mut PacketSocket, options: &ConnectOptions, bell: &Bell) -> Result<(), ConnectError> {
+fn say_hello(socket: &mut PacketSocket, options: &ConnectOptions) -> Result<(), ConnectError> {
     let name = text::line_within(options.get_name(), MAX_TEXT).into_owned();
-    let bell = bell.as_fd().try_clone_to_owned().map_err(|error| system("copy a descriptor", &error))?;
-    Ok(socket.send(&Request::Hello { versions: Versions::current(), name }, vec![Arc::new(bell)])?)
+    Ok(socket.send(&Request::Hello { versions: Versions::current(), name }, Vec::new())?)
 }
 
 /// Connects, and waits while the host is busy.
@@ -196,7 +194,6 @@ pub(crate) struct Orders {
 struct Reconnection {
     host_at: Whereabouts,
     options: ConnectOptions,
-    bell: Bell,
     shared: Arc<Shared>,
     /// The pidfd of the host. Its socket may have copies in forked children.
     host: Option<OwnedFd>,
@@ -220,18 +217,15 @@ impl Reconnection {
 impl ClientThread {
     pub(crate) fn new(
         socket: PacketSocket,
-        bell: &Bell,
         commands: Commands,
         is_connected: Arc<AtomicBool>,
         (host_at, options, shared): (Whereabouts, ConnectOptions, Arc<Shared>),
     ) -> io::Result<Self> {
         let poller = Arc::new(Poller::new()?);
-        poller.add(commands.bell(), Token::Commands)?;
-        poller.add(bell, Token::Bell)?;
-        let node = Node::new(bell.clone(), Arc::clone(&poller), commands.clone());
+        poller.add(commands.event(), Token::Commands)?;
+        let node = Node::new(Arc::clone(&poller), commands.clone());
         let (host, at, pause, is_greeting) = (None, None, FIRST_PAUSE, false);
-        let bell = bell.clone();
-        let again = Reconnection { host_at, options, bell, shared, host, at, pause, is_greeting };
+        let again = Reconnection { host_at, options, shared, host, at, pause, is_greeting };
         let (is_stopping, unsent) = (false, Vec::new());
         let mut thread =
             Self { poller, node, socket: None, commands, is_connected, is_stopping, again, unsent };
@@ -278,7 +272,7 @@ impl ClientThread {
     fn serve(&mut self, token: Token) {
         match token {
             Token::Commands => {
-                self.commands.bell().drain();
+                self.commands.event().reset();
                 while let Some(command) = self.commands.next() {
                     match command {
                         Command::Stop { reply } => {
@@ -291,7 +285,7 @@ impl ClientThread {
                     }
                 }
             }
-            Token::Bell => self.node.bell_rang(),
+            Token::Bell(bell) => self.node.bell_rang(bell),
             Token::Host => self.receive_all(),
             Token::HostProcess => self.lose(&Broken::Closed),
             Token::Process(process) => self.node.process_ended(process),
@@ -387,11 +381,11 @@ impl ClientThread {
             // It has accepted the connection but does not answer.
             return self.lose(&Broken::Unresponsive);
         }
-        let Reconnection { host_at: Whereabouts::Path(path), options, bell, .. } = &self.again else {
+        let Reconnection { host_at: Whereabouts::Path(path), options, .. } = &self.again else {
             return;
         };
         let socket = connect_once(path, options).and_then(|mut socket| {
-            say_hello(&mut socket, options, bell)?;
+            say_hello(&mut socket, options)?;
             Ok(socket)
         });
         let connected =
@@ -446,14 +440,13 @@ mod tests {
     /// A client, and the host's end of its connection.
     fn client() -> (ClientThread, OwnedFd) {
         let broker = crate::Broker::new();
-        let bell = Bell::new().unwrap();
         let flags = SocketFlags::CLOEXEC;
         let (socket, host) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let again =
             (Whereabouts::Path("/nowhere".into()), ConnectOptions::new(), Arc::clone(broker.shared()));
         let (commands, is_connected) = (Commands::new().unwrap(), Arc::default());
         let socket = PacketSocket::new(socket).unwrap();
-        (ClientThread::new(socket, &bell, commands, is_connected, again).unwrap(), host)
+        (ClientThread::new(socket, commands, is_connected, again).unwrap(), host)
     }
 
     #[test]

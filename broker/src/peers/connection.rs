@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use blockcast_blocks::{Bell, OpenError, Payload, register_machine_wide};
+use blockcast_blocks::{OpenError, Payload, register_machine_wide};
 use blockcast_publisher::{Publisher, PublisherOptions};
 use blockcast_subscriber::{Subscriber, SubscriberOptions};
 use tokio::sync::watch;
@@ -209,10 +209,9 @@ impl Connection {
         options: &ConnectOptions,
         broker: Broker,
     ) -> Result<Self, ConnectError> {
-        let bell = Bell::new().map_err(|error| failed("create an event", error))?;
-        let accepted = greet(path, options, &bell)?;
+        let accepted = greet(path, options)?;
         let host_at = Whereabouts::Path(path.to_owned());
-        Self::start(accepted, &bell, host_at, options, broker)
+        Self::start(accepted, host_at, options, broker)
     }
 
     /// Connects a process to the host that has started it to run a component. Returns the job, and the orders
@@ -222,16 +221,14 @@ impl Connection {
         options: &ConnectOptions,
         broker: Broker,
     ) -> Result<(Self, Job, watch::Receiver<Orders>), ConnectError> {
-        let bell = Bell::new().map_err(|error| failed("create an event", error))?;
-        let (accepted, job) = greet_parent(socket, options, &bell)?;
+        let (accepted, job) = greet_parent(socket, options)?;
         let (sender, orders) = watch::channel(Orders::default());
-        let connection = Self::start(accepted, &bell, Whereabouts::Parent(sender), options, broker)?;
+        let connection = Self::start(accepted, Whereabouts::Parent(sender), options, broker)?;
         Ok((connection, job, orders))
     }
 
     fn start(
         accepted: Accepted,
-        bell: &Bell,
         host_at: Whereabouts,
         options: &ConnectOptions,
         broker: Broker,
@@ -239,9 +236,8 @@ impl Connection {
         let commands = Commands::new().map_err(|error| failed("create an event", error))?;
         let is_connected = Arc::new(AtomicBool::new(true));
         let again = (host_at, options.clone(), Arc::clone(broker.shared()));
-        let thread =
-            ClientThread::new(accepted.socket, bell, commands.clone(), Arc::clone(&is_connected), again)
-                .map_err(|error| failed("watch descriptors", error))?;
+        let thread = ClientThread::new(accepted.socket, commands.clone(), Arc::clone(&is_connected), again)
+            .map_err(|error| failed("watch descriptors", error))?;
         let patience = Patience { own: options.get_patience(), host: accepted.host_patience };
         let link = Link::new(commands.clone(), patience, false);
         broker.shared().set_next_publisher(accepted.first_publisher);

@@ -88,16 +88,14 @@ impl HostThread {
         commands: Commands,
         killed: Arc<AtomicU64>,
     ) -> io::Result<Self> {
-        let bell = Bell::new()?;
         let poller = Arc::new(Poller::new()?);
-        poller.add(commands.bell(), Token::Commands)?;
-        poller.add(&bell, Token::Bell)?;
+        poller.add(commands.event(), Token::Commands)?;
         if let Some(place) = &place {
             poller.add(place.listener(), Token::Listener)?;
         }
-        let mut registry = Registry::new(&options, random());
+        let mut registry = Registry::new(&options, random(), create_bell);
         let own_label = label(options.get_name(), Credentials::own().pid);
-        let newcomer = |label: String, bell: &Bell| {
+        let newcomer = |label: String| {
             Ok::<_, io::Error>(Newcomer {
                 grants: None,
                 limits: options.get_limits().clone(),
@@ -105,17 +103,14 @@ impl HostThread {
                 trust: options.trust_in_host(),
                 label,
                 component: None,
-                bell: Arc::new(bell.as_fd().try_clone_to_owned()?),
                 pidfd: Arc::new(own_pidfd()?),
             })
         };
-        let (own, _) = registry.admit(newcomer(own_label.clone(), &bell)?);
-        let node = Node::new(bell, Arc::clone(&poller), commands.clone());
-        let bell = Bell::new()?;
-        poller.add(&bell, Token::Bell)?;
-        let wall_id = registry.admit_wall(newcomer(format!("{own_label} (copies)"), &bell)?);
+        let (own, _) = registry.admit(newcomer(own_label.clone())?);
+        let node = Node::new(Arc::clone(&poller), commands.clone());
+        let wall_id = registry.admit_wall(newcomer(format!("{own_label} (copies)"))?);
         let copies = Wall::new(Arc::downgrade(&shared));
-        let wall = Node::wall(bell, Arc::clone(&poller), commands.clone(), copies);
+        let wall = Node::wall(Arc::clone(&poller), commands.clone(), copies);
         let (connections, inspector) = (BTreeMap::new(), HostInspector(shared));
         let (next_connection, accepts_again, users, is_stopping) = (0, None, 0, false);
         Ok(Self {
@@ -176,7 +171,7 @@ impl HostThread {
     fn serve(&mut self, token: Token) {
         match token {
             Token::Commands => {
-                self.commands.bell().drain();
+                self.commands.event().reset();
                 while let Some(command) = self.commands.next() {
                     match command {
                         Command::Child(command) => self.child_command(*command),
@@ -199,9 +194,9 @@ impl HostThread {
                     }
                 }
             }
-            Token::Bell => {
-                self.node.bell_rang();
-                self.wall.bell_rang();
+            Token::Bell(bell) => {
+                self.node.bell_rang(bell);
+                self.wall.bell_rang(bell);
             }
             Token::Listener => self.accept_all(),
             Token::Connection(number) => self.receive_all(number),
@@ -326,7 +321,7 @@ impl HostThread {
 
     fn receive(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
-        let Some(peer) = connection.peer else { return self.introduce(number, request, files) };
+        let Some(peer) = connection.peer else { return self.introduce(number, request) };
         let Some(request) = connection.child_reports(request) else { return Ok(()) };
         if files.len() < request.files() {
             return self
@@ -339,14 +334,13 @@ impl HostThread {
     }
 
     /// Handles the first request of a process.
-    fn introduce(&mut self, number: u64, request: Request, files: Vec<File>) -> Result<(), Broken> {
+    fn introduce(&mut self, number: u64, request: Request) -> Result<(), Broken> {
         let others = self.connections.values().filter(|connection| connection.child.is_none());
         let introduced = others.filter(|connection| connection.peer.is_some()).count();
         let Some(connection) = self.connections.get_mut(&number) else { return Ok(()) };
         let Request::Hello { versions: theirs, name } = request else {
             return Err(Broken::Violation("a request before the hello".to_owned()));
         };
-        let bell = files.into_iter().next();
         let ours = Versions::current();
         let (uid, limit) = (connection.credentials.uid, self.options.get_limits().peers as usize);
         // Nobody is refused before the hello: closing the connection could overtake the answer.
@@ -362,13 +356,9 @@ impl HostThread {
             Some(_) if connection.child.is_none() && introduced >= limit => {
                 Err(format!("{limit} processes are connected, and no more may be"))
             }
-            Some(terms) => match (difference(ours, theirs), bell) {
-                (Some(why), _) => Err(why.to_owned()),
-                (None, None) => Err(NO_ROOM.to_owned()),
-                (None, Some(bell)) => Ok((terms, bell)),
-            },
+            Some(terms) => difference(ours, theirs).map_or(Ok(terms), |why| Err(why.to_owned())),
         };
-        let ((grants, limits, topics), bell) = match admitted {
+        let (grants, limits, topics) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => {
                 let refused = format!("{why} (host: {ours}; process: {theirs})");
@@ -377,8 +367,6 @@ impl HostThread {
                 return Err(Broken::Refused(refused));
             }
         };
-        let copy = bell.try_clone().map_err(|error| Broken::System(error.to_string()))?;
-        Bell::from_fd(copy).map_err(|error| Broken::Violation(error.to_string()))?;
         let name = connection.child.as_ref().map_or(&*name, |child| &child.name);
         let label = label(name, connection.credentials.pid);
         event(|| tracing::info!(process = label, "process connected"));
@@ -386,7 +374,7 @@ impl HostThread {
         let is_walled = connection.child.as_ref().is_some_and(|child| child.is_walled);
         let trust = if is_walled { Trust::Walled } else { self.options.trust_in(connection.credentials) };
         let component = connection.child.as_ref().and_then(|child| child.component);
-        let newcomer = Newcomer { grants, limits, topics, trust, label, component, bell, pidfd };
+        let newcomer = Newcomer { grants, limits, topics, trust, label, component, pidfd };
         let (peer, first_publisher) = self.registry.admit(newcomer);
         connection.peer = Some(peer);
         let patience = u64::try_from(self.options.get_patience().as_millis()).unwrap_or(u64::MAX);
@@ -515,6 +503,13 @@ fn random() -> u64 {
 }
 
 /// The reason for refusing a process whose descriptors do not fit.
+/// Creates a bell, if enough descriptors remain for the annex that is the answer to the offer.
+fn create_bell() -> Option<(File, File)> {
+    let (one, other) = Bell::pair().ok()?;
+    let is_scarce = inspector::leaves_fewer_than(2 * inspector::FREE_DESCRIPTORS, &other.as_fd());
+    (!is_scarce).then(|| (one.into(), other.into()))
+}
+
 const NO_ROOM: &str = "the host has too few file descriptors left (RLIMIT_NOFILE)";
 
 /// Describes why two processes cannot share memory, if they cannot.
@@ -559,9 +554,8 @@ mod tests {
         let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
         rustix::net::connect(&socket, &rustix::net::SocketAddrUnix::new(&path).unwrap()).unwrap();
         let mut client = PacketSocket::new(socket).unwrap();
-        let bell = Arc::new(Bell::new().unwrap().as_fd().try_clone_to_owned().unwrap());
         let hello = Request::Hello { versions: Versions::current(), name: String::new() };
-        client.send(&hello, vec![bell]).unwrap();
+        client.send(&hello, Vec::new()).unwrap();
         host.accept_all();
         host.receive_all(0);
         assert!(matches!(client.receive().unwrap(), Some((Notice::Welcome { .. }, _))));

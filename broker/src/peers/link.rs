@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use blockcast_blocks::{Bell, Channel, OpenError, Process, SegmentFiles};
+use blockcast_blocks::{Channel, OpenError, Process, SegmentFiles};
 
 use crate::control::topic::Topic;
 use crate::peers::children::{ChildCommand, Listen, NotListening};
 use crate::peers::error::{InspectError, ServeError};
+use crate::peers::event::Event;
 use crate::peers::expected::ExpectedRestarts;
 use crate::peers::numbers::PublisherNumbers;
 use crate::peers::options::ServeOptions;
@@ -112,7 +113,7 @@ pub(crate) struct Commands(Arc<Queue>);
 #[derive(Debug)]
 struct Queue {
     waiting: Mutex<Waiting>,
-    bell: Bell,
+    event: Event,
     thread: OnceLock<ThreadId>,
 }
 
@@ -126,7 +127,7 @@ struct Waiting {
 impl Commands {
     pub(crate) fn new() -> std::io::Result<Self> {
         let (waiting, thread) = Default::default();
-        Ok(Self(Arc::new(Queue { waiting, bell: Bell::new()?, thread })))
+        Ok(Self(Arc::new(Queue { waiting, event: Event::new()?, thread })))
     }
 
     /// Sends a command. Returns it if the thread has ended.
@@ -138,13 +139,13 @@ impl Commands {
             }
             waiting.commands.push_back(command);
         }
-        self.0.bell.ring();
+        self.0.event.set();
         Ok(())
     }
 
-    /// The bell that rings when there are commands.
-    pub(crate) fn bell(&self) -> &Bell {
-        &self.0.bell
+    /// The event that is set when there are commands.
+    pub(crate) fn event(&self) -> &Event {
+        &self.0.event
     }
 
     /// Takes the next command.

@@ -44,6 +44,7 @@ pub(crate) mod children;
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod error;
+pub(crate) mod event;
 pub(crate) mod expected;
 mod host;
 mod identity;

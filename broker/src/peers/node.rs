@@ -2,12 +2,13 @@
 //!
 //! A node offers the channels of its broker's publishers, attaches the annexes of other processes to them,
 //! and opens the channels that others offer. It speaks with the host in [`Request`]s and [`Notice`]s. It
-//! serves the bell of its process, and it watches the pidfd of every process with which it shares a channel,
-//! so that a death is noticed even if the host is gone.
+//! answers the bells of these channels. It watches the pidfd of every process with which it shares one, so
+//! that a death is noticed even if the host is gone.
 //!
 //! A node belongs to the thread that runs it. Client and host both have one; the host's own talks to the
 //! [registry](super::registry) without a socket.
 
+mod bells;
 mod copies;
 mod inspection;
 mod publishers;
@@ -18,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use blockcast_blocks::{Bell, OpenError};
+use blockcast_blocks::OpenError;
 
 use crate::peers::link::{Command, Commands};
 use crate::peers::poller::{Poller, Token};
@@ -27,6 +28,7 @@ use crate::peers::protocol::{
 };
 use crate::peers::socket::{Broken, File};
 use crate::peers::wall::Wall;
+use bells::Bells;
 use inspection::Question;
 use publishers::Published;
 use stalls::StallWatch;
@@ -36,9 +38,9 @@ use subscriptions::{Interest, RemoteSeat};
 /// of them.
 pub(crate) type Session = u64;
 
-/// The first number that a wall gives to the processes with which it shares channels. The host's other node
-/// never counts as far.
-const WALL_PROCESSES: u64 = 1 << 32;
+/// The first number that a wall gives to bells and to the processes with which it shares channels. The host's
+/// other node never counts as far.
+const WALL_NUMBERS: u64 = 1 << 32;
 
 /// A request on its way to the host.
 pub(crate) type Outgoing = (Request, Vec<File>);
@@ -46,7 +48,6 @@ pub(crate) type Outgoing = (Request, Vec<File>);
 /// The part of one process in the channels that it shares with others.
 #[derive(Debug)]
 pub(crate) struct Node {
-    bell: Bell,
     poller: Arc<Poller>,
     commands: Commands,
     session: Session,
@@ -68,6 +69,7 @@ pub(crate) struct Node {
     /// The processes with which this one shares channels, by the number of their token.
     processes: BTreeMap<u64, Watched>,
     next_process: u64,
+    bells: Bells,
     next_request: u64,
     /// The questions to the host, in order. The first one has been sent.
     questions: VecDeque<Question>,
@@ -88,9 +90,9 @@ struct Watched {
 
 impl Node {
     /// A node that has a host. `commands` come from the process's own threads.
-    pub(crate) fn new(bell: Bell, poller: Arc<Poller>, commands: Commands) -> Self {
+    pub(crate) fn new(poller: Arc<Poller>, commands: Commands) -> Self {
         Self {
-            bell,
+            bells: Bells::new(Arc::clone(&poller), 0),
             poller,
             commands,
             session: 0,
@@ -112,9 +114,10 @@ impl Node {
     }
 
     /// The wall of a host. It shares the poller and the commands of the host's other node.
-    pub(crate) fn wall(bell: Bell, poller: Arc<Poller>, commands: Commands, wall: Wall) -> Self {
-        let mut node = Self::new(bell, poller, commands);
-        (node.wall, node.next_process) = (Some(wall), WALL_PROCESSES);
+    pub(crate) fn wall(poller: Arc<Poller>, commands: Commands, wall: Wall) -> Self {
+        let mut node = Self::new(Arc::clone(&poller), commands);
+        (node.wall, node.next_process) = (Some(wall), WALL_NUMBERS);
+        node.bells = Bells::new(poller, WALL_NUMBERS);
         node
     }
 
@@ -188,9 +191,10 @@ impl Node {
         Ok(())
     }
 
-    /// Handles a notice that has come without its files, because this process has no room for them.
+    /// Handles a notice that has come without its files, because this process or the host has no room for
+    /// them.
     fn lacks_room(&mut self, notice: Notice) -> Result<(), Broken> {
-        let why = "the process has no file descriptor left (RLIMIT_NOFILE)".to_owned();
+        let why = "this process or its host has no file descriptor left (RLIMIT_NOFILE)".to_owned();
         match notice {
             Notice::Channel { seat, topic, .. } => self.cannot_join(seat, &topic, why),
             Notice::Attach { seat, .. } => self.send(Request::NotAttached { seat, why }),
@@ -199,13 +203,9 @@ impl Node {
         Ok(())
     }
 
-    /// Call this when the bell of the process has rung: wakes everyone who waits for another process.
-    pub(crate) fn bell_rang(&mut self) {
-        self.bell.drain();
-        let published = self.published.values().filter_map(|published| published.channel.upgrade());
-        let channels: Vec<_> =
-            published.chain(self.seats.values().filter_map(|seat| seat.channel.upgrade())).collect();
-        channels.iter().for_each(|channel| channel.bell_rang());
+    /// Call this when a bell has rung: wakes everyone who waits for the other process of its channel.
+    pub(crate) fn bell_rang(&mut self, token: u64) {
+        self.bells.rang(token);
     }
 
     /// Call this when the host is gone. Channels that are shared go on; nobody can join.

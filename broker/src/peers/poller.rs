@@ -14,8 +14,8 @@ use rustix::io::Errno;
 pub(crate) enum Token {
     /// Commands of this process's own threads.
     Commands,
-    /// The bell of this process.
-    Bell,
+    /// An end of a bell, by the number of its entry.
+    Bell(u64),
     /// The socket of a client to its host.
     Host,
     /// The pidfd of a client's host.
@@ -36,7 +36,7 @@ impl Token {
     fn encode(self) -> u64 {
         let (kind, number) = match self {
             Self::Commands => (0, 0),
-            Self::Bell => (1, 0),
+            Self::Bell(number) => (1, number),
             Self::Host => (2, 0),
             Self::Listener => (3, 0),
             Self::Connection(number) => (4, number),
@@ -51,7 +51,7 @@ impl Token {
         let number = word >> KIND_BITS;
         match word & ((1 << KIND_BITS) - 1) {
             0 => Self::Commands,
-            1 => Self::Bell,
+            1 => Self::Bell(number),
             2 => Self::Host,
             3 => Self::Listener,
             4 => Self::Connection(number),
@@ -121,22 +121,22 @@ mod tests {
     #[test]
     fn what_is_ready_is_found_by_its_token() {
         let poller = Poller::new().unwrap();
-        let bells = [(); 3].map(|()| Bell::new().unwrap());
-        let tokens = [Token::Bell, Token::Connection(7), Token::Process(u64::MAX >> KIND_BITS)];
-        for (bell, token) in bells.iter().zip(tokens) {
+        let bells = [(); 3].map(|()| Bell::pair().unwrap());
+        let tokens = [Token::Bell(2), Token::Connection(7), Token::Process(u64::MAX >> KIND_BITS)];
+        for ((bell, _), token) in bells.iter().zip(tokens) {
             poller.add(bell, token).unwrap();
         }
         let now = Some(Instant::now());
         assert_eq!(poller.wait(now).unwrap(), []);
-        for (bell, token) in bells.iter().zip(tokens) {
-            bell.ring();
+        for ((bell, other), token) in bells.iter().zip(tokens) {
+            other.ring();
             assert_eq!(poller.wait(None).unwrap(), [token]);
             bell.drain();
         }
-        bells[0].ring();
-        poller.remove(&bells[0]);
+        bells[0].1.ring();
+        poller.remove(&bells[0].0);
         assert_eq!(poller.wait(now).unwrap(), []);
-        poller.watch_writable(&bells[1], tokens[1], true).unwrap();
+        poller.watch_writable(&bells[1].0, tokens[1], true).unwrap();
         assert_eq!(poller.wait(now).unwrap(), [tokens[1]]);
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let number = u64::MAX >> KIND_BITS;
         for token in [
             Token::Commands,
-            Token::Bell,
+            Token::Bell(3),
             Token::Host,
             Token::Listener,
             Token::Connection(number),

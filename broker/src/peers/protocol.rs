@@ -44,7 +44,7 @@ use crate::peers::options::Terms;
 use crate::peers::topics::{HostTopic, PublisherCounters};
 
 /// The version of the protocol. Increase it with every change to a message.
-pub(crate) const PROTOCOL: u32 = 8;
+pub(crate) const PROTOCOL: u32 = 9;
 
 /// Maximum size of a packet in bytes. Far more than any message needs, except for the names of long schemas.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
@@ -196,7 +196,7 @@ impl Refusal {
 /// A message of a client to the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// The first packet. With the client's bell.
+    /// The first packet.
     Hello {
         versions: Versions,
         name: String,
@@ -337,7 +337,8 @@ pub(crate) enum Notice {
         why: Refusal,
     },
     /// A publisher of a topic to which the process subscribes. With the channel's control segment and arena,
-    /// and the bell and pidfd of the publisher's process.
+    /// an end of a bell, and the pidfd of the publisher's process. Without any if the host has no descriptor
+    /// left.
     Channel {
         seat: SeatId,
         topic: String,
@@ -345,8 +346,8 @@ pub(crate) enum Notice {
         owner: PeerRecord,
         terms: Terms,
     },
-    /// A process subscribes to one of the receiver's publishers. With the annex, and the bell and pidfd of
-    /// the subscribing process.
+    /// A process subscribes to one of the receiver's publishers. With the annex, the other end of
+    /// the bell, and the pidfd of the subscribing process.
     Attach {
         seat: SeatId,
         channel: ChannelNumber,
@@ -428,6 +429,11 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
     /// Descriptors that come with the message.
     fn files(&self) -> usize;
 
+    /// Whether the message may come with this number of descriptors.
+    fn may_have(&self, files: usize) -> bool {
+        files == self.files()
+    }
+
     /// The texts whose length is bounded besides that of the packet.
     fn texts(&self) -> [&str; 2];
 
@@ -450,7 +456,7 @@ pub(crate) trait Message: Serialize + DeserializeOwned + fmt::Debug {
     /// their number.
     fn decode(bytes: &[u8], files: usize) -> Result<Self, CodecError> {
         let message = Self::decode_alone(bytes)?;
-        if files != message.files() {
+        if !message.may_have(files) {
             return Err(CodecError::Files(files, message.files()));
         }
         Ok(message)
@@ -479,9 +485,14 @@ impl Message for Request {
     fn files(&self) -> usize {
         match self {
             Self::OpenPublisher { .. } => 2,
-            Self::Hello { .. } | Self::Annex { .. } => 1,
+            Self::Annex { .. } => 1,
             _ => 0,
         }
+    }
+
+    fn may_have(&self, files: usize) -> bool {
+        // Up to version 8, a hello had one.
+        files == self.files() || matches!(self, Self::Hello { .. }) && files == 1
     }
 
     fn texts(&self) -> [&str; 2] {
@@ -511,6 +522,10 @@ impl Message for Notice {
             Self::Job => 1,
             _ => 0,
         }
+    }
+
+    fn may_have(&self, files: usize) -> bool {
+        files == self.files() || matches!(self, Self::Channel { .. }) && files == 0
     }
 
     fn texts(&self) -> [&str; 2] {

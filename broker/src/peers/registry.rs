@@ -97,13 +97,14 @@ pub(crate) struct Newcomer<F> {
     pub(crate) label: String,
     /// The component that it runs, if that is restarted.
     pub(crate) component: Option<ComponentNumber>,
-    pub(crate) bell: F,
     pub(crate) pidfd: F,
 }
 
 /// The processes, topics and publishers that a host knows.
 #[derive(Debug)]
 pub(crate) struct Registry<F> {
+    /// Creates both ends of a bell. `None` if no descriptor is left.
+    create_bell: fn() -> Option<(F, F)>,
     /// The terms of processes, except for what is limited for each.
     terms: Terms,
     patience: Duration,
@@ -112,7 +113,7 @@ pub(crate) struct Registry<F> {
     wall: Option<PeerId>,
     topics: BTreeMap<String, Topic>,
     channels: BTreeMap<ChannelKey, Channel<F>>,
-    seats: BTreeMap<SeatId, Seat>,
+    seats: BTreeMap<SeatId, Seat<F>>,
     restarts: Restarts,
     /// The seats whose publisher's process was asked to attach an annex, by deadline.
     attaching: BTreeSet<(Instant, SeatId)>,
@@ -146,7 +147,6 @@ struct Peer<F> {
     created: BTreeSet<String>,
     label: String,
     component: Option<ComponentNumber>,
-    bell: F,
     pidfd: F,
     /// Bytes of its publishers' channels.
     bytes: u64,
@@ -210,10 +210,12 @@ impl Audience {
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Seat<F> {
     channel: ChannelKey,
     subscriber: PeerId,
     state: SeatState,
+    /// While it is [offered](SeatState::Offered): the end of the bell for the publisher's process.
+    bell: Option<F>,
     /// Whether it is one of the subscribing process's [`offered`](Peer::offered).
     counts: bool,
     /// While it is [attaching](SeatState::Attaching): when to stop waiting for the publisher's process.
@@ -233,9 +235,11 @@ enum SeatState {
 }
 
 impl<F: Clone> Registry<F> {
-    /// Numbers publishers from a place on that depends on `salt`.
-    pub(crate) fn new(options: &ServeOptions, salt: u64) -> Self {
+    /// Numbers publishers from a place on that depends on `salt`. `create_bell` returns both ends of a bell,
+    /// or `None` if no descriptor is left.
+    pub(crate) fn new(options: &ServeOptions, salt: u64, create_bell: fn() -> Option<(F, F)>) -> Self {
         Self {
+            create_bell,
             terms: options.terms(),
             patience: options.get_patience(),
             peers: BTreeMap::new(),
@@ -283,7 +287,7 @@ impl<F: Clone> Registry<F> {
 
     /// Adds a process. Returns its number, and the first number of its publishers.
     pub(crate) fn admit(&mut self, newcomer: Newcomer<F>) -> (PeerId, u64) {
-        let Newcomer { grants, limits, topics, trust, label, component, bell, pidfd } = newcomer;
+        let Newcomer { grants, limits, topics, trust, label, component, pidfd } = newcomer;
         let id = PeerId(self.next_peer);
         self.next_peer += 1;
         let peer = Peer {
@@ -294,7 +298,6 @@ impl<F: Clone> Registry<F> {
             created: BTreeSet::new(),
             label,
             component,
-            bell,
             pidfd,
             bytes: 0,
             publishers: 0,

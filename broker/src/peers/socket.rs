@@ -133,7 +133,7 @@ impl PacketSocket {
     /// # Errors
     /// [`Broken`], but never [`Broken::Closed`].
     pub(crate) fn send<M: Message>(&mut self, message: &M, files: Vec<File>) -> Result<(), Broken> {
-        debug_assert_eq!(files.len(), message.files(), "{message:?}");
+        debug_assert!(message.may_have(files.len()), "{message:?}, {} descriptors", files.len());
         if self.is_deaf {
             return Ok(());
         }

@@ -85,7 +85,7 @@ fn a_host_may_forbid_others_to_stop_its_publishers() {
 }
 
 /// The version of the protocol, which takes one byte.
-const PROTOCOL: u8 = 8;
+const PROTOCOL: u8 = 9;
 
 /// The version of the memory layout, which takes one byte.
 const LAYOUT: u8 = blockcast_blocks::LAYOUT_VERSION as u8;
@@ -104,8 +104,7 @@ impl Hostile {
     /// Introduces itself correctly.
     fn greet(path: &Path) -> Self {
         let hostile = Self::connect(path);
-        let bell = Bell::new().expect("a descriptor is left");
-        hostile.send(&hello(PROTOCOL, LAYOUT), &[bell.as_fd()]);
+        hostile.send(&hello(PROTOCOL, LAYOUT), &[]);
         assert_eq!(hostile.receive().first(), Some(&1), "it is welcome");
         hostile
     }
@@ -149,8 +148,8 @@ fn hello(protocol: u8, layout: u8) -> Vec<u8> {
 #[test]
 fn another_version_is_refused_with_both_versions_named() {
     let host = Host::new();
-    let bell = Bell::new().expect("a descriptor is left");
-    for (protocol, layout) in [(9, LAYOUT), (PROTOCOL, LAYOUT + 1)] {
+    let (bell, _) = Bell::pair().expect("descriptors are left");
+    for (protocol, layout) in [(8, LAYOUT), (PROTOCOL, LAYOUT + 1)] {
         let old = Hostile::connect(host.path());
         old.send(&hello(protocol, layout), &[bell.as_fd()]);
         let refused = old.receive();
@@ -174,7 +173,7 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
     let mut numbers = publisher(connection.broker(), "numbers");
     let mut witness = subscriber(&host.broker, "numbers");
     let null: OwnedFd = std::fs::File::open("/dev/null").expect("it exists").into();
-    let bell = Bell::new().expect("a descriptor is left");
+    let (bell, _) = Bell::pair().expect("descriptors are left");
     let files = |count| vec![null.as_fd(); count];
     let attacks: &[(&[u8], usize)] = &[
         (b"", 0),
@@ -184,8 +183,8 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
         (&[2, 1], 5),
         (&[2, 1], 60),
         (&[5, 0], 0),
-        // A second hello, an answer for a seat that does not exist.
-        (&hello(PROTOCOL, LAYOUT), 1),
+        // A hello with descriptors, an answer for a seat that does not exist.
+        (&hello(PROTOCOL, LAYOUT), 2),
         (&[5, 7], 1),
         (&[9, 7], 0),
         (&[10, 7], 0),
@@ -205,14 +204,14 @@ fn hostile_clients_are_disconnected_and_harm_nobody() {
             receive(&mut witness, number..number + 1);
         }
     }
-    // Not a channel, and not a bell.
+    // Not a channel.
     let hostile = Hostile::greet(host.path());
     let open = [&[1, 1, 1, b't', 1, b's', 0, 1, 0, 0, 0][..]].concat();
     hostile.send(&open, &[null.as_fd(), bell.as_fd()]);
     assert_eq!(hostile.receive()[..2], [3, 1], "the publisher is refused");
-    let silent = Hostile::connect(host.path());
-    silent.send(&hello(PROTOCOL, LAYOUT), &[null.as_fd()]);
-    silent.expect_hang_up();
+    let talkative = Hostile::greet(host.path());
+    talkative.send(&hello(PROTOCOL, LAYOUT), &[]);
+    talkative.expect_hang_up();
     assert_eq!(witness.lost(), 0);
 }
 
@@ -348,9 +347,8 @@ fn connections_that_say_nothing_keep_nobody_out() {
     let connection = host.connect();
     silent[..36].iter().for_each(Hostile::expect_hang_up);
     // Those that remain may speak, and then the limit counts.
-    let bell = Bell::new().expect("a descriptor is left");
     let late = silent.last().expect("one of many");
-    late.send(&hello(PROTOCOL, LAYOUT), &[bell.as_fd()]);
+    late.send(&hello(PROTOCOL, LAYOUT), &[]);
     let refused = late.receive();
     assert_eq!(refused.first(), Some(&0), "it is refused");
     assert!(String::from_utf8_lossy(&refused).contains("1 processes"), "{refused:?}");

@@ -39,7 +39,7 @@ pub enum ShareError {
 impl Channel {
     /// Returns new descriptors of the channel's two files, for another process to
     /// [open](Self::open_remote). They give no access to anything but the channel, and not for writing. Five
-    /// system calls.
+    /// About eight system calls.
     ///
     /// Once the publisher is dropped, a channel can no longer be shared.
     ///
@@ -78,8 +78,8 @@ impl Channel {
     /// the files, and so does whether the publisher is a relay. The number of subscribers comes from the
     /// terms.
     ///
-    /// The publisher's process also needs the bell of this one, which a thread of the caller answers: see
-    /// [`Bell`].
+    /// `bell` is this process's end of a [`Bell`], which a thread of the caller answers. The publisher's
+    /// process has the other end.
     ///
     /// # Errors
     /// [`SegmentError`]. The numbers in the files are read once, and checked before anything is mapped.
@@ -105,13 +105,13 @@ impl Channel {
     /// let schema = Schema::named("greeting");
     /// let config = ChannelConfig::new(PublisherId::new(1), schema.clone());
     /// let mut writer = channel(config.clone())?;
-    /// let (publisher_bell, bell, terms) = (Bell::new()?, Bell::new()?, AnnexTerms::default());
+    /// let ((publisher_bell, bell), terms) = (Bell::pair()?, AnnexTerms::default());
     ///
     /// let files = writer.channel().share()?;
     /// // SAFETY: the annex is attached before anybody joins, and never detached.
-    /// let opened = unsafe { Channel::open_remote(files, config, &terms, Trust::Checked, publisher_bell) };
+    /// let opened = unsafe { Channel::open_remote(files, config, &terms, Trust::Checked, bell) };
     /// let (remote, annex) = opened?;
-    /// writer.channel().attach(annex, terms, bell)?;
+    /// writer.channel().attach(annex, terms, publisher_bell)?;
     ///
     /// let mut reader = remote.join(&schema, ReaderOptions::default(), Signal::new())?;
     /// let mut loan = writer.try_loan(5)?;
@@ -125,7 +125,7 @@ impl Channel {
         config: ChannelConfig,
         terms: &AnnexTerms,
         trust: Trust,
-        publisher_bell: Bell,
+        bell: Bell,
     ) -> Result<(Arc<Self>, OwnedFd), SegmentError> {
         if !register_machine_wide() {
             return Err(SegmentError::Barrier);
@@ -146,7 +146,7 @@ impl Channel {
             ..config.options
         };
         let config = ChannelConfig { options, ..config };
-        let publisher = RemotePublisher::new(checked.layout.clone(), trust, terms.may_block, publisher_bell);
+        let publisher = RemotePublisher::new(checked.layout.clone(), trust, terms.may_block, bell);
         let (control, annex) = Control::open(&files.control, &checked, terms.seats, publisher)?;
         let segment = Segment::of(control, arena, checked.layout);
         let channel = Self::of(config, segment, Signal::new(), (None, Some(files.arena)));
@@ -159,9 +159,9 @@ impl Channel {
         self.control().remote().is_some()
     }
 
-    /// Attaches a process that has [opened](Self::open_remote) this channel, with the file of its annex and
-    /// its bell. From now on its subscribers may join. About eight
-    /// system calls.
+    /// Attaches a process that has [opened](Self::open_remote) this channel, with the file of its annex.
+    /// `bell` is this process's end of the [`Bell`], which a thread of the caller answers. From now on, the
+    /// other process's subscribers may join. About eight system calls.
     ///
     /// # Errors
     /// [`AnnexError`].
@@ -247,9 +247,9 @@ impl Channel {
         holding
     }
 
-    /// Call this after the bell of this process has rung and was [drained](Bell::drain). If another process
-    /// rang it for this channel, wakes the publisher if it is in this process, and otherwise the waiting
-    /// subscribers of this process. Never waits.
+    /// Call this after a bell of this channel has rung and was [drained](Bell::drain). If another process
+    /// asks for it, wakes the publisher if it is in this process, and otherwise the waiting subscribers of
+    /// this process. Never waits.
     pub fn bell_rang(&self) {
         if self.is_inherited() {
             return;

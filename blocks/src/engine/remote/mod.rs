@@ -7,8 +7,9 @@
 //! ```text
 //!   publisher's process                          subscribing process
 //!   ───────────────────────────────              ──────────────────────────────────────────
-//!   Channel::share            ── two files, bell ──▶  Channel::open_remote
-//!   Channel::attach         ◀──── annex, bell ──────
+//!   Channel::share        ─── two files, its end ───▶  Channel::open_remote
+//!                                   of a bell
+//!   Channel::attach       ◀───────── annex ──────────
 //!      the annex is in the list ── "attached" ─────▶  Channel::join, as in any channel
 //!   publish, and if the annex says that somebody waits,
 //!     change `rung`, FUTEX_WAKE ──────────────────▶  a thread that waits

@@ -31,7 +31,7 @@ struct Pair {
     writer: Writer,
     remote: Arc<Channel>,
     annex: AnnexId,
-    /// The bells of the publisher's process and of the other one.
+    /// The ends of the bell in the publisher's process and in the other one.
     publisher_bell: Bell,
     bell: Bell,
 }
@@ -42,12 +42,12 @@ impl Pair {
     }
 
     fn of(writer: Writer, terms: &AnnexTerms, trust: Trust) -> Self {
-        let (publisher_bell, bell) = (Bell::new().unwrap(), Bell::new().unwrap());
+        let (publisher_bell, bell) = Bell::pair().unwrap();
         let files = writer.channel().share().unwrap();
         // SAFETY: the annex is attached before anybody joins, and detached after nobody reads any more.
-        let opened = unsafe { Channel::open_remote(files, config(), terms, trust, publisher_bell.clone()) };
+        let opened = unsafe { Channel::open_remote(files, config(), terms, trust, bell.clone()) };
         let (remote, file) = opened.unwrap();
-        let annex = writer.channel().attach(file, terms.clone(), bell.clone()).unwrap();
+        let annex = writer.channel().attach(file, terms.clone(), publisher_bell.clone()).unwrap();
         Self { writer, remote, annex, publisher_bell, bell }
     }
 
@@ -354,19 +354,19 @@ fn samples_stay_readable_after_the_publisher_and_both_channels_are_gone() {
 fn a_channel_is_shared_by_its_publisher_only_and_while_there_is_one() {
     let pair = Pair::new(&AnnexTerms::default(), Trust::Shared);
     assert_eq!(pair.remote.share().unwrap_err(), ShareError::Remote);
-    let again = pair.remote.attach(annex_of(&pair), AnnexTerms::default(), Bell::new().unwrap());
+    let again = pair.remote.attach(annex_of(&pair), AnnexTerms::default(), Bell::pair().unwrap().0);
     assert_eq!(again.unwrap_err(), AnnexError::Remote);
     let (annex, channel) = (annex_of(&pair), Arc::clone(pair.writer.channel()));
     drop(pair.writer);
     assert_eq!(channel.share().unwrap_err(), ShareError::Ended);
-    let late = channel.attach(annex, AnnexTerms::default(), Bell::new().unwrap());
+    let late = channel.attach(annex, AnnexTerms::default(), Bell::pair().unwrap().0);
     assert_eq!(late.unwrap_err(), AnnexError::Ended);
 }
 
 /// Returns another annex for the channel.
 fn annex_of(pair: &Pair) -> std::os::fd::OwnedFd {
     let files = pair.writer.channel().share().unwrap();
-    let (terms, bell) = (AnnexTerms::default(), Bell::new().unwrap());
+    let (terms, bell) = (AnnexTerms::default(), Bell::pair().unwrap().0);
     // SAFETY: nobody joins.
     unsafe { Channel::open_remote(files, config(), &terms, Trust::Checked, bell) }.unwrap().1
 }

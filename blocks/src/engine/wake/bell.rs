@@ -1,118 +1,105 @@
 //! Waking a process from another one: [`Bell`].
 
-use std::fs;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
-/// An eventfd by which other processes wake this one, or this one wakes another.
+/// One of two connected ends by which two processes wake each other, for one channel that they share.
 ///
-/// A process has one bell, and passes its descriptor to the processes that it shares channels with. A thread
-/// of it waits until the descriptor is readable, calls [`drain`](Self::drain) and then
-/// [`Channel::bell_rang`](crate::Channel::bell_rang) of every channel that it shares or has opened.
+/// Each process has one end. It rings to wake the other one. A thread of it waits until the end is readable,
+/// calls [`drain`](Self::drain), then [`Channel::bell_rang`](crate::Channel::bell_rang).
 ///
-/// Every process that has the descriptor can ring the bell, and can also drain it. A process that does so on
-/// purpose delays the bell's owner.
+/// The ends are a pair of Unix sockets, which no third process has. A process can neither make its peer wait
+/// nor take a ring that is for the peer, and what it does to its own end affects this pair only. (Processes
+/// that share one eventfd can do both: they share its flags and its counter.) A process that rings all the
+/// time keeps the thread busy that answers its peer's end.
 ///
 /// Cloning is cheap: clones share one descriptor, which is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Bell(Arc<OwnedFd>);
 
-/// The offset that stands for the current position of a file, for files without positions.
-const CURRENT_POSITION: u64 = u64::MAX;
+/// Rings that one call drains. Further ones leave the end readable.
+const MAX_DRAINED: usize = 64;
 
-/// A descriptor is not a bell.
+/// A descriptor is not an end of a bell.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BellError {
-    /// The descriptor is not an eventfd.
-    #[error("the bell is not an eventfd")]
-    NotEventfd,
-    /// The eventfd blocks: create it with `EFD_NONBLOCK`.
-    #[error("the bell is an eventfd that blocks: create it with EFD_NONBLOCK")]
-    Blocking,
-    /// The operating system refused to describe the descriptor.
-    #[error("the system refused to describe the bell: {0}")]
-    System(String),
+    /// The descriptor is not a Unix stream socket.
+    #[error("the bell is not a Unix stream socket")]
+    NotSocket,
 }
 
 impl Bell {
-    /// Creates the bell of this process. One system call.
+    /// Creates both ends. One system call.
     ///
     /// # Errors
     /// The system's error, such as too many open files.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(Arc::new(one)), Self(Arc::new(other))))
     }
 
-    /// Checks and takes the descriptor of another process's bell. Three system calls.
+    /// Checks and takes the descriptor of an end that another process created. Two system calls.
     ///
-    /// The other process shares the open file, and can make the eventfd block later. Draining never waits
-    /// even then, and [ringing](Self::ring) hardly ever. Every process that has a bell can also drain it, so
-    /// that its owner sleeps on.
+    /// That process must be trusted, and must keep no copy: whoever has a copy of an end can drain it.
     ///
     /// # Errors
-    /// [`BellError`]. If `/proc` is not mounted, any descriptor that does not block is accepted.
+    /// [`BellError`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self, BellError> {
-        let refused = |error: Errno| BellError::System(error.to_string());
-        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        if let Ok(target) = fs::read_link(link)
-            && target.as_os_str() != "anon_inode:[eventfd]"
-        {
-            return Err(BellError::NotEventfd);
-        }
-        if !fcntl_getfl(&fd).map_err(refused)?.contains(OFlags::NONBLOCK) {
-            return Err(BellError::Blocking);
+        // Other descriptors have neither a domain nor a type.
+        let is_unix = socket_domain(&fd) == Ok(AddressFamily::UNIX);
+        if !is_unix || socket_type(&fd) != Ok(SocketType::STREAM) {
+            return Err(BellError::NotSocket);
         }
         Ok(Self(Arc::new(fd)))
     }
 
-    /// Wakes the process whose bell this is. Two system calls.
-    ///
-    /// Waits only for a hostile process, which makes the eventfd block and fills its counter between the two
-    /// calls. Then it waits until somebody drains the bell. The system offers no write to an eventfd that
-    /// never waits.
+    /// Wakes the process that has the other end. Never waits. One system call.
     pub fn ring(&self) {
-        // A full counter says that the bell rings already. Writing would wait for room if another process has
-        // made the file block, as it still does if the counter is filled now.
-        if !self.is(PollFlags::OUT) {
-            return;
-        }
-        // Nothing can be done about other errors.
-        while rustix::io::write(&self.0, &1_u64.to_ne_bytes()) == Err(Errno::INTR) {}
+        // If the buffer is full, the other end rings already. If it is closed, nobody is left to wake.
+        while send(&self.0, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
     }
 
-    /// Resets this process's bell, and returns whether it rang. Call this before
+    /// Resets this end, and returns whether it rang. Call this before
     /// [`Channel::bell_rang`](crate::Channel::bell_rang), so that a ring in between is not lost. Never waits.
     /// One system call.
+    ///
+    /// After more than 64 rings, the end may stay readable.
     pub fn drain(&self) -> bool {
-        let mut count = [0; 8];
+        let mut rings = [0; MAX_DRAINED];
         loop {
-            let space = &mut [IoSliceMut::new(&mut count)];
-            // The flag belongs to this read, so no other process can make it wait.
-            match rustix::io::preadv2(&self.0, space, CURRENT_POSITION, ReadWriteFlags::NOWAIT) {
-                Ok(_) => return true,
-                Err(Errno::AGAIN) => return false,
+            match recv(&self.0, &mut rings, RecvFlags::DONTWAIT) {
+                Ok((_, count)) => return count > 0,
                 Err(Errno::INTR) => {}
-                // Linux before 5.8 knows no such flag for eventfds, and emulators may lack the call.
-                Err(_) => return self.is(PollFlags::IN) && rustix::io::read(&self.0, &mut count).is_ok(),
+                Err(_) => return false,
             }
         }
     }
 
-    /// Whether the eventfd is readable or writable now.
-    fn is(&self, ready: PollFlags) -> bool {
+    /// Whether the other end is closed. This end then stays readable, so stop waiting for it. One system
+    /// call.
+    pub fn is_hung_up(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            match poll(&mut [PollFd::new(&self.0, ready)], Some(&now)) {
+            let mut ends = [PollFd::new(&self.0, PollFlags::empty())];
+            match poll(&mut ends, Some(&now)) {
                 Err(Errno::INTR) => {}
-                polled => return polled.is_ok_and(|ready| ready > 0),
+                polled => return polled.is_ok() && ends[0].revents().contains(PollFlags::HUP),
             }
         }
+    }
+}
+
+/// The end's descriptor, to pass to the process that uses it.
+impl From<Bell> for Arc<OwnedFd> {
+    fn from(bell: Bell) -> Self {
+        bell.0
     }
 }
 
@@ -124,46 +111,63 @@ impl AsFd for Bell {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::ioctl_fionbio;
+    use rustix::net::{Shutdown, shutdown};
+
     use super::*;
 
     #[test]
-    fn a_bell_rings_until_it_is_drained_however_often_it_was_rung() {
-        let bell = Bell::new().expect("a descriptor is left");
-        assert!(!bell.drain(), "nobody rang");
-        let other = Bell::from_fd(bell.as_fd().try_clone_to_owned().expect("a descriptor is left"));
-        let other = other.expect("an eventfd");
+    fn each_end_rings_at_the_other_until_it_is_drained() {
+        let (one, other) = Bell::pair().expect("descriptors are left");
+        assert!(!one.drain() && !other.drain(), "nobody rang");
+        let other = Bell::from_fd(other.as_fd().try_clone_to_owned().expect("a descriptor is left"));
+        let other = other.expect("an end");
         for _ in 0..3 {
             other.ring();
         }
-        assert!(bell.drain());
-        assert!(!bell.drain());
-        // The counter is full.
-        rustix::io::write(&bell, &(u64::MAX - 1).to_ne_bytes()).expect("it fits");
-        other.ring();
-        assert!(bell.drain());
+        assert!(!other.drain(), "the rings are for the other end");
+        assert!(one.drain());
+        assert!(!one.drain());
+        one.ring();
+        assert!(other.drain());
+        assert!(!other.drain());
     }
 
-    /// Both processes share the open file, so each can change it for the other.
+    /// A process does to its own end whatever it can.
     #[test]
-    fn a_bell_that_another_process_makes_block_is_drained_and_rung_without_waiting() {
-        let bell = Bell::new().expect("a descriptor is left");
-        let other = bell.as_fd().try_clone_to_owned().expect("a descriptor is left");
-        rustix::io::ioctl_fionbio(&other, false).expect("an eventfd");
-        assert!(!fcntl_getfl(&bell).expect("an eventfd").contains(OFlags::NONBLOCK), "it blocks here, too");
-        assert!(!bell.drain(), "nobody rang");
-        bell.ring();
-        assert!(bell.drain());
-        assert!(!bell.drain());
-        rustix::io::write(&other, &(u64::MAX - 1).to_ne_bytes()).expect("it fits");
-        bell.ring();
-        assert!(bell.drain());
+    fn nothing_that_a_process_does_to_its_end_makes_its_peer_wait() {
+        let (own, peers) = Bell::pair().expect("descriptors are left");
+        for blocks in [true, false] {
+            ioctl_fionbio(&peers, !blocks).expect("a socket");
+            assert!(!own.drain(), "nobody rang");
+            // Many more than there is room for.
+            (0..10_000).for_each(|_| own.ring());
+            (0..10_000).for_each(|_| peers.ring());
+            assert!(own.drain());
+            while own.drain() {}
+            while peers.drain() {}
+        }
+        assert!(!own.is_hung_up());
+        shutdown(&peers, Shutdown::Both).expect("a connected socket");
+        own.ring();
+        assert!(!own.drain());
+        assert!(own.is_hung_up());
+        drop(peers);
+        own.ring();
+        assert!(!own.drain());
+        assert!(own.is_hung_up());
     }
 
     #[test]
-    fn what_is_not_an_eventfd_or_blocks_is_refused() {
+    fn what_is_not_a_unix_stream_socket_is_refused() {
         let (pipe, _other) = io::pipe().expect("descriptors are left");
-        assert_eq!(Bell::from_fd(pipe.into()).err(), Some(BellError::NotEventfd));
-        let blocking = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor is left");
-        assert_eq!(Bell::from_fd(blocking).err(), Some(BellError::Blocking));
+        assert_eq!(Bell::from_fd(pipe.into()).err(), Some(BellError::NotSocket));
+        let (packets, _other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("descriptors are left");
+        assert_eq!(Bell::from_fd(packets).err(), Some(BellError::NotSocket));
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC);
+        let event = event.expect("a descriptor is left");
+        assert_eq!(Bell::from_fd(event).err(), Some(BellError::NotSocket));
     }
 }

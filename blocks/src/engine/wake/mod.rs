@@ -8,7 +8,7 @@
 //! other one then changes a counter that it writes itself, [`rung`], and wakes
 //!
 //! - threads, which sleep on that counter and on those of other processes at once ([`watch`]);
-//! - by the [`bell`] of the process, a thread that wakes tasks. It also wakes threads, if the system cannot
+//! - by a [`bell`], a thread of that process that wakes tasks. It also wakes threads, if the system cannot
 //!   put them to sleep on several words, or if there are too many counters.
 //!
 //! ```text

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::sync::Notify;
 
-/// Stands for the eventfd of a process.
+/// Stands for both ends: the ring of one is heard at the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Bell(Arc<Notify>);
 

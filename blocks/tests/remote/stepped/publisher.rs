@@ -13,7 +13,7 @@ use super::{
 };
 use crate::messages::{self, Random};
 use crate::other_process::{OtherProcess, Socket};
-use crate::{attach, config, open_files, open_with, publish, terms};
+use crate::{attach, config, open_files, open_unanswered, publish, terms};
 
 /// Blocks of the channel.
 const BLOCKS: u64 = 32;
@@ -85,18 +85,18 @@ impl Operation {
 /// The process that is stopped.
 fn be_victim(socket: &Socket, operation: Operation) {
     let mut writer = channel(config()).expect("a channel");
-    let bell = Bell::new().expect("a descriptor is left");
     be_met(socket);
-    attach(writer.channel(), &bell, socket);
+    attach(writer.channel(), socket);
     socket.expect("joined");
     (0..operation.before()).for_each(|sequence| publish(&mut writer, sequence));
     let shared = Arc::clone(writer.channel());
     let (mut offered, mut other) = (None, None);
     if matches!(operation, Attach | Detach) {
         let SegmentFiles { control, arena } = shared.share().expect("it is shared");
-        socket.send("another", &[control.as_fd(), arena.as_fd(), bell.as_fd()]);
-        let [annex, bell] = socket.receive_files("annex");
-        offered = Some((annex, Bell::from_fd(bell).expect("a bell")));
+        let (bell, others_bell) = Bell::pair().expect("descriptors are left");
+        socket.send("another", &[control.as_fd(), arena.as_fd(), others_bell.as_fd()]);
+        let [annex] = socket.receive_files("annex");
+        offered = Some((annex, bell));
     }
     if operation == Detach {
         let (annex, bell) = offered.take().expect("just offered");
@@ -162,17 +162,16 @@ impl Stage {
         let index = Operation::ALL.iter().position(|one| *one == operation).expect("one of all");
         victim.socket.send(&format!("victim {index}"), &[]);
         let tracee = meet(&victim).expect("it was permitted before");
-        let bell = Bell::new().expect("a descriptor is left");
-        let channel = open_with(&victim.socket, &bell);
+        let (channel, bell) = open_unanswered(&victim.socket);
         let mut readers = <[Receiver; 3]>::default();
         let paces = [Overflow::Block, Overflow::DropOldest, Overflow::DropNewest];
         readers.iter_mut().zip(paces).for_each(|(reader, pace)| reader.join(&channel, pace));
         victim.socket.send("joined", &[]);
         let mut others = None;
         if matches!(operation, Attach | Detach) {
-            let [control, arena, publisher] = victim.socket.receive_files("another");
-            let (other, annex) = open_files(control, arena, publisher);
-            victim.socket.send("annex", &[annex.as_fd(), bell.as_fd()]);
+            let [control, arena, bell] = victim.socket.receive_files("another");
+            let (other, annex) = open_files(control, arena, Bell::from_fd(bell).expect("a bell"));
+            victim.socket.send("annex", &[annex.as_fd()]);
             others = Some(other);
         }
         victim.socket.expect("ready");

@@ -124,7 +124,7 @@ fn be_victim(socket: &Socket, operation: Operation, pace: Overflow) {
     if operation == Open {
         let [control, arena, bell] = socket.receive_files("open");
         victim.say("ready");
-        drop(marked(|| open_files(control, arena, bell)));
+        drop(marked(|| open_files(control, arena, Bell::from_fd(bell).expect("a bell"))));
         victim.say("did");
         return socket.expect("end");
     }
@@ -171,7 +171,6 @@ struct Stage {
     test: &'static str,
     pace: Overflow,
     writer: Writer,
-    bell: Bell,
     here: Reader,
     there: OtherProcess,
     published: u64,
@@ -190,15 +189,14 @@ struct Whole {
 impl Stage {
     fn new(test: &'static str, pace: Overflow) -> Self {
         let writer = channel(config()).expect("a channel");
-        let bell = Bell::new().expect("a descriptor is left");
         let here = join(writer.channel(), Overflow::Block);
         let there = OtherProcess::start(test);
         there.socket.send("survivor", &[]);
-        attach(writer.channel(), &bell, &there.socket);
+        attach(writer.channel(), &there.socket);
         there.socket.expect("joined");
         stay_on_this_processor();
         let (random, stops) = (Random(std::process::id().into()), Stops::default());
-        Self { test, pace, writer, bell, here, there, published: 0, random, stops, lost: 0 }
+        Self { test, pace, writer, here, there, published: 0, random, stops, lost: 0 }
     }
 
     /// The counters of all subscribers: the survivors come first.
@@ -251,10 +249,11 @@ impl Stage {
         let tracee = meet(&victim).expect("it was permitted before");
         let annex = if operation == Open {
             let SegmentFiles { control, arena } = self.writer.channel().share().expect("it is shared");
-            victim.socket.send("open", &[control.as_fd(), arena.as_fd(), self.bell.as_fd()]);
+            let (_, bell) = Bell::pair().expect("descriptors are left");
+            victim.socket.send("open", &[control.as_fd(), arena.as_fd(), bell.as_fd()]);
             None
         } else {
-            Some(attach(self.writer.channel(), &self.bell, &victim.socket))
+            Some(attach(self.writer.channel(), &victim.socket).0)
         };
         let start = self.published;
         let counted = loop {

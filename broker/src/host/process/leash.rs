@@ -1,14 +1,14 @@
 //! [`Leash`]: how other threads reach the thread that runs a process.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blockcast_blocks::Bell;
+use crate::peers::event::Event;
 
-/// The requests to a run, and the bell that rings for them.
+/// The requests to a run, and the event that is set for them.
 #[derive(Debug)]
 pub(super) struct Leash {
     asked: Mutex<Asked>,
-    bell: Bell,
+    event: Arc<Event>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,21 +25,21 @@ pub(super) struct Asked {
 
 impl Leash {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { asked: Mutex::default(), bell: Bell::new()? })
+        Ok(Self { asked: Mutex::default(), event: Arc::new(Event::new()?) })
     }
 
-    pub(super) fn bell(&self) -> &Bell {
-        &self.bell
+    pub(super) fn event(&self) -> &Arc<Event> {
+        &self.event
     }
 
     pub(super) fn ask(&self, change: impl FnOnce(&mut Asked)) {
         change(&mut self.asked());
-        self.bell.ring();
+        self.event.set();
     }
 
     /// Takes the requests that have come since the last call.
     pub(super) fn take(&self) -> Asked {
-        self.bell.drain();
+        self.event.reset();
         std::mem::take(&mut self.asked())
     }
 

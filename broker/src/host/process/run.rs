@@ -161,7 +161,7 @@ impl<'r> Run<'r> {
         ];
         let pidfd = process.pidfd().try_clone().map_err(failed)?;
         let is_walled = program.is_sandboxed();
-        let (events, receiver) = ChildEvents::new(leash.bell().clone());
+        let (events, receiver) = ChildEvents::new(Arc::clone(leash.event()));
         let pid = process.pid().as_raw_nonzero().get();
         let new = NewChild { socket, pid, pidfd, name, grants, is_walled, component, job, events };
         let link = children.add(new)?;
@@ -209,7 +209,7 @@ impl<'r> Run<'r> {
         });
         let mut polled = vec![
             PollFd::new(self.process.pidfd(), PollFlags::IN),
-            PollFd::new(self.leash.bell(), PollFlags::IN),
+            PollFd::new(&**self.leash.event(), PollFlags::IN),
         ];
         polled.extend(self.outputs.iter().map(|output| PollFd::new(output, PollFlags::IN)));
         match poll(&mut polled, timeout.as_ref()) {

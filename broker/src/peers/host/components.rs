@@ -157,7 +157,7 @@ impl Child {
 
 #[cfg(test)]
 mod tests {
-    use blockcast_blocks::Bell;
+    use crate::peers::event::Event;
     use rustix::net::sockopt::set_socket_passcred;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -178,7 +178,7 @@ mod tests {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         set_socket_passcred(&socket, true).unwrap();
-        let (events, received) = ChildEvents::new(Bell::new().unwrap());
+        let (events, received) = ChildEvents::new(Arc::new(Event::new().unwrap()));
         let grants = Grants::all();
         let job = Job::new("child", &Default::default(), false, grants.get_limits()).to_file().unwrap();
         let number = host.add(NewChild {
@@ -194,9 +194,8 @@ mod tests {
         });
         let number = number.unwrap();
         let mut child = PacketSocket::new(theirs).unwrap();
-        let bell = Arc::new(Bell::new().unwrap().as_fd().try_clone_to_owned().unwrap());
         let hello = Request::Hello { versions: Versions::current(), name: String::new() };
-        child.send(&hello, vec![bell]).unwrap();
+        child.send(&hello, Vec::new()).unwrap();
         host.receive_all(number);
         // It does not read its greeting.
         let (outcome, tally) = (Outcome::Finished, Tally::default());

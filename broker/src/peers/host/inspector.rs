@@ -1,6 +1,6 @@
 //! [`HostInspector`]: the host's checks before it connects others.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use blockcast_blocks::{OpenError, Schema, SegmentView};
@@ -14,7 +14,14 @@ use crate::peers::registry::Inspector;
 use crate::peers::socket::File;
 
 /// A host keeps one in this many of its descriptors free for itself and for other processes.
-const FREE_DESCRIPTORS: u64 = 8;
+pub(super) const FREE_DESCRIPTORS: u64 = 8;
+
+/// Whether less than one `share`th of the process's descriptors is left, as far as this new one tells: the
+/// system numbers descriptors from the lowest free one on.
+pub(super) fn leaves_fewer_than(share: u64, new: &impl AsRawFd) -> bool {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    u64::try_from(new.as_raw_fd()).unwrap_or(0) >= most - most / share
+}
 
 /// Checks the requests of others against the host's own topics.
 #[derive(Debug)]
@@ -38,10 +45,7 @@ impl Inspector<File> for HostInspector {
 
     fn inspect_channel(&self, control: &File, arena: &File) -> Result<u64, Refusal> {
         let refused = |error: &dyn std::fmt::Display| Refusal::Other(error.to_string());
-        // The system numbers descriptors from the lowest free one on.
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let used = [control, arena].map(|file| u64::try_from(file.as_raw_fd()).unwrap_or(0));
-        if used.into_iter().any(|number| number >= most - most / FREE_DESCRIPTORS) {
+        if leaves_fewer_than(FREE_DESCRIPTORS, control) || leaves_fewer_than(FREE_DESCRIPTORS, arena) {
             return Err(Refusal::Limit(NO_ROOM.to_owned()));
         }
         // Subscribers check the files again. One that fails there would keep them out of the topic.

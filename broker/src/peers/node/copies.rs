@@ -28,13 +28,14 @@ impl Node {
     ) {
         let config = channel_config(publisher, schema);
         match self.open_channel(seat, config, owner, (terms.walled(), Trust::Walled), files) {
-            Ok((channel, annex)) => {
+            Ok((channel, annex, bell)) => {
                 let remote = RemoteSeat {
                     channel: Arc::downgrade(&channel),
                     offered: Some(channel),
                     topic: Weak::new(),
                     topic_name,
                     owner: (self.session, owner.id),
+                    bell,
                     number: publisher.number,
                     // A wall has one host all its life.
                     file: Default::default(),

@@ -34,6 +34,8 @@ pub(super) struct Attached {
     pub(super) annex: AnnexId,
     file: Option<FileId>,
     peer: (Session, PeerId),
+    /// The number of the bell.
+    bell: u64,
 }
 
 impl Node {
@@ -74,6 +76,7 @@ impl Node {
         let Some(published) = self.published.remove(&number) else { return };
         self.send(Request::ClosePublisher { channel: number });
         for attached in published.annexes.into_values() {
+            self.bells.remove(attached.bell);
             self.unwatch(attached.peer);
         }
     }
@@ -121,18 +124,25 @@ impl Node {
             let bell = Bell::from_fd(bell).map_err(|error| reason(&error))?;
             // First, so that the process is watched from the moment it takes part.
             self.watch(subscriber.id, &pidfd).map_err(|error| reason(&error))?;
+            let is_over = |node: &mut Self| node.unwatch((node.session, subscriber.id));
+            let number = self.bells.add(bell.clone(), &channel).map_err(|error| {
+                is_over(self);
+                reason(&error)
+            })?;
             let attached = channel.attach(annex, terms.annex(&subscriber.label), bell);
-            attached.map_err(|error| {
-                self.unwatch((self.session, subscriber.id));
+            let annex = attached.map_err(|error| {
+                self.bells.remove(number);
+                is_over(self);
                 if error == AnnexError::Ended { String::new() } else { reason(&error) }
-            })
+            })?;
+            Ok((annex, number))
         })();
         match attached {
-            Ok(annex) => {
+            Ok((annex, bell)) => {
                 self.watch_stalls(terms.stall());
                 if let Some(published) = self.published.get_mut(&number) {
                     let peer = (self.session, subscriber.id);
-                    published.annexes.insert(key, Attached { annex, file, peer });
+                    published.annexes.insert(key, Attached { annex, file, peer, bell });
                 }
                 self.send(Request::Attached { seat });
             }
@@ -149,6 +159,7 @@ impl Node {
         });
         let Some((channel, attached)) = found else { return };
         channel.inspect(|channel| drop(channel.detach(attached.annex)));
+        self.bells.remove(attached.bell);
         self.unwatch(attached.peer);
     }
 
@@ -161,6 +172,7 @@ impl Node {
         };
         let Some((_, attached)) = published.annexes.extract_if(.., is_it).next() else { return };
         published.channel.upgrade().inspect(|channel| drop(channel.detach(attached.annex)));
+        self.bells.remove(attached.bell);
         self.unwatch(attached.peer);
     }
 
@@ -169,6 +181,7 @@ impl Node {
         for published in self.published.values_mut() {
             for (_, gone) in published.annexes.extract_if(.., |_, attached| attached.peer == ended) {
                 published.channel.upgrade().inspect(|channel| drop(channel.detach(gone.annex)));
+                self.bells.remove(gone.bell);
             }
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct RemoteSeat {
     pub(super) topic: Weak<Topic>,
     pub(super) topic_name: String,
     pub(super) owner: (Session, PeerId),
+    /// The number of the bell.
+    pub(super) bell: u64,
     /// The number that the publisher's messages carry.
     pub(super) number: u64,
     /// The file of the control segment.
@@ -189,7 +191,7 @@ impl Node {
         let mut config = channel_config(&publisher, topic.schema());
         config.component_number = topic.component_number(publisher.number);
         match self.open_channel(seat, config, owner, (terms, trust), files) {
-            Ok((channel, annex)) => {
+            Ok((channel, annex, bell)) => {
                 let owner = (self.session, owner.id);
                 let remote = RemoteSeat {
                     channel: Arc::downgrade(&channel),
@@ -197,6 +199,7 @@ impl Node {
                     topic: Arc::downgrade(&topic),
                     topic_name: topic.name().to_owned(),
                     owner,
+                    bell,
                     number: publisher.number,
                     file: file.unwrap_or_default(),
                     annex: file_id(&annex),
@@ -250,7 +253,7 @@ impl Node {
         owner: &PeerRecord,
         (terms, trust): (Terms, Trust),
         files: [File; 4],
-    ) -> Result<(Arc<Channel>, File), String> {
+    ) -> Result<(Arc<Channel>, File, u64), String> {
         let [control, arena, bell, pidfd] = files;
         let files = SegmentFiles { control: owned(control).map_err(|error| reason(&error))?, arena };
         let bell = owned(bell).map_err(|error| reason(&error))?;
@@ -261,12 +264,16 @@ impl Node {
         // ended (`process_ended`) or has dropped the channel (`release`). Unless told otherwise, by an unsafe
         // option of the host, no message counts as valid. Walls trust nobody, and only copy messages
         // (`Passage::copy`).
-        let opened = unsafe { Channel::open_remote(files, config, &annex_terms, trust, bell) };
+        let opened = unsafe { Channel::open_remote(files, config, &annex_terms, trust, bell.clone()) };
         let (channel, annex) = opened.map_err(|error| reason(&error))?;
         // A new channel has no charge.
         let _ = channel.charge(Box::new(Farewell::new(self.session, seat, &self.commands)));
-        self.watch(owner.id, &pidfd).map_err(|error| reason(&error))?;
-        Ok((channel, Arc::new(annex)))
+        let bell = self.bells.add(bell, &channel).map_err(|error| reason(&error))?;
+        self.watch(owner.id, &pidfd).map_err(|error| {
+            self.bells.remove(bell);
+            reason(&error)
+        })?;
+        Ok((channel, Arc::new(annex), bell))
     }
 
     /// Joins the topic's subscriptions to the channel, once the publisher's process has attached us.
@@ -298,6 +305,7 @@ impl Node {
             self.fail_opening(&topic, &why);
         }
         if let Some(remote) = self.seats.remove(&key) {
+            self.bells.remove(remote.bell);
             self.unwatch(remote.owner);
         }
         self.settle(&topic, key.1);
@@ -335,6 +343,7 @@ impl Node {
     /// Releases a channel that this process no longer uses.
     pub(super) fn release(&mut self, session: Session, seat: SeatId) {
         let Some(remote) = self.seats.remove(&(session, seat)) else { return };
+        self.bells.remove(remote.bell);
         self.unwatch(remote.owner);
         if session == self.session && self.is_connected {
             self.send(Request::Left { seat });

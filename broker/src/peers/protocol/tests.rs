@@ -90,13 +90,25 @@ fn notices() -> Vec<Notice> {
 fn round_trip<M: Message + PartialEq>(message: &M) {
     let bytes = message.encode().expect("it is short");
     assert_eq!(M::decode(&bytes, message.files()).as_ref(), Ok(message));
-    let more = M::decode(&bytes, message.files() + 1);
-    assert_eq!(more, Err(CodecError::Files(message.files() + 1, message.files())));
+    for files in (0..=MAX_FILES).filter(|&files| !message.may_have(files)) {
+        assert_eq!(M::decode(&bytes, files), Err(CodecError::Files(files, message.files())));
+    }
     for len in 0..bytes.len() {
         assert!(M::decode(&bytes[..len], message.files()).is_err(), "{message:?} is complete after {len}");
     }
     let longer = [bytes, vec![0]].concat();
     assert!(matches!(M::decode(&longer, message.files()), Err(CodecError::Malformed(_))));
+}
+
+/// Processes of any version must be told how they differ, and no process may lack its notice.
+#[test]
+fn a_hello_may_have_a_descriptor_and_an_offer_may_have_none() {
+    let hello = Request::Hello { versions: Versions::current(), name: String::new() };
+    assert_eq!([0, 1, 2].map(|files| hello.may_have(files)), [true, true, false]);
+    let offers = notices().into_iter().filter(|notice| matches!(notice, Notice::Channel { .. }));
+    for offer in offers {
+        assert_eq!([0, 3, 4].map(|files| offer.may_have(files)), [true, false, true]);
+    }
 }
 
 #[test]

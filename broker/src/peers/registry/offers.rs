@@ -39,7 +39,10 @@ impl<F: Clone> Registry<F> {
         self.next_seat += 1;
         channel.seats.insert(seat);
         let state = SeatState::Waiting;
-        self.seats.insert(seat, Seat { channel: key, subscriber: to, state, counts: false, deadline: None });
+        self.seats.insert(
+            seat,
+            Seat { channel: key, subscriber: to, state, bell: None, counts: false, deadline: None },
+        );
         self.wait(to, Waiting::Offer(seat));
         Some(seat)
     }
@@ -59,7 +62,11 @@ impl<F: Clone> Registry<F> {
             let next = peer.waiting.pop_front_if(|next| may_offer || !matches!(next, Waiting::Offer(_)));
             match next {
                 None => return,
-                Some(Waiting::Offer(seat)) => self.send_offer(to, seat),
+                Some(Waiting::Offer(seat)) => {
+                    if !self.send_offer(to, seat) {
+                        return;
+                    }
+                }
                 Some(Waiting::Subscribed { request, seats, .. }) => {
                     self.send(to, Notice::Subscribed { request, seats });
                 }
@@ -67,22 +74,30 @@ impl<F: Clone> Registry<F> {
         }
     }
 
-    fn send_offer(&mut self, to: PeerId, id: SeatId) {
-        let Some(seat) = self.seats.get_mut(&id) else { return };
+    /// Returns `false` if the offer waits, because no descriptor is left until an earlier one is answered.
+    fn send_offer(&mut self, to: PeerId, id: SeatId) -> bool {
+        let Some(seat) = self.seats.get_mut(&id) else { return true };
         let key = seat.channel;
         if let Some(publisher) = self.peers.get_mut(&key.0).filter(|publisher| publisher.is_late) {
             // Nobody waits for it, so that its annexes need not wait here.
-            return publisher.held.push(id);
+            publisher.held.push(id);
+            return true;
+        }
+        let bell = (self.create_bell)();
+        if bell.is_none()
+            && let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.offered > 0)
+        {
+            peer.waiting.push_front(Waiting::Offer(id));
+            return false;
         }
         let (Some(channel), Some(publisher)) = (self.channels.get(&key), self.peers.get(&key.0)) else {
-            return;
+            return true;
         };
-        let files = vec![
-            channel.control.clone(),
-            channel.arena.clone(),
-            publisher.bell.clone(),
-            publisher.pidfd.clone(),
-        ];
+        // Without any, the process declines.
+        let files = bell.map_or_else(Vec::new, |(bell, publishers_bell)| {
+            seat.bell = Some(publishers_bell);
+            vec![channel.control.clone(), channel.arena.clone(), bell, publisher.pidfd.clone()]
+        });
         let trust = publisher.trust;
         (seat.state, seat.counts) = (SeatState::Offered, true);
         let (topic, publisher) = (channel.topic.clone(), channel.publisher.clone());
@@ -96,10 +111,11 @@ impl<F: Clone> Registry<F> {
             peer.offered += 1;
         }
         self.send_with(to, Notice::Channel { seat: id, topic, publisher, owner, terms }, files);
+        true
     }
 
     /// Call this when a seat leaves its state, before anything else is sent to its process.
-    pub(super) fn leave_state(&mut self, id: SeatId, seat: &Seat) {
+    pub(super) fn leave_state(&mut self, id: SeatId, seat: &Seat<F>) {
         if let Some(deadline) = seat.deadline {
             self.attaching.remove(&(deadline, id));
         }

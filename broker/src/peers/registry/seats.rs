@@ -21,14 +21,16 @@ impl<F: Clone> Registry<F> {
             return Ok(());
         };
         let deadline = now + self.patience;
-        if let Some(seat) = self.seats.get_mut(&id) {
-            // It still counts.
-            (seat.state, seat.deadline) = (SeatState::Attaching, Some(deadline));
-            self.attaching.insert((deadline, id));
-        }
+        let Some(seat) = self.seats.get_mut(&id) else { return Ok(()) };
+        let Some(bell) = seat.bell.take() else {
+            return Err(Violation(format!("an annex for seat {}, whose channel it was not given", id.0)));
+        };
+        // It still counts.
+        (seat.state, seat.deadline) = (SeatState::Attaching, Some(deadline));
+        self.attaching.insert((deadline, id));
         let (subscriber, terms) = (self.record(from), self.terms(from));
         let Some(peer) = self.peers.get(&from) else { return Ok(()) };
-        let files = vec![annex, peer.bell.clone(), peer.pidfd.clone()];
+        let files = vec![annex, bell, peer.pidfd.clone()];
         let notice = Notice::Attach { seat: id, channel: key.1, subscriber, terms };
         self.send_with(key.0, notice, files);
         if !self.waits_for(key.0) {
@@ -186,7 +188,7 @@ impl<F: Clone> Registry<F> {
         self.go_on(seat.subscriber);
     }
 
-    fn forget_seat(&mut self, id: SeatId) -> Option<Seat> {
+    fn forget_seat(&mut self, id: SeatId) -> Option<Seat<F>> {
         let seat = self.seats.remove(&id)?;
         self.leave_state(id, &seat);
         if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
@@ -240,7 +242,7 @@ impl<F: Clone> Registry<F> {
         Ok(Some(seat.subscriber))
     }
 
-    fn known_seat(&self, id: SeatId) -> Result<Option<&Seat>, Violation> {
+    fn known_seat(&self, id: SeatId) -> Result<Option<&Seat<F>>, Violation> {
         if id.0 >= self.next_seat {
             return Err(Violation(format!("seat {} does not exist", id.0)));
         }

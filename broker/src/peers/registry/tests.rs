@@ -41,7 +41,11 @@ struct Host {
 impl Host {
     fn new(options: &ServeOptions) -> Self {
         let limits = options.get_limits().clone();
-        Self { registry: Registry::new(options, 0), limits, now: Instant::now() }
+        Self {
+            registry: Registry::new(options, 0, || Some(("bell", "publisher's bell"))),
+            limits,
+            now: Instant::now(),
+        }
     }
 
     fn admit(&mut self, label: &str, grants: Option<Grants>) -> PeerId {
@@ -84,7 +88,10 @@ impl Host {
     fn take_seat(&mut self, subscriber: PeerId, publisher: PeerId, seat: SeatId) -> Vec<Outgoing<File>> {
         let attach = self.send(subscriber, Request::Annex { seat }, &["annex"]).expect("it was offered");
         assert_eq!(attach.len(), 1);
-        assert_eq!((attach[0].to, &attach[0].files), (publisher, &vec!["annex", "bell", "pidfd"]));
+        assert_eq!(
+            (attach[0].to, &attach[0].files),
+            (publisher, &vec!["annex", "publisher's bell", "pidfd"])
+        );
         let attached = self.send(publisher, Request::Attached { seat }, &[]).expect("it was asked");
         assert_eq!(attached, [to(subscriber, Notice::Attached { seat })]);
         self.send(subscriber, Request::Joined { seat }, &[]).expect("it is attached")
@@ -93,7 +100,7 @@ impl Host {
 
 fn newcomer(label: &str, grants: Option<Grants>, trust: Trust) -> Newcomer<File> {
     let (limits, topics, label) = (PeerLimits::default(), u32::MAX, label.to_owned());
-    Newcomer { grants, limits, topics, trust, label, component: None, bell: "bell", pidfd: "pidfd" }
+    Newcomer { grants, limits, topics, trust, label, component: None, pidfd: "pidfd" }
 }
 
 #[test]
@@ -314,7 +321,7 @@ fn what_no_correct_process_sends_is_a_violation_and_changes_nothing() {
     let versions = crate::peers::protocol::Versions::current();
     let why = String::new;
     let violations: Vec<(PeerId, Request, &[File])> = vec![
-        (a, Request::Hello { versions, name: String::new() }, &["bell"]),
+        (a, Request::Hello { versions, name: String::new() }, &[]),
         (a, open(1, "topic", "numbers"), &["control", "arena"]),
         (b, subscribe("topic", "numbers"), &[]),
         // A seat that was never offered, and one of somebody else.
@@ -362,7 +369,7 @@ fn nothing_is_kept_of_processes_that_have_left() {
 #[test]
 fn publishers_that_join_another_host_have_other_numbers() {
     let first = |salt| {
-        let mut registry: Registry<File> = Registry::new(&ServeOptions::new(), salt);
+        let mut registry: Registry<File> = Registry::new(&ServeOptions::new(), salt, || None);
         let newcomer = || newcomer("", None, Trust::Checked);
         [(); 3].map(|()| registry.admit(newcomer()).1)
     };

@@ -36,7 +36,7 @@ fn refusal(seals: SealFlags, change: impl FnOnce(&mut Vec<u8>)) -> AnnexError {
     let pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
     let mut bytes = bytes_of(&annex_of(&pair));
     change(&mut bytes);
-    let (terms, bell) = (AnnexTerms::default(), Bell::new().unwrap());
+    let (terms, bell) = (AnnexTerms::default(), Bell::pair().unwrap().0);
     pair.writer.channel().attach(memfd(&bytes, seals), terms, bell).unwrap_err()
 }
 
@@ -64,7 +64,7 @@ fn a_file_of_huge_pages_is_refused() {
     let Ok(file) = file else { return eprintln!("skipped: the system has no files of huge pages") };
     fcntl_add_seals(&file, ALL_SEALS).unwrap();
     let pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
-    let refused = pair.writer.channel().attach(file, AnnexTerms::default(), Bell::new().unwrap());
+    let refused = pair.writer.channel().attach(file, AnnexTerms::default(), Bell::pair().unwrap().0);
     assert_eq!(refused.unwrap_err(), SegmentError::HugePages(SegmentFile::Annex).into());
 }
 
@@ -88,7 +88,7 @@ fn what_is_not_an_annex_of_the_channel_is_refused() {
     assert!(matches!(other, AnnexError::File(SegmentError::Geometry(_))), "{other}");
     let pair = Pair::new(&AnnexTerms::default(), Trust::Checked);
     let (pipe, _other) = std::io::pipe().unwrap();
-    let refused = pair.writer.channel().attach(pipe.into(), AnnexTerms::default(), Bell::new().unwrap());
+    let refused = pair.writer.channel().attach(pipe.into(), AnnexTerms::default(), Bell::pair().unwrap().0);
     assert_eq!(refused.unwrap_err(), SegmentError::NoMemfd(SegmentFile::Annex).into());
 }
 
@@ -98,7 +98,7 @@ fn a_ring_that_others_can_write_is_not_opened() {
     let files = pair.writer.channel().share().unwrap();
     let control = memfd(&bytes_of(&files.control), SealFlags::SHRINK | SealFlags::GROW);
     let files = SegmentFiles { control, ..files };
-    let (terms, bell) = (AnnexTerms::default(), Bell::new().unwrap());
+    let (terms, bell) = (AnnexTerms::default(), Bell::pair().unwrap().0);
     // SAFETY: nothing is opened.
     let refused = unsafe { Channel::open_remote(files, config(), &terms, Trust::Checked, bell) };
     let missing = "F_SEAL_FUTURE_WRITE";
@@ -216,7 +216,7 @@ proptest! {
         // Many of its cursors are in use.
         set(&mut bytes, Preamble::LEN, u32::MAX);
         let annex = memfd(&bytes, ALL_SEALS);
-        let annex = pair.writer.channel().attach(annex, terms.clone(), Bell::new().unwrap()).unwrap();
+        let annex = pair.writer.channel().attach(annex, terms.clone(), Bell::pair().unwrap().0).unwrap();
         for number in 0..100 {
             pair.publish(&[number]).unwrap();
             let _ = pair.writer.channel().stats();
@@ -251,7 +251,7 @@ proptest! {
             bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         }
         let files = SegmentFiles { control: memfd(&bytes, ALL_SEALS), ..files };
-        let (terms, bell) = (AnnexTerms::default(), Bell::new().unwrap());
+        let (terms, bell) = (AnnexTerms::default(), Bell::pair().unwrap().0);
         // SAFETY: the messages do not change.
         let opened = unsafe { Channel::open_remote(files, config(), &terms, Trust::Checked, bell) };
         let Ok((channel, _annex)) = opened else { return Ok(()) };
