@@ -2,9 +2,11 @@
 //! other processes.
 
 mod clients;
+mod faults;
 mod hostile;
 mod messages;
 mod processes;
+mod proxy;
 mod ring;
 mod support;
 mod tool;
