@@ -14,6 +14,9 @@ use crate::support::{
     Counting, Numbers, Side, all, options, publish, publisher, receive, session, subscriber, until,
 };
 
+/// Messages that a flow publishes before it pauses.
+const AT_ONCE: u64 = 20;
+
 /// Two brokers with the proxy between them.
 struct Link {
     proxy: Proxy,
@@ -45,35 +48,35 @@ impl Link {
     }
 }
 
-/// A thread that publishes ascending numbers, without a pause that would spare the link.
-struct Flow {
+/// A thread that publishes ascending numbers, some each millisecond.
+pub struct Flow {
     thread: JoinHandle<()>,
     is_ending: Arc<AtomicBool>,
     published: Arc<AtomicU64>,
 }
 
 impl Flow {
-    fn start(mut numbers: Publisher<Numbers>, first: u64) -> Self {
+    pub fn start(mut numbers: Publisher<Numbers>, first: u64) -> Self {
         let (is_ending, published) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
         let (ending, count) = (Arc::clone(&is_ending), Arc::clone(&published));
         let thread = std::thread::spawn(move || {
             while !ending.load(Ordering::Relaxed) {
                 let next = count.load(Ordering::Relaxed);
-                publish(&mut numbers, next..next + 20);
-                count.store(next + 20, Ordering::Relaxed);
+                publish(&mut numbers, next..next + AT_ONCE);
+                count.store(next + AT_ONCE, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
         Self { thread, is_ending, published }
     }
 
-    /// Messages so far, except for some of the last ones.
-    fn published(&self) -> u64 {
-        self.published.load(Ordering::Relaxed)
+    /// The number of a message that was not published before now.
+    pub fn after_now(&self) -> u64 {
+        self.published.load(Ordering::Relaxed) + AT_ONCE
     }
 
     /// Ends the publisher. Returns how many messages it has published.
-    fn end(self) -> u64 {
+    pub fn end(self) -> u64 {
         self.is_ending.store(true, Ordering::Relaxed);
         self.thread.join().expect("it has published");
         self.published.load(Ordering::Relaxed)
@@ -84,7 +87,7 @@ impl Counting {
     /// Receives until a message arrives that was published after now.
     #[track_caller]
     fn resume(&mut self, flow: &Flow) {
-        let now = flow.published() + 20;
+        let now = flow.after_now();
         while self.next.is_none_or(|next| next <= now) {
             assert!(self.step(), "the publisher has not ended");
         }

@@ -1,5 +1,6 @@
 //! Brokers with bridges, and other processes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -226,6 +227,7 @@ impl Talk {
 
 /// What a process that a test has started knows.
 pub struct This {
+    pub role: String,
     pub place: String,
     pub talk: Talk,
 }
@@ -233,10 +235,10 @@ pub struct This {
 impl This {
     /// `None` in the process that cargo has started.
     pub fn get() -> Option<Self> {
-        std::env::var_os(ROLE)?;
+        let role = std::env::var(ROLE).ok()?;
         let place = std::env::var(PLACE).expect("it comes with the role");
         let stream: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor is left");
-        Some(Self { place, talk: Talk::new(stream.into()) })
+        Some(Self { role, place, talk: Talk::new(stream.into()) })
     }
 }
 
@@ -249,9 +251,16 @@ pub struct Other {
 impl Other {
     /// Runs the test with this full name.
     pub fn start(test: &str, role: &str, place: &str) -> Self {
+        Self::start_in(&[], test, role, place)
+    }
+
+    /// Runs the test by this other program, which becomes it.
+    pub fn start_in(enter: &[&str], test: &str, role: &str, place: &str) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("descriptors are left");
         let program: &Path = &std::env::current_exe().expect("this program");
-        let child = Command::new(program)
+        let mut words = enter.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let child = Command::new(words.next().expect("at least this program"))
+            .args(words)
             .args(["--nocapture", "--exact", test])
             .env(ROLE, role)
             .env(PLACE, place)
@@ -260,6 +269,11 @@ impl Other {
             .spawn()
             .expect("this program runs");
         Self { child, talk: Talk::new(ours) }
+    }
+
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {
