@@ -15,6 +15,7 @@ compile_error!("blockcast-bench runs on Linux only, as does what it measures");
 pub mod compare;
 #[cfg(feature = "guests")]
 pub mod guests;
+pub mod latencies;
 pub mod limits;
 pub mod machine;
 pub mod pair;

@@ -21,7 +21,7 @@ pub struct Pair {
 }
 
 /// Result of a round of [`Pair::run`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Round {
     /// Nanoseconds per message (throughput) or one way (ping-pong, median of its slices).
     pub nanoseconds: f64,
@@ -29,6 +29,8 @@ pub struct Round {
     pub there: Tally,
     /// Received in the first thread (ping-pong only).
     pub back: Tally,
+    /// Nanoseconds of each round trip ([`Pair::latencies`] only).
+    pub trips: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,7 @@ enum Outcome {
     Published { started: Instant },
     Received { ended: Instant, tally: Tally },
     Pinged { one_way: f64, tally: Tally },
+    Timed { trips: Vec<u64>, tally: Tally },
     Ponged { tally: Tally },
 }
 
@@ -70,16 +73,29 @@ impl Pair {
     /// Each message is answered before the next is sent.
     #[must_use]
     pub fn ping_pong(there: Halves, back: Halves) -> Self {
+        Self::answered(there, back, |source, sink, first, messages| {
+            let (one_way, tally) = ping(source, sink, first, messages);
+            Outcome::Pinged { one_way, tally }
+        })
+    }
+
+    /// Like [`ping_pong`](Self::ping_pong), and takes the time of each round trip.
+    #[must_use]
+    pub fn latencies(there: Halves, back: Halves) -> Self {
+        Self::answered(there, back, |source, sink, first, messages| {
+            let (trips, tally) = ping_each(source, sink, first, messages);
+            Outcome::Timed { trips, tally }
+        })
+    }
+
+    fn answered(there: Halves, back: Halves, ping: Ping) -> Self {
         Self::spawn(
             move |together| {
                 let mut sink = (back.sink)();
                 together();
                 let mut source = (there.source)();
                 together();
-                Box::new(move |first, messages| {
-                    let (one_way, tally) = ping(&mut *source, &mut *sink, first, messages);
-                    Outcome::Pinged { one_way, tally }
-                })
+                Box::new(move |first, messages| ping(&mut *source, &mut *sink, first, messages))
             },
             move |together| {
                 let mut sink = (there.sink)();
@@ -109,6 +125,10 @@ impl Pair {
                 }
                 Outcome::Pinged { one_way, tally } => {
                     round.nanoseconds = one_way;
+                    round.back = tally;
+                }
+                Outcome::Timed { trips, tally } => {
+                    (round.nanoseconds, round.trips) = (one_way_of(&trips), trips);
                     round.back = tally;
                 }
                 Outcome::Ponged { tally } => round.there = tally,
@@ -154,6 +174,8 @@ impl Pair {
     }
 }
 
+/// Sends messages that are answered, and measures.
+type Ping = fn(&mut dyn Source, &mut dyn Sink, u64, u64) -> Outcome;
 /// A thread's work in each round, given the range of message numbers.
 type Job = Box<dyn FnMut(u64, u64) -> Outcome>;
 /// Creates the work in its own thread. The argument synchronizes both threads.
@@ -185,6 +207,32 @@ pub(crate) fn ping(source: &mut dyn Source, sink: &mut dyn Sink, first: u64, mes
         slices.push(began.elapsed().as_nanos() as f64 / trips as f64 / 2.0);
     }
     (median(&mut slices), tally)
+}
+
+/// Sends messages and waits for the answer to each. Returns the nanoseconds of every round trip. The clock is
+/// read once per trip, which the times include.
+pub(crate) fn ping_each(
+    source: &mut dyn Source,
+    sink: &mut dyn Sink,
+    first: u64,
+    messages: u64,
+) -> (Vec<u64>, Tally) {
+    let mut tally = Tally::default();
+    let mut trips = Vec::with_capacity(messages as usize);
+    let mut began = Instant::now();
+    for number in first..first + messages {
+        source.publish(number, 1);
+        tally += sink.receive(number, 1);
+        let ended = Instant::now();
+        trips.push(ended.duration_since(began).as_nanos() as u64);
+        began = ended;
+    }
+    (trips, tally)
+}
+
+/// Returns the median nanoseconds of one way, given those of round trips.
+pub(crate) fn one_way_of(trips: &[u64]) -> f64 {
+    median(&mut trips.iter().map(|&trip| trip as f64 / 2.0).collect::<Vec<_>>())
 }
 
 /// Answers messages.

@@ -99,6 +99,7 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
     for row in records {
         if let Some(mode) = row.mode
             && row.value.is_none()
+            && row.latency_ns.is_none()
         {
             let work = (row.bench, mode, row.payload);
             if !pairs.contains(&work) {
@@ -116,6 +117,13 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
         let file = format!("{bench}-{mode}-{}.svg", size.replace(' ', "-"));
         bars(&folder.join(file), &title, &rows)?;
     }
+    for bench in ["latency", "latency-processes"] {
+        for mode in ["spinning", "blocking"] {
+            let rows: Vec<&Record> = of(bench).into_iter().filter(|row| row.mode == Some(mode)).collect();
+            let title = format!("{bench}, {mode}: ns one way, by the share of messages that take longer");
+            tails(&folder.join(format!("{bench}-{mode}.svg")), &title, &rows)?;
+        }
+    }
     Ok(())
 }
 
@@ -125,6 +133,66 @@ struct Chart {
     y: &'static str,
     column: fn(&Record) -> usize,
     label: fn(usize) -> String,
+}
+
+/// Draws one line per candidate: its latencies by the share of messages that take longer, both logarithmic.
+/// Draws nothing without rows.
+fn tails(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
+    let tail = |row: &Record| row.latency_ns.as_ref().map(|latency| latency.tail.clone()).unwrap_or_default();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (low, high) = range(rows.iter().flat_map(|row| tail(row)).map(|(_, latency)| latency as f64));
+    let area = SVGBackend::new(path, (860, 480)).into_drawing_area();
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18, &TEXT))
+        .margin(12)
+        .margin_right(190)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..5.0, (low..high).log_scale())
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .x_desc("one message in")
+        .y_desc("ns")
+        .x_labels(6)
+        .x_label_formatter(&|&at| format!("{:.0}", 10_f64.powf(at)))
+        .y_label_formatter(&|&at| report::number(at))
+        .label_style(("sans-serif", 14, &TEXT))
+        .axis_desc_style(("sans-serif", 15, &TEXT))
+        .axis_style(TEXT)
+        .bold_line_style(TEXT.mix(0.3))
+        .light_line_style(TRANSPARENT)
+        .draw()
+        .map_err(failed)?;
+    let mut names = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        let width = if row.candidate == REFERENCE { 4 } else { 2 };
+        let points: Vec<(f64, f64)> =
+            tail(row).into_iter().map(|(share, latency)| (-share.log10(), latency as f64)).collect();
+        let Some(&end) = points.last() else { continue };
+        chart.draw_series(LineSeries::new(points, colour.stroke_width(width))).map_err(failed)?;
+        names.push((chart.backend_coord(&end), row.candidate.as_str(), colour));
+    }
+    name_lines(&area, names)?;
+    area.present().map_err(failed)
+}
+
+/// Writes each name where its line ends, and moves names apart that would overlap.
+fn name_lines(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    mut names: Vec<((i32, i32), &str, RGBColor)>,
+) -> anyhow::Result<()> {
+    names.sort_by_key(|&((_, y), ..)| y);
+    let mut below = i32::MIN;
+    for ((x, y), candidate, colour) in names {
+        let y = y.max(below);
+        below = y + 17;
+        area.draw(&Text::new(candidate.to_owned(), (x + 10, y - 7), styled(15, colour))).map_err(failed)?;
+    }
+    Ok(())
 }
 
 impl Chart {
@@ -162,7 +230,6 @@ impl Chart {
             .light_line_style(TRANSPARENT)
             .draw()
             .map_err(failed)?;
-        // Put each name where its line ends, and move them apart if they would overlap.
         let mut names = Vec::new();
         for (index, candidate) in candidates(rows).into_iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
@@ -182,14 +249,7 @@ impl Chart {
                 .map_err(failed)?;
             names.push((chart.backend_coord(&end), candidate, colour));
         }
-        names.sort_by_key(|&((_, y), ..)| y);
-        let mut below = i32::MIN;
-        for &((x, y), candidate, colour) in &names {
-            let y = y.max(below);
-            below = y + 17;
-            area.draw(&Text::new(candidate.to_owned(), (x + 10, y - 7), styled(15, colour)))
-                .map_err(failed)?;
-        }
+        name_lines(&area, names)?;
         area.present().map_err(failed)
     }
 }

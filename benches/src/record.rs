@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::latencies::Percentiles;
+
 /// The time of one candidate for one kind of work.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
@@ -33,6 +35,15 @@ pub struct Record {
     pub statistic: Statistic,
     /// Ratio to Blockcast's nanoseconds, by that statistic.
     pub ratio: f64,
+    /// For throughput: messages per second, by that statistic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<f64>,
+    /// For throughput of messages whose bytes are all written: bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    /// For latencies: their percentiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<Percentiles>,
 }
 
 /// Which of the slices counts.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use crate::latencies::Percentiles;
 use crate::machine::Machine;
+use crate::peers::REFERENCE;
 use crate::record::{Record, Statistic};
 
 /// Prints all tables, one per kind of work.
@@ -16,7 +18,9 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
         let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
         let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
         let processes: BTreeSet<Option<usize>> = rows.iter().map(|row| row.processes).collect();
-        if processes.len() > 1 {
+        if rows.iter().any(|row| row.latency_ns.is_some()) {
+            text += &latencies(&title, &rows);
+        } else if processes.len() > 1 {
             let title = format!("{title}, {}", bytes(rows[0].payload));
             text += &table(&title, &rows, "subscribing processes", |row| {
                 row.processes.map(|count| count.to_string()).unwrap_or_default()
@@ -36,6 +40,10 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
             }
         } else {
             text += &table(&title, &rows, "payload", |row| bytes(row.payload));
+            if rows.iter().any(|row| row.messages_per_second.is_some()) {
+                text += "\nMessages per second, and bytes if they are written:\n\n";
+                text += &cells(&rows, "payload", |row| bytes(row.payload), rate);
+            }
         }
     }
     text
@@ -74,6 +82,43 @@ fn table(title: &str, rows: &[&Record], what: &str, column: impl Fn(&Record) -> 
     writeln!(text, "\nNoise (interquartile range): {:.0} %, worst {:.0} %.", middle * 100.0, worst * 100.0)
         .expect("writing to a string succeeds");
     text
+}
+
+/// Prints a table of latencies.
+fn latencies(title: &str, rows: &[&Record]) -> String {
+    let mut text = format!("\n### {title}, {}: ns one way (times Blockcast)\n\n", bytes(rows[0].payload));
+    text += "| percentile | 50 | 99 | 99.9 | longest | messages |\n";
+    text += "| --- | ---: | ---: | ---: | ---: | ---: |\n";
+    let reference =
+        rows.iter().find(|row| row.candidate == REFERENCE).and_then(|row| row.latency_ns.as_ref());
+    for row in rows {
+        let Some(found) = &row.latency_ns else { continue };
+        write!(text, "| {} |", row.candidate).expect("writing to a string succeeds");
+        let times: [fn(&Percentiles) -> Option<u64>; 4] =
+            [|of| Some(of.p50), |of| of.p99, |of| of.p99_9, |of| Some(of.max)];
+        for time in times {
+            let ratio = time(found).zip(reference.and_then(time));
+            let ratio =
+                ratio.map_or(String::new(), |(own, other)| format!(" ({:.2})", own as f64 / other as f64));
+            let cell = time(found).map_or("too few".to_owned(), |time| format!("{time}{ratio}"));
+            write!(text, " {cell} |").expect("writing to a string succeeds");
+        }
+        writeln!(text, " {} |", found.messages).expect("writing to a string succeeds");
+    }
+    text
+}
+
+/// Formats messages and bytes per second.
+fn rate(row: &Record) -> String {
+    let Some(messages) = row.messages_per_second else { return String::new() };
+    let messages = match messages {
+        1e6.. => format!("{:.1} million", messages / 1e6),
+        _ => format!("{:.1} thousand", messages / 1e3),
+    };
+    match row.bytes_per_second {
+        Some(bytes) => format!("{messages}, {:.2} GB", bytes / 1e9),
+        None => messages,
+    }
 }
 
 /// Prints one row per candidate, with columns in order of first occurrence.

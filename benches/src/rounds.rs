@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::latencies::Latencies;
 use crate::work::Tally;
 
 /// Why a candidate has no time.
@@ -49,6 +50,8 @@ pub struct Timed {
     pub candidate: String,
     /// Bytes of its messages, if they differ between candidates.
     pub bytes: Option<usize>,
+    /// Its latencies, if each message is measured.
+    pub latencies: Option<Latencies>,
     work: Work,
     /// Minimum number of messages per slice.
     least: u64,
@@ -63,7 +66,15 @@ const TOO_LONG: f64 = 20.0;
 impl Timed {
     /// Creates a candidate that has not been measured.
     pub fn new(candidate: impl Into<String>, work: Work) -> Self {
-        Self { candidate: candidate.into(), bytes: None, work, least: 1, batch: 1, samples: Vec::new() }
+        let (bytes, latencies, samples) = (None, None, Vec::new());
+        Self { candidate: candidate.into(), bytes, latencies, work, least: 1, batch: 1, samples }
+    }
+
+    /// Creates a candidate whose work adds to `latencies`.
+    #[must_use]
+    pub fn with_latencies(mut self, latencies: Latencies) -> Self {
+        self.latencies = Some(latencies);
+        self
     }
 
     /// Creates a candidate with its own message size.
@@ -172,6 +183,7 @@ pub fn interleave(
 ) -> Result<(), Failure> {
     for candidate in candidates.iter_mut() {
         candidate.calibrate(slice)?;
+        candidate.latencies.iter().for_each(Latencies::reset);
     }
     for round in 0..rounds {
         // Start with a different one each time, so that no candidate always follows the same neighbour.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::latencies::Latencies;
 use crate::limits;
 use crate::machine;
 use crate::pair::Pair;
@@ -66,6 +67,11 @@ impl Group {
         self.rounds
     }
 
+    /// Whether one end publishes while another receives, as fast as both can.
+    fn is_throughput(&self) -> bool {
+        ["two-threads", "two-processes"].iter().any(|work| self.bench.starts_with(work))
+    }
+
     /// Measures the group. Calls `tick` after each round.
     ///
     /// # Errors
@@ -88,6 +94,7 @@ impl Group {
             Statistic::Median => timed.median(),
         };
         let reference = candidates.iter().find(|timed| timed.candidate == peers::REFERENCE).map(of);
+        let per_second = |timed: &Timed| self.is_throughput().then(|| (1e9 / of(timed)).round());
         candidates
             .iter()
             .map(|timed| Record {
@@ -103,6 +110,11 @@ impl Group {
                 noise: (timed.noise() * 1000.0).round() / 1000.0,
                 statistic: self.statistic,
                 ratio: (of(timed) / reference.unwrap_or(f64::NAN) * 100.0).round() / 100.0,
+                messages_per_second: per_second(timed),
+                bytes_per_second: per_second(timed)
+                    .filter(|_| self.shape.content == Content::Numbered)
+                    .map(|messages| messages * self.shape.payload as f64),
+                latency_ns: timed.latencies.as_ref().map(Latencies::percentiles),
             })
             .collect()
     }
@@ -211,6 +223,19 @@ fn two_threads(groups: &mut Vec<Group>, quick: bool) {
             shape: shape(64, Content::Numbered, wait),
             processes: None,
             make: ping_pong,
+            statistic: Statistic::Median,
+            slice,
+            rounds,
+        });
+    }
+    for (wait, mode) in spinning_and_blocking {
+        groups.push(Group {
+            bench: "latency",
+            mode: Some(mode),
+            value: None,
+            shape: shape(64, Content::Numbered, wait),
+            processes: None,
+            make: latency,
             statistic: Statistic::Median,
             slice,
             rounds,
@@ -380,20 +405,32 @@ fn throughput(group: &Group, only: &Only) -> Vec<Timed> {
 }
 
 fn ping_pong(group: &Group, only: &Only) -> Vec<Timed> {
-    let shape = group.shape;
+    answered(group.shape, only, |name, there, back| {
+        timed_answers(name, Pair::ping_pong(there, back), group.shape, None)
+    })
+}
+
+fn latency(group: &Group, only: &Only) -> Vec<Timed> {
+    answered(group.shape, only, |name, there, back| {
+        timed_answers(name, Pair::latencies(there, back), group.shape, Some(Latencies::new()))
+    })
+}
+
+/// Returns all candidates whose messages can be answered, and the limit.
+fn answered(shape: Shape, only: &Only, make: impl Fn(&'static str, Halves, Halves) -> Timed) -> Vec<Timed> {
     let mut all = Vec::new();
     for candidate in only.peers() {
         if let (Some(there), Some(back)) = (candidate.halves(shape), candidate.halves(shape)) {
-            all.push(timed_ping_pong(candidate.name(), there, back, shape));
+            all.push(make(candidate.name(), there, back));
         }
     }
     let (there, back) = limits::bounce(shape.wait);
-    all.push(timed_ping_pong(limits::LIMIT, there, back, shape));
+    all.push(make(limits::LIMIT, there, back));
     all
 }
 
-fn timed_ping_pong(name: &'static str, there: Halves, back: Halves, shape: Shape) -> Timed {
-    let mut pair = Pair::ping_pong(there, back);
+fn timed_answers(name: &'static str, mut pair: Pair, shape: Shape, latencies: Option<Latencies>) -> Timed {
+    let recorded = latencies.clone();
     let work = move |messages| {
         let round = pair.run(messages);
         for tally in [round.there, round.back] {
@@ -401,7 +438,12 @@ fn timed_ping_pong(name: &'static str, there: Halves, back: Halves, shape: Shape
                 return Err(Failure::Lost { candidate: name.to_owned(), expected: messages, tally });
             }
         }
+        recorded.iter().for_each(|latencies| latencies.record(&round.trips));
         Ok(round.nanoseconds)
     };
-    Timed::new(name, Box::new(work)).of_pool(shape.blocks)
+    let timed = Timed::new(name, Box::new(work)).of_pool(shape.blocks);
+    match latencies {
+        Some(latencies) => timed.with_latencies(latencies),
+        None => timed,
+    }
 }

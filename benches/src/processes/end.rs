@@ -11,7 +11,7 @@ use clap::Args;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::machine;
-use crate::pair::{ping, pong, start_together};
+use crate::pair::{ping, ping_each, pong, start_together};
 use crate::processes::board::Board;
 use crate::processes::candidate::Member;
 use crate::processes::meeting::{Meeting, PUBLISHER, Task};
@@ -182,7 +182,11 @@ impl Work<'_> {
                 let (one_way, tally) = ping(&mut **source, &mut **sink, first, messages);
                 Ok((Times::OneWay(one_way), tally))
             }
-            (Task::PingPong, Some(source), Some(sink)) => {
+            (Task::Latency, Some(source), Some(sink)) if self.end == PUBLISHER => {
+                let (trips, tally) = ping_each(&mut **source, &mut **sink, first, messages);
+                Ok((Times::Trips(trips), tally))
+            }
+            (Task::PingPong | Task::Latency, Some(source), Some(sink)) => {
                 Ok((Times::None, pong(&mut **source, &mut **sink, first, messages)))
             }
             (Task::WakeUp, Some(_), Some(_)) => self.wake(first, messages),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::latencies::Latencies;
 use crate::limits::LIMIT;
 use crate::machine;
-use crate::pair::median;
+use crate::pair::{median, one_way_of};
 use crate::processes::ends::Ends;
 use crate::processes::meeting::{Meeting, PUBLISHER, Task};
 use crate::processes::peers;
@@ -79,6 +80,7 @@ fn pairs(groups: &mut Vec<Group>, quick: bool) {
     };
     let throughput: Make = |group, only| all(group, only, Task::Throughput, whole);
     let ping_pong: Make = |group, only| all(group, only, Task::PingPong, whole);
+    let latency: Make = |group, only| all(group, only, Task::Latency, whole);
     let wake_up: Make = |group, only| all(group, only, Task::WakeUp, whole);
     let modes = [("spinning", Wait::Spin), ("blocking", Wait::Block)];
     for (mode, wait) in modes {
@@ -92,6 +94,9 @@ fn pairs(groups: &mut Vec<Group>, quick: bool) {
     }
     for (mode, wait) in modes {
         add("ping-pong-processes", mode, 64, Content::Numbered, wait, slice, ping_pong);
+    }
+    for (mode, wait) in modes {
+        add("latency-processes", mode, 64, Content::Numbered, wait, slice, latency);
     }
     // The total time of a message is far longer than the measured one, because its receiver must fall asleep
     // first.
@@ -111,6 +116,8 @@ fn all(group: &Group, only: &Only, task: Task, measure: Measure) -> Vec<Timed> {
             continue;
         }
         let mut ends = None;
+        let latencies = (task == Task::Latency).then(Latencies::new);
+        let recorded = latencies.clone();
         let work = move |messages| {
             let failed = |error: anyhow::Error| Failure::Process {
                 candidate: candidate.name().to_owned(),
@@ -122,9 +129,17 @@ fn all(group: &Group, only: &Only, task: Task, measure: Measure) -> Vec<Timed> {
             };
             let reports = ends.command(Command::Run { messages }).map_err(failed)?;
             check(candidate.name(), ends.meeting(), &reports, messages)?;
+            for report in &reports {
+                if let (Times::Trips(trips), Some(latencies)) = (&report.times, &recorded) {
+                    latencies.record(trips);
+                }
+            }
             Ok(measure(&reports, messages))
         };
-        let timed = Timed::new(candidate.name(), Box::new(work));
+        let mut timed = Timed::new(candidate.name(), Box::new(work));
+        if let Some(latencies) = latencies {
+            timed = timed.with_latencies(latencies);
+        }
         // Sleeping takes far longer than anything that a slice of many messages would average.
         let uses_all = candidate.has_blocks() && task != Task::WakeUp;
         all.push(if uses_all { timed.of_pool(POOL) } else { timed });
@@ -150,6 +165,7 @@ fn whole(reports: &[Report], messages: u64) -> f64 {
     for report in reports {
         match &report.times {
             Times::OneWay(one_way) => return *one_way,
+            Times::Trips(trips) => return one_way_of(trips),
             Times::Woken { .. } => return woken(reports),
             Times::Started(at) => started = *at,
             Times::Ended(at) => ended = *at,

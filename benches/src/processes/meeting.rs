@@ -13,6 +13,8 @@ pub enum Task {
     Throughput,
     /// Each message is answered before the next is sent.
     PingPong,
+    /// Like `PingPong`, and the time of each round trip is taken.
+    Latency,
     /// Each message is answered, but it is sent only once the receiving end sleeps.
     WakeUp,
     /// The publisher and the subscribing ends take turns, so one works at a time.
@@ -62,7 +64,7 @@ impl Meeting {
     pub fn publishes(&self, end: usize) -> Option<usize> {
         match (end, self.task) {
             (PUBLISHER, _) => Some(THERE),
-            (_, Task::PingPong | Task::WakeUp) => Some(BACK),
+            (_, Task::PingPong | Task::Latency | Task::WakeUp) => Some(BACK),
             _ => None,
         }
     }
@@ -71,7 +73,7 @@ impl Meeting {
     #[must_use]
     pub fn subscribes(&self, end: usize) -> Option<usize> {
         match (end, self.task) {
-            (PUBLISHER, Task::PingPong | Task::WakeUp) => Some(BACK),
+            (PUBLISHER, Task::PingPong | Task::Latency | Task::WakeUp) => Some(BACK),
             (PUBLISHER, _) => None,
             _ => Some(THERE),
         }

@@ -51,6 +51,8 @@ pub enum Times {
     Ended(u64),
     /// The median time of one way.
     OneWay(f64),
+    /// The time of each round trip.
+    Trips(Vec<u64>),
     /// When it sent each message, and when it received each.
     Woken {
         /// When it sent each message.

@@ -27,7 +27,7 @@ impl Candidate for Limit {
 
     fn can(&self, task: Task, shape: Shape) -> bool {
         // Blocking ends with a ring would need a protocol of their own.
-        matches!(task, Task::PingPong | Task::WakeUp) || shape.wait == Wait::Spin
+        matches!(task, Task::PingPong | Task::Latency | Task::WakeUp) || shape.wait == Wait::Spin
     }
 
     fn board_bytes(&self, shape: Shape) -> usize {
@@ -46,7 +46,7 @@ struct Joined {
 
 impl Joined {
     fn bounces(&self) -> bool {
-        matches!(self.meeting.task, Task::PingPong | Task::WakeUp)
+        matches!(self.meeting.task, Task::PingPong | Task::Latency | Task::WakeUp)
     }
 
     fn bounce(&self, topic: usize) -> Bounce {
