@@ -22,6 +22,7 @@
 //! ```
 
 pub mod attachment;
+pub mod echo;
 pub mod key;
 pub mod rules;
 pub mod streams;

@@ -14,6 +14,7 @@ use zenoh::pubsub::Subscriber;
 use zenoh::sample::SampleKind;
 use zenoh::{Session, Wait};
 
+use crate::echo::Echo;
 use crate::error::BridgeError;
 use crate::incoming::IncomingTopic;
 use crate::options::BridgeOptions;
@@ -97,6 +98,7 @@ impl Bridge {
                 }
             });
         let tokens = tokens.wait().map_err(|error| BridgeError::zenoh("look for other bridges", error))?;
+        let echo = Echo::new(&session, origin, options.round_trips)?;
         let context = Context {
             session,
             source: source.into(),
@@ -109,6 +111,7 @@ impl Bridge {
             context,
             rules,
             _tokens: tokens,
+            echo,
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             announced: BTreeMap::new(),
@@ -135,8 +138,8 @@ impl Bridge {
     }
 
     /// Stops carrying topics, and tells the other bridges: to their subscribers, this broker's publishers
-    /// have ended. The session stays open. Returns once everything has stopped, which takes a fraction of a
-    /// second.
+    /// have ended. What was published before is sent first. The session stays open. Returns once everything
+    /// has stopped, which takes a fraction of a second, or a few seconds if zenoh is slow.
     pub fn close(self) {}
 }
 
@@ -163,6 +166,7 @@ struct Worker {
     context: Context,
     rules: Rules,
     _tokens: Subscriber<()>,
+    echo: Echo,
     /// By the topics' names, as the following.
     outgoing: BTreeMap<String, Outgoing>,
     incoming: BTreeMap<String, IncomingTopic>,
@@ -218,6 +222,7 @@ impl Worker {
         if let Some(topics) = self.context.source.topics() {
             self.carry(&topics);
         }
+        self.echo.ask(&self.context.session, &self.context.counters);
         let linger = self.context.options.linger;
         for (token, _) in self.gone.extract_if(.., |_, since| since.elapsed() >= linger) {
             let affected = self.incoming.values().filter(|incoming| incoming.has_key(&token.key));

@@ -42,6 +42,7 @@
 
 mod bridge;
 mod clock;
+mod echo;
 mod error;
 mod incoming;
 mod options;

@@ -12,6 +12,7 @@ pub struct BridgeOptions {
     pub(crate) cache: usize,
     pub(crate) interval: Duration,
     pub(crate) linger: Duration,
+    pub(crate) round_trips: Duration,
     pub(crate) waiting: (usize, usize),
     pub(crate) publishers: usize,
     pub(crate) blocks: PublisherOptions,
@@ -27,6 +28,7 @@ impl Default for BridgeOptions {
             cache: 0,
             interval: Duration::from_millis(100),
             linger: Duration::from_secs(10),
+            round_trips: Duration::from_secs(5),
             waiting: (1024, 64 << 20),
             publishers: 64,
             blocks: larger.into_iter().fold(blocks, PublisherOptions::larger_blocks),
@@ -73,6 +75,13 @@ impl BridgeOptions {
     #[must_use]
     pub fn linger(mut self, duration: Duration) -> Self {
         self.linger = duration;
+        self
+    }
+
+    /// Sets how often to measure the round trip to other bridges, while there are any. 5 s by default.
+    #[must_use]
+    pub fn round_trips(mut self, interval: Duration) -> Self {
+        self.round_trips = interval;
         self
     }
 

@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(2);
 /// Messages after which to look for publishers that have ended.
 const MESSAGES_PER_LOOK: u32 = 256;
+/// How long a sending thread that should end sends what is there.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How often the cache tells what it has sent last.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
@@ -53,7 +55,7 @@ struct Sending {
 const SEND: u8 = 0;
 /// End once all publishers have left and all their messages are sent.
 const FINISH: u8 = 1;
-/// End at once.
+/// End as soon as what is there now is sent.
 const LEAVE: u8 = 2;
 
 /// The end of zenoh.
@@ -285,8 +287,29 @@ impl SendingThread {
             (clock, messages) = (WallClock::now(), 0);
             self.end_departed();
         }
+        self.send_rest(clock);
         for (publisher, next) in std::mem::take(&mut self.known) {
             self.end(publisher, next);
+        }
+    }
+
+    /// Sends what was published before now.
+    fn send_rest(&mut self, clock: WallClock) {
+        let deadline = Instant::now() + FAREWELL;
+        // One more for a loss of each publisher, even if there is none.
+        let mut left = self.subscriber.backlog();
+        while left > 0 && Instant::now() < deadline {
+            left -= 1;
+            match self.subscriber.try_recv() {
+                // It may have to wait for zenoh.
+                Ok(sample) => self.send(sample, clock),
+                Err(RecvError::Lost(lost)) => count(&self.counters.unsent, lost),
+                Err(RecvError::TooManySamples { .. }) => {
+                    left += 1;
+                    std::thread::sleep(PAUSE);
+                }
+                Err(_) => return,
+            }
         }
     }
 

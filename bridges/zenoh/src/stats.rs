@@ -1,6 +1,7 @@
 //! [`BridgeStats`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What a bridge has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub struct BridgeStats {
     pub repeated: u64,
     /// Bridges elsewhere that have participants of any topic.
     pub peers: u64,
+    /// How long it took to reach another bridge and get an answer, at the last attempt: the longest of all
+    /// that answered. `None` before the first answer, and while there are no peers.
+    pub round_trip: Option<Duration>,
     /// Topics that are being sent.
     pub sending: u64,
     /// Topics that are being received.
@@ -43,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) repeated: AtomicU64,
     pub(crate) peers: AtomicU64,
+    /// In nanoseconds. 0: unknown.
+    pub(crate) round_trip: AtomicU64,
     pub(crate) sending: AtomicU64,
     pub(crate) receiving: AtomicU64,
 }
@@ -66,6 +72,7 @@ impl Counters {
             refused: load(&self.refused),
             repeated: load(&self.repeated),
             peers: load(&self.peers),
+            round_trip: Some(Duration::from_nanos(load(&self.round_trip))).filter(|time| !time.is_zero()),
             sending: load(&self.sending),
             receiving: load(&self.receiving),
         }

@@ -1,5 +1,6 @@
 //! The tool `blockcast-bridge`: carries topics between a host of this machine and other machines.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -9,17 +10,19 @@ use std::time::Duration;
 
 use blockcast_blocks::Schema;
 use blockcast_broker::{ConnectOptions, Connection, default_socket};
-use blockcast_zenoh::{Bridge, BridgeOptions, BridgeStats, Direction, Rule, Rules};
+use blockcast_zenoh::{Bridge, BridgeOptions, BridgeStats, Direction, Pattern, Rule, Rules};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use zenoh::Wait;
+use zenoh::config::EndPoint;
 
 /// Carries topics between the programs of this machine and other machines, over zenoh.
 ///
 /// Connects to the host that serves this machine's topics (`blockcast serve`). Ends cleanly on Ctrl-C. The
-/// variable RUST_LOG chooses what is logged.
+/// variable RUST_LOG chooses what is logged. The exit code is 2 if an argument or the configuration is wrong,
+/// and 1 if it cannot do its work.
 #[derive(Debug, Parser)]
 #[command(name = "blockcast-bridge", version)]
 struct Arguments {
@@ -32,6 +35,9 @@ struct Arguments {
     /// Zenoh's configuration, in JSON5: endpoints, mode, TLS, users
     #[arg(long, value_name = "FILE")]
     zenoh: Option<PathBuf>,
+    /// What it is to zenoh: peer, client (of a router) or router. Default: the configuration's, or peer
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
     /// Connect to this endpoint of zenoh, such as tcp/192.168.1.2:7447. May be repeated
     #[arg(long, value_name = "ENDPOINT")]
     connect: Vec<String>,
@@ -53,10 +59,14 @@ struct Arguments {
     /// Leave out these topics, whatever else is said
     #[arg(long, value_name = "PATTERN")]
     deny: Vec<String>,
-    /// Accept messages of clients that are not bridges for a topic with this schema, both ways, as in
-    /// words=flat1/u32:string. Precedes --in and --out
-    #[arg(long, value_name = "TOPIC=SCHEMA")]
-    schema: Vec<String>,
+    /// Carry this topic, and accept messages of clients that are not bridges if they have this schema, as in
+    /// words=flat1/u32:string. Both ways, unless --in or --out name the topic. May be repeated
+    #[arg(long, value_name = "TOPIC=SCHEMA", value_parser = pair)]
+    schema: Vec<(String, String)>,
+    /// Carry this topic under this key, instead of the prefix and its name, as in camera/front=site/camera/7.
+    /// Both ways, unless --in or --out name the topic. May be repeated
+    #[arg(long, value_name = "TOPIC=KEY", value_parser = pair)]
+    key: Vec<(String, String)>,
     /// Let publishers of this machine wait for zenoh, instead of losing messages
     #[arg(long)]
     back_pressure: bool,
@@ -66,23 +76,36 @@ struct Arguments {
     /// Print counters this often, in seconds. They are also printed at the end
     #[arg(long, value_name = "SECONDS")]
     stats: Option<u64>,
+    /// Only check the arguments and zenoh's configuration: connect to nobody
+    #[arg(long)]
+    check: bool,
 }
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Exit code if an argument or the configuration is wrong, so that the same would happen again.
+const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal());
     log.with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let (outcome, code) = match rules(&arguments).and_then(|rules| Ok((rules, config(&arguments)?))) {
+        Ok(_) if arguments.check => (Ok(()), ExitCode::SUCCESS),
+        Ok((rules, config)) => (run(&arguments, rules, config), ExitCode::FAILURE),
+        Err(error) => (Err(error), ExitCode::from(REFUSED)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("blockcast-bridge: {error}");
-            ExitCode::FAILURE
+            code
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let rules = rules(arguments)?;
+fn run(arguments: &Arguments, rules: Rules, config: zenoh::Config) -> Result<(), Failure> {
     // Before anything that must be ended cleanly.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (sender, asked) = mpsc::channel();
@@ -92,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
             let _ = sender.send(());
         }
     });
-    let session = zenoh::open(config(arguments)?).wait()?;
+    let session = zenoh::open(config).wait()?;
     let path = arguments.socket.clone().map_or_else(default_socket, Ok)?;
     let options = ConnectOptions::new().name("blockcast-bridge");
     let options = arguments.host_user.into_iter().fold(options, ConnectOptions::host_user);
@@ -111,46 +134,78 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// Those for single topics first, since the first rule that matches applies.
-fn rules(arguments: &Arguments) -> Result<Rules, Box<dyn Error + Send + Sync>> {
-    let mut rules = Rules::new(arguments.prefix.as_str())?;
-    for text in &arguments.schema {
-        let (topic, schema) =
-            text.split_once('=').ok_or_else(|| format!("--schema {text}: there is no ="))?;
-        let schema = Schema::named(schema.to_owned());
-        rules = rules.with(Rule::new(topic, Direction::Both).schema(schema))?;
+fn rules(arguments: &Arguments) -> Result<Rules, Failure> {
+    let names = |patterns: &[String], topic: &str| {
+        patterns.iter().any(|pattern| Pattern::new(pattern.as_str()).matches(topic))
+    };
+    let direction = |topic: &str| match topic {
+        topic if names(&arguments.incoming, topic) => Direction::In,
+        topic if names(&arguments.out, topic) => Direction::Out,
+        _ => Direction::Both,
+    };
+    let prefix = arguments.prefix.as_str();
+    let mut rules = Rules::new(prefix).map_err(|error| format!("--prefix {prefix}: {error}"))?;
+    let mut singles: BTreeMap<&str, (&str, Rule)> = BTreeMap::new();
+    let mut single = |flag, topic, change: &dyn Fn(Rule) -> Rule| {
+        let (_, rule) = singles.remove(topic).unwrap_or_else(|| (flag, Rule::new(topic, direction(topic))));
+        singles.insert(topic, (flag, change(rule)));
+    };
+    for (topic, schema) in &arguments.schema {
+        single("schema", topic.as_str(), &|rule| rule.schema(Schema::named(schema.clone())));
     }
-    for (patterns, direction) in [
-        (&arguments.incoming, Direction::In),
-        (&arguments.out, Direction::Out),
-        (&arguments.both, Direction::Both),
-    ] {
-        for pattern in patterns {
-            rules = rules.with(Rule::new(pattern.as_str(), direction))?;
-        }
+    for (topic, key) in &arguments.key {
+        single("key", topic.as_str(), &|rule| rule.key(key.as_str()));
+    }
+    let singles = singles.into_iter().map(|(topic, (flag, rule))| (flag, topic, rule));
+    let patterns = [
+        ("in", &arguments.incoming, Direction::In),
+        ("out", &arguments.out, Direction::Out),
+        ("both", &arguments.both, Direction::Both),
+    ];
+    let patterns = patterns.into_iter().flat_map(|(flag, patterns, direction)| {
+        patterns.iter().map(move |pattern| (flag, pattern.as_str(), Rule::new(pattern.as_str(), direction)))
+    });
+    for (flag, text, rule) in singles.chain(patterns) {
+        rules = rules.with(rule).map_err(|error| format!("--{flag} {text}: {error}"))?;
     }
     Ok(arguments.deny.iter().fold(rules, |rules, pattern| rules.deny(pattern.as_str())))
 }
 
-fn config(arguments: &Arguments) -> Result<zenoh::Config, Box<dyn Error + Send + Sync>> {
+fn config(arguments: &Arguments) -> Result<zenoh::Config, Failure> {
     let mut config = match &arguments.zenoh {
         Some(file) => {
-            zenoh::Config::from_file(file).map_err(|error| format!("{}: {error}", file.display()))?
+            zenoh::Config::from_file(file).map_err(|error| format!("--zenoh {}: {error}", file.display()))?
         }
         None => zenoh::Config::default(),
     };
-    for (key, endpoints) in
-        [("connect/endpoints", &arguments.connect), ("listen/endpoints", &arguments.listen)]
-    {
+    if let Some(mode) = &arguments.mode {
+        let set = config.insert_json5("mode", &serde_json::to_string(mode)?);
+        set.map_err(|_| format!("--mode {mode}: it is neither peer nor client nor router"))?;
+    }
+    for (flag, key, endpoints) in [
+        ("--connect", "connect/endpoints", &arguments.connect),
+        ("--listen", "listen/endpoints", &arguments.listen),
+    ] {
+        for endpoint in endpoints {
+            let refused = |_| format!("{flag} {endpoint}: an endpoint is written as tcp/192.168.1.2:7447");
+            endpoint.parse::<EndPoint>().map_err(refused)?;
+        }
         if !endpoints.is_empty() {
-            config.insert_json5(key, &format!("{endpoints:?}"))?;
+            config.insert_json5(key, &serde_json::to_string(endpoints)?)?;
         }
     }
     Ok(config)
 }
 
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (topic, value) = text.split_once('=').ok_or("there is no =")?;
+    Ok((topic.to_owned(), value.to_owned()))
+}
+
 fn print(stats: &BridgeStats) {
+    let round_trip = stats.round_trip.map(|time| format!(", round trip {time:.1?}")).unwrap_or_default();
     eprintln!(
-        "blockcast-bridge: {} peers; sent {} messages, {} bytes, of {} topics, {} lost before; received {}, {} \
+        "blockcast-bridge: {} peers{round_trip}; sent {} messages, {} bytes, of {} topics, {} lost before; received {}, {} \
          bytes, of {} topics; {} missing, {} refused, {} repeated",
         stats.peers,
         stats.sent,

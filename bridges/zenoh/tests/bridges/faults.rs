@@ -124,6 +124,10 @@ fn a_link_with_delay_loses_nothing() {
     publish(&mut numbers, 0..1);
     receive(&mut received, 0..1);
     link.proxy.delay(DELAY);
+    until("the delay is measured", || {
+        let is_measured = |side: &Side| side.bridge.stats().round_trip.is_some_and(|time| time >= 2 * DELAY);
+        is_measured(&link.one) && is_measured(&link.other)
+    });
     let began = Instant::now();
     publish(&mut numbers, 1..2);
     receive(&mut received, 1..2);
@@ -148,6 +152,7 @@ fn traffic_resumes_each_time_that_a_link_is_severed() {
     for _ in 0..TIMES {
         link.proxy.sever();
         until("both sides notice", || link.peers() == [0, 0]);
+        until("nothing is measured", || link.one.bridge.stats().round_trip.is_none());
         link.proxy.mend();
         counting.resume(&flow);
         // With the next ones on their way.

@@ -198,6 +198,27 @@ fn a_bridge_that_closes_ends_its_publishers_elsewhere_and_may_come_back() {
     receive(&mut second, 10..20);
 }
 
+#[test]
+fn a_bridge_that_closes_sends_what_was_published_before() {
+    let (_folder, one, other) = pair(options());
+    let mut numbers = publisher(&one.broker, "numbers");
+    let Side { broker, mut bridge, session } = one;
+    for round in 0..10 {
+        let mut received = subscriber(&other.broker, "numbers");
+        until("the bridge sends", || bridge.stats().sending == 1);
+        publish(&mut numbers, round..round + 1);
+        receive(&mut received, round..round + 1);
+        // Fewer than there are blocks, so none waits for the bridge.
+        publish(&mut numbers, 0..50);
+        bridge.close();
+        receive(&mut received, 0..50);
+        expect_end(&mut received);
+        drop(received);
+        until("nothing is received any more", || other.bridge.stats().receiving == 0);
+        bridge = Bridge::new(&broker, session.clone(), all(), options()).expect("it starts");
+    }
+}
+
 /// Late bridges ask for what others have cached.
 #[test]
 fn a_cache_serves_late_bridges() {

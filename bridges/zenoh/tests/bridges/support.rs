@@ -98,7 +98,8 @@ pub fn declare(client: &Session, key: &str) -> zenoh::pubsub::Publisher<'static>
 
 /// Looks often, and waits long for those who cannot be reached.
 pub fn options() -> BridgeOptions {
-    BridgeOptions::new().interval(Duration::from_millis(10)).linger(2 * PATIENCE)
+    let options = BridgeOptions::new().interval(Duration::from_millis(10)).linger(2 * PATIENCE);
+    options.round_trips(Duration::from_millis(50))
 }
 
 /// Every topic, both ways.

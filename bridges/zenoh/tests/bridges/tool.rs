@@ -33,6 +33,17 @@ impl Tool {
         line
     }
 
+    /// Waits for a line that contains the text.
+    fn says(&mut self, text: &str) {
+        loop {
+            let line = self.line();
+            assert!(!line.is_empty(), "it never said {text}");
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
     /// Waits until it runs. Zenoh may log something before.
     fn runs(&mut self) {
         loop {
@@ -42,6 +53,12 @@ impl Tool {
                 return;
             }
         }
+    }
+
+    /// Its exit code, once it has ended by itself.
+    fn child_ended(mut self) -> Option<i32> {
+        while !self.line().is_empty() {}
+        self.child.wait().expect("it was started").code()
     }
 
     /// Asks it to end. Returns its last line.
@@ -94,6 +111,8 @@ fn the_tool_carries_topics_between_hosts_and_ends_cleanly() {
         "--deny",
         "open/secret",
         "--back-pressure",
+        "--stats",
+        "1",
     ]);
     first.runs();
     let mut second = Tool::start(&[
@@ -117,9 +136,12 @@ fn the_tool_carries_topics_between_hosts_and_ends_cleanly() {
     publishers.iter_mut().for_each(|publisher| publish(publisher, 0..100));
     receive(&mut subscribers[0], 0..100);
     assert_eq!((publishers[1].subscriber_count(), subscribers[1].backlog()), (0, 0));
+    first.says(", round trip ");
 
     let sent = first.end(Signal::INT);
-    assert!(sent.contains("1 peers; sent 100 messages, 2400 bytes, of 1 topics"), "{sent}");
+    let expected = "; sent 100 messages, 2400 bytes, of 1 topics, 0 lost before; received 0, 0 bytes, of 0 topics; 0 missing";
+    assert!(sent.starts_with("blockcast-bridge: 1 peers") && sent.contains(expected), "{sent}");
+    assert!(sent.contains(", round trip "), "{sent}");
     expect_end(&mut subscribers[0]);
     assert_eq!(publishers[0].subscriber_count(), 0);
     let received = second.end(Signal::TERM);
@@ -131,13 +153,42 @@ fn the_tool_says_what_is_wrong() {
     let folder = Folder::new();
     let nobody = folder.socket("nobody").display().to_string();
     for (arguments, expected) in [
-        (&["--prefix", "a*"][..], "cannot be a prefix"),
+        (&["--prefix", "a*"][..], "--prefix a*: "),
         (&["--schema", "words"], "there is no ="),
+        (&["--key", "words=a*"], "--key words: \"a*\" is not a key"),
+        (&["--in", ""], "--in : "),
+        (&["--mode", "boss"], "--mode boss: "),
+        (&["--connect", "tcp/[::1]:1", "--connect", "here"], "--connect here: "),
         (&["--zenoh", &nobody], "nobody"),
     ] {
-        let mut tool = Tool::start(arguments);
-        let line = tool.line();
-        assert!(line.starts_with("blockcast-bridge: ") && line.contains(expected), "{line}");
-        assert!(!tool.child.wait().expect("it was started").success());
+        for check in [&["--check"][..], &[]] {
+            let mut tool = Tool::start(&[arguments, check].concat());
+            let line = tool.line();
+            assert!(line.contains(expected), "{line}");
+            assert_eq!(tool.child.wait().expect("it was started").code(), Some(2), "{line}");
+        }
     }
+    // Correct, but nobody serves there.
+    let arguments =
+        ["--socket", &nobody, "--mode", "client", "--key", "a=b", "--schema", "a=flat1/u32:string"];
+    let checked = Tool::start(&[&arguments[..], &["--connect", "tcp/127.0.0.1:1", "--check"]].concat());
+    assert_eq!(checked.child_ended(), Some(0));
+    let place = folder.endpoint("one");
+    let failed = Tool::start(&["--socket", &nobody, "--mode", "peer", "--listen", &place]);
+    assert_eq!(failed.child_ended(), Some(1));
+}
+
+/// Names with quotes and backslashes, which are different in Rust and in JSON.
+#[test]
+fn the_tool_passes_unusual_endpoints_on() {
+    let folder = Folder::new();
+    let host = Broker::new();
+    let options = ServeOptions::new().patience(PATIENCE);
+    let serving = host.serve(folder.socket("host"), options).expect("nobody else serves there");
+    let socket = serving.path().display().to_string();
+    let place = folder.endpoint("größe\u{301}\u{7f}\"\\");
+    let mut tool = Tool::start(&["--socket", &socket, "--mode", "peer", "--listen", &place, "--both", "*"]);
+    tool.runs();
+    assert!(folder.socket("größe\u{301}\u{7f}\"\\").exists());
+    tool.end(Signal::TERM);
 }
