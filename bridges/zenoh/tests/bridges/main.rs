@@ -10,5 +10,6 @@ mod processes;
 mod proxy;
 mod ring;
 mod support;
+mod tls;
 mod tool;
 mod wire;

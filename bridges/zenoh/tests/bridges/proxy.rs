@@ -75,6 +75,11 @@ impl Proxy {
         Self { shared, port }
     }
 
+    /// Where to connect, on this machine.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Where to connect, for zenoh.
     pub fn endpoint(&self) -> String {
         format!("tcp/127.0.0.1:{}", self.port)
