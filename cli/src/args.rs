@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,8 +33,22 @@ pub enum Command {
     /// Look into a running host without disturbing it.
     #[command(subcommand)]
     Topic(Topic),
+    /// Carry topics of a running host to other machines, over zenoh.
+    ///
+    /// Runs the program `blockcast-bridge`, which is beside this one or in PATH, with all that follows. A
+    /// manifest of `serve` can have a [bridge] section instead. `blockcast bridge --help` describes the
+    /// flags.
+    #[command(disable_help_flag = true)]
+    Bridge(Bridge),
     /// Print what files import, export and need, and whether they run here, without running them.
     Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub struct Bridge {
+    /// Flags of `blockcast-bridge`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -8,9 +8,11 @@
 //! blockcast inspect guest.wasm           shows what it imports, exports and needs
 //! blockcast serve                        hosts the machine's topics
 //! blockcast topic echo words             prints messages of a topic that a host serves
+//! blockcast bridge --both 'camera/*'     carries topics to other machines
 //! ```
 
 mod args;
+mod bridge;
 mod echo;
 mod hosting;
 mod input;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Serve(arguments) => hosting::serve(&arguments),
         Command::Topic(arguments) => topic::topic(&arguments),
+        Command::Bridge(arguments) => Err(bridge::become_program(&arguments.arguments)),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
     };
     outcome.unwrap_or_else(|refused| {

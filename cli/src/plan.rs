@@ -12,6 +12,7 @@ use blockcast::{
 
 use crate::Refused;
 use crate::args::{Granted, Run, Serve};
+use crate::bridge::Planned;
 use crate::log::Filter;
 use crate::manifest::{self, Component, Kind, Manifest, Source, Topic};
 
@@ -30,6 +31,8 @@ pub struct Plan {
     pub cache: Option<PathBuf>,
     /// How to host the topics, according to the manifests.
     pub serve: Hosting,
+    /// How to carry them to other machines, one for each manifest that says so.
+    pub bridges: Vec<Planned>,
 }
 
 /// How to host the machine's topics.
@@ -84,6 +87,10 @@ impl Plan {
             if let Some(serve) = &manifest.serve {
                 let message = "`blockcast run` does not host topics: use `blockcast serve`";
                 return Err(source.error(serve.span().start, message));
+            }
+            if let Some(bridge) = &manifest.bridge {
+                let message = "a bridge needs a host, which `blockcast run` is not: use `blockcast serve`";
+                return Err(source.error(bridge.span().start, message));
             }
             if manifest.guest.is_empty() && manifest.library.is_empty() && manifest.process.is_empty() {
                 let path = source.path.display();
@@ -165,6 +172,9 @@ impl Plan {
         }
         if let Some(serve) = &manifest.serve {
             self.add_hosting(source, serve.get_ref());
+        }
+        if let Some(bridge) = &manifest.bridge {
+            self.bridges.push(Planned::new(source, bridge.get_ref(), bridge.span().start)?);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::Refused;
 use crate::args::{Loading, Run};
+use crate::bridge::{Planned, Running};
 use crate::hosting;
 use crate::input;
 use crate::log;
@@ -88,6 +89,10 @@ async fn deploy(plan: Plan, settings: Settings<'_>) -> Result<ExitCode, Refused>
     let began = Instant::now();
     let mut components = Vec::new();
     let width = plan.components.iter().map(|instance| instance.name.chars().count()).max().unwrap_or(0);
+    let bridges = match &serving {
+        Some(serving) => start_bridges(&plan.bridges, width, serving.path())?,
+        None => Vec::new(),
+    };
     for instance in &plan.components {
         let options = instance.options.clone().log(log::sink(&instance.name, width, instance.log));
         let started = match &instance.process {
@@ -112,6 +117,8 @@ async fn deploy(plan: Plan, settings: Settings<'_>) -> Result<ExitCode, Refused>
         hosts,
     };
     let interrupted = report.watch(&mut interrupts, plan.stats).await;
+    // They send what the components have published last.
+    drop(bridges);
     drop(serving);
     if !hosts || !components.is_empty() {
         report.print().await;
@@ -125,6 +132,15 @@ async fn deploy(plan: Plan, settings: Settings<'_>) -> Result<ExitCode, Refused>
         (false, true) => ExitCode::SUCCESS,
         (false, false) => ExitCode::FAILURE,
     })
+}
+
+/// Starts the programs that carry topics to other machines.
+fn start_bridges(planned: &[Planned], width: usize, socket: &Path) -> Result<Vec<Running>, Refused> {
+    let start = |(index, planned): (usize, &Planned)| {
+        let name = if index == 0 { "bridge".to_owned() } else { format!("bridge-{}", index + 1) };
+        planned.start(&name, width, socket)
+    };
+    planned.iter().enumerate().map(start).collect()
 }
 
 impl Declared {

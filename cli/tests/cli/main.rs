@@ -7,6 +7,7 @@ mod wasi;
 #[allow(dead_code, unreachable_pub, reason = "shared with the broker's tests")]
 mod wat;
 
+mod bridge;
 mod compiling;
 mod inputs;
 mod inspect;

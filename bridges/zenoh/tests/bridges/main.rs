@@ -4,6 +4,7 @@
 mod clients;
 mod faults;
 mod hostile;
+mod hosting;
 mod messages;
 mod networks;
 mod processes;

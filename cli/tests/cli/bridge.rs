@@ -1,0 +1,190 @@
+//! `bridge` and the section `[bridge]`, with a stand-in for the program `blockcast-bridge`. The bridge's own
+//! tests run the real one with this tool.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use super::{Folder, POLITE, Running, blockcast, component, output, stderr, stdout};
+
+/// A program that says what it is told, and refuses `--connect=nobody`.
+const STAND_IN: &str = r#"#!/bin/sh
+for argument; do
+    if [ "$argument" = "--connect=nobody" ]; then
+        echo "blockcast-bridge: --connect nobody: this is nobody" >&2
+        exit 2
+    fi
+done
+[ "$1" != --check ] || exit 0
+echo "blockcast-bridge: running as $$" >&2
+for argument; do echo "<$argument>" >&2; done
+"#;
+
+/// Goes on until it is asked to end, and then says so.
+const GOES_ON: &str = "trap 'echo farewell >&2; exit 0' TERM\nwhile :; do sleep 0.01; done\n";
+
+impl Folder {
+    /// A program that any test finds with this folder in `PATH`.
+    fn stand_in(&self, rest: &str) {
+        let program = self.file("blockcast-bridge", &format!("{STAND_IN}{rest}"));
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("it is executable");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = blockcast(arguments);
+        let path = std::env::var("PATH").expect("a path");
+        command.env("PATH", format!("{}:{path}", self.0.display()));
+        command
+    }
+
+    fn serve(&self, manifest: &str) -> Running {
+        let manifest = self.file("host.toml", manifest);
+        Running::start(self.command(&["serve", &manifest]))
+    }
+}
+
+/// Waits for the program's first line. Returns its number.
+fn pid(host: &mut Running) -> Pid {
+    host.says("running as ");
+    let line = host.said.last().expect("a line");
+    assert!(line.starts_with("bridge INFO  running as "), "{line}");
+    let number = line.rsplit(' ').next().and_then(|number| number.parse().ok());
+    number.and_then(Pid::from_raw).expect("a number")
+}
+
+#[test]
+fn bridge_runs_the_program_with_all_arguments_and_passes_its_exit_code_on() {
+    let folder = Folder::new("bridge-runs");
+    folder.stand_in("echo to standard output; exit 7\n");
+    let run =
+        folder.command(&["bridge", "--both", "a b", "--help", "-x", "--", "é"]).output().expect("starts");
+    assert_eq!(run.status.code(), Some(7));
+    assert_eq!(stdout(&run), "to standard output\n");
+    let said: Vec<_> = stderr(&run).lines().skip(1).collect();
+    assert_eq!(said, ["<--both>", "<a b>", "<--help>", "<-x>", "<-->", "<é>"]);
+    folder.stand_in("kill -9 $$\n");
+    let run = folder.command(&["bridge"]).output().expect("starts");
+    assert_eq!(run.status.signal(), Some(9), "{run:?}");
+}
+
+#[test]
+fn without_the_program_bridge_says_how_to_install_it() {
+    let folder = Folder::new("bridge-none");
+    let run = blockcast(&["bridge"]).env("PATH", &folder.0).output().expect("starts");
+    assert_eq!(run.status.code(), Some(2));
+    assert!(stderr(&run).contains("cargo install --path bridges/zenoh"), "{}", stderr(&run));
+    let manifest = folder.file("host.toml", "[serve]\nsocket = \"s\"\n[bridge]\nboth = [\"*\"]\n");
+    let run = blockcast(&["serve", &manifest]).env("PATH", &folder.0).output().expect("starts");
+    assert_eq!(run.status.code(), Some(2));
+    let said = stderr(&run);
+    assert!(said.contains("host.toml:3:1: the program") && said.contains("cargo install"), "{said}");
+}
+
+#[test]
+fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
+    let folder = Folder::new("bridge-host");
+    folder.stand_in(GOES_ON);
+    folder.file("polite.wat", &component(POLITE));
+    let mut host = folder.serve(
+        "[serve]\nsocket = \"here\"\n[[guest]]\nsource = \"polite.wat\"\n[bridge]\nzenoh = \"z.json5\"\nmode = \
+         \"client\"\nconnect = [\"tcp/a:1\", \"tcp/b:2\"]\nlisten = [\"tcp/c:3\"]\nprefix = \"site\"\nboth = \
+         [\"x/*\"]\nout = [\"y\"]\nin = [\"z\"]\ndeny = [\"-q\"]\nschema = { w = \"flat1/u32:string\" }\nkey = { \
+         y = \"other/y\" }\nback-pressure = true\ncache = 5\nstats = \"10s\"\n",
+    );
+    pid(&mut host);
+    let folder_of = |name: &str| folder.0.join(name).display().to_string();
+    let expected = [
+        format!("<--zenoh={}>", folder_of("z.json5")),
+        "<--mode=client>".to_owned(),
+        "<--prefix=site>".to_owned(),
+        "<--connect=tcp/a:1>".to_owned(),
+        "<--connect=tcp/b:2>".to_owned(),
+        "<--listen=tcp/c:3>".to_owned(),
+        "<--both=x/*>".to_owned(),
+        "<--out=y>".to_owned(),
+        "<--in=z>".to_owned(),
+        "<--deny=-q>".to_owned(),
+        "<--schema=w=flat1/u32:string>".to_owned(),
+        "<--key=y=other/y>".to_owned(),
+        "<--cache=5>".to_owned(),
+        "<--stats=10>".to_owned(),
+        "<--back-pressure>".to_owned(),
+        "<--socket>".to_owned(),
+        format!("<{}>", folder_of("here")),
+    ];
+    expected.iter().for_each(|argument| host.says(argument));
+    let said: Vec<_> = host.said.iter().filter_map(|line| line.strip_prefix("bridge INFO  <")).collect();
+    assert_eq!(said, expected.iter().map(|argument| &argument[1..]).collect::<Vec<_>>());
+    host.interrupt();
+    host.says("farewell");
+    let is_ended = |line: &String| line.contains("polite") && line.contains("ENDED");
+    assert!(host.said.iter().any(is_ended), "the guest ends first: {:?}", host.said);
+    let (status, printed) = host.end();
+    assert!(status.success(), "{status}: {printed}");
+}
+
+#[test]
+fn a_host_starts_the_program_again_and_ends_it_even_when_killed() {
+    let folder = Folder::new("bridge-again");
+    folder.stand_in(GOES_ON);
+    let mut host = folder.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
+    let first = pid(&mut host);
+    kill_process(first, Signal::KILL).expect("it runs");
+    host.says("bridge ERROR signal: 9 (SIGKILL); starts again in 1s");
+    let second = pid(&mut host);
+    assert_ne!(first, second);
+    host.signal(Signal::KILL);
+    while test_kill_process(second).is_ok() && !is_zombie(second) {
+        std::thread::yield_now();
+    }
+}
+
+/// In a container, nobody may wait for processes whose parent is gone.
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z')))
+}
+
+/// It does not end when asked to.
+#[test]
+fn a_host_kills_a_program_that_does_not_end() {
+    let folder = Folder::new("bridge-stubborn");
+    folder.stand_in("trap '' TERM\nwhile :; do sleep 0.01; done\n");
+    let mut host = folder.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
+    let program = pid(&mut host);
+    host.interrupt();
+    host.says("does not end when asked to, and is killed");
+    assert!(host.end().0.success());
+    assert!(test_kill_process(program).is_err());
+}
+
+#[test]
+fn errors_of_a_bridge_include_the_manifests_line() {
+    let folder = Folder::new("bridge-errors");
+    folder.stand_in("exit 0\n");
+    let cases = [
+        ("[bridge]\nconect = []\n", "host.toml:2:1: unknown field `conect`"),
+        (
+            "[bridge]\nboth = [\"a\"]\nconnect = [\"tcp/a:1\", \"nobody\"]\n",
+            "host.toml:3:11: the bridge refuses this",
+        ),
+        ("\n[bridge]\nprogram = \"./none\"\n", "host.toml:3:11: the program"),
+        ("[bridge]\nstats = 10\n", "host.toml:2:9: "),
+        ("[bridge]\ncache = -1\n", "host.toml:2:9: "),
+        ("[bridge]\n[bridge]\n", "host.toml:2:2: "),
+    ];
+    for (text, expected) in cases {
+        let manifest = folder.file("host.toml", text);
+        let run = folder.command(&["serve", &manifest]).output().expect("starts");
+        assert_eq!(run.status.code(), Some(2), "{text}");
+        assert!(stderr(&run).contains(expected), "{text}: {}", stderr(&run));
+    }
+    let manifest = folder.file("run.toml", "[[guest]]\nsource = \"a.wat\"\n[bridge]\n");
+    let run = output(&["run", &manifest]);
+    assert_eq!(run.status.code(), Some(2));
+    let said = stderr(&run);
+    assert!(said.contains("run.toml:3:1: ") && said.contains("use `blockcast serve`"), "{said}");
+}
