@@ -140,20 +140,14 @@ pub(crate) struct AttachmentWindow {
     entries: Vec<NonNull<SampleEntry>>,
     /// The index of `latest` in `entries`.
     turn: usize,
-    round: Round,
+    /// Entries found in use since the search began a round.
+    in_use: usize,
     limit: SampleLimit,
     /// Whether samples are limited and there may be some.
     keeps: bool,
     /// Whether samples are counted holds from the start.
     at_once: bool,
     unusual: bool,
-}
-
-/// What the search for a free entry has seen since it last completed a round.
-#[derive(Debug, Default)]
-struct Round {
-    looks: usize,
-    in_use: usize,
 }
 
 // SAFETY: the pointers are to entries of `shared`, which are `Sync`.
@@ -192,7 +186,7 @@ impl AttachmentWindow {
             shared,
             entries,
             turn: 0,
-            round: Round::default(),
+            in_use: 0,
             limit,
             keeps: false,
             at_once,
@@ -398,12 +392,20 @@ impl AttachmentWindow {
     fn free_entry(&mut self) -> NonNull<SampleEntry> {
         // SAFETY: `shared` keeps its entries.
         if !unsafe { self.latest.as_ref() }.is_free() {
-            self.find_free_entry();
+            // As a rule the next one is: samples are dropped in the order in which they were received.
+            match self.entries.get(self.turn + 1) {
+                // SAFETY: as above.
+                Some(&next) if unsafe { next.as_ref() }.is_free() => {
+                    self.turn += 1;
+                    self.latest = next;
+                }
+                _ => self.find_free_entry(),
+            }
         }
         self.latest
     }
 
-    /// Makes `latest` a free entry: the next one in turn, or a new one.
+    /// Makes `latest` a free entry: the next one in turn, or a new one. A round ends with the last entry.
     ///
     /// An entry found in use during a round was in use when the round began. So entries are only added if
     /// more than half of them were in use at the same time. There are never more than four times as many
@@ -412,24 +414,22 @@ impl AttachmentWindow {
     fn find_free_entry(&mut self) {
         let len = self.entries.len();
         loop {
-            self.turn = (self.turn + 1) % len;
-            let entry = self.entries[self.turn];
-            // SAFETY: `shared` keeps its entries.
-            let free = unsafe { entry.as_ref() }.is_free();
-            self.round.looks += 1;
-            self.round.in_use += usize::from(!free);
-            if self.round.looks == len {
-                let Round { in_use, .. } = std::mem::take(&mut self.round);
-                if in_use > len / 2 {
+            self.turn += 1;
+            if self.turn >= len {
+                self.turn = 0;
+                if std::mem::take(&mut self.in_use) > len / 2 {
                     add_entries(&self.shared, &mut self.entries, len);
                     (self.turn, self.latest) = (len, self.entries[len]);
                     return;
                 }
             }
-            if free {
+            let entry = self.entries[self.turn];
+            // SAFETY: `shared` keeps its entries.
+            if unsafe { entry.as_ref() }.is_free() {
                 self.latest = entry;
                 return;
             }
+            self.in_use += 1;
         }
     }
 }
