@@ -57,12 +57,12 @@ pub(crate) struct Announcement<'c> {
 }
 
 impl Announcement<'_> {
-    /// Publishes the message with this descriptor word. The head's words become `next` and `bytes`. Returns
-    /// `true` if somebody may wait, which the caller must check behind a fence.
+    /// Publishes the message with this descriptor word. The head becomes `next`. Returns `true` if somebody
+    /// may wait, which the caller must check behind a fence.
     ///
     /// Nobody else publishes meanwhile, and the slot is free.
     #[inline(always)]
-    pub(crate) fn publish(self, word: u64, next: u64, bytes: u64) -> bool {
+    pub(crate) fn publish(self, word: u64, next: u64) -> bool {
         if essential!(slot_first, false, true) {
             self.next.store(next, Ordering::Release);
         }
@@ -72,7 +72,9 @@ impl Announcement<'_> {
         if self.slot.word.load(Ordering::Relaxed) != word {
             self.slot.word.store(word, Ordering::Relaxed);
         }
-        self.bytes.store(bytes, Ordering::Relaxed);
+        // Ordering: Relaxed; our own store. One instruction, and the line stays readable here while
+        // subscribers read the head.
+        self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(len_of(word)), Ordering::Relaxed);
         // Ordering: Release pairs with the subscribers' Acquire load of the head: descriptor and payload
         // are visible to a reader that sees the new head.
         self.next.store(next, essential!(publish_release, Ordering::Release));
@@ -109,8 +111,6 @@ pub(crate) struct DirectPublisher {
     waiters: NonNull<AtomicU32>,
     /// The sequence of the next message, as in the head.
     sequence: u64,
-    /// Bytes of the messages before it, as in the head.
-    published: u64,
     /// The sequence after that of the last reserved block.
     end: u64,
     /// Distance from a message's sequence back to the one whose slot names its block: the same for all blocks
@@ -135,7 +135,6 @@ impl DirectPublisher {
             bytes: NonNull::new(words.bytes.cast())?,
             waiters: NonNull::new(words.waiters.cast_mut().cast())?,
             sequence: 0,
-            published: 0,
             end: 0,
             behind: 0,
         };
@@ -146,11 +145,11 @@ impl DirectPublisher {
 
     /// Adopts the messages published otherwise.
     pub(crate) fn refresh(&mut self) {
-        // SAFETY: both lead to words of the channel's head, which are there as long as the value is used
+        // SAFETY: it leads to a word of the channel's head, which is there as long as the value is used
         // (`new`).
-        let (next, bytes) = unsafe { (self.next.as_ref(), self.bytes.as_ref()) };
+        let next = unsafe { self.next.as_ref() };
         // Ordering: Relaxed; whatever was published otherwise was published by this thread, or told to it.
-        (self.sequence, self.published) = (next.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+        self.sequence = next.load(Ordering::Relaxed);
     }
 
     /// Starts to use reserved blocks: those that the slots of `count` sequences from `first` on name.
@@ -202,9 +201,8 @@ impl DirectPublisher {
         // (`new`).
         let (next, bytes, waiters) =
             unsafe { (self.next.as_ref(), self.bytes.as_ref(), self.waiters.as_ref()) };
-        let published = self.published + len_of(word);
-        let may_wait = Announcement { slot, next, bytes, waiters }.publish(word, sequence + 1, published);
-        (self.sequence, self.published) = (sequence + 1, published);
+        let may_wait = Announcement { slot, next, bytes, waiters }.publish(word, sequence + 1);
+        self.sequence = sequence + 1;
         may_wait
     }
 }

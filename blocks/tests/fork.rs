@@ -151,6 +151,23 @@ fn a_loan_or_message_held_during_a_fork_has_no_effect_in_the_child() {
 }
 
 #[test]
+fn a_message_that_a_child_has_published_is_no_free_block_there() {
+    let mut writer = open();
+    // None is free, so the message would be the first of the free blocks once it is reclaimed.
+    let mut loans: Vec<_> = (0..16).map(|_| Some(writer.try_loan(1).unwrap().suspend())).collect();
+    in_forked_child(|| {
+        for loan in loans.iter_mut().filter_map(Option::take) {
+            assert_eq!(writer.resume(loan).unwrap().publish(1).unwrap_err(), LoanError::Forked);
+            writer.reclaim();
+            assert_eq!(writer.try_loan(1).unwrap_err(), LoanError::Forked);
+        }
+    });
+    let loan = loans[0].take().unwrap();
+    writer.resume(loan).unwrap().publish(1).unwrap();
+    assert_eq!(writer.try_loan(1).unwrap().len(), 64, "nobody subscribes, so the block has come back");
+}
+
+#[test]
 fn children_and_grandchildren_can_open_their_own_channels() {
     let mut writer = open();
     let mut reader = join(&writer, Overflow::Block);

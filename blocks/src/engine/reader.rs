@@ -1,7 +1,6 @@
 //! The subscribing end of a channel: [`Reader`].
 
 use std::fmt;
-use std::hint::cold_path;
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -42,7 +41,7 @@ pub struct Reader {
     floor: u64,
     window: AttachmentWindow,
     /// Descriptors of the latest batch, if their slots may be overwritten. Kept for its capacity.
-    batch: Box<BatchDescriptors>,
+    batch: Vec<Packed>,
     cursor: u32,
     signal: Arc<Signal>,
     channel: Arc<Channel>,
@@ -51,8 +50,11 @@ pub struct Reader {
 }
 
 /// How to receive and release messages.
+///
+/// Of all fields of a reader, this has the most unused values. So `Option<Reader>` is told apart by it, and
+/// one comparison finds out that there is a reader and that it receives plainly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u64)]
 enum State {
     /// Without any checks: the publisher waits for this reader, and neither samples nor descriptors keep the
     /// interval from following what was received.
@@ -61,10 +63,10 @@ enum State {
     Guarded,
 }
 
-/// Descriptors of a batch. Boxed by the reader, so that `Option<Reader>` is told apart by the [`State`] byte,
-/// which every message reads anyway.
-#[derive(Debug, Default)]
-struct BatchDescriptors(Vec<Packed>);
+/// The descriptor word of a message that was [taken](Reader::take_plainly).
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TakenWord(u64);
 
 impl Reader {
     pub(crate) fn new(
@@ -82,7 +84,7 @@ impl Reader {
             consumer,
             floor: NOTHING_TAKEN,
             window,
-            batch: Box::default(),
+            batch: Vec::new(),
             cursor,
             signal,
             channel,
@@ -137,6 +139,40 @@ impl Reader {
     #[doc(hidden)]
     #[inline(always)]
     pub fn receive_here(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        match self.take_plainly() {
+            // SAFETY: this reader has just returned the word.
+            Some(word) => Ok(unsafe { self.message_of(word) }),
+            None => self.receive_guarded(),
+        }
+    }
+
+    /// Takes the next message, if that needs no check. Returns its word, of which the caller makes a
+    /// [message](Self::message_of).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn take_plainly(&mut self) -> Option<TakenWord> {
+        if self.state == State::Plain { self.consumer.receive_word().map(TakenWord) } else { None }
+    }
+
+    /// The message that was just taken.
+    ///
+    /// # Safety
+    /// `word` is the result of the latest call of this reader, [`take_plainly`](Self::take_plainly).
+    #[doc(hidden)]
+    #[inline(always)]
+    pub unsafe fn message_of(&mut self, word: TakenWord) -> RawMessage<'_> {
+        RawMessage { reader: self, word: word.0 }
+    }
+
+    #[inline(never)]
+    fn receive_guarded(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        self.receive_unusually()
+    }
+
+    /// Receives the next message, whatever the reader's state.
+    #[doc(hidden)]
+    #[inline]
+    pub fn receive_unusually(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         if self.state == State::Plain {
             if let Some(word) = self.consumer.receive_word() {
                 return Ok(RawMessage { reader: self, word });
@@ -148,7 +184,6 @@ impl Reader {
             // Messages that came in between are counted when they are received, as all are from here on.
             self.state = State::Guarded;
         }
-        cold_path();
         self.make_room()?;
         let word = self.receive_next()?;
         Ok(RawMessage { reader: self, word })
@@ -161,7 +196,7 @@ impl Reader {
     /// The same as for [`receive`](Self::receive), if there is no message at all.
     pub fn receive_batch(&mut self, limit: usize) -> Result<RawBatch<'_>, ReceiveError> {
         self.check()?;
-        self.batch.0.clear();
+        self.batch.clear();
         self.make_room()?;
         let limit = limit.min(self.window.batch_limit(&self.consumer));
         if self.consumer.reads_unchecked() {
@@ -174,16 +209,16 @@ impl Reader {
             return Ok(RawBatch { reader: self, len });
         }
         if self.consumer.receives_checked_batches() {
-            self.consumer.receive_checked_batch(limit as u64, &mut self.batch.0);
-            if self.batch.0.is_empty() {
+            self.consumer.receive_checked_batch(limit as u64, &mut self.batch);
+            if self.batch.is_empty() {
                 // No message, the end, or a broken publisher.
                 self.receive_next()?;
-                self.batch.0.push(self.consumer.current());
+                self.batch.push(self.consumer.current());
             }
         } else {
             self.receive_one_by_one(limit)?;
         }
-        let len = self.batch.0.len();
+        let len = self.batch.len();
         Ok(RawBatch { reader: self, len })
     }
 
@@ -193,8 +228,8 @@ impl Reader {
         // and following the head further would only take its cache line from the publisher again and again.
         let mut is_head_new = self.consumer.is_at_known_head();
         self.receive_next()?;
-        self.batch.0.push(self.consumer.current());
-        while self.batch.0.len() < limit {
+        self.batch.push(self.consumer.current());
+        while self.batch.len() < limit {
             if self.consumer.is_at_known_head() && std::mem::replace(&mut is_head_new, true) {
                 break;
             }
@@ -202,7 +237,7 @@ impl Reader {
                 // The next call reports a loss or the end: these messages are attached.
                 break;
             }
-            self.batch.0.push(self.consumer.current());
+            self.batch.push(self.consumer.current());
         }
         Ok(())
     }

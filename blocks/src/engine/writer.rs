@@ -20,7 +20,7 @@ use crate::engine::shield::event;
 use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
 use crate::error::{ChannelError, LoanError};
-use crate::options::{Reuse, Timestamps};
+use crate::options::Reuse;
 use crate::payload::BLOCK_ALIGNMENT;
 use crate::payload::schema::Schema;
 use crate::primitive::Ordering;
@@ -116,7 +116,6 @@ fn make(
         hottest,
         waits: false,
         counted: false,
-        loaned: TakenBlock { unit: 0, capacity: 0 },
         stamp: Stamp::of(&config.options),
         overtake: u64::from(config.blocks / 8).max(1),
         file: Some(arena_file),
@@ -135,8 +134,6 @@ pub struct Writer {
     producer: Producer,
     /// First byte of the arena.
     base: NonNull<u8>,
-    /// The loaned block, while there is one.
-    loaned: TakenBlock,
     /// Capacity of the largest block.
     block_size: usize,
     /// Whether all blocks have one size.
@@ -228,8 +225,8 @@ impl Writer {
     /// [`LoanError::TooLarge`] and [`LoanError::Exhausted`].
     #[inline(always)]
     pub fn try_loan(&mut self, len: usize) -> Result<RawLoan<'_>, LoanError> {
-        self.loaned = self.take_block(len)?;
-        Ok(RawLoan { writer: self })
+        let block = self.take_block(len)?;
+        Ok(RawLoan { writer: self, block })
     }
 
     /// Like [`try_loan`](Self::try_loan), but only loans a block that is already free or that every
@@ -239,7 +236,7 @@ impl Writer {
         if self.is_beyond_limit(len) {
             return None;
         }
-        self.loaned = match self.producer.pop_oldest() {
+        let block = match self.producer.pop_oldest() {
             Some(unit) => TakenBlock { unit, capacity: self.block_size },
             None => {
                 if self.hottest {
@@ -249,7 +246,7 @@ impl Writer {
                 TakenBlock { unit, capacity }
             }
         };
-        Some(RawLoan { writer: self })
+        Some(RawLoan { writer: self, block })
     }
 
     /// Loans a block. Waits until `deadline` for one to come free, or forever if there is no deadline.
@@ -257,11 +254,11 @@ impl Writer {
     /// # Errors
     /// [`LoanError::TooLarge`] at once, [`LoanError::Deadline`] at the deadline.
     pub fn loan(&mut self, len: usize, deadline: Option<Instant>) -> Result<RawLoan<'_>, LoanError> {
-        self.loaned = match self.take_block(len) {
+        let block = match self.take_block(len) {
             Err(LoanError::Exhausted { .. }) => self.wait_for_block(len, deadline)?,
             other => other?,
         };
-        Ok(RawLoan { writer: self })
+        Ok(RawLoan { writer: self, block })
     }
 
     /// Resumes a loan that was [suspended](RawLoan::suspend).
@@ -273,9 +270,8 @@ impl Writer {
         if self.channel.serial() != loan.channel {
             return Err(loan);
         }
-        self.loaned = loan.taken;
         self.producer.note_loaned(1);
-        Ok(RawLoan { writer: self })
+        Ok(RawLoan { writer: self, block: loan.taken })
     }
 
     /// Ready once [`try_loan`](Self::try_loan) will succeed, or fail for a reason other than exhaustion.
@@ -330,18 +326,28 @@ impl Writer {
 
     #[inline(always)]
     fn take_block(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
+        if len <= self.block_size
+            && let Some(unit) = self.producer.pop_named()
+        {
+            debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
+            return Ok(TakenBlock { unit, capacity: self.block_size });
+        }
+        self.take_unusually(len)
+    }
+
+    /// Like [`take_block`](Self::take_block), if it takes more than the next block of the ring's queue.
+    #[inline(never)]
+    fn take_unusually(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
         if self.is_beyond_limit(len) {
             return Err(self.refuse(len));
         }
         if let Some(unit) = self.producer.pop_oldest() {
-            debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
             return Ok(TakenBlock { unit, capacity: self.block_size });
         }
         self.pop_spare(len)
     }
 
     /// Whether no block is that large. In a forked child, all are too small.
-    #[inline(always)]
     fn is_beyond_limit(&self, len: usize) -> bool {
         // Ordering: Relaxed; written when the channel was created.
         len as u64 >= self.producer.control().header().state.limit.load(Ordering::Relaxed)
@@ -356,7 +362,6 @@ impl Writer {
         LoanError::TooLarge { needed: len, block_size: self.block_size }
     }
 
-    #[inline(never)]
     fn pop_spare(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
         let Self { producer, .. } = self;
         let taken = |(unit, capacity)| TakenBlock { unit, capacity };
@@ -436,12 +441,8 @@ impl Writer {
 
     #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
-        match self.stamp {
-            // Slots start with this time.
-            Stamp::Time(Timestamps::Off) => {}
-            Stamp::Time(Timestamps::Coarse) => self.producer.stamp(clock::coarse().as_nanos()),
-            Stamp::Time(Timestamps::Precise) => self.producer.stamp(clock::precise().as_nanos()),
-            Stamp::Relay(timestamps) => self.stamp_relayed(timestamps),
+        if self.stamp != Stamp::None {
+            self.stamp_next();
         }
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
@@ -451,12 +452,25 @@ impl Writer {
         Ok(sequence)
     }
 
+    /// Records the time with the next message, or whatever else the channel records.
+    #[inline(never)]
+    fn stamp_next(&mut self) {
+        match self.stamp {
+            // Slots start with this time.
+            Stamp::None => {}
+            Stamp::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
+            Stamp::Precise => self.producer.stamp(clock::precise().as_nanos()),
+            Stamp::Relay => self.stamp_relayed(),
+        }
+    }
+
     /// Wakes subscribers that wait for the published messages.
     #[cold]
     #[inline(never)]
     fn check_waiters(&mut self, sequence: Sequence) -> Result<Sequence, LoanError> {
         if self.channel.is_inherited() {
             // It was published into memory of this process, which nobody reads.
+            self.producer.erase_latest();
             return Err(LoanError::Forked);
         }
         if self.producer.wakes() {

@@ -79,9 +79,21 @@ impl Subscription {
     /// [`ReceiveError::Empty`] if there is none, and all other [`ReceiveError`]s.
     #[inline(always)]
     pub fn receive(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
+        if !self.arrivals.any()
+            && let Some(word) = self.sole.as_mut().and_then(Reader::take_plainly)
+        {
+            // SAFETY: there is a reader, which has just returned the word.
+            return Ok(unsafe { self.sole.as_mut().unwrap_unchecked().message_of(word) });
+        }
+        self.receive_unusually()
+    }
+
+    /// Like [`receive`](Self::receive), whatever the state of the subscription.
+    #[inline(never)]
+    fn receive_unusually(&mut self) -> Result<RawMessage<'_>, ReceiveError> {
         self.admit();
         match &mut self.sole {
-            Some(reader) => reader.receive_here().map_err(|error| self.arrivals.end(error)),
+            Some(reader) => reader.receive_unusually().map_err(|error| self.arrivals.end(error)),
             None => self.others.next_turn(&mut self.arrivals)?.receive_here(),
         }
     }
@@ -108,7 +120,7 @@ impl Subscription {
         self.admit();
         match &mut self.sole {
             Some(reader) => reader.receive_owned_here().map_err(|error| self.arrivals.end(error)),
-            None => self.others.next_turn(&mut self.arrivals)?.receive_owned_here(),
+            None => self.others.receive_owned(&mut self.arrivals),
         }
     }
 

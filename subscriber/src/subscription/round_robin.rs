@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use blockcast_blocks::{Reader, ReceiveError};
+use blockcast_blocks::{RawSample, Reader, ReceiveError};
 
 use super::mailbox::Arrivals;
 
@@ -63,6 +63,13 @@ impl RoundRobin {
     /// Takes the reader out if there is only one.
     pub(super) fn take_sole(&mut self) -> Option<Reader> {
         if self.readers.len() == 1 && self.waiting.is_empty() { self.readers.pop() } else { None }
+    }
+
+    /// Receives the next message of the reader whose turn it is as an owned sample. Separate, so that the
+    /// code for one publisher stays small.
+    #[inline(never)]
+    pub(super) fn receive_owned(&mut self, arrivals: &mut Arrivals) -> Result<RawSample, ReceiveError> {
+        self.next_turn(arrivals)?.receive_owned_here()
     }
 
     /// Gives the turn to the next reader that has a message or a loss to report.

@@ -106,7 +106,7 @@ impl RawBatch<'_> {
         let returned = self.len.saturating_sub(index);
         let bytes = self.iter().skip(index).map(|(descriptor, _)| u64::from(descriptor.len)).sum();
         self.reader.consumer.unreceive(returned as u64, bytes);
-        self.reader.batch.0.truncate(index);
+        self.reader.batch.truncate(index);
         self.len -= returned;
     }
 
@@ -114,7 +114,7 @@ impl RawBatch<'_> {
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         (0..self.len).map(|index| {
-            let packed = match self.reader.batch.0.get(index) {
+            let packed = match self.reader.batch.get(index) {
                 Some(packed) => *packed,
                 None => self.reader.consumer.nth_before((self.len - index) as u64),
             };

@@ -417,7 +417,7 @@ impl Consumer {
     #[inline(always)]
     pub(crate) fn release(&mut self, low: u64) -> bool {
         self.store_low(low);
-        if self.high != UNBOUNDED {
+        if self.keeping.is_some() {
             self.make_room(low);
         }
         self.cursor.control().released(&mut self.rounds)

@@ -33,7 +33,7 @@
 
 use std::sync::Arc;
 
-use crate::descriptor::{Validity, len_of, pack, unit_of};
+use crate::descriptor::{Validity, pack, unit_of};
 use crate::direct::Announcement;
 use crate::engine::pool::Pool;
 use crate::engine::remote::Annex;
@@ -58,7 +58,6 @@ pub(crate) struct Producer {
     watermark: u64,
     control: Control,
     rounds: QuietRounds,
-    bytes: u64,
     /// Messages that stay available to late joiners.
     history: u64,
     /// Free blocks go to the pool one by one, not through the ring.
@@ -89,7 +88,6 @@ impl Producer {
             watermark: 0,
             control,
             rounds: QuietRounds::default(),
-            bytes: 0,
             history: u64::from(history),
             one_by_one: hottest || !pool.is_uniform(),
             pool,
@@ -138,8 +136,24 @@ impl Producer {
         self.head
     }
 
-    /// Takes a free block out of the ring, if blocks are freed that way. Then all have one size.
+    /// Like [`pop_oldest`](Self::pop_oldest), but may return `None` although there is such a block: always
+    /// in a forked child, whose slots are zeros, and otherwise if the first block of the arena was published
+    /// as an empty message.
     #[inline(always)]
+    pub(crate) fn pop_named(&mut self) -> Option<u32> {
+        if self.oldest_free == self.watermark {
+            return None;
+        }
+        // Ordering: Relaxed; our own store.
+        let word = self.control.slot(self.oldest_free).word.load(Ordering::Relaxed);
+        if word == 0 {
+            return None;
+        }
+        self.oldest_free = self.oldest_free.wrapping_add(1);
+        Some(unit_of(word))
+    }
+
+    /// Takes a free block out of the ring, if blocks are freed that way. Then all have one size.
     pub(crate) fn pop_oldest(&mut self) -> Option<u32> {
         if self.oldest_free == self.watermark {
             return None;
@@ -174,6 +188,8 @@ impl Producer {
     }
 
     /// Takes back a block that was taken and not published.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn give_back(&mut self, unit: u32) {
         self.pool.give(unit);
     }
@@ -241,7 +257,6 @@ impl Producer {
             "no free slot"
         );
         self.head = sequence + 1;
-        self.bytes += len_of(word);
         let Header { head, state, .. } = self.control.header();
         let announcement = Announcement {
             slot: self.control.slot(sequence),
@@ -249,7 +264,13 @@ impl Producer {
             bytes: &head.bytes,
             waiters: state.messages.word(),
         };
-        announcement.publish(word, self.head, self.bytes)
+        announcement.publish(word, self.head)
+    }
+
+    /// In a forked child: erases the descriptor of the message that was published last, so that
+    /// [`pop_named`](Self::pop_named) never finds it.
+    pub(crate) fn erase_latest(&self) {
+        self.control.slot(self.head.wrapping_sub(1)).word.store(0, Ordering::Relaxed);
     }
 
     /// Notices processes that were attached or detached. Returns `true` if there were any. A load, in the
@@ -280,8 +301,10 @@ impl Producer {
 
     /// Records how many bytes were published so far, for other processes that outlive this one.
     fn note_bytes(&self) {
-        let pool = &self.control.header().pool;
-        pool.counted_bytes.store(self.bytes, Ordering::Relaxed);
+        let Header { head, pool, .. } = self.control.header();
+        // May be ahead of the head known here while direct publishing continues. It only matters for a
+        // process that is killed.
+        pool.counted_bytes.store(head.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         pool.counted_to.store(self.head, Ordering::Relaxed);
     }
 
@@ -382,9 +405,6 @@ impl Producer {
             // Fits: no more than blocks. Direct publishing that says otherwise breaks its contract.
             self.reserved = self.reserved.saturating_sub(u32::try_from(published).unwrap_or(u32::MAX));
             self.head = next;
-            // May be ahead of the head while direct publishing continues. It only matters when this publishes
-            // itself, and then nothing is published directly.
-            self.bytes = head.bytes.load(Ordering::Relaxed);
         }
     }
 

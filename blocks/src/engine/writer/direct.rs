@@ -1,6 +1,6 @@
 //! The methods of a [`Writer`] for code that publishes directly with its blocks: see [`crate::direct`].
 
-use super::{Stamp, SuspendedLoan, TakenBlock, Writer};
+use super::{SuspendedLoan, TakenBlock, Writer};
 use crate::abi::DirectPublisher;
 use crate::descriptor::unit_of;
 use crate::error::LoanError;
@@ -17,11 +17,11 @@ impl Writer {
     /// meanwhile.
     #[must_use]
     pub fn direct_publisher(&self) -> Option<DirectPublisher> {
-        if !self.uniform {
+        let config = self.channel.config();
+        if !self.uniform || config.relay {
             return None;
         }
-        let Stamp::Time(timestamps) = self.stamp else { return None };
-        let timestamps = timestamps.abi_code();
+        let timestamps = config.options.timestamps.abi_code();
         let direct = self.producer.control().direct_publisher();
         Some(DirectPublisher { timestamps, base: self.base.as_ptr(), capacity: self.block_size, ..direct })
     }

@@ -53,8 +53,9 @@ impl SuspendedLoan {
 /// Dereferences to all bytes of the block. Their content is unspecified: zeros, or bytes of an earlier
 /// message of the same publisher.
 pub struct RawLoan<'w> {
-    // The writer knows the block, so that a loan is one pointer, which moves in a register.
     pub(super) writer: &'w mut Writer,
+    // Not in the writer: there, every store to the block could change it, as far as the compiler knows.
+    pub(super) block: TakenBlock,
 }
 
 impl RawLoan<'_> {
@@ -88,7 +89,7 @@ impl RawLoan<'_> {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
         let mut loan = std::mem::ManuallyDrop::new(self);
-        let unit = loan.writer.loaned.unit;
+        let unit = loan.block.unit;
         loan.writer.publish(unit, len, validity)
     }
 
@@ -100,8 +101,8 @@ impl RawLoan<'_> {
     pub fn grow(&mut self, len: usize) -> Result<(), LoanError> {
         if len > self.len() {
             let larger = self.writer.take_block(len)?;
-            self.writer.producer.give_back(self.writer.loaned.unit);
-            self.writer.loaned = larger;
+            self.writer.producer.give_back(self.block.unit);
+            self.block = larger;
         }
         Ok(())
     }
@@ -109,7 +110,7 @@ impl RawLoan<'_> {
     /// Bytes from the arena's start to the block.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        self.writer.loaned.offset()
+        self.block.offset()
     }
 
     /// Puts the loan aside, so that the writer can be used meanwhile: to fill several blocks at a time, or to
@@ -118,38 +119,39 @@ impl RawLoan<'_> {
     pub fn suspend(self) -> SuspendedLoan {
         let loan = std::mem::ManuallyDrop::new(self);
         loan.writer.producer.note_loaned(0);
-        SuspendedLoan { taken: loan.writer.loaned, channel: loan.writer.channel.serial() }
+        SuspendedLoan { taken: loan.block, channel: loan.writer.channel.serial() }
     }
 
     #[inline(always)]
     fn start(&self) -> *mut u8 {
         // SAFETY: units come from the pool, whose blocks all lie within the arena.
-        unsafe { self.writer.base.as_ptr().add(self.writer.loaned.unit as usize * BLOCK_ALIGNMENT) }
+        unsafe { self.writer.base.as_ptr().add(self.block.unit as usize * BLOCK_ALIGNMENT) }
     }
 }
 
 impl Deref for RawLoan<'_> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the block was taken from the pool, so no subscriber is attached to it, and this loan is
         // its only owner; it has `capacity` bytes from `start`, initialised (a memfd starts as zeros).
-        unsafe { std::slice::from_raw_parts(self.start(), self.writer.loaned.capacity) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.block.capacity) }
     }
 }
 
 impl DerefMut for RawLoan<'_> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start(), self.writer.loaned.capacity) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.block.capacity) }
     }
 }
 
 impl Drop for RawLoan<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.writer.producer.give_back(self.writer.loaned.unit);
+        self.writer.producer.give_back(self.block.unit);
     }
 }
 

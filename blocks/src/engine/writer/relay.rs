@@ -6,24 +6,33 @@ use crate::options::{Timestamps, WriterOptions};
 use crate::sys::clock;
 
 /// What is recorded with each message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
-    Time(Timestamps),
-    /// Also how many messages are missing before it.
-    Relay(Timestamps),
+    /// Nothing.
+    None,
+    /// The time, from a clock that is cheap to read.
+    Coarse,
+    /// The time.
+    Precise,
+    /// How many messages are missing before it, and the time as the channel's options say.
+    Relay,
 }
 
 impl Stamp {
     pub(super) fn of(options: &WriterOptions) -> Self {
-        if options.relay { Self::Relay(options.timestamps) } else { Self::Time(options.timestamps) }
+        match options.timestamps {
+            _ if options.relay => Self::Relay,
+            Timestamps::Off => Self::None,
+            Timestamps::Coarse => Self::Coarse,
+            Timestamps::Precise => Self::Precise,
+        }
     }
 }
 
 impl Writer {
     #[cold]
-    #[inline(never)]
-    pub(super) fn stamp_relayed(&mut self, timestamps: Timestamps) {
-        match timestamps {
+    pub(super) fn stamp_relayed(&mut self) {
+        match self.channel.config().options.timestamps {
             Timestamps::Off => {}
             Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
             Timestamps::Precise => self.producer.stamp(clock::precise().as_nanos()),

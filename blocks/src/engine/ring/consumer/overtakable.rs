@@ -118,9 +118,6 @@ impl Consumer {
     /// so that the kept messages have no gap.
     #[inline(never)]
     pub(super) fn make_room(&mut self, low: u64) {
-        if self.keeping.is_none() {
-            return;
-        }
         let before = self.high;
         let high = low.saturating_add(self.window).min(UNBOUNDED - 1);
         if high <= before || self.cursor.header().head.next.load_acquire() > before {
