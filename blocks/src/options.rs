@@ -131,7 +131,8 @@ pub enum Reuse {
     /// The block that was freed first. Blocks come round in order, descriptors need not be rewritten, and
     /// reclamation is rare.
     Oldest,
-    /// The block that was freed last: its bytes are still in the cache. Reclaims before every loan.
+    /// A block that was freed last: its bytes are still in the cache. Reclaims once for each 4 KiB of blocks
+    /// that are loaned; if blocks are larger, before every loan.
     Hottest,
 }
 

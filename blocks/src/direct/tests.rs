@@ -257,7 +257,7 @@ proptest! {
 #[test]
 fn with_hottest_reuse_one_block_is_reserved_at_a_time_the_hottest_one() {
     let mut hottest = config(8);
-    hottest.reuse = Reuse::Hottest;
+    (hottest.reuse, hottest.block_size) = (Reuse::Hottest, 4096);
     let mut writer = channel(hottest).expect("a small channel");
     let mut reader = join(&writer, ReaderOptions::default());
     let mut direct = direct(&writer);

@@ -39,6 +39,10 @@ use relay::Stamp;
 /// From this block size on, [`Reuse::BySize`] means [`Reuse::Hottest`].
 const LARGE_BLOCK: usize = 32 << 10;
 
+/// With [`Reuse::Hottest`], the publisher scans the subscribers' cursors once for this many bytes of blocks:
+/// these fit into the first-level cache of every processor, together with what else the program uses.
+const HOT_BYTES: usize = 4 << 10;
+
 /// Cache lines that are taken back from other processes at a time: half of a small first-level cache.
 const LINES_TAKEN_BACK: u64 = 256;
 
@@ -114,6 +118,7 @@ fn make(
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
         base: channel.arena().base(),
         hottest,
+        loans_to_scan: 0,
         waits: false,
         counted: false,
         stamp: Stamp::of(&config.options),
@@ -139,6 +144,8 @@ pub struct Writer {
     /// Whether all blocks have one size.
     uniform: bool,
     hottest: bool,
+    /// Loans until the next scan for the hottest block.
+    loans_to_scan: u32,
     /// Whether a loan is being waited for by polling.
     waits: bool,
     /// Whether the current search for a block was already counted as a loan that found none.
@@ -366,7 +373,12 @@ impl Writer {
         let Self { producer, .. } = self;
         let taken = |(unit, capacity)| TakenBlock { unit, capacity };
         if self.hottest {
-            producer.reclaim(Reach::Passed);
+            if self.loans_to_scan == 0 {
+                producer.reclaim(Reach::Passed);
+                // Fits: few.
+                self.loans_to_scan = (HOT_BYTES / self.block_size.max(1)).max(1) as u32;
+            }
+            self.loans_to_scan -= 1;
         }
         if let Some(spare) = producer.pop_spare(len) {
             return Ok(taken(spare));

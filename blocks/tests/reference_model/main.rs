@@ -21,6 +21,8 @@ use proptest::prelude::*;
 /// The most subscribers at any one time.
 const SUBSCRIBERS: usize = 4;
 const BLOCK: usize = 64;
+/// With the hottest block, a scan for 4 KiB of blocks.
+const LOANS_PER_SCAN: u64 = 4096 / BLOCK as u64;
 
 #[derive(Clone, Copy, Debug)]
 struct Setting {
@@ -138,6 +140,8 @@ struct Model {
     subscribers: Vec<Option<Subscriber>>,
     samples: BTreeMap<u64, Kept>,
     next_sample: u64,
+    /// Loans until the publisher scans for the hottest block.
+    loans_to_scan: u64,
 }
 
 impl Model {
@@ -153,6 +157,7 @@ impl Model {
             subscribers: (0..SUBSCRIBERS).map(|_| None).collect(),
             samples: BTreeMap::new(),
             next_sample: 0,
+            loans_to_scan: 0,
         }
     }
 
@@ -220,7 +225,11 @@ impl Model {
     /// Tries to loan a block. Returns whether one was found.
     fn loan(&mut self) -> bool {
         if self.setting.hottest {
-            self.reclaim(false);
+            if self.loans_to_scan == 0 {
+                self.reclaim(false);
+                self.loans_to_scan = LOANS_PER_SCAN;
+            }
+            self.loans_to_scan -= 1;
         }
         loop {
             if self.free > 0 {
