@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest latency that is told apart from longer ones, in nanoseconds: one minute.
 const LONGEST: u64 = 60_000_000_000;
@@ -13,7 +13,7 @@ const LONGEST: u64 = 60_000_000_000;
 pub struct Latencies(Arc<Mutex<Histogram<u64>>>);
 
 /// What a record says of latencies, in nanoseconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Half of the messages take at most this long.
     pub p50: u64,
@@ -26,7 +26,7 @@ pub struct Percentiles {
     /// Number of measured messages.
     pub messages: u64,
     /// Latencies by the share of messages that take longer, for charts: from all to one in 100,000.
-    #[serde(skip)]
+    #[serde(default)]
     pub tail: Vec<(f64, u64)>,
 }
 

@@ -7,7 +7,7 @@
 //! `work` defines the work, `peers` how each candidate does it, and `payloads` covers building and reading
 //! values instead of moving them. `pair` runs two threads, `processes` several processes, `rounds`
 //! interleaves the candidates, and `suite` lists what is compared. `report` and `plot` present the results.
-//! `compare` is the command.
+//! `compare` is the command that measures, `summary` the one that writes pages.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("blockcast-bench runs on Linux only, as does what it measures");
@@ -28,4 +28,5 @@ pub mod record;
 pub mod report;
 pub mod rounds;
 pub mod suite;
+pub mod summary;
 pub mod work;

@@ -91,17 +91,17 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
         ("payload-read", Some("one element"), "Reading one element of a value"),
         ("payload-read", Some("validation"), "Validating a value"),
     ] {
-        let rows: Vec<&Record> = of(bench).into_iter().filter(|row| row.mode == mode).collect();
+        let rows: Vec<&Record> = of(bench).into_iter().filter(|row| row.mode.as_deref() == mode).collect();
         let file = [Some(bench), mode].into_iter().flatten().collect::<Vec<_>>().join("-").replace(' ', "-");
         dots(&folder.join(format!("{file}.svg")), &format!("{title}: time in relation to Blockcast"), &rows)?;
     }
     let mut pairs = Vec::new();
     for row in records {
-        if let Some(mode) = row.mode
+        if let Some(mode) = row.mode.as_deref()
             && row.value.is_none()
             && row.latency_ns.is_none()
         {
-            let work = (row.bench, mode, row.payload);
+            let work = (row.bench.as_str(), mode, row.payload);
             if !pairs.contains(&work) {
                 pairs.push(work);
             }
@@ -110,7 +110,7 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
     for (bench, mode, payload) in pairs {
         let rows: Vec<&Record> = records
             .iter()
-            .filter(|row| row.bench == bench && row.mode == Some(mode) && row.payload == payload)
+            .filter(|row| row.bench == bench && row.mode.as_deref() == Some(mode) && row.payload == payload)
             .collect();
         let size = report::bytes(payload);
         let title = format!("{bench}, {mode}, {size}: ns per message");
@@ -119,7 +119,8 @@ pub fn draw(folder: &Path, records: &[Record]) -> anyhow::Result<()> {
     }
     for bench in ["latency", "latency-processes"] {
         for mode in ["spinning", "blocking"] {
-            let rows: Vec<&Record> = of(bench).into_iter().filter(|row| row.mode == Some(mode)).collect();
+            let rows: Vec<&Record> =
+                of(bench).into_iter().filter(|row| row.mode.as_deref() == Some(mode)).collect();
             let title = format!("{bench}, {mode}: ns one way, by the share of messages that take longer");
             tails(&folder.join(format!("{bench}-{mode}.svg")), &title, &rows)?;
         }
@@ -139,7 +140,7 @@ struct Chart {
 /// Draws nothing without rows.
 fn tails(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     let tail = |row: &Record| row.latency_ns.as_ref().map(|latency| latency.tail.clone()).unwrap_or_default();
-    if rows.is_empty() {
+    if rows.iter().all(|row| tail(row).is_empty()) {
         return Ok(());
     }
     let (low, high) = range(rows.iter().flat_map(|row| tail(row)).map(|(_, latency)| latency as f64));
@@ -283,7 +284,7 @@ fn bars(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
 /// logarithmic scale.
 fn dots(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
     let mut values: Vec<&str> = Vec::new();
-    for value in rows.iter().filter_map(|row| row.value) {
+    for value in rows.iter().filter_map(|row| row.value.as_deref()) {
         if !values.contains(&value) {
             values.push(value);
         }
@@ -316,7 +317,8 @@ fn dots(path: &Path, title: &str, rows: &[&Record]) -> anyhow::Result<()> {
         let colour = COLOURS[index % COLOURS.len()];
         let radius = if candidate == REFERENCE { 6 } else { 4 };
         for row in rows.iter().filter(|row| row.candidate == candidate && row.ratio > 0.0) {
-            let line = values.iter().position(|value| Some(*value) == row.value).unwrap_or_default();
+            let line =
+                values.iter().position(|value| Some(*value) == row.value.as_deref()).unwrap_or_default();
             let at = (across(row.ratio), 62 + step * line as i32);
             area.draw(&Circle::new(at, radius, colour.filled())).map_err(failed)?;
         }

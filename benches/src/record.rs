@@ -1,27 +1,27 @@
 //! One row of the results.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::latencies::Percentiles;
 
 /// The time of one candidate for one kind of work.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Kind of work, such as `fan-out`.
-    pub bench: &'static str,
+    pub bench: String,
     /// Bytes of a message.
     pub payload: usize,
     /// Value of a message, if that matters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
     /// Number of subscribers.
     pub subscribers: usize,
     /// Number of subscribing processes, if the ends are processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<usize>,
     /// For two threads or processes, how they waited. For values, what was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// Name of the candidate.
     pub candidate: String,
     /// Nanoseconds of the fastest slice, per published message (ping-pong: one way).
@@ -33,21 +33,22 @@ pub struct Record {
     /// Whether the minimum counts (one thread) or the median (two threads, whose times are bimodal on virtual
     /// machines).
     pub statistic: Statistic,
-    /// Ratio to Blockcast's nanoseconds, by that statistic.
+    /// Ratio to Blockcast's nanoseconds, by that statistic. Not a number if Blockcast does not take part.
+    #[serde(deserialize_with = "number_or_null")]
     pub ratio: f64,
     /// For throughput: messages per second, by that statistic.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages_per_second: Option<f64>,
     /// For throughput of messages whose bytes are all written: bytes per second.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
     /// For latencies: their percentiles.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Percentiles>,
 }
 
 /// Which of the slices counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Statistic {
     /// The fastest slice.
@@ -65,4 +66,9 @@ impl Record {
             Statistic::Median => self.ns_median,
         }
     }
+}
+
+/// Reads a number, which JSON writes as null if it is not finite.
+fn number_or_null<'d, D: Deserializer<'d>>(source: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(source)?.unwrap_or(f64::NAN))
 }

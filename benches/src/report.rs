@@ -14,7 +14,7 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
     let mut text = format!("{machine}\n");
     for (bench, mode) in works(records) {
         let rows: Vec<&Record> =
-            records.iter().filter(|record| record.bench == bench && record.mode == mode).collect();
+            records.iter().filter(|record| record.bench == bench && record.mode.as_deref() == mode).collect();
         let title = mode.map_or(bench.to_owned(), |mode| format!("{bench}, {mode}"));
         let fan_outs: BTreeSet<usize> = rows.iter().map(|row| row.subscribers).collect();
         let processes: BTreeSet<Option<usize>> = rows.iter().map(|row| row.processes).collect();
@@ -50,11 +50,12 @@ pub fn text(machine: &Machine, records: &[Record]) -> String {
 }
 
 /// Pairs of bench and mode, in order of first occurrence.
-fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
+fn works(records: &[Record]) -> Vec<(&str, Option<&str>)> {
     let mut works = Vec::new();
     for record in records {
-        if !works.contains(&(record.bench, record.mode)) {
-            works.push((record.bench, record.mode));
+        let work = (record.bench.as_str(), record.mode.as_deref());
+        if !works.contains(&work) {
+            works.push(work);
         }
     }
     works
@@ -62,7 +63,7 @@ fn works(records: &[Record]) -> Vec<(&'static str, Option<&'static str>)> {
 
 /// Returns which value was built or read.
 fn value(row: &Record) -> String {
-    row.value.unwrap_or_default().to_owned()
+    row.value.clone().unwrap_or_default()
 }
 
 /// Prints a table of times, with a title and the noise.

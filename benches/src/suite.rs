@@ -98,12 +98,12 @@ impl Group {
         candidates
             .iter()
             .map(|timed| Record {
-                bench: self.bench,
+                bench: self.bench.to_owned(),
                 payload: timed.bytes.unwrap_or(self.shape.payload),
-                value: self.value.map(|(kind, _)| kind.name()),
+                value: self.value.map(|(kind, _)| kind.name().to_owned()),
                 subscribers: self.shape.subscribers,
                 processes: self.processes,
-                mode: self.mode,
+                mode: self.mode.map(str::to_owned),
                 candidate: timed.candidate.clone(),
                 ns_min: round(timed.min()),
                 ns_median: round(timed.median()),
