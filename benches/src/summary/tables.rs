@@ -245,8 +245,8 @@ fn latency() -> Table {
         let p50: fn(&Percentiles) -> Option<u64> = |of| Some(of.p50);
         [
             column(format!("{title}, 50 %"), work, Figure::Percentile(p50)),
-            column("99 %", work, Figure::Percentile(|of| of.p99)),
-            column("99.9 %", work, Figure::Percentile(|of| of.p99_9)),
+            column(format!("{title}, 99 %"), work, Figure::Percentile(|of| of.p99)),
+            column(format!("{title}, 99.9 %"), work, Figure::Percentile(|of| of.p99_9)),
         ]
     };
     Table {
