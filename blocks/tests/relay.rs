@@ -100,7 +100,9 @@ fn every_way_to_receive_reports_losses() {
     drop(first);
 
     assert_eq!(batched.backlog(), 7, "three messages, and perhaps a loss before each and after the last");
-    assert_eq!(batched.receive_batch(8).expect("a batch").len(), 2);
+    let batch = batched.receive_batch(8).expect("a batch");
+    assert_eq!((batch.len(), batch.publisher()), (2, channel.publisher()));
+    drop(batch);
     assert_eq!(batched.receive_batch(8).unwrap_err(), ReceiveError::Lost(7));
     assert_eq!(batched.receive_batch(8).expect("a batch").len(), 1);
     assert_eq!(batched.receive_batch(8).unwrap_err(), ReceiveError::Empty);

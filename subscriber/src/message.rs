@@ -168,6 +168,12 @@ impl<'s, P: Payload> Batch<'s, P> {
         self.raw.is_empty()
     }
 
+    /// The publisher of all of them.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.raw.publisher()
+    }
+
     /// Iterates over the values in order, read in place. Validates those that were not validated before.
     pub fn views(&self) -> impl Iterator<Item = Result<P::View<'_>, RecvError>> {
         self.raw.iter().map(|(descriptor, bytes)| {

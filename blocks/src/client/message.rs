@@ -86,6 +86,12 @@ impl RawBatch<'_> {
         self.descriptors.is_empty()
     }
 
+    /// The publisher of all of them.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.subscription.current().publisher
+    }
+
     /// Returns the messages from `index` on, as if they had not been received. They are received next.
     pub fn return_from(&mut self, index: usize) {
         let returned = self.descriptors.len().saturating_sub(index);

@@ -100,6 +100,12 @@ impl RawBatch<'_> {
         self.len == 0
     }
 
+    /// The publisher of all of them.
+    #[must_use]
+    pub fn publisher(&self) -> PublisherId {
+        self.reader.channel.publisher()
+    }
+
     /// Returns the messages from `index` on, as if they had not been received. They are received next, or
     /// counted as lost if the publisher has overtaken this reader meanwhile.
     pub fn return_from(&mut self, index: usize) {
