@@ -2,8 +2,8 @@
 //!
 //! Zenoh calls back for every message, on a thread that serves a whole link. There, a message is published at
 //! once if that takes no waiting, and if none is before it. Otherwise it waits in a queue for the topic's own
-//! thread, which waits for blocks and opens publishers. If the queue is full, the message is dropped. The gap
-//! that it leaves is counted when the next one arrives.
+//! thread, which waits for blocks and opens publishers. If the queue is full, the message is dropped, with
+//! back pressure only after a while. The gap that it leaves is counted when the next one arrives.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ use crate::stats::{Counters, count};
 
 /// How long a thread waits for a block before it looks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
+/// Items that the topic's thread takes from the queue at a time.
+const ITEMS: usize = 32;
 
 /// A topic that is received. Dropping it ends the publishers that it has here.
 pub(crate) struct IncomingTopic {
@@ -40,8 +42,12 @@ struct Inbox {
     state: Mutex<State>,
     /// Notified when the queue gets an item, and at the end.
     arrived: Condvar,
+    /// Notified when half of the queue is free, and at the end.
+    room: Condvar,
     /// Messages and bytes that wait at most.
     limit: (usize, usize),
+    /// How long zenoh's threads wait for room, if they do.
+    patience: Option<Duration>,
     origin: Origin,
     fingerprint: u64,
     accepts_others: bool,
@@ -55,13 +61,32 @@ struct State {
     relays: Option<Relays>,
     /// Dropped messages of clients that are not bridges. Theirs have no numbers.
     dropped: u64,
+    /// Whether zenoh's threads have waited for room in vain.
+    is_stuck: bool,
     has_ended: bool,
+}
+
+impl State {
+    /// Whether this part of the queue is taken.
+    fn is_full(&self, (messages, bytes): (usize, usize)) -> bool {
+        self.queue.len() >= messages || self.bytes >= bytes
+    }
 }
 
 enum Item {
     Message(Incoming),
     /// This broker is gone.
     Gone(Origin),
+}
+
+impl Item {
+    /// Bytes of it.
+    fn len(&self) -> usize {
+        match self {
+            Self::Message(message) => message.payload.len(),
+            Self::Gone(_) => 0,
+        }
+    }
 }
 
 impl IncomingTopic {
@@ -79,12 +104,20 @@ impl IncomingTopic {
             (&options.blocks, options.publishers),
             &context.counters,
         );
-        let state =
-            State { queue: VecDeque::new(), bytes: 0, relays: Some(relays), dropped: 0, has_ended: false };
+        let state = State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            relays: Some(relays),
+            dropped: 0,
+            is_stuck: false,
+            has_ended: false,
+        };
         let inbox = Arc::new(Inbox {
             state: Mutex::new(state),
             arrived: Condvar::new(),
+            room: Condvar::new(),
             limit: options.waiting,
+            patience: options.back_pressure.then_some(options.patience),
             origin: context.origin,
             fingerprint: topic.schema.fingerprint(),
             accepts_others,
@@ -131,13 +164,14 @@ impl IncomingTopic {
 
 impl Drop for IncomingTopic {
     fn drop(&mut self) {
+        self.inbox.lock().has_ended = true;
+        self.inbox.arrived.notify_one();
+        self.inbox.room.notify_all();
         if let Some(subscriber) = self.subscriber.take()
             && let Err(error) = subscriber.undeclare().wait()
         {
             tracing::debug!(%error, "a subscriber was not undeclared");
         }
-        self.inbox.lock().has_ended = true;
-        self.inbox.arrived.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -184,10 +218,7 @@ impl Inbox {
         if message.attachment.is_none() {
             message.missing = std::mem::take(&mut state.dropped);
         }
-        let (messages, bytes) = self.limit;
         let len = message.payload.len();
-        // Ends take no memory, and are worth more room.
-        let is_end = message.attachment.is_some_and(|attachment| attachment.is_end);
         if state.queue.is_empty()
             && let Some(relays) = &mut state.relays
             && relays.is_open(&message)
@@ -196,14 +227,16 @@ impl Inbox {
                 return;
             }
             // Its number was taken note of, so it waits even if it is larger than the limit.
-        } else if state.queue.len() >= messages << u32::from(is_end)
-            || state.bytes.saturating_add(len) > bytes
-        {
-            // The next one of the same publisher shows the gap.
-            if message.attachment.is_none() {
-                state.dropped = message.missing + 1;
+        } else {
+            let is_end = message.attachment.is_some_and(|attachment| attachment.is_end);
+            state = self.wait_for_room(state, len, is_end);
+            if self.lacks_room(&state, len, is_end) {
+                // The next one of the same publisher shows the gap.
+                if message.attachment.is_none() {
+                    state.dropped = message.missing + 1;
+                }
+                return;
             }
-            return;
         }
         state.bytes += len;
         state.queue.push_back(Item::Message(message));
@@ -211,8 +244,42 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    fn lacks_room(&self, state: &State, len: usize, is_end: bool) -> bool {
+        let (messages, bytes) = self.limit;
+        // Ends take no memory, and are worth more room.
+        state.queue.len() >= messages << u32::from(is_end) || state.bytes.saturating_add(len) > bytes
+    }
+
+    /// Waits until half of the queue is free, if there is no room and zenoh's threads wait.
+    fn wait_for_room<'s>(
+        &self,
+        mut state: MutexGuard<'s, State>,
+        len: usize,
+        is_end: bool,
+    ) -> MutexGuard<'s, State> {
+        if let Some(patience) = self.patience
+            && !state.is_stuck
+            && !state.has_ended
+            && self.lacks_room(&state, len, is_end)
+        {
+            let is_full = |state: &mut State| !state.has_ended && state.is_full(self.half());
+            let waited = self.room.wait_timeout_while(state, patience, is_full);
+            let timeout;
+            (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.is_stuck = timeout.timed_out();
+        }
+        state
+    }
+
+    /// Half of the limit.
+    fn half(&self) -> (usize, usize) {
+        let (messages, bytes) = self.limit;
+        (messages / 2, bytes / 2)
+    }
+
     /// The topic's thread.
     fn run(&self) {
+        let mut items = Vec::with_capacity(ITEMS);
         loop {
             let mut state = self.lock();
             while state.queue.is_empty() && !state.has_ended {
@@ -222,16 +289,20 @@ impl Inbox {
                 return;
             }
             // Meanwhile, zenoh's threads put messages into the queue.
-            let (Some(item), Some(mut relays)) = (state.queue.pop_front(), state.relays.take()) else {
-                continue;
-            };
-            if let Item::Message(message) = &item {
-                state.bytes -= message.payload.len();
+            let Some(mut relays) = state.relays.take() else { continue };
+            let some = state.queue.len().min(ITEMS);
+            items.extend(state.queue.drain(..some));
+            state.bytes -= items.iter().map(Item::len).sum::<usize>();
+            if self.patience.is_some() && !state.is_full(self.half()) {
+                state.is_stuck = false;
+                self.room.notify_all();
             }
             drop(state);
-            match item {
-                Item::Message(message) => self.publish(&mut relays, message),
-                Item::Gone(origin) => relays.close(origin),
+            for item in items.drain(..) {
+                match item {
+                    Item::Message(message) => self.publish(&mut relays, message),
+                    Item::Gone(origin) => relays.close(origin),
+                }
             }
             self.lock().relays = Some(relays);
         }

@@ -34,9 +34,10 @@
 //! broker, no bridge sends on. Run one bridge for each broker and network.
 //!
 //! # What it costs
-//! Sending copies nothing here: zenoh copies the block's bytes once, into its own buffers. With a
-//! [cache](BridgeOptions::cache), there is one copy more. Receiving copies each message once, into a block of
-//! the broker, and checks it there if the broker knows the layout. A thread for each topic and direction.
+//! Sending copies nothing here, except messages of up to 1 KiB: zenoh copies the block's bytes once, into its
+//! own buffers. With a [cache](BridgeOptions::cache), there is one copy more. Receiving copies each message
+//! once, into a block of the broker, and checks it there if the broker knows the layout. A thread for each
+//! topic and direction.
 //!
 //! `bridges/SPEC.md` specifies what travels.
 

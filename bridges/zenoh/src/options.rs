@@ -9,6 +9,7 @@ use blockcast_publisher::PublisherOptions;
 #[derive(Clone, Debug)]
 pub struct BridgeOptions {
     pub(crate) back_pressure: bool,
+    pub(crate) patience: Duration,
     pub(crate) cache: usize,
     pub(crate) interval: Duration,
     pub(crate) linger: Duration,
@@ -21,10 +22,16 @@ pub struct BridgeOptions {
 impl Default for BridgeOptions {
     fn default() -> Self {
         let class = |block_size, blocks, max_blocks| SizeClass { block_size, blocks, max_blocks };
-        let blocks = PublisherOptions::new().block_size(4 << 10).blocks(64).max_blocks(1024);
-        let larger = [class(64 << 10, 16, 256), class(1 << 20, 4, 32), class(16 << 20, 2, 8)];
+        let blocks = PublisherOptions::new().block_size(256).blocks(64).max_blocks(4096);
+        let larger = [
+            class(4 << 10, 16, 1024),
+            class(64 << 10, 16, 256),
+            class(1 << 20, 4, 32),
+            class(16 << 20, 2, 8),
+        ];
         Self {
             back_pressure: false,
+            patience: Duration::from_secs(1),
             cache: 0,
             interval: Duration::from_millis(100),
             linger: Duration::from_secs(10),
@@ -43,14 +50,26 @@ impl BridgeOptions {
         Self::default()
     }
 
-    /// Sets whether local publishers wait for zenoh. By default, they do not, and messages are lost and
-    /// counted if zenoh is slow.
+    /// Sets whether everybody waits for those who are slower: local publishers for zenoh, and zenoh for local
+    /// subscribers. By default, nobody does, and messages are lost and counted.
+    ///
+    /// While zenoh waits for a topic's subscribers, nothing else arrives over the same link. So its
+    /// [patience](Self::patience) is limited.
     ///
     /// This does not prevent all losses: zenoh closes a link whose other end does not answer for a while, and
     /// then drops what it was about to send.
     #[must_use]
     pub fn back_pressure(mut self, wait: bool) -> Self {
         self.back_pressure = wait;
+        self
+    }
+
+    /// Sets how long zenoh waits, with [back pressure](Self::back_pressure), for local subscribers that have
+    /// taken nothing. Then messages are lost and counted, until they have taken half of what
+    /// [waits](Self::waiting) for them. 1 s by default. After 5 s, zenoh elsewhere may give up the link.
+    #[must_use]
+    pub fn patience(mut self, duration: Duration) -> Self {
+        self.patience = duration;
         self
     }
 
@@ -102,7 +121,7 @@ impl BridgeOptions {
     }
 
     /// Sets the blocks of each publisher elsewhere, on this broker. The largest ones limit the size of
-    /// messages. By default, blocks of 4 KiB to 16 MiB, as many as needed within limits.
+    /// messages. By default, blocks of 256 B to 16 MiB, as many as needed within limits.
     #[must_use]
     pub fn blocks(mut self, options: PublisherOptions) -> Self {
         self.blocks = options;

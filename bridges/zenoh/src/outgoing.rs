@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blockcast_blocks::{Bytes, Overflow, PublisherId};
+use blockcast_blocks::{Bytes, Overflow, PublisherId, park};
 use blockcast_bridge_core::{Attachment, Origin, Role, Token, encoding_of};
-use blockcast_subscriber::{RecvError, Sample, Subscriber, SubscriberOptions};
+use blockcast_subscriber::{Message, RecvError, Sample, Subscriber, SubscriberOptions};
 use zenoh::Wait;
 use zenoh::bytes::{Encoding, ZBytes};
 use zenoh::liveliness::LivelinessToken;
@@ -28,9 +28,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long to wait before looking again, if all publishers have left or too many samples are on their way.
 const PAUSE: Duration = Duration::from_millis(2);
 /// Messages after which to look for publishers that have ended.
-const MESSAGES_PER_LOOK: u32 = 256;
+const MESSAGES_PER_LOOK: usize = 256;
 /// How long a sending thread that should end sends what is there.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Messages of up to this number of bytes are copied: that is cheaper than keeping their blocks.
+const SMALL: usize = 1024;
+/// After this number of small messages in a row, they are received in batches of this size at most.
+const BATCH: usize = 256;
 /// How often the cache tells what it has sent last.
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
@@ -132,11 +136,11 @@ impl Sender {
     }
 
     fn end(&self, attachment: &Attachment) -> zenoh::Result<()> {
-        self.ends.put(ZBytes::new()).attachment(attachment.encode().to_vec()).wait()
+        self.ends.put(ZBytes::new()).attachment(attachment.encode()).wait()
     }
 
     fn put(&self, payload: ZBytes, attachment: &Attachment) -> zenoh::Result<()> {
-        let attachment = attachment.encode().to_vec();
+        let attachment = attachment.encode();
         match &self.messages {
             Messages::Plain(publisher) => publisher.put(payload).attachment(attachment).wait(),
             Messages::Caching(publisher) => publisher.put(payload).attachment(attachment).wait(),
@@ -215,13 +219,17 @@ impl Outgoing {
         let orders = Arc::new(AtomicU8::new(SEND));
         let send = SendingThread {
             subscriber,
-            sender: Arc::clone(&self.sender),
-            copies: context.options.cache > 0,
-            origin: context.origin,
-            fingerprint: topic.schema.fingerprint(),
-            counters: Arc::clone(&context.counters),
             orders: Arc::clone(&orders),
-            known: BTreeMap::new(),
+            outlet: Outlet {
+                sender: Arc::clone(&self.sender),
+                copies: context.options.cache > 0,
+                origin: context.origin,
+                fingerprint: topic.schema.fingerprint(),
+                counters: Arc::clone(&context.counters),
+                small: 0,
+                known: BTreeMap::new(),
+            },
+            copies: Vec::new(),
         };
         let name = "blockcast-out".to_owned();
         match std::thread::Builder::new().name(name).spawn(move || send.run()) {
@@ -247,13 +255,22 @@ impl Drop for Outgoing {
 /// What a sending thread has.
 struct SendingThread {
     subscriber: Subscriber<Bytes>,
+    orders: Arc<AtomicU8>,
+    outlet: Outlet,
+    /// Copies of small messages, with their sequences and times.
+    copies: Vec<(ZBytes, u64, u64)>,
+}
+
+/// Sends messages of this broker's publishers.
+struct Outlet {
     sender: Arc<Sender>,
     /// Whether zenoh keeps messages, which must not keep blocks.
     copies: bool,
     origin: Origin,
     fingerprint: u64,
     counters: Arc<Counters>,
-    orders: Arc<AtomicU8>,
+    /// The number of small messages since the last large one.
+    small: usize,
     /// The publishers from which something was received, and the sequence that comes next.
     known: BTreeMap<PublisherId, u64>,
 }
@@ -266,16 +283,21 @@ impl SendingThread {
             if orders == LEAVE {
                 break;
             }
-            match self.subscriber.blocking_recv(Some(Instant::now() + LOOK)) {
-                Ok(sample) => {
-                    self.send(sample, clock);
-                    messages += 1;
+            match self.send_some(clock) {
+                Ok(sent) => {
+                    messages += sent;
                     if messages < MESSAGES_PER_LOOK {
                         continue;
                     }
                 }
-                Err(RecvError::Lost(lost)) => count(&self.counters.unsent, lost),
-                Err(RecvError::Deadline | RecvError::Empty | RecvError::Corrupt) => {}
+                Err(RecvError::Empty) => {
+                    let subscriber = &mut self.subscriber;
+                    if park::until(Some(Instant::now() + LOOK), |cx| subscriber.poll_ready(cx)).is_some() {
+                        continue;
+                    }
+                }
+                Err(RecvError::Lost(lost)) => count(&self.outlet.counters.unsent, lost),
+                Err(RecvError::Deadline | RecvError::Corrupt) => {}
                 Err(RecvError::Ended) if orders == FINISH => break,
                 // Another publisher may come.
                 Err(RecvError::Ended | RecvError::TooManySamples { .. }) => std::thread::sleep(PAUSE),
@@ -288,9 +310,7 @@ impl SendingThread {
             self.end_departed();
         }
         self.send_rest(clock);
-        for (publisher, next) in std::mem::take(&mut self.known) {
-            self.end(publisher, next);
-        }
+        self.outlet.end_all_but(|_| false);
     }
 
     /// Sends what was published before now.
@@ -300,10 +320,10 @@ impl SendingThread {
         let mut left = self.subscriber.backlog();
         while left > 0 && Instant::now() < deadline {
             left -= 1;
-            match self.subscriber.try_recv() {
+            match self.subscriber.try_recv_ref() {
                 // It may have to wait for zenoh.
-                Ok(sample) => self.send(sample, clock),
-                Err(RecvError::Lost(lost)) => count(&self.counters.unsent, lost),
+                Ok(message) => self.outlet.send(message, clock),
+                Err(RecvError::Lost(lost)) => count(&self.outlet.counters.unsent, lost),
                 Err(RecvError::TooManySamples { .. }) => {
                     left += 1;
                     std::thread::sleep(PAUSE);
@@ -313,21 +333,65 @@ impl SendingThread {
         }
     }
 
-    fn send(&mut self, sample: Sample<Bytes>, clock: WallClock) {
-        let (publisher, sequence, len) =
-            (sample.publisher(), sample.sequence().get(), sample.bytes().len() as u64);
+    /// Sends messages that are there. Returns how many.
+    fn send_some(&mut self, clock: WallClock) -> Result<usize, RecvError> {
+        if self.outlet.small < BATCH {
+            let message = self.subscriber.try_recv_ref()?;
+            self.outlet.send(message, clock);
+            return Ok(1);
+        }
+        let batch = self.subscriber.try_recv_batch(BATCH)?;
+        let (len, publisher) = (batch.len(), batch.publisher());
+        for (descriptor, bytes) in batch.descriptors().zip(batch.views()) {
+            // Plain bytes are always valid.
+            let Ok(bytes) = bytes else { continue };
+            self.copies.push((ZBytes::from(bytes), descriptor.sequence.get(), clock.at(descriptor.time)));
+            if bytes.len() > SMALL {
+                self.outlet.put_all(publisher, self.copies.drain(..));
+            }
+        }
+        // Zenoh may wait, so it gets them when the publisher has its blocks back.
+        drop(batch);
+        self.outlet.put_all(publisher, self.copies.drain(..));
+        Ok(len)
+    }
+
+    /// Tells of publishers that have left. All their messages were sent.
+    fn end_departed(&mut self) {
+        let subscription = self.subscriber.subscription();
+        self.outlet.end_all_but(|publisher| {
+            subscription.readers().any(|reader| reader.channel().publisher() == publisher)
+        });
+    }
+}
+
+impl Outlet {
+    /// Sends a message, from its block if it is large.
+    fn send(&mut self, message: Message<'_, Bytes>, clock: WallClock) {
+        let (publisher, sequence) = (message.publisher(), message.sequence().get());
+        let time = clock.at(message.time());
+        let payload = match self.copies || message.bytes().len() <= SMALL {
+            true => ZBytes::from(message.bytes()),
+            false => ZBytes::from(bytes::Bytes::from_owner(Held(message.into_sample()))),
+        };
+        self.put(payload, publisher, sequence, time);
+    }
+
+    fn put_all(&mut self, publisher: PublisherId, messages: impl Iterator<Item = (ZBytes, u64, u64)>) {
+        messages.for_each(|(payload, sequence, time)| self.put(payload, publisher, sequence, time));
+    }
+
+    fn put(&mut self, payload: ZBytes, publisher: PublisherId, sequence: u64, time: u64) {
+        let len = payload.len();
+        self.small = if len <= SMALL { self.small.saturating_add(1) } else { 0 };
         self.known.insert(publisher, sequence + 1);
         let attachment = Attachment::message(self.origin, publisher.get(), sequence)
             .fingerprint(self.fingerprint)
-            .time(clock.at(sample.time()));
-        let payload = match self.copies {
-            true => ZBytes::from(sample.bytes().to_vec()),
-            false => ZBytes::from(bytes::Bytes::from_owner(Held(sample))),
-        };
+            .time(time);
         match self.sender.put(payload, &attachment) {
             Ok(()) => {
                 count(&self.counters.sent, 1);
-                count(&self.counters.sent_bytes, len);
+                count(&self.counters.sent_bytes, len as u64);
             }
             Err(error) => {
                 count(&self.counters.unsent, 1);
@@ -336,23 +400,14 @@ impl SendingThread {
         }
     }
 
-    /// Tells of publishers that have left. All their messages were sent.
-    fn end_departed(&mut self) {
-        let subscription = self.subscriber.subscription();
-        let is_there =
-            |publisher| subscription.readers().any(|reader| reader.channel().publisher() == publisher);
-        let departed: Vec<_> = self.known.keys().copied().filter(|&known| !is_there(known)).collect();
-        for publisher in departed {
-            if let Some(next) = self.known.remove(&publisher) {
-                self.end(publisher, next);
+    /// Tells of the ends of publishers.
+    fn end_all_but(&mut self, is_there: impl Fn(PublisherId) -> bool) {
+        for (publisher, next) in self.known.extract_if(.., |&publisher, _| !is_there(publisher)) {
+            let attachment =
+                Attachment::end(self.origin, publisher.get(), next).fingerprint(self.fingerprint);
+            if let Err(error) = self.sender.end(&attachment) {
+                tracing::debug!(%error, "the end of a publisher was not sent");
             }
-        }
-    }
-
-    fn end(&self, publisher: PublisherId, next: u64) {
-        let attachment = Attachment::end(self.origin, publisher.get(), next).fingerprint(self.fingerprint);
-        if let Err(error) = self.sender.end(&attachment) {
-            tracing::debug!(%error, "the end of a publisher was not sent");
         }
     }
 }
