@@ -63,7 +63,9 @@ pub use blockcast_blocks::{
 };
 pub use blockcast_flat_types as flat;
 pub use blockcast_flat_types::Flat;
-pub use blockcast_publisher::{BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError};
+pub use blockcast_publisher::{
+    BatchError, BuiltLoan, EmptyBlock, Loan, Publisher, PublisherOptions, SendError,
+};
 pub use blockcast_subscriber::{
     Batch, Latest, Message, RecvError, Sample, Subscriber, SubscriberOptions, Waitable, wait_any,
 };

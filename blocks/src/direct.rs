@@ -35,6 +35,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Sets the descriptor word.
+    #[inline(always)]
+    pub(crate) fn describe(&self, word: u64) {
+        // A slot that already holds it (blocks come round in the same order) stays unwritten, so its cache
+        // line stays with the subscribers.
+        // Ordering: Relaxed; published by the Release store of the head.
+        if self.word.load(Ordering::Relaxed) != word {
+            self.word.store(word, Ordering::Relaxed);
+        }
+    }
+
     /// Sets the time of the message that is published next.
     #[inline(always)]
     pub(crate) fn stamp(&self, time: u64) {
@@ -66,12 +77,7 @@ impl Announcement<'_> {
         if essential!(slot_first, false, true) {
             self.next.store(next, Ordering::Release);
         }
-        // A slot that already holds the descriptor (blocks come round in the same order) stays unwritten,
-        // so its cache line stays with the subscribers.
-        // Ordering: Relaxed; published by the Release store of the head.
-        if self.slot.word.load(Ordering::Relaxed) != word {
-            self.slot.word.store(word, Ordering::Relaxed);
-        }
+        self.slot.describe(word);
         // Ordering: Relaxed; our own store. One instruction, and the line stays readable here while
         // subscribers read the head.
         self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(len_of(word)), Ordering::Relaxed);

@@ -35,6 +35,6 @@ mod options;
 mod publisher;
 
 pub use blockcast_blocks::{LoanError, Sequence};
-pub use loan::{BuildFailed, BuiltLoan, EmptyBlock, Loan, SendError};
+pub use loan::{BatchError, BuildFailed, BuiltLoan, EmptyBlock, Loan, SendError};
 pub use options::PublisherOptions;
 pub use publisher::{Publisher, SchemaMismatch};

@@ -100,16 +100,36 @@ impl<'p, P: Payload> Loan<'p, P> {
     where
         P: WriteFrom<V>,
     {
-        let len = loop {
-            // SAFETY: the proof is used in this expression only, for this block.
-            match unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built)) {
-                Ok(len) => break len,
-                Err(error) => self.make_room_for(error)?,
-            }
-        };
-        // SAFETY: `write_from` has proved that the first `len` bytes of this block are a value of `P`, whose
+        let len = self.write(value)?;
+        // SAFETY: `write` has proved that the first `len` bytes of this block are a value of `P`, whose
         // schema is that of the channel.
         unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
+    }
+
+    /// Like [`send`](Self::send), for a loan of a batch, which makes the message visible.
+    #[inline]
+    pub(crate) fn add<V: ?Sized>(mut self, value: &V) -> Result<(), SendError<BuildError>>
+    where
+        P: WriteFrom<V>,
+    {
+        let len = self.write(value)?;
+        // SAFETY: as in `send`.
+        unsafe { self.block.add_valid(len) }.map_err(SendError::Publish)
+    }
+
+    /// Writes a value into the block, or into a larger one. Returns its length.
+    #[inline(always)]
+    fn write<V: ?Sized>(&mut self, value: &V) -> Result<usize, SendError<BuildError>>
+    where
+        P: WriteFrom<V>,
+    {
+        loop {
+            // SAFETY: the proof is used in this expression only, for this block.
+            match unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built)) {
+                Ok(len) => return Ok(len),
+                Err(error) => self.make_room_for(error)?,
+            }
+        }
     }
 
     /// Replaces the block by one of at least `bytes`, unless it is that large already. Never waits. Does not
@@ -263,4 +283,14 @@ pub enum SendError<E> {
     /// No larger block is free, or a component's host refuses the message.
     #[error(transparent)]
     Publish(LoanError),
+}
+
+/// The reason why not all messages of a batch were sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after {sent} messages of the batch: {error}")]
+pub struct BatchError {
+    /// The number of messages that were published: the first ones of the batch.
+    pub sent: usize,
+    /// The reason why the next one was not.
+    pub error: SendError<BuildError>,
 }

@@ -1,6 +1,8 @@
 //! Runs one hot path a given number of times, so that callgrind can count its instructions
 //! (`.ci/instructions`).
 
+use std::hint::black_box;
+
 use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Reuse, Timestamps, channel};
 use blockcast_publisher::Publisher;
 use blockcast_subscriber::{Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
@@ -14,12 +16,14 @@ const BATCH: u64 = 32;
 type Path = (&'static str, fn(u64));
 
 /// All paths by name.
-const PATHS: [Path; 7] = [
+const PATHS: [Path; 9] = [
     ("by-reference", |messages| by_reference(1, Reuse::Oldest, messages)),
     ("by-reference-8", |messages| by_reference(8, Reuse::Oldest, messages)),
     ("by-reference-hottest", |messages| by_reference(1, Reuse::Hottest, messages)),
     ("by-reference-overtakable", overtakable),
-    ("batches-of-32", batches),
+    ("batches-of-32", |messages| batches(messages, publish_each)),
+    ("sent-one-by-one", |messages| batches(messages, send_each)),
+    ("sent-in-batches-of-32", |messages| batches(messages, send_batch)),
     ("owned", |messages| owned(1, messages)),
     ("owned-kept-8", |messages| owned(8, messages)),
 ];
@@ -79,6 +83,24 @@ fn publish(publisher: &mut Publisher<Bytes>) {
     .expect("the message fits its block");
 }
 
+fn publish_each(publisher: &mut Publisher<Bytes>) {
+    (0..BATCH).for_each(|_| publish(publisher));
+}
+
+fn send_each(publisher: &mut Publisher<Bytes>) {
+    let message = black_box(&[1; PAYLOAD][..]);
+    for _ in 0..BATCH {
+        let loan = publisher.try_loan().expect("everything was received before");
+        loan.send(message).expect("the message fits its block");
+    }
+}
+
+fn send_batch(publisher: &mut Publisher<Bytes>) {
+    let message = black_box(&[1; PAYLOAD][..]);
+    let sent = publisher.send_batch(std::iter::repeat_n(message, BATCH as usize));
+    sent.expect("everything was received before");
+}
+
 fn touch(bytes: &[u8]) -> u64 {
     u64::from(bytes[0]) + u64::from(bytes[PAYLOAD - 1])
 }
@@ -110,14 +132,12 @@ fn overtakable(messages: u64) {
     check(sum, messages);
 }
 
-fn batches(messages: u64) {
+fn batches(messages: u64, publish: fn(&mut Publisher<Bytes>)) {
     let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest);
     let (subscriber, _) = &mut subscribers[0];
     let mut sum = 0;
     for _ in 0..messages / BATCH {
-        for _ in 0..BATCH {
-            publish(&mut publisher);
-        }
+        publish(&mut publisher);
         let batch = subscriber.try_recv_batch(BATCH as usize).expect("they were published");
         for view in batch.views() {
             sum += touch(view.expect("bytes are always valid"));

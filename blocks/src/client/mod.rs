@@ -51,3 +51,5 @@ pub use subscription::Subscription;
 pub use timer::Sleep;
 #[cfg(target_family = "wasm")]
 pub use wasm::export;
+#[doc(hidden)]
+pub use writer::RawSendBatch;

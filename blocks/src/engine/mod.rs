@@ -50,7 +50,9 @@ pub(crate) mod exports {
     pub use super::wake::signal::Signal;
     #[cfg(not(loom))]
     pub use super::writer::channel_to_share;
-    pub use super::writer::{RawLoan, SuspendedLoan, Writer, channel, channel_over, channel_with};
+    pub use super::writer::{
+        RawLoan, RawSendBatch, SuspendedLoan, Writer, channel, channel_over, channel_with,
+    };
     pub use super::{biased, shield};
     pub use crate::sys::barrier::register_machine_wide;
     pub use crate::sys::file_size::file_size_limit;

@@ -28,10 +28,12 @@ use crate::stats::PoolStats;
 use crate::sys::clock;
 use crate::units::Sequence;
 
+mod batch;
 mod direct;
 mod loan;
 mod relay;
 
+pub use batch::RawSendBatch;
 use loan::TakenBlock;
 pub use loan::{RawLoan, SuspendedLoan};
 use relay::Stamp;
@@ -247,6 +249,8 @@ impl Writer {
             Some(unit) => TakenBlock { unit, capacity: self.block_size },
             None => {
                 if self.hottest {
+                    // Not a fork: checked above.
+                    let _ = self.announce();
                     self.producer.reclaim(Reach::Passed);
                 }
                 let (unit, capacity) = self.producer.pop_spare(len)?;
@@ -327,6 +331,8 @@ impl Writer {
 
     /// Reclaims blocks that came free. Returns how many are free now. Never waits.
     pub fn reclaim(&mut self) -> u32 {
+        // A forked child has nobody to announce to.
+        let _ = self.announce();
         self.producer.reclaim(Reach::Passed);
         self.producer.free()
     }
@@ -370,19 +376,22 @@ impl Writer {
     }
 
     fn pop_spare(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
-        let Self { producer, .. } = self;
         let taken = |(unit, capacity)| TakenBlock { unit, capacity };
         if self.hottest {
             if self.loans_to_scan == 0 {
-                producer.reclaim(Reach::Passed);
+                self.announce()?;
+                self.producer.reclaim(Reach::Passed);
                 // Fits: few.
                 self.loans_to_scan = (HOT_BYTES / self.block_size.max(1)).max(1) as u32;
             }
             self.loans_to_scan -= 1;
         }
-        if let Some(spare) = producer.pop_spare(len) {
+        if let Some(spare) = self.producer.pop_spare(len) {
             return Ok(taken(spare));
         }
+        // Subscribers release messages of a batch only once they see them.
+        self.announce()?;
+        let Self { producer, .. } = self;
         // Ordering: Relaxed; for those who look who holds the publisher back.
         self.channel.wanted.store(UNUSED, Ordering::Relaxed);
         loop {
@@ -453,9 +462,7 @@ impl Writer {
 
     #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
-        if self.stamp != Stamp::None {
-            self.stamp_next();
-        }
+        self.stamp();
         let sequence = Sequence::new(self.producer.head());
         let word = pack(unit, len as u32, validity);
         if self.producer.publish(word) && !self.producer.nobody_waits() {
@@ -464,9 +471,16 @@ impl Writer {
         Ok(sequence)
     }
 
-    /// Records the time with the next message, or whatever else the channel records.
+    /// Records with the next message what the channel records.
+    #[inline(always)]
+    fn stamp(&self) {
+        if self.stamp != Stamp::None {
+            self.stamp_next();
+        }
+    }
+
     #[inline(never)]
-    fn stamp_next(&mut self) {
+    fn stamp_next(&self) {
         match self.stamp {
             // Slots start with this time.
             Stamp::None => {}
@@ -519,6 +533,8 @@ impl Drop for Writer {
         if self.channel.is_inherited() {
             return;
         }
+        // Not a fork: checked above.
+        let _ = self.announce();
         self.producer.close();
         self.file = None;
         self.channel.close_file();

@@ -66,8 +66,8 @@ impl Channel {
 
     /// Bytes of the `published` messages.
     ///
-    /// A publisher counts the bytes of a message just before it publishes it. If its process was killed in
-    /// between, they count a message that never existed. Then this counts the slots since its latest
+    /// A publisher counts the bytes of messages just before it publishes them. If its process was killed in
+    /// between, they count messages that never existed. Then this counts the slots since its latest
     /// reclamation, which it has not overwritten.
     fn published_bytes(&self, published: u64) -> u64 {
         let control = self.control();
@@ -75,16 +75,20 @@ impl Channel {
         let bytes = header.head.bytes.load(Ordering::Relaxed);
         let killed = control.is_publisher_gone() && header.state.closed.load(Ordering::Relaxed) == 0;
         let counted_to = pool.counted_to.load(Ordering::Relaxed);
-        let since =
-            published.checked_sub(counted_to).filter(|&since| since <= u64::from(control.geometry().slots));
-        if !killed || since.is_none() {
-            return bytes;
-        }
+        let room = published
+            .checked_sub(counted_to)
+            .and_then(|since| u64::from(control.geometry().slots).checked_sub(since));
+        let Some(room) = room.filter(|_| killed) else { return bytes };
         let len = |sequence| len_of(control.slot(sequence).word.load(Ordering::Relaxed));
         let counted = pool.counted_bytes.load(Ordering::Relaxed);
         let counted = (counted_to..published).fold(counted, |sum, sequence| sum.wrapping_add(len(sequence)));
+        let mut unpublished = 0_u64;
+        let counted_more = (0..room).any(|index| {
+            unpublished = unpublished.wrapping_add(len(published.wrapping_add(index)));
+            counted == bytes.wrapping_sub(unpublished)
+        });
         // Otherwise it was killed elsewhere, and the number is right.
-        if counted == bytes.wrapping_sub(len(published)) { counted } else { bytes }
+        if counted_more { counted } else { bytes }
     }
 }
 

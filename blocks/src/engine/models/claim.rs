@@ -8,17 +8,27 @@ use super::ring::{Met, Ring};
 use crate::engine::ring::consumer::Pace;
 use crate::primitive::{interruptible, offline};
 
-/// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
-fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
-    publisher_or_direct_against(false, blocks, messages, looks, pace);
+/// How messages are published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// One by one.
+    Publisher,
+    /// Directly, with two blocks reserved at a time.
+    Direct,
+    /// All together.
+    Batch,
 }
 
-/// Like [`publisher_against`]. With `direct`, the messages are published directly, with two blocks reserved
-/// at a time.
-fn publisher_or_direct_against(direct: bool, blocks: u32, messages: u64, looks: u32, pace: Pace) {
+/// A publisher of `messages` against one subscriber that tries `looks` times, then drains the ring.
+fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
+    published_against(By::Publisher, blocks, messages, looks, pace);
+}
+
+/// Like [`publisher_against`], with messages that are published otherwise.
+fn published_against(by: By, blocks: u32, messages: u64, looks: u32, pace: Pace) {
     quietly(move || {
         let mut ring = Ring::new(blocks, 1, 0);
-        let mut direct = direct.then(|| ring.direct());
+        let mut direct = (by == By::Direct).then(|| ring.direct());
         let mut receiver = ring.join(0, pace, 0);
         let subscriber = thread::spawn(move || {
             let (mut received, mut lost) = (0, 0);
@@ -35,8 +45,8 @@ fn publisher_or_direct_against(direct: bool, blocks: u32, messages: u64, looks: 
             }
             (receiver, received, lost)
         });
-        let mut published = 0;
-        for _ in 0..messages {
+        let mut published = if by == By::Batch { ring.publish_batch(messages) } else { 0 };
+        for _ in 0..if by == By::Batch { 0 } else { messages } {
             published += u64::from(match &mut direct {
                 Some(direct) => ring.publish_directly(direct, 2).is_some(),
                 None => ring.publish(),
@@ -67,7 +77,7 @@ fn claim_no_block_is_written_while_an_overtaken_subscriber_reads_it() {
 
 #[test]
 fn claim_no_block_is_written_directly_while_an_overtaken_subscriber_reads_it() {
-    publisher_or_direct_against(true, 2, 4, 2, OVERTAKABLE);
+    published_against(By::Direct, 2, 4, 2, OVERTAKABLE);
 }
 
 #[test]
@@ -185,4 +195,10 @@ fn claim_that_is_taken_back_is_taken_again_or_lost() {
 #[test]
 fn claim_a_reliable_subscriber_receives_every_message_in_order() {
     publisher_against(2, 4, 3, Pace::Reliable);
+}
+
+#[test]
+fn claim_messages_of_a_batch_are_received_in_order() {
+    published_against(By::Batch, 2, 4, 3, Pace::Reliable);
+    published_against(By::Batch, 2, 4, 2, OVERTAKABLE);
 }

@@ -146,6 +146,26 @@ impl Ring {
         true
     }
 
+    /// Publishes `count` messages together, as a writer's batch does. Returns their number: fewer if no more
+    /// blocks are free.
+    pub(super) fn publish_batch(&mut self, count: u64) -> u64 {
+        let mut added = 0;
+        while added < count {
+            let free = self.producer.pop_oldest().or_else(|| Some(self.producer.pop_spare(1)?.0));
+            let Some(unit) = free.or_else(|| {
+                let _ = self.producer.announce();
+                self.take_block()
+            }) else {
+                break;
+            };
+            self.cells.write(unit, content(self.producer.head()));
+            self.producer.add(pack(unit, 8, Validity::Valid));
+            added += 1;
+        }
+        let _ = self.producer.announce();
+        added
+    }
+
     /// Publishes a block. Returns `true` if somebody sleeps.
     pub(super) fn publish_block(&mut self, unit: u32) -> bool {
         self.cells.write(unit, content(self.producer.head()));

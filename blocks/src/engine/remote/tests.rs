@@ -325,15 +325,17 @@ fn bytes_of_a_message_that_was_never_published_do_not_count() {
     let exact = (0..20).sum();
     let header = pair.writer.channel().control().header();
     assert_eq!(header.head.bytes.load_acquire(), exact);
-    let slot = pair.writer.channel().control().slot(20);
-    // Killed after it has counted the bytes, and at any other time.
-    slot.word.store(crate::descriptor::pack(1, 33, crate::descriptor::Validity::Valid), Ordering::Relaxed);
-    for bytes in [exact, exact + 33] {
+    // Killed after it has counted the bytes of one message or of a batch of two, and at any other time.
+    for (sequence, len) in [(20, 33), (21, 44)] {
+        let word = crate::descriptor::pack(1, len, crate::descriptor::Validity::Valid);
+        pair.writer.channel().control().slot(sequence).word.store(word, Ordering::Relaxed);
+    }
+    for bytes in [exact, exact + 33, exact + 77] {
         header.head.bytes.store(bytes, Ordering::Relaxed);
         assert_eq!(pair.remote.stats().bytes, bytes, "the publisher lives");
     }
     pair.remote.publisher_is_gone();
-    for bytes in [exact, exact + 33] {
+    for bytes in [exact, exact + 33, exact + 77] {
         header.head.bytes.store(bytes, Ordering::Relaxed);
         assert_eq!(pair.remote.stats().bytes, exact);
     }

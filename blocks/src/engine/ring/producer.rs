@@ -33,8 +33,8 @@
 
 use std::sync::Arc;
 
-use crate::descriptor::{Validity, pack, unit_of};
-use crate::direct::Announcement;
+use crate::descriptor::{Validity, len_of, pack, unit_of};
+use crate::direct::{Announcement, may_have_waiters};
 use crate::engine::pool::Pool;
 use crate::engine::remote::Annex;
 use crate::engine::segment::control::Control;
@@ -58,6 +58,8 @@ pub(crate) struct Producer {
     watermark: u64,
     control: Control,
     rounds: QuietRounds,
+    /// Bytes of added messages that were not announced.
+    unannounced_bytes: u64,
     /// Messages that stay available to late joiners.
     history: u64,
     /// Free blocks go to the pool one by one, not through the ring.
@@ -88,6 +90,7 @@ impl Producer {
             watermark: 0,
             control,
             rounds: QuietRounds::default(),
+            unannounced_bytes: 0,
             history: u64::from(history),
             one_by_one: hottest || !pool.is_uniform(),
             pool,
@@ -265,6 +268,38 @@ impl Producer {
             waiters: state.messages.word(),
         };
         announcement.publish(word, self.head)
+    }
+
+    /// Like [`publish`](Self::publish), but subscribers do not see the message until the next one is
+    /// published, or until [`announce`](Self::announce), which must come before reclaiming: that relies on
+    /// all messages before the head being visible.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, word: u64) {
+        let sequence = self.head;
+        debug_assert!(
+            sequence.wrapping_sub(self.oldest_named()) < u64::from(self.control.geometry().slots),
+            "no free slot"
+        );
+        self.head = sequence + 1;
+        self.unannounced_bytes += len_of(word);
+        self.control.slot(sequence).describe(word);
+    }
+
+    /// Makes the added messages visible. Returns `true` if somebody may sleep, which [`wakes`](Self::wakes)
+    /// finds out.
+    #[inline]
+    pub(crate) fn announce(&mut self) -> bool {
+        let Header { head, state, .. } = self.control.header();
+        // Ordering: Relaxed; our own store. Direct publishing, of which this may not know yet, is ahead.
+        if head.next.load(Ordering::Relaxed) >= self.head && self.unannounced_bytes == 0 {
+            return false;
+        }
+        let bytes = head.bytes.load(Ordering::Relaxed).wrapping_add(self.unannounced_bytes);
+        self.unannounced_bytes = 0;
+        head.bytes.store(bytes, Ordering::Relaxed);
+        // Ordering: as in `Announcement::publish`.
+        head.next.store(self.head, essential!(announce_release, Ordering::Release));
+        may_have_waiters(state.messages.word())
     }
 
     /// In a forked child: erases the descriptor of the message that was published last, so that

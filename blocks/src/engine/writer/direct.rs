@@ -71,6 +71,8 @@ impl Writer {
     /// until then, the ring names them. Does nothing if none are reserved.
     #[inline]
     pub fn recall_direct(&mut self) {
+        // A forked child has nobody to announce to.
+        let _ = self.announce();
         self.producer.recall();
     }
 

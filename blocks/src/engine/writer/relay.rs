@@ -31,7 +31,7 @@ impl Stamp {
 
 impl Writer {
     #[cold]
-    pub(super) fn stamp_relayed(&mut self) {
+    pub(super) fn stamp_relayed(&self) {
         match self.channel.config().options.timestamps {
             Timestamps::Off => {}
             Timestamps::Coarse => self.producer.stamp(clock::coarse().as_nanos()),
