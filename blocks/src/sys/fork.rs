@@ -21,6 +21,9 @@
 //! A child of `_Fork`, `clone` or the like runs no handlers: it has holes instead, and may only call `exec`
 //! or `_exit`, as after `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`]
 //! are not affected.
+//!
+//! Emulators such as qemu-user ignore `MADV_DONTFORK`: children inherit the memory, and the handler replaces it.
+//! There, the first point holds only for `fork(2)`, after the handler.
 
 use std::cell::{Cell, UnsafeCell};
 use std::convert::Infallible;
@@ -33,6 +36,9 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 /// Forks between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the system ignores advice, so that children inherit what they should not.
+static INHERITS_ALL: AtomicBool = AtomicBool::new(false);
 
 static REGISTRY: Registry = Registry {
     locked: AtomicBool::new(false),
@@ -250,6 +256,8 @@ fn install() -> bool {
         if state == process {
             std::thread::yield_now();
         } else if STATE.compare_exchange(state, process, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            // Ordering: Relaxed; made visible by the Release of `STATE`, before any memory is registered.
+            INHERITS_ALL.store(ignores_advice(), Ordering::Relaxed);
             // SAFETY: the three functions are sound to call around a fork; see there.
             let installed =
                 unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) == 0 };
@@ -257,6 +265,14 @@ fn install() -> bool {
             return installed;
         }
     }
+}
+
+/// Whether the system accepts advice that does not exist. Linux refuses it, whatever the addresses. An
+/// emulator that accepts it does nothing about advice that exists, either.
+fn ignores_advice() -> bool {
+    const NONE: i32 = i32::MAX;
+    // SAFETY: advice about no bytes.
+    unsafe { libc::madvise(std::ptr::null_mut(), 0, NONE) == 0 }
 }
 
 thread_local! {
@@ -307,17 +323,24 @@ unsafe extern "C" fn in_child() {
     REGISTRY.unlock();
 }
 
-/// Fills the place of memory that was not inherited.
+/// Fills the place of memory that was not inherited, or replaces what was.
 ///
 /// # Safety
-/// There is nothing in this process, and the condition of `in_child` holds.
+/// There is nothing of this process but what it has inherited against the advice, and the condition of
+/// `in_child` holds.
 unsafe fn fill(base: NonNull<u8>, len: usize, in_child: InChild) {
     let access = match in_child {
         InChild::Nothing => ProtFlags::empty(),
         InChild::Zeros(_) => ProtFlags::READ | ProtFlags::WRITE,
     };
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
-    // SAFETY: it replaces nothing.
+    // If children inherit all, the place was never free for another mapping: it still holds the channel.
+    // Ordering: Relaxed; set before the memory was registered, whose lock this thread has.
+    let place = match INHERITS_ALL.load(Ordering::Relaxed) {
+        true => MapFlags::FIXED,
+        false => MapFlags::FIXED_NOREPLACE,
+    };
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | place;
+    // SAFETY: it replaces nothing but the child's view of the channel, which it cannot use any more.
     let filled = unsafe { mmap_anonymous(base.as_ptr().cast(), len, access, flags) };
     if filled != Ok(base.as_ptr().cast()) {
         // Another handler has mapped something there, or there is no memory. The child's pointers into the
