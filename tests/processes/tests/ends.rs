@@ -231,6 +231,6 @@ fn a_program_that_is_restarted_too_often_is_given_up() {
 fn a_name_is_that_of_the_file_or_of_the_options() {
     let broker = Broker::new();
     let named = |options| broker.supervise_process(&program(), options).expect("it starts").name().to_owned();
-    assert_eq!(named(ComponentOptions::new()), "process-child");
+    assert_eq!(named(ComponentOptions::new()), "process_child");
     assert_eq!(named(ComponentOptions::new().name("mine")), "mine");
 }

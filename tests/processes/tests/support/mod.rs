@@ -24,7 +24,7 @@ pub fn deadline() -> Option<Instant> {
 
 /// The program of these tests.
 pub fn program() -> ProcessSource {
-    ProcessSource::program(env!("CARGO_BIN_EXE_process-child"))
+    ProcessSource::program(env!("CARGO_BIN_EXE_process_child"))
 }
 
 /// The log of a component.
