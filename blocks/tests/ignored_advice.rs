@@ -1,10 +1,13 @@
-//! Where the system ignores advice about memory, as some emulators do, children inherit channels. They still have
-//! no part in them.
+//! Where the system ignores advice about memory, as some emulators do, children inherit channels. They still
+//! have no part in them.
 //!
 //! A program of its own, with one test: whether advice is ignored is found out once.
 
 mod filter;
 mod forked;
+
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 
 use blockcast_blocks::{
     ChannelConfig, LoanError, Overflow, PublisherId, Reader, ReaderOptions, ReceiveError, Schema, Signal,
@@ -29,16 +32,18 @@ fn publish(writer: &mut Writer, byte: u8) {
     loan.publish(1).unwrap();
 }
 
-/// What `bytes` starts with in the memory of a forked child, or `None` if that is inaccessible.
+/// The first of `bytes` in this process, or `None` if it is inaccessible.
 fn readable(bytes: *const u8) -> Option<u8> {
-    let (mut byte, pid) = (0_u8, std::process::id() as libc::pid_t);
-    let (to, from) = (
-        libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 },
-        libc::iovec { iov_base: bytes.cast_mut().cast(), iov_len: 1 },
-    );
-    // SAFETY: the system checks the address to read from, and `byte` is valid for the write.
-    let read = unsafe { libc::process_vm_readv(pid, &raw const to, 1, &raw const from, 1, 0) };
-    (read == 1).then_some(byte)
+    let mut byte = 0_u8;
+    let (mut from, to) = std::io::pipe().unwrap();
+    // SAFETY: the system checks the address.
+    let written = unsafe { libc::write(to.as_raw_fd(), bytes.cast(), 1) };
+    if written != 1 {
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EFAULT));
+        return None;
+    }
+    from.read_exact(std::slice::from_mut(&mut byte)).unwrap();
+    Some(byte)
 }
 
 #[test]

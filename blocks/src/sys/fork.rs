@@ -22,8 +22,8 @@
 //! or `_exit`, as after `vfork`. Programs that are started with `posix_spawn` or [`std::process::Command`]
 //! are not affected.
 //!
-//! Emulators such as qemu-user ignore `MADV_DONTFORK`: children inherit the memory, and the handler replaces it.
-//! There, the first point holds only for `fork(2)`, after the handler.
+//! Emulators such as qemu-user ignore `MADV_DONTFORK`: children inherit the memory, and the handler replaces
+//! it. There, the first point holds only for `fork(2)`, after the handler.
 
 use std::cell::{Cell, UnsafeCell};
 use std::convert::Infallible;
