@@ -96,38 +96,64 @@ impl<'p, P: Payload> Loan<'p, P> {
     /// - [`SendError::Publish`] with [`LoanError::Exhausted`] if no larger block is free, or if the host
     ///   refuses the message.
     #[inline]
-    pub fn send<V: ?Sized>(mut self, value: &V) -> Result<Sequence, SendError<BuildError>>
+    pub fn send<V: ?Sized>(self, value: &V) -> Result<Sequence, SendError<BuildError>>
     where
         P: WriteFrom<V>,
     {
-        let len = self.write(value)?;
+        let (loan, len) = self.write(value)?;
         // SAFETY: `write` has proved that the first `len` bytes of this block are a value of `P`, whose
         // schema is that of the channel.
-        unsafe { self.block.publish_valid(len) }.map_err(SendError::Publish)
+        unsafe { loan.block.publish_valid(len) }.map_err(SendError::Publish)
     }
 
     /// Like [`send`](Self::send), for a loan of a batch, which makes the message visible.
     #[inline]
-    pub(crate) fn add<V: ?Sized>(mut self, value: &V) -> Result<(), SendError<BuildError>>
+    pub(crate) fn add<V: ?Sized>(self, value: &V) -> Result<(), SendError<BuildError>>
     where
         P: WriteFrom<V>,
     {
-        let len = self.write(value)?;
+        let (loan, len) = self.write(value)?;
         // SAFETY: as in `send`.
-        unsafe { self.block.add_valid(len) }.map_err(SendError::Publish)
+        unsafe { loan.block.add_valid(len) }.map_err(SendError::Publish)
     }
 
     /// Writes a value into the block, or into a larger one. Returns its length.
     #[inline(always)]
-    fn write<V: ?Sized>(&mut self, value: &V) -> Result<usize, SendError<BuildError>>
+    fn write<V: ?Sized>(mut self, value: &V) -> Result<(Self, usize), SendError<BuildError>>
+    where
+        P: WriteFrom<V>,
+    {
+        match self.try_write(value) {
+            Ok(len) => Ok((self, len)),
+            // By value, so that otherwise the loan stays in registers.
+            Err(error) => self.write_larger(value, error),
+        }
+    }
+
+    #[inline(always)]
+    fn try_write<V: ?Sized>(&mut self, value: &V) -> Result<usize, BuildError>
+    where
+        P: WriteFrom<V>,
+    {
+        // SAFETY: the proof is used in this expression only, for this block.
+        unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_larger<V: ?Sized>(
+        mut self,
+        value: &V,
+        mut error: BuildError,
+    ) -> Result<(Self, usize), SendError<BuildError>>
     where
         P: WriteFrom<V>,
     {
         loop {
-            // SAFETY: the proof is used in this expression only, for this block.
-            match unsafe { P::write_from(value, &mut self.block) }.map(|built| P::built_len(&built)) {
-                Ok(len) => return Ok(len),
-                Err(error) => self.make_room_for(error)?,
+            self.make_room_for(error)?;
+            match self.try_write(value) {
+                Ok(len) => return Ok((self, len)),
+                Err(next) => error = next,
             }
         }
     }
