@@ -139,16 +139,24 @@ impl Bridge {
 
     /// Stops carrying topics, and tells the other bridges: to their subscribers, this broker's publishers
     /// have ended. What was published before is sent first. The session stays open. Returns once everything
-    /// has stopped, which takes a fraction of a second, or a few seconds if zenoh is slow.
-    pub fn close(self) {}
-}
+    /// has stopped, which takes a fraction of a second, or a few seconds if zenoh is slow, with what it has
+    /// done in the end.
+    pub fn close(mut self) -> BridgeStats {
+        self.end();
+        self.stats()
+    }
 
-impl Drop for Bridge {
-    fn drop(&mut self) {
+    fn end(&mut self) {
         self.control.send(Event::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -21,7 +21,8 @@
 //! Messages of a publisher arrive in order. Those that do not arrive are counted: subscribers receive
 //! [`RecvError::Lost`](blockcast_subscriber::RecvError::Lost) with the exact number, where the messages are
 //! missing. A bridge learns of a loss when something later from the same publisher arrives: a message, or its
-//! end. It does not know of messages that were published before it joined.
+//! end. It does not know of messages that were published before it joined, or lost before the first one that
+//! arrives.
 //!
 //! A local publisher never waits for the network: see [`BridgeOptions::back_pressure`]. If zenoh is slow or
 //! gone, its messages are lost and counted.

@@ -127,9 +127,7 @@ fn run(arguments: &Arguments, rules: Rules, config: zenoh::Config) -> Result<(),
     while asked.recv_timeout(pause) == Err(mpsc::RecvTimeoutError::Timeout) {
         print(&bridge.stats());
     }
-    let stats = bridge.stats();
-    bridge.close();
-    print(&stats);
+    print(&bridge.close());
     session.close().wait()
 }
 

@@ -1,6 +1,5 @@
 //! Links with delay, links that are severed, and links that fall silent, in a proxy between two bridges.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -11,32 +10,29 @@ use blockcast_zenoh::BridgeOptions;
 
 use crate::proxy::Proxy;
 use crate::support::{
-    Counting, Numbers, Side, all, options, publish, publisher, receive, session, subscriber, until,
+    Counting, Numbers, Side, all, options, port, publish, publisher, receive, session, subscriber, until,
 };
 
 /// Messages that a flow publishes before it pauses.
 const AT_ONCE: u64 = 20;
 
 /// Two brokers with the proxy between them.
-struct Link {
-    proxy: Proxy,
-    one: Side,
-    other: Side,
+pub struct Link {
+    pub proxy: Proxy,
+    pub one: Side,
+    pub other: Side,
 }
 
 impl Link {
-    fn new(options: BridgeOptions) -> Self {
-        // Nobody listens there any more. Should another program be faster, the session fails to listen.
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let listening = session(&[format!("tcp/127.0.0.1:{port}")], &[]);
-        let proxy = Proxy::new(port);
+    pub fn new(options: BridgeOptions) -> Self {
+        let listening = session(&["tcp/127.0.0.1:0".to_owned()], &[]);
+        let proxy = Proxy::new(port(&listening));
         let connecting = session(&[], &[proxy.endpoint()]);
         let one = Side::new(&listening, all(), options.clone());
         Self { proxy, one, other: Side::new(&connecting, all(), options) }
     }
 
-    fn peers(&self) -> [u64; 2] {
+    pub fn peers(&self) -> [u64; 2] {
         [self.one.bridge.stats().peers, self.other.bridge.stats().peers]
     }
 
@@ -86,7 +82,7 @@ impl Flow {
 impl Counting {
     /// Receives until a message arrives that was published after now.
     #[track_caller]
-    fn resume(&mut self, flow: &Flow) {
+    pub fn resume(&mut self, flow: &Flow) {
         let now = flow.after_now();
         while self.next.is_none_or(|next| next <= now) {
             assert!(self.step(), "the publisher has not ended");

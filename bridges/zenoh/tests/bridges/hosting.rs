@@ -66,8 +66,9 @@ fn a_manifest_carries_the_topics_of_a_host_to_other_machines() {
     let folder = Folder::new();
     let manifest = folder.socket("host.toml").display().to_string();
     let text = format!(
-        "[serve]\nsocket = \"host\"\n[bridge]\nprogram = {BRIDGE:?}\nmode = \"peer\"\nlisten = [{:?}]\nprefix = \
+        "[serve]\nsocket = \"host\"\n[bridge]\nprogram = {BRIDGE:?}\nzenoh = {:?}\nlisten = [{:?}]\nprefix = \
          \"test\"\nout = [\"*\"]\nback-pressure = true\ndeny = [\"secret*\"]\n",
+        folder.quiet(),
         folder.endpoint("link")
     );
     fs::write(&manifest, text).expect("it is written");

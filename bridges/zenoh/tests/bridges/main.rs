@@ -9,6 +9,8 @@ mod messages;
 mod networks;
 mod processes;
 mod proxy;
+mod recovery;
+mod restarts;
 mod ring;
 mod support;
 mod tls;

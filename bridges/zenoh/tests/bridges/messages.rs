@@ -9,8 +9,8 @@ use blockcast_subscriber::{Overflow, RecvError, SubscriberOptions};
 use blockcast_zenoh::{Bridge, Direction, Rule, Rules};
 
 use crate::support::{
-    Counting, Folder, Numbers, PATIENCE, Side, all, deadline, expect_end, options, pair, publish, publisher,
-    receive, session, subscriber, until,
+    Counting, Folder, Numbers, PATIENCE, Side, all, deadline, expect_end, options, pair, publish,
+    publish_until_one_arrives, publisher, receive, session, subscriber, until,
 };
 
 const MESSAGES: u64 = 1000;
@@ -200,22 +200,25 @@ fn a_bridge_that_closes_ends_its_publishers_elsewhere_and_may_come_back() {
 
 #[test]
 fn a_bridge_that_closes_sends_what_was_published_before() {
-    let (_folder, one, other) = pair(options());
+    let (_folder, one, other) = pair(options().back_pressure(true));
     let mut numbers = publisher(&one.broker, "numbers");
     let Side { broker, mut bridge, session } = one;
-    for round in 0..10 {
+    let mut next = 0;
+    for _ in 0..10 {
         let mut received = subscriber(&other.broker, "numbers");
-        until("the bridge sends", || bridge.stats().sending == 1);
-        publish(&mut numbers, round..round + 1);
-        receive(&mut received, round..round + 1);
+        next = publish_until_one_arrives(&mut numbers, next, &mut received);
         // Fewer than there are blocks, so none waits for the bridge.
-        publish(&mut numbers, 0..50);
-        bridge.close();
-        receive(&mut received, 0..50);
-        expect_end(&mut received);
-        drop(received);
+        publish(&mut numbers, next..next + 50);
+        next += 50;
+        let sent = bridge.close();
+        let mut counting = Counting::new(received);
+        while counting.step() {}
+        let stats = (counting.lost, sent, other.bridge.stats());
+        assert!(counting.next == Some(next) && counting.received >= 50, "{stats:?}");
+        drop(counting);
         until("nothing is received any more", || other.bridge.stats().receiving == 0);
-        bridge = Bridge::new(&broker, session.clone(), all(), options()).expect("it starts");
+        bridge =
+            Bridge::new(&broker, session.clone(), all(), options().back_pressure(true)).expect("it starts");
     }
 }
 

@@ -1,13 +1,12 @@
 //! Brokers in two processes, which are stopped, killed and started again.
 
-use std::net::TcpListener;
 use std::slice::from_ref;
 
 use blockcast_publisher::Publisher;
 
 use crate::support::{
-    Counting, Folder, Numbers, Other, Side, This, all, options, publish, publisher, session, subscriber,
-    test_name, until,
+    Counting, Folder, Numbers, Other, Side, This, all, options, port, publish, publisher, session,
+    subscriber, test_name, until,
 };
 
 /// Publishes the numbers that the other process names, one order after another: `FIRST END`, `wait`, or
@@ -20,6 +19,10 @@ fn publish_on_demand(this: &mut This) {
     loop {
         let order = this.talk.hear();
         match order.as_str() {
+            "port" => {
+                this.talk.say(&port(&listening).to_string());
+                continue;
+            }
             "wait" => side.sends(1),
             "end" => drop(numbers.take()),
             "exit" => return,
@@ -49,7 +52,12 @@ impl Pair {
     fn new(test: &str, place: &str) -> Self {
         let mut other = Other::start(test, "publisher", place);
         assert_eq!(other.talk.hear(), "ready");
-        let side = Side::new(&session(&[], &[place.to_owned()]), all(), options());
+        let mut place = place.to_owned();
+        if let Some(address) = place.strip_suffix(":0") {
+            other.talk.say("port");
+            place = format!("{address}:{}", other.talk.hear());
+        }
+        let side = Side::new(&session(&[], &[place]), all(), options());
         let counting = Counting::new(subscriber(&side.broker, "numbers"));
         order(&mut other, "wait");
         Self { other, side, counting }
@@ -71,9 +79,7 @@ fn messages_pass_between_two_processes_over_loopback() {
     if let Some(mut this) = This::get() {
         return publish_on_demand(&mut this);
     }
-    // Nobody listens there any more. Should another program be faster, the other process fails to listen.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let mut pair = Pair::new(test_name!(NAME), &format!("tcp/127.0.0.1:{port}"));
+    let mut pair = Pair::new(test_name!(NAME), "tcp/127.0.0.1:0");
     order(&mut pair.other, "0 5000");
     pair.reach(5000);
     order(&mut pair.other, "end");
@@ -147,7 +153,7 @@ fn traffic_resumes_after_the_subscribing_process_was_stopped() {
 }
 
 /// Publishes numbers from the first one on until `done` returns. Returns the number that would come next.
-fn publish_until(numbers: &mut Publisher<Numbers>, first: u64, done: impl FnOnce() + Send) -> u64 {
+pub fn publish_until(numbers: &mut Publisher<Numbers>, first: u64, done: impl FnOnce() + Send) -> u64 {
     std::thread::scope(|scope| {
         let done = scope.spawn(done);
         let mut next = first;

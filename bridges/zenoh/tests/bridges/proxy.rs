@@ -58,7 +58,7 @@ impl Shared {
 }
 
 impl Proxy {
-    /// Forwards to this port of this machine, which needs nobody yet.
+    /// Forwards to this port of this machine.
     pub fn new(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();

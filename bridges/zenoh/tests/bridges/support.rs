@@ -61,6 +61,15 @@ impl Folder {
         self.0.join(name)
     }
 
+    /// A configuration of zenoh that finds nobody by itself, such as the processes of other tests.
+    pub fn quiet(&self) -> String {
+        let path = self.socket("zenoh.json5");
+        let text =
+            r#"{ mode: "peer", scouting: { multicast: { enabled: false }, gossip: { enabled: false } } }"#;
+        fs::write(&path, text).expect("it is written");
+        path.display().to_string()
+    }
+
     /// An endpoint of zenoh, which nobody else uses.
     pub fn endpoint(&self, name: &str) -> String {
         format!("unixsock-stream/{}", self.socket(name).display())
@@ -88,6 +97,13 @@ pub fn session(listen: &[String], connect: &[String]) -> Session {
         config.insert_json5(key, &value).unwrap_or_else(|error| panic!("{key}: {error}"));
     }
     zenoh::open(config).wait().expect("a session")
+}
+
+/// Where a session listens that was told to listen at port 0.
+pub fn port(session: &Session) -> u16 {
+    let locators = session.info().locators().wait();
+    let port = |address: &str| address.rsplit_once(':')?.1.parse().ok();
+    locators.iter().find_map(|locator| port(locator.address().as_str())).expect("it listens at a port")
 }
 
 /// A publisher of a client, which waits for the network.
@@ -151,6 +167,22 @@ pub fn publish(publisher: &mut Publisher<Numbers>, numbers: std::ops::Range<u64>
         let loan = publisher.blocking_loan(deadline()).expect("a block comes free");
         loan.send(&[number; 3][..]).expect("it fits");
     }
+}
+
+/// Publishes numbers from `first` on, until one has arrived elsewhere. What is published before zenoh has
+/// connected both ends is lost, and not counted. Returns the number that comes next.
+pub fn publish_until_one_arrives(
+    numbers: &mut Publisher<Numbers>,
+    first: u64,
+    subscriber: &mut Subscriber<Numbers>,
+) -> u64 {
+    let mut next = first;
+    until("a message arrives", || {
+        publish(numbers, next..next + 1);
+        next += 1;
+        subscriber.backlog() > 0
+    });
+    next
 }
 
 /// Receives these numbers, in this order.

@@ -1,6 +1,5 @@
 //! The tool `blockcast-bridge`.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -93,11 +92,8 @@ fn the_tool_carries_topics_between_hosts_and_ends_cleanly() {
         hosts[index].serve(folder.socket(name), options).expect("nobody else serves there")
     };
     let _serving = [serve(0, "one"), serve(1, "other")];
-    let quiet = folder.socket("zenoh.json5");
-    fs::write(&quiet, r#"{ mode: "peer", scouting: { multicast: { enabled: false } } }"#)
-        .expect("it is written");
     let path = |name: &str| folder.socket(name).display().to_string();
-    let (place, quiet) = (folder.endpoint("link"), quiet.display().to_string());
+    let (place, quiet) = (folder.endpoint("link"), folder.quiet());
     let (one, other) = (path("one"), path("other"));
     let mut first = Tool::start(&[
         "--socket",
@@ -174,7 +170,7 @@ fn the_tool_says_what_is_wrong() {
     let checked = Tool::start(&[&arguments[..], &["--connect", "tcp/127.0.0.1:1", "--check"]].concat());
     assert_eq!(checked.child_ended(), Some(0));
     let place = folder.endpoint("one");
-    let failed = Tool::start(&["--socket", &nobody, "--mode", "peer", "--listen", &place]);
+    let failed = Tool::start(&["--socket", &nobody, "--zenoh", &folder.quiet(), "--listen", &place]);
     assert_eq!(failed.child_ended(), Some(1));
 }
 
@@ -187,7 +183,8 @@ fn the_tool_passes_unusual_endpoints_on() {
     let serving = host.serve(folder.socket("host"), options).expect("nobody else serves there");
     let socket = serving.path().display().to_string();
     let place = folder.endpoint("größe\u{301}\u{7f}\"\\");
-    let mut tool = Tool::start(&["--socket", &socket, "--mode", "peer", "--listen", &place, "--both", "*"]);
+    let arguments = ["--socket", &socket, "--zenoh", &folder.quiet(), "--listen", &place, "--both", "*"];
+    let mut tool = Tool::start(&arguments);
     tool.runs();
     assert!(folder.socket("größe\u{301}\u{7f}\"\\").exists());
     tool.end(Signal::TERM);
