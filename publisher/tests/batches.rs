@@ -89,7 +89,7 @@ fn an_empty_batch_publishes_nothing() {
     let (mut publisher, mut reader) = open(4, vec![]);
     let nothing: [&[u64]; 0] = [];
     assert_eq!(publisher.send_batch(nothing), Ok(0));
-    assert_eq!(drain(&mut reader), []);
+    assert_eq!(drain(&mut reader), [0_u64; 0]);
     assert_eq!(publisher.next_sequence().get(), 0);
 }
 
