@@ -193,9 +193,14 @@ fn a_bridge_that_closes_ends_its_publishers_elsewhere_and_may_come_back() {
     let again = Bridge::new(&broker, session, all(), options());
     let again = again.expect("it starts");
     let mut second = subscriber(&other.broker, "numbers");
-    until("the bridge sends", || again.stats().sending == 1);
-    publish(&mut numbers, 10..20);
-    receive(&mut second, 10..20);
+    // To zenoh, the first subscriber may still be there.
+    let next = publish_until_one_arrives(&mut numbers, 10, &mut second);
+    publish(&mut numbers, next..next + 10);
+    let mut counting = Counting::new(second);
+    while counting.next != Some(next + 10) {
+        assert!(counting.step(), "the publisher has not ended");
+    }
+    assert_eq!(again.stats().sending, 1);
 }
 
 #[test]
@@ -214,7 +219,8 @@ fn a_bridge_that_closes_sends_what_was_published_before() {
         let mut counting = Counting::new(received);
         while counting.step() {}
         let stats = (counting.lost, sent, other.bridge.stats());
-        assert!(counting.next == Some(next) && counting.received >= 50, "{stats:?}");
+        // On the way, zenoh may lose some.
+        assert!(counting.next == Some(next) && sent.sent >= 50 && sent.unsent == 0, "{stats:?}");
         drop(counting);
         until("nothing is received any more", || other.bridge.stats().receiving == 0);
         bridge =
