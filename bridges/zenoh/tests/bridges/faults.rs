@@ -10,7 +10,7 @@ use blockcast_zenoh::BridgeOptions;
 
 use crate::proxy::Proxy;
 use crate::support::{
-    Counting, Numbers, Side, all, options, port, publish, publisher, receive, session, subscriber, until,
+    Counting, Numbers, Side, all, patient, port, publish, publisher, receive, session, subscriber, until,
 };
 
 /// Messages that a flow publishes before it pauses.
@@ -113,7 +113,7 @@ fn account(flow: Flow, mut counting: Counting) -> u64 {
 #[test]
 fn a_link_with_delay_loses_nothing() {
     const DELAY: Duration = Duration::from_millis(40);
-    let link = Link::new(options().back_pressure(true));
+    let link = Link::new(patient().back_pressure(true));
     let mut numbers = publisher(&link.one.broker, "numbers");
     let mut received = subscriber(&link.other.broker, "numbers");
     link.one.sends(1);
@@ -143,7 +143,7 @@ fn a_link_with_delay_loses_nothing() {
 #[test]
 fn traffic_resumes_each_time_that_a_link_is_severed() {
     const TIMES: u64 = 5;
-    let link = Link::new(options());
+    let link = Link::new(patient());
     let (flow, mut counting) = flow(&link);
     for _ in 0..TIMES {
         link.proxy.sever();
@@ -163,7 +163,7 @@ fn traffic_resumes_each_time_that_a_link_is_severed() {
 /// The connection stays open, and nothing passes for longer than zenoh keeps a silent link.
 #[test]
 fn traffic_resumes_after_a_link_was_silent() {
-    let link = Link::new(options());
+    let link = Link::new(patient());
     let (flow, mut counting) = flow(&link);
     counting.resume(&flow);
     link.proxy.stall();
@@ -176,7 +176,7 @@ fn traffic_resumes_after_a_link_was_silent() {
 /// Too short for zenoh to give up the link.
 #[test]
 fn short_stalls_with_back_pressure_lose_nothing() {
-    let link = Link::new(options().back_pressure(true));
+    let link = Link::new(patient().back_pressure(true));
     let (flow, mut counting) = flow(&link);
     for _ in 0..3 {
         counting.resume(&flow);

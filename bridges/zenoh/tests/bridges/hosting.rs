@@ -11,7 +11,7 @@ use blockcast_broker::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Folder, Side, all, expect_end, options, publish, publisher, receive, session, subscriber, until,
+    Folder, Side, all, expect_end, patient, publish, publisher, receive, session, subscriber, until,
 };
 
 const BRIDGE: &str = env!("CARGO_BIN_EXE_blockcast-bridge");
@@ -76,7 +76,7 @@ fn a_manifest_carries_the_topics_of_a_host_to_other_machines() {
     let mut host = Host::start(command);
     assert_eq!(host.says("running"), "bridge INFO  running\n");
     let connection = Connection::connect(folder.socket("host")).expect("it serves");
-    let other = Side::new(&session(&[], &[folder.endpoint("link")]), all(), options());
+    let other = Side::new(&session(&[], &[folder.endpoint("link")]), all(), patient());
     let mut received = subscriber(&other.broker, "numbers");
     let mut numbers = publisher(connection.broker(), "numbers");
     until("the bridge has joined", || numbers.subscriber_count() == 1);

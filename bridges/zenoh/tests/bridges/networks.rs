@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::faults::Flow;
 use crate::support::{
-    Counting, Other, Side, This, all, options, publish, publisher, session, subscriber, test_name, until,
+    Counting, Other, Side, This, all, patient, publish, publisher, session, subscriber, test_name, until,
 };
 use crate::wire::{Weather, Wire};
 
@@ -171,7 +171,7 @@ fn start(this: &mut This) -> String {
 
 fn publish_on_demand(this: &mut This) {
     let listening = session(from_ref(&start(this)), &[]);
-    let side = Side::new(&listening, all(), options());
+    let side = Side::new(&listening, all(), patient());
     let (mut numbers, mut flow) = (Some(publisher(&side.broker, "numbers")), None::<Flow>);
     this.talk.say("ready");
     loop {
@@ -199,7 +199,7 @@ fn publish_on_demand(this: &mut This) {
 
 fn receive_on_demand(this: &mut This) {
     let connecting = session(&[], from_ref(&start(this)));
-    let side = Side::new(&connecting, all(), options());
+    let side = Side::new(&connecting, all(), patient());
     let mut counting = Counting::new(subscriber(&side.broker, "numbers"));
     this.talk.say("ready");
     loop {

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use blockcast_publisher::Publisher;
 
 use crate::support::{
-    Counting, Folder, Numbers, Other, Side, This, all, options, port, publish, publisher, session,
+    Counting, Folder, Numbers, Other, Side, This, all, patient, port, publish, publisher, session,
     subscriber, test_name, until,
 };
 
@@ -13,7 +13,7 @@ use crate::support::{
 /// `end`.
 fn publish_on_demand(this: &mut This) {
     let listening = session(from_ref(&this.place), &[]);
-    let side = Side::new(&listening, all(), options());
+    let side = Side::new(&listening, all(), patient());
     let mut numbers: Option<Publisher<Numbers>> = Some(publisher(&side.broker, "numbers"));
     this.talk.say("ready");
     loop {
@@ -57,7 +57,7 @@ impl Pair {
             other.talk.say("port");
             place = format!("{address}:{}", other.talk.hear());
         }
-        let side = Side::new(&session(&[], &[place]), all(), options());
+        let side = Side::new(&session(&[], &[place]), all(), patient());
         let counting = Counting::new(subscriber(&side.broker, "numbers"));
         order(&mut other, "wait");
         Self { other, side, counting }
@@ -120,7 +120,7 @@ fn traffic_resumes_after_the_subscribing_process_was_stopped() {
     const NAME: &str = "traffic_resumes_after_the_subscribing_process_was_stopped";
     const MANY: u64 = 100_000;
     if let Some(mut this) = This::get() {
-        let side = Side::new(&session(&[], from_ref(&this.place)), all(), options());
+        let side = Side::new(&session(&[], from_ref(&this.place)), all(), patient());
         let mut counting = Counting::new(subscriber(&side.broker, "numbers"));
         this.talk.say("ready");
         assert!(counting.step(), "the first message");
@@ -135,7 +135,7 @@ fn traffic_resumes_after_the_subscribing_process_was_stopped() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let side = Side::new(&session(from_ref(&place), &[]), all(), options());
+    let side = Side::new(&session(from_ref(&place), &[]), all(), patient());
     let mut numbers = publisher(&side.broker, "numbers");
     let mut other = Other::start(test_name!(NAME), "subscriber", &place);
     assert_eq!(other.talk.hear(), "ready");
@@ -175,7 +175,7 @@ fn a_killed_publisher_ends_elsewhere_and_another_one_takes_over() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let options = options().linger(std::time::Duration::from_millis(100));
+    let options = patient().linger(std::time::Duration::from_millis(100));
     let mut other = Other::start(test_name!(NAME), "publisher", &place);
     assert_eq!(other.talk.hear(), "ready");
     let side = Side::new(&session(&[], from_ref(&place)), all(), options);
@@ -206,7 +206,7 @@ fn a_killed_publisher_ends_elsewhere_and_another_one_takes_over() {
 fn a_killed_subscriber_holds_nobody_up_and_another_one_takes_over() {
     const NAME: &str = "a_killed_subscriber_holds_nobody_up_and_another_one_takes_over";
     if let Some(mut this) = This::get() {
-        let side = Side::new(&session(&[], from_ref(&this.place)), all(), options());
+        let side = Side::new(&session(&[], from_ref(&this.place)), all(), patient());
         let mut counting = Counting::new(subscriber(&side.broker, "numbers"));
         while counting.received < 100 {
             assert!(counting.step(), "the publisher has not ended");
@@ -217,7 +217,7 @@ fn a_killed_subscriber_holds_nobody_up_and_another_one_takes_over() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let side = Side::new(&session(from_ref(&place), &[]), all(), options());
+    let side = Side::new(&session(from_ref(&place), &[]), all(), patient());
     let mut numbers = publisher(&side.broker, "numbers");
     let mut next = 0;
     for _ in 0..3 {

@@ -1,13 +1,13 @@
 //! Messages that were lost on the way come again, as far as the other bridge has kept them.
 
 use crate::faults::{Flow, Link};
-use crate::support::{Counting, options, publish, publish_until_one_arrives, publisher, subscriber, until};
+use crate::support::{Counting, patient, publish, publish_until_one_arrives, publisher, subscriber, until};
 
 /// What happens to messages that are published while the link is severed, if the last of them are kept.
 /// Returns how many of them arrive.
 #[track_caller]
 fn arrive_late(messages: u64, cache: usize) -> u64 {
-    let link = Link::new(options().cache(cache).back_pressure(true));
+    let link = Link::new(patient().cache(cache).back_pressure(true));
     let mut counting = Counting::new(subscriber(&link.other.broker, "numbers"));
     let mut numbers = publisher(&link.one.broker, "numbers");
     link.one.sends(1);
@@ -51,7 +51,7 @@ fn a_cache_that_is_too_small_reports_the_rest_as_lost() {
 /// lost, however much is kept.
 #[test]
 fn what_was_missed_under_load_comes_again_or_is_lost_exactly() {
-    let link = Link::new(options().cache(1_000_000));
+    let link = Link::new(patient().cache(1_000_000));
     let mut counting = Counting::new(subscriber(&link.other.broker, "numbers"));
     let mut numbers = publisher(&link.one.broker, "numbers");
     link.one.sends(1);

@@ -8,7 +8,7 @@ use blockcast_zenoh::Bridge;
 use crate::faults::Flow;
 use crate::processes::publish_until;
 use crate::support::{
-    Counting, Folder, Other, Side, This, all, options, pair, publisher, session, subscriber, test_name, until,
+    Counting, Folder, Other, Side, This, all, pair, patient, publisher, session, subscriber, test_name, until,
 };
 
 /// Messages of each run.
@@ -24,7 +24,7 @@ fn the_publishing_side_restarts_under_load() {
     const NAME: &str = "the_publishing_side_restarts_under_load";
     if let Some(mut this) = This::get() {
         let listening = session(from_ref(&this.place), &[]);
-        let side = Side::new(&listening, all(), options());
+        let side = Side::new(&listening, all(), patient());
         let mut numbers = publisher(&side.broker, "numbers");
         side.sends(1);
         let next = publish_until(&mut numbers, 0, || assert_eq!(this.talk.hear(), "received"));
@@ -37,7 +37,7 @@ fn the_publishing_side_restarts_under_load() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let options = options().linger(Duration::from_millis(100));
+    let options = patient().linger(Duration::from_millis(100));
     let side = Side::new(&session(&[], from_ref(&place)), all(), options);
     for is_killed in [false, true, true, false] {
         let mut other = Other::start(test_name!(NAME), "publisher", &place);
@@ -77,7 +77,7 @@ fn the_publishing_side_restarts_under_load() {
 fn the_subscribing_side_restarts_under_load() {
     const NAME: &str = "the_subscribing_side_restarts_under_load";
     if let Some(mut this) = This::get() {
-        let side = Side::new(&session(&[], from_ref(&this.place)), all(), options());
+        let side = Side::new(&session(&[], from_ref(&this.place)), all(), patient());
         let mut counting = Counting::new(subscriber(&side.broker, "numbers"));
         assert!(counting.step(), "a message");
         let first = counting.next.expect("a message") - 1;
@@ -97,7 +97,7 @@ fn the_subscribing_side_restarts_under_load() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let side = Side::new(&session(from_ref(&place), &[]), all(), options());
+    let side = Side::new(&session(from_ref(&place), &[]), all(), patient());
     let flow = Flow::start(publisher(&side.broker, "numbers"), 0);
     for role in ["clean", "killed", "killed", "clean"] {
         let mut other = Other::start(test_name!(NAME), role, &place);
@@ -119,7 +119,7 @@ fn the_subscribing_side_restarts_under_load() {
 /// The brokers, their participants and the link stay.
 #[test]
 fn bridges_restart_under_load() {
-    let (_folder, mut one, mut other) = pair(options());
+    let (_folder, mut one, mut other) = pair(patient());
     let flow = Flow::start(publisher(&one.broker, "numbers"), 0);
     for round in 0..6 {
         let mut counting = Counting::new(subscriber(&other.broker, "numbers"));
@@ -145,6 +145,6 @@ fn restart(side: Side, meanwhile: impl FnOnce()) -> Side {
     let Side { broker, bridge, session } = side;
     bridge.close();
     meanwhile();
-    let bridge = Bridge::new(&broker, session.clone(), all(), options()).expect("it starts");
+    let bridge = Bridge::new(&broker, session.clone(), all(), patient()).expect("it starts");
     Side { broker, bridge, session }
 }

@@ -112,10 +112,15 @@ pub fn declare(client: &Session, key: &str) -> zenoh::pubsub::Publisher<'static>
     publisher.wait().expect("it is declared")
 }
 
-/// Looks often, and waits long for those who cannot be reached.
+/// Looks often. A publisher whose end does not arrive ends a while later.
 pub fn options() -> BridgeOptions {
-    let options = BridgeOptions::new().interval(Duration::from_millis(10)).linger(2 * PATIENCE);
+    let options = BridgeOptions::new().interval(Duration::from_millis(10)).linger(Duration::from_secs(20));
     options.round_trips(Duration::from_millis(50))
+}
+
+/// The same, but waits long for those who cannot be reached: for tests that cut or stop them.
+pub fn patient() -> BridgeOptions {
+    options().linger(2 * PATIENCE)
 }
 
 /// Every topic, both ways.
