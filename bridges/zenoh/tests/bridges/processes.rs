@@ -13,7 +13,7 @@ use crate::support::{
 /// `end`.
 fn publish_on_demand(this: &mut This) {
     let listening = session(from_ref(&this.place), &[]);
-    let side = Side::new(&listening, all(), patient());
+    let side = Side::new(&listening, all(), patient().back_pressure(true));
     let mut numbers: Option<Publisher<Numbers>> = Some(publisher(&side.broker, "numbers"));
     this.talk.say("ready");
     loop {
@@ -175,7 +175,8 @@ fn a_killed_publisher_ends_elsewhere_and_another_one_takes_over() {
     }
     let folder = Folder::new();
     let place = folder.endpoint("one");
-    let options = patient().linger(std::time::Duration::from_millis(100));
+    // Otherwise a burst may be too much for either side.
+    let options = patient().linger(std::time::Duration::from_millis(100)).back_pressure(true);
     let mut other = Other::start(test_name!(NAME), "publisher", &place);
     assert_eq!(other.talk.hear(), "ready");
     let side = Side::new(&session(&[], from_ref(&place)), all(), options);
