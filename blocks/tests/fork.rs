@@ -127,6 +127,22 @@ fn a_loan_or_message_held_during_a_fork_has_no_effect_in_the_child() {
     assert_eq!(reader.receive().unwrap().bytes(), [2]);
 }
 
+/// Under a sanitizer, this shows whether the sample still has its memory.
+#[test]
+fn a_child_can_drop_a_reader_before_its_samples() {
+    let mut writer = open();
+    let mut reader = join(&writer, Overflow::DropOldest);
+    publish(&mut writer, 1);
+    let sample = reader.receive_owned().unwrap();
+    let (mut readers, mut samples) = (Some(reader), Some(sample));
+    in_forked_child(|| {
+        drop(readers.take());
+        drop(samples.take());
+    });
+    drop(readers);
+    assert_eq!(samples.unwrap().bytes(), [1]);
+}
+
 #[test]
 fn a_message_that_a_child_has_published_is_no_free_block_there() {
     let mut writer = open();

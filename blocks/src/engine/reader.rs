@@ -506,6 +506,7 @@ unsafe impl Sync for Reader {}
 impl Drop for Reader {
     fn drop(&mut self) {
         if self.channel.is_inherited() {
+            self.window.leak_entries();
             return;
         }
         self.window.count_all(&self.consumer);

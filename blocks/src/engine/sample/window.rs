@@ -388,6 +388,12 @@ impl AttachmentWindow {
         }
     }
 
+    /// In a forked child: keeps the entries for good, because samples may refer to them. The child has no
+    /// part in the channel, where their holds would be counted.
+    pub(crate) fn leak_entries(&self) {
+        std::mem::forget(Arc::clone(&self.shared));
+    }
+
     #[inline(always)]
     fn free_entry(&mut self) -> NonNull<SampleEntry> {
         // SAFETY: `shared` keeps its entries.
