@@ -39,7 +39,7 @@ pub enum ShareError {
 impl Channel {
     /// Returns new descriptors of the channel's two files, for another process to
     /// [open](Self::open_remote). They give no access to anything but the channel, and not for writing. Five
-    /// About eight system calls.
+    /// system calls.
     ///
     /// Once the publisher is dropped, a channel can no longer be shared.
     ///
