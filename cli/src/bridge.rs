@@ -156,7 +156,8 @@ impl Supervised {
                     // Somebody waits for this the first time only, as below.
                     let _ = tell.send(Ok(()));
                     let ended = self.watch(child);
-                    // What it has said last. Another program may have its standard error, and not end.
+                    // Its last lines. Do not wait for the end of its standard error: another program may
+                    // hold it open.
                     let _ = lines.recv_timeout(GRACE / 10);
                     ended.map(|status| status.to_string())
                 }

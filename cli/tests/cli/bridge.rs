@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::{Folder, POLITE, Running, blockcast, component, output, stderr, stdout};
 
-/// A program that says what it is told, and refuses `--connect=nobody`.
+/// A program that prints its arguments, and refuses `--connect=nobody`.
 const STAND_IN: &str = r#"#!/bin/sh
 for argument; do
     if [ "$argument" = "--connect=nobody" ]; then

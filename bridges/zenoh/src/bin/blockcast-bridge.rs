@@ -35,7 +35,7 @@ struct Arguments {
     /// Zenoh's configuration, in JSON5: endpoints, mode, TLS, users
     #[arg(long, value_name = "FILE")]
     zenoh: Option<PathBuf>,
-    /// What it is to zenoh: peer, client (of a router) or router. Default: the configuration's, or peer
+    /// Role in zenoh's network: peer, client (of a router) or router. Default: the configuration's, or peer
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
     /// Connect to this endpoint of zenoh, such as tcp/192.168.1.2:7447. May be repeated

@@ -24,7 +24,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Nothing passes, and nobody is told.
+    /// Drops all packets. The ends do not notice.
     pub const BROKEN: Self = Self { delay: Duration::ZERO, loss: 1000 };
 }
 
