@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest latency that is told apart from longer ones, in nanoseconds: one minute.
+/// Longest latency that is recorded exactly, in nanoseconds: one minute.
 const LONGEST: u64 = 60_000_000_000;
 
 /// The latencies of one way, half of each round trip, in nanoseconds with three digits. Clones share them.

@@ -99,7 +99,7 @@ fn feed(mut input: Publisher<Bytes>, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Receives one message, whoever publishes it.
+/// Receives one message of any publisher.
 fn receive<P: blockcast_blocks::Payload, R>(
     subscriber: &mut Subscriber<P>,
     read: impl Fn(P::View<'_>) -> R,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::Source;
 use super::values::Time;
 
-/// `[bridge]`: what `blockcast-bridge` is told. Its flags have the same names.
+/// `[bridge]`: the settings of `blockcast-bridge`, whose flags have the same names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Bridge {

@@ -47,7 +47,7 @@ impl Bell {
 
     /// Checks and takes the descriptor of an end that another process created. Two system calls.
     ///
-    /// That process must be trusted, and must keep no copy: whoever has a copy of an end can drain it.
+    /// That process must be trusted, and must keep no copy: a process with a copy of an end can drain it.
     ///
     /// # Errors
     /// [`BellError`].
