@@ -1,17 +1,19 @@
 //! `bridge` and the section `[bridge]`, with a stand-in for the program `blockcast-bridge`. The bridge's own
 //! tests run the real one with this tool.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::{Folder, POLITE, Running, blockcast, component, output, stderr, stdout};
+use super::{Folder, POLITE, Running, component, output, stderr, stdout};
 
-/// A program that prints its arguments, and refuses `--connect=nobody`.
-const STAND_IN: &str = r#"#!/bin/sh
+/// Refuses `--connect=nobody`, and accepts everything else for `--check`.
+const CHECKS: &str = r#"#!/bin/sh
 for argument; do
     if [ "$argument" = "--connect=nobody" ]; then
         echo "blockcast-bridge: --connect nobody: this is nobody" >&2
@@ -19,30 +21,68 @@ for argument; do
     fi
 done
 [ "$1" != --check ] || exit 0
+"#;
+
+/// Prints its number and its arguments.
+const SPEAKS: &str = r#"
 echo "blockcast-bridge: running as $$" >&2
 for argument; do echo "<$argument>" >&2; done
 "#;
 
-/// Goes on until it is asked to end, and then says so.
-const GOES_ON: &str = "trap 'echo farewell >&2; exit 0' TERM\nwhile :; do sleep 0.01; done\n";
+const GOES_ON: &str = "while :; do sleep 0.01; done\n";
+/// Says so when it is asked to end.
+const BIDS_FAREWELL: &str = "trap 'echo farewell >&2; exit 0' TERM\n";
 
-impl Folder {
-    /// A program that any test finds with this folder in `PATH`.
-    fn stand_in(&self, rest: &str) {
-        let program = self.file("blockcast-bridge", &format!("{STAND_IN}{rest}"));
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("it is executable");
+/// A folder for one test, with a link to the tool in a second folder, where no bridge is beside it.
+struct Place {
+    files: Folder,
+    tools: PathBuf,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&tools).expect("a folder");
+        fs::hard_link(env!("CARGO_BIN_EXE_blockcast"), tools.join("blockcast")).expect("a link");
+        Self { files: Folder::new(name), tools }
     }
 
+    /// A program that the tool finds in `PATH`. It does `first` before it says anything, and `rest`
+    /// afterwards.
+    fn stand_in(&self, first: &str, rest: &str) {
+        let text = self.files.file("text", &format!("{CHECKS}{first}{SPEAKS}{rest}"));
+        fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).expect("it is executable");
+        // If this process wrote the program, a child that another test forks meanwhile could hold it open,
+        // and starting it would fail with ETXTBSY.
+        let copied =
+            Command::new("cp").args(["-p", &text]).arg(self.files.0.join("blockcast-bridge")).status();
+        assert!(copied.expect("cp starts").success());
+    }
+
+    /// The tool, with the stand-in before all else in `PATH`.
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = blockcast(arguments);
-        let path = std::env::var("PATH").expect("a path");
-        command.env("PATH", format!("{}:{path}", self.0.display()));
+        let mut path = self.files.0.clone().into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").expect("a path"));
+        self.command_in(&path, arguments)
+    }
+
+    /// The tool with this `PATH`.
+    fn command_in(&self, path: &OsString, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.tools.join("blockcast"));
+        command.args(arguments).env("PATH", path).env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
 
     fn serve(&self, manifest: &str) -> Running {
-        let manifest = self.file("host.toml", manifest);
+        let manifest = self.files.file("host.toml", manifest);
         Running::start(self.command(&["serve", &manifest]))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.tools);
     }
 }
 
@@ -57,27 +97,28 @@ fn pid(host: &mut Running) -> Pid {
 
 #[test]
 fn bridge_runs_the_program_with_all_arguments_and_passes_its_exit_code_on() {
-    let folder = Folder::new("bridge-runs");
-    folder.stand_in("echo to standard output; exit 7\n");
+    let place = Place::new("bridge-runs");
+    place.stand_in("", "echo to standard output; exit 7\n");
     let run =
-        folder.command(&["bridge", "--both", "a b", "--help", "-x", "--", "é"]).output().expect("starts");
+        place.command(&["bridge", "--both", "a b", "--help", "-x", "--", "é"]).output().expect("starts");
     assert_eq!(run.status.code(), Some(7));
     assert_eq!(stdout(&run), "to standard output\n");
     let said: Vec<_> = stderr(&run).lines().skip(1).collect();
     assert_eq!(said, ["<--both>", "<a b>", "<--help>", "<-x>", "<-->", "<é>"]);
-    folder.stand_in("kill -9 $$\n");
-    let run = folder.command(&["bridge"]).output().expect("starts");
+    place.stand_in("", "kill -9 $$\n");
+    let run = place.command(&["bridge"]).output().expect("starts");
     assert_eq!(run.status.signal(), Some(9), "{run:?}");
 }
 
 #[test]
 fn without_the_program_bridge_says_how_to_install_it() {
-    let folder = Folder::new("bridge-none");
-    let run = blockcast(&["bridge"]).env("PATH", &folder.0).output().expect("starts");
+    let place = Place::new("bridge-none");
+    let nowhere = place.files.0.clone().into_os_string();
+    let run = place.command_in(&nowhere, &["bridge"]).output().expect("starts");
     assert_eq!(run.status.code(), Some(2));
     assert!(stderr(&run).contains("cargo install --path bridges/zenoh"), "{}", stderr(&run));
-    let manifest = folder.file("host.toml", "[serve]\nsocket = \"s\"\n[bridge]\nboth = [\"*\"]\n");
-    let run = blockcast(&["serve", &manifest]).env("PATH", &folder.0).output().expect("starts");
+    let manifest = place.files.file("host.toml", "[serve]\nsocket = \"s\"\n[bridge]\nboth = [\"*\"]\n");
+    let run = place.command_in(&nowhere, &["serve", &manifest]).output().expect("starts");
     assert_eq!(run.status.code(), Some(2));
     let said = stderr(&run);
     assert!(said.contains("host.toml:3:1: the program") && said.contains("cargo install"), "{said}");
@@ -85,17 +126,17 @@ fn without_the_program_bridge_says_how_to_install_it() {
 
 #[test]
 fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
-    let folder = Folder::new("bridge-host");
-    folder.stand_in(GOES_ON);
-    folder.file("polite.wat", &component(POLITE));
-    let mut host = folder.serve(
+    let place = Place::new("bridge-host");
+    place.stand_in(BIDS_FAREWELL, GOES_ON);
+    place.files.file("polite.wat", &component(POLITE));
+    let mut host = place.serve(
         "[serve]\nsocket = \"here\"\n[[guest]]\nsource = \"polite.wat\"\n[bridge]\nzenoh = \"z.json5\"\nmode = \
          \"client\"\nconnect = [\"tcp/a:1\", \"tcp/b:2\"]\nlisten = [\"tcp/c:3\"]\nprefix = \"site\"\nboth = \
          [\"x/*\"]\nout = [\"y\"]\nin = [\"z\"]\ndeny = [\"-q\"]\nschema = { w = \"flat1/u32:string\" }\nkey = { \
          y = \"other/y\" }\nback-pressure = true\ncache = 5\nstats = \"10s\"\n",
     );
     pid(&mut host);
-    let folder_of = |name: &str| folder.0.join(name).display().to_string();
+    let folder_of = |name: &str| place.files.0.join(name).display().to_string();
     let expected = [
         format!("<--zenoh={}>", folder_of("z.json5")),
         "<--mode=client>".to_owned(),
@@ -128,9 +169,9 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
 
 #[test]
 fn a_host_starts_the_program_again_and_ends_it_even_when_killed() {
-    let folder = Folder::new("bridge-again");
-    folder.stand_in(GOES_ON);
-    let mut host = folder.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
+    let place = Place::new("bridge-again");
+    place.stand_in(BIDS_FAREWELL, GOES_ON);
+    let mut host = place.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
     let first = pid(&mut host);
     kill_process(first, Signal::KILL).expect("it runs");
     host.says("bridge ERROR signal: 9 (SIGKILL); starts again in 1s");
@@ -151,9 +192,9 @@ fn is_zombie(pid: Pid) -> bool {
 /// It does not end when asked to.
 #[test]
 fn a_host_kills_a_program_that_does_not_end() {
-    let folder = Folder::new("bridge-stubborn");
-    folder.stand_in("trap '' TERM\nwhile :; do sleep 0.01; done\n");
-    let mut host = folder.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
+    let place = Place::new("bridge-stubborn");
+    place.stand_in("trap '' TERM\n", GOES_ON);
+    let mut host = place.serve("[serve]\nsocket = \"here\"\n[bridge]\nout = [\"*\"]\n");
     let program = pid(&mut host);
     host.interrupt();
     host.says("does not end when asked to, and is killed");
@@ -163,8 +204,8 @@ fn a_host_kills_a_program_that_does_not_end() {
 
 #[test]
 fn errors_of_a_bridge_include_the_manifests_line() {
-    let folder = Folder::new("bridge-errors");
-    folder.stand_in("exit 0\n");
+    let place = Place::new("bridge-errors");
+    place.stand_in("", "exit 0\n");
     let cases = [
         ("[bridge]\nconect = []\n", "host.toml:2:1: unknown field `conect`"),
         (
@@ -177,12 +218,12 @@ fn errors_of_a_bridge_include_the_manifests_line() {
         ("[bridge]\n[bridge]\n", "host.toml:2:2: "),
     ];
     for (text, expected) in cases {
-        let manifest = folder.file("host.toml", text);
-        let run = folder.command(&["serve", &manifest]).output().expect("starts");
+        let manifest = place.files.file("host.toml", text);
+        let run = place.command(&["serve", &manifest]).output().expect("starts");
         assert_eq!(run.status.code(), Some(2), "{text}");
         assert!(stderr(&run).contains(expected), "{text}: {}", stderr(&run));
     }
-    let manifest = folder.file("run.toml", "[[guest]]\nsource = \"a.wat\"\n[bridge]\n");
+    let manifest = place.files.file("run.toml", "[[guest]]\nsource = \"a.wat\"\n[bridge]\n");
     let run = output(&["run", &manifest]);
     assert_eq!(run.status.code(), Some(2));
     let said = stderr(&run);
