@@ -6,26 +6,36 @@ use std::hint::black_box;
 use blockcast_blocks::{ChannelConfig, Payload, Pod, PublisherId, Reuse, Timestamps, channel};
 use blockcast_publisher::Publisher;
 use blockcast_subscriber::{Overflow, Subscriber, SubscriberOptions, SubscriptionFeed, subscription};
+use disruptor::{BusySpin, Producer, build_single_producer};
 
 type Bytes = Pod<u8>;
 
+/// An event of `disruptor`, which is the peer to beat here.
+#[repr(align(64))]
+struct Line([u8; PAYLOAD]);
+
 const PAYLOAD: usize = 64;
 const BATCH: u64 = 32;
+
+/// Bytes of a large block, of which only [`PAYLOAD`] are written.
+const LARGE: usize = 64 << 10;
 
 /// The name of a path, and the function that runs it for a number of messages.
 type Path = (&'static str, fn(u64));
 
 /// All paths by name.
-const PATHS: [Path; 9] = [
-    ("by-reference", |messages| by_reference(1, Reuse::Oldest, messages)),
-    ("by-reference-8", |messages| by_reference(8, Reuse::Oldest, messages)),
-    ("by-reference-hottest", |messages| by_reference(1, Reuse::Hottest, messages)),
+const PATHS: [Path; 11] = [
+    ("by-reference", |messages| by_reference(1, Reuse::Oldest, PAYLOAD, messages)),
+    ("by-reference-8", |messages| by_reference(8, Reuse::Oldest, PAYLOAD, messages)),
+    ("by-reference-hottest", |messages| by_reference(1, Reuse::Hottest, PAYLOAD, messages)),
+    ("by-reference-large", |messages| by_reference(1, Reuse::BySize, LARGE, messages)),
     ("by-reference-overtakable", overtakable),
     ("batches-of-32", |messages| batches(messages, publish_each)),
     ("sent-one-by-one", |messages| batches(messages, send_each)),
     ("sent-in-batches-of-32", |messages| batches(messages, send_batch)),
     ("owned", |messages| owned(1, messages)),
     ("owned-kept-8", |messages| owned(8, messages)),
+    ("disruptor", disruptor),
 ];
 
 fn main() {
@@ -49,12 +59,13 @@ fn open(
     subscribers: usize,
     overflow: Overflow,
     reuse: Reuse,
+    block_size: usize,
 ) -> (Publisher<Bytes>, Vec<(Subscriber<Bytes>, SubscriptionFeed)>) {
     let mut config = ChannelConfig::new(PublisherId::new(1), Bytes::schema());
-    config.block_size = PAYLOAD;
+    config.block_size = block_size;
     config.timestamps = Timestamps::Off;
     config.reuse = reuse;
-    let writer = channel(config).expect("64 blocks of 64 bytes are a channel");
+    let writer = channel(config).expect("64 blocks are a channel");
     let options = SubscriberOptions::new().overflow(overflow).reader();
     let subscribers = (0..subscribers)
         .map(|_| {
@@ -71,6 +82,8 @@ fn open(
     (Publisher::new(writer).expect("the schema is this payload's"), subscribers)
 }
 
+// Inlined everywhere, as where a program publishes in one place.
+#[inline(always)]
 fn publish(publisher: &mut Publisher<Bytes>) {
     let loan = publisher.try_loan().expect("everything was received before");
     loan.send_with(|block| {
@@ -109,8 +122,8 @@ fn check(sum: u64, received: u64) {
     assert_eq!(sum, 2 * received, "a message was lost");
 }
 
-fn by_reference(subscribers: usize, reuse: Reuse, messages: u64) {
-    let (mut publisher, mut subscribers) = open(subscribers, Overflow::Block, reuse);
+fn by_reference(subscribers: usize, reuse: Reuse, block_size: usize, messages: u64) {
+    let (mut publisher, mut subscribers) = open(subscribers, Overflow::Block, reuse, block_size);
     let mut sum = 0;
     for _ in 0..messages {
         publish(&mut publisher);
@@ -121,8 +134,30 @@ fn by_reference(subscribers: usize, reuse: Reuse, messages: u64) {
     check(sum, messages * subscribers.len() as u64);
 }
 
+/// The same as [`by_reference`] with one subscriber, with another crate.
+fn disruptor(messages: u64) {
+    let ring = build_single_producer(PAYLOAD, || Line([0; PAYLOAD]), BusySpin);
+    let (poller, ring) = ring.new_event_poller();
+    let (mut publisher, mut subscribers) = (ring.build(), vec![poller]);
+    let mut sum = 0;
+    for _ in 0..messages {
+        publisher.publish(|event| {
+            event.0[0] = 1;
+            event.0[PAYLOAD - 1] = 1;
+        });
+        for subscriber in &mut subscribers {
+            if let Ok(mut events) = subscriber.poll() {
+                for event in &mut events {
+                    sum += touch(&event.0);
+                }
+            }
+        }
+    }
+    check(sum, messages);
+}
+
 fn overtakable(messages: u64) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::DropOldest, Reuse::Oldest);
+    let (mut publisher, mut subscribers) = open(1, Overflow::DropOldest, Reuse::Oldest, PAYLOAD);
     let (subscriber, _) = &mut subscribers[0];
     let mut sum = 0;
     for _ in 0..messages {
@@ -133,7 +168,7 @@ fn overtakable(messages: u64) {
 }
 
 fn batches(messages: u64, publish: fn(&mut Publisher<Bytes>)) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest);
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest, PAYLOAD);
     let (subscriber, _) = &mut subscribers[0];
     let mut sum = 0;
     for _ in 0..messages / BATCH {
@@ -148,7 +183,7 @@ fn batches(messages: u64, publish: fn(&mut Publisher<Bytes>)) {
 
 /// Keeps the latest `kept` samples.
 fn owned(kept: usize, messages: u64) {
-    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest);
+    let (mut publisher, mut subscribers) = open(1, Overflow::Block, Reuse::Oldest, PAYLOAD);
     let (subscriber, _) = &mut subscribers[0];
     let mut samples: Vec<Option<_>> = (0..kept).map(|_| None).collect();
     let mut sum = 0;
