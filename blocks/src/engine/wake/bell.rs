@@ -1,7 +1,7 @@
 //! Waking a process from another one: [`Bell`].
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,12 +36,14 @@ pub enum BellError {
 }
 
 impl Bell {
-    /// Creates both ends. One system call.
+    /// Creates both ends. Three system calls.
     ///
     /// # Errors
     /// The system's error, such as too many open files.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        refuse_descriptors(&one);
+        refuse_descriptors(&other);
         Ok((Self(Arc::new(one)), Self(Arc::new(other))))
     }
 
@@ -82,17 +84,38 @@ impl Bell {
         }
     }
 
-    /// Whether the other end is closed. This end then stays readable, so stop waiting for it. One system
-    /// call.
+    /// Whether the other end is closed, or shut down so that it can no longer ring. This end then stays
+    /// readable, so stop waiting for it. One system call.
     pub fn is_hung_up(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         loop {
-            let mut ends = [PollFd::new(&self.0, PollFlags::empty())];
+            let mut ends = [PollFd::new(&self.0, PollFlags::RDHUP)];
             match poll(&mut ends, Some(&now)) {
                 Err(Errno::INTR) => {}
-                polled => return polled.is_ok() && ends[0].revents().contains(PollFlags::HUP),
+                polled => {
+                    let hung_up = PollFlags::HUP | PollFlags::RDHUP;
+                    return polled.is_ok() && ends[0].revents().intersects(hung_up);
+                }
             }
         }
+    }
+}
+
+/// Lets nobody send descriptors to this end, as far as the system knows how to (Linux 6.16): draining the end
+/// would close them, and closing a socket with `SO_LINGER` waits. Returns whether it does.
+fn refuse_descriptors(end: &OwnedFd) -> bool {
+    /// `SO_PASSRIGHTS`, which neither rustix nor libc has yet.
+    const PASS_RIGHTS: libc::c_int = 83;
+    let no: libc::c_int = 0;
+    // SAFETY: a socket, and an integer of the given size. An unknown option changes nothing.
+    unsafe {
+        libc::setsockopt(
+            end.as_raw_fd(),
+            libc::SOL_SOCKET,
+            PASS_RIGHTS,
+            (&raw const no).cast(),
+            size_of_val(&no) as libc::socklen_t,
+        ) == 0
     }
 }
 
@@ -111,8 +134,12 @@ impl AsFd for Bell {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::mem::MaybeUninit;
+    use std::os::unix::net::UnixStream;
+
     use rustix::io::ioctl_fionbio;
-    use rustix::net::{Shutdown, shutdown};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, Shutdown, sendmsg, shutdown};
 
     use super::*;
 
@@ -156,6 +183,37 @@ mod tests {
         own.ring();
         assert!(!own.drain());
         assert!(own.is_hung_up());
+    }
+
+    /// Its peer's end stays readable, but never rings again.
+    #[test]
+    fn an_end_that_is_shut_down_in_one_direction_is_hung_up() {
+        let (own, peers) = Bell::pair().expect("descriptors are left");
+        peers.ring();
+        shutdown(&peers, Shutdown::Write).expect("a connected socket");
+        assert!(own.drain(), "it rang before");
+        assert!(!own.drain());
+        assert!(own.is_hung_up());
+        own.ring();
+        assert!(peers.drain(), "in the other direction, it rings on");
+        assert!(!peers.is_hung_up());
+    }
+
+    /// Draining closes descriptors that were sent, and that may wait.
+    #[test]
+    fn nobody_sends_descriptors_through_a_bell_if_the_system_can_prevent_it() {
+        let (mut one, mut other) = Bell::pair().expect("descriptors are left");
+        let prevents = refuse_descriptors(&UnixStream::pair().expect("descriptors are left").0.into());
+        for _ in 0..2 {
+            let file = one.as_fd().try_clone_to_owned().expect("a descriptor is left");
+            let files = [file.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut with = SendAncillaryBuffer::new(&mut space);
+            assert!(with.push(SendAncillaryMessage::ScmRights(&files)));
+            let sent = sendmsg(&one, &[IoSlice::new(&[1])], &mut with, SendFlags::DONTWAIT);
+            assert_eq!(sent, if prevents { Err(Errno::PERM) } else { Ok(1) });
+            std::mem::swap(&mut one, &mut other);
+        }
     }
 
     #[test]
