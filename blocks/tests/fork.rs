@@ -127,6 +127,23 @@ fn a_loan_or_message_held_during_a_fork_has_no_effect_in_the_child() {
     assert_eq!(reader.receive().unwrap().bytes(), [2]);
 }
 
+/// They would look like valid messages without bytes, which are not valid in every layout.
+#[test]
+fn messages_of_a_batch_held_during_a_fork_cannot_be_read_in_the_child() {
+    let mut writer = open();
+    let mut reader = join(&writer, Overflow::Block);
+    (1..4).for_each(|byte| publish(&mut writer, byte));
+    let mut batch = reader.receive_batch(9).unwrap();
+    in_forked_child(|| {
+        catch_unwind(AssertUnwindSafe(|| batch.iter().count())).expect_err("the child has no messages");
+        batch.return_from(1);
+    });
+    assert!(batch.iter().map(|(_, bytes)| bytes).eq([[1], [2], [3]]));
+    batch.return_from(1);
+    drop(batch);
+    assert_eq!(reader.receive().unwrap().bytes(), [2]);
+}
+
 /// Under a sanitizer, this shows whether the sample still has its memory.
 #[test]
 fn a_child_can_drop_a_reader_before_its_samples() {

@@ -110,24 +110,37 @@ impl RawBatch<'_> {
     /// counted as lost if the publisher has overtaken this reader meanwhile.
     pub fn return_from(&mut self, index: usize) {
         let returned = self.len.saturating_sub(index);
-        let bytes = self.iter().skip(index).map(|(descriptor, _)| u64::from(descriptor.len)).sum();
+        let bytes = (index..self.len).map(|index| len_of(self.nth(index).word)).sum();
         self.reader.consumer.unreceive(returned as u64, bytes);
         self.reader.batch.truncate(index);
         self.len -= returned;
     }
 
     /// Descriptor and bytes of each message, in order.
+    ///
+    /// # Panics
+    /// In a forked child, if the batch was received before the fork: the child has neither.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Descriptor, &[u8])> {
         (0..self.len).map(|index| {
-            let packed = match self.reader.batch.get(index) {
-                Some(packed) => *packed,
-                None => self.reader.consumer.nth_before((self.len - index) as u64),
-            };
+            let packed = self.nth(index);
+            // All slots of a child are zeros, which would say that no bytes are a valid message.
+            if packed.word == 0 {
+                cold_path();
+                assert!(!self.reader.channel.is_inherited(), "a forked child has no messages of its parent");
+            }
             // SAFETY: the reader's interval covers every message of the batch until `drop` releases them
             // together; the borrow of `self` ends before.
             (packed.unpack(), unsafe { descriptor::bytes(self.reader.base, packed.word) })
         })
+    }
+
+    #[inline(always)]
+    fn nth(&self, index: usize) -> Packed {
+        match self.reader.batch.get(index) {
+            Some(packed) => *packed,
+            None => self.reader.consumer.nth_before((self.len - index) as u64),
+        }
     }
 }
 
