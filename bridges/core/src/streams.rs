@@ -10,14 +10,22 @@ type Publisher = (Origin, u64);
 /// The publishers of one topic, on other brokers, and the message that comes next from each.
 ///
 /// It remembers publishers whose messages have stopped coming, so that a gap is counted even after the
-/// connection was gone for a while. If there are too many, it forgets the one from which it heard first.
+/// connection was gone for a while. If there are too many, it forgets one that was silent while as many new
+/// ones came.
 #[derive(Clone, Debug)]
 pub struct Streams {
-    /// The sequence of the next message.
-    next: BTreeMap<Publisher, u64>,
-    /// In the order in which they were heard of.
-    heard: VecDeque<Publisher>,
+    publishers: BTreeMap<Publisher, Position>,
+    /// Those to forget, in this order. One that was heard has another turn.
+    turns: VecDeque<Publisher>,
     capacity: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    /// The sequence of the next message.
+    next: u64,
+    /// Whether it was heard since it had its turn to be forgotten.
+    is_heard: bool,
 }
 
 /// What a message, or the end of a publisher, means.
@@ -37,7 +45,7 @@ impl Streams {
     /// Remembers this number of publishers, at least 1.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { next: BTreeMap::new(), heard: VecDeque::new(), capacity: capacity.max(1) }
+        Self { publishers: BTreeMap::new(), turns: VecDeque::new(), capacity: capacity.max(1) }
     }
 
     /// Takes note of what has arrived.
@@ -46,24 +54,36 @@ impl Streams {
         let publisher = (attachment.origin, attachment.publisher);
         // An end has the number that a next message would have, and may come once more.
         let after = if is_end { sequence } else { sequence + 1 };
-        match self.next.get_mut(&publisher) {
-            Some(next) if sequence < *next => Arrival::Old,
-            Some(next) => {
-                let missing = sequence - *next;
-                *next = after;
+        let Some(position) = self.publishers.get_mut(&publisher) else {
+            self.remember(publisher, after);
+            return Arrival::Next { missing: 0 };
+        };
+        position.is_heard = true;
+        match sequence.checked_sub(position.next) {
+            None => Arrival::Old,
+            Some(missing) => {
+                position.next = after;
                 Arrival::Next { missing }
             }
-            None => {
-                if self.heard.len() >= self.capacity
-                    && let Some(first) = self.heard.pop_front()
-                {
-                    self.next.remove(&first);
+        }
+    }
+
+    fn remember(&mut self, publisher: Publisher, next: u64) {
+        while self.turns.len() >= self.capacity
+            && let Some(first) = self.turns.pop_front()
+        {
+            match self.publishers.get_mut(&first) {
+                Some(position) if position.is_heard => {
+                    position.is_heard = false;
+                    self.turns.push_back(first);
                 }
-                self.heard.push_back(publisher);
-                self.next.insert(publisher, after);
-                Arrival::Next { missing: 0 }
+                _ => {
+                    self.publishers.remove(&first);
+                }
             }
         }
+        self.turns.push_back(publisher);
+        self.publishers.insert(publisher, Position { next, is_heard: false });
     }
 }
 
@@ -108,8 +128,22 @@ mod tests {
         for publisher in 0..1000 {
             let _ = streams.arrive(&Attachment::message(ONE, publisher, 7));
         }
-        assert_eq!((streams.next.len(), streams.heard.len()), (2, 2));
+        assert_eq!((streams.publishers.len(), streams.turns.len()), (2, 2));
         assert_eq!(streams.arrive(&Attachment::message(ONE, 999, 9)), Arrival::Next { missing: 1 });
         assert_eq!(streams.arrive(&Attachment::message(ONE, 0, 3)), Arrival::Next { missing: 0 });
+    }
+
+    /// However many come and go.
+    #[test]
+    fn a_publisher_that_goes_on_is_not_forgotten_for_others() {
+        let mut streams = Streams::new(4);
+        assert_eq!(arrive(&mut streams, ONE, 0), Arrival::Next { missing: 0 });
+        for round in 1..100 {
+            let _ = streams.arrive(&Attachment::message(TWO, 2 * round, 0));
+            let _ = streams.arrive(&Attachment::message(TWO, 2 * round + 1, 0));
+            assert_eq!(arrive(&mut streams, ONE, 2 * round), Arrival::Next { missing: 1 });
+            assert_eq!(arrive(&mut streams, ONE, 2 * round), Arrival::Old);
+            assert!(streams.publishers.len() <= 4 && streams.turns.len() == streams.publishers.len());
+        }
     }
 }
