@@ -425,9 +425,8 @@ impl HostThread {
         let handled = match (notice, <[File; 4]>::try_from(files)) {
             (Notice::Channel { seat, topic, publisher, owner, terms }, Ok(files)) => {
                 // The topic exists as long as the publisher whose channel this is.
-                if let Some(schema) = self.registry.schema_of(&topic).cloned() {
-                    self.wall.take_walled_seat(seat, (topic, &schema), &publisher, &owner, terms, files);
-                }
+                let schema = self.registry.schema_of(&topic).cloned();
+                self.wall.take_walled_seat(seat, (topic, schema), &publisher, &owner, terms, files);
                 Ok(())
             }
             (notice, files) => self.wall.notice(notice, files.map_or_else(|files| files, Vec::from)),
@@ -502,7 +501,6 @@ fn random() -> u64 {
     RandomState::new().hash_one(Instant::now())
 }
 
-/// The reason for refusing a process whose descriptors do not fit.
 /// Creates a bell, if enough descriptors remain for the annex that is the answer to the offer.
 fn create_bell() -> Option<(File, File)> {
     let (one, other) = Bell::pair().ok()?;
@@ -510,6 +508,7 @@ fn create_bell() -> Option<(File, File)> {
     (!is_scarce).then(|| (one.into(), other.into()))
 }
 
+/// The reason for refusing a process whose descriptors do not fit.
 const NO_ROOM: &str = "the host has too few file descriptors left (RLIMIT_NOFILE)";
 
 /// Describes why two processes cannot share memory, if they cannot.

@@ -153,8 +153,10 @@ struct Peer<F> {
     publishers: u32,
     subscriptions: u32,
     seats: usize,
-    /// Number of channels offered to it that are not attached yet.
+    /// Number of channels offered to it that are not attached yet, and of withdrawn offers.
     offered: usize,
+    /// Withdrawn offers that it has not answered, and so may not have received yet.
+    withdrawn: BTreeSet<SeatId>,
     /// Offers and answers that wait until fewer channels are offered.
     waiting: VecDeque<Waiting>,
     /// Offers of its channels that wait until it sends something, while it is late.
@@ -304,6 +306,7 @@ impl<F: Clone> Registry<F> {
             subscriptions: 0,
             seats: 0,
             offered: 0,
+            withdrawn: BTreeSet::new(),
             waiting: VecDeque::new(),
             held: Vec::new(),
             departed: Vec::new(),

@@ -261,6 +261,44 @@ fn a_host_without_descriptors_refuses_publishers_and_goes_on() {
     other.end();
 }
 
+/// It subscribes again and again, and receives nothing.
+#[test]
+fn a_process_that_receives_nothing_leaves_descriptors_of_the_host_for_others() {
+    const NAME: &str = "a_process_that_receives_nothing_leaves_descriptors_of_the_host_for_others";
+    if let Some(mut this) = This::get() {
+        let broker = blockcast_broker::Broker::new();
+        let _serving = broker.serve(&this.path, serve_options()).expect("nobody else serves");
+        let schema = blockcast_blocks::Schema::new("x".into(), 0);
+        let _there = broker.publisher_of_any("t", &schema, few_blocks()).expect("it is new");
+        limit_descriptors(128);
+        this.talk.say("serving");
+        this.talk.hear();
+        return;
+    }
+    let folder = crate::support::Folder::new();
+    let mut other = Other::start(test_name!(NAME), "host", &folder.socket());
+    other.talk.expect("serving");
+    let hostile = Hostile::greet(&folder.socket());
+    for _ in 0..200 {
+        hostile.send(&[3, 1, 1, b't', 1, b'x', 0], &[]);
+        hostile.send(&[4, 1, b't'], &[]);
+    }
+    hostile.send(&[3, 1, 4, b'l', b'a', b's', b't', 1, b'x', 0], &[]);
+    let connection = crate::support::connect(&folder.socket());
+    let has_seen_all = || {
+        let topics = connection.host_topics().expect("the host answers");
+        topics.iter().any(|topic| topic.name == "last")
+    };
+    until("the host has seen all of it", has_seen_all);
+    let second = crate::support::connect(&folder.socket());
+    let mut numbers = publisher(connection.broker(), "numbers");
+    let mut there = subscriber(second.broker(), "numbers");
+    publish(&mut numbers, 0..3);
+    receive(&mut there, 0..3);
+    other.talk.say("end");
+    other.end();
+}
+
 #[test]
 fn a_process_without_descriptors_gets_an_error_and_goes_on() {
     const NAME: &str = "a_process_without_descriptors_gets_an_error_and_goes_on";

@@ -16,17 +16,21 @@ use crate::peers::socket::File;
 use crate::peers::wall::{Passage, copies_of, seat_of};
 
 impl Node {
-    /// Opens a channel whose messages are to be copied.
+    /// Opens a channel whose messages are to be copied. It has no schema if its publisher has just ended.
     pub(crate) fn take_walled_seat(
         &mut self,
         seat: SeatId,
-        (topic_name, schema): (String, &Schema),
+        (topic_name, schema): (String, Option<Schema>),
         publisher: &PublisherRecord,
         owner: &PeerRecord,
         terms: Terms,
         files: [File; 4],
     ) {
-        let config = channel_config(publisher, schema);
+        let Some(schema) = schema else {
+            self.send(Request::Declined { seat, why: "the publisher has ended".to_owned() });
+            return;
+        };
+        let config = channel_config(publisher, &schema);
         match self.open_channel(seat, config, owner, (terms.walled(), Trust::Walled), files) {
             Ok((channel, annex, bell)) => {
                 let remote = RemoteSeat {

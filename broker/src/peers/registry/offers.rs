@@ -7,8 +7,9 @@ use super::{Audience, ChannelKey, MAX_SEATS, Registry, Seat, SeatState};
 use crate::peers::protocol::{Notice, PeerId, PeerRecord, SeatId};
 use blockcast_blocks::shield::event;
 
-/// Maximum number of channels offered to a process before earlier ones are attached. Meanwhile, the host has
-/// a descriptor of each annex.
+/// Maximum number of channels offered to a process before earlier offers are attached, or answered if they
+/// were withdrawn meanwhile. Until then, the host has descriptors for each: an end of the bell, the annex,
+/// and those of the channel, even if that has ended.
 const MAX_OFFERED: usize = 8;
 
 /// A message that waits until earlier offers are answered.
@@ -120,15 +121,31 @@ impl<F: Clone> Registry<F> {
             self.attaching.remove(&(deadline, id));
         }
         if let Some(peer) = self.peers.get_mut(&seat.subscriber) {
-            peer.offered -= usize::from(seat.counts);
-            if seat.state == SeatState::Waiting {
-                peer.waiting.retain(|next| !matches!(next, Waiting::Offer(seat) if *seat == id));
+            match seat.state {
+                SeatState::Waiting => {
+                    peer.waiting.retain(|next| !matches!(next, Waiting::Offer(seat) if *seat == id));
+                }
+                // It counts until the process has answered.
+                SeatState::Offered => {
+                    peer.withdrawn.insert(id);
+                }
+                _ => peer.offered -= usize::from(seat.counts),
             }
         }
         if seat.state == SeatState::Waiting
             && let Some(publisher) = self.peers.get_mut(&seat.channel.0)
         {
             publisher.held.retain(|held| *held != id);
+        }
+    }
+
+    /// Stops counting an offer if it was withdrawn: the process has answered it.
+    pub(super) fn offer_answered(&mut self, from: PeerId, id: SeatId) {
+        if let Some(peer) = self.peers.get_mut(&from)
+            && peer.withdrawn.remove(&id)
+        {
+            peer.offered -= 1;
+            self.go_on(from);
         }
     }
 

@@ -18,6 +18,7 @@ impl<F: Clone> Registry<F> {
         now: Instant,
     ) -> Result<(), Violation> {
         let Some((key, _)) = self.seat_of_subscriber(from, id, &[SeatState::Offered])? else {
+            self.offer_answered(from, id);
             return Ok(());
         };
         let deadline = now + self.patience;
@@ -45,6 +46,7 @@ impl<F: Clone> Registry<F> {
             self.send(from, Notice::Failed { seat: id, why: why.to_owned(), is_error: true });
             self.remove_seat(id);
         }
+        self.offer_answered(from, id);
         Ok(())
     }
 
@@ -54,6 +56,7 @@ impl<F: Clone> Registry<F> {
             event(|| tracing::debug!(process, why, "a process does not join a publisher"));
             self.remove_seat(id);
         }
+        self.offer_answered(from, id);
         Ok(())
     }
 

@@ -135,7 +135,39 @@ fn offers_that_are_not_answered_end_with_their_subscription() {
     assert_eq!(host.registry.seats.len(), 1, "the one that was taken");
     // The answer to an offer crosses with its withdrawal.
     assert_eq!(host.send(b, Request::Annex { seat: first[1].1 }, &["annex"]), Ok(vec![]));
-    assert_eq!(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()).len(), 8);
+    // Nobody knows whether it has received the others.
+    assert_eq!(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()).len(), 1);
+    for (_, seat) in &first[2..] {
+        let next = host.send(b, Request::Declined { seat: *seat, why: String::new() }, &[]).unwrap();
+        assert_eq!(offered(&next).len(), 1);
+        assert_eq!(host.send(b, Request::Annex { seat: *seat }, &["annex"]), Ok(vec![]), "it has answered");
+    }
+}
+
+/// The host has descriptors of each offer until it is received. Otherwise a process that is stopped would use
+/// them up, or one that subscribes again and again.
+#[test]
+fn a_process_that_does_not_receive_is_offered_few_channels_whatever_happens_to_them() {
+    let (mut host, [_, a, b]) = three();
+    host.ask(b, subscribe("topic", "numbers"), &[]);
+    let mut offers = Vec::new();
+    for number in 0..20 {
+        offers.extend(offered(&host.open(a, number, "topic")));
+        host.send(a, Request::ClosePublisher { channel: ChannelNumber(number) }, &[]).unwrap();
+    }
+    assert_eq!(offers.len(), 8);
+    host.open(a, 20, "topic");
+    for _ in 0..20 {
+        host.send(b, Request::Unsubscribe { topic: "topic".to_owned() }, &[]).unwrap();
+        offers.extend(offered(&host.send(b, subscribe("topic", "numbers"), &[]).unwrap()));
+    }
+    assert_eq!(offers.len(), 8);
+    // It goes on, and joins the publisher that is left.
+    let seat = offers[7].1;
+    let next = host.send(b, Request::Declined { seat, why: String::new() }, &[]).unwrap();
+    let [(to, seat)] = offered(&next)[..] else { panic!("{next:?}") };
+    assert_eq!(to, b);
+    host.take_seat(b, a, seat);
 }
 
 #[test]
