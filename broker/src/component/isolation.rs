@@ -30,5 +30,8 @@ pub enum Isolation {
 
 impl Isolation {
     /// Length in bytes from which [`Strict`](Self::Strict) maps messages.
-    pub const STRICT_MAPPED: u32 = 64 << 10;
+    ///
+    /// Mapping and unmapping take 9 µs whatever the length, in a virtual machine. Copying and erasing take
+    /// 1.7 µs for 64 KiB, and 64 µs for 1 MiB, which exceeds the caches: at that rate, 8 µs for 128 KiB.
+    pub const STRICT_MAPPED: u32 = 128 << 10;
 }

@@ -258,7 +258,7 @@ fn hostile_hoarder_of_long_messages_uses_a_bounded_number_of_mappings() {
         const MESSAGES: usize = 64;
         let engine = GuestEngine::new().expect("an engine");
         let bus = Bus::new();
-        let len = 2 * Isolation::STRICT_MAPPED as usize;
+        let len = Isolation::STRICT_MAPPED as usize;
         let mut writers: Vec<_> = (0..WRITERS).map(|_| bus.writer("topic", len, MESSAGES as u32)).collect();
         let body = format!(
             r#"(func (export "run") (result i32) (local $s i32) (local $n i32) (local $count i32) (local $at i32)

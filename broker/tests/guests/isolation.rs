@@ -69,12 +69,13 @@ async fn see(
 
 /// Block sizes, and the lengths of two messages each: within a page, across pages, mapped, and with blocks
 /// that share pages.
-const SHAPES: [(usize, [usize; 2]); 5] = [
+const SHAPES: [(usize, [usize; 2]); 6] = [
     (64, [40, 24]),
     (4096, [3000, 4096]),
     (10_000, [9000, 5001]),
     (100_000, [90_000, 70_001]),
-    (1 << 20, [1 << 20, 65_536]),
+    (200_000, [190_000, 140_001]),
+    (1 << 20, [1 << 20, 131_072]),
 ];
 
 /// Looks at nothing, the first message, nothing, the second message, the second held twice, held once, and
@@ -124,10 +125,10 @@ fn strict_isolation_copies_short_messages_and_the_ends_of_long_ones() {
             let (_, report) = see(Isolation::Strict, block, lens, both).await;
             let page = blockcast_blocks::page_size();
             for len in lens {
-                assert_eq!(len >= Isolation::STRICT_MAPPED as usize, block >= 100_000);
+                assert_eq!(len >= Isolation::STRICT_MAPPED as usize, block >= 200_000);
             }
             let copied = report.stats.delivery_copied_bytes as usize;
-            if block >= 100_000 {
+            if block >= 200_000 {
                 assert!(copied < 4 * page, "{copied}");
             } else {
                 assert_eq!(copied, lens[0] + lens[1]);
