@@ -106,7 +106,7 @@ fn a_publisher_whose_process_is_stopped_keeps_nobody_out_and_is_joined_later() {
         this.talk.hear();
         return;
     }
-    let host = Host::with(ServeOptions::new().patience(std::time::Duration::from_millis(50)));
+    let host = Host::with(ServeOptions::new().patience(std::time::Duration::from_secs(1)));
     let mut other = Other::start(test_name!(NAME), "publisher", host.path());
     other.talk.expect("ready");
     other.stop();

@@ -177,7 +177,11 @@ impl Other {
         let open =
             |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
         let program = host.folder.0.join("program");
-        fs::copy(std::env::current_exe().expect("this program"), &program).expect("there is space");
+        // If this process wrote it, a child that another test forks meanwhile could hold it open, and
+        // starting it would fail with ETXTBSY.
+        let mut copies = Command::new("cp");
+        copies.arg(std::env::current_exe().expect("this program")).arg(&program);
+        assert!(copies.status().expect("cp starts").success());
         open(&program);
         open(&host.folder.0);
         Self::start_program(Command::new(program).uid(user).gid(user), test, role, host.path())

@@ -48,9 +48,8 @@ async fn hostile_flood_of_bytes_is_refused_beyond_its_rate() {
 
 #[tokio::test]
 async fn hostile_flood_of_messages_ends_the_guest_if_its_grant_says_so() {
-    for (limit, rate) in
-        [(Limit::PublishMessages, Rate::per_second(5)), (Limit::PublishBytes, Rate::per_second(20))]
-    {
+    let rate = |burst| Rate::per_second(0).burst(burst);
+    for (limit, rate) in [(Limit::PublishMessages, rate(5)), (Limit::PublishBytes, rate(20))] {
         let guest = guest(FLOOD).limits(|limits| {
             if limit == Limit::PublishBytes {
                 limits.publish_bytes = Some(rate);
@@ -90,7 +89,7 @@ async fn hostile_flood_of_log_lines_ends_the_guest_if_its_grant_says_so() {
     let body = r#"(func (export "run") (result i32)
       (loop $again (call $log (i32.const 2) (i32.const 16) (i32.const 5)) (br $again)) unreachable)"#;
     let guest = guest(body).limits(|limits| {
-        limits.log_lines = Rate::per_second(1).burst(20);
+        limits.log_lines = Rate::per_second(0).burst(20);
         limits.end_at.push(Limit::LogLines);
     });
     let report = guest.run().await;
@@ -103,7 +102,7 @@ async fn hostile_flood_of_log_lines_ends_the_guest_if_its_grant_says_so() {
 async fn hostile_flood_of_host_calls_ends_the_guest() {
     let body =
         r#"(func (export "run") (result i32) (loop $again (drop (call $now)) (br $again)) unreachable)"#;
-    let guest = guest(body).limits(|limits| limits.host_calls = Some(Rate::per_second(1000)));
+    let guest = guest(body).limits(|limits| limits.host_calls = Some(Rate::per_second(0).burst(1000)));
     let report = guest.run().await;
     assert_eq!(report.reason, ExitReason::Killed(Limit::HostCalls));
     assert!((1000..100_000).contains(&report.stats.host_calls), "{:?}", report.stats);
