@@ -43,6 +43,8 @@ use library as host;
 use wasm as host;
 
 pub use error::HostError;
+#[doc(hidden)]
+pub use host::RawSendBatch;
 pub use host::types::Error;
 pub use host::{Level, RawLoan, Runtime, Writer, block_on, run_app};
 pub use message::{RawBatch, RawMessage};
@@ -51,5 +53,3 @@ pub use subscription::Subscription;
 pub use timer::Sleep;
 #[cfg(target_family = "wasm")]
 pub use wasm::export;
-#[doc(hidden)]
-pub use writer::RawSendBatch;

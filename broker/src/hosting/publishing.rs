@@ -4,7 +4,7 @@ use std::fmt;
 use std::task::{Context, Poll};
 
 use blockcast_blocks::abi::{Error, PublisherStats};
-use blockcast_blocks::{LoanError, RawLoan, SuspendedLoan, Writer};
+use blockcast_blocks::{LoanError, RawLoan, RawSendBatch, SuspendedLoan, Writer};
 use blockcast_publisher::PublisherOptions;
 
 use crate::hosting::topic_access::{Checks, PublisherPort, Validator};
@@ -173,6 +173,13 @@ impl<P: PublisherPort> Output<P> {
         self.stats.bytes += u64::from(len);
     }
 
+    /// Starts a batch of messages that subscribers see together.
+    pub(crate) fn batch(&mut self, trust: Trust) -> OutputBatch<'_> {
+        let Self { port, stats, refused, .. } = self;
+        let (writer, checks) = port.writer();
+        OutputBatch { batch: writer.batch(), checks, trust, stats, refused, added: 0 }
+    }
+
     /// The number of subscribers now.
     pub(crate) fn subscribers(&mut self) -> u32 {
         self.subscribers = self.port.subscribers();
@@ -209,6 +216,65 @@ impl<P: PublisherPort> Output<P> {
 
     pub(crate) fn stats(&self) -> PublisherStats {
         self.stats
+    }
+}
+
+/// Messages that subscribers see together. Dropping it publishes those that were added.
+pub(crate) struct OutputBatch<'o> {
+    batch: RawSendBatch<'o>,
+    checks: Checks<'o>,
+    trust: Trust,
+    stats: &'o mut PublisherStats,
+    refused: &'o mut Option<usize>,
+    added: u32,
+}
+
+impl OutputBatch<'_> {
+    /// Adds a copy of the `len` bytes at `source`. Publishes the messages before it if no block is free.
+    ///
+    /// # Safety
+    /// The same as for [`Output::publish_copy`].
+    #[inline]
+    pub(crate) unsafe fn add_copy(&mut self, source: *const u8, len: u32) -> Result<(), Error> {
+        let size = len as usize;
+        let mut loan = match self.batch.try_loan(size) {
+            Ok(loan) => loan,
+            Err(LoanError::TooLarge { .. }) => return Err(Error::TooLarge),
+            Err(_) => {
+                // Otherwise the component repeats the call for this message.
+                if self.added == 0 {
+                    *self.refused = Some(size);
+                    self.stats.exhausted += 1;
+                }
+                return Err(Error::Exhausted);
+            }
+        };
+        let Some(target) = loan.get_mut(..size) else { return Err(Error::TooLarge) };
+        // SAFETY: the source is readable and outside of the arena (the caller's promise). The block is
+        // exclusively ours.
+        unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), size) };
+        let trust = match self.trust {
+            Trust::Validate => Trust::check(self.checks, target),
+            trust => trust,
+        };
+        let added = match trust {
+            // SAFETY: as in `publish`.
+            Trust::Vouched => unsafe { loan.add_valid(size) },
+            Trust::Nothing => loan.add(size),
+            Trust::Refused | Trust::Validate => return Err(Error::InvalidPayload),
+        };
+        // The length was checked above, and nothing else is refused.
+        added.map_err(|_| Error::Internal)?;
+        self.added += 1;
+        self.stats.published += 1;
+        self.stats.bytes += u64::from(len);
+        self.stats.copied += u64::from(len);
+        Ok(())
+    }
+
+    /// The number of messages that were added.
+    pub(crate) fn added(&self) -> u32 {
+        self.added
     }
 }
 

@@ -55,6 +55,7 @@ pub const CALLS: &[(&str, &str, Returns)] = &[
     ("publisher.open", "ttfiii", WORD),
     ("publisher.block-size", "p", I32),
     ("publisher.publish", "pii", LONG),
+    ("publisher.publish-batch", "pii", WORD),
     ("publisher.free-blocks", "p", I32),
     ("publisher.subscriber-count", "p", I32),
     ("publisher.in-place-from", "p", I32),

@@ -14,6 +14,10 @@
 ///   returns the address of its record, or 0 at the end of the topic; donates memory if needed;
 /// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the
 ///   error's number;
+/// - `$entry (param $entry i32) (param $address i32) (param $size i32)`: writes an entry of a batch;
+/// - `$publish_batch (param $publisher i32) (param $entries i32) (param $size i32) (result i32)`: calls the
+///   host until it has published all messages or refuses one, and returns how many it has published;
+///   `$refused` is then 0, or -1 - the error's number;
 /// - `$attach (param $block i32) (param $access i32) (result i32)`: the address, with the size at 1096, or -1
 ///   - the error's number; access 1 is `write`, 2 is `shared`;
 /// - `$detach (param $block i32) (param $consumed i32) (result i32)`: 0, or -1 - the error's number;
@@ -169,6 +173,8 @@ pub(super) const IMPORTS: &str = r#"
     (export "[method]publisher.block-size" (func (param "self" (borrow $publisher)) (result u32)))
     (export "[method]publisher.publish" (func (param "self" (borrow $publisher)) (param "message" $area)
       (result (result u64 (error $error)))))
+    (export "[method]publisher.publish-batch" (func (param "self" (borrow $publisher)) (param "messages" $area)
+      (result (result u32 (error $error)))))
     (export "[method]publisher.in-place-from" (func (param "self" (borrow $publisher)) (result u32)))
     (export "[method]publisher.loan" (func (param "self" (borrow $publisher)) (param "size" u32)
       (result (result (own $block) (error $error)))))
@@ -215,6 +221,7 @@ pub(super) const LOWERED: &str = r#"
   (core func $publisher.open (canon lower (func $topics "[static]publisher.open") (memory (core memory $memory "memory"))))
   (core func $publisher.block-size (canon lower (func $topics "[method]publisher.block-size")))
   (core func $publisher.publish (canon lower (func $topics "[method]publisher.publish") (memory (core memory $memory "memory"))))
+  (core func $publisher.publish-batch (canon lower (func $topics "[method]publisher.publish-batch") (memory (core memory $memory "memory"))))
   (core func $publisher.free-blocks (canon lower (func $topics "[method]publisher.free-blocks")))
   (core func $publisher.subscriber-count (canon lower (func $topics "[method]publisher.subscriber-count")))
   (core func $publisher.drop (canon resource.drop $publisher))
@@ -254,6 +261,7 @@ pub(super) const MAIN_IMPORTS: &str = r#"
     (import "host" "publisher.open" (func $publisher.open (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
     (import "host" "publisher.block-size" (func $publisher.block-size (param i32) (result i32)))
     (import "host" "publisher.publish" (func $publisher.publish (param i32 i32 i32 i32)))
+    (import "host" "publisher.publish-batch" (func $publisher.publish-batch (param i32 i32 i32 i32)))
     (import "host" "publisher.free-blocks" (func $publisher.free-blocks (param i32) (result i32)))
     (import "host" "publisher.subscriber-count" (func $publisher.subscriber-count (param i32) (result i32)))
     (import "host" "publisher.drop" (func $publisher.drop (param i32)))
@@ -369,6 +377,28 @@ pub(super) const HELPERS: &str = r#"
         (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1096))))
         (else (i32.const 0))))
 
+    (func $entry (param $entry i32) (param $address i32) (param $size i32)
+      (i32.store (local.get $entry) (local.get $address))
+      (i32.store offset=4 (local.get $entry) (local.get $size)))
+
+    (func $publish_batch (param $publisher i32) (param $entries i32) (param $size i32) (result i32)
+      (local $now i32) (local $all i32)
+      (global.set $refused (i32.const 0))
+      (loop $rest
+        (call $publisher.publish-batch (local.get $publisher) (local.get $entries) (local.get $size) (i32.const 1088))
+        (local.set $now (call $result))
+        (if (i32.lt_s (local.get $now) (i32.const 0)) (then
+          (global.set $refused (local.get $now))
+          (return (local.get $all))))
+        (if (i32.gt_u (local.get $now) (i32.shr_u (local.get $size) (i32.const 3))) (then unreachable))
+        (if (i32.lt_u (local.get $now) (i32.ne (local.get $size) (i32.const 0))) (then unreachable))
+        (local.set $all (i32.add (local.get $all) (local.get $now)))
+        (local.set $now (i32.shl (local.get $now) (i32.const 3)))
+        (local.set $entries (i32.add (local.get $entries) (local.get $now)))
+        (br_if $rest (local.tee $size (i32.sub (local.get $size) (local.get $now)))))
+      (local.get $all))
+    (global $refused (mut i32) (i32.const 0))
+
     (func $attach (param $block i32) (param $access i32) (result i32)
       (call $block.attach (local.get $block) (local.get $access) (i32.const 1088))
       (call $result))
@@ -442,6 +472,7 @@ pub(super) const EXPORTS: &str = r#"
       (export "publisher.open" (func $publisher.open))
       (export "publisher.block-size" (func $publisher.block-size))
       (export "publisher.publish" (func $publisher.publish))
+      (export "publisher.publish-batch" (func $publisher.publish-batch))
       (export "publisher.free-blocks" (func $publisher.free-blocks))
       (export "publisher.subscriber-count" (func $publisher.subscriber-count))
       (export "publisher.drop" (func $publisher.drop))

@@ -18,10 +18,21 @@ async fn publishing(
     body: &str,
     mut receive: impl FnMut(&mut Reader),
 ) -> (ComponentReport, Guest) {
+    let (report, guest, mut reader) = publishing_to(blocks, body, &mut receive).await;
+    receive(&mut reader);
+    (report, guest)
+}
+
+/// Like [`publishing`], and returns the subscriber.
+async fn publishing_to(
+    blocks: u32,
+    body: &str,
+    mut receive: impl FnMut(&mut Reader),
+) -> (ComponentReport, Guest, Reader) {
     let engine = GuestEngine::new().expect("an engine");
     let bus = Bus::new();
     let body = format!(
-        r#"(func (export "run") (result i32) (local $p i32) (local $i i32)
+        r#"(func (export "run") (result i32) (local $p i32) (local $i i32) (local $k i32) (local $at i32)
           (local.set $p (call $open_publisher (i32.const 100) (i32.const {blocks})))
           (loop $alone
             (drop (call $wait (i64.const 1000000)))
@@ -39,8 +50,7 @@ async fn publishing(
         receive(&mut reader);
         tokio::task::yield_now().await;
     }
-    receive(&mut reader);
-    (running.await.expect("no panic"), guest)
+    (running.await.expect("no panic"), guest, reader)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +107,143 @@ async fn hostile_messages_are_refused_and_nobody_sees_them() {
     .await;
     assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
     assert_eq!(lengths, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_a_guest_arrive_completely_and_in_order() {
+    // Each batch has twice as many messages as there are blocks. `$k` counts those that are done.
+    let body = r#"
+      (loop $batches
+        (local.set $k (i32.const 0))
+        (loop $fill
+          (local.set $at (i32.add (i32.const 4096) (i32.shl (local.get $k) (i32.const 7))))
+          (i32.store (local.get $at) (i32.add (local.get $i) (local.get $k)))
+          (call $entry (i32.add (i32.const 8192) (i32.shl (local.get $k) (i32.const 3))) (local.get $at) (i32.const 100))
+          (br_if $fill (i32.lt_u (local.tee $k (i32.add (local.get $k) (i32.const 1))) (i32.const 8))))
+        (local.set $k (i32.const 0))
+        (loop $rest
+          (local.set $k (i32.add (local.get $k) (call $publish_batch (local.get $p)
+            (i32.add (i32.const 8192) (i32.shl (local.get $k) (i32.const 3)))
+            (i32.sub (i32.const 64) (i32.shl (local.get $k) (i32.const 3))))))
+          (if (i32.eq (global.get $refused) (i32.const -8)) (then (drop (call $wait (i64.const -1)))))
+          ;; Skips an invalid message.
+          (if (i32.eq (global.get $refused) (i32.const -10)) (then
+            (local.set $k (i32.add (local.get $k) (i32.const 1)))))
+          (br_if $rest (i32.lt_u (local.get $k) (i32.const 8))))
+        (local.set $i (i32.add (local.get $i) (i32.const 8)))
+        (br_if $batches (i32.lt_u (local.get $i) (i32.const 1000))))
+    "#;
+    let mut received = Vec::new();
+    let (report, guest) = publishing(4, body, |reader| {
+        while let Ok(message) = reader.receive() {
+            assert_eq!(message.bytes().len(), 100);
+            received.push(u16::from_le_bytes([message.bytes()[0], message.bytes()[1]]));
+        }
+    })
+    .await;
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+    let valid: Vec<u16> = (0..1000).filter(|number| number % 256 != u16::from(b'!')).collect();
+    assert_eq!(received, valid);
+    assert_eq!(report.stats.published, valid.len() as u64);
+    assert_eq!(report.stats.publish_copied_bytes, 100 * valid.len() as u64);
+}
+
+#[tokio::test]
+async fn hostile_batches_are_refused_from_the_first_message_that_is_wrong() {
+    /// Code that publishes `size` bytes of entries at `entries`: `published` messages, then this `error`.
+    fn batch(check: u32, (entries, size): (u32, u32), published: u32, error: i32) -> String {
+        let (count, reason) = (2 * check, 2 * check + 1);
+        format!(
+            r#"(call $expect (i32.const {count})
+                (call $publish_batch (local.get $p) (i32.const {entries}) (i32.const {size})) (i32.const {published}))
+              (call $expect (i32.const {reason}) (global.get $refused) (i32.const {error}))"#
+        )
+    }
+    const WRONG_SIZE: i32 = -3;
+    const EXHAUSTED: i32 = -8;
+    const TOO_LARGE: i32 = -9;
+    const INVALID_PAYLOAD: i32 = -10;
+    const OUT_OF_BOUNDS: i32 = -12;
+    // The memory has 0x40000 bytes, a page of which the guest donates. A block has 128.
+    let entries = [
+        (4096, 1),
+        (8192, 16), // overlaps the entries
+        (4096, 129),
+        (0x3ffff, 2),
+        (u32::MAX, 2),
+        (0x30000, 1), // donated
+        (0x2ffff, 2), // partly donated
+        (5000, 1),    // invalid
+        (0x40000, 0),
+        (4096, u32::MAX),
+    ];
+    let mut body = String::from("(i32.store8 (i32.const 5000) (i32.const 33))");
+    for (at, (address, size)) in (8192_u32..).step_by(8).zip(entries) {
+        body += &format!("(call $entry (i32.const {at}) (i32.const {address}) (i32.const {size}))");
+    }
+    body += "(call $expect (i32.const 99) (call $donate_blocks (i32.const 0x30000) (i32.const 0x10000)) (i32.const 0))";
+    let all = entries.len() as u32 * 8;
+    let wrong = [
+        // The entries themselves.
+        ((8193, 8), 0, WRONG_SIZE),
+        ((8194, 8), 0, WRONG_SIZE),
+        ((8192, 7), 0, WRONG_SIZE),
+        ((8192, 1), 0, WRONG_SIZE),
+        ((0x40000, 8), 0, OUT_OF_BOUNDS),
+        ((0x3fffc, 8), 0, OUT_OF_BOUNDS),
+        ((u32::MAX - 3, 8), 0, OUT_OF_BOUNDS),
+        ((8192, u32::MAX - 7), 0, OUT_OF_BOUNDS),
+        ((0x30000, 8), 0, OUT_OF_BOUNDS),
+        ((0x2fffc, 8), 0, OUT_OF_BOUNDS),
+        // No entries, at any address inside of the memory.
+        ((0x40000, 0), 0, 0),
+        // The messages that they name.
+        ((8192, all), 2, TOO_LARGE),
+        ((8192 + 2 * 8, 8), 0, TOO_LARGE),
+        ((8192 + 3 * 8, 8), 0, OUT_OF_BOUNDS),
+        ((8192 + 4 * 8, 8), 0, OUT_OF_BOUNDS),
+        ((8192 + 5 * 8, 8), 0, OUT_OF_BOUNDS),
+        ((8192 + 6 * 8, 8), 0, OUT_OF_BOUNDS),
+        ((8192 + 7 * 8, 8), 0, INVALID_PAYLOAD),
+        ((8192 + 8 * 8, 16), 1, OUT_OF_BOUNDS),
+        // 8192 empty messages, for which there are not enough blocks.
+        ((0x10000, 0x10000), 1, EXHAUSTED),
+    ];
+    for (check, (entries, published, error)) in wrong.into_iter().enumerate() {
+        body += &batch(check as u32, entries, published, error);
+    }
+    body += "(call $expect (i32.const 98) (call $publisher.free-blocks (local.get $p)) (i32.const 0))";
+    let (report, guest, mut reader) = publishing_to(4, &body, |_| ()).await;
+    let mut received = Vec::new();
+    while let Ok(message) = reader.receive() {
+        received.push(message.bytes().len());
+    }
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+    assert_eq!(received, [1, 16, 0, 0]);
+    assert_eq!((report.stats.published, report.stats.publish_copied_bytes), (4, 17));
+}
+
+#[tokio::test]
+async fn hostile_bytes_that_make_a_validator_panic_leave_the_batch_before_them() {
+    let body = format!(
+        r#"(i32.store16 (i32.const 5000) (i32.const {QUESTION_MARKS}))
+          (call $entry (i32.const 8192) (i32.const 4096) (i32.const 7))
+          (call $entry (i32.const 8200) (i32.const 5000) (i32.const 10))
+          (call $entry (i32.const 8208) (i32.const 4096) (i32.const 8))
+          (drop (call $publish_batch (local.get $p) (i32.const 8192) (i32.const 24)))"#
+    );
+    let mut received = Vec::new();
+    let (report, _) = publishing(4, &body, |reader| {
+        while let Ok(message) = reader.receive() {
+            received.push(message.bytes().len());
+        }
+    })
+    .await;
+    assert!(
+        matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a faulty validator")),
+        "{report:?}"
+    );
+    assert_eq!(received, [7]);
 }
 
 #[tokio::test]

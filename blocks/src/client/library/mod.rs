@@ -4,6 +4,7 @@
 //! The names are those of the wasm side. There are three differences: no address space is donated, every
 //! message is built in its block, and a component may wait in several threads at once (`runtime`).
 
+mod batch;
 mod cancel;
 mod deliveries;
 mod direct;
@@ -15,6 +16,7 @@ mod tests;
 pub(super) mod types;
 mod writer;
 
+pub use batch::RawSendBatch;
 pub(super) use deliveries::{Deliveries, Record};
 pub use entry::run_app;
 pub use executor::block_on;

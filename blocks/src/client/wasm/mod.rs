@@ -2,6 +2,7 @@
 //! and there is one thread.
 
 mod app;
+mod batch;
 mod bindings;
 mod deliveries;
 mod executor;
@@ -10,6 +11,7 @@ mod window;
 mod writer;
 
 pub use app::run_app;
+pub use batch::RawSendBatch;
 pub use bindings::blockcast::blocks::session::Level;
 pub(super) use bindings::blockcast::blocks::{topics, types};
 pub(super) use deliveries::{Deliveries, Record};

@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use super::super::error::HostError;
+use super::batch::Staged;
 use super::bindings::blockcast::blocks::memory_blocks::{Access, MemoryBlock};
 use super::types::{self, Error, MemoryArea};
 use super::window::{self, Windows};
@@ -29,18 +30,20 @@ const _: () = assert!(align_of::<Unit>() == BLOCK_ALIGNMENT);
 
 /// A publisher of one topic.
 pub struct Writer {
-    publisher: topics::Publisher,
+    pub(super) publisher: topics::Publisher,
     schema: Schema,
     block_size: usize,
     blocks: u32,
     /// Number of the next message.
-    next: u64,
-    /// As large as a block. Allocated by the first loan that is not built in place.
+    pub(super) next: u64,
+    /// As large as a block, and larger for batches. Allocated by the first loan that is not built in place.
     buffer: Box<[Unit]>,
+    /// Messages of a batch, which are in the buffer.
+    pub(super) staged: Staged,
     /// Messages of at least this many bytes are built in their block.
     in_place_from: usize,
     /// Messages for which the host has blocks, as far as known.
-    free: u32,
+    pub(super) free: u32,
 }
 
 impl Writer {
@@ -64,8 +67,8 @@ impl Writer {
             u32::MAX => usize::MAX,
             bytes => bytes as usize,
         };
-        let (schema, buffer) = (schema.clone(), Box::default());
-        Ok(Self { publisher, schema, block_size, blocks, next: 0, buffer, in_place_from, free: 0 })
+        let (schema, buffer, staged) = (schema.clone(), Box::default(), Staged::default());
+        Ok(Self { publisher, schema, block_size, blocks, next: 0, buffer, staged, in_place_from, free: 0 })
     }
 
     /// Capacity of a block in bytes.
@@ -124,6 +127,7 @@ impl Writer {
         self.check_loanable(len)?;
         let len = if len == 0 { self.block_size } else { len };
         if len >= self.in_place_from {
+            self.flush()?;
             match self.loan_in_place(len) {
                 Ok(block) => {
                     self.free = self.free.saturating_sub(1);
@@ -137,11 +141,24 @@ impl Writer {
                 Err(_) => {}
             }
         }
-        if self.buffer.is_empty() {
-            let units = self.block_size.div_ceil(BLOCK_ALIGNMENT);
-            self.buffer = vec![Unit([0; BLOCK_ALIGNMENT]); units].into_boxed_slice();
+        self.reserve(0);
+        if self.staged.end() + self.units() > self.buffer.len() {
+            self.flush()?;
         }
         Ok(RawLoan { writer: self, block: None })
+    }
+
+    /// A block's size in units of its alignment.
+    fn units(&self) -> usize {
+        self.block_size.div_ceil(BLOCK_ALIGNMENT)
+    }
+
+    /// Makes room for a block and `staged` more bytes in the buffer, unless messages are staged in it.
+    pub(super) fn reserve(&mut self, staged: usize) {
+        let units = self.units() + staged / BLOCK_ALIGNMENT;
+        if self.buffer.len() < units && self.staged.end() == 0 {
+            self.buffer = vec![Unit([0; BLOCK_ALIGNMENT]); units].into_boxed_slice();
+        }
     }
 
     fn loan_in_place(&self, len: usize) -> Result<Block, Error> {
@@ -170,7 +187,7 @@ impl Writer {
         }
     }
 
-    fn exhausted(&self) -> LoanError {
+    pub(super) fn exhausted(&self) -> LoanError {
         LoanError::Exhausted { blocks: self.blocks }
     }
 
@@ -179,6 +196,8 @@ impl Writer {
             return Err(LoanError::TooLarge { needed: len, block_size: self.block_size });
         }
         if self.free == 0 {
+            // Subscribers release messages of a batch only once they see them.
+            self.flush()?;
             self.free = self.publisher.free_blocks();
         }
         if self.free == 0 { Err(self.exhausted()) } else { Ok(()) }
@@ -233,11 +252,11 @@ impl RawLoan<'_> {
         if len > self.len() {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
-        let published = match self.block {
+        let published = match &self.block {
             Some(block) => self.writer.publisher.publish_block(&block.handle, len as u32),
             None => {
-                // The host reads the bytes through the exposed pointer.
-                let address = self.writer.buffer.as_ptr().expose_provenance() as u32;
+                let address = self.address();
+                self.writer.flush()?;
                 self.writer.free = self.writer.free.saturating_sub(1);
                 self.writer.publisher.publish(MemoryArea { address, size: len as u32 })
             }
@@ -257,6 +276,29 @@ impl RawLoan<'_> {
 }
 
 impl RawLoan<'_> {
+    /// Adds the first `len` bytes to the staged messages, unless they were built in a block, which is
+    /// published at once.
+    pub(super) fn stage(self, len: usize) -> Result<(), LoanError> {
+        if self.block.is_some() || len > self.len() {
+            return self.publish(len).map(drop);
+        }
+        let address = self.address();
+        self.writer.staged.add(address, len as u32);
+        self.writer.free = self.writer.free.saturating_sub(1);
+        Ok(())
+    }
+
+    /// The first byte in the writer's buffer.
+    fn start(&self) -> *const u8 {
+        // Within the buffer: `try_loan` has made room for a block from there on.
+        self.writer.buffer.as_ptr().wrapping_add(self.writer.staged.end()).cast()
+    }
+
+    /// The address of the first byte in the writer's buffer, through which the host reads the message.
+    fn address(&self) -> u32 {
+        self.start().expose_provenance() as u32
+    }
+
     /// Does nothing if the loan has `len` bytes. A guest's blocks have one size.
     ///
     /// # Errors
@@ -287,12 +329,12 @@ impl Deref for RawLoan<'_> {
     fn deref(&self) -> &[u8] {
         let (start, len) = match &self.block {
             Some(block) => (block.start.as_ptr().cast_const(), block.len),
-            None => (self.writer.buffer.as_ptr().cast(), self.writer.block_size),
+            None => (self.start(), self.writer.block_size),
         };
-        // SAFETY: `try_loan` has made a buffer of at least `block_size` initialised bytes, and the borrow of
-        // `self` protects them. Or it is a block: the host has mapped that many bytes there for this loan
-        // alone, inside of address space that nothing else in the guest uses, until `publish` or the handle's
-        // drop, which need `self`.
+        // SAFETY: `try_loan` has made room for `block_size` initialised bytes in the buffer behind the staged
+        // messages, and the borrow of `self` protects them. Or it is a block: the host has mapped that many
+        // bytes there for this loan alone, inside of address space that nothing else in the guest uses, until
+        // `publish` or the handle's drop, which need `self`.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 }
@@ -301,7 +343,10 @@ impl DerefMut for RawLoan<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         let (start, len) = match &self.block {
             Some(block) => (block.start.as_ptr(), block.len),
-            None => (self.writer.buffer.as_mut_ptr().cast(), self.writer.block_size),
+            None => {
+                let start = self.writer.buffer.as_mut_ptr().wrapping_add(self.writer.staged.end());
+                (start.cast(), self.writer.block_size)
+            }
         };
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(start, len) }

@@ -24,12 +24,13 @@ impl RawSendBatch<'_> {
         self.writer.try_loan(len)
     }
 
-    /// Publishes the messages that were added.
+    /// Publishes the messages that were added, `added` in all.
     ///
     /// # Errors
-    /// [`LoanError::Forked`]: nobody sees them.
-    pub fn publish(self) -> Result<(), LoanError> {
-        self.writer.announce()
+    /// The number of those that were published, and the reason why the others were not:
+    /// [`LoanError::Forked`].
+    pub fn publish(self, _added: usize) -> Result<(), (usize, LoanError)> {
+        self.writer.announce().map_err(|error| (0, error))
     }
 }
 
@@ -41,24 +42,39 @@ impl Drop for RawSendBatch<'_> {
 }
 
 impl RawLoan<'_> {
-    /// Like [`publish_valid`](Self::publish_valid), but leaves it to the [batch](Writer::batch) that the loan
-    /// is part of to make the message visible.
+    /// Like [`publish`](Self::publish), but leaves it to the [batch](Writer::batch) that the loan is part of
+    /// to make the message visible.
     ///
     /// # Errors
     /// [`LoanError::TooLarge`] if the block has fewer bytes. The block returns to the pool.
+    #[doc(hidden)]
+    #[inline]
+    pub fn add(self, len: usize) -> Result<(), LoanError> {
+        self.add_as(len, Validity::Unchecked)
+    }
+
+    /// Like [`add`](Self::add), for bytes that subscribers need not validate.
+    ///
+    /// # Errors
+    /// The same as for [`add`](Self::add).
     ///
     /// # Safety
     /// The same as for [`publish_valid`](Self::publish_valid).
     #[doc(hidden)]
     #[inline(always)]
     pub unsafe fn add_valid(self, len: usize) -> Result<(), LoanError> {
+        self.add_as(len, Validity::Valid)
+    }
+
+    #[inline(always)]
+    fn add_as(self, len: usize, validity: Validity) -> Result<(), LoanError> {
         if len > self.len() {
             return Err(LoanError::TooLarge { needed: len, block_size: self.len() });
         }
         let mut loan = std::mem::ManuallyDrop::new(self);
         let TakenBlock { unit, .. } = loan.block;
         loan.writer.stamp();
-        loan.writer.producer.add(pack(unit, len as u32, Validity::Valid));
+        loan.writer.producer.add(pack(unit, len as u32, validity));
         Ok(())
     }
 }

@@ -22,10 +22,32 @@ use blockcast_blocks::SuspendedLoan;
 use blockcast_blocks::abi::{Error, PublisherStats};
 
 use super::sys;
+use crate::component::limit_policy::Limit;
 use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::memory::window::{Owner, Place, Span, Window, Windows};
+use crate::hosting::meter::Meter;
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::PublisherPort;
+
+/// Bytes of an entry of a batch, which names a message: its address and its size.
+const ENTRY: u32 = 8;
+
+/// Entries start at multiples of this.
+const ENTRY_ALIGNMENT: u32 = 4;
+
+/// Why a batch was not published.
+pub(crate) enum Refused {
+    /// The error that the guest sees.
+    Error(Error),
+    /// The limit that it has reached.
+    Limit(Limit),
+}
+
+impl<E: Into<Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
 
 /// A block that was loaned to the guest.
 pub(crate) struct Loaned {
@@ -89,6 +111,47 @@ impl GuestPublisher {
             self.return_loan(block);
             error
         })
+    }
+
+    /// Publishes a copy of each message that an entry of `batch` names, in order, and returns how many. Ends
+    /// before a message that cannot be published, and when `meter` or `is_over` say so.
+    ///
+    /// # Errors
+    /// Why the first one was not published.
+    pub(crate) fn publish_batch(
+        &mut self,
+        windows: &Windows,
+        batch: Area,
+        meter: &mut Meter,
+        is_over: impl Fn() -> bool,
+    ) -> Result<u32, Refused> {
+        if !batch.address.is_multiple_of(ENTRY_ALIGNMENT) || !batch.size.is_multiple_of(ENTRY) {
+            return Err(Error::WrongSize.into());
+        }
+        let entries = windows.ordinary(batch)?;
+        let trust = self.trust();
+        let mut output = self.output.batch(trust);
+        for index in 0..batch.size / ENTRY {
+            let entry = entries.wrapping_add((index * ENTRY) as usize).cast::<[u32; 2]>();
+            // SAFETY: inside of `batch`, which is accessible memory of the guest that nobody else touches
+            // during a host call.
+            let [address, size] = unsafe { entry.read_unaligned() }.map(u32::from_le);
+            let added = meter.may_publish().map_err(Refused::Limit).and_then(|()| {
+                let source = windows.ordinary(Area { address, size })?;
+                // SAFETY: `size` accessible bytes of the guest's memory, which nobody else touches during a
+                // host call. The arena is a different mapping.
+                Ok(unsafe { output.add_copy(source, size) }?)
+            });
+            match added {
+                Ok(()) => meter.published(u64::from(size)),
+                Err(refused) if index == 0 => return Err(refused),
+                Err(_) => break,
+            }
+            if is_over() {
+                break;
+            }
+        }
+        Ok(output.added())
     }
 
     /// Loans a block for a message of up to `size` bytes.

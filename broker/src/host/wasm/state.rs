@@ -57,7 +57,7 @@ pub(crate) struct GuestState {
     pub(crate) shutdown_seen: bool,
     pub(crate) idle_yield: IdleYield,
     next_owner: u64,
-    pulse: Pulse,
+    pub(crate) pulse: Pulse,
     /// When the current phase must be over, and the limit that it exceeds then.
     pub(crate) deadline: Option<(Instant, Limit)>,
     /// When `run` was called.

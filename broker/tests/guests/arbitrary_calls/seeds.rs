@@ -15,6 +15,7 @@ pub(super) fn programs() -> BTreeMap<String, Program> {
         add("receive", receive(options, 0));
         add("receive_the_latest", receive(options | 8, 1));
         add("publish", publish(options));
+        add("publish_a_batch", publish_batch(options));
         add("lend", lend(options, "topic"));
         add("lend_unsealed", lend(options, "bytes"));
         add("blocks", blocks(options));
@@ -61,6 +62,25 @@ fn publish(options: u8) -> Program {
         program.call("publisher.free-blocks", &[Slot(0)]);
         program.call("wait", &[Number(0)]);
     }
+    program.call("publisher.drop", &[Slot(0)]);
+    program
+}
+
+/// Publishes batches, with a message that is refused.
+fn publish_batch(options: u8) -> Program {
+    let mut program = Program::new(options);
+    program.publisher("topic", 60, 4);
+    program.other("fill", &[Number(5000), Number(65), Number(60)], 0);
+    let entries = [(5000, 60), (5001, 0), (5010, 40), (5000, 61), (u32::MAX, 2)];
+    for (entry, (address, size)) in (4096..).step_by(8).zip(entries) {
+        program.other("store", &[Number(entry), Number(address)], 0);
+        program.other("store", &[Number(entry + 4), Number(size)], 0);
+    }
+    for (start, size) in [(4096, 40), (4120, 16), (4128, 8), (4096, 8), (4096, 0), (4097, 8), (4096, 5)] {
+        program.call("publisher.publish-batch", &[Slot(0), Number(start), Number(size)]);
+        program.call("wait", &[Number(0)]);
+    }
+    program.call("publisher.publish-batch", &[Slot(0), End, Number(8)]);
     program.call("publisher.drop", &[Slot(0)]);
     program
 }

@@ -46,6 +46,43 @@ async fn hostile_flood_of_bytes_is_refused_beyond_its_rate() {
     assert!((40..=allowed).contains(&bytes), "{bytes} of {allowed}");
 }
 
+/// Like [`FLOOD`], but in batches of 50 messages, until a batch is refused for something other than a limit.
+const FLOOD_OF_BATCHES: &str = r#"(func (export "run") (result i32)
+  (local $p i32) (local $i i32) (local $sent i32) (local $refused i32)
+  (local.set $p (call $open_publisher (i32.const 64) (i32.const 8)))
+  (loop $fill
+    (call $entry (i32.add (i32.const 8192) (i32.shl (local.get $i) (i32.const 3))) (i32.const 4096) (i32.const 4))
+    (br_if $fill (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 50))))
+  (loop $again
+    (local.set $sent (i32.add (local.get $sent)
+      (call $publish_batch (local.get $p) (i32.const 8192) (i32.const 400))))
+    (if (i32.eq (global.get $refused) (i32.const -13))
+      (then (local.set $refused (i32.add (local.get $refused) (i32.const 1))))
+      (else (call $expect (i32.const 1) (global.get $refused) (i32.const 0))))
+    (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 2000))))
+  (call $report (i32.const 115) (i64.extend_i32_u (local.get $sent)))
+  (call $report (i32.const 114) (i64.extend_i32_u (local.get $refused)))
+  (i32.const 0))"#;
+
+#[tokio::test]
+async fn hostile_flood_of_batches_is_refused_beyond_its_rates() {
+    for (messages, bytes) in
+        [(Some(Rate::per_second(100).burst(10)), None), (None, Some(Rate::per_second(400).burst(40)))]
+    {
+        let guest = guest(FLOOD_OF_BATCHES).limits(|limits| {
+            (limits.publish_messages, limits.publish_bytes) = (messages, bytes);
+        });
+        let began = Instant::now();
+        let report = guest.run().await;
+        assert_eq!(report.reason, ExitReason::Finished);
+        let sent = guest.reported('s')[0];
+        let allowed = 10 + began.elapsed().as_millis() as u64 / 10 + 1;
+        assert!((10..=allowed).contains(&sent), "{sent} of {allowed}");
+        assert_eq!((report.stats.published, report.stats.refusals), (sent, guest.reported('r')[0]));
+        assert!(report.stats.refusals > 0);
+    }
+}
+
 #[tokio::test]
 async fn hostile_flood_of_messages_ends_the_guest_if_its_grant_says_so() {
     let rate = |burst| Rate::per_second(0).burst(burst);

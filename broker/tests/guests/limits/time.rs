@@ -37,17 +37,34 @@ async fn hostile_huge_fills_end_with_the_computing_time() {
     assert!(report.stats.computed >= 100 * MS && report.stats.memory > 60 << 20, "{:?}", report.stats);
 }
 
-/// Publishes large messages without a pause, regardless of the result, either copied or built in place.
-fn large_messages(in_place: bool) -> String {
+/// How a guest publishes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Copied,
+    Batch,
+    InPlace,
+}
+
+/// Publishes large messages without a pause, regardless of the result.
+fn large_messages(way: Way) -> String {
     const SIZE: u32 = 4 << 20;
-    let publish = if in_place {
-        format!(
+    let publish = match way {
+        Way::Copied => format!("(drop (call $publish (local.get $p) (i32.const 262144) (i32.const {SIZE})))"),
+        // A hundred times the same message.
+        Way::Batch => format!(
+            "(local.set $b (i32.const 100))
+            (loop $fill
+              (local.set $b (i32.sub (local.get $b) (i32.const 1)))
+              (call $entry (i32.add (i32.const 8192) (i32.shl (local.get $b) (i32.const 3)))
+                (i32.const 262144) (i32.const {SIZE}))
+              (br_if $fill (local.get $b)))
+            (drop (call $publish_batch (local.get $p) (i32.const 8192) (i32.const 800)))"
+        ),
+        Way::InPlace => format!(
             "(local.set $b (call $filled_loan (local.get $p) (i32.const {SIZE}) (i32.const 7)))
             (drop (call $publish_block (local.get $p) (local.get $b) (i32.const {SIZE})))
             (call $block.drop (local.get $b))"
-        )
-    } else {
-        format!("(drop (call $publish (local.get $p) (i32.const 262144) (i32.const {SIZE})))")
+        ),
     };
     format!(
         r#"(func (export "run") (result i32) (local $p i32) (local $b i32)
@@ -61,8 +78,9 @@ fn large_messages(in_place: bool) -> String {
 async fn hostile_messages_that_take_long_to_validate_end_with_the_granted_time() {
     const VALIDATION: Duration = Duration::from_millis(20);
     const GRANTED: Duration = Duration::from_millis(100);
-    for (in_place, valid) in [(false, false), (false, true), (true, false), (true, true)] {
-        let case = format!("in place: {in_place}, valid: {valid}");
+    let ways = [Way::Copied, Way::Batch, Way::InPlace];
+    for (way, valid) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
+        let case = format!("{way:?}, valid: {valid}");
         let broker = Broker::new();
         let validated = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&validated);
@@ -76,7 +94,7 @@ async fn hostile_messages_that_take_long_to_validate_end_with_the_granted_time()
             if valid { Ok(()) } else { Err(invalid()) }
         });
         broker.declare("topic", &Bytes::schema(), Some(validator)).expect("declared");
-        let body = large_messages(in_place);
+        let body = large_messages(way);
 
         // It is ended between two calls. A call that has begun may finish.
         let guest = start(&broker, &body, RestartPolicy::never(), |limits| limits.compute = Some(GRANTED));

@@ -60,6 +60,12 @@ fn messages_arrive_once_and_in_order() {
 }
 
 #[test]
+fn messages_of_batches_arrive_once_and_in_order() {
+    const LONG: &str = "the value needs at least 72 bytes and the block has 64";
+    check("batches", &[role("subscriber", &[THOUSAND]), role("publisher", &[LONG, "next is #1000"])]);
+}
+
+#[test]
 fn every_subscriber_gets_every_message() {
     check("fan-out", &[role("subscriber", &[THOUSAND]), role("publisher", &[]), role("other", &[THOUSAND])]);
 }

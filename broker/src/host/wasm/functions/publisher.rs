@@ -15,7 +15,7 @@ use crate::host::wasm::abi::link::{Handle, Linkage};
 use crate::host::wasm::abi::text::Text;
 use crate::host::wasm::blocks::MemoryBlock;
 use crate::host::wasm::memory::area::Area;
-use crate::host::wasm::publisher::GuestPublisher;
+use crate::host::wasm::publisher::{GuestPublisher, Refused};
 use crate::host::wasm::state::GuestState;
 use crate::host::wasm::sys;
 use crate::hosting::publishing::with_enough_blocks;
@@ -50,6 +50,20 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
                 state.meter.published(u64::from(message.size));
             }
             Ok(published)
+        },
+    )?;
+    link.function(
+        TOPICS,
+        "[method]publisher.publish-batch",
+        |state, (this, messages): (Publisher, Area)| -> Answer<u32> {
+            let GuestState { publishers, windows, meter, pulse, .. } = state;
+            let Some(publisher) = publishers.get_mut(this.rep as usize) else { return Err(forged()) };
+            let published = publisher.publish_batch(windows, messages, meter, || pulse.has_moved());
+            let published = published.map_err(|refused| match refused {
+                Refused::Error(error) => error,
+                Refused::Limit(limit) => state.refuse(limit),
+            });
+            state.settle(published)
         },
     )?;
     link.function(TOPICS, "[method]publisher.in-place-from", |state, (this,): (Publisher,)| {

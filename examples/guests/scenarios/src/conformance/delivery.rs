@@ -1,7 +1,9 @@
 //! Cases about order, fan-out, several publishers, all ways to receive, all lengths, typed values and
 //! history.
 
-use blockcast::{AppError, Flat, PublisherOptions, Session, SubscriberOptions};
+use blockcast::{
+    AppError, BatchError, Flat, LoanError, PublisherOptions, SendError, Session, SubscriberOptions,
+};
 use futures::{StreamExt, try_join};
 
 use super::{Received, TOPIC, hear, publisher, say, say_numbers, send, subscriber, tell};
@@ -12,6 +14,33 @@ pub(super) async fn publish_in_order(session: &Session) -> Result<(), AppError> 
     let mut numbers = publisher(session, TOPIC, 8).await?;
     numbers.subscribers(1).await;
     send(&mut numbers, 0..1000).await?;
+    say(session, format_args!("next is {}", numbers.next_sequence()));
+    Ok(())
+}
+
+/// Publishes batches of more messages than there are blocks, one of them with a value that does not fit.
+pub(super) async fn publish_in_batches(session: &Session) -> Result<(), AppError> {
+    let mut numbers = publisher(session, TOPIC, 8).await?;
+    numbers.subscribers(1).await;
+    let (all, long): (Vec<u64>, _) = ((0..1000).collect(), [0; 9]);
+    for (number, batch) in all.chunks(20).enumerate() {
+        let mut rest: Vec<&[u64]> = batch.chunks(1).collect();
+        if number == 10 {
+            rest.insert(5, &long);
+        }
+        while !rest.is_empty() {
+            let Err(BatchError { sent, error }) = numbers.send_batch(rest.iter().copied()) else { break };
+            rest.drain(..sent);
+            match error {
+                SendError::Publish(LoanError::Exhausted { .. }) => drop(numbers.loan().await?),
+                SendError::Publish(error) => return Err(error.into()),
+                SendError::Build(error) => {
+                    say(session, error);
+                    rest.remove(0);
+                }
+            }
+        }
+    }
     say(session, format_args!("next is {}", numbers.next_sequence()));
     Ok(())
 }

@@ -34,6 +34,8 @@ pub(crate) async fn play(session: &Session, role: &str) -> Result<(), AppError> 
     match (case.as_str(), role) {
         ("order", "publisher") => delivery::publish_in_order(session).await,
         ("order", "subscriber") => delivery::receive_in_order(session).await,
+        ("batches", "publisher") => delivery::publish_in_batches(session).await,
+        ("batches", "subscriber") => delivery::receive_in_order(session).await,
         ("fan-out", "publisher") => delivery::publish_to_two(session).await,
         ("fan-out", "subscriber" | "other") => delivery::receive_in_order(session).await,
         ("two-publishers", "publisher") => delivery::publish_as_one_of_two(session, 0).await,
