@@ -282,6 +282,10 @@ fn guest_groups(groups: &mut Vec<Group>, quick: bool) {
             add("guest-fan-out", |group, _| crate::guests::fan_out(group.shape), shape, rounds.min(9));
         }
     }
+    for guests in GUESTS {
+        let shape = delivery_shape(64, guests);
+        add("guest-wake", |group, _| crate::guests::waking(group.shape), shape, rounds);
+    }
     for payload in [64 << 10, 1 << 20] {
         if of_size(payload) {
             let shape = one_thread_shape(payload, 1);

@@ -122,18 +122,38 @@ fn fingerprint() -> u64 {
 
 impl DeliveryHost {
     async fn deliver(&mut self, messages: u64) -> anyhow::Result<()> {
-        let payload = self.payload;
         for number in 0..messages {
-            self.publisher.loan().await?.send_with(|block| {
-                let mut builder = block.builder();
-                fill(Content::Marked, &mut builder.block()[..payload], number);
-                builder.finish(payload)
-            })?;
+            self.publish(number).await?;
         }
         self.delivered += messages;
         while self.released()? < self.delivered {
             tokio::task::yield_now().await;
         }
+        Ok(())
+    }
+
+    /// Publishes each message when all guests are asleep.
+    async fn wake(&mut self, messages: u64) -> anyhow::Result<()> {
+        let blocks = self.publisher.reclaim();
+        for number in 0..messages {
+            self.publish(number).await?;
+            // A guest that has released a message finds no other, and sleeps before this task runs again.
+            while self.publisher.reclaim() < blocks {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.delivered += messages;
+        ensure!(self.released()? == self.delivered, "a guest does not release messages");
+        Ok(())
+    }
+
+    async fn publish(&mut self, number: u64) -> anyhow::Result<()> {
+        let payload = self.payload;
+        self.publisher.loan().await?.send_with(|block| {
+            let mut builder = block.builder();
+            fill(Content::Marked, &mut builder.block()[..payload], number);
+            builder.finish(payload)
+        })?;
         Ok(())
     }
 
@@ -155,6 +175,28 @@ impl GuestWork for Delivery {
             Ok(()) => Tally::of_marked(messages * self.host.guests.len() as u64),
             Err(error) => {
                 eprintln!("guest delivery: {error:#}");
+                Tally::default()
+            }
+        }
+    }
+}
+
+/// The host publishes to guests that are all asleep.
+pub(super) struct Wake(Delivery);
+
+impl Wake {
+    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+        Delivery::new(shape).map(Self)
+    }
+}
+
+impl GuestWork for Wake {
+    fn run(&mut self, messages: u64) -> Tally {
+        let Delivery { host, runtime } = &mut self.0;
+        match runtime.block_on(host.wake(messages)) {
+            Ok(()) => Tally::of_marked(messages * host.guests.len() as u64),
+            Err(error) => {
+                eprintln!("guest wake: {error:#}");
                 Tally::default()
             }
         }
@@ -190,6 +232,11 @@ struct PublishingHost {
 impl Publishing {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
         Self::of(shape, include_str!("publisher.wat"), Place::Own)
+    }
+
+    /// The guest publishes as many messages in each call as there are blocks.
+    pub(super) fn batches(shape: Shape) -> anyhow::Result<Self> {
+        Self::of(shape, include_str!("batch-publisher.wat"), Place::Own)
     }
 
     /// The guest fills every message anew.

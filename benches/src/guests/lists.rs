@@ -11,10 +11,20 @@ const MESSAGES: usize = 256 << 20;
 
 /// How the host handles a message published by a guest: it copies it once into prepared memory. It uses its
 /// buffers in rotation, like a pool of blocks.
+#[derive(Default)]
 struct Pool {
     messages: Vec<Vec<u8>>,
     next: usize,
     tally: Tally,
+}
+
+impl Pool {
+    fn copy(&mut self, message: &[u8]) {
+        self.next = (self.next + 1) % self.messages.len();
+        let buffer = &mut self.messages[self.next];
+        buffer.copy_from_slice(message);
+        self.tally.touch(buffer);
+    }
 }
 
 /// The component, on an engine configured like the broker's.
@@ -23,7 +33,8 @@ fn instantiate(shape: Shape, batch: usize, pool: usize) -> anyhow::Result<(Store
     config.concurrency_support(false).memory_may_move(false);
     let engine = Engine::new(&config).map_err(anyhow::Error::msg)?;
     let room = (shape.payload + 8) * batch + 8 * batch;
-    let numbers = [("pages", pages(room)), ("payload", shape.payload as u64)];
+    let numbers =
+        [("pages", pages(room)), ("payload", shape.payload as u64), ("blocks", shape.blocks as u64)];
     let code = text(include_str!("lists.wat"), &numbers);
     let component = Component::new(&engine, code).map_err(anyhow::Error::msg)?;
     let mut linker = Linker::<Pool>::new(&engine);
@@ -31,15 +42,23 @@ fn instantiate(shape: Shape, batch: usize, pool: usize) -> anyhow::Result<(Store
         .root()
         .func_wrap("publish", |mut store: StoreContextMut<'_, Pool>, (message,): (WasmList<u8>,)| {
             // The list borrows from the store, so take the pool out while copying.
-            let mut pool = std::mem::take(&mut store.data_mut().messages);
-            let next = (store.data().next + 1) % pool.len();
-            pool[next].copy_from_slice(message.as_le_slice(&store));
-            let data = store.data_mut();
-            data.next = next;
-            data.tally.touch(&pool[next]);
-            data.messages = pool;
+            let mut pool = std::mem::take(store.data_mut());
+            pool.copy(message.as_le_slice(&store));
+            *store.data_mut() = pool;
             Ok(())
         })
+        .map_err(anyhow::Error::msg)?;
+    linker
+        .root()
+        .func_wrap(
+            "publish-batch",
+            |mut store: StoreContextMut<'_, Pool>, (messages,): (Vec<WasmList<u8>>,)| {
+                let mut pool = std::mem::take(store.data_mut());
+                messages.iter().for_each(|message| pool.copy(message.as_le_slice(&store)));
+                *store.data_mut() = pool;
+                Ok(())
+            },
+        )
         .map_err(anyhow::Error::msg)?;
     let messages = vec![vec![1; shape.payload]; pool];
     let mut store = Store::new(&engine, Pool { messages, next: 0, tally: Tally::default() });
@@ -152,16 +171,24 @@ impl GuestWork for Delivery {
     }
 }
 
-/// The guest calls the host with each message.
+/// The guest calls the host with each message, or with several at a time.
 pub(super) struct Publishing {
     store: Store<Pool>,
     send: TypedFunc<(u32,), ()>,
 }
 
 impl Publishing {
-    pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
+    pub(super) fn one_by_one(shape: Shape) -> anyhow::Result<Self> {
+        Self::new(shape, "send")
+    }
+
+    pub(super) fn batches(shape: Shape) -> anyhow::Result<Self> {
+        Self::new(shape, "send-batch")
+    }
+
+    fn new(shape: Shape, send: &str) -> anyhow::Result<Self> {
         let (mut store, instance) = instantiate(shape, 1, shape.blocks)?;
-        let send = instance.get_typed_func(&mut store, "send").map_err(anyhow::Error::msg)?;
+        let send = instance.get_typed_func(&mut store, send).map_err(anyhow::Error::msg)?;
         Ok(Self { store, send })
     }
 }

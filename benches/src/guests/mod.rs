@@ -47,6 +47,15 @@ pub fn fan_out(shape: Shape) -> Vec<Timed> {
     all
 }
 
+/// The host publishes one message at a time to guests that are asleep, or calls them.
+#[must_use]
+pub fn waking(shape: Shape) -> Vec<Timed> {
+    vec![
+        timed("blockcast", shape, blocks::Wake::new(shape)),
+        timed_lists("list-u8", shape, lists::FanOut::new(shape)),
+    ]
+}
+
 /// A guest fills every message anew, in its own memory or in the block, and publishes it. The host receives.
 #[must_use]
 pub fn building(shape: Shape) -> Vec<Timed> {
@@ -82,7 +91,9 @@ pub fn reading(shape: Shape) -> Vec<Timed> {
 pub fn publishing(shape: Shape) -> Vec<Timed> {
     vec![
         timed("blockcast", shape, blocks::Publishing::new(shape)),
-        timed("list-u8", shape, lists::Publishing::new(shape)),
+        timed("blockcast-batches", shape, blocks::Publishing::batches(shape)),
+        timed("list-u8", shape, lists::Publishing::one_by_one(shape)),
+        timed("list-u8-batches", shape, lists::Publishing::batches(shape)),
     ]
 }
 
