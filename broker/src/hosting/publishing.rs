@@ -260,7 +260,7 @@ impl OutputBatch<'_> {
         let added = match trust {
             // SAFETY: as in `publish`.
             Trust::Vouched => unsafe { loan.add_valid(size) },
-            Trust::Nothing => loan.add(size),
+            Trust::Nothing => loan.add_bytes(size),
             Trust::Refused | Trust::Validate => return Err(Error::InvalidPayload),
         };
         // The length was checked above, and nothing else is refused.

@@ -49,14 +49,14 @@ impl RawLoan<'_> {
     /// [`LoanError::TooLarge`] if the block has fewer bytes. The block returns to the pool.
     #[doc(hidden)]
     #[inline]
-    pub fn add(self, len: usize) -> Result<(), LoanError> {
+    pub fn add_bytes(self, len: usize) -> Result<(), LoanError> {
         self.add_as(len, Validity::Unchecked)
     }
 
-    /// Like [`add`](Self::add), for bytes that subscribers need not validate.
+    /// Like [`add_bytes`](Self::add_bytes), for bytes that subscribers need not validate.
     ///
     /// # Errors
-    /// The same as for [`add`](Self::add).
+    /// The same as for [`add_bytes`](Self::add_bytes).
     ///
     /// # Safety
     /// The same as for [`publish_valid`](Self::publish_valid).
