@@ -195,6 +195,16 @@ impl Broker {
         topic.inspect(|topic| topic.set_declared(false));
     }
 
+    /// A number that identifies the topics of this broker, such as for those who connect them with other
+    /// machines. Clones have the same number, and so have all brokers that are connected to one host. All
+    /// others have another one, except by chance: two hosts that run on one machine, or on copies of one
+    /// virtual machine, with a probability of 2^-24. It changes if the broker begins to [serve](Self::serve),
+    /// or if its process is connected to a new host.
+    #[must_use]
+    pub fn identity(&self) -> u128 {
+        self.shared.identity()
+    }
+
     /// Keeps all topics and their statistics from now on, even those without participants. For programs with
     /// a known set of topics that want the counters of participants that have left. Does nothing in a forked
     /// child.

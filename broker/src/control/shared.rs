@@ -19,6 +19,7 @@ use crate::control::topic_table::TopicTable;
 #[cfg(feature = "wasm")]
 use crate::host::wasm::{EngineError, GuestEngine};
 use crate::hosting::topic_access::Validator;
+use crate::peers::identity;
 use crate::peers::job::Tally;
 use crate::peers::link::{Link, LinkSlot};
 
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     components: Mutex<Vec<Arc<ComponentControl>>>,
     /// How the topics reach other processes.
     link: Arc<LinkSlot>,
+    identity: Mutex<u128>,
     #[cfg(feature = "wasm")]
     pub(super) engine: OnceLock<Result<Arc<GuestEngine>, EngineError>>,
 }
@@ -45,6 +47,7 @@ impl Shared {
             next_publisher: AtomicU64::new(1),
             components: Mutex::default(),
             link: Arc::default(),
+            identity: Mutex::new(identity::random()),
             #[cfg(feature = "wasm")]
             engine: OnceLock::new(),
         }
@@ -243,6 +246,23 @@ impl Shared {
     pub(crate) fn set_next_publisher(&self, number: u64) {
         // Ordering: Relaxed, like the additions.
         self.next_publisher.fetch_max(number, Ordering::Relaxed);
+    }
+
+    /// Identifies the topics: see [`Broker::identity`](crate::Broker::identity).
+    pub(crate) fn identity(&self) -> u128 {
+        *self.lock_identity()
+    }
+
+    /// Shares the identity of the host with this number, if there is one.
+    pub(crate) fn join_host(&self, number: u32) {
+        if let Some(identity) = identity::of_host(number) {
+            *self.lock_identity() = identity;
+        }
+    }
+
+    fn lock_identity(&self) -> MutexGuard<'_, u128> {
+        // Only assigned, so it is consistent after a panic.
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Links all topics with other processes. Returns `false` if they are linked already.

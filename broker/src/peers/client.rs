@@ -23,6 +23,7 @@ use crate::peers::node::{Node, owned};
 use crate::peers::options::ConnectOptions;
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{MAX_TEXT, Notice, Request, Versions};
+use crate::peers::registry::host_number;
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 
 /// How long to pause before trying again to connect to a host that is busy.
@@ -38,9 +39,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) socket: PacketSocket,
+    pub(crate) welcome: Welcome,
+}
+
+/// What the host tells a process first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Welcome {
+    /// The first number of this process's publishers.
     pub(crate) first_publisher: u64,
+    /// The [number](host_number) of the host.
+    pub(crate) host_number: u32,
     /// How long the host lets a publisher wait for subscribing processes.
     pub(crate) host_patience: Duration,
+}
+
+impl Welcome {
+    /// `None` if the notice is another one.
+    fn of(notice: &Notice) -> Option<Self> {
+        let &Notice::Welcome { peer, first_publisher, patience } = notice else { return None };
+        let host_patience = Duration::from_millis(patience);
+        Some(Self { first_publisher, host_number: host_number(peer, first_publisher), host_patience })
+    }
+
+    /// Makes the broker's numbers fit those of the host.
+    pub(crate) fn apply(&self, shared: &Shared) {
+        shared.set_next_publisher(self.first_publisher);
+        shared.join_host(self.host_number);
+    }
 }
 
 /// Connects to the host at `path` and introduces this process.
@@ -50,13 +75,13 @@ pub(crate) fn greet(path: &Path, options: &ConnectOptions) -> Result<Accepted, C
     let has_ended = has_ended(&socket);
     let deadline = if has_ended { deadline.min(Instant::now() + LONGEST_PAUSE) } else { deadline };
     say_hello(&mut socket, options)?;
-    let (first_publisher, patience) = await_welcome(&mut socket, deadline).map_err(|error| match error {
+    let welcome = await_welcome(&mut socket, deadline).map_err(|error| match error {
         // Either a forked child of a dead host still has its socket, or a stopped host uses a socket whose
         // creator has ended.
         ConnectError::Unresponsive if has_ended => ConnectError::NoHost(path.to_owned()),
         error => error,
     })?;
-    Ok(Accepted { socket, first_publisher, host_patience: Duration::from_millis(patience) })
+    Ok(Accepted { socket, welcome })
 }
 
 /// Introduces this process to the host that started it to run a component. Returns the component's job too.
@@ -67,25 +92,25 @@ pub(crate) fn greet_parent(
     let deadline = Instant::now() + options.get_patience();
     let mut socket = PacketSocket::new(socket)?;
     say_hello(&mut socket, options)?;
-    let (first_publisher, patience) = await_welcome(&mut socket, deadline)?;
+    let welcome = await_welcome(&mut socket, deadline)?;
     let (job, files) = await_notice(&mut socket, deadline)?;
     let (Notice::Job, Some(file)) = (&job, files.into_iter().next()) else {
         return Err(Broken::Violation(format!("{job:?} instead of a job")).into());
     };
     let job = owned(file).and_then(Job::from_file).map_err(|error| system("read the job", &error))?;
-    Ok((Accepted { socket, first_publisher, host_patience: Duration::from_millis(patience) }, job))
+    Ok((Accepted { socket, welcome }, job))
 }
 
-/// Waits for the host's first notice. Returns the first number of this process's publishers, and the host's
-/// patience.
-fn await_welcome(socket: &mut PacketSocket, deadline: Instant) -> Result<(u64, u64), ConnectError> {
-    match await_notice(socket, deadline)?.0 {
-        Notice::Welcome { first_publisher, patience, .. } => Ok((first_publisher, patience)),
-        Notice::Refused { ours: theirs, theirs: ours, why } => {
+/// Waits for the host's first notice.
+fn await_welcome(socket: &mut PacketSocket, deadline: Instant) -> Result<Welcome, ConnectError> {
+    let notice = await_notice(socket, deadline)?.0;
+    match (Welcome::of(&notice), notice) {
+        (Some(welcome), _) => Ok(welcome),
+        (None, Notice::Refused { ours: theirs, theirs: ours, why }) => {
             let why = text::line(&why).into_owned();
             Err(ConnectError::Refused { ours, theirs, why })
         }
-        other => Err(Broken::Violation(format!("{other:?} before its greeting")).into()),
+        (None, other) => Err(Broken::Violation(format!("{other:?} before its greeting")).into()),
     }
 }
 
@@ -404,12 +429,12 @@ impl ClientThread {
 
     /// Handles a new host's answer to the hello.
     fn greeted(&mut self, notice: Notice) -> Result<(), Broken> {
-        let Notice::Welcome { first_publisher, .. } = notice else {
+        let Some(welcome) = Welcome::of(&notice) else {
             return Err(Broken::Refused(format!("{notice:?}")));
         };
         self.again.is_greeting = false;
         self.again.at = None;
-        self.again.shared.set_next_publisher(first_publisher);
+        welcome.apply(&self.again.shared);
         event(|| tracing::info!("connected to a new host"));
         self.node.reconnected();
         Ok(())

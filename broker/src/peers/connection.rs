@@ -238,9 +238,9 @@ impl Connection {
         let again = (host_at, options.clone(), Arc::clone(broker.shared()));
         let thread = ClientThread::new(accepted.socket, commands.clone(), Arc::clone(&is_connected), again)
             .map_err(|error| failed("watch descriptors", error))?;
-        let patience = Patience { own: options.get_patience(), host: accepted.host_patience };
+        let patience = Patience { own: options.get_patience(), host: accepted.welcome.host_patience };
         let link = Link::new(commands.clone(), patience, false);
-        broker.shared().set_next_publisher(accepted.first_publisher);
+        accepted.welcome.apply(broker.shared());
         // The broker is new.
         let _ = broker.shared().link(&link);
         let started = std::thread::Builder::new().name("blockcast-peer".to_owned()).spawn(move || {

@@ -25,7 +25,7 @@ use crate::peers::options::ServeOptions;
 use crate::peers::place::Place;
 use crate::peers::poller::{Poller, Token};
 use crate::peers::protocol::{Message as _, Notice, PeerId, Request, Versions};
-use crate::peers::registry::{Newcomer, Registry, Stalled};
+use crate::peers::registry::{Newcomer, Registry, Stalled, host_number};
 use crate::peers::socket::{Broken, File, PacketSocket, RETRY};
 use crate::peers::wall::Wall;
 use components::Child;
@@ -106,7 +106,8 @@ impl HostThread {
                 pidfd: Arc::new(own_pidfd()?),
             })
         };
-        let (own, _) = registry.admit(newcomer(own_label.clone())?);
+        let (own, first_publisher) = registry.admit(newcomer(own_label.clone())?);
+        shared.join_host(host_number(own, first_publisher));
         let node = Node::new(Arc::clone(&poller), commands.clone());
         let wall_id = registry.admit_wall(newcomer(format!("{own_label} (copies)"))?);
         let copies = Wall::new(Arc::downgrade(&shared));

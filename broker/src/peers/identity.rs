@@ -1,6 +1,8 @@
-//! Who is at the other end of a socket: [`Credentials`] and pidfds.
+//! Who is at the other end of a socket: [`Credentials`] and pidfds. The numbers that identify brokers.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Instant;
 
 use blockcast_blocks::text;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,6 +31,22 @@ impl Credentials {
             option(socket.as_fd(), libc::SO_PEERCRED, libc::ucred { pid: 0, uid: 0, gid: 0 })?;
         Ok(Self { pid: found.pid, uid: found.uid, gid: found.gid })
     }
+}
+
+/// 128 bits of the system's random numbers.
+pub(crate) fn random() -> u128 {
+    let half = || u128::from(RandomState::new().hash_one(Instant::now()));
+    half() << 64 | half()
+}
+
+/// Identifies the topics of the host of this machine that has this number. `None` if the system does not
+/// identify the machine.
+pub(crate) fn of_host(number: u32) -> Option<u128> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let digits: String = boot.trim().split('-').collect();
+    let boot = u128::from_str_radix(&digits, 16).ok()?;
+    // Multiplying by an odd number keeps different numbers different, and changes all bits.
+    Some(boot ^ u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
 /// Maximum length of a process's name in bytes.

@@ -47,7 +47,7 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod expected;
 mod host;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod job;
 pub(crate) mod link;
 mod node;

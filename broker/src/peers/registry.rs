@@ -32,6 +32,14 @@ const MAX_SEATS: usize = 4096;
 /// Bits of a publisher's number that count the publishers of one process.
 const PUBLISHER_BITS: u32 = 40;
 
+/// A number of 24 bits that all processes of a host can tell from their welcome. Another host has a different
+/// one, except by chance.
+pub(crate) fn host_number(peer: PeerId, first_publisher: u64) -> u32 {
+    let number = (first_publisher >> PUBLISHER_BITS).wrapping_sub(peer.0);
+    // Fits: 24 bits.
+    (number & ((1 << (u64::BITS - PUBLISHER_BITS)) - 1)) as u32
+}
+
 /// A publisher: its process, and the number that the process gave it.
 pub(crate) type ChannelKey = (PeerId, ChannelNumber);
 

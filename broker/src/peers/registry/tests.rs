@@ -371,11 +371,15 @@ fn publishers_that_join_another_host_have_other_numbers() {
     let first = |salt| {
         let mut registry: Registry<File> = Registry::new(&ServeOptions::new(), salt, || None);
         let newcomer = || newcomer("", None, Trust::Checked);
-        [(); 3].map(|()| registry.admit(newcomer()).1)
+        [(); 3].map(|()| registry.admit(newcomer()))
     };
-    let numbers: BTreeSet<_> = [0, 5, u64::MAX - 8].into_iter().flat_map(first).collect();
+    let processes: Vec<_> = [0, 5, u64::MAX - 8].into_iter().flat_map(first).collect();
+    let numbers: BTreeSet<_> = processes.iter().map(|&(_, number)| number).collect();
     assert_eq!(numbers.len(), 9, "{numbers:?}");
     assert!(numbers.iter().all(|number| number % (1 << PUBLISHER_BITS) == 1));
+    let hosts: Vec<_> = processes.iter().map(|&(peer, number)| host_number(peer, number)).collect();
+    let last = (1 << 24) - 9;
+    assert_eq!(hosts, [0, 0, 0, 5, 5, 5, last, last, last]);
 }
 
 /// Processes announce what they have in any order.
