@@ -86,9 +86,9 @@ impl Bridge {
         let (sender, events) = mpsc::channel();
         let control = Control(sender);
         let counters = Arc::new(Counters::default());
-        // As unlikely to be used twice as the session's own number, and not that number: a session may
-        // outlive its bridge.
-        let origin = Origin::new(random_number());
+        let source = source.into();
+        // Other bridges of this broker have the same, and ignore what this one sends.
+        let origin = Origin::new(source.broker().identity());
         let tell = control.clone();
         let tokens =
             session.liveliness().declare_subscriber(Token::ALL).history(true).callback(move |sample| {
@@ -101,7 +101,7 @@ impl Bridge {
         let echo = Echo::new(&session, origin, options.round_trips)?;
         let context = Context {
             session,
-            source: source.into(),
+            source,
             options,
             origin,
             counters: Arc::clone(&counters),
@@ -316,12 +316,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// 128 bits of the system's random numbers.
-fn random_number() -> u128 {
-    use std::hash::{BuildHasher as _, RandomState};
-
-    let half = || u128::from(RandomState::new().hash_one(Instant::now()));
-    half() << 64 | half()
 }

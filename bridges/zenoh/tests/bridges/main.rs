@@ -15,4 +15,5 @@ mod ring;
 mod support;
 mod tls;
 mod tool;
+mod twins;
 mod wire;
