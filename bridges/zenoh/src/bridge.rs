@@ -16,6 +16,7 @@ use zenoh::{Session, Wait};
 
 use crate::echo::Echo;
 use crate::error::BridgeError;
+use crate::farewells::Farewells;
 use crate::incoming::IncomingTopic;
 use crate::options::BridgeOptions;
 use crate::outgoing::Outgoing;
@@ -38,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) origin: Origin,
     pub(crate) counters: Arc<Counters>,
     pub(crate) control: Control,
+    pub(crate) farewells: Arc<Farewells>,
 }
 
 /// Tells the bridge's thread what has happened.
@@ -106,6 +108,7 @@ impl Bridge {
             origin,
             counters: Arc::clone(&counters),
             control: control.clone(),
+            farewells: Arc::default(),
         };
         let worker = Worker {
             context,
@@ -232,6 +235,7 @@ impl Worker {
         }
         self.echo.ask(&self.context.session, &self.context.counters);
         let linger = self.context.options.linger;
+        self.context.farewells.repeat(&self.context.session, linger);
         for (token, _) in self.gone.extract_if(.., |_, since| since.elapsed() >= linger) {
             let affected = self.incoming.values().filter(|incoming| incoming.has_key(&token.key));
             affected.for_each(|incoming| incoming.close(token.origin));

@@ -21,8 +21,8 @@
 //! Messages of a publisher arrive in order. Those that do not arrive are counted: subscribers receive
 //! [`RecvError::Lost`](blockcast_subscriber::RecvError::Lost) with the exact number, where the messages are
 //! missing. A bridge learns of a loss when something later from the same publisher arrives: a message, or its
-//! end. It does not know of messages that were published before it joined, or lost before the first one that
-//! arrives.
+//! end, which is repeated for a while in case it is lost. It does not know of messages that were published
+//! before it joined, or lost before the first one that arrives.
 //!
 //! A local publisher never waits for the network: see [`BridgeOptions::back_pressure`]. If zenoh is slow or
 //! gone, its messages are lost and counted.
@@ -32,7 +32,8 @@
 //! topic only while the topic has a subscriber on its broker and another bridge has a publisher. It notices
 //! new participants within a fraction of a second ([`BridgeOptions::interval`]). What is published before is
 //! not sent, except for the publisher's history. Messages make one hop: what one bridge has brought to a
-//! broker, no bridge sends on. Run one bridge for each broker and network.
+//! broker, no bridge sends on. Run one bridge for each broker and network: with two, every message still
+//! arrives once, but travels twice.
 //!
 //! # What it costs
 //! Sending copies nothing here, except messages of up to 1 KiB: zenoh copies the block's bytes once, into its
@@ -46,6 +47,7 @@ mod bridge;
 mod clock;
 mod echo;
 mod error;
+mod farewells;
 mod incoming;
 mod options;
 mod outgoing;

@@ -82,15 +82,18 @@ impl BridgeOptions {
         self
     }
 
-    /// Sets how often to look for new topics and participants of the broker. 100 ms by default.
+    /// Sets how often to look for new topics and participants of the broker. 100 ms by default. With a
+    /// [connection](crate::Source::Connection), each look asks the host for its topics, which asks every
+    /// process that publishes for its counters: a packet there and one back for each.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Sets how long to keep the publishers of a bridge that cannot be reached, and how long to stay joined
-    /// while zenoh has no subscriber, in case they come back. 10 s by default.
+    /// Sets how long to keep the publishers of a bridge that cannot be reached, how long to stay joined while
+    /// zenoh has no subscriber, in case they come back, and how long to repeat the ends of publishers, in
+    /// case they were lost. 10 s by default.
     #[must_use]
     pub fn linger(mut self, duration: Duration) -> Self {
         self.linger = duration;

@@ -20,6 +20,7 @@ use zenoh_ext::{AdvancedPublisher, AdvancedPublisherBuilderExt as _, CacheConfig
 use crate::bridge::Context;
 use crate::clock::WallClock;
 use crate::error::BridgeError;
+use crate::farewells::Farewells;
 use crate::source::LocalTopic;
 use crate::stats::{Counters, count};
 
@@ -64,9 +65,11 @@ const LEAVE: u8 = 2;
 
 /// The end of zenoh.
 struct Sender {
+    key: String,
+    encoding: Encoding,
     messages: Messages,
-    /// Tells of publishers that have left. Waits for zenoh, since nothing that comes later would show that an
-    /// end was lost.
+    /// Tells of publishers that have left, without a cache. Waits for zenoh, since nothing that comes later
+    /// would show that an end was lost.
     ends: Publisher<'static>,
 }
 
@@ -92,29 +95,30 @@ impl Sender {
             true => CongestionControl::Block,
             false => CongestionControl::Drop,
         };
+        let encoding = Encoding::from(encoding_of(schema));
         let builder = context
             .session
             .declare_publisher(key.to_owned())
-            .encoding(Encoding::from(encoding_of(schema)))
+            .encoding(encoding.clone())
             .allowed_destination(Locality::Remote)
             .congestion_control(congestion);
         let ends = context
             .session
             .declare_publisher(key.to_owned())
-            .encoding(Encoding::from(encoding_of(schema)))
+            .encoding(encoding.clone())
             .allowed_destination(Locality::Remote)
             .congestion_control(CongestionControl::Block);
-        let ends = ends.wait().map_err(failed)?;
+        let (key, ends) = (key.to_owned(), ends.wait().map_err(failed)?);
         if context.options.cache == 0 {
             let messages = builder.wait().map(Messages::Plain).map_err(failed)?;
-            return Ok(Self { messages, ends });
+            return Ok(Self { key, encoding, messages, ends });
         }
         let builder = builder
             .cache(CacheConfig::default().max_samples(context.options.cache))
             .sample_miss_detection(MissDetectionConfig::default().sporadic_heartbeat(HEARTBEAT))
             .publisher_detection();
         let messages = builder.wait().map(Messages::Caching).map_err(failed)?;
-        Ok(Self { messages, ends })
+        Ok(Self { key, encoding, messages, ends })
     }
 
     /// Calls `tell` whenever zenoh's first subscriber comes, and when the last one leaves.
@@ -136,7 +140,12 @@ impl Sender {
     }
 
     fn end(&self, attachment: &Attachment) -> zenoh::Result<()> {
-        self.ends.put(ZBytes::new()).attachment(attachment.encode()).wait()
+        match &self.messages {
+            // Both go through one queue of zenoh.
+            Messages::Plain(_) => self.ends.put(ZBytes::new()).attachment(attachment.encode()).wait(),
+            // Otherwise it would overtake messages that other bridges are still asking for.
+            Messages::Caching(_) => self.put(ZBytes::new(), attachment),
+        }
     }
 
     fn put(&self, payload: ZBytes, attachment: &Attachment) -> zenoh::Result<()> {
@@ -226,6 +235,7 @@ impl Outgoing {
                 origin: context.origin,
                 fingerprint: topic.schema.fingerprint(),
                 counters: Arc::clone(&context.counters),
+                farewells: Arc::clone(&context.farewells),
                 small: 0,
                 known: BTreeMap::new(),
             },
@@ -269,6 +279,7 @@ struct Outlet {
     origin: Origin,
     fingerprint: u64,
     counters: Arc<Counters>,
+    farewells: Arc<Farewells>,
     /// The number of small messages since the last large one.
     small: usize,
     /// The publishers from which something was received, and the sequence that comes next.
@@ -278,10 +289,10 @@ struct Outlet {
 impl SendingThread {
     fn run(mut self) {
         let (mut clock, mut messages) = (WallClock::now(), 0);
-        loop {
+        let have_departed = loop {
             let orders = self.orders.load(Ordering::Relaxed);
             if orders == LEAVE {
-                break;
+                break false;
             }
             match self.send_some(clock) {
                 Ok(sent) => {
@@ -298,19 +309,20 @@ impl SendingThread {
                 }
                 Err(RecvError::Lost(lost)) => count(&self.outlet.counters.unsent, lost),
                 Err(RecvError::Deadline | RecvError::Corrupt) => {}
-                Err(RecvError::Ended) if orders == FINISH => break,
+                Err(RecvError::Ended) if orders == FINISH => break true,
                 // Another publisher may come.
                 Err(RecvError::Ended | RecvError::TooManySamples { .. }) => std::thread::sleep(PAUSE),
                 Err(error) => {
                     tracing::warn!(%error, "a topic is not sent any more");
-                    break;
+                    break false;
                 }
             }
             (clock, messages) = (WallClock::now(), 0);
             self.end_departed();
-        }
+        };
         self.send_rest(clock);
-        self.outlet.end_all_but(|_| false);
+        // If they are sent again later, a repetition would end them in the middle.
+        self.outlet.end_all_but(have_departed, |_| false);
     }
 
     /// Sends what was published before now.
@@ -359,7 +371,7 @@ impl SendingThread {
     /// Tells of publishers that have left. All their messages were sent.
     fn end_departed(&mut self) {
         let subscription = self.subscriber.subscription();
-        self.outlet.end_all_but(|publisher| {
+        self.outlet.end_all_but(true, |publisher| {
             subscription.readers().any(|reader| reader.channel().publisher() == publisher)
         });
     }
@@ -400,13 +412,16 @@ impl Outlet {
         }
     }
 
-    /// Tells of the ends of publishers.
-    fn end_all_but(&mut self, is_there: impl Fn(PublisherId) -> bool) {
+    /// Tells of the ends of publishers, repeatedly if they will not come back.
+    fn end_all_but(&mut self, repeatedly: bool, is_there: impl Fn(PublisherId) -> bool) {
         for (publisher, next) in self.known.extract_if(.., |&publisher, _| !is_there(publisher)) {
             let attachment =
                 Attachment::end(self.origin, publisher.get(), next).fingerprint(self.fingerprint);
             if let Err(error) = self.sender.end(&attachment) {
                 tracing::debug!(%error, "the end of a publisher was not sent");
+            }
+            if repeatedly {
+                self.farewells.add(&self.sender.key, &self.sender.encoding, attachment);
             }
         }
     }

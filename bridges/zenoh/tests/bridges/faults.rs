@@ -160,6 +160,25 @@ fn traffic_resumes_each_time_that_a_link_is_severed() {
     assert_eq!(link.other.bridge.stats().refused + sent.refused, 0);
 }
 
+#[test]
+fn an_end_that_is_lost_with_the_link_arrives_later_and_shows_what_is_missing() {
+    const MESSAGES: u64 = 10;
+    let link = Link::new(patient());
+    let mut counting = Counting::new(subscriber(&link.other.broker, "numbers"));
+    let mut numbers = publisher(&link.one.broker, "numbers");
+    link.one.sends(1);
+    publish(&mut numbers, 0..1);
+    assert!(counting.step(), "the first message");
+    link.proxy.sever();
+    until("both sides notice", || link.peers() == [0, 0]);
+    publish(&mut numbers, 1..MESSAGES);
+    drop(numbers);
+    until("nothing is sent any more", || link.one.bridge.stats().sending == 0);
+    link.proxy.mend();
+    while counting.step() {}
+    assert_eq!((counting.received, counting.lost), (1, MESSAGES - 1));
+}
+
 /// The connection stays open, and nothing passes for longer than zenoh keeps a silent link.
 #[test]
 fn traffic_resumes_after_a_link_was_silent() {
