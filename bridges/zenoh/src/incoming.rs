@@ -14,7 +14,7 @@ use blockcast_blocks::park;
 use blockcast_bridge_core::{Attachment, AttachmentError, Origin};
 use zenoh::Wait;
 use zenoh::bytes::ZBytes;
-use zenoh::sample::{Locality, Sample, SampleKind};
+use zenoh::sample::{Locality, Sample, SampleFields, SampleKind};
 use zenoh_ext::{AdvancedSubscriber, AdvancedSubscriberBuilderExt as _, HistoryConfig, RecoveryConfig};
 
 use crate::bridge::Context;
@@ -189,7 +189,8 @@ impl Inbox {
 
     /// Called by zenoh.
     fn receive(&self, sample: Sample) {
-        let attachment = sample.attachment().map(ZBytes::to_bytes);
+        let SampleFields { payload, kind, attachment, .. } = sample.into();
+        let attachment = attachment.as_ref().map(ZBytes::to_bytes);
         let attachment = match attachment.map(|bytes| Attachment::decode(&bytes)).transpose() {
             // A client that is not a bridge may attach whatever it likes.
             Err(AttachmentError::Magic) => None,
@@ -197,7 +198,7 @@ impl Inbox {
             Ok(attachment) => attachment,
         };
         match &attachment {
-            _ if sample.kind() != SampleKind::Put => return self.refuse("it deletes a key"),
+            _ if kind != SampleKind::Put => return self.refuse("it deletes a key"),
             None if !self.accepts_others => return self.refuse("it has no attachment"),
             Some(attachment) if attachment.origin == self.origin => return,
             Some(attachment) if attachment.fingerprint != self.fingerprint => {
@@ -205,7 +206,7 @@ impl Inbox {
             }
             _ => {}
         }
-        self.put(Incoming::new(attachment, sample.payload().clone()));
+        self.put(Incoming::new(attachment, payload));
     }
 
     fn refuse(&self, why: &str) {

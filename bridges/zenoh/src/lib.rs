@@ -53,6 +53,7 @@ mod options;
 mod outgoing;
 mod relays;
 mod source;
+mod spent;
 mod stats;
 
 pub use blockcast_bridge_core::{Direction, Origin, Pattern, Rule, RuleError, Rules};

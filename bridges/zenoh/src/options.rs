@@ -24,9 +24,10 @@ impl Default for BridgeOptions {
         let class = |block_size, blocks, max_blocks| SizeClass { block_size, blocks, max_blocks };
         let blocks = PublisherOptions::new().block_size(256).blocks(64).max_blocks(4096);
         let larger = [
-            class(4 << 10, 16, 1024),
-            class(64 << 10, 16, 256),
-            class(1 << 20, 4, 32),
+            // Few at first, so that blocks are used again while they are in the processor's caches.
+            class(4 << 10, 8, 1024),
+            class(64 << 10, 4, 256),
+            class(1 << 20, 2, 32),
             class(16 << 20, 2, 8),
         ];
         Self {

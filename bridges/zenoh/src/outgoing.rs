@@ -22,6 +22,7 @@ use crate::clock::WallClock;
 use crate::error::BridgeError;
 use crate::farewells::Farewells;
 use crate::source::LocalTopic;
+use crate::spent::Spent;
 use crate::stats::{Counters, count};
 
 /// How often a sending thread looks whether it should end.
@@ -232,6 +233,7 @@ impl Outgoing {
             outlet: Outlet {
                 sender: Arc::clone(&self.sender),
                 copies: context.options.cache > 0,
+                spent: Spent::new(context.options.back_pressure),
                 origin: context.origin,
                 fingerprint: topic.schema.fingerprint(),
                 counters: Arc::clone(&context.counters),
@@ -276,6 +278,8 @@ struct Outlet {
     sender: Arc<Sender>,
     /// Whether zenoh keeps messages, which must not keep blocks.
     copies: bool,
+    /// Messages that zenoh has sent from their blocks.
+    spent: Spent<ZBytes>,
     origin: Origin,
     fingerprint: u64,
     counters: Arc<Counters>,
@@ -294,7 +298,11 @@ impl SendingThread {
             if orders == LEAVE {
                 break false;
             }
-            match self.send_some(clock) {
+            let sent = self.send_some(clock);
+            if sent.is_err() {
+                self.outlet.spent.release();
+            }
+            match sent {
                 Ok(sent) => {
                     messages += sent;
                     if messages < MESSAGES_PER_LOOK {
@@ -337,6 +345,7 @@ impl SendingThread {
                 Ok(message) => self.outlet.send(message, clock),
                 Err(RecvError::Lost(lost)) => count(&self.outlet.counters.unsent, lost),
                 Err(RecvError::TooManySamples { .. }) => {
+                    self.outlet.spent.release();
                     left += 1;
                     std::thread::sleep(PAUSE);
                 }
@@ -348,6 +357,9 @@ impl SendingThread {
     /// Sends messages that are there. Returns how many.
     fn send_some(&mut self, clock: WallClock) -> Result<usize, RecvError> {
         if self.outlet.small < BATCH {
+            // One of them may be a loss.
+            let waiting = self.subscriber.backlog().saturating_sub(1);
+            self.outlet.spent.expect(waiting);
             let message = self.subscriber.try_recv_ref()?;
             self.outlet.send(message, clock);
             return Ok(1);
@@ -382,21 +394,33 @@ impl Outlet {
     fn send(&mut self, message: Message<'_, Bytes>, clock: WallClock) {
         let (publisher, sequence) = (message.publisher(), message.sequence().get());
         let time = clock.at(message.time());
-        let payload = match self.copies || message.bytes().len() <= SMALL {
-            true => ZBytes::from(message.bytes()),
-            false => ZBytes::from(bytes::Bytes::from_owner(Held(message.into_sample()))),
-        };
-        self.put(payload, publisher, sequence, time);
+        let len = message.bytes().len();
+        self.small = if len <= SMALL { self.small.saturating_add(1) } else { 0 };
+        self.known.insert(publisher, sequence + 1);
+        if self.copies || len <= SMALL {
+            self.put(ZBytes::from(message.bytes()), publisher, sequence, time);
+            return;
+        }
+        let payload = ZBytes::from(bytes::Bytes::from_owner(Held(message.into_sample())));
+        self.put(payload.clone(), publisher, sequence, time);
+        self.spent.add(payload);
     }
 
+    /// Sends messages of one publisher. Sets whether it goes on in batches.
     fn put_all(&mut self, publisher: PublisherId, messages: impl Iterator<Item = (ZBytes, u64, u64)>) {
-        messages.for_each(|(payload, sequence, time)| self.put(payload, publisher, sequence, time));
+        let mut next = None;
+        for (payload, sequence, time) in messages {
+            self.small = if payload.len() <= SMALL { self.small.saturating_add(1) } else { 0 };
+            next = Some(sequence + 1);
+            self.put(payload, publisher, sequence, time);
+        }
+        if let Some(next) = next {
+            self.known.insert(publisher, next);
+        }
     }
 
     fn put(&mut self, payload: ZBytes, publisher: PublisherId, sequence: u64, time: u64) {
         let len = payload.len();
-        self.small = if len <= SMALL { self.small.saturating_add(1) } else { 0 };
-        self.known.insert(publisher, sequence + 1);
         let attachment = Attachment::message(self.origin, publisher.get(), sequence)
             .fingerprint(self.fingerprint)
             .time(time);

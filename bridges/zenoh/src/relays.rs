@@ -1,6 +1,5 @@
 //! [`Relays`]: the publishers of other brokers, as publishers of this one.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -42,6 +41,40 @@ impl Incoming {
     }
 }
 
+/// Publishers, in ascending order.
+#[derive(Debug, Default)]
+struct OpenPublishers {
+    publishers: Vec<(Remote, UntypedPublisher)>,
+    /// The place of the one that was found last: most messages have the same publisher as the one before.
+    found: usize,
+}
+
+impl OpenPublishers {
+    fn get(&mut self, remote: &Remote) -> Option<&mut UntypedPublisher> {
+        if self.publishers.get(self.found).is_none_or(|(other, _)| other != remote) {
+            self.found = self.place(remote).ok()?;
+        }
+        self.publishers.get_mut(self.found).map(|(_, publisher)| publisher)
+    }
+
+    fn insert(&mut self, remote: Remote, publisher: UntypedPublisher) {
+        match self.place(&remote) {
+            Ok(place) => self.publishers[place].1 = publisher,
+            Err(place) => self.publishers.insert(place, (remote, publisher)),
+        }
+    }
+
+    fn remove(&mut self, remote: &Remote) {
+        if let Ok(place) = self.place(remote) {
+            self.publishers.remove(place);
+        }
+    }
+
+    fn place(&self, remote: &Remote) -> Result<usize, usize> {
+        self.publishers.binary_search_by(|(other, _)| other.cmp(remote))
+    }
+}
+
 /// There is no block for a message of this length.
 #[derive(Debug)]
 pub(crate) struct Full(usize);
@@ -54,7 +87,7 @@ pub(crate) struct Relays {
     schema: Schema,
     options: PublisherOptions,
     most: usize,
-    open: BTreeMap<Remote, UntypedPublisher>,
+    open: OpenPublishers,
     streams: Streams,
     counters: Arc<Counters>,
 }
@@ -72,7 +105,7 @@ impl Relays {
             schema: schema.clone(),
             options: options.clone().relay(true).name("zenoh"),
             most,
-            open: BTreeMap::new(),
+            open: OpenPublishers::default(),
             streams: Streams::new(REMEMBERED),
             counters: Arc::clone(counters),
         }
@@ -80,8 +113,8 @@ impl Relays {
 
     /// Whether the publisher of the message is open, so that [`take`](Self::take) does not wait for other
     /// processes.
-    pub(crate) fn is_open(&self, message: &Incoming) -> bool {
-        self.open.contains_key(&message.remote())
+    pub(crate) fn is_open(&mut self, message: &Incoming) -> bool {
+        self.open.get(&message.remote()).is_some()
     }
 
     /// Publishes a message here, or drops it if it has arrived before. Opens its publisher, if it is not
@@ -101,7 +134,9 @@ impl Relays {
                 }
             }
             message.is_noted = true;
-            count(&self.counters.missing, message.missing);
+            if message.missing > 0 {
+                count(&self.counters.missing, message.missing);
+            }
         }
         let (remote, is_end) =
             (message.remote(), message.attachment.is_some_and(|attachment| attachment.is_end));
@@ -150,7 +185,7 @@ impl Relays {
         message: &Incoming,
         &Full(len): &Full,
     ) -> Poll<()> {
-        match self.open.get_mut(&message.remote()) {
+        match self.open.get(&message.remote()) {
             Some(publisher) => publisher.poll_ready(cx, len),
             None => Poll::Ready(()),
         }
@@ -158,12 +193,12 @@ impl Relays {
 
     /// A broker elsewhere is gone.
     pub(crate) fn close(&mut self, origin: Origin) {
-        self.open.retain(|remote, _| remote.is_none_or(|(other, _)| other != origin));
+        self.open.publishers.retain(|(remote, _)| remote.is_none_or(|(other, _)| other != origin));
     }
 
     fn publisher(&mut self, remote: Remote) -> Option<&mut UntypedPublisher> {
-        if !self.open.contains_key(&remote) {
-            let opened = if self.open.len() < self.most {
+        if self.open.get(&remote).is_none() {
+            let opened = if self.open.publishers.len() < self.most {
                 let opened = self.source.publisher(&self.topic, &self.schema, self.options.clone());
                 opened.map_err(|error| error.to_string())
             } else {
@@ -178,6 +213,6 @@ impl Relays {
                 }
             }
         }
-        self.open.get_mut(&remote)
+        self.open.get(&remote)
     }
 }
