@@ -40,6 +40,8 @@ const WARMING: u64 = 200_000_000;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Longer than any message takes, in nanoseconds.
 const LONGEST: u64 = 100_000_000_000;
+/// Words of a wrong message that are shown.
+const SHOWN: usize = 16;
 
 type Words = Pod<u64>;
 
@@ -168,6 +170,7 @@ fn send(candidate: Candidate, session: &Session, bytes: usize, pace: &Pace) -> R
             let mut template = vec![0; bytes / 8];
             paced(pace, |head| {
                 template[..2].copy_from_slice(&head.words());
+                *template.last_mut().expect("it has room for a head") = head.check();
                 publisher.blocking_loan(None)?.send(&template)?;
                 Ok(())
             })?;
@@ -182,6 +185,8 @@ fn head_of(message: &mut [u8], head: Head) {
     for (bytes, word) in message.chunks_exact_mut(8).zip(head.words()) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
+    let (_, last) = message.split_last_chunk_mut().expect("it has room for a head");
+    *last = head.check().to_le_bytes();
 }
 
 /// Waits for a line of the parent on another thread.
@@ -242,10 +247,13 @@ fn paced(pace: &Pace, mut publish: impl FnMut(Head) -> Result<(), Failure>) -> R
 
 /// What arrives.
 struct Tally {
+    candidate: Candidate,
     /// Whether messages may be missing without a report.
     may_skip: bool,
     /// The number that comes next.
     next: Option<u64>,
+    /// Messages that were reported as missing.
+    lost: u64,
     received: u64,
     began: Option<(u64, u64)>,
     latencies: Histogram<u64>,
@@ -253,23 +261,41 @@ struct Tally {
 }
 
 impl Tally {
-    fn new(may_skip: bool) -> Self {
+    fn new(candidate: Candidate) -> Self {
+        // Zenoh's recovery skips messages under load: see README.md.
+        let may_skip = candidate == Candidate::Advanced;
         let latencies = Histogram::new_with_bounds(1, LONGEST, 3).expect("correct bounds");
-        Self { may_skip, next: None, received: 0, began: None, latencies, has_ended: false }
+        Self {
+            candidate,
+            may_skip,
+            next: None,
+            lost: 0,
+            received: 0,
+            began: None,
+            latencies,
+            has_ended: false,
+        }
     }
 
     /// Messages are missing here.
     fn lose(&mut self, count: u64) {
         self.next = self.next.map(|next| next + count);
+        self.lost += count;
     }
 
-    /// Returns the line for the parent at the end.
-    fn take(&mut self, words: [u64; 2]) -> Option<String> {
-        let head = Head::of(words);
-        // Zenoh's recovery skips messages under load: see README.md.
+    /// Takes note of a message of this number of words. Returns the line for the parent at the end.
+    fn take(&mut self, len: usize, word: impl Fn(usize) -> u64) -> Option<String> {
+        let head = Head::of([word(0), word(1)]);
         let gap = self.next.map_or(0, |next| head.number.wrapping_sub(next));
-        if gap != 0 && !(self.may_skip && gap < u64::MAX / 2) {
-            eprintln!("message {} arrives instead of {:?}", head.number, self.next);
+        if word(len - 1) != head.check() || gap != 0 && !(self.may_skip && gap < u64::MAX / 2) {
+            let Self { candidate, next, lost, received, .. } = self;
+            eprintln!(
+                "{candidate:?}: {head:?} arrives instead of {next:?}, with {:#x} at its end instead of {:#x}; \
+                 {received} received and {lost} lost before; it starts with {:x?}",
+                word(len - 1),
+                head.check(),
+                (0..len.min(SHOWN)).map(&word).collect::<Vec<_>>(),
+            );
             // A panic would end zenoh's thread only.
             std::process::exit(1);
         }
@@ -304,14 +330,15 @@ impl Tally {
 }
 
 fn receive(candidate: Candidate, session: &Session, bytes: usize) -> Result<(), Failure> {
-    let mut tally = Tally::new(candidate == Candidate::Advanced);
+    let mut tally = Tally::new(candidate);
     let callback = move |sample: Sample| {
         let payload = sample.payload().to_bytes();
         if payload.len() != bytes {
             return;
         }
         let (words, _) = payload.as_chunks();
-        if let Some(line) = tally.take([u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]) {
+        let word = |index: usize| u64::from_le_bytes(words[index]);
+        if let Some(line) = tally.take(words.len(), word) {
             say(&line);
         }
     };
@@ -355,12 +382,12 @@ fn receive_bridged(candidate: Candidate, session: &Session) -> Result<(), Failur
     let (broker, bridge) = bridge(candidate, session)?;
     let mut subscriber = broker.subscriber::<Words>(TOPIC, SubscriberOptions::new())?;
     say("ready");
-    let mut tally = Tally::new(false);
+    let mut tally = Tally::new(candidate);
     loop {
         match subscriber.blocking_recv_ref(None) {
             Ok(message) => {
                 let words = message.view();
-                if let Some(line) = tally.take([words[0], words[1]]) {
+                if let Some(line) = tally.take(words.len(), |index| words[index]) {
                     say(&line);
                 }
             }

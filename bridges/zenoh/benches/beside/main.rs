@@ -47,7 +47,7 @@ struct Arguments {
     candidates: Vec<Candidate>,
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["throughput", "latency"])]
     measures: Vec<Measure>,
-    /// Bytes of a message, at least 16 and a multiple of 8
+    /// Bytes of a message, at least 24 and a multiple of 8
     #[arg(long, value_delimiter = ',', default_values = ["64", "65536", "1048576"], value_parser = bytes)]
     bytes: Vec<usize>,
     /// Runs of each candidate
@@ -74,7 +74,7 @@ fn bytes(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|error| format!("{error}"))?;
     match bytes >= message::MIN && bytes.is_multiple_of(8) {
         true => Ok(bytes),
-        false => Err("it must be at least 16, and a multiple of 8".to_owned()),
+        false => Err("it must be at least 24, and a multiple of 8".to_owned()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What every message carries.
 
-/// Bytes of the smallest message: its number and the time at which it was published.
-pub(crate) const MIN: usize = 16;
+/// Bytes of the smallest message: its number, the time at which it was published, and a check of both in the
+/// last word.
+pub(crate) const MIN: usize = 24;
 
 /// Before anything is measured.
 pub(crate) const WARM_UP: u64 = 0;
@@ -14,7 +15,7 @@ pub(crate) const END: u64 = 2;
 const PHASE: u32 = 56;
 
 /// The first words of a message.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) phase: u64,
     /// The numbers of all phases together ascend by one.
@@ -26,6 +27,12 @@ pub(crate) struct Head {
 impl Head {
     pub(crate) fn words(self) -> [u64; 2] {
         [self.phase << PHASE | self.number, self.time]
+    }
+
+    /// The last word of the message, which shows whether its ends belong together.
+    pub(crate) fn check(self) -> u64 {
+        let [first, time] = self.words();
+        !first ^ time.rotate_left(32)
     }
 
     pub(crate) fn of([first, time]: [u64; 2]) -> Self {
