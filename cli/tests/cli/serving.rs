@@ -3,12 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use blockcast::{
-    Bytes, ConnectError, Connection, Flat, Payload, Pod, Publisher, PublisherOptions, SubscriberOptions,
+    Bytes, ConnectError, ConnectOptions, Connection, Flat, Payload, Pod, Publisher, PublisherOptions,
+    SubscriberOptions,
 };
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
@@ -16,6 +17,11 @@ use super::{
     Folder, PATIENCE, POLITE, REPOSITORY, Running, STUBBORN, blockcast, component, output, stderr, stdout,
     without_a_reader,
 };
+
+/// Connects to a host, however busy the machine is.
+fn connect(socket: impl AsRef<Path>) -> Connection {
+    Connection::connect_with(socket, &ConnectOptions::new().patience(PATIENCE)).expect("a host serves")
+}
 
 /// A tool that serves.
 struct Host {
@@ -35,7 +41,7 @@ impl Host {
     }
 
     fn connect(&self) -> Connection {
-        Connection::connect(&self.socket).expect("the host serves")
+        connect(&self.socket)
     }
 
     fn publisher<P: Payload>(&self, topic: &str) -> (Connection, Publisher<P>) {
@@ -94,7 +100,7 @@ fn a_host_runs_a_manifest_and_says_what_it_waits_for() {
     let mut host = Running::until(&["serve", &manifest], "serving at");
     host.says("polite");
     assert_eq!(std::fs::metadata(&socket).expect("a socket").permissions().mode() & 0o777, 0o660);
-    drop(Connection::connect(&socket).expect("it serves"));
+    drop(connect(&socket));
     host.interrupt();
     host.says("waiting for polite, stubborn");
     let (status, printed) = host.end();
@@ -132,7 +138,7 @@ const STALLS_AT: &str = "BLOCKCAST_CLI_TESTS_STALL_AT";
 #[test]
 fn a_host_kills_a_process_that_stalls_a_publisher_if_it_is_told_to() {
     if let Some(socket) = std::env::var_os(STALLS_AT) {
-        let connection = Connection::connect(socket).expect("the host serves");
+        let connection = connect(socket);
         let _subscriber =
             connection.subscriber::<Pod<u32>>("numbers", SubscriberOptions::new()).expect("a subscriber");
         eprintln!("subscribed to numbers");
@@ -193,12 +199,12 @@ fn a_service_takes_the_socket_that_systemd_passes_and_leaves_it_there() {
     // A process may connect before the service has started.
     let client = std::thread::spawn({
         let path = path.clone();
-        move || Connection::connect(path)
+        move || connect(path)
     });
     let mut service = activated(passed, "LISTEN_PID=$$ LISTEN_FDS=1");
     service.says("serving at");
     assert!(service.said.iter().any(|line| line.contains(&*path.to_string_lossy())), "{:?}", service.said);
-    let client = client.join().expect("no panic").expect("the service has answered");
+    let client = client.join().expect("the service has answered");
     service.interrupt();
     let (status, _) = service.end();
     assert!(status.success(), "{status}");
