@@ -67,7 +67,7 @@ pub use control::broker::Broker;
 pub use control::grants::Grants;
 pub use control::start_error::StartError;
 pub use control::stats::{Departed, TopicStats};
-pub use control::untyped::{PublishBytesError, UntypedPublisher};
+pub use control::untyped::{PublishBatchError, PublishBytesError, UntypedPublisher};
 pub use control::wasi_part::{UnknownWasiPart, WasiPart};
 pub use host::library::{self, LibraryError, LibraryFile, LibraryProgram};
 pub use host::linked::{AppOutcome, Async, Blocking};

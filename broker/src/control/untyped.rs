@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use blockcast_blocks::shield::shielded;
-use blockcast_blocks::{InvalidPayload, LoanError, NoRelay, RawLoan, Schema, Sequence, Writer};
+use blockcast_blocks::{InvalidPayload, LoanError, NoRelay, RawSendBatch, Schema, Sequence, Writer};
 
 use crate::control::topic::Topic;
 
@@ -33,6 +33,16 @@ pub enum PublishBytesError {
     /// The check of the layout, or the topic's rule, has panicked.
     #[error("the check of the message has panicked")]
     Panicked,
+}
+
+/// Not all messages of a batch were published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("after {published} messages of the batch: {error}")]
+pub struct PublishBatchError {
+    /// The number of messages that were published: the first ones of the batch.
+    pub published: usize,
+    /// Why the next one was not.
+    pub error: PublishBytesError,
 }
 
 impl UntypedPublisher {
@@ -70,7 +80,44 @@ impl UntypedPublisher {
     ) -> Result<Sequence, PublishBytesError> {
         let mut loan = self.writer.try_loan(len)?;
         fill(&mut loan[..len]);
-        publish(&self.topic, loan, len)
+        let is_checked = check(&self.topic, &loan[..len])?;
+        let published = if is_checked {
+            // SAFETY: the check of the topic's layout has just accepted these bytes, which nobody else can
+            // write.
+            unsafe { loan.publish_valid(len) }
+        } else {
+            loan.publish(len)
+        };
+        Ok(published?)
+    }
+
+    /// Publishes messages, each copied once, which become visible together. Never waits. Returns their
+    /// number.
+    ///
+    /// If no block is free for one of them, those before it become visible first, because subscribers must
+    /// see them to release them.
+    ///
+    /// # Errors
+    /// [`PublishBatchError`], for the first message that cannot be published. Those before it are. No other
+    /// one is.
+    pub fn try_publish_batch<'m>(
+        &mut self,
+        messages: impl IntoIterator<Item = &'m [u8]>,
+    ) -> Result<usize, PublishBatchError> {
+        let mut batch = self.writer.batch();
+        let (mut added, mut failed) = (0, None);
+        for message in messages {
+            if let Err(error) = add(&self.topic, &mut batch, message) {
+                failed = Some(error);
+                break;
+            }
+            added += 1;
+        }
+        match (batch.publish(added), failed) {
+            (Err((published, error)), _) => Err(PublishBatchError { published, error: error.into() }),
+            (Ok(()), Some(error)) => Err(PublishBatchError { published: added, error }),
+            (Ok(()), None) => Ok(added),
+        }
     }
 
     /// Ready once [`try_publish`](Self::try_publish) finds a block for a message of `len` bytes, or fails for
@@ -89,22 +136,31 @@ impl UntypedPublisher {
     }
 }
 
-/// Publishes the first `len` bytes of a block, if the topic's checks accept them.
-fn publish(topic: &Topic, loan: RawLoan<'_>, len: usize) -> Result<Sequence, PublishBytesError> {
+/// Whether the layout of a message was checked. It is not, if nobody here knows it.
+fn check(topic: &Topic, message: &[u8]) -> Result<bool, PublishBytesError> {
     let checks = topic.checks();
     // The checks are user code.
     let checked = shielded(|| {
-        checks.layout.map_or(Ok(()), |check| check(&loan[..len]))?;
-        checks.rule.map_or(Ok(()), |check| check(&loan[..len]))
+        checks.layout.map_or(Ok(()), |check| check(message))?;
+        checks.rule.map_or(Ok(()), |check| check(message))
     });
     checked.map_err(|_| PublishBytesError::Panicked)??;
-    let published = if checks.layout.is_some() {
+    Ok(checks.layout.is_some())
+}
+
+/// Copies a message into a block, and adds it to a batch if the topic's checks accept it.
+fn add(topic: &Topic, batch: &mut RawSendBatch<'_>, message: &[u8]) -> Result<(), PublishBytesError> {
+    let len = message.len();
+    let mut loan = batch.try_loan(len)?;
+    loan[..len].copy_from_slice(message);
+    let is_checked = check(topic, &loan[..len])?;
+    if is_checked {
         // SAFETY: the check of the topic's layout has just accepted these bytes, which nobody else can write.
-        unsafe { loan.publish_valid(len) }
+        unsafe { loan.add_valid(len) }?;
     } else {
-        loan.publish(len)
-    };
-    Ok(published?)
+        loan.add_bytes(len)?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for UntypedPublisher {

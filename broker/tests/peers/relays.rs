@@ -1,7 +1,7 @@
 //! Publishers that pass on messages from elsewhere, and publishers of any layout.
 
-use blockcast_blocks::{NoRelay, Payload, Schema, Validity};
-use blockcast_broker::{Broker, PublishBytesError, UntypedPublisher};
+use blockcast_blocks::{LoanError, NoRelay, Payload, Schema, Validity};
+use blockcast_broker::{Broker, PublishBatchError, PublishBytesError, UntypedPublisher};
 use blockcast_publisher::PublisherOptions;
 use blockcast_subscriber::{RecvError, Subscriber, SubscriberOptions};
 
@@ -145,4 +145,42 @@ fn a_rule_and_a_panic_in_it_refuse_bytes() {
     assert!(matches!(refused, PublishBytesError::Invalid(_)), "{refused}");
     assert_eq!(publisher.try_publish(0, |_| {}).expect_err("panics"), PublishBytesError::Panicked);
     assert_eq!(publisher.try_publish(1, |block| block.fill(1)).expect("accepted").get(), 0);
+}
+
+#[test]
+fn a_batch_of_bytes_is_published_as_far_as_it_can_be() {
+    let broker = Broker::new();
+    let mut numbers = subscriber(&broker, "numbers");
+    let mut relay = relay(&broker, "numbers");
+    let bytes = |number: u64| [number; 3].map(u64::to_ne_bytes).concat();
+    let messages: Vec<_> = (0..1000).map(bytes).collect();
+    let batch = |from: usize| messages[from..].iter().map(|message| &message[..]);
+    assert_eq!(relay.try_publish_batch(batch(0).take(0)), Ok(0));
+    assert_eq!(relay.try_publish_batch(batch(0).take(2)), Ok(2));
+    receive(&mut numbers, 0..2);
+    // One that is not a list of numbers. Its place is reported, and the rest follows.
+    let wrong = batch(2).take(1).chain([&b"wrong"[..]]).chain(batch(3).take(1));
+    let refused = relay.try_publish_batch(wrong).expect_err("not all are correct");
+    assert!(matches!(refused, PublishBatchError { published: 1, error: PublishBytesError::Invalid(_) }));
+    relay.report_lost(1).expect("a relay");
+    assert_eq!(relay.try_publish_batch(batch(3).take(1)), Ok(1));
+    receive(&mut numbers, 2..3);
+    expect_loss(&mut numbers, 1);
+    receive(&mut numbers, 3..4);
+    // More than there are blocks. What was published is visible, so that it can be released.
+    let mut next = 4;
+    while next < messages.len() {
+        let published = match relay.try_publish_batch(batch(next)) {
+            Ok(published) => published,
+            Err(PublishBatchError { published, error }) => {
+                assert!(matches!(error, PublishBytesError::Loan(LoanError::Exhausted { .. })), "{error}");
+                published
+            }
+        };
+        assert!(published > 0, "blocks were released");
+        receive(&mut numbers, next as u64..(next + published) as u64);
+        next += published;
+    }
+    drop(relay);
+    expect_end(&mut numbers);
 }
