@@ -2,17 +2,17 @@
 
     python3 subscriber.py ENDPOINT KEY
 
-Ends when the publisher has ended. The attachment says so: see bridges/SPEC.md.
+Ends when the publisher has ended. The attachment says so. It also shows whether the bytes are those that were
+sent, and whether several messages share a sample: see bridges/SPEC.md.
 """
 
 import sys
 
 import zenoh
 
+import attachments
 import flat_strings
 from publisher import config
-
-END = 1
 
 
 def main(endpoint, key):
@@ -20,10 +20,17 @@ def main(endpoint, key):
         # Kept in a variable: an iterator alone would not keep the subscriber.
         subscriber = session.declare_subscriber(key)
         for sample in subscriber:
-            attachment = sample.attachment.to_bytes() if sample.attachment else b""
-            if attachment[:5] == b"BCST\1" and attachment[5] & END:
+            if sample.attachment is None:
+                continue
+            try:
+                messages = attachments.messages(sample.attachment.to_bytes(), sample.payload.to_bytes())
+            except attachments.Invalid as error:
+                print(error, file=sys.stderr)
+                continue
+            if not messages:
                 return
-            print(*flat_strings.decode(sample.payload.to_bytes()), flush=True)
+            for message in messages:
+                print(*flat_strings.decode(message), flush=True)
 
 
 if __name__ == "__main__":

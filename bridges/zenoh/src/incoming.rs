@@ -18,8 +18,10 @@ use zenoh::sample::{Locality, Sample, SampleFields, SampleKind};
 use zenoh_ext::{AdvancedSubscriber, AdvancedSubscriberBuilderExt as _, HistoryConfig, RecoveryConfig};
 
 use crate::bridge::Context;
+use crate::dropped::Dropped;
 use crate::error::BridgeError;
-use crate::relays::{Incoming, Relays};
+use crate::message::Incoming;
+use crate::relays::Relays;
 use crate::source::LocalTopic;
 use crate::stats::{Counters, count};
 
@@ -51,25 +53,42 @@ struct Inbox {
     origin: Origin,
     fingerprint: u64,
     accepts_others: bool,
+    /// Whether to compare checks.
+    checks: bool,
     counters: Arc<Counters>,
 }
 
 struct State {
     queue: VecDeque<Item>,
+    /// Messages in the queue, or ends of publishers, and bytes of them.
+    messages: usize,
     bytes: usize,
     /// `None` while the thread has them.
     relays: Option<Relays>,
-    /// Dropped messages of clients that are not bridges. Theirs have no numbers.
-    dropped: u64,
+    dropped: Dropped,
     /// Whether zenoh's threads have waited for room in vain.
     is_stuck: bool,
     has_ended: bool,
 }
 
 impl State {
+    fn push(&mut self, item: Item) {
+        self.messages += item.messages();
+        self.bytes += item.len();
+        self.queue.push_back(item);
+    }
+
+    /// Moves the first items to `items`.
+    fn pop(&mut self, items: &mut Vec<Item>) {
+        let some = self.queue.len().min(ITEMS);
+        items.extend(self.queue.drain(..some));
+        self.messages -= items.iter().map(Item::messages).sum::<usize>();
+        self.bytes -= items.iter().map(Item::len).sum::<usize>();
+    }
+
     /// Whether this part of the queue is taken.
     fn is_full(&self, (messages, bytes): (usize, usize)) -> bool {
-        self.queue.len() >= messages || self.bytes >= bytes
+        self.messages >= messages || self.bytes >= bytes
     }
 }
 
@@ -80,6 +99,14 @@ enum Item {
 }
 
 impl Item {
+    /// How many messages it has that are left, or 1 if it is something else.
+    fn messages(&self) -> usize {
+        match self {
+            Self::Message(message) => message.messages().max(1),
+            Self::Gone(_) => 1,
+        }
+    }
+
     /// Bytes of it.
     fn len(&self) -> usize {
         match self {
@@ -106,9 +133,10 @@ impl IncomingTopic {
         );
         let state = State {
             queue: VecDeque::new(),
+            messages: 0,
             bytes: 0,
             relays: Some(relays),
-            dropped: 0,
+            dropped: Dropped::default(),
             is_stuck: false,
             has_ended: false,
         };
@@ -121,6 +149,7 @@ impl IncomingTopic {
             origin: context.origin,
             fingerprint: topic.schema.fingerprint(),
             accepts_others,
+            checks: options.check,
             counters: Arc::clone(&context.counters),
         });
         let thread = {
@@ -157,7 +186,7 @@ impl IncomingTopic {
 
     /// Ends the publishers of a broker that is gone.
     pub(crate) fn close(&self, origin: Origin) {
-        self.inbox.lock().queue.push_back(Item::Gone(origin));
+        self.inbox.lock().push(Item::Gone(origin));
         self.inbox.arrived.notify_one();
     }
 }
@@ -206,7 +235,16 @@ impl Inbox {
             }
             _ => {}
         }
-        self.put(Incoming::new(attachment, payload));
+        if self.checks
+            && let Some(attachment) = &attachment
+            && let Err(error) = attachment.verify(payload.slices())
+        {
+            return self.refuse(&error.to_string());
+        }
+        match Incoming::new(attachment, payload) {
+            Ok(message) => self.put(message),
+            Err(error) => self.refuse(&error.to_string()),
+        }
     }
 
     fn refuse(&self, why: &str) {
@@ -216,10 +254,7 @@ impl Inbox {
 
     fn put(&self, mut message: Incoming) {
         let mut state = self.lock();
-        if message.attachment.is_none() {
-            message.missing = std::mem::take(&mut state.dropped);
-        }
-        let len = message.payload.len();
+        state.dropped.tell(&mut message);
         if state.queue.is_empty()
             && let Some(relays) = &mut state.relays
             && relays.is_open(&message)
@@ -229,18 +264,15 @@ impl Inbox {
             }
             // Its number was taken note of, so it waits even if it is larger than the limit.
         } else {
-            let is_end = message.attachment.is_some_and(|attachment| attachment.is_end);
+            let (len, is_end) = (message.payload.len(), message.is_end());
             state = self.wait_for_room(state, len, is_end);
             if self.lacks_room(&state, len, is_end) {
                 // The next one of the same publisher shows the gap.
-                if message.attachment.is_none() {
-                    state.dropped = message.missing + 1;
-                }
+                state.dropped.add(&message);
                 return;
             }
         }
-        state.bytes += len;
-        state.queue.push_back(Item::Message(message));
+        state.push(Item::Message(message));
         drop(state);
         self.arrived.notify_one();
     }
@@ -248,7 +280,7 @@ impl Inbox {
     fn lacks_room(&self, state: &State, len: usize, is_end: bool) -> bool {
         let (messages, bytes) = self.limit;
         // Ends take no memory, and are worth more room.
-        state.queue.len() >= messages << u32::from(is_end) || state.bytes.saturating_add(len) > bytes
+        state.messages >= messages << u32::from(is_end) || state.bytes.saturating_add(len) > bytes
     }
 
     /// Waits until half of the queue is free, if there is no room and zenoh's threads wait.
@@ -291,9 +323,7 @@ impl Inbox {
             }
             // Meanwhile, zenoh's threads put messages into the queue.
             let Some(mut relays) = state.relays.take() else { continue };
-            let some = state.queue.len().min(ITEMS);
-            items.extend(state.queue.drain(..some));
-            state.bytes -= items.iter().map(Item::len).sum::<usize>();
+            state.pop(&mut items);
             if self.patience.is_some() && !state.is_full(self.half()) {
                 state.is_stuck = false;
                 self.room.notify_all();

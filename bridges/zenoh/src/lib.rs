@@ -35,23 +35,34 @@
 //! broker, no bridge sends on. Run one bridge for each broker and network: with two, every message still
 //! arrives once, but travels twice.
 //!
+//! Zenoh can deliver wrong bytes if it gives a link up. Each message carries a [check](BridgeOptions::check),
+//! so a bridge refuses those, which are lost and counted then.
+//!
 //! # What it costs
 //! Sending copies nothing here, except messages of up to 1 KiB: zenoh copies the block's bytes once, into its
 //! own buffers. With a [cache](BridgeOptions::cache), there is one copy more. Receiving copies each message
 //! once, into a block of the broker, and checks it there if the broker knows the layout. A thread for each
-//! topic and direction.
+//! topic and direction. What zenoh does for each message is most of what a small one costs: with
+//! [`BridgeOptions::batch`], small messages share it.
 //!
 //! `bridges/SPEC.md` specifies what travels.
 
 mod bridge;
 mod clock;
+mod dropped;
 mod echo;
 mod error;
 mod farewells;
 mod incoming;
+mod message;
 mod options;
 mod outgoing;
+mod outlet;
+mod packer;
 mod relays;
+mod seldom;
+mod sender;
+mod sending;
 mod source;
 mod spent;
 mod stats;

@@ -11,6 +11,8 @@ pub struct BridgeOptions {
     pub(crate) back_pressure: bool,
     pub(crate) patience: Duration,
     pub(crate) cache: usize,
+    pub(crate) check: bool,
+    pub(crate) batch: usize,
     pub(crate) interval: Duration,
     pub(crate) linger: Duration,
     pub(crate) round_trips: Duration,
@@ -34,6 +36,8 @@ impl Default for BridgeOptions {
             back_pressure: false,
             patience: Duration::from_secs(1),
             cache: 0,
+            check: true,
+            batch: 0,
             interval: Duration::from_millis(100),
             linger: Duration::from_secs(10),
             round_trips: Duration::from_secs(5),
@@ -77,9 +81,33 @@ impl BridgeOptions {
     /// Sets the number of messages of each topic that are kept for those who missed some: other bridges ask
     /// for what was lost on the way, and get it if it is among these. Late bridges get them as a history.
     /// Costs a copy of each message. 0, the default, keeps none.
+    ///
+    /// With [batches](Self::batch), this is the number of batches: each is kept, or not, as a whole.
     #[must_use]
     pub fn cache(mut self, messages: usize) -> Self {
         self.cache = messages;
+        self
+    }
+
+    /// Sets whether each message carries a check of its bytes, and whether it is compared when a message
+    /// arrives. One that has other bytes is refused and counted, and subscribers receive it as a loss. On by
+    /// default, because zenoh can deliver wrong bytes. README.md says what it costs.
+    #[must_use]
+    pub fn check(mut self, check: bool) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// Lets small messages of a publisher that follow each other share a sample of zenoh, which is much
+    /// cheaper: those that are there when the bridge can send, of up to 1 KiB each, in a payload of up to
+    /// this number of bytes. 0, the default, lets none. 32 KiB is a good number: what fits into one of
+    /// zenoh's own batches of 64 KiB costs least. No message waits for others.
+    ///
+    /// Bridges that receive need no setting. Other clients of zenoh get several messages in one payload, so
+    /// set this where all subscribers are bridges. What zenoh drops, if it is slow, it drops together.
+    #[must_use]
+    pub fn batch(mut self, bytes: usize) -> Self {
+        self.batch = bytes;
         self
     }
 
@@ -109,7 +137,8 @@ impl BridgeOptions {
     }
 
     /// Sets how many messages of a topic, and bytes of them, wait for blocks at most. Later ones are lost,
-    /// and counted. 1024 messages and 64 MiB by default.
+    /// and counted. 1024 messages and 64 MiB by default. A [batch](Self::batch) that finds room for one
+    /// message waits as a whole.
     #[must_use]
     pub fn waiting(mut self, messages: usize, bytes: usize) -> Self {
         self.waiting = (messages, bytes);

@@ -4,42 +4,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use blockcast_blocks::{LoanError, Schema};
-use blockcast_bridge_core::{Arrival, Attachment, Origin, Streams};
-use blockcast_broker::{PublishBytesError, UntypedPublisher};
+use blockcast_bridge_core::{Arrival, Origin, Streams};
+use blockcast_broker::{PublishBatchError, PublishBytesError, UntypedPublisher};
 use blockcast_publisher::PublisherOptions;
-use zenoh::bytes::ZBytes;
 
+use crate::message::{Incoming, Remote};
+use crate::seldom::Seldom;
 use crate::source::Source;
 use crate::stats::{Counters, count};
 
 /// Publishers of a topic whose next messages are remembered at most, so that gaps are found even if they come
 /// back after a while.
-const REMEMBERED: usize = 4096;
-
-/// A publisher elsewhere: a broker and its number there, or all clients that are not bridges together.
-type Remote = Option<(Origin, u64)>;
-
-/// A message, or the end of a publisher.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    /// `None` from a client that is not a bridge.
-    pub(crate) attachment: Option<Attachment>,
-    pub(crate) payload: ZBytes,
-    /// Messages that are missing before it and not reported yet.
-    pub(crate) missing: u64,
-    /// Whether its number was taken note of.
-    is_noted: bool,
-}
-
-impl Incoming {
-    pub(crate) fn new(attachment: Option<Attachment>, payload: ZBytes) -> Self {
-        Self { attachment, payload, missing: 0, is_noted: false }
-    }
-
-    fn remote(&self) -> Remote {
-        self.attachment.map(|attachment| (attachment.origin, attachment.publisher))
-    }
-}
+pub(crate) const REMEMBERED: usize = 4096;
 
 /// Publishers, in ascending order.
 #[derive(Debug, Default)]
@@ -90,6 +66,9 @@ pub(crate) struct Relays {
     open: OpenPublishers,
     streams: Streams,
     counters: Arc<Counters>,
+    /// Publishers and messages that were refused.
+    refused: Seldom,
+    invalid: Seldom,
 }
 
 impl Relays {
@@ -108,6 +87,8 @@ impl Relays {
             open: OpenPublishers::default(),
             streams: Streams::new(REMEMBERED),
             counters: Arc::clone(counters),
+            refused: Seldom::default(),
+            invalid: Seldom::default(),
         }
     }
 
@@ -117,35 +98,23 @@ impl Relays {
         self.open.get(&message.remote()).is_some()
     }
 
-    /// Publishes a message here, or drops it if it has arrived before. Opens its publisher, if it is not
-    /// open.
+    /// Publishes a message, or the rest of a batch, here, or drops what has arrived before. Opens its
+    /// publisher, if it is not open.
     ///
     /// # Errors
-    /// [`Full`]: call this again once there is a [block](Self::poll_block).
+    /// [`Full`]: call this again once there is a [block](Self::poll_block). The message knows what was
+    /// published of it.
     pub(crate) fn take(&mut self, message: &mut Incoming) -> Result<(), Full> {
-        if !message.is_noted {
-            if let Some(attachment) = &message.attachment {
-                match self.streams.arrive(attachment) {
-                    Arrival::Next { missing } => message.missing += missing,
-                    Arrival::Old => {
-                        count(&self.counters.repeated, 1);
-                        return Ok(());
-                    }
-                }
-            }
-            message.is_noted = true;
-            if message.missing > 0 {
-                count(&self.counters.missing, message.missing);
-            }
+        if !message.is_noted && !self.note(message) {
+            return Ok(());
         }
-        let (remote, is_end) =
-            (message.remote(), message.attachment.is_some_and(|attachment| attachment.is_end));
+        let (remote, is_end) = (message.remote(), message.is_end());
         if is_end && message.missing == 0 {
             self.open.remove(&remote);
             return Ok(());
         }
         let Some(publisher) = self.publisher(remote) else {
-            count(&self.counters.refused, u64::from(!is_end));
+            count(&self.counters.refused, message.messages() as u64);
             return Ok(());
         };
         // Opened as a relay.
@@ -154,6 +123,35 @@ impl Relays {
             self.open.remove(&remote);
             return Ok(());
         }
+        if message.is_batch() { self.publish_batch(remote, message) } else { self.publish(remote, message) }
+    }
+
+    /// Takes note of the numbers of a message or a batch. Returns `false` if it has arrived before.
+    fn note(&mut self, message: &mut Incoming) -> bool {
+        if let Some(attachment) = &message.attachment {
+            match self.streams.arrive_after(attachment, message.dropped) {
+                Arrival::Next { missing, repeated } => {
+                    message.missing += missing;
+                    if repeated > 0 {
+                        count(&self.counters.repeated, u64::from(repeated));
+                        message.skip(repeated);
+                    }
+                }
+                Arrival::Old => {
+                    count(&self.counters.repeated, u64::from(attachment.messages.max(1)));
+                    return false;
+                }
+            }
+        }
+        message.is_noted = true;
+        if message.missing > 0 {
+            count(&self.counters.missing, message.missing);
+        }
+        true
+    }
+
+    fn publish(&mut self, remote: Remote, message: &Incoming) -> Result<(), Full> {
+        let Some(publisher) = self.open.get(&remote) else { return Ok(()) };
         let len = message.payload.len();
         let published = publisher.try_publish(len, |mut block| {
             for slice in message.payload.slices() {
@@ -163,19 +161,53 @@ impl Relays {
             }
         });
         match published {
-            Ok(_) => {
-                count(&self.counters.received, 1);
-                count(&self.counters.received_bytes, len as u64);
-            }
+            Ok(_) => self.count(1, len),
             Err(PublishBytesError::Loan(LoanError::Exhausted { .. })) => return Err(Full(len)),
-            Err(error) => {
-                // Nobody gets it.
-                let _ = publisher.report_lost(1);
-                count(&self.counters.refused, 1);
-                tracing::warn!(topic = &*self.topic, %error, "a message from elsewhere was refused");
+            Err(error) => self.refuse(remote, &error),
+        }
+        Ok(())
+    }
+
+    /// Publishes the rest of a batch, of which each message is refused by itself.
+    fn publish_batch(&mut self, remote: Remote, message: &mut Incoming) -> Result<(), Full> {
+        while let Some(publisher) = self.open.get(&remote)
+            && message.messages() > 0
+        {
+            let outcome = message.with_rest(|messages| publisher.try_publish_batch(messages));
+            let (published, error) = match outcome {
+                Ok(published) => (published, None),
+                Err(PublishBatchError { published, error }) => (published, Some(error)),
+            };
+            let bytes = message.skip(u32::try_from(published).unwrap_or(u32::MAX));
+            self.count(published, bytes);
+            match error {
+                // Then all of them were published.
+                None => return Ok(()),
+                Some(PublishBytesError::Loan(LoanError::Exhausted { .. })) => {
+                    return Err(Full(message.next_len()));
+                }
+                Some(error) => {
+                    self.refuse(remote, &error);
+                    message.skip(1);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Counts what was published.
+    fn count(&self, messages: usize, bytes: usize) {
+        count(&self.counters.received, messages as u64);
+        count(&self.counters.received_bytes, bytes as u64);
+    }
+
+    /// Nobody gets a message of this publisher.
+    fn refuse(&mut self, remote: Remote, error: &PublishBytesError) {
+        if let Some(publisher) = self.open.get(&remote) {
+            let _ = publisher.report_lost(1);
+        }
+        count(&self.counters.refused, 1);
+        self.invalid.warn(&self.topic, "a message from elsewhere was refused", error);
     }
 
     /// Ready once there is a block for the message.
@@ -208,9 +240,7 @@ impl Relays {
                 Ok(publisher) => {
                     self.open.insert(remote, publisher);
                 }
-                Err(error) => {
-                    tracing::warn!(topic = &*self.topic, error, "a publisher elsewhere was refused");
-                }
+                Err(error) => self.refused.warn(&self.topic, "a publisher elsewhere was refused", &error),
             }
         }
         self.open.get(&remote)

@@ -19,8 +19,8 @@ pub struct BridgeStats {
     pub received_bytes: u64,
     /// Messages that have not arrived, or that were dropped for lack of blocks.
     pub missing: u64,
-    /// Messages that were refused: without a correct attachment or schema, too large, or not a value of the
-    /// topic's layout.
+    /// Messages that were refused: without a correct attachment or schema, with other bytes than were sent,
+    /// too large, or not a value of the topic's layout. A batch that is refused as a whole counts once.
     pub refused: u64,
     /// Messages that have arrived more than once.
     pub repeated: u64,

@@ -112,46 +112,53 @@ fn receive(subscriber: &mut Subscriber<Numbers>) -> u64 {
 
 #[test]
 fn with_back_pressure_a_slow_subscriber_loses_nothing() {
-    let pair = Pair::new("slow", narrow().patience(PATIENCE));
-    let (publisher, mut subscriber) = numbers(&pair);
-    let publishing = std::thread::spawn(move || publish(publisher));
-    assert_eq!(receive(&mut subscriber), 0);
-    publishing.join().expect("it has published");
-    assert_eq!(pair.receiving.stats().missing, 0);
+    for batch in [0, 1 << 10] {
+        let pair = Pair::new(&format!("slow-{batch}"), narrow().patience(PATIENCE).batch(batch));
+        let (publisher, mut subscriber) = numbers(&pair);
+        let publishing = std::thread::spawn(move || publish(publisher));
+        assert_eq!(receive(&mut subscriber), 0);
+        publishing.join().expect("it has published");
+        assert_eq!(pair.receiving.stats().missing, 0);
+    }
 }
 
 #[test]
 fn a_subscriber_that_takes_nothing_holds_zenoh_up_once() {
-    let pair = Pair::new("stuck", narrow().patience(Duration::from_millis(10)));
-    let (publisher, mut subscriber) = numbers(&pair);
-    publish(publisher);
-    let deadline = Instant::now() + PATIENCE;
-    while pair.sending.stats().sent < MESSAGES {
-        assert!(Instant::now() < deadline, "zenoh is held up");
-        std::thread::sleep(Duration::from_millis(2));
+    for batch in [0, 1 << 10] {
+        let pair =
+            Pair::new(&format!("stuck-{batch}"), narrow().patience(Duration::from_millis(10)).batch(batch));
+        let (publisher, mut subscriber) = numbers(&pair);
+        publish(publisher);
+        let deadline = Instant::now() + PATIENCE;
+        while pair.sending.stats().sent < MESSAGES {
+            assert!(Instant::now() < deadline, "zenoh is held up");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let missing = receive(&mut subscriber);
+        assert!((1..MESSAGES).contains(&missing), "{missing}");
+        assert_eq!(pair.receiving.stats().missing, missing);
     }
-    let missing = receive(&mut subscriber);
-    assert!((1..MESSAGES).contains(&missing), "{missing}");
-    assert_eq!(pair.receiving.stats().missing, missing);
 }
 
 /// Small messages are sent in batches and as copies, large ones from their blocks.
 #[test]
 fn small_and_large_messages_of_a_topic_keep_their_order() {
-    let pair = Pair::new("sizes", BridgeOptions::new().patience(PATIENCE));
-    let mut received = pair.to.subscriber::<Bytes>("bytes", SubscriberOptions::new()).expect("it opens");
-    let options = PublisherOptions::new().block_size(8 << 10).blocks(1024);
-    let mut bytes = pair.from.publisher::<Bytes>("bytes", options).expect("it opens");
-    pair.join();
-    let len = |number: usize| if number % 700 == 699 { 8 << 10 } else { number % 1025 };
-    for number in 0..2100 {
-        let message = vec![number as u8; len(number)];
-        bytes.blocking_loan(deadline()).expect("a block").send(&message[..]).expect("it fits");
+    for batch in [0, 4 << 10] {
+        let pair = Pair::new(&format!("sizes-{batch}"), BridgeOptions::new().patience(PATIENCE).batch(batch));
+        let mut received = pair.to.subscriber::<Bytes>("bytes", SubscriberOptions::new()).expect("it opens");
+        let options = PublisherOptions::new().block_size(8 << 10).blocks(1024);
+        let mut bytes = pair.from.publisher::<Bytes>("bytes", options).expect("it opens");
+        pair.join();
+        let len = |number: usize| if number % 700 == 699 { 8 << 10 } else { number % 1025 };
+        for number in 0..2100 {
+            let message = vec![number as u8; len(number)];
+            bytes.blocking_loan(deadline()).expect("a block").send(&message[..]).expect("it fits");
+        }
+        drop(bytes);
+        for number in 0..2100 {
+            let message = received.blocking_recv_ref(deadline()).expect("it was published");
+            assert!(message.view() == vec![number as u8; len(number)], "message {number}");
+        }
+        assert_eq!(received.blocking_recv_ref(deadline()).err(), Some(RecvError::Ended));
     }
-    drop(bytes);
-    for number in 0..2100 {
-        let message = received.blocking_recv_ref(deadline()).expect("it was published");
-        assert!(message.view() == vec![number as u8; len(number)], "message {number}");
-    }
-    assert_eq!(received.blocking_recv_ref(deadline()).err(), Some(RecvError::Ended));
 }

@@ -34,6 +34,8 @@ const TOPIC: &str = "messages";
 const PREFIX: &str = "beside";
 /// Messages that a cache keeps.
 const CACHED: usize = 100;
+/// Bytes that share a sample.
+const BATCH: usize = 32 << 10;
 /// Nanoseconds between the first message that arrives and the first that is measured.
 const WARMING: u64 = 200_000_000;
 /// Between repetitions of the end.
@@ -68,7 +70,13 @@ fn session(role: Role, endpoint: &str) -> Result<Session, Failure> {
 fn bridge(candidate: Candidate, session: &Session) -> Result<(Broker, Bridge), Failure> {
     let broker = Broker::new();
     let cache = if candidate == Candidate::CachingBridge { CACHED } else { 0 };
-    let options = BridgeOptions::new().back_pressure(true).cache(cache).interval(Duration::from_millis(10));
+    let batch = if candidate == Candidate::BridgeBatch { BATCH } else { 0 };
+    let options = BridgeOptions::new()
+        .back_pressure(true)
+        .cache(cache)
+        .batch(batch)
+        .check(candidate != Candidate::BridgeUnchecked)
+        .interval(Duration::from_millis(10));
     let rules = Rules::new(PREFIX)?.with(Rule::new(TOPIC, Direction::Both))?;
     let bridge = Bridge::new(&broker, session.clone(), rules, options)?;
     Ok((broker, bridge))
@@ -158,7 +166,10 @@ fn send(candidate: Candidate, session: &Session, bytes: usize, pace: &Pace) -> R
                 publisher.put(template.clone()).wait()
             })
         }
-        Candidate::Bridge | Candidate::CachingBridge => {
+        Candidate::Bridge
+        | Candidate::BridgeBatch
+        | Candidate::BridgeUnchecked
+        | Candidate::CachingBridge => {
             let (broker, bridge) = bridge(candidate, session)?;
             // A MiB, or a few large ones: enough to keep both sides busy, and little for caches.
             let blocks = ((1 << 20) / bytes).clamp(8, 1024) as u32;
@@ -373,7 +384,10 @@ fn receive(candidate: Candidate, session: &Session, bytes: usize) -> Result<(), 
             say("ready");
             hear();
         }
-        Candidate::Bridge | Candidate::CachingBridge => receive_bridged(candidate, session)?,
+        Candidate::Bridge
+        | Candidate::BridgeBatch
+        | Candidate::BridgeUnchecked
+        | Candidate::CachingBridge => receive_bridged(candidate, session)?,
     }
     Ok(())
 }

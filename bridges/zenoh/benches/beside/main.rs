@@ -25,6 +25,10 @@ enum Candidate {
     Channel,
     /// A publisher and a subscriber of Blockcast, with a bridge on each side
     Bridge,
+    /// The same, if small messages share samples of zenoh
+    BridgeBatch,
+    /// Without the check of the bytes
+    BridgeUnchecked,
     /// zenoh-ext's advanced publisher and subscriber, with a cache
     Advanced,
     /// Through bridges that keep a cache
@@ -43,7 +47,7 @@ enum Measure {
 #[derive(Clone, Debug, Parser)]
 #[command(about = "The bridge beside bare zenoh")]
 struct Arguments {
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["zenoh", "channel", "bridge", "advanced", "caching-bridge"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["zenoh", "channel", "bridge", "bridge-batch", "bridge-unchecked", "advanced", "caching-bridge"])]
     candidates: Vec<Candidate>,
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["throughput", "latency"])]
     measures: Vec<Measure>,

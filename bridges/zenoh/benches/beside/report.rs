@@ -16,6 +16,8 @@ impl Candidate {
             Self::Zenoh => "zenoh, callback",
             Self::Channel => "zenoh, channel",
             Self::Bridge => "bridge",
+            Self::BridgeBatch => "bridge, batches",
+            Self::BridgeUnchecked => "bridge, unchecked",
             Self::Advanced => "zenoh, advanced",
             Self::CachingBridge => "bridge with cache",
         }
@@ -24,7 +26,9 @@ impl Candidate {
     /// Whom it is compared with.
     fn baseline(self) -> Self {
         match self {
-            Self::Zenoh | Self::Channel | Self::Bridge => Self::Zenoh,
+            Self::Zenoh | Self::Channel | Self::Bridge | Self::BridgeBatch | Self::BridgeUnchecked => {
+                Self::Zenoh
+            }
             Self::Advanced | Self::CachingBridge => Self::Advanced,
         }
     }

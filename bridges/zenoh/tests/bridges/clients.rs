@@ -88,8 +88,9 @@ fn a_client_receives_the_bytes_the_schema_and_the_attachment() {
         assert_eq!(sample.encoding().to_string(), encoding);
         let attachment = sample.attachment().expect("bridges attach something").to_bytes();
         let attachment = blockcast_bridge_core::Attachment::decode(&attachment).expect("a correct one");
+        assert!(attachment.check.is_some() && attachment.verify(sample.payload().slices()).is_ok());
         assert_eq!(attachment.origin, side.bridge.origin());
-        assert_eq!((attachment.sequence, attachment.is_end), (number, false));
+        assert_eq!((attachment.sequence, attachment.messages), (number, 1));
         assert_eq!(attachment.fingerprint, Numbers::schema().fingerprint());
         assert!(attachment.time > 1_700_000_000_000_000_000, "{}", attachment.time);
     }
@@ -97,5 +98,6 @@ fn a_client_receives_the_bytes_the_schema_and_the_attachment() {
     let end = samples.recv_timeout(PATIENCE).expect("the end is sent");
     let attachment = end.attachment().expect("bridges attach something").to_bytes();
     let attachment = blockcast_bridge_core::Attachment::decode(&attachment).expect("a correct one");
-    assert_eq!((attachment.sequence, attachment.is_end), (10, true));
+    assert_eq!((attachment.sequence, attachment.messages), (10, 0));
+    assert!(attachment.check.is_some() && attachment.verify([]).is_ok());
 }

@@ -6,32 +6,15 @@ use blockcast_subscriber::RecvError;
 use zenoh::Wait;
 use zenoh::bytes::ZBytes;
 
-use crate::support::{
-    Folder, Numbers, Side, all, deadline, declare, options, receive, session, subscriber, until,
-};
-
-fn bytes(number: u64) -> Vec<u8> {
-    [number; 3].map(u64::to_ne_bytes).concat()
-}
+use crate::stranger::{ORIGIN, Stranger, bytes};
+use crate::support::{Folder, Numbers, Side, all, deadline, options, receive, session, subscriber, until};
 
 #[test]
 fn hostile_attachments_and_payloads_are_refused_and_counted() {
-    let folder = Folder::new();
-    let place = [folder.endpoint("one")];
-    let side = Side::new(&session(&place, &[]), all(), options());
-    let mut numbers = subscriber(&side.broker, "numbers");
-    let client = session(&[], &place);
-    let (fingerprint, origin) = (Numbers::schema().fingerprint(), Origin::new(9));
-    let key = "test/numbers".to_owned();
-    // Without a token, the bridge asks for nothing.
-    let token = Token { origin, role: Role::Publisher, fingerprint, key: key.clone() };
-    let _token = client.liveliness().declare_token(token.to_key()).wait().expect("it is declared");
-    let publisher = declare(&client, &key);
-    until("the bridge receives", || publisher.matching_status().wait().expect("it answers").matching());
-    let message = |sequence| Attachment::message(origin, 1, sequence).fingerprint(fingerprint);
-    let send = |payload: Vec<u8>, attachment: &[u8]| {
-        publisher.put(payload).attachment(attachment.to_vec()).wait().expect("it is sent");
-    };
+    let (stranger, mut numbers) = Stranger::new(options());
+    let Stranger { side, publisher, fingerprint, .. } = &stranger;
+    let message = |sequence| stranger.message(sequence);
+    let send = |payload: Vec<u8>, attachment: &[u8]| stranger.send(payload, attachment);
     let good = message(0).encode();
     send(bytes(0), &good);
     receive(&mut numbers, 0..1);
@@ -51,7 +34,11 @@ fn hostile_attachments_and_payloads_are_refused_and_counted() {
         changed(7, 1),
         changed(39, 0xff),
         changed(40, 0),
-        good[..55].to_vec(),
+        // A check that no flag announces, one that is wrong, and as many messages as there can be.
+        changed(60, 1),
+        changed(5, 1),
+        [&message(1).encode()[..56], &[0xff; 4], &[0; 4]].concat(),
+        good[..63].to_vec(),
         [&good[..], b"more"].concat(),
         Vec::new(),
         vec![b'B'; 100_000],
@@ -65,7 +52,7 @@ fn hostile_attachments_and_payloads_are_refused_and_counted() {
     refused += 2;
     until("it is refused", || side.bridge.stats().refused == refused);
     // Its own origin, which would be a loop. Nothing comes of it.
-    let own = Attachment::message(side.bridge.origin(), 1, 50).fingerprint(fingerprint);
+    let own = Attachment { origin: side.bridge.origin(), ..message(50) };
     send(bytes(9), &own.encode());
     // A repetition.
     send(bytes(9), &good);
@@ -87,7 +74,7 @@ fn hostile_attachments_and_payloads_are_refused_and_counted() {
     // Many publishers: as many as allowed.
     let refused = side.bridge.stats().refused;
     for number in 2..200 {
-        let attachment = Attachment::message(origin, number, 0).fingerprint(fingerprint);
+        let attachment = Attachment { publisher: number, ..message(0) };
         send(bytes(number), &attachment.encode());
     }
     for number in 2..65 {
@@ -96,7 +83,7 @@ fn hostile_attachments_and_payloads_are_refused_and_counted() {
     until("the others are refused", || side.bridge.stats().refused == refused + 200 - 65);
     // An end for each, with something in it.
     for number in 1..200 {
-        let attachment = Attachment::end(origin, number, FAR + 1).fingerprint(fingerprint);
+        let attachment = Attachment::end(ORIGIN, number, FAR + 1).fingerprint(*fingerprint);
         publisher
             .put(ZBytes::from("ignored"))
             .attachment(attachment.encode().to_vec())

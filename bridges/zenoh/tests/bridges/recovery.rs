@@ -3,11 +3,11 @@
 use crate::faults::{Flow, Link};
 use crate::support::{Counting, patient, publish, publish_until_one_arrives, publisher, subscriber, until};
 
-/// What happens to messages that are published while the link is severed, if the last of them are kept.
-/// Returns how many of them arrive.
+/// What happens to messages that are published while the link is severed, if the last of them are kept, in
+/// samples of up to `batch` bytes. Returns how many of them arrive.
 #[track_caller]
-fn arrive_late(messages: u64, cache: usize) -> u64 {
-    let link = Link::new(patient().cache(cache).back_pressure(true));
+fn arrive_late(messages: u64, cache: usize, batch: usize) -> u64 {
+    let link = Link::new(patient().cache(cache).back_pressure(true).batch(batch));
     let mut counting = Counting::new(subscriber(&link.other.broker, "numbers"));
     let mut numbers = publisher(&link.one.broker, "numbers");
     link.one.sends(1);
@@ -38,12 +38,18 @@ fn arrive_late(messages: u64, cache: usize) -> u64 {
 
 #[test]
 fn a_cache_that_is_large_enough_loses_nothing() {
-    assert_eq!(arrive_late(500, 1000), 500);
+    assert_eq!(arrive_late(500, 1000, 0), 500);
 }
 
 #[test]
 fn a_cache_that_is_too_small_reports_the_rest_as_lost() {
-    assert_eq!(arrive_late(500, 20), 20);
+    assert_eq!(arrive_late(500, 20, 0), 20);
+}
+
+/// A cache keeps whole batches.
+#[test]
+fn a_cache_of_batches_that_is_large_enough_loses_nothing() {
+    assert_eq!(arrive_late(500, 1000, 32 << 10), 500);
 }
 
 /// Publishing goes on while the link is severed, and while what is missing is asked for. Zenoh asks when the

@@ -84,7 +84,12 @@ fn in_a_ring_of_brokers_every_message_arrives_once() {
     let folder = Folder::new();
     let [a, b] = ["a", "b"].map(|name| folder.endpoint(name));
     let sessions = [session(from_ref(&a), &[]), session(from_ref(&b), from_ref(&a)), session(&[], &[a, b])];
-    let sides = sessions.each_ref().map(|session| Side::new(session, all(), options().back_pressure(true)));
+    // Some messages share samples, and others do not.
+    let mut batches = [32 << 10, 0, 100].into_iter();
+    let sides = sessions.each_ref().map(|session| {
+        let batch = batches.next().expect("one for each");
+        Side::new(session, all(), options().back_pressure(true).batch(batch))
+    });
     exchange(&sides.each_ref().map(|side| &side.broker));
 }
 

@@ -20,10 +20,13 @@ fn everything_arrives_once(here: &Broker, twins: [Source; 2]) {
     let there = Side::new(&session(&place, &[]), all(), options());
     let own = [folder.endpoint("two")];
     let sessions = [session(&own, &place), session(&[], &[place[0].clone(), own[0].clone()])];
+    let batching = sessions[0].zid();
     let mut sessions = sessions.into_iter();
     let bridges = twins.map(|source| {
         let session = sessions.next().expect("one for each");
-        Bridge::new(source, session, all(), options()).expect("it starts")
+        // One of them lets messages share samples.
+        let options = options().batch(if session.zid() == batching { 1 << 10 } else { 0 });
+        Bridge::new(source, session, all(), options).expect("it starts")
     });
     assert_eq!(bridges[0].origin(), bridges[1].origin());
     assert_ne!(bridges[0].origin(), there.bridge.origin());
