@@ -1,6 +1,6 @@
 //! [`Bridge`], and the thread that decides which topics it carries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,10 @@ use crate::error::BridgeError;
 use crate::farewells::Farewells;
 use crate::incoming::IncomingTopic;
 use crate::options::BridgeOptions;
+use crate::others::Others;
 use crate::outgoing::Outgoing;
+use crate::seldom::Seldom;
+use crate::sending::end_all;
 use crate::source::{LocalTopic, Source};
 use crate::stats::{BridgeStats, Counters};
 
@@ -118,8 +121,9 @@ impl Bridge {
             outgoing: BTreeMap::new(),
             incoming: BTreeMap::new(),
             announced: BTreeMap::new(),
-            others: BTreeSet::new(),
+            others: Others::default(),
             gone: BTreeMap::new(),
+            failures: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new().name("blockcast-bridge".to_owned());
         let thread = thread
@@ -184,9 +188,17 @@ struct Worker {
     /// Topics with subscribers here, of which other bridges know.
     announced: BTreeMap<String, (Token, LivelinessToken)>,
     /// What other bridges have.
-    others: BTreeSet<Token>,
+    others: Others,
     /// Publishers' tokens that are gone, and since when. The bridge may have lost the connection only.
     gone: BTreeMap<Token, Instant>,
+    /// What has failed, and for which topics.
+    failures: BTreeMap<(String, &'static str), Seldom>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        end_all(self.outgoing.values_mut().filter_map(Outgoing::take_sending));
+    }
 }
 
 impl Worker {
@@ -224,8 +236,7 @@ impl Worker {
                 }
             }
         }
-        let peers: BTreeSet<_> = self.others.iter().map(|token| token.origin).collect();
-        self.context.counters.peers.store(peers.len() as u64, Ordering::Relaxed);
+        self.context.counters.peers.store(self.others.peers() as u64, Ordering::Relaxed);
     }
 
     /// Looks what has changed, and acts on it.
@@ -250,6 +261,7 @@ impl Worker {
         let is_there = |name: &String| topics.iter().any(|topic| topic.name == *name);
         self.incoming.retain(|name, _| is_there(name));
         self.announced.retain(|name, _| is_there(name));
+        self.failures.retain(|(name, _), _| is_there(name));
         let context = &self.context;
         self.outgoing.retain(|name, outgoing| is_there(name) || outgoing.update(context, false));
         for topic in topics {
@@ -267,6 +279,11 @@ impl Worker {
         }
     }
 
+    /// It is tried again at the next look.
+    fn fail(&mut self, topic: &LocalTopic, what: &'static str, error: &BridgeError) {
+        self.failures.entry((topic.name.clone(), what)).or_default().warn(&topic.name, what, error);
+    }
+
     fn send(&mut self, topic: &LocalTopic, key: &str) {
         self.outgoing.retain(|name, outgoing| *name != topic.name || outgoing.is_of(topic));
         if topic.has_publishers && !self.outgoing.contains_key(&topic.name) {
@@ -274,7 +291,7 @@ impl Worker {
                 Ok(outgoing) => {
                     self.outgoing.insert(topic.name.clone(), outgoing);
                 }
-                Err(error) => tracing::warn!(topic = &*topic.name, %error, "a topic cannot be sent"),
+                Err(error) => self.fail(topic, "a topic cannot be sent", &error),
             }
         }
         if let Some(outgoing) = self.outgoing.get_mut(&topic.name)
@@ -301,7 +318,7 @@ impl Worker {
                 Ok(declared) => {
                     self.announced.insert(topic.name.clone(), (token.clone(), declared));
                 }
-                Err(error) => tracing::warn!(topic = &*topic.name, %error, "a topic cannot be announced"),
+                Err(error) => self.fail(topic, "a topic cannot be announced", &error),
             }
         }
         self.incoming.retain(|name, incoming| *name != topic.name || incoming.is_of(topic));
@@ -316,7 +333,7 @@ impl Worker {
                 Ok(incoming) => {
                     self.incoming.insert(topic.name.clone(), incoming);
                 }
-                Err(error) => tracing::warn!(topic = &*topic.name, %error, "a topic cannot be received"),
+                Err(error) => self.fail(topic, "a topic cannot be received", &error),
             }
         }
     }

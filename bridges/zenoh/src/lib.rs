@@ -56,6 +56,7 @@ mod farewells;
 mod incoming;
 mod message;
 mod options;
+mod others;
 mod outgoing;
 mod outlet;
 mod packer;

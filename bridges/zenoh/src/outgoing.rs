@@ -96,6 +96,11 @@ impl Outgoing {
         has_publishers || self.sending.is_some()
     }
 
+    /// The thread that sends, if there is one. Without it, nothing is sent.
+    pub(crate) fn take_sending(&mut self) -> Option<Sending> {
+        self.sending.take()
+    }
+
     fn start(&mut self, context: &Context) {
         match self.try_start(context) {
             Ok(sending) => {

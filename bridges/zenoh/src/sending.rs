@@ -52,3 +52,45 @@ impl Drop for Sending {
         }
     }
 }
+
+/// Ends all of them. They begin to leave at the same time, because each may have to wait for zenoh.
+pub(crate) fn end_all(sendings: impl IntoIterator<Item = Sending>) {
+    let sendings: Vec<_> = sendings.into_iter().collect();
+    sendings.iter().for_each(|sending| sending.order(LEAVE));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn all_leave_at_the_same_time() {
+        let (leaving, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let until = |is_true: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !is_true() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            is_true()
+        };
+        let start = |_| {
+            let (leaving, together) = (Arc::clone(&leaving), Arc::clone(&together));
+            let make = |orders: Arc<AtomicU8>| {
+                move || {
+                    until(&|| orders.load(Ordering::Relaxed) == LEAVE);
+                    leaving.fetch_add(1, Ordering::Relaxed);
+                    let all = until(&|| leaving.load(Ordering::Relaxed) == 3);
+                    together.fetch_add(usize::from(all), Ordering::Relaxed);
+                }
+            };
+            Sending::start("test", make).expect("a thread")
+        };
+        let sendings: Vec<_> = (0..3).map(start).collect();
+        assert!(!sendings.iter().any(Sending::is_finished));
+        end_all(sendings);
+        assert_eq!(together.load(Ordering::Relaxed), 3, "each waited for the others");
+    }
+}
