@@ -14,15 +14,16 @@ use blockcast_zenoh::{Bridge, BridgeOptions, BridgeStats, Direction, Pattern, Ru
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use tracing_subscriber::EnvFilter;
 use zenoh::Wait;
 use zenoh::config::EndPoint;
 
 /// Carries topics between the programs of this machine and other machines, over zenoh.
 ///
-/// Connects to the host that serves this machine's topics (`blockcast serve`). Ends cleanly on Ctrl-C. The
-/// variable RUST_LOG chooses what is logged. The exit code is 2 if an argument or the configuration is wrong,
-/// and 1 if it cannot do its work.
+/// Connects to the host that serves this machine's topics (`blockcast serve`). Ends cleanly on Ctrl-C, and at
+/// once on a second one. The variable RUST_LOG chooses what is logged. The exit code is 2 if an argument or
+/// the configuration is wrong, and 1 if it cannot do its work.
 #[derive(Debug, Parser)]
 #[command(name = "blockcast-bridge", version)]
 struct Arguments {
@@ -60,11 +61,13 @@ struct Arguments {
     #[arg(long, value_name = "PATTERN")]
     deny: Vec<String>,
     /// Carry this topic, and accept messages of clients that are not bridges if they have this schema, as in
-    /// words=flat1/u32:string. Both ways, unless --in or --out name the topic. May be repeated
+    /// words=flat1/u32:string. In the topic, write = as \= and \ as \\. Both ways, unless --in or --out name
+    /// the topic. May be repeated
     #[arg(long, value_name = "TOPIC=SCHEMA", value_parser = pair)]
     schema: Vec<(String, String)>,
     /// Carry this topic under this key, instead of the prefix and its name, as in camera/front=site/camera/7.
-    /// Both ways, unless --in or --out name the topic. May be repeated
+    /// In the topic, write = as \= and \ as \\. Both ways, unless --in or --out name the topic. May be
+    /// repeated
     #[arg(long, value_name = "TOPIC=KEY", value_parser = pair)]
     key: Vec<(String, String)>,
     /// Let publishers of this machine wait for zenoh, instead of losing messages
@@ -73,6 +76,14 @@ struct Arguments {
     /// Keep this number of each topic's messages for bridges that have missed some
     #[arg(long, value_name = "MESSAGES", default_value_t = 0)]
     cache: usize,
+    /// Let messages of up to 1 KiB share samples of zenoh, of up to this number of bytes, such as 32768. That
+    /// is faster, but only bridges understand such samples. By default, none do
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    batch: usize,
+    /// Send messages without a check of their bytes, and do not compare that of others. Zenoh can deliver
+    /// wrong bytes
+    #[arg(long)]
+    unchecked: bool,
     /// Print counters this often, in seconds. They are also printed at the end
     #[arg(long, value_name = "SECONDS")]
     stats: Option<u64>,
@@ -110,9 +121,15 @@ fn run(arguments: &Arguments, rules: Rules, config: zenoh::Config) -> Result<(),
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (sender, asked) = mpsc::channel();
     std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            eprintln!("blockcast-bridge: ending; a second signal ends it at once");
             // Otherwise it is ending already.
             let _ = sender.send(());
+        }
+        if let Some(signal) = signals.next() {
+            // As if it had not been caught.
+            let _ = emulate_default_handler(signal);
         }
     });
     let session = zenoh::open(config).wait()?;
@@ -120,7 +137,11 @@ fn run(arguments: &Arguments, rules: Rules, config: zenoh::Config) -> Result<(),
     let options = ConnectOptions::new().name("blockcast-bridge");
     let options = arguments.host_user.into_iter().fold(options, ConnectOptions::host_user);
     let connection = Arc::new(Connection::connect_with(path, &options)?);
-    let options = BridgeOptions::new().back_pressure(arguments.back_pressure).cache(arguments.cache);
+    let options = BridgeOptions::new()
+        .back_pressure(arguments.back_pressure)
+        .cache(arguments.cache)
+        .batch(arguments.batch)
+        .check(!arguments.unchecked);
     let bridge = Bridge::new(connection, session.clone(), rules, options)?;
     eprintln!("blockcast-bridge: running");
     let pause = arguments.stats.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.max(1)));
@@ -195,9 +216,21 @@ fn config(arguments: &Arguments) -> Result<zenoh::Config, Failure> {
     Ok(config)
 }
 
+/// Splits a text at the first `=`. In the topic before it, `\=` stands for an equals sign, and `\\` for a
+/// backslash.
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (topic, value) = text.split_once('=').ok_or("there is no =")?;
-    Ok((topic.to_owned(), value.to_owned()))
+    let (mut topic, mut rest) = (String::new(), text.chars());
+    while let Some(letter) = rest.next() {
+        match (letter, rest.clone().next()) {
+            ('=', _) => return Ok((topic, rest.as_str().to_owned())),
+            ('\\', Some(escaped @ ('=' | '\\'))) => {
+                topic.push(escaped);
+                rest.next();
+            }
+            _ => topic.push(letter),
+        }
+    }
+    Err("there is no =".to_owned())
 }
 
 fn print(stats: &BridgeStats) {

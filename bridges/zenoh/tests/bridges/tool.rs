@@ -1,12 +1,23 @@
 //! The tool `blockcast-bridge`.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
+use blockcast_blocks::Bytes;
+use blockcast_bridge_core::Attachment;
 use blockcast_broker::{Broker, ServeOptions};
+use blockcast_publisher::PublisherOptions;
 use rustix::process::{Pid, Signal, kill_process};
+use zenoh::Wait;
+use zenoh::sample::Sample;
 
-use crate::support::{Folder, PATIENCE, expect_end, publish, publisher, receive, subscriber, until};
+use crate::support::{Folder, PATIENCE, expect_end, publish, publisher, receive, session, subscriber, until};
 
 /// A running tool. Killed when dropped.
 struct Tool {
@@ -16,8 +27,13 @@ struct Tool {
 
 impl Tool {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_in(Path::new("."), arguments)
+    }
+
+    fn start_in(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_blockcast-bridge"))
             .args(arguments)
+            .current_dir(folder)
             .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
             .spawn()
@@ -152,6 +168,11 @@ fn the_tool_says_what_is_wrong() {
         (&["--prefix", "a*"][..], "--prefix a*: "),
         (&["--schema", "words"], "there is no ="),
         (&["--key", "words=a*"], "--key words: \"a*\" is not a key"),
+        // Of the topic `words=a`, and of `words\`.
+        (&["--key", r"words\=a=b*"], "--key words=a: \"b*\" is not a key"),
+        (&["--key", r"words\\=a=b*"], r#"--key words\: "a=b*" is not a key"#),
+        (&["--key", r"words\=a"], "there is no ="),
+        (&["--batch", "many"], "many"),
         (&["--in", ""], "--in : "),
         (&["--mode", "boss"], "--mode boss: "),
         (&["--connect", "tcp/[::1]:1", "--connect", "here"], "--connect here: "),
@@ -188,4 +209,100 @@ fn the_tool_passes_unusual_endpoints_on() {
     tool.runs();
     assert!(folder.socket("größe\u{301}\u{7f}\"\\").exists());
     tool.end(Signal::TERM);
+}
+
+/// Names, paths and keys with bytes that mean something elsewhere.
+#[test]
+fn the_tool_carries_topics_with_unusual_names_for_a_host_with_an_unusual_path() {
+    let folder = Folder::new();
+    let host = Broker::new();
+    let options = ServeOptions::new().patience(PATIENCE);
+    let name = OsStr::from_bytes(b"-host=\xff\\");
+    let _serving = host.serve(folder.socket("").join(name), options).expect("nobody else serves there");
+    let link = folder.endpoint("link");
+    let mut socket = OsString::from("--socket=");
+    socket.push(name);
+    let mut tool = Tool::start_in(
+        &folder.socket(""),
+        &[
+            &socket,
+            &OsString::from(format!("--zenoh={}", folder.quiet())),
+            &OsString::from(format!("--listen={link}")),
+            &OsString::from(r"--key=a\=b\\\=c=d/e=f"),
+            &OsString::from("--out=a=b*"),
+            &OsString::from("--batch=1000"),
+            &OsString::from("--unchecked"),
+        ],
+    );
+    tool.runs();
+    let client = session(&[], &[link]);
+    let (sender, samples) = mpsc::channel::<Sample>();
+    let subscriber = client.declare_subscriber("d/e=f").callback(move |sample| drop(sender.send(sample)));
+    let _subscriber = subscriber.wait().expect("it is declared");
+    let mut numbers = publisher(&host, r"a=b\=c");
+    until("the tool has joined", || numbers.subscriber_count() == 1);
+    publish(&mut numbers, 7..8);
+    let sample = samples.recv_timeout(PATIENCE).expect("it was published");
+    let attachment = sample.attachment().expect("bridges attach something").to_bytes();
+    let attachment = Attachment::decode(&attachment).expect("a correct one");
+    assert_eq!((attachment.messages, attachment.check), (1, None));
+    drop(numbers);
+    tool.end(Signal::INT);
+}
+
+/// Nobody takes what it sends, so it would wait for that.
+#[test]
+fn a_second_signal_ends_the_tool_at_once() {
+    let folder = Folder::new();
+    let host = Broker::new();
+    let options = ServeOptions::new().patience(PATIENCE);
+    let serving = host.serve(folder.socket("host"), options).expect("nobody else serves there");
+    let socket = serving.path().display().to_string();
+    let config = folder.socket("patient.json5").display().to_string();
+    // Otherwise zenoh gives up the link after some seconds.
+    let text = r#"{ mode: "peer", scouting: { multicast: { enabled: false }, gossip: { enabled: false } },
+        transport: { link: { tx: { queue: { congestion_control: { block: { wait_before_close: 600000000 } } } } } } }"#;
+    std::fs::write(&config, text).expect("it is written");
+    let link = folder.endpoint("link");
+    let mut tool = Tool::start(&[
+        "--socket",
+        &socket,
+        "--zenoh",
+        &config,
+        "--listen",
+        &link,
+        "--out",
+        "*",
+        "--back-pressure",
+    ]);
+    tool.runs();
+    let client = session(&[], &[link]);
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (arrive, arrived) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let subscriber = client.declare_subscriber("blockcast/**").callback(move |_| {
+        let _ = arrive.send(());
+        // Until the test ends.
+        let _ = wait.lock().expect("nobody has panicked").recv();
+    });
+    let _subscriber = subscriber.wait().expect("it is declared");
+    // More than the buffers of both ends hold.
+    let options = PublisherOptions::new().blocks(64).block_size(1 << 20);
+    let mut bytes = host.publisher::<Bytes>("bytes", options).expect("it opens");
+    until("the tool has joined", || bytes.subscriber_count() == 1);
+    // Until no block comes back.
+    let mut sent = 0;
+    while let Ok(loan) = bytes.blocking_loan(Some(Instant::now() + Duration::from_secs(1))) {
+        loan.send(&[0; 1 << 20][..]).expect("it fits");
+        sent += 1;
+        assert!(sent < 1000, "somebody takes what the tool sends");
+    }
+    arrived.recv_timeout(PATIENCE).expect("the first one arrives");
+    let pid = Pid::from_child(&tool.child);
+    kill_process(pid, Signal::INT).expect("it runs");
+    tool.says("a second signal ends it at once");
+    kill_process(pid, Signal::INT).expect("it runs");
+    let status = tool.child.wait().expect("it was started");
+    assert_eq!(status.signal(), Some(2), "{status}");
+    drop(go_on);
 }
