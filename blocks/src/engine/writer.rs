@@ -15,13 +15,9 @@ use crate::engine::ring::producer::{Producer, Reach};
 #[cfg(not(loom))]
 use crate::engine::segment::SegmentFiles;
 use crate::engine::segment::external_memory::ArenaMemory;
-use crate::engine::segment::words::UNUSED;
-use crate::engine::shield::event;
-use crate::engine::wake::park;
 use crate::engine::wake::signal::Signal;
 use crate::error::{ChannelError, LoanError};
 use crate::options::Reuse;
-use crate::payload::BLOCK_ALIGNMENT;
 use crate::payload::schema::Schema;
 use crate::primitive::Ordering;
 use crate::stats::PoolStats;
@@ -32,6 +28,7 @@ mod batch;
 mod direct;
 mod loan;
 mod relay;
+mod take;
 
 pub use batch::RawSendBatch;
 use loan::TakenBlock;
@@ -44,9 +41,6 @@ const LARGE_BLOCK: usize = 32 << 10;
 /// With [`Reuse::Hottest`], the publisher scans the subscribers' cursors once for this many bytes of blocks:
 /// these fit into the first-level cache of every processor, together with what else the program uses.
 const HOT_BYTES: usize = 4 << 10;
-
-/// Cache lines that are taken back from other processes at a time: half of a small first-level cache.
-const LINES_TAKEN_BACK: u64 = 256;
 
 /// Creates a channel and returns its writing end. About fifteen system calls.
 ///
@@ -114,12 +108,15 @@ fn make(
     };
     let pool = Pool::new(channel.layout().clone(), &config.classes());
     channel.control().header().state.limit.store(pool.largest() as u64 + 1, Ordering::Relaxed);
+    // Fits: few.
+    let loans_per_scan = (HOT_BYTES / pool.largest().max(1)).max(1) as u32;
     let writer = Writer {
         block_size: pool.largest(),
         uniform: pool.is_uniform(),
         producer: Producer::new(channel.control().clone(), pool, config.history, hottest),
         base: channel.arena().base(),
         hottest,
+        loans_per_scan,
         loans_to_scan: 0,
         waits: false,
         counted: false,
@@ -146,7 +143,9 @@ pub struct Writer {
     /// Whether all blocks have one size.
     uniform: bool,
     hottest: bool,
-    /// Loans until the next scan for the hottest block.
+    /// With the hottest block, loans from one scan for it to the next.
+    loans_per_scan: u32,
+    /// Loans until the next one.
     loans_to_scan: u32,
     /// Whether a loan is being waited for by polling.
     waits: bool,
@@ -338,129 +337,6 @@ impl Writer {
     }
 
     #[inline(always)]
-    fn take_block(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
-        if len <= self.block_size
-            && let Some(unit) = self.producer.pop_named()
-        {
-            debug_assert!(self.uniform && !self.hottest, "the ring's queue is for one size, oldest first");
-            return Ok(TakenBlock { unit, capacity: self.block_size });
-        }
-        self.take_unusually(len)
-    }
-
-    /// Like [`take_block`](Self::take_block), if it takes more than the next block of the ring's queue.
-    #[inline(never)]
-    fn take_unusually(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
-        if self.is_beyond_limit(len) {
-            return Err(self.refuse(len));
-        }
-        if let Some(unit) = self.producer.pop_oldest() {
-            return Ok(TakenBlock { unit, capacity: self.block_size });
-        }
-        self.pop_spare(len)
-    }
-
-    /// Whether no block is that large. In a forked child, all are too small.
-    fn is_beyond_limit(&self, len: usize) -> bool {
-        // Ordering: Relaxed; written when the channel was created.
-        len as u64 >= self.producer.control().header().state.limit.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn refuse(&self, len: usize) -> LoanError {
-        if self.channel.is_inherited() {
-            return LoanError::Forked;
-        }
-        LoanError::TooLarge { needed: len, block_size: self.block_size }
-    }
-
-    fn pop_spare(&mut self, len: usize) -> Result<TakenBlock, LoanError> {
-        let taken = |(unit, capacity)| TakenBlock { unit, capacity };
-        if self.hottest {
-            if self.loans_to_scan == 0 {
-                self.announce()?;
-                self.producer.reclaim(Reach::Passed);
-                // Fits: few.
-                self.loans_to_scan = (HOT_BYTES / self.block_size.max(1)).max(1) as u32;
-            }
-            self.loans_to_scan -= 1;
-        }
-        if let Some(spare) = self.producer.pop_spare(len) {
-            return Ok(taken(spare));
-        }
-        // Subscribers release messages of a batch only once they see them.
-        self.announce()?;
-        let Self { producer, .. } = self;
-        // Ordering: Relaxed; for those who look who holds the publisher back.
-        self.channel.wanted.store(UNUSED, Ordering::Relaxed);
-        loop {
-            let watermark = producer.watermark();
-            let freed = producer.reclaim(Reach::Overtake(self.overtake));
-            if producer.has_annexes() {
-                take_lines_back(producer, self.base);
-            }
-            if let Some(unit) = producer.pop_oldest() {
-                return Ok(TakenBlock { unit, capacity: self.block_size });
-            }
-            if let Some(spare) = producer.pop_spare(len) {
-                return Ok(taken(spare));
-            }
-            // Overtaken subscribers may still be attached to everything that was given up, or the blocks that
-            // came free are too small: go on to what they are not attached to.
-            if freed == 0 && producer.watermark() == watermark && producer.revoke() == 0 {
-                break;
-            }
-        }
-        if producer.grow(len)
-            && let Some(spare) = producer.pop_spare(len)
-        {
-            let (publisher, blocks) = (self.channel.publisher(), producer.pool().blocks());
-            event(|| tracing::debug!(%publisher, blocks, "pool grown"));
-            return Ok(taken(spare));
-        }
-        self.channel.wanted.store(producer.head(), Ordering::Relaxed);
-        producer.note_loaned(0);
-        if !self.counted {
-            producer.note_exhausted();
-        }
-        Err(LoanError::Exhausted { blocks: producer.pool().blocks() })
-    }
-
-    fn poll_block(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<Result<TakenBlock, LoanError>> {
-        match self.take_block(len) {
-            Err(LoanError::Exhausted { .. }) => {}
-            other => return Poll::Ready(other),
-        }
-        self.counted = true;
-        self.channel.publisher.register(cx.waker());
-        let (producer, signal) = (&mut self.producer, &self.channel.publisher);
-        if !park::with_watch_list(cx.waker(), |list| producer.arm_for_space(list, signal)) {
-            // As in `Reader::arm`.
-            signal.wake();
-        }
-        match self.take_block(len) {
-            Err(LoanError::Exhausted { .. }) => Poll::Pending,
-            other => Poll::Ready(other),
-        }
-    }
-
-    #[cold]
-    fn wait_for_block(&mut self, len: usize, deadline: Option<Instant>) -> Result<TakenBlock, LoanError> {
-        let loan = self.one_loan(true);
-        let mut found = None;
-        let _ = park::spin(|| {
-            found = match loan.0.take_block(len) {
-                Err(LoanError::Exhausted { .. }) => None,
-                other => Some(other),
-            };
-            found.is_some()
-        });
-        let found = found.or_else(|| park::until(deadline, |cx| loan.0.poll_block(cx, len)));
-        found.unwrap_or(Err(LoanError::Deadline))
-    }
-
-    #[inline(always)]
     fn publish(&mut self, unit: u32, len: usize, validity: Validity) -> Result<Sequence, LoanError> {
         self.stamp();
         let sequence = Sequence::new(self.producer.head());
@@ -503,26 +379,6 @@ impl Writer {
             self.channel.subscribers.wake_all();
         }
         Ok(sequence)
-    }
-}
-
-/// Takes the first cache line of each block that is free back from the subscribers of other processes, all
-/// of them at once. Leaves the bytes as they are.
-///
-/// These subscribers map the blocks read-only. A processor then keeps a line that they have read in both
-/// caches, where it would pass it on if they could write it. The publisher's next store to the line waits
-/// until the other copy is gone. If each message waits for that, it takes three times as long as within one
-/// process (measured on AMD EPYC, where prefetching for a store does not help). So all stores wait together,
-/// before the first message.
-fn take_lines_back(producer: &Producer, base: NonNull<u8>) {
-    for unit in producer.next_free(LINES_TAKEN_BACK) {
-        // SAFETY: units come from the pool, whose blocks all lie within the arena.
-        let first = unsafe { base.add(unit as usize * BLOCK_ALIGNMENT) };
-        // SAFETY: within the arena, as above, and initialised (a memfd starts as zeros). The block is free,
-        // so nobody else accesses it.
-        let byte = unsafe { first.read_volatile() };
-        // SAFETY: as above. Volatile, because the value does not change.
-        unsafe { first.write_volatile(byte) };
     }
 }
 

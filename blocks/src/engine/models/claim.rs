@@ -4,8 +4,8 @@
 use loom::thread;
 
 use super::quietly;
-use super::ring::{Met, Ring};
-use crate::engine::ring::consumer::Pace;
+use super::ring::{Met, Receiver, Ring};
+use crate::engine::ring::consumer::{Consumer, Pace};
 use crate::primitive::{interruptible, offline};
 
 /// How messages are published.
@@ -13,6 +13,8 @@ use crate::primitive::{interruptible, offline};
 enum By {
     /// One by one.
     Publisher,
+    /// One by one, in the block that came free last.
+    Hottest,
     /// Directly, with two blocks reserved at a time.
     Direct,
     /// All together.
@@ -27,7 +29,10 @@ fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
 /// Like [`publisher_against`], with messages that are published otherwise.
 fn published_against(by: By, blocks: u32, messages: u64, looks: u32, pace: Pace) {
     quietly(move || {
-        let mut ring = Ring::new(blocks, 1, 0);
+        let mut ring = match by {
+            By::Hottest => Ring::of_hottest(blocks, 1, 0),
+            By::Publisher | By::Direct | By::Batch => Ring::new(blocks, 1, 0),
+        };
         let mut direct = (by == By::Direct).then(|| ring.direct());
         let mut receiver = ring.join(0, pace, 0);
         let subscriber = thread::spawn(move || {
@@ -201,4 +206,40 @@ fn claim_a_reliable_subscriber_receives_every_message_in_order() {
 fn claim_messages_of_a_batch_are_received_in_order() {
     published_against(By::Batch, 2, 4, 3, Pace::Reliable);
     published_against(By::Batch, 2, 4, 2, OVERTAKABLE);
+}
+
+/// A subscriber joins with history, while the block of the only message is taken again for the next one.
+fn joins_beside_a_latest_block(history: u32) {
+    quietly(move || {
+        let mut ring = Ring::of_hottest(2, 1, history);
+        let (control, cells) = (ring.control.clone(), ring.cells.clone());
+        assert!((0..=history).all(|_| ring.publish()));
+        let joining = thread::spawn(move || {
+            let consumer = Consumer::join(&control, 0, Pace::Reliable, u64::from(history) + 1);
+            let mut receiver = Receiver { consumer: consumer.expect("a barrier"), cells };
+            let first = receiver.receive();
+            (receiver, first)
+        });
+        ring.publish();
+        offline();
+        let (mut receiver, first) = joining.join().unwrap();
+        let mut next = match first {
+            Met::Message(sequence) => Some(sequence + 1),
+            _ => None,
+        };
+        while let Met::Message(sequence) = receiver.receive() {
+            assert!(next.is_none_or(|next| next == sequence), "{sequence} after {next:?}");
+            next = Some(sequence + 1);
+        }
+        let _ = receiver.consumer.leave();
+        assert_eq!(ring.settle(), 2 - history, "every block comes back but the history's");
+    });
+}
+
+#[test]
+fn claim_a_latest_block_is_taken_again_at_once_only_if_nobody_reads_it() {
+    joins_beside_a_latest_block(0);
+    joins_beside_a_latest_block(1);
+    published_against(By::Hottest, 2, 3, 2, Pace::Reliable);
+    published_against(By::Hottest, 2, 3, 2, OVERTAKABLE);
 }

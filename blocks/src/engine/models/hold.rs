@@ -37,6 +37,30 @@ fn hold_keeps_its_block_past_the_interval_until_it_is_given_up() {
 }
 
 #[test]
+fn hold_keeps_the_latest_block_from_being_taken_again() {
+    quietly(|| {
+        let mut ring = Ring::of_hottest(2, 1, 0);
+        let mut receiver = ring.join(0, Pace::Reliable, 0);
+        assert!(ring.publish());
+        let subscriber = thread::spawn(move || {
+            assert_eq!(receiver.take(), Met::Message(0));
+            let held = receiver.consumer.current();
+            receiver.consumer.hold(unit_of(held.word));
+            let _ = receiver.consumer.release(1);
+            receiver.cells.check(held);
+            let _ = unhold(receiver.consumer.control(), unit_of(held.word));
+            receiver
+        });
+        for _ in 0..2 {
+            ring.publish();
+        }
+        let mut receiver = subscriber.join().unwrap();
+        while let Met::Message(_) = receiver.receive() {}
+        assert_eq!(ring.settle(), 2, "every block comes back");
+    });
+}
+
+#[test]
 fn hold_of_a_former_subscriber_is_seen_by_a_publisher_that_no_longer_fences() {
     quietly(|| {
         let mut ring = Ring::new(2, 1, 0);

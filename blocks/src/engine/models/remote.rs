@@ -25,8 +25,13 @@ fn drain(receiver: &mut Receiver) -> (u64, u64) {
 
 /// A process attaches and a subscriber of it joins, while the publisher publishes.
 fn joiner(pace: Pace, history: u32) {
+    joiner_to(Ring::new, history.min(1), pace, history);
+}
+
+/// Like [`joiner`], to a ring of this kind, whose publisher keeps only a history of `kept`.
+fn joiner_to(ring: fn(u32, u32, u32) -> Ring, kept: u32, pace: Pace, history: u32) {
     quietly(move || {
-        let mut ring = Ring::new(2, 1, history.min(1));
+        let mut ring = ring(2, 1, kept);
         let (control, side) = ring.open(&Bell::new());
         let (publisher, cells) = (ring.control.clone(), ring.cells.clone());
         let joining = thread::spawn(move || {
@@ -61,7 +66,7 @@ fn joiner(pace: Pace, history: u32) {
         assert!(next.is_none_or(|next| next == last), "{last} was published, {next:?} is next");
         assert_eq!(receiver.take(), Met::Message(last));
         let _ = receiver.consumer.leave();
-        assert_eq!(ring.settle(), 2 - history.min(1), "every block comes back but the history's");
+        assert_eq!(ring.settle(), 2 - kept, "every block comes back but the history's");
     });
 }
 
@@ -76,10 +81,23 @@ fn remote_join_with_history_reads_no_block_that_is_reclaimed() {
     joiner(OVERTAKABLE, 2);
 }
 
+#[test]
+fn remote_latest_block_is_taken_again_at_once_only_if_nobody_reads_it() {
+    joiner_to(Ring::of_hottest, 0, Pace::Reliable, 1);
+    joiner_to(Ring::of_hottest, 1, OVERTAKABLE, 2);
+    publishes_against(Ring::of_hottest, 2, 3, 2, Pace::Reliable);
+    publishes_against(Ring::of_hottest, 2, 3, 2, OVERTAKABLE);
+}
+
 /// A publisher of `messages` against a subscriber of another process that tries `looks` times.
 fn publisher_against(blocks: u32, messages: u64, looks: u32, pace: Pace) {
+    publishes_against(Ring::new, blocks, messages, looks, pace);
+}
+
+/// Like [`publisher_against`], with a ring of this kind.
+fn publishes_against(ring: fn(u32, u32, u32) -> Ring, blocks: u32, messages: u64, looks: u32, pace: Pace) {
     quietly(move || {
-        let mut ring = Ring::new(blocks, 1, 0);
+        let mut ring = ring(blocks, 1, 0);
         let (mut receiver, _) = ring.join_remotely(pace, 0);
         let subscriber = thread::spawn(move || {
             let (mut received, mut lost) = (0, 0);

@@ -71,6 +71,8 @@ pub(super) struct Ring {
     layout: Layout,
     /// Whether the publisher takes back messages that are only claimed, when nothing else is left.
     pub(super) revokes: bool,
+    /// Whether the publisher takes the block that came free last.
+    hottest: bool,
 }
 
 impl Ring {
@@ -91,11 +93,22 @@ impl Ring {
         Self::with(control, &layout, &classes, history)
     }
 
+    /// A ring whose publisher takes the block that came free last.
+    pub(super) fn of_hottest(blocks: u32, cursors: u32, history: u32) -> Self {
+        let mut ring = Self::new(blocks, cursors, history);
+        let classes = [SizeClass { block_size: 64, blocks, max_blocks: blocks }];
+        let pool = Pool::new(ring.layout.clone(), &classes);
+        ring.producer = Producer::new(ring.control.clone(), pool, history, true);
+        ring.hottest = true;
+        ring
+    }
+
     /// A ring on an existing control segment.
     pub(super) fn with(control: Control, layout: &Layout, classes: &[SizeClass], history: u32) -> Self {
         let pool = Pool::new(layout.clone(), classes);
         let producer = Producer::new(control.clone(), pool, history, false);
-        Self { producer, control, cells: Cells::new(layout.blocks), layout: layout.clone(), revokes: false }
+        let (cells, layout) = (Cells::new(layout.blocks), layout.clone());
+        Self { producer, control, cells, layout, revokes: false, hottest: false }
     }
 
     pub(super) fn join(&self, cursor: u32, pace: Pace, history: u64) -> Receiver {
@@ -121,6 +134,12 @@ impl Ring {
     /// Takes a free block, past subscribers that may be overtaken, as a writer does.
     pub(super) fn take_block(&mut self) -> Option<u32> {
         let producer = &mut self.producer;
+        if self.hottest {
+            match producer.take_passed() {
+                Ok(unit) => return Some(unit),
+                Err(unfinished) => producer.finish(unfinished),
+            }
+        }
         loop {
             if let Some(unit) = producer.pop_oldest() {
                 return Some(unit);

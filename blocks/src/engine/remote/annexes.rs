@@ -155,6 +155,12 @@ impl Annex {
         self.side.used_cursors().iter().filter_map(|cursor| self.interval(cursor))
     }
 
+    /// Returns the oldest message that each of its subscribers has not released, or [`UNUSED`].
+    pub(crate) fn lows(&self) -> impl Iterator<Item = u64> + '_ {
+        // Ordering: as in `interval`.
+        self.side.used_cursors().iter().map(|cursor| cursor.low.load_acquire())
+    }
+
     /// Returns the oldest message that one of its reliable subscribers has not released, if the publisher
     /// waits for it.
     #[cfg(not(loom))]

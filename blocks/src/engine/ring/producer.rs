@@ -30,6 +30,7 @@
 //! descriptors from `oldest_free` to the watermark name them, oldest first. Then reclaiming moves one number,
 //! however many blocks it frees. If some are covered or held, if blocks have several sizes, or if the
 //! hottest block is wanted, the publisher checks blocks one by one and moves free ones to the pool's stacks.
+//! A hottest block that is the only one to come free is taken at once, without a detour through the stacks.
 
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ use crate::primitive::{Ordering, essential, fence};
 mod reclaim;
 mod waking;
 
-pub(crate) use reclaim::Reach;
 use reclaim::{Claim, Limbo};
+pub(crate) use reclaim::{Reach, Unfinished};
 use waking::Fenced;
 
 /// The publisher's private state. One per channel.
@@ -285,15 +286,21 @@ impl Producer {
         self.control.slot(sequence).describe(word);
     }
 
+    /// Whether all added messages are visible.
+    #[inline(always)]
+    pub(crate) fn is_announced(&self) -> bool {
+        // Ordering: Relaxed; our own store. Direct publishing, of which this may not know yet, is ahead.
+        self.control.header().head.next.load(Ordering::Relaxed) >= self.head && self.unannounced_bytes == 0
+    }
+
     /// Makes the added messages visible. Returns `true` if somebody may sleep, which [`wakes`](Self::wakes)
     /// finds out.
     #[inline]
     pub(crate) fn announce(&mut self) -> bool {
-        let Header { head, state, .. } = self.control.header();
-        // Ordering: Relaxed; our own store. Direct publishing, of which this may not know yet, is ahead.
-        if head.next.load(Ordering::Relaxed) >= self.head && self.unannounced_bytes == 0 {
+        if self.is_announced() {
             return false;
         }
+        let Header { head, state, .. } = self.control.header();
         let bytes = head.bytes.load(Ordering::Relaxed).wrapping_add(self.unannounced_bytes);
         self.unannounced_bytes = 0;
         head.bytes.store(bytes, Ordering::Relaxed);

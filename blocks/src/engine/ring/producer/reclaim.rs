@@ -1,5 +1,6 @@
 //! Getting blocks back: the part of a [`Producer`] that reads its subscribers' cursors.
 
+use std::hint::cold_path;
 use std::sync::Arc;
 
 use super::Producer;
@@ -50,6 +51,18 @@ pub(crate) enum Reach {
     Overtake(u64),
 }
 
+/// What is left of a reclamation that took no block at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// All of it.
+    Reclamation,
+    /// One message was announced as given up, and its block is kept or may be.
+    Settlement {
+        /// Whether subscribers of other processes may keep it.
+        everywhere: bool,
+    },
+}
+
 impl Producer {
     /// Gets blocks back. Returns how many came free. Never waits.
     pub(crate) fn reclaim(&mut self, reach: Reach) -> usize {
@@ -60,6 +73,69 @@ impl Producer {
         self.reclaim_from::<true>(reach)
     }
 
+    /// Gets back what every subscriber has passed. If that is one message, and nobody keeps its block of the
+    /// only size, this takes the block at once, the same that the pool would have on top. Otherwise
+    /// [`finish`](Self::finish) does what is left to do. All messages are announced.
+    #[inline(always)]
+    pub(crate) fn take_passed(&mut self) -> Result<u32, Unfinished> {
+        if self.annexes.is_empty() {
+            return self.take_passed_from::<false>();
+        }
+        self.take_passed_everywhere()
+    }
+
+    #[inline(never)]
+    fn take_passed_everywhere(&mut self) -> Result<u32, Unfinished> {
+        self.notice_annexes();
+        self.take_passed_from::<true>()
+    }
+
+    #[inline(always)]
+    fn take_passed_from<const EVERYWHERE: bool>(&mut self) -> Result<u32, Unfinished> {
+        let first = self.watermark;
+        let target = first + 1;
+        // First scan.
+        let mut lowest = self.limit();
+        let are_beyond = self.are_lows::<EVERYWHERE>(|low| {
+            lowest = lowest.min(low);
+            low >= target
+        });
+        if !are_beyond || lowest != target || !self.limbo.is_empty() || !self.pool.is_uniform() {
+            cold_path();
+            return Err(Unfinished::Reclamation);
+        }
+        self.announce_watermark(target);
+        // The first scan came before the barrier, and may have missed a process.
+        if essential!(latest_annexes_again, self.notice_annexes(), false) {
+            cold_path();
+            return Err(Unfinished::Settlement { everywhere: true });
+        }
+        self.fence_claimers::<EVERYWHERE>();
+        // Second scan: an interval that begins at the target or later covers nothing below it.
+        let is_passed = essential!(latest_again, self.are_lows::<EVERYWHERE>(|low| low >= target));
+        if !is_passed || self.is_any_held::<EVERYWHERE>() {
+            cold_path();
+            return Err(Unfinished::Settlement { everywhere: EVERYWHERE });
+        }
+        if EVERYWHERE {
+            self.note_bytes();
+        }
+        self.control.header().state.settled.store(target, Ordering::Relaxed);
+        self.watermark = target;
+        self.oldest_free = target;
+        Ok(self.unit_at(first))
+    }
+
+    /// Does what [`take_passed`](Self::take_passed) has left to do. Nothing has been done since.
+    pub(crate) fn finish(&mut self, unfinished: Unfinished) {
+        let announced = self.watermark + 1;
+        match unfinished {
+            Unfinished::Reclamation => self.reclaim(Reach::Passed),
+            Unfinished::Settlement { everywhere: false } => self.settle::<false>(announced),
+            Unfinished::Settlement { everywhere: true } => self.settle::<true>(announced),
+        };
+    }
+
     /// With `EVERYWHERE`, this scans the cursors of attached processes too.
     #[inline]
     fn reclaim_from<const EVERYWHERE: bool>(&mut self, reach: Reach) -> usize {
@@ -67,13 +143,7 @@ impl Producer {
         if target == self.watermark && self.limbo.is_empty() {
             return 0;
         }
-        // Between the first scan and the watermark that follows from it.
-        reachable_by_barriers();
-        // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
-        self.control.header().state.watermark.store(target, Ordering::Release);
-        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the
-        // joiner's claim, or it sees the watermark.
-        light_barrier();
+        self.announce_watermark(target);
         // The first scan came before the barrier, and may have missed a process.
         if essential!(annexes_again, self.notice_annexes(), false) {
             return self.settle::<true>(target);
@@ -81,16 +151,26 @@ impl Producer {
         self.settle::<EVERYWHERE>(target)
     }
 
+    /// Between the scans: announces that sequences below `target` are given up.
+    #[inline(always)]
+    fn announce_watermark(&self, target: u64) {
+        // Between the first scan and the watermark that follows from it.
+        reachable_by_barriers();
+        // Ordering: Release, so that a joiner that starts at the watermark sees what lies before it.
+        self.control.header().state.watermark.store(target, Ordering::Release);
+        // Ordering: pairs with the process-wide barrier in `Consumer::join`: either our scan sees the
+        // joiner's claim, or it sees the watermark.
+        light_barrier();
+    }
+
     /// Frees the blocks below the watermark that nobody claims or holds. It was announced as `target`.
     #[inline]
     fn settle<const EVERYWHERE: bool>(&mut self, target: u64) -> usize {
         let first = self.watermark;
         let target = self.collect_claims::<EVERYWHERE>(target);
-        // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
-        let mut held = self.control.side().words().held.load(Ordering::Acquire) != 0;
+        let held = self.is_any_held::<EVERYWHERE>();
         if EVERYWHERE {
             self.note_bytes();
-            held |= self.annexes.iter().any(|annex| annex.holds_any());
         }
         if !held && self.claims.is_empty() && self.limbo.is_empty() {
             // All of it is free; `collect_claims` has moved the end of the queue.
@@ -218,16 +298,39 @@ impl Producer {
             || self.annexes.iter().any(|annex| annex.holds(block))
     }
 
+    /// Whether anybody holds any block by count.
+    #[inline(always)]
+    fn is_any_held<const EVERYWHERE: bool>(&self) -> bool {
+        // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
+        self.control.side().words().held.load(Ordering::Acquire) != 0
+            || EVERYWHERE && self.annexes.iter().any(|annex| annex.holds_any())
+    }
+
     fn is_held_here(&self, unit: u32) -> bool {
         let block = self.pool.block_of(unit) as usize;
         // Ordering: Acquire pairs with the Release decrement of the last holder: it has read its last byte.
         essential!(ignore_holds, self.control.side().holds()[block].load(Ordering::Acquire)) != 0
     }
 
+    /// How far the watermark can go without subscribers: all but the history.
+    #[inline(always)]
+    fn limit(&self) -> u64 {
+        self.head.saturating_sub(self.history).max(self.watermark)
+    }
+
+    /// Whether `is` holds for the oldest sequence that each subscriber, overtaken or not, has not passed.
+    /// That of an unused cursor is [`UNUSED`].
+    #[inline(always)]
+    fn are_lows<const EVERYWHERE: bool>(&self, mut is: impl FnMut(u64) -> bool) -> bool {
+        // Ordering: as in `target`.
+        self.control.side().used_cursors().iter().all(|cursor| is(cursor.low.load(Ordering::Acquire)))
+            && (!EVERYWHERE || self.annexes.iter().all(|annex| annex.lows().all(&mut is)))
+    }
+
     /// First scan: how far the watermark can go.
     #[inline]
     fn target<const EVERYWHERE: bool>(&self, reach: Reach) -> u64 {
-        let limit = self.head.saturating_sub(self.history).max(self.watermark);
+        let limit = self.limit();
         let (mut reliable, mut passed) = (limit, limit);
         for cursor in self.control.side().used_cursors() {
             // Ordering: Acquire pairs with the subscriber's Release: what it read before it moved on is
@@ -263,10 +366,9 @@ impl Producer {
         }
     }
 
-    /// Second scan, after `target` was announced as the watermark: collects the claims below it, and returns
-    /// the target that was reached.
-    #[inline]
-    fn collect_claims<const EVERYWHERE: bool>(&mut self, target: u64) -> u64 {
+    /// Orders the second scan behind the watermark, if there are subscribers that claim as they go.
+    #[inline(always)]
+    fn fence_claimers<const EVERYWHERE: bool>(&self) {
         // A subscriber that claims as it goes has joined behind a process-wide barrier: if this does not see
         // it, the barrier came after the watermark was announced, and its claims after that see it.
         // Ordering: Acquire pairs with the Release in `CursorRef::vacate`: if this sees that the last one has
@@ -279,6 +381,13 @@ impl Producer {
             // Ordering: pairs with the fence in `Consumer::claim`.
             essential!(reclaim_fence, fence(Ordering::SeqCst));
         }
+    }
+
+    /// Second scan, after `target` was announced as the watermark: collects the claims below it, and returns
+    /// the target that was reached.
+    #[inline]
+    fn collect_claims<const EVERYWHERE: bool>(&mut self, target: u64) -> u64 {
+        self.fence_claimers::<EVERYWHERE>();
         let mut settled = target;
         self.claims.clear();
         for cursor in self.control.side().used_cursors() {
