@@ -1,6 +1,7 @@
 //! Topics travel to other machines by the program `blockcast-bridge`. It is a program of its own, so that
 //! this tool does not have to compile zenoh.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
@@ -19,7 +20,7 @@ use rustix::time::Timespec;
 
 use crate::Refused;
 use crate::log;
-use crate::manifest::{Bridge, Source};
+use crate::manifest::{Bridge, Source, argument};
 
 const PROGRAM: &str = "blockcast-bridge";
 
@@ -32,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LINE: u64 = 16 << 10;
 
 /// `blockcast bridge`: becomes the program, so that its exit code is this tool's, and signals reach it.
-pub fn become_program(arguments: &[std::ffi::OsString]) -> Refused {
+pub fn become_program(arguments: &[OsString]) -> Refused {
     let program = program();
     let error = Command::new(&program).args(arguments).exec();
     missing(&program, &error)
@@ -58,7 +59,7 @@ fn missing(program: &Path, error: &io::Error) -> Refused {
 /// A bridge to start, whose settings the program has accepted.
 pub struct Planned {
     program: PathBuf,
-    arguments: Vec<String>,
+    arguments: Vec<OsString>,
     /// For errors: its position in the manifest.
     place: String,
 }
@@ -95,7 +96,7 @@ impl Planned {
     /// Starts the program, with a thread that starts it again whenever it ends.
     pub fn start(&self, name: &str, width: usize, socket: &Path) -> Result<Running, Refused> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg("--socket").arg(socket);
+        command.args(&self.arguments).arg(argument("socket", socket.as_os_str()));
         // An interrupt from a terminal is for this tool, which ends the program last.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let parent = getpid();

@@ -1,12 +1,13 @@
 //! [`Bridge`]: topics that travel to other machines.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Source;
-use super::values::Time;
+use super::values::{Size, Time};
 
 /// `[bridge]`: the settings of `blockcast-bridge`, whose flags have the same names.
 #[derive(Debug, Default, Deserialize)]
@@ -31,18 +32,16 @@ pub struct Bridge {
     key: Option<Spanned<BTreeMap<String, String>>>,
     back_pressure: bool,
     cache: Option<u32>,
+    batch: Option<Size>,
+    unchecked: bool,
     stats: Option<Time>,
 }
 
 impl Bridge {
     /// The program's arguments, except for the host's socket.
-    pub fn arguments(&self, source: &Source) -> Vec<String> {
+    pub fn arguments(&self, source: &Source) -> Vec<OsString> {
         let mut arguments = Vec::new();
-        // As one word, so that a value may start with a dash.
-        let mut add = |flag: &str, value: &str| arguments.push(format!("--{flag}={value}"));
-        if let Some(file) = &self.zenoh {
-            add("zenoh", &source.resolve(file.get_ref()).display().to_string());
-        }
+        let mut add = |flag: &str, value: &str| arguments.push(argument(flag, value.as_ref()));
         for (flag, value) in [("mode", &self.mode), ("prefix", &self.prefix)] {
             value.iter().for_each(|value| add(flag, value.get_ref()));
         }
@@ -51,17 +50,25 @@ impl Bridge {
         }
         for (flag, map) in [("schema", &self.schema), ("key", &self.key)] {
             for (topic, value) in map.iter().flat_map(|map| map.get_ref()) {
+                // The first `=` that is not escaped ends the topic.
+                let topic = topic.replace('\\', r"\\").replace('=', r"\=");
                 add(flag, &format!("{topic}={value}"));
             }
         }
         if let Some(messages) = self.cache {
             add("cache", &messages.to_string());
         }
+        if let Some(size) = self.batch {
+            add("batch", &size.0.to_string());
+        }
         if let Some(time) = self.stats {
             add("stats", &time.0.as_secs().max(1).to_string());
         }
-        if self.back_pressure {
-            arguments.push("--back-pressure".to_owned());
+        if let Some(file) = &self.zenoh {
+            arguments.push(argument("zenoh", source.resolve(file.get_ref()).as_os_str()));
+        }
+        for (flag, is_set) in [("--back-pressure", self.back_pressure), ("--unchecked", self.unchecked)] {
+            arguments.extend(is_set.then(|| flag.into()));
         }
         arguments
     }
@@ -88,4 +95,11 @@ impl Bridge {
         let mut keys = texts.chain(lists).chain(maps);
         keys.find(|(flag, _)| named(flag)).map(|(_, span)| span.start)
     }
+}
+
+/// An argument of the program. It is one word, so that the value may start with a dash.
+pub fn argument(flag: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(format!("--{flag}="));
+    argument.push(value);
+    argument
 }

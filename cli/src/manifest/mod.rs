@@ -18,7 +18,7 @@ use toml::Spanned;
 use crate::Refused;
 use crate::log::Filter;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, argument};
 pub use limits::Limits;
 pub use source::Source;
 use values::{Mode, Parsed, Restart, Size, StallPolicy, Time};

@@ -1,8 +1,9 @@
 //! `bridge` and the section `[bridge]`, with a stand-in for the program `blockcast-bridge`. The bridge's own
 //! tests run the real one with this tool.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ done
 /// Prints its number and its arguments.
 const SPEAKS: &str = r#"
 echo "blockcast-bridge: running as $$" >&2
-for argument; do echo "<$argument>" >&2; done
+for argument; do printf '<%s>\n' "$argument" >&2; done
 "#;
 
 const GOES_ON: &str = "while :; do sleep 0.01; done\n";
@@ -133,12 +134,12 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
         "[serve]\nsocket = \"here\"\n[[guest]]\nsource = \"polite.wat\"\n[bridge]\nzenoh = \"z.json5\"\nmode = \
          \"client\"\nconnect = [\"tcp/a:1\", \"tcp/b:2\"]\nlisten = [\"tcp/c:3\"]\nprefix = \"site\"\nboth = \
          [\"x/*\"]\nout = [\"y\"]\nin = [\"z\"]\ndeny = [\"-q\"]\nschema = { w = \"flat1/u32:string\" }\nkey = { \
-         y = \"other/y\" }\nback-pressure = true\ncache = 5\nstats = \"10s\"\n",
+         y = \"other/y\", 'a=b\\c' = \"d=e\" }\nback-pressure = true\ncache = 5\nbatch = \"32KiB\"\nunchecked = \
+         true\nstats = \"10s\"\n",
     );
     pid(&mut host);
     let folder_of = |name: &str| place.files.0.join(name).display().to_string();
     let expected = [
-        format!("<--zenoh={}>", folder_of("z.json5")),
         "<--mode=client>".to_owned(),
         "<--prefix=site>".to_owned(),
         "<--connect=tcp/a:1>".to_owned(),
@@ -149,12 +150,15 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
         "<--in=z>".to_owned(),
         "<--deny=-q>".to_owned(),
         "<--schema=w=flat1/u32:string>".to_owned(),
+        r"<--key=a\=b\\c=d=e>".to_owned(),
         "<--key=y=other/y>".to_owned(),
         "<--cache=5>".to_owned(),
+        "<--batch=32768>".to_owned(),
         "<--stats=10>".to_owned(),
+        format!("<--zenoh={}>", folder_of("z.json5")),
         "<--back-pressure>".to_owned(),
-        "<--socket>".to_owned(),
-        format!("<{}>", folder_of("here")),
+        "<--unchecked>".to_owned(),
+        format!("<--socket={}>", folder_of("here")),
     ];
     expected.iter().for_each(|argument| host.says(argument));
     let said: Vec<_> = host.said.iter().filter_map(|line| line.strip_prefix("bridge INFO  <")).collect();
@@ -165,6 +169,42 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
     assert!(host.said.iter().any(is_ended), "the guest ends first: {:?}", host.said);
     let (status, printed) = host.end();
     assert!(status.success(), "{status}: {printed}");
+}
+
+/// The manifest's folder has a name that is not UTF-8, and the socket's starts with a dash.
+#[test]
+fn paths_reach_the_program_as_they_are() {
+    let place = Place::new("bridge-paths");
+    let says = "for argument; do printf %s \"$argument\" >>said; done; mv said done\n";
+    place.stand_in("", &format!("{says}{GOES_ON}"));
+    let folder = place.files.0.join(OsStr::from_bytes(b"folder \xff"));
+    fs::create_dir(&folder).expect("a folder");
+    let text = "[serve]\nsocket = \"-here\"\n[bridge]\nzenoh = \"z.json5\"\n";
+    fs::write(folder.join("host.toml"), text).expect("it is written");
+    // Relative to the manifest's folder, so the socket's path starts with a dash.
+    let mut command = place.command(&["serve", "host.toml"]);
+    command.current_dir(&folder);
+    let host = Running::start(command);
+    let said = folder.join("done");
+    while !said.exists() {
+        std::thread::yield_now();
+    }
+    assert_eq!(fs::read(said).expect("it is there"), b"--zenoh=z.json5--socket=-here");
+    drop(host);
+
+    let mut manifest = folder.clone().into_os_string();
+    manifest.push("/host.toml");
+    let mut command = place.command(&["serve"]);
+    command.arg(&manifest).current_dir(&place.files.0);
+    let host = Running::start(command);
+    let said = place.files.0.join("done");
+    while !said.exists() {
+        std::thread::yield_now();
+    }
+    let of = |flag: &[u8], name: &[u8]| [flag, folder.as_os_str().as_bytes(), b"/", name].concat();
+    let expected = [of(b"--zenoh=", b"z.json5"), of(b"--socket=", b"-here")].concat();
+    assert_eq!(fs::read(said).expect("it is there"), expected);
+    drop(host);
 }
 
 #[test]
