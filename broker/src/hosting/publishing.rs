@@ -86,8 +86,9 @@ impl<P: PublisherPort> Output<P> {
     /// Loans a block of at least `len` bytes.
     #[inline]
     pub(crate) fn loan(&mut self, len: u32) -> Result<SuspendedLoan, Error> {
-        let loan = self.port.writer().0.try_loan(len as usize).map(RawLoan::suspend);
-        loan.map_err(|error| self.loan_failed(len, &error))
+        let Self { port, stats, refused, .. } = self;
+        let loan = port.writer().0.try_loan(len as usize).map(RawLoan::suspend);
+        loan.map_err(|error| loan_failed(stats, refused, len, &error))
     }
 
     /// Loans a block of at least `len` bytes if one is free, without reclaiming any.
@@ -96,25 +97,16 @@ impl<P: PublisherPort> Output<P> {
         self.writer().try_loan_free(len as usize).map(RawLoan::suspend)
     }
 
-    #[cold]
-    fn loan_failed(&mut self, len: u32, error: &LoanError) -> Error {
-        if let LoanError::TooLarge { .. } = error {
-            return Error::TooLarge;
-        }
-        self.refused = Some(len as usize);
-        self.stats.exhausted += 1;
-        Error::Exhausted
-    }
-
     /// Reserves up to `room` blocks for direct publishing: the first as [`loan`](Self::loan) does, more if
     /// they are free. Returns the first sequence that names one, and their number.
     ///
     /// # Safety
     /// The same as for [`Writer::reserve_direct`].
     pub(crate) unsafe fn reserve_direct(&mut self, room: u32) -> Result<(u64, u32), Error> {
+        let Self { port, stats, refused, .. } = self;
         // SAFETY: the caller's promise.
-        let lent = unsafe { self.port.writer().0.reserve_direct(room) };
-        lent.map_err(|error| self.loan_failed(0, &error))
+        let lent = unsafe { port.writer().0.reserve_direct(room) };
+        lent.map_err(|error| loan_failed(stats, refused, 0, &error))
     }
 
     /// Returns a loaned block that is not published.
@@ -163,6 +155,34 @@ impl<P: PublisherPort> Output<P> {
             None => target.fill(0),
         }
         let published = publish(loan, len as usize, trust, checks)?;
+        self.stats.copied += u64::from(len);
+        self.count(len);
+        Ok(published)
+    }
+
+    /// Loans a block, and publishes a copy of the `len` bytes at `source` in it. On an error, the block is
+    /// back.
+    ///
+    /// # Safety
+    /// The same as for [`publish_copy`](Self::publish_copy).
+    #[inline]
+    pub(crate) unsafe fn send_copy(
+        &mut self,
+        source: *const u8,
+        len: u32,
+        trust: Trust,
+    ) -> Result<u64, Error> {
+        let Self { port, stats, refused, .. } = self;
+        let (writer, checks) = port.writer();
+        let size = len as usize;
+        let mut loan = writer.try_loan(size).map_err(|error| loan_failed(stats, refused, len, &error))?;
+        let Some(target) = loan.get_mut(..size) else { return Err(Error::TooLarge) };
+        // SAFETY: the source is readable and outside of the arena (the caller's promise). The block is
+        // exclusively ours.
+        unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), size) };
+        let is_valid = judge(trust, checks, target)?;
+        // SAFETY: `judge` has just said so, and nobody else touches the block.
+        let published = unsafe { finish(loan, size, is_valid) };
         self.stats.copied += u64::from(len);
         self.count(len);
         Ok(published)
@@ -253,15 +273,11 @@ impl OutputBatch<'_> {
         // SAFETY: the source is readable and outside of the arena (the caller's promise). The block is
         // exclusively ours.
         unsafe { source.copy_to_nonoverlapping(target.as_mut_ptr(), size) };
-        let trust = match self.trust {
-            Trust::Validate => Trust::check(self.checks, target),
-            trust => trust,
-        };
-        let added = match trust {
+        let added = if judge(self.trust, self.checks, target)? {
             // SAFETY: as in `publish`.
-            Trust::Vouched => unsafe { loan.add_valid(size) },
-            Trust::Nothing => loan.add_bytes(size),
-            Trust::Refused | Trust::Validate => return Err(Error::InvalidPayload),
+            unsafe { loan.add_valid(size) }
+        } else {
+            loan.add_bytes(size)
         };
         // The length was checked above, and nothing else is refused.
         added.map_err(|_| Error::Internal)?;
@@ -287,22 +303,59 @@ fn publish(
     checks: Checks<'_>,
 ) -> Result<u64, (SuspendedLoan, Error)> {
     let Some(bytes) = loan.get(..len) else { return Err((loan.suspend(), Error::TooLarge)) };
+    match judge(trust, checks, bytes) {
+        // SAFETY: `judge` has just said so. Nobody can change the bytes any more, or native code vouches for
+        // them: by the contract under which it was loaded, it has built them as a value of the schema.
+        Ok(is_valid) => Ok(unsafe { finish(loan, len, is_valid) }),
+        Err(error) => Err((loan.suspend(), error)),
+    }
+}
+
+/// Whether the bytes of a message are valid: known to be a value of the topic's schema. Checks them if `trust`
+/// says so.
+///
+/// # Errors
+/// [`Error::InvalidPayload`] if the message must not be published.
+#[inline]
+fn judge(trust: Trust, checks: Checks<'_>, bytes: &[u8]) -> Result<bool, Error> {
     let trust = if trust == Trust::Validate { Trust::check(checks, bytes) } else { trust };
-    let valid = match trust {
-        Trust::Vouched => true,
-        Trust::Nothing => false,
-        Trust::Refused | Trust::Validate => return Err((loan.suspend(), Error::InvalidPayload)),
-    };
-    let published = if valid {
-        // SAFETY: the layout's check has just accepted these bytes, and nobody can change them any more. Or
-        // native code vouches for them: by the contract under which it was loaded, it has built them as a
-        // value of the schema.
+    match trust {
+        Trust::Vouched => Ok(true),
+        Trust::Nothing => Ok(false),
+        Trust::Refused | Trust::Validate => Err(Error::InvalidPayload),
+    }
+}
+
+/// Publishes the first `len` bytes of a block, which has that many.
+///
+/// # Safety
+/// If `is_valid`, the bytes are a value of the channel's schema, and stay one.
+#[inline]
+unsafe fn finish(loan: RawLoan<'_>, len: usize, is_valid: bool) -> u64 {
+    let published = if is_valid {
+        // SAFETY: the caller's promise.
         unsafe { loan.publish_valid(len) }
     } else {
         loan.publish(len)
     };
-    // The length was checked above, and nothing else is refused.
-    Ok(published.map_or(0, |sequence| sequence.get()))
+    // The length was checked before, and nothing else is refused.
+    published.map_or(0, |sequence| sequence.get())
+}
+
+/// The error of a loan that found no block, which is counted.
+#[cold]
+fn loan_failed(
+    stats: &mut PublisherStats,
+    refused: &mut Option<usize>,
+    len: u32,
+    error: &LoanError,
+) -> Error {
+    if let LoanError::TooLarge { .. } = error {
+        return Error::TooLarge;
+    }
+    *refused = Some(len as usize);
+    stats.exhausted += 1;
+    Error::Exhausted
 }
 
 impl<P> fmt::Debug for Output<P> {

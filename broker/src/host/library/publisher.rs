@@ -186,7 +186,6 @@ impl LibraryPublisher {
     ) -> Result<u64, Error> {
         let trust = self.trust(trust);
         self.recall_direct();
-        let block = self.output.loan(len)?;
         // A message in the arena is copied through a buffer, since it could overlap the block.
         let arena = self.output.writer().channel().arena();
         let within = (message as usize).wrapping_sub(arena.base().as_ptr() as usize) < arena.len();
@@ -199,11 +198,7 @@ impl LibraryPublisher {
         let source = buffer.as_ref().map_or(message, Vec::as_ptr);
         // SAFETY: the bytes are readable and unchanged (the caller guarantees this) and lie outside of the
         // arena (see above).
-        let published = unsafe { self.output.publish_copy(block, Some(source), len, trust) };
-        published.map_err(|(block, error)| {
-            self.output.return_loan(block);
-            error
-        })
+        unsafe { self.output.send_copy(source, len, trust) }
     }
 
     fn trust(&self, trust: Trust) -> Trust {
