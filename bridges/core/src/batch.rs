@@ -123,7 +123,7 @@ impl Unpacking {
     }
 
     /// The messages that were not taken out, without taking them.
-    pub fn iter<'p>(mut self, payload: &'p [u8]) -> impl Iterator<Item = &'p [u8]> {
+    pub fn iter(mut self, payload: &[u8]) -> impl Iterator<Item = &[u8]> {
         std::iter::from_fn(move || self.next(payload))
     }
 }
