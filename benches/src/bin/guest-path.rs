@@ -15,9 +15,7 @@ fn main() {
             paths.iter().for_each(|path| println!("{}", path.candidate));
             return;
         }
-        [name, messages] => {
-            paths.iter_mut().find(|path| path.candidate == *name).zip(messages.parse().ok())
-        }
+        [name, messages] => paths.iter_mut().find(|path| path.candidate == *name).zip(messages.parse().ok()),
         _ => None,
     };
     let Some((path, messages)) = wanted else {
