@@ -311,8 +311,8 @@ fn publish(
     }
 }
 
-/// Whether the bytes of a message are valid: known to be a value of the topic's schema. Checks them if `trust`
-/// says so.
+/// Whether the bytes of a message are valid: known to be a value of the topic's schema. Checks them if
+/// `trust` says so.
 ///
 /// # Errors
 /// [`Error::InvalidPayload`] if the message must not be published.
