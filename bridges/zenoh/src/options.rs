@@ -58,7 +58,8 @@ impl BridgeOptions {
     /// Sets whether everybody waits for those who are slower: local publishers for zenoh, and zenoh for local
     /// subscribers. By default, nobody does, and messages are lost and counted.
     ///
-    /// While zenoh waits for a topic's subscribers, nothing else arrives over the same link. So its
+    /// While zenoh waits for a topic's subscribers, nothing else arrives over the same link. Its threads
+    /// serve all sessions of a process, so other links may have to wait, too. So its
     /// [patience](Self::patience) is limited.
     ///
     /// This does not prevent all losses: zenoh closes a link whose other end does not answer for a while, and

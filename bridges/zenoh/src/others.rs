@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// With a count over all tokens for each of them, this would take hours.
+    /// With a count over all tokens for each of them, this would look at 45 billion.
     #[test]
     fn many_tokens_are_counted_as_they_come() {
         let mut others = Others::default();

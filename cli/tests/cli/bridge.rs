@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::{Folder, POLITE, Running, component, output, stderr, stdout};
+use super::{Folder, PATIENCE, POLITE, Running, component, output, stderr, stdout};
 
 /// Refuses `--connect=nobody`, and accepts everything else for `--check`.
 const CHECKS: &str = r#"#!/bin/sh
@@ -171,6 +172,15 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
     assert!(status.success(), "{status}: {printed}");
 }
 
+/// Waits until the stand-in has written this file.
+fn wait_for(file: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "the program did not write {}", file.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The manifest's folder has a name that is not UTF-8, and the socket's starts with a dash.
 #[test]
 fn paths_reach_the_program_as_they_are() {
@@ -186,9 +196,7 @@ fn paths_reach_the_program_as_they_are() {
     command.current_dir(&folder);
     let host = Running::start(command);
     let said = folder.join("done");
-    while !said.exists() {
-        std::thread::yield_now();
-    }
+    wait_for(&said);
     assert_eq!(fs::read(said).expect("it is there"), b"--zenoh=z.json5--socket=-here");
     drop(host);
 
@@ -198,9 +206,7 @@ fn paths_reach_the_program_as_they_are() {
     command.arg(&manifest).current_dir(&place.files.0);
     let host = Running::start(command);
     let said = place.files.0.join("done");
-    while !said.exists() {
-        std::thread::yield_now();
-    }
+    wait_for(&said);
     let of = |flag: &[u8], name: &[u8]| [flag, folder.as_os_str().as_bytes(), b"/", name].concat();
     let expected = [of(b"--zenoh=", b"z.json5"), of(b"--socket=", b"-here")].concat();
     assert_eq!(fs::read(said).expect("it is there"), expected);

@@ -63,8 +63,8 @@ fn what_waits_is_sent_together_and_a_client_can_tell() {
     assert_eq!(side.bridge.stats().sent_bytes, 51 * 24);
 }
 
-/// On a busy machine, zenoh may give up the link. That nothing is lost otherwise is tested by itself, in
-/// `pressure.rs`.
+/// Zenoh's threads serve all sessions of a process. Another test makes them wait for its subscriber, so that
+/// zenoh may give up this test's link. That nothing is lost otherwise is tested by itself, in `pressure.rs`.
 #[test]
 fn batches_arrive_in_order_and_then_the_end() {
     const MESSAGES: u64 = 20_000;
