@@ -12,8 +12,8 @@
 //!
 //! # Waiting
 //! Methods that start with `try_` never wait. Those that start with `blocking_` block the thread; they spin
-//! for about 10 µs before they park it. All others are `async`. [`Subscriber`] is also a `futures::Stream` of
-//! samples.
+//! for about 10 µs before they park it, or for less if that was in vain on this thread lately. All others are
+//! `async`. [`Subscriber`] is also a `futures::Stream` of samples.
 //!
 //! # Overflow
 //! A subscriber with [`Overflow::Block`] loses no messages: its publishers wait.

@@ -187,7 +187,7 @@ impl Outlet {
             publisher,
             Parcel { payload: payload.clone(), messages: 1, first: sequence, bytes: len, time },
         );
-        self.spent.add(payload);
+        self.spent.add(payload, len);
     }
 
     /// Sends messages of one publisher. Sets whether it goes on in batches.

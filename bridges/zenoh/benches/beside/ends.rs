@@ -92,7 +92,9 @@ pub(crate) fn run(arguments: &Arguments, role: Role) -> Result<(), Failure> {
     match role {
         Role::Send => {
             let pace = Pace::new(measure, bytes, arguments.seconds);
-            send(candidate, &session, bytes, &pace)?;
+            // A MiB, or a few large ones: enough to keep both sides busy, and little for caches.
+            let blocks = arguments.blocks.unwrap_or(((1 << 20) / bytes).clamp(8, 1024) as u32);
+            send(candidate, &session, (bytes, blocks), &pace)?;
         }
         Role::Receive => receive(candidate, &session, bytes)?,
     }
@@ -131,7 +133,12 @@ impl Pace {
 }
 
 /// Publishes messages that start with these words, each copied from memory that holds `bytes`.
-fn send(candidate: Candidate, session: &Session, bytes: usize, pace: &Pace) -> Result<(), Failure> {
+fn send(
+    candidate: Candidate,
+    session: &Session,
+    (bytes, blocks): (usize, u32),
+    pace: &Pace,
+) -> Result<(), Failure> {
     match candidate {
         Candidate::Zenoh | Candidate::Channel => {
             let publisher = session
@@ -171,8 +178,6 @@ fn send(candidate: Candidate, session: &Session, bytes: usize, pace: &Pace) -> R
         | Candidate::BridgeUnchecked
         | Candidate::CachingBridge => {
             let (broker, bridge) = bridge(candidate, session)?;
-            // A MiB, or a few large ones: enough to keep both sides busy, and little for caches.
-            let blocks = ((1 << 20) / bytes).clamp(8, 1024) as u32;
             let options = PublisherOptions::new().block_size(bytes).blocks(blocks);
             let mut publisher: Publisher<Words> = broker.publisher(TOPIC, options)?;
             while bridge.stats().sending == 0 {

@@ -54,6 +54,9 @@ struct Arguments {
     /// Bytes of a message, at least 24 and a multiple of 8
     #[arg(long, value_delimiter = ',', default_values = ["64", "65536", "1048576"], value_parser = bytes)]
     bytes: Vec<usize>,
+    /// Blocks of a bridge's publisher, instead of a MiB of them and at least 8
+    #[arg(long)]
+    blocks: Option<u32>,
     /// Runs of each candidate
     #[arg(long, default_value_t = 7)]
     rounds: usize,

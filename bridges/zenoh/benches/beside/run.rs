@@ -75,11 +75,17 @@ fn name(value: impl clap::ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-fn run(candidate: Candidate, measure: Measure, bytes: usize, seconds: f64) -> Result<Outcome, Failure> {
+fn run(
+    arguments: &Arguments,
+    candidate: Candidate,
+    measure: Measure,
+    bytes: usize,
+) -> Result<Outcome, Failure> {
+    let Arguments { seconds, blocks, .. } = arguments;
     // Nobody listens there any more. Should another program be faster, the receiver fails.
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let start = |role: &str| {
-        let arguments = [
+        let mut arguments = vec![
             format!("--role={role}"),
             format!("--candidates={}", name(candidate)),
             format!("--measures={}", name(measure)),
@@ -87,6 +93,7 @@ fn run(candidate: Candidate, measure: Measure, bytes: usize, seconds: f64) -> Re
             format!("--seconds={seconds}"),
             format!("--endpoint=tcp/127.0.0.1:{port}"),
         ];
+        arguments.extend(blocks.map(|blocks| format!("--blocks={blocks}")));
         Process::start(&arguments)
     };
     let mut receiver = start("receive")?;
@@ -122,7 +129,7 @@ pub(crate) fn all(arguments: &Arguments) -> Result<(), Failure> {
                     order.reverse();
                 }
                 for (&candidate, outcomes) in order {
-                    outcomes.push(run(candidate, measure, bytes, arguments.seconds)?);
+                    outcomes.push(run(arguments, candidate, measure, bytes)?);
                 }
             }
             let of = |(&candidate, outcomes)| Row { candidate, bytes, outcomes };
