@@ -95,6 +95,11 @@ impl<T, const PLACE_BITS: u32, const USE_BITS: u32> Handles<T, PLACE_BITS, USE_B
         Some(entry)
     }
 
+    /// Whether there is no room for another entry.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == self.most
+    }
+
     /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -191,6 +196,7 @@ mod tests {
             handles.insert(0).expect("room");
         }
         assert_eq!(handles.insert(0), None, "too many at a time");
+        assert!(handles.is_full());
     }
 
     #[test]

@@ -23,13 +23,15 @@ pub enum Returns {
     I32,
     /// On the stack, as 64 bits.
     I64,
+    /// On the stack, as 64 bits: a sequence number, or an error above all of them.
+    Sequence,
     /// In memory, as counters at the address in the last parameter.
     Record,
     /// In memory, as a `result` whose value or error is this many bytes after its case.
     Result(u32),
 }
 
-use Returns::{I32, I64, Nothing, Record, Result};
+use Returns::{I32, I64, Nothing, Record, Result, Sequence};
 
 /// A `result` without a value.
 const UNIT: Returns = Result(1);
@@ -56,6 +58,8 @@ pub const CALLS: &[(&str, &str, Returns)] = &[
     ("publisher.block-size", "p", I32),
     ("publisher.publish", "pii", LONG),
     ("publisher.publish-batch", "pii", WORD),
+    ("publisher.key", "p", I32),
+    ("publish-to", "iii", Sequence),
     ("publisher.free-blocks", "p", I32),
     ("publisher.subscriber-count", "p", I32),
     ("publisher.in-place-from", "p", I32),
@@ -316,7 +320,7 @@ fn case(number: usize, name: &str, operands: &str, returns: Returns, log_calls: 
     let call = match returns {
         Nothing => format!("(call ${name} {arguments})"),
         I32 => format!("(call $keep (call ${name} {arguments}))"),
-        I64 => format!("(call $keep (i32.wrap_i64 (call ${name} {arguments})))"),
+        I64 | Sequence => format!("(call $keep (i32.wrap_i64 (call ${name} {arguments})))"),
         Record | Result(_) => format!("(call ${name} {arguments}) (call $keep_area)"),
     };
     code += "(br_if $again (global.get $left_out)) ";
@@ -359,6 +363,9 @@ fn log_outcome(number: usize, returns: Returns) -> String {
                 1088 + at
             ))
         ),
+        Sequence => log("(if (result i32) (i32.ge_u (call $kept) (i32.const -256))
+               (then (i32.add (i32.const 1) (i32.and (call $kept) (i32.const 255))))
+               (else (i32.const 0)))"),
         _ => log("(i32.const 0)"),
     }
 }

@@ -14,6 +14,8 @@
 ///   returns the address of its record, or 0 at the end of the topic; donates memory if needed;
 /// - `$publish (param $publisher i32) (param $address i32) (param $size i32) (result i32)`: 0, or -1 - the
 ///   error's number;
+/// - `$publish_to (param $key i32) (param $address i32) (param $size i32) (result i32)`: the same with the
+///   publisher's key; `$sequence` is then what the host returned;
 /// - `$entry (param $entry i32) (param $address i32) (param $size i32)`: writes an entry of a batch;
 /// - `$publish_batch (param $publisher i32) (param $entries i32) (param $size i32) (result i32)`: calls the
 ///   host until it has published all messages or refuses one, and returns how many it has published;
@@ -175,6 +177,8 @@ pub(super) const IMPORTS: &str = r#"
       (result (result u64 (error $error)))))
     (export "[method]publisher.publish-batch" (func (param "self" (borrow $publisher)) (param "messages" $area)
       (result (result u32 (error $error)))))
+    (export "[method]publisher.key" (func (param "self" (borrow $publisher)) (result u32)))
+    (export "publish-to" (func (param "key" u32) (param "address" u32) (param "size" u32) (result u64)))
     (export "[method]publisher.in-place-from" (func (param "self" (borrow $publisher)) (result u32)))
     (export "[method]publisher.loan" (func (param "self" (borrow $publisher)) (param "size" u32)
       (result (result (own $block) (error $error)))))
@@ -222,6 +226,8 @@ pub(super) const LOWERED: &str = r#"
   (core func $publisher.block-size (canon lower (func $topics "[method]publisher.block-size")))
   (core func $publisher.publish (canon lower (func $topics "[method]publisher.publish") (memory (core memory $memory "memory"))))
   (core func $publisher.publish-batch (canon lower (func $topics "[method]publisher.publish-batch") (memory (core memory $memory "memory"))))
+  (core func $publisher.key (canon lower (func $topics "[method]publisher.key")))
+  (core func $publish-to (canon lower (func $topics "publish-to")))
   (core func $publisher.free-blocks (canon lower (func $topics "[method]publisher.free-blocks")))
   (core func $publisher.subscriber-count (canon lower (func $topics "[method]publisher.subscriber-count")))
   (core func $publisher.drop (canon resource.drop $publisher))
@@ -262,6 +268,8 @@ pub(super) const MAIN_IMPORTS: &str = r#"
     (import "host" "publisher.block-size" (func $publisher.block-size (param i32) (result i32)))
     (import "host" "publisher.publish" (func $publisher.publish (param i32 i32 i32 i32)))
     (import "host" "publisher.publish-batch" (func $publisher.publish-batch (param i32 i32 i32 i32)))
+    (import "host" "publisher.key" (func $publisher.key (param i32) (result i32)))
+    (import "host" "publish-to" (func $publish-to (param i32 i32 i32) (result i64)))
     (import "host" "publisher.free-blocks" (func $publisher.free-blocks (param i32) (result i32)))
     (import "host" "publisher.subscriber-count" (func $publisher.subscriber-count (param i32) (result i32)))
     (import "host" "publisher.drop" (func $publisher.drop (param i32)))
@@ -377,6 +385,13 @@ pub(super) const HELPERS: &str = r#"
         (then (i32.sub (i32.const -1) (i32.load8_u (i32.const 1096))))
         (else (i32.const 0))))
 
+    (func $publish_to (param $key i32) (param $address i32) (param $size i32) (result i32)
+      (global.set $sequence (call $publish-to (local.get $key) (local.get $address) (local.get $size)))
+      (if (result i32) (i64.ge_u (global.get $sequence) (i64.const -256))
+        (then (i32.sub (i32.const -257) (i32.wrap_i64 (global.get $sequence))))
+        (else (i32.const 0))))
+    (global $sequence (mut i64) (i64.const 0))
+
     (func $entry (param $entry i32) (param $address i32) (param $size i32)
       (i32.store (local.get $entry) (local.get $address))
       (i32.store offset=4 (local.get $entry) (local.get $size)))
@@ -473,6 +488,8 @@ pub(super) const EXPORTS: &str = r#"
       (export "publisher.block-size" (func $publisher.block-size))
       (export "publisher.publish" (func $publisher.publish))
       (export "publisher.publish-batch" (func $publisher.publish-batch))
+      (export "publisher.key" (func $publisher.key))
+      (export "publish-to" (func $publish-to))
       (export "publisher.free-blocks" (func $publisher.free-blocks))
       (export "publisher.subscriber-count" (func $publisher.subscriber-count))
       (export "publisher.drop" (func $publisher.drop))

@@ -110,6 +110,147 @@ async fn hostile_messages_are_refused_and_nobody_sees_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_published_by_key_are_the_same_as_those_by_handle() {
+    // `$k` counts the messages that were published, in turn by the key and by the handle.
+    let body = r#"
+      (loop $messages
+        (i32.store (i32.const 4096) (local.get $k))
+        (loop $again
+          (local.set $at (if (result i32) (i32.and (local.get $k) (i32.const 1))
+            (then (call $publish (local.get $p) (i32.const 4096) (i32.const 100)))
+            (else (call $publish_to (call $publisher.key (local.get $p)) (i32.const 4096) (i32.const 100)))))
+          (if (i32.eq (local.get $at) (i32.const -8)) (then
+            (drop (call $wait (i64.const -1)))
+            (br $again))))
+        ;; The bus refuses messages whose first byte is `!`.
+        (local.set $i (i32.eq (i32.and (local.get $k) (i32.const 255)) (i32.const 32)))
+        (call $expect (i32.const 1) (local.get $at) (i32.const 0))
+        (if (i32.eqz (i32.and (local.get $k) (i32.const 1))) (then
+          (call $expect (i32.const 2) (i32.wrap_i64 (global.get $sequence))
+            (i32.sub (local.get $k) (i32.shr_u (i32.add (local.get $k) (i32.const 222)) (i32.const 8))))))
+        (local.set $k (i32.add (local.get $k) (i32.add (i32.const 1) (local.get $i))))
+        (br_if $messages (i32.lt_u (local.get $k) (i32.const 1000))))
+    "#;
+    let mut received = Vec::new();
+    let (report, guest) = publishing(4, body, |reader| {
+        while let Ok(message) = reader.receive() {
+            assert_eq!(message.bytes().len(), 100);
+            received.push(u16::from_le_bytes([message.bytes()[0], message.bytes()[1]]));
+        }
+    })
+    .await;
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+    let valid: Vec<u16> = (0..1000).filter(|number| number % 256 != u16::from(b'!')).collect();
+    assert_eq!(received, valid);
+    assert_eq!(report.stats.published, valid.len() as u64);
+    assert_eq!(report.stats.publish_copied_bytes, 100 * valid.len() as u64);
+}
+
+#[tokio::test]
+async fn hostile_messages_published_by_key_are_refused() {
+    // The memory has 0x40000 bytes, a page of which the guest donates. A block has 128.
+    const REFUSED: [(u32, u32, i32); 13] = [
+        (4096, 129, -9),
+        (4096, 1000, -9),
+        (4096, u32::MAX, -12),
+        (0, u32::MAX, -12),
+        (u32::MAX, u32::MAX, -12),
+        (u32::MAX, 1, -12),
+        (u32::MAX, 2, -12),
+        (0x3ffff, 2, -12),
+        (0x40001, 0, -12),
+        (0x30000, 1, -12), // donated
+        (0x2ffff, 2, -12), // partly donated
+        (0x3ffff, 1, -12), // its end
+        (5000, 1, -10),    // invalid
+    ];
+    let mut body = String::from(
+        r#"(i32.store8 (i32.const 5000) (i32.const 33))
+          (call $expect (i32.const 99) (call $donate_blocks (i32.const 0x30000) (i32.const 0x10000)) (i32.const 0))
+          (local.set $k (call $publisher.key (local.get $p)))"#,
+    );
+    for (check, (address, size, error)) in REFUSED.into_iter().enumerate() {
+        body += &format!(
+            r#"(call $expect (i32.const {check})
+              (call $publish_to (local.get $k) (i32.const {address}) (i32.const {size})) (i32.const {error}))"#
+        );
+    }
+    body += r#"
+      (call $expect (i32.const 90) (call $publisher.free-blocks (local.get $p)) (i32.const 3))
+      (call $expect (i32.const 91) (call $publish_to (local.get $k) (i32.const 0x40000) (i32.const 0)) (i32.const 0))
+      (call $expect (i32.const 92) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 128)) (i32.const 0))
+      (call $expect (i32.const 93) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 1)) (i32.const 0))
+      (call $expect (i32.const 94) (i32.wrap_i64 (global.get $sequence)) (i32.const 2))
+      (call $expect (i32.const 95) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 1)) (i32.const -8))
+    "#;
+    let (report, guest, mut reader) = publishing_to(3, &body, |_| ()).await;
+    let mut lengths = Vec::new();
+    while let Ok(message) = reader.receive() {
+        lengths.push(message.bytes().len());
+    }
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+    assert_eq!(lengths, [0, 128, 1]);
+    assert_eq!((report.stats.published, report.stats.publish_copied_bytes), (3, 129));
+}
+
+#[tokio::test]
+async fn hostile_keys_name_no_publisher() {
+    // `$k` is the first publisher's key, `$at` the second one's.
+    let body = r#"
+      (local.set $k (call $publisher.key (local.get $p)))
+      (call $expect (i32.const 1) (call $publisher.key (local.get $p)) (local.get $k))
+      (loop $others
+        (if (i32.ne (local.get $i) (local.get $k)) (then
+          (call $expect (i32.const 2) (call $publish_to (local.get $i) (i32.const 4096) (i32.const 1)) (i32.const -11))))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $others (i32.lt_u (local.get $i) (i32.const 1000))))
+      (local.set $i (i32.const 1))
+      (loop $bits
+        (call $expect (i32.const 3) (call $publish_to (i32.xor (local.get $k) (local.get $i)) (i32.const 4096) (i32.const 1)) (i32.const -11))
+        (br_if $bits (local.tee $i (i32.shl (local.get $i) (i32.const 1)))))
+      (call $expect (i32.const 4) (call $publish_to (i32.const -1) (i32.const 4096) (i32.const 1)) (i32.const -11))
+      ;; An address that is wrong changes nothing about that.
+      (call $expect (i32.const 5) (call $publish_to (i32.const 0) (i32.const -1) (i32.const -1)) (i32.const -11))
+      (call $expect (i32.const 6) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 1)) (i32.const 0))
+
+      ;; Another publisher takes the place of the first, with another key.
+      (call $publisher.drop (local.get $p))
+      (call $expect (i32.const 7) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 2)) (i32.const -11))
+      (local.set $p (call $open_publisher (i32.const 100) (i32.const 3)))
+      (call $expect (i32.const 8) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 2)) (i32.const -11))
+      (local.set $at (call $publisher.key (local.get $p)))
+      (call $expect (i32.const 9) (i32.eq (local.get $at) (local.get $k)) (i32.const 0))
+      (call $expect (i32.const 10) (call $publish_to (local.get $at) (i32.const 4096) (i32.const 3)) (i32.const 0))
+      (call $expect (i32.const 11) (i32.wrap_i64 (global.get $sequence)) (i32.const 0))
+      (call $expect (i32.const 12) (call $publish_to (local.get $k) (i32.const 4096) (i32.const 2)) (i32.const -11))
+    "#;
+    let mut lengths = Vec::new();
+    let (report, guest) = publishing(3, body, |reader| {
+        while let Ok(message) = reader.receive() {
+            lengths.push(message.bytes().len());
+        }
+    })
+    .await;
+    assert_eq!(report.reason, ExitReason::Finished, "{:?}", guest.log.lock());
+    // The reader is the first publisher's.
+    assert_eq!(lengths, [1]);
+    assert_eq!((report.stats.published, report.stats.publish_copied_bytes), (2, 4));
+}
+
+#[tokio::test]
+async fn hostile_guest_that_publishes_by_key_before_it_runs_is_refused() {
+    let body = r#"(func $begin (local $key i32)
+        (loop $keys
+          (call $expect (i32.const 1) (call $publish_to (local.get $key) (i32.const 4096) (i32.const 1)) (i32.const -11))
+          (br_if $keys (i32.lt_u (local.tee $key (i32.add (local.get $key) (i32.const 1))) (i32.const 10)))))
+      (start $begin)
+      (func (export "run") (result i32) (i32.const 0))"#;
+    let engine = GuestEngine::new().expect("an engine");
+    let report = KIND.guest(&engine, Arc::new(Bus::new()), body).run().await;
+    assert_eq!(report.reason, ExitReason::Finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn batches_of_a_guest_arrive_completely_and_in_order() {
     // Each batch has twice as many messages as there are blocks. `$k` counts those that are done.
     let body = r#"
@@ -262,23 +403,25 @@ async fn hostile_publishers_beyond_the_limits_are_refused() {
 
 #[tokio::test]
 async fn hostile_bytes_that_make_a_validator_panic_end_only_the_guest() {
-    let body = format!(
-        r#"(drop (call $publish (local.get $p) (i32.const 4096) (i32.const 10)))
-          (i32.store16 (i32.const 4096) (i32.const {QUESTION_MARKS}))
-          (drop (call $publish (local.get $p) (i32.const 4096) (i32.const 10)))"#
-    );
-    let mut received = 0;
-    let (report, _) = publishing(4, &body, |reader| {
-        while reader.receive().is_ok() {
-            received += 1;
-        }
-    })
-    .await;
-    assert!(
-        matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a faulty validator")),
-        "{report:?}"
-    );
-    assert_eq!(received, 1);
+    for publish in ["call $publish (local.get $p)", "call $publish_to (call $publisher.key (local.get $p))"] {
+        let body = format!(
+            r#"(drop ({publish} (i32.const 4096) (i32.const 10)))
+              (i32.store16 (i32.const 4096) (i32.const {QUESTION_MARKS}))
+              (drop ({publish} (i32.const 4096) (i32.const 10)))"#
+        );
+        let mut received = 0;
+        let (report, _) = publishing(4, &body, |reader| {
+            while reader.receive().is_ok() {
+                received += 1;
+            }
+        })
+        .await;
+        assert!(
+            matches!(&report.reason, ExitReason::HostPanicked(text) if text.contains("a faulty validator")),
+            "{report:?}"
+        );
+        assert_eq!(received, 1);
+    }
 }
 
 #[tokio::test]

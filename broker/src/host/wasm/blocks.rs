@@ -17,7 +17,7 @@ use blockcast_blocks::SuspendedLoan;
 use blockcast_blocks::abi::Error;
 use slab::Slab;
 
-use super::publisher::{GuestPublisher, Loaned};
+use super::publisher::{Loaned, Publishers};
 use super::sys;
 use crate::component::limit_policy::{Limit, LimitPolicy};
 use crate::component::limits::ComponentLimits;
@@ -31,7 +31,7 @@ pub(crate) struct MemoryBlock;
 /// The context of the methods of memory blocks.
 pub(crate) struct BlockContext<'a> {
     pub(crate) windows: &'a mut Windows,
-    pub(crate) publishers: &'a mut Slab<GuestPublisher>,
+    pub(crate) publishers: &'a mut Publishers,
     pub(crate) limits: &'a ComponentLimits,
     pub(crate) policy: &'a LimitPolicy,
 }
@@ -59,7 +59,7 @@ enum Memory {
 /// A publisher's block, to be filled.
 struct Loan {
     /// The publisher's number.
-    publisher: usize,
+    publisher: u64,
     owner: Owner,
     block: SuspendedLoan,
     place: LoanPlace,
@@ -128,7 +128,7 @@ impl MemoryBlocks {
     pub(crate) fn lend(
         &mut self,
         context: &mut BlockContext<'_>,
-        publisher: usize,
+        publisher: u64,
         size: u32,
     ) -> Result<u32, Error> {
         let loans = self.storages.iter().filter(|(_, storage)| matches!(storage.memory, Memory::Loan(_)));
@@ -298,7 +298,7 @@ impl MemoryBlocks {
     pub(crate) fn publish(
         &mut self,
         context: &mut BlockContext<'_>,
-        publisher: usize,
+        publisher: u64,
         handle: u32,
         len: u32,
     ) -> Result<u64, Error> {
@@ -358,7 +358,7 @@ impl MemoryBlocks {
     }
 
     /// Takes back the loans of a publisher that is about to close.
-    pub(crate) fn forget_publisher(&mut self, context: &mut BlockContext<'_>, publisher: usize) {
+    pub(crate) fn forget_publisher(&mut self, context: &mut BlockContext<'_>, publisher: u64) {
         let lent = |(key, storage): (usize, &Storage)| match &storage.memory {
             Memory::Loan(loan) if loan.publisher == publisher => Some(key),
             _ => None,

@@ -25,6 +25,7 @@ use super::sys;
 use crate::component::limit_policy::Limit;
 use crate::host::wasm::memory::area::Area;
 use crate::host::wasm::memory::window::{Owner, Place, Span, Window, Windows};
+use crate::hosting::handles::Handles;
 use crate::hosting::meter::Meter;
 use crate::hosting::publishing::{Output, Trust};
 use crate::hosting::topic_access::PublisherPort;
@@ -57,6 +58,10 @@ pub(crate) struct Loaned {
     /// Whether the guest fills the block itself.
     pub(crate) in_place: bool,
 }
+
+/// The publishers of a guest, by their keys, which have 32 bits. After a publisher is dropped, its key names
+/// none.
+pub(crate) type Publishers = Handles<GuestPublisher, 16, 16>;
 
 /// A publisher of a guest.
 pub(crate) struct GuestPublisher {

@@ -10,7 +10,7 @@ use slab::Slab;
 use wasmtime::Trap;
 
 use super::blocks::{BlockContext, MemoryBlocks};
-use super::publisher::GuestPublisher;
+use super::publisher::{GuestPublisher, Publishers};
 use super::setup::GuestSetup;
 use super::subscription::GuestSubscription;
 use super::ticker::Pulse;
@@ -36,7 +36,7 @@ pub(crate) struct GuestState {
     pub(crate) growth: GrowthLimiter,
     pub(crate) windows: Windows,
     pub(crate) subscriptions: Slab<GuestSubscription>,
-    pub(crate) publishers: Slab<GuestPublisher>,
+    pub(crate) publishers: Publishers,
     pub(crate) blocks: MemoryBlocks,
     /// Counters of subscriptions and publishers that are closed.
     closed: ComponentStats,
@@ -86,7 +86,7 @@ impl GuestState {
             policy,
             setup,
             subscriptions: Slab::new(),
-            publishers: Slab::new(),
+            publishers: Publishers::new(),
             blocks: MemoryBlocks::default(),
             closed: ComponentStats::default(),
             started: false,
@@ -224,7 +224,7 @@ impl GuestState {
     pub(crate) fn exit_reason(&mut self, outcome: wasmtime::Result<u32>) -> ExitReason {
         if let Some((owner, offset)) = self.windows.violation() {
             let read = self.subscriptions.iter().map(|(_, this)| (this.owner(), this.topic()));
-            let written = self.publishers.iter().map(|(_, this)| (this.owner(), this.topic()));
+            let written = self.publishers.iter().map(|this| (this.owner(), this.topic()));
             let topic = read.chain(written).find(|(this, _)| Some(*this) == owner);
             let topic = topic.map(|(_, topic)| topic.to_owned()).unwrap_or_default();
             return ExitReason::ReadOnlyViolation { topic, offset };
@@ -294,7 +294,7 @@ impl GuestState {
             stats.attached = stats.attached.saturating_add(now.attached);
             stats.held = stats.held.saturating_add(now.held);
         }
-        for (_, publisher) in &self.publishers {
+        for publisher in self.publishers.iter() {
             add_published(&mut stats, publisher);
         }
         stats

@@ -54,7 +54,7 @@ impl Program {
         assert!(operands.next().is_none(), "too many operands for {name}");
         let results = match returns {
             Returns::Nothing => 0,
-            Returns::I32 | Returns::I64 => 1,
+            Returns::I32 | Returns::I64 | Returns::Sequence => 1,
             Returns::Record | Returns::Result(_) => {
                 code.push(0);
                 2

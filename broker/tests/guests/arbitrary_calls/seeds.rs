@@ -15,6 +15,7 @@ pub(super) fn programs() -> BTreeMap<String, Program> {
         add("receive", receive(options, 0));
         add("receive_the_latest", receive(options | 8, 1));
         add("publish", publish(options));
+        add("publish_by_key", publish_by_key(options));
         add("publish_a_batch", publish_batch(options));
         add("lend", lend(options, "topic"));
         add("lend_unsealed", lend(options, "bytes"));
@@ -63,6 +64,28 @@ fn publish(options: u8) -> Program {
         program.call("wait", &[Number(0)]);
     }
     program.call("publisher.drop", &[Slot(0)]);
+    program
+}
+
+/// Publishes by the key of one publisher, then of another in its place.
+fn publish_by_key(options: u8) -> Program {
+    let mut program = Program::new(options);
+    program.other("fill", &[Number(5000), Number(65), Number(60)], 0);
+    for _ in 0..2 {
+        program.publisher("topic", 60, 2);
+        let key = program.call("publisher.key", &[Slot(0)]);
+        let areas = [(5000, 60), (5001, 0), (5000, 61), (u32::MAX, 2), (5000, 60), (5000, 60)];
+        for (address, size) in areas {
+            program.call("publish-to", &[Kept(key), Number(address), Number(size)]);
+        }
+        program.call("publish-to", &[Kept(key), End, Number(1)]);
+        program.call("wait", &[Number(0)]);
+        program.call("publisher.drop", &[Slot(0)]);
+        program.call("publish-to", &[Kept(key), Number(5000), Number(60)]);
+    }
+    for key in [0, 1, 2, u32::MAX] {
+        program.call("publish-to", &[Number(key), Number(5000), Number(60)]);
+    }
     program
 }
 

@@ -23,27 +23,39 @@ const FLOOD: &str = r#"(func (export "run") (result i32)
   (call $report (i32.const 101) (i64.extend_i32_u (local.get $else)))
   (i32.const 0))"#;
 
+/// [`FLOOD`], and the same by the publisher's key.
+fn floods() -> [String; 2] {
+    let by_key = "call $publish_to (call $publisher.key (local.get $p))";
+    [FLOOD.to_owned(), FLOOD.replace("call $publish (local.get $p)", by_key)]
+}
+
 #[tokio::test]
 async fn hostile_flood_of_messages_is_refused_beyond_its_rate() {
-    let guest = guest(FLOOD).limits(|limits| limits.publish_messages = Some(Rate::per_second(100).burst(10)));
-    let began = Instant::now();
-    let report = guest.run().await;
-    assert_eq!(report.reason, ExitReason::Finished);
-    let sent = guest.reported('s')[0];
-    let allowed = 10 + began.elapsed().as_millis() as u64 / 10 + 1;
-    assert!((10..=allowed).contains(&sent), "{sent} of {allowed}");
-    assert_eq!((guest.reported('r')[0], guest.reported('e')[0]), (2000 - sent, 0));
-    assert_eq!((report.stats.published, report.stats.refusals), (sent, 2000 - sent));
+    for flood in floods() {
+        let limit = Some(Rate::per_second(100).burst(10));
+        let guest = guest(&flood).limits(|limits| limits.publish_messages = limit);
+        let began = Instant::now();
+        let report = guest.run().await;
+        assert_eq!(report.reason, ExitReason::Finished);
+        let sent = guest.reported('s')[0];
+        let allowed = 10 + began.elapsed().as_millis() as u64 / 10 + 1;
+        assert!((10..=allowed).contains(&sent), "{sent} of {allowed}");
+        assert_eq!((guest.reported('r')[0], guest.reported('e')[0]), (2000 - sent, 0));
+        assert_eq!((report.stats.published, report.stats.refusals), (sent, 2000 - sent));
+    }
 }
 
 #[tokio::test]
 async fn hostile_flood_of_bytes_is_refused_beyond_its_rate() {
-    let guest = guest(FLOOD).limits(|limits| limits.publish_bytes = Some(Rate::per_second(400).burst(40)));
-    let began = Instant::now();
-    assert_eq!(guest.run().await.reason, ExitReason::Finished);
-    let bytes = guest.reported('s')[0] * 4;
-    let allowed = 40 + began.elapsed().as_millis() as u64 * 400 / 1000 + 4;
-    assert!((40..=allowed).contains(&bytes), "{bytes} of {allowed}");
+    for flood in floods() {
+        let limit = Some(Rate::per_second(400).burst(40));
+        let guest = guest(&flood).limits(|limits| limits.publish_bytes = limit);
+        let began = Instant::now();
+        assert_eq!(guest.run().await.reason, ExitReason::Finished);
+        let bytes = guest.reported('s')[0] * 4;
+        let allowed = 40 + began.elapsed().as_millis() as u64 * 400 / 1000 + 4;
+        assert!((40..=allowed).contains(&bytes), "{bytes} of {allowed}");
+    }
 }
 
 /// Like [`FLOOD`], but in batches of 50 messages, until a batch is refused for something other than a limit.
@@ -86,8 +98,9 @@ async fn hostile_flood_of_batches_is_refused_beyond_its_rates() {
 #[tokio::test]
 async fn hostile_flood_of_messages_ends_the_guest_if_its_grant_says_so() {
     let rate = |burst| Rate::per_second(0).burst(burst);
-    for (limit, rate) in [(Limit::PublishMessages, rate(5)), (Limit::PublishBytes, rate(20))] {
-        let guest = guest(FLOOD).limits(|limits| {
+    let limits = [(Limit::PublishMessages, rate(5)), (Limit::PublishBytes, rate(20))];
+    for (flood, (limit, rate)) in floods().iter().flat_map(|flood| limits.map(|limit| (flood, limit))) {
+        let guest = guest(flood).limits(|limits| {
             if limit == Limit::PublishBytes {
                 limits.publish_bytes = Some(rate);
             } else {

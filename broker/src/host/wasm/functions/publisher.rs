@@ -9,6 +9,7 @@ use super::memory_block::with_block;
 use super::topic::topic_and_schema;
 use super::{Answer, forged};
 use crate::component::isolation::Isolation;
+use crate::component::limit_policy::Limit;
 use crate::host::wasm::abi::handles::HostResource;
 use crate::host::wasm::abi::interfaces::TOPICS;
 use crate::host::wasm::abi::link::{Handle, Linkage};
@@ -21,6 +22,9 @@ use crate::host::wasm::sys;
 use crate::hosting::publishing::with_enough_blocks;
 
 type Publisher = Handle<GuestPublisher>;
+
+/// The smallest result of `publish-to` that is an error and not a sequence number.
+const FIRST_ERROR: u64 = u64::MAX - 255;
 
 impl HostResource for GuestPublisher {
     const NAME: &'static str = "publisher";
@@ -40,24 +44,23 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
         TOPICS,
         "[method]publisher.publish",
         |state, (this, message): (Publisher, Area)| -> Answer<u64> {
-            let Some(publisher) = state.publishers.get_mut(this.rep as usize) else { return Err(forged()) };
-            if let Err(limit) = state.meter.may_publish() {
-                let refused = Err(state.refuse(limit));
-                return state.settle(refused);
-            }
-            let published = publisher.publish(&state.windows, message);
-            if published.is_ok() {
-                state.meter.published(u64::from(message.size));
-            }
-            Ok(published)
+            publisher(state, &this)?;
+            publish(state, this.rep, message)
         },
     )?;
+    link.function(TOPICS, "publish-to", |state, (key, address, size): (u32, u32, u32)| {
+        publish(state, key, Area { address, size }).map(as_number)
+    })?;
+    link.function(TOPICS, "[method]publisher.key", |state, (this,): (Publisher,)| {
+        publisher(state, &this)?;
+        Ok(this.rep)
+    })?;
     link.function(
         TOPICS,
         "[method]publisher.publish-batch",
         |state, (this, messages): (Publisher, Area)| -> Answer<u32> {
             let GuestState { publishers, windows, meter, pulse, .. } = state;
-            let Some(publisher) = publishers.get_mut(this.rep as usize) else { return Err(forged()) };
+            let Some(publisher) = publishers.get_mut(this.rep.into()) else { return Err(forged()) };
             let published = publisher.publish_batch(windows, messages, meter, || pulse.has_moved());
             let published = published.map_err(|refused| match refused {
                 Refused::Error(error) => error,
@@ -75,7 +78,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
         |state, (this, size): (Publisher, u32)| -> Answer<Handle<MemoryBlock>> {
             publisher(state, &this)?;
             let (blocks, mut context) = state.blocks();
-            let lent = blocks.lend(&mut context, this.rep as usize, size).map(Handle::new);
+            let lent = blocks.lend(&mut context, this.rep.into(), size).map(Handle::new);
             state.settle(lent)
         },
     )?;
@@ -89,7 +92,7 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
                 return state.settle(refused);
             }
             let published = with_block(state, &block, |blocks, context, block| {
-                blocks.publish(context, this.rep as usize, block, length)
+                blocks.publish(context, this.rep.into(), block, length)
             })?;
             if published.is_ok() {
                 state.meter.published(u64::from(length));
@@ -110,20 +113,45 @@ pub(super) fn define(link: &mut impl Linkage<Data = GuestState>) -> wasmtime::Re
 }
 
 fn drop_publisher(state: &mut GuestState, rep: u32) -> wasmtime::Result<()> {
-    if !state.publishers.contains(rep as usize) {
+    if state.publishers.get(rep.into()).is_none() {
         return Err(forged());
     }
     let (blocks, mut context) = state.blocks();
-    blocks.forget_publisher(&mut context, rep as usize);
-    let mut publisher = state.publishers.remove(rep as usize);
+    blocks.forget_publisher(&mut context, rep.into());
+    let mut publisher = state.publishers.remove(rep.into()).ok_or_else(forged)?;
     state.count_closed_publisher(&publisher);
     publisher.withdraw(&mut state.windows);
     drop(publisher);
     state.settle_windows()
 }
 
+/// Publishes a copy of `message` with the publisher of this key.
+#[inline]
+fn publish(state: &mut GuestState, key: u32, message: Area) -> Answer<u64> {
+    let Some(publisher) = state.publishers.get_mut(key.into()) else { return Ok(Err(Error::InvalidHandle)) };
+    if let Err(limit) = state.meter.may_publish() {
+        let refused = Err(state.refuse(limit));
+        return state.settle(refused);
+    }
+    let published = publisher.publish(&state.windows, message);
+    if published.is_ok() {
+        state.meter.published(u64::from(message.size));
+    }
+    Ok(published)
+}
+
+/// The result of `publish-to`: the sequence number, or the error's number after all of them.
+#[inline]
+fn as_number(published: Result<u64, Error>) -> u64 {
+    match published {
+        Ok(sequence) => sequence,
+        // The cases are numbered in the order of the WIT package.
+        Err(error) => FIRST_ERROR + error as u64,
+    }
+}
+
 fn publisher<'a>(state: &'a mut GuestState, this: &Publisher) -> wasmtime::Result<&'a mut GuestPublisher> {
-    state.publishers.get_mut(this.rep as usize).ok_or_else(forged)
+    state.publishers.get_mut(this.rep.into()).ok_or_else(forged)
 }
 
 fn open_publisher(
@@ -142,7 +170,10 @@ fn open_publisher(
     // The size does not depend on the number.
     let config = options.channel(PublisherId::new(0), schema.clone());
     let bytes = config.memory().map_err(|_| Error::WrongSize)?;
-    // Fits: the limit on publishers has 32 bits.
+    if state.publishers.is_full() {
+        return Err(state.refuse(Limit::Publishers));
+    }
+    // Fits: there are fewer keys.
     let open = state.publishers.len() as u32;
     let charge = state.setup.control.account().charge(bytes, open, limits);
     let charge = charge.map_err(|limit| state.refuse(limit))?;
@@ -151,9 +182,9 @@ fn open_publisher(
     let charged = charge.leave_with(port.writer().0.channel(), limits);
     charged.map_err(|limit| state.refuse(limit))?;
     let owner = state.new_owner();
-    let rep = state.publishers.insert(GuestPublisher::new(owner, topic, port, in_place));
-    // Fits: the limit on publishers has 32 bits.
-    Ok(Handle::new(rep as u32))
+    let key = state.publishers.insert(GuestPublisher::new(owner, topic, port, in_place));
+    // Fits: a key has 32 bits. There is room, as checked above.
+    key.map(|key| Handle::new(key as u32)).ok_or(Error::Internal)
 }
 
 /// The size of blocks that are built in place: whole pages, so that no neighbour shares one. A size beyond

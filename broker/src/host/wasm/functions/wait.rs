@@ -41,7 +41,7 @@ pub(super) async fn wait(state: &mut GuestState, timeout: u64) -> wasmtime::Resu
         if let Err(error) = state.policy.settle() {
             return Poll::Ready(Err(error.into()));
         }
-        for (_, publisher) in &mut state.publishers {
+        for (_, publisher) in state.publishers.iter_mut() {
             progress |= publisher.arm(cx);
         }
         if publishable.as_mut().poll(cx).is_ready() {
