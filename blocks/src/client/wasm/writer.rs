@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use super::super::error::HostError;
 use super::batch::Staged;
 use super::bindings::blockcast::blocks::memory_blocks::{Access, MemoryBlock};
-use super::types::{self, Error, MemoryArea};
+use super::types::{self, Error};
 use super::window::{self, Windows};
 use super::{Runtime, topics};
 use crate::error::LoanError;
@@ -28,9 +28,31 @@ struct Unit([u8; BLOCK_ALIGNMENT]);
 
 const _: () = assert!(align_of::<Unit>() == BLOCK_ALIGNMENT);
 
+/// The smallest result of `publish-to` that is an error and not a sequence number.
+const FIRST_ERROR: u64 = u64::MAX - 255;
+
+/// The errors of `publish-to`, in the order of their numbers.
+const ERRORS: [Error; 13] = [
+    Error::NoStorage,
+    Error::Busy,
+    Error::WrongSize,
+    Error::Internal,
+    Error::Denied,
+    Error::SchemaMismatch,
+    Error::Closed,
+    Error::Exhausted,
+    Error::TooLarge,
+    Error::InvalidPayload,
+    Error::InvalidHandle,
+    Error::OutOfBounds,
+    Error::Limit,
+];
+
 /// A publisher of one topic.
 pub struct Writer {
     pub(super) publisher: topics::Publisher,
+    /// The publisher's key in calls of `publish-to`.
+    key: u32,
     schema: Schema,
     block_size: usize,
     blocks: u32,
@@ -67,8 +89,10 @@ impl Writer {
             u32::MAX => usize::MAX,
             bytes => bytes as usize,
         };
+        let key = publisher.key();
         let (schema, buffer, staged) = (schema.clone(), Box::default(), Staged::default());
-        Ok(Self { publisher, schema, block_size, blocks, next: 0, buffer, staged, in_place_from, free: 0 })
+        let (next, free) = (0, 0);
+        Ok(Self { publisher, key, schema, block_size, blocks, next, buffer, staged, in_place_from, free })
     }
 
     /// Capacity of a block in bytes.
@@ -222,6 +246,15 @@ fn donate(needed: u32) -> Result<(), Error> {
     MemoryBlock::add_storage(area).inspect_err(|_| window::hand_back(area))
 }
 
+/// The sequence number or the error that a result of `publish-to` stands for.
+fn outcome(result: u64) -> Result<u64, Error> {
+    match result.checked_sub(FIRST_ERROR) {
+        None => Ok(result),
+        // Fits: at most 255. An error that this version does not know is the host's own.
+        Some(number) => Err(ERRORS.get(number as usize).copied().unwrap_or(Error::Internal)),
+    }
+}
+
 /// A block that the host loaned, attached for writing. Dropping the handle returns it.
 #[derive(Debug)]
 struct Block {
@@ -258,7 +291,7 @@ impl RawLoan<'_> {
                 let address = self.address();
                 self.writer.flush()?;
                 self.writer.free = self.writer.free.saturating_sub(1);
-                self.writer.publisher.publish(MemoryArea { address, size: len as u32 })
+                outcome(topics::publish_to(self.writer.key, address, len as u32))
             }
         };
         match published {

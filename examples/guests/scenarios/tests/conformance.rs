@@ -358,6 +358,18 @@ fn an_app_between_two_others_subscribes_and_publishes() {
 }
 
 #[test]
+fn a_publisher_that_replaces_another_publishes_on_its_own_topic() {
+    check(
+        "replaced",
+        &[
+            role("subscriber", &["5 numbers in order, sum 20"]),
+            role("publisher", &[]),
+            role("other", &["5 numbers in order, sum 25"]),
+        ],
+    );
+}
+
+#[test]
 fn timers_fire_in_their_order_and_not_early() {
     check("timers", &[role("subscriber", &["fired: 1 30 60"]), role("publisher", &["fired: 1 30 60"])]);
 }

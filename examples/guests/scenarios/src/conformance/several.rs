@@ -98,6 +98,22 @@ pub(super) async fn relay(session: &Session, from: &str, to: &str) -> Result<(),
     Ok(())
 }
 
+/// Publishes each number through a new publisher, on two topics in turn.
+pub(super) async fn publish_through_many(session: &Session) -> Result<(), AppError> {
+    // While these are open, the topics do not end.
+    let mut open = [publisher(session, "left", 2).await?, publisher(session, "right", 2).await?];
+    for publisher in &mut open {
+        publisher.subscribers(1).await;
+    }
+    for number in 0..10 {
+        let topic = if number % 2 == 0 { "left" } else { "right" };
+        let mut next = publisher(session, topic, 2).await?;
+        next.subscribers(1).await;
+        send(&mut next, [number]).await?;
+    }
+    Ok(())
+}
+
 /// Receives everything of a topic.
 pub(super) async fn total_of(session: &Session, topic: &str) -> Result<(), AppError> {
     let mut numbers = subscriber(session, topic).await?;
