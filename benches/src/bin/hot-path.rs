@@ -1,5 +1,5 @@
 //! Runs one hot path a given number of times, so that callgrind can count its instructions
-//! (`.ci/instructions`).
+//! (`.ci/instructions`). Those of wasm guests need the feature `guests`.
 
 use std::hint::black_box;
 
@@ -38,14 +38,26 @@ const PATHS: [Path; 11] = [
     ("disruptor", disruptor),
 ];
 
+/// A guest publishes, and the host receives.
+#[cfg(feature = "guests")]
+const GUEST_PATHS: &[Path] = &[
+    ("guest-publish", |messages| guest_publish("blockcast", messages)),
+    ("guest-publish-by-handle", |messages| guest_publish("blockcast-by-handle", messages)),
+    ("guest-publish-in-batches", |messages| guest_publish("blockcast-batches", messages)),
+    ("guest-publish-list", |messages| guest_publish("list-u8", messages)),
+];
+#[cfg(not(feature = "guests"))]
+const GUEST_PATHS: &[Path] = &[];
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut paths = PATHS.iter().chain(GUEST_PATHS);
     let wanted = match &arguments[..] {
         [] => {
-            PATHS.iter().for_each(|(name, _)| println!("{name}"));
+            paths.for_each(|(name, _)| println!("{name}"));
             return;
         }
-        [name, messages] => PATHS.iter().find(|(known, _)| known == name).zip(messages.parse().ok()),
+        [name, messages] => paths.find(|(known, _)| known == name).zip(messages.parse().ok()),
         _ => None,
     };
     let Some(((_, path), messages)) = wanted else {
@@ -194,4 +206,18 @@ fn owned(kept: usize, messages: u64) {
         samples[number as usize % kept] = Some(sample);
     }
     check(sum, messages);
+}
+
+/// Like `compare --bench guest-publish` with one candidate.
+#[cfg(feature = "guests")]
+fn guest_publish(candidate: &str, messages: u64) {
+    use blockcast_bench::guests;
+    use blockcast_bench::work::{Content, Shape, Wait};
+
+    let shape =
+        Shape { payload: PAYLOAD, subscribers: 1, blocks: 64, content: Content::Marked, wait: Wait::Spin };
+    let others = std::iter::once_with(|| guests::publishing_by_handle(shape));
+    let mut all = guests::publishing(shape).into_iter().chain(others);
+    let mut timed = all.find(|timed| timed.candidate == candidate).expect("one of them");
+    timed.run(messages).expect("no message is lost");
 }

@@ -231,7 +231,17 @@ struct PublishingHost {
 
 impl Publishing {
     pub(super) fn new(shape: Shape) -> anyhow::Result<Self> {
-        Self::of(shape, include_str!("publisher.wat"), Place::Own)
+        Self::one_by_one(shape, false)
+    }
+
+    /// The guest passes a handle and gets each result in its memory.
+    pub(super) fn by_handle(shape: Shape) -> anyhow::Result<Self> {
+        Self::one_by_one(shape, true)
+    }
+
+    fn one_by_one(shape: Shape, by_handle: bool) -> anyhow::Result<Self> {
+        let code = text(include_str!("publisher.wat"), &[("by_handle", by_handle.into())]);
+        Self::of(shape, &code, Place::Own)
     }
 
     /// The guest publishes as many messages in each call as there are blocks.

@@ -97,6 +97,12 @@ pub fn publishing(shape: Shape) -> Vec<Timed> {
     ]
 }
 
+/// Like [`publishing`], with the one candidate that does not publish by its key.
+#[must_use]
+pub fn publishing_by_handle(shape: Shape) -> Timed {
+    timed("blockcast-by-handle", shape, blocks::Publishing::by_handle(shape))
+}
+
 /// Creates a candidate with a pool.
 fn timed(name: &'static str, shape: Shape, work: anyhow::Result<impl GuestWork + 'static>) -> Timed {
     timed_lists(name, shape, work).of_pool(shape.blocks)
