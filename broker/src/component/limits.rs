@@ -33,7 +33,7 @@ pub struct ComponentLimits {
     /// [`max_subscribers`](blockcast_publisher::PublisherOptions::max_subscribers) of every publisher of the
     /// topic. This limit keeps a component from using them all up.
     pub subscriptions_per_topic: u32,
-    /// Number of open publishers.
+    /// Number of open publishers. A guest can have 65,535 at most.
     pub publishers: u32,
     /// Bytes of memory that the channels of all its publishers use together, in whole pages: the blocks, and
     /// what the host keeps per block and per subscriber
