@@ -80,9 +80,9 @@ impl Bridge {
     /// Starts to carry the topics that the rules name, between `source`, which is a broker or a connection to
     /// a host, and all bridges that `session` reaches. Returns at once: topics are found in the background.
     ///
-    /// Lets glibc's allocator keep up to 8 MiB of freed memory per thread, unless the program or its environment
-    /// has set a limit. Otherwise, it gives back what zenoh frees after each large message, and gets it again
-    /// page by page.
+    /// Lets glibc's allocator keep up to 8 MiB of freed memory per thread, unless the program or its
+    /// environment has set a limit. Otherwise, it gives back what zenoh frees after each large message, and
+    /// gets it again page by page.
     ///
     /// # Errors
     /// [`BridgeError`].
@@ -166,8 +166,8 @@ impl Bridge {
     }
 }
 
-/// Makes glibc's allocator keep twice this size, as documented in `mallopt(3)`: once a large block is freed, it
-/// takes the program to need such blocks again (`M_MMAP_THRESHOLD`), and trims its heaps less
+/// Makes glibc's allocator keep twice this size, as documented in `mallopt(3)`: once a large block is freed,
+/// it takes the program to need such blocks again (`M_MMAP_THRESHOLD`), and trims its heaps less
 /// (`M_TRIM_THRESHOLD`). Other allocators ignore it.
 fn keep_freed_memory() {
     const LARGE: usize = 4 << 20;

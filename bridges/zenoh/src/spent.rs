@@ -1,8 +1,8 @@
 //! [`Spent`]: messages that were sent from their blocks.
 //!
 //! A publisher that waits for a block is woken by the first one that comes back. If each came back at once,
-//! it would fill one block, and sleep again. So half of the messages that were waiting go back together, unless
-//! they are so large that they would push each other out of the cache.
+//! it would fill one block, and sleep again. So half of the messages that were waiting go back together,
+//! unless they are so large that they would push each other out of the cache.
 
 /// The most that go back together.
 const MOST: usize = 16;
@@ -55,7 +55,8 @@ mod tests {
 
     use super::*;
 
-    /// How many blocks of 64 bytes are away after each of these messages, of which this number waits at first.
+    /// How many blocks of 64 bytes are away after each of these messages, of which this number waits at
+    /// first.
     fn away(publishers_wait: bool, waiting: u64, messages: usize) -> Vec<usize> {
         away_of(64, publishers_wait, waiting, messages)
     }
