@@ -17,7 +17,7 @@ use zenoh::{Session, Wait};
 use crate::echo::Echo;
 use crate::error::BridgeError;
 use crate::farewells::Farewells;
-use crate::incoming::IncomingTopic;
+use crate::incoming::{self, IncomingTopic};
 use crate::options::BridgeOptions;
 use crate::others::Others;
 use crate::outgoing::Outgoing;
@@ -212,6 +212,7 @@ struct Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         end_all(self.outgoing.values_mut().filter_map(Outgoing::take_sending));
+        incoming::end_all(std::mem::take(&mut self.incoming).into_values());
     }
 }
 
@@ -273,7 +274,8 @@ impl Worker {
 
     fn carry(&mut self, topics: &[LocalTopic]) {
         let is_there = |name: &String| topics.iter().any(|topic| topic.name == *name);
-        self.incoming.retain(|name, _| is_there(name));
+        let gone = self.incoming.extract_if(.., |name, _| !is_there(name));
+        incoming::end_all(gone.map(|(_, incoming)| incoming));
         self.announced.retain(|name, _| is_there(name));
         self.failures.retain(|(name, _), _| is_there(name));
         let context = &self.context;

@@ -21,6 +21,7 @@ use crate::bridge::Context;
 use crate::dropped::Dropped;
 use crate::error::BridgeError;
 use crate::message::Incoming;
+use crate::options::BridgeOptions;
 use crate::relays::Relays;
 use crate::source::LocalTopic;
 use crate::stats::{Counters, count};
@@ -131,26 +132,10 @@ impl IncomingTopic {
             (&options.blocks, options.publishers),
             &context.counters,
         );
-        let state = State {
-            queue: VecDeque::new(),
-            messages: 0,
-            bytes: 0,
-            relays: Some(relays),
-            dropped: Dropped::default(),
-            is_stuck: false,
-            has_ended: false,
-        };
         let inbox = Arc::new(Inbox {
-            state: Mutex::new(state),
-            arrived: Condvar::new(),
-            room: Condvar::new(),
-            limit: options.waiting,
-            patience: options.back_pressure.then_some(options.patience),
-            origin: context.origin,
             fingerprint: topic.schema.fingerprint(),
             accepts_others,
-            checks: options.check,
-            counters: Arc::clone(&context.counters),
+            ..Inbox::new(relays, options, context.origin, &context.counters)
         });
         let thread = {
             let inbox = Arc::clone(&inbox);
@@ -193,9 +178,7 @@ impl IncomingTopic {
 
 impl Drop for IncomingTopic {
     fn drop(&mut self) {
-        self.inbox.lock().has_ended = true;
-        self.inbox.arrived.notify_one();
-        self.inbox.room.notify_all();
+        self.inbox.end();
         if let Some(subscriber) = self.subscriber.take()
             && let Err(error) = subscriber.undeclare().wait()
         {
@@ -209,7 +192,45 @@ impl Drop for IncomingTopic {
     }
 }
 
+/// Ends all of them. Their threads begin to end at the same time, because each may wait for a block.
+pub(crate) fn end_all(topics: impl IntoIterator<Item = IncomingTopic>) {
+    let topics: Vec<_> = topics.into_iter().collect();
+    topics.iter().for_each(|topic| topic.inbox.end());
+}
+
 impl Inbox {
+    /// Accepts only messages of bridges, and of the schema 0.
+    fn new(relays: Relays, options: &BridgeOptions, origin: Origin, counters: &Arc<Counters>) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            relays: Some(relays),
+            dropped: Dropped::default(),
+            is_stuck: false,
+            has_ended: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            room: Condvar::new(),
+            limit: options.waiting,
+            patience: options.back_pressure.then_some(options.patience),
+            origin,
+            fingerprint: 0,
+            accepts_others: false,
+            checks: options.check,
+            counters: Arc::clone(counters),
+        }
+    }
+
+    /// Tells all threads to end. Does not wait until they do.
+    fn end(&self) {
+        self.lock().has_ended = true;
+        self.arrived.notify_one();
+        self.room.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Single assignments and calls of the standard library change it, so it is consistent even after a
         // panic.
@@ -347,5 +368,49 @@ impl Inbox {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use blockcast_blocks::Bytes;
+    use blockcast_broker::Broker;
+
+    use super::*;
+    use crate::source::Source;
+
+    fn until(mut is_true: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_true() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        is_true()
+    }
+
+    #[test]
+    fn all_topics_end_at_the_same_time() {
+        let broker = Broker::new();
+        let _subscriber = broker.subscriber::<Bytes>("numbers", Default::default()).expect("it opens");
+        let (source, options, counters) = (Source::from(&broker), BridgeOptions::new(), Arc::default());
+        let topic = source.topics().expect("a broker answers").remove(0);
+        let (ending, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let start = |_| {
+            let blocks = (&options.blocks, options.publishers);
+            let relays = Relays::new(&source, (&topic.name, &topic.schema), blocks, &counters);
+            let inbox = Arc::new(Inbox::new(relays, &options, Origin::new(1), &counters));
+            let (ending, together, shared) = (Arc::clone(&ending), Arc::clone(&together), Arc::clone(&inbox));
+            let thread = std::thread::spawn(move || {
+                until(|| shared.lock().has_ended);
+                ending.fetch_add(1, Ordering::Relaxed);
+                let all = until(|| ending.load(Ordering::Relaxed) == 3);
+                together.fetch_add(usize::from(all), Ordering::Relaxed);
+            });
+            let (topic, thread) = (topic.clone(), Some(thread));
+            IncomingTopic { topic, key: "numbers".to_owned(), subscriber: None, inbox, thread }
+        };
+        end_all((0..3).map(start));
+        assert_eq!(together.load(Ordering::Relaxed), 3, "each waited for the others");
     }
 }
