@@ -31,6 +31,8 @@ pub(crate) struct Outgoing {
     sending: Option<Sending>,
     /// Attempts to start it have failed.
     failures: Seldom,
+    /// It has ended by itself.
+    ends: Seldom,
 }
 
 impl Outgoing {
@@ -60,6 +62,7 @@ impl Outgoing {
             unwanted: None,
             sending: None,
             failures: Seldom::default(),
+            ends: Seldom::default(),
         })
     }
 
@@ -75,8 +78,8 @@ impl Outgoing {
 
     /// Starts to send, or ends. Returns `false` once there is nothing left to do.
     pub(crate) fn update(&mut self, context: &Context, has_publishers: bool) -> bool {
-        if self.sending.as_ref().is_some_and(Sending::is_finished) {
-            self.sending = None;
+        if let Some(finished) = self.sending.take_if(|sending| sending.is_finished()) {
+            report(finished, &self.topic.name, &mut self.ends);
         }
         let is_wanted = self.is_wanted.load(Ordering::Relaxed);
         self.unwanted = if is_wanted { None } else { self.unwanted.or_else(|| Some(Instant::now())) };
@@ -139,5 +142,40 @@ impl Outgoing {
             move || thread.run()
         });
         started.map_err(|error| error.to_string())
+    }
+}
+
+/// Tells why a thread has ended. It is started again, and may end again at once.
+fn report(finished: Sending, topic: &str, ends: &mut Seldom) {
+    if let Err(error) = finished.join() {
+        ends.warn(topic, "a topic is not sent any more", &error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use blockcast_subscriber::RecvError;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_that_fails_again_and_again_is_told_of_once() {
+        let (mut reader, writer) = std::io::pipe().expect("descriptors are left");
+        let output = tracing_subscriber::fmt().with_writer(Arc::new(writer)).finish();
+        tracing::subscriber::with_default(output, || {
+            let mut ends = Seldom::default();
+            for _ in 0..3 {
+                let sending = Sending::start("test", |_| || Err(RecvError::Refused("it is a test")));
+                report(sending.expect("a thread"), "numbers", &mut ends);
+            }
+            // One that has ended as it was ordered to.
+            report(Sending::start("test", |_| || Ok(())).expect("a thread"), "numbers", &mut ends);
+        });
+        let mut lines = String::new();
+        reader.read_to_string(&mut lines).expect("it is text");
+        assert_eq!(lines.matches("a topic is not sent any more").count(), 1, "{lines}");
+        assert!(lines.contains("it is a test") && lines.contains("numbers"), "{lines}");
     }
 }

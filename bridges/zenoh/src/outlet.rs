@@ -14,7 +14,7 @@ use crate::clock::WallClock;
 use crate::farewells::Farewells;
 use crate::packer::{Packer, Parcel, SMALL};
 use crate::sender::Sender;
-use crate::sending::{FINISH, LEAVE};
+use crate::sending::{FINISH, LEAVE, Outcome};
 use crate::spent::Spent;
 use crate::stats::{Counters, count};
 
@@ -69,9 +69,9 @@ pub(crate) struct Outlet {
 }
 
 impl SendingThread {
-    /// Runs until it is ordered to end.
-    pub(crate) fn run(mut self) {
-        let (mut clock, mut messages) = (WallClock::now(), 0);
+    /// Runs until it is ordered to end, or until the topic cannot be received any more.
+    pub(crate) fn run(mut self) -> Outcome {
+        let (mut clock, mut messages, mut outcome) = (WallClock::now(), 0, Ok(()));
         let have_departed = loop {
             let orders = self.orders.load(Ordering::Relaxed);
             if orders == LEAVE {
@@ -100,7 +100,7 @@ impl SendingThread {
                 // Another publisher may come.
                 Err(RecvError::Ended | RecvError::TooManySamples { .. }) => std::thread::sleep(PAUSE),
                 Err(error) => {
-                    tracing::warn!(%error, "a topic is not sent any more");
+                    outcome = Err(error);
                     break false;
                 }
             }
@@ -110,6 +110,7 @@ impl SendingThread {
         self.send_rest(clock);
         // If they are sent again later, a repetition would end them in the middle.
         self.outlet.end_all_but(have_departed, |_| false);
+        outcome
     }
 
     /// Sends what was published before now.

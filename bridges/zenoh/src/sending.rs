@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 
+use blockcast_subscriber::RecvError;
+
 use crate::error::BridgeError;
 
 /// Go on.
@@ -17,12 +19,15 @@ pub(crate) const LEAVE: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Sending {
     orders: Arc<AtomicU8>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Outcome>>,
 }
+
+/// How a thread that sends has ended: as it was ordered to, or because it cannot receive the topic.
+pub(crate) type Outcome = Result<(), RecvError>;
 
 impl Sending {
     /// Starts what is made from the orders, on a thread with this name.
-    pub(crate) fn start<F: FnOnce() + Send + 'static>(
+    pub(crate) fn start<F: FnOnce() -> Outcome + Send + 'static>(
         name: &str,
         make: impl FnOnce(Arc<AtomicU8>) -> F,
     ) -> Result<Self, BridgeError> {
@@ -41,6 +46,12 @@ impl Sending {
     /// Whether the thread has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until the thread has ended. Does not tell it to.
+    pub(crate) fn join(mut self) -> Outcome {
+        // After a panic, the topic is sent again, too.
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(Ok(()))
     }
 }
 
@@ -84,6 +95,7 @@ mod tests {
                     leaving.fetch_add(1, Ordering::Relaxed);
                     let all = until(&|| leaving.load(Ordering::Relaxed) == 3);
                     together.fetch_add(usize::from(all), Ordering::Relaxed);
+                    Ok(())
                 }
             };
             Sending::start("test", make).expect("a thread")
