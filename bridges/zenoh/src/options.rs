@@ -13,6 +13,7 @@ pub struct BridgeOptions {
     pub(crate) cache: usize,
     pub(crate) check: bool,
     pub(crate) batch: usize,
+    pub(crate) ends: bool,
     pub(crate) interval: Duration,
     pub(crate) linger: Duration,
     pub(crate) round_trips: Duration,
@@ -38,6 +39,7 @@ impl Default for BridgeOptions {
             cache: 0,
             check: true,
             batch: 0,
+            ends: true,
             interval: Duration::from_millis(100),
             linger: Duration::from_secs(10),
             round_trips: Duration::from_secs(5),
@@ -109,6 +111,18 @@ impl BridgeOptions {
     #[must_use]
     pub fn batch(mut self, bytes: usize) -> Self {
         self.batch = bytes;
+        self
+    }
+
+    /// Sets whether the end of a publisher is sent: an empty message, whose attachment says what it is. On by
+    /// default: other bridges then end the publisher at once, and notice if its last messages are missing.
+    /// Without it, they end it a [while](Self::linger) after all publishers of the topic have left.
+    ///
+    /// Turn this off where only other programs subscribe, and cannot bear an empty message. ROS 2 cannot: its
+    /// bridge gives the message to DDS, whose subscribers refuse it and get nothing that comes later.
+    #[must_use]
+    pub fn ends(mut self, ends: bool) -> Self {
+        self.ends = ends;
         self
     }
 

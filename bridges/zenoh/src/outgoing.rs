@@ -128,6 +128,7 @@ impl Outgoing {
             sender: Arc::clone(&self.sender),
             copies: options.cache > 0,
             check: options.check,
+            ends: options.ends,
             spent: Spent::new(options.back_pressure),
             origin: context.origin,
             fingerprint: topic.schema.fingerprint(),

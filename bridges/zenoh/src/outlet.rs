@@ -56,6 +56,8 @@ pub(crate) struct Outlet {
     pub(crate) copies: bool,
     /// Whether to add a check.
     pub(crate) check: bool,
+    /// Whether to tell of the ends of publishers.
+    pub(crate) ends: bool,
     /// Messages that zenoh has sent from their blocks.
     pub(crate) spent: Spent<ZBytes>,
     pub(crate) origin: Origin,
@@ -228,9 +230,12 @@ impl Outlet {
         if self.check { attachment.checked(payload.slices()) } else { attachment }
     }
 
-    /// Tells of the ends of publishers, repeatedly if they will not come back.
+    /// Forgets publishers, and tells of their ends, repeatedly if they will not come back.
     fn end_all_but(&mut self, repeatedly: bool, is_there: impl Fn(PublisherId) -> bool) {
         let gone: Vec<_> = self.known.extract_if(.., |&publisher, _| !is_there(publisher)).collect();
+        if !self.ends {
+            return;
+        }
         for (publisher, next) in gone {
             let attachment =
                 self.complete(Attachment::end(self.origin, publisher.get(), next), &ZBytes::new());

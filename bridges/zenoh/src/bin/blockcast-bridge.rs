@@ -84,6 +84,10 @@ struct Arguments {
     /// wrong bytes
     #[arg(long)]
     unchecked: bool,
+    /// Do not send the ends of publishers, which are empty messages. Programs other than bridges may be unable
+    /// to bear them, such as those of ROS 2
+    #[arg(long)]
+    without_ends: bool,
     /// Print counters this often, in seconds. They are also printed at the end
     #[arg(long, value_name = "SECONDS")]
     stats: Option<u64>,
@@ -141,7 +145,8 @@ fn run(arguments: &Arguments, rules: Rules, config: zenoh::Config) -> Result<(),
         .back_pressure(arguments.back_pressure)
         .cache(arguments.cache)
         .batch(arguments.batch)
-        .check(!arguments.unchecked);
+        .check(!arguments.unchecked)
+        .ends(!arguments.without_ends);
     let bridge = Bridge::new(connection, session.clone(), rules, options)?;
     eprintln!("blockcast-bridge: running");
     let pause = arguments.stats.map_or(Duration::MAX, |seconds| Duration::from_secs(seconds.max(1)));

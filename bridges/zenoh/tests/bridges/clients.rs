@@ -101,3 +101,27 @@ fn a_client_receives_the_bytes_the_schema_and_the_attachment() {
     assert_eq!((attachment.sequence, attachment.messages), (10, 0));
     assert!(attachment.check.is_some() && attachment.verify([]).is_ok());
 }
+
+#[test]
+fn a_client_receives_no_end_if_ends_are_not_sent() {
+    let folder = Folder::new();
+    let place = [folder.endpoint("one")];
+    let side = Side::new(&session(&place, &[]), rules(), options().back_pressure(true).ends(false));
+    let client = session(&[], &place);
+    let (sender, samples) = mpsc::channel::<Sample>();
+    let subscriber = client.declare_subscriber("test/**").callback(move |sample| drop(sender.send(sample)));
+    let _subscriber = subscriber.wait().expect("it is declared");
+    // One publisher after another.
+    for number in 0..3 {
+        let mut numbers = publisher(&side.broker, "closed");
+        side.sends(1);
+        publish(&mut numbers, number..number + 1);
+        drop(numbers);
+        side.sends(0);
+    }
+    // Nothing comes between them.
+    for number in 0..3 {
+        let sample = samples.recv_timeout(PATIENCE).expect("it was published");
+        assert_eq!(sample.payload().to_bytes(), bytes(number));
+    }
+}

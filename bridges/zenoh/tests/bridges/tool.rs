@@ -232,6 +232,7 @@ fn the_tool_carries_topics_with_unusual_names_for_a_host_with_an_unusual_path() 
             &OsString::from("--out=a=b*"),
             &OsString::from("--batch=1000"),
             &OsString::from("--unchecked"),
+            &OsString::from("--without-ends"),
         ],
     );
     tool.runs();
@@ -248,6 +249,7 @@ fn the_tool_carries_topics_with_unusual_names_for_a_host_with_an_unusual_path() 
     assert_eq!((attachment.messages, attachment.check), (1, None));
     drop(numbers);
     tool.end(Signal::INT);
+    assert!(samples.try_recv().is_err(), "the end is not sent");
 }
 
 /// Nobody takes what it sends, so it would wait for that.
