@@ -118,8 +118,8 @@ fn send(broker: &Broker, bridge: &Bridge, topic: &str, lines: &[String], cdr: bo
     Ok(())
 }
 
-/// Four bytes that name the encoding, here little-endian CDR; the length of the string; the string. It ends with
-/// a zero byte, which the length includes.
+/// Four bytes that name the encoding, here little-endian CDR; the length of the string; the string. It ends
+/// with a zero byte, which the length includes.
 fn to_cdr(line: &str) -> Result<Vec<u8>, Failure> {
     let len = u32::try_from(line.len() + 1)?;
     Ok([&[0, 1, 0, 0], &len.to_le_bytes(), line.as_bytes(), &[0]].concat())

@@ -84,8 +84,8 @@ struct Arguments {
     /// wrong bytes
     #[arg(long)]
     unchecked: bool,
-    /// Do not send the ends of publishers, which are empty messages. Programs other than bridges may be unable
-    /// to bear them, such as those of ROS 2
+    /// Do not send the ends of publishers, which are empty messages. Programs other than bridges may be
+    /// unable to bear them, such as those of ROS 2
     #[arg(long)]
     without_ends: bool,
     /// Print counters this often, in seconds. They are also printed at the end
