@@ -402,8 +402,8 @@ mod tests {
             let inbox = Arc::new(Inbox::new(relays, &options, Origin::new(1), &counters));
             let (ending, together, shared) = (Arc::clone(&ending), Arc::clone(&together), Arc::clone(&inbox));
             let thread = std::thread::spawn(move || {
-                until(|| shared.lock().has_ended);
-                ending.fetch_add(1, Ordering::Relaxed);
+                let is_told = until(|| shared.lock().has_ended);
+                ending.fetch_add(usize::from(is_told), Ordering::Relaxed);
                 let all = until(|| ending.load(Ordering::Relaxed) == 3);
                 together.fetch_add(usize::from(all), Ordering::Relaxed);
             });

@@ -91,8 +91,8 @@ mod tests {
             let (leaving, together) = (Arc::clone(&leaving), Arc::clone(&together));
             let make = |orders: Arc<AtomicU8>| {
                 move || {
-                    until(&|| orders.load(Ordering::Relaxed) == LEAVE);
-                    leaving.fetch_add(1, Ordering::Relaxed);
+                    let is_told = until(&|| orders.load(Ordering::Relaxed) == LEAVE);
+                    leaving.fetch_add(usize::from(is_told), Ordering::Relaxed);
                     let all = until(&|| leaving.load(Ordering::Relaxed) == 3);
                     together.fetch_add(usize::from(all), Ordering::Relaxed);
                     Ok(())
