@@ -34,7 +34,7 @@ impl Compare {
     /// Runs the comparison.
     ///
     /// # Errors
-    /// A candidate lost a message, or a file could not be written.
+    /// A candidate lost a message, one of Blockcast's processes failed, or a file could not be written.
     pub fn run(&self) -> anyhow::Result<()> {
         let machine = Machine::here();
         let mut groups = suite::groups(self.quick);
@@ -45,19 +45,25 @@ impl Compare {
         let bar = ProgressBar::new(rounds as u64)
             .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {eta} left  {msg}")?);
         let only = suite::Only(self.candidate.clone());
-        let mut records = Vec::new();
+        let (mut records, mut left_out) = (Vec::new(), Vec::new());
         for group in &groups {
             let mode = group.mode.map(|mode| format!(", {mode}")).unwrap_or_default();
-            bar.set_message(format!(
+            let work = format!(
                 "{}{mode}, {}, {} subscribers",
                 group.bench,
                 report::bytes(group.shape.payload),
                 group.shape.subscribers
-            ));
-            records.extend(group.run(&only, || bar.inc(1))?);
+            );
+            bar.set_message(work.clone());
+            let (measured, failures) = group.run(&only, || bar.inc(1)).context(work.clone())?;
+            records.extend(measured);
+            left_out.extend(failures.into_iter().map(|failure| (work.clone(), failure)));
         }
         bar.finish_and_clear();
         print!("{}", report::text(&machine, &records));
+        for (work, failure) in left_out {
+            println!("\nLeft out of {work}: {failure}");
+        }
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(&records)?;
             fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::latencies::Latencies;
+use crate::peers::REFERENCE;
 use crate::work::Tally;
 
 /// Why a candidate has no time.
@@ -41,6 +42,13 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl Failure {
+    /// Whether it is the fault of a peer's process, which says nothing about the others.
+    fn is_of_peer(&self) -> bool {
+        matches!(self, Self::Process { candidate, .. } if !candidate.starts_with(REFERENCE))
+    }
+}
+
 /// The work of a candidate: runs a number of messages and returns the nanoseconds per message.
 pub type Work = Box<dyn FnMut(u64) -> Result<f64, Failure>>;
 
@@ -58,6 +66,8 @@ pub struct Timed {
     /// Number of messages per slice.
     batch: u64,
     samples: Vec<f64>,
+    /// Why it takes no further part.
+    failure: Option<Failure>,
 }
 
 /// A slice that takes this many times its expected duration causes a warning.
@@ -66,8 +76,16 @@ const TOO_LONG: f64 = 20.0;
 impl Timed {
     /// Creates a candidate that has not been measured.
     pub fn new(candidate: impl Into<String>, work: Work) -> Self {
-        let (bytes, latencies, samples) = (None, None, Vec::new());
-        Self { candidate: candidate.into(), bytes, latencies, work, least: 1, batch: 1, samples }
+        Self {
+            candidate: candidate.into(),
+            bytes: None,
+            latencies: None,
+            work,
+            least: 1,
+            batch: 1,
+            samples: Vec::new(),
+            failure: None,
+        }
     }
 
     /// Creates a candidate whose work adds to `latencies`.
@@ -130,6 +148,20 @@ impl Timed {
         sorted[((sorted.len() - 1) as f64 * part).round() as usize]
     }
 
+    /// Does this, unless it has failed before. Keeps the failure of a peer's process.
+    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<(), Failure> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
+        match work(self) {
+            Err(failure) if failure.is_of_peer() => {
+                self.failure = Some(failure);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// Finds how many messages fill a slice, but at least the minimum.
     ///
     /// The first messages do not count, because they meet cold caches, unmapped pages and freshly started
@@ -171,18 +203,19 @@ impl fmt::Debug for Timed {
     }
 }
 
-/// Runs `rounds` rounds of slices. Calls `tick` after each round.
+/// Runs `rounds` rounds of slices. Calls `tick` after each round. Removes peers whose processes fail, and returns
+/// why.
 ///
 /// # Errors
-/// [`Failure`] as soon as a candidate loses a message, or fails otherwise.
+/// [`Failure`] as soon as a candidate loses a message, or one of Blockcast's processes fails.
 pub fn interleave(
-    candidates: &mut [Timed],
+    candidates: &mut Vec<Timed>,
     slice: Duration,
     rounds: usize,
     mut tick: impl FnMut(),
-) -> Result<(), Failure> {
+) -> Result<Vec<Failure>, Failure> {
     for candidate in candidates.iter_mut() {
-        candidate.calibrate(slice)?;
+        candidate.attempt(|candidate| candidate.calibrate(slice))?;
         candidate.latencies.iter().for_each(Latencies::reset);
     }
     for round in 0..rounds {
@@ -190,17 +223,23 @@ pub fn interleave(
         let start = round % candidates.len().max(1);
         for index in 0..candidates.len() {
             let turn = (start + index) % candidates.len();
-            let candidate = &mut candidates[turn];
-            let time = (candidate.work)(candidate.batch)?;
-            candidate.samples.push(time);
+            candidates[turn].attempt(|candidate| {
+                let time = (candidate.work)(candidate.batch)?;
+                candidate.samples.push(time);
+                Ok(())
+            })?;
         }
         tick();
     }
-    Ok(())
+    let failed = candidates.extract_if(.., |candidate| candidate.failure.is_some());
+    Ok(failed.filter_map(|candidate| candidate.failure).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     const SLICE: Duration = Duration::from_millis(1);
@@ -217,11 +256,46 @@ mod tests {
     }
 
     fn messages(candidate: Timed) -> u64 {
-        let mut candidates = [candidate];
-        interleave(&mut candidates, SLICE, 3, || ()).expect("nothing is lost");
-        let [candidate] = candidates;
+        let mut candidates = vec![candidate];
+        assert!(interleave(&mut candidates, SLICE, 3, || ()).expect("nothing is lost").is_empty());
+        let candidate = candidates.pop().expect("it has not failed");
         assert_eq!(candidate.samples.len(), 3);
         candidate.messages()
+    }
+
+    /// A candidate whose process fails in its first slice after calibrating, and counts its attempts.
+    fn failing(name: &'static str, attempts: Rc<Cell<u32>>) -> Timed {
+        let work = move |messages: u64| {
+            attempts.set(attempts.get() + 1);
+            match attempts.get() {
+                1..=3 => Ok(1e6 / messages as f64),
+                _ => Err(Failure::Process { candidate: name.to_owned(), reason: "no answer".to_owned() }),
+            }
+        };
+        Timed::new(name, Box::new(work))
+    }
+
+    #[test]
+    fn a_peer_whose_process_fails_is_left_out() {
+        let attempts = Rc::new(Cell::new(0));
+        let mut candidates = vec![
+            failing("iceoryx2-ipc", Rc::clone(&attempts)),
+            candidate(1e3, 1e3),
+            failing("pipe", Rc::default()),
+        ];
+        let failures = interleave(&mut candidates, SLICE, 3, || ()).expect("nothing is lost");
+        let failures: Vec<_> = failures.iter().map(Failure::to_string).collect();
+        assert_eq!(failures, ["iceoryx2-ipc: no answer", "pipe: no answer"]);
+        assert_eq!(attempts.get(), 4, "it is not asked again");
+        let [left] = candidates.as_slice() else { panic!("one is left: {candidates:?}") };
+        assert_eq!((&*left.candidate, left.samples.len()), ("candidate", 3));
+    }
+
+    #[test]
+    fn a_failure_of_blockcast_ends_the_run() {
+        let mut candidates = vec![candidate(1e3, 1e3), failing("blockcast-threads", Rc::default())];
+        let failure = interleave(&mut candidates, SLICE, 3, || ()).expect_err("it fails");
+        assert_eq!(failure.to_string(), "blockcast-threads: no answer");
     }
 
     #[test]

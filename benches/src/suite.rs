@@ -72,14 +72,14 @@ impl Group {
         ["two-threads", "two-processes"].iter().any(|work| self.bench.starts_with(work))
     }
 
-    /// Measures the group. Calls `tick` after each round.
+    /// Measures the group. Calls `tick` after each round. Also returns why peers were left out.
     ///
     /// # Errors
-    /// [`Failure`] if a candidate lost a message, or failed otherwise.
-    pub fn run(&self, only: &Only, tick: impl FnMut()) -> Result<Vec<Record>, Failure> {
+    /// [`Failure`] if a candidate lost a message, or one of Blockcast's processes failed.
+    pub fn run(&self, only: &Only, tick: impl FnMut()) -> Result<(Vec<Record>, Vec<Failure>), Failure> {
         let mut candidates = self.candidates(only);
-        interleave(&mut candidates, self.slice, self.rounds, tick)?;
-        Ok(self.records(&candidates))
+        let left_out = interleave(&mut candidates, self.slice, self.rounds, tick)?;
+        Ok((self.records(&candidates), left_out))
     }
 
     /// Creates the candidates of this group, ready to work.
