@@ -203,8 +203,8 @@ impl fmt::Debug for Timed {
     }
 }
 
-/// Runs `rounds` rounds of slices. Calls `tick` after each round. Removes peers whose processes fail, and returns
-/// why.
+/// Runs `rounds` rounds of slices. Calls `tick` after each round. Removes peers whose processes fail, and
+/// returns why.
 ///
 /// # Errors
 /// [`Failure`] as soon as a candidate loses a message, or one of Blockcast's processes fails.

@@ -34,6 +34,7 @@ pub struct Bridge {
     cache: Option<u32>,
     batch: Option<Size>,
     unchecked: bool,
+    without_ends: bool,
     stats: Option<Time>,
 }
 
@@ -67,7 +68,12 @@ impl Bridge {
         if let Some(file) = &self.zenoh {
             arguments.push(argument("zenoh", source.resolve(file.get_ref()).as_os_str()));
         }
-        for (flag, is_set) in [("--back-pressure", self.back_pressure), ("--unchecked", self.unchecked)] {
+        let flags = [
+            ("--back-pressure", self.back_pressure),
+            ("--unchecked", self.unchecked),
+            ("--without-ends", self.without_ends),
+        ];
+        for (flag, is_set) in flags {
             arguments.extend(is_set.then(|| flag.into()));
         }
         arguments

@@ -136,7 +136,7 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
          \"client\"\nconnect = [\"tcp/a:1\", \"tcp/b:2\"]\nlisten = [\"tcp/c:3\"]\nprefix = \"site\"\nboth = \
          [\"x/*\"]\nout = [\"y\"]\nin = [\"z\"]\ndeny = [\"-q\"]\nschema = { w = \"flat1/u32:string\" }\nkey = { \
          y = \"other/y\", 'a=b\\c' = \"d=e\" }\nback-pressure = true\ncache = 5\nbatch = \"32KiB\"\nunchecked = \
-         true\nstats = \"10s\"\n",
+         true\nwithout-ends = true\nstats = \"10s\"\n",
     );
     pid(&mut host);
     let folder_of = |name: &str| place.files.0.join(name).display().to_string();
@@ -159,6 +159,7 @@ fn a_host_starts_the_program_with_the_manifests_settings_and_ends_it_last() {
         format!("<--zenoh={}>", folder_of("z.json5")),
         "<--back-pressure>".to_owned(),
         "<--unchecked>".to_owned(),
+        "<--without-ends>".to_owned(),
         format!("<--socket={}>", folder_of("here")),
     ];
     expected.iter().for_each(|argument| host.says(argument));
