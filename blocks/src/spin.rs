@@ -39,8 +39,8 @@ fn has_several_processors() -> bool {
     }
 }
 
-/// Checks `ready` for about 10 µs, or, if that has not helped this thread lately, [`CHECKS`] times. Returns
-/// `None` if that was not enough. With only one processor, it does not check at all.
+/// Checks `ready` for about 10 µs, or, if that has not helped this thread lately, 32 times. Returns `None` if
+/// that was not enough. With only one processor, it does not check at all.
 pub fn spin(mut ready: impl FnMut() -> bool) -> Option<()> {
     let mut check = || {
         (0..CHECKS).find(|_| {
