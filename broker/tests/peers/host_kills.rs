@@ -205,8 +205,8 @@ struct Stage {
     next_late: u64,
     published: Arc<AtomicU64>,
     random: Random,
-    /// What this process had open before the first round. Another thread may have had one thing more open for a
-    /// moment, but what each round leaves behind adds up.
+    /// What this process had open before the first round. Another thread may have had one thing more open for
+    /// a moment, but what each round leaves behind adds up.
     most: (usize, usize),
 }
 
