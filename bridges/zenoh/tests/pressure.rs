@@ -59,10 +59,10 @@ impl Pair {
         Self { from, to, sending, receiving }
     }
 
-    /// Waits until messages of the topic that was joined on both sides are sent.
-    fn join(&self) {
+    /// Waits until messages of this number of topics, which were joined on both sides, are sent.
+    fn join(&self, topics: u64) {
         let deadline = Instant::now() + PATIENCE;
-        while self.sending.stats().sending == 0 {
+        while self.sending.stats().sending < topics {
             assert!(Instant::now() < deadline, "the bridge does not send");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -84,7 +84,7 @@ fn numbers(pair: &Pair) -> (Publisher<Numbers>, Subscriber<Numbers>) {
     let subscriber = pair.to.subscriber("numbers", SubscriberOptions::new()).expect("it opens");
     let options = PublisherOptions::new().blocks(64).block_size(64);
     let publisher = pair.from.publisher("numbers", options).expect("it opens");
-    pair.join();
+    pair.join(1);
     (publisher, subscriber)
 }
 
@@ -128,12 +128,19 @@ fn a_subscriber_that_takes_nothing_holds_zenoh_up_once() {
         let pair =
             Pair::new(&format!("stuck-{batch}"), narrow().patience(Duration::from_millis(10)).batch(batch));
         let (publisher, mut subscriber) = numbers(&pair);
+        let mut arrived = pair.to.subscriber::<Numbers>("after", SubscriberOptions::new()).expect("it opens");
+        let options = PublisherOptions::new().blocks(4).block_size(64);
+        let mut after: Publisher<Numbers> = pair.from.publisher("after", options).expect("it opens");
+        pair.join(2);
         publish(publisher);
         let deadline = Instant::now() + PATIENCE;
         while pair.sending.stats().sent < MESSAGES {
             assert!(Instant::now() < deadline, "zenoh is held up");
             std::thread::sleep(Duration::from_millis(2));
         }
+        // Zenoh delivers what was sent in its order, so it has delivered all numbers before this.
+        after.blocking_loan(Some(deadline)).expect("a block").send(&[0][..]).expect("it fits");
+        arrived.blocking_recv_ref(Some(deadline)).expect("it arrives");
         let missing = receive(&mut subscriber);
         assert!((1..MESSAGES).contains(&missing), "{missing}");
         assert_eq!(pair.receiving.stats().missing, missing);
@@ -148,7 +155,7 @@ fn small_and_large_messages_of_a_topic_keep_their_order() {
         let mut received = pair.to.subscriber::<Bytes>("bytes", SubscriberOptions::new()).expect("it opens");
         let options = PublisherOptions::new().block_size(8 << 10).blocks(1024);
         let mut bytes = pair.from.publisher::<Bytes>("bytes", options).expect("it opens");
-        pair.join();
+        pair.join(1);
         let len = |number: usize| if number % 700 == 699 { 8 << 10 } else { number % 1025 };
         for number in 0..2100 {
             let message = vec![number as u8; len(number)];
